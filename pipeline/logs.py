@@ -1,0 +1,55 @@
+"""Logging of every process: lines for people or for machines on stderr, in UTC.
+
+A line of text says when, how bad, which module and what; a JSON line says the same and the role.
+"""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+from pythonjsonlogger.json import JsonFormatter
+
+from pipeline.settings import Settings
+
+CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymongo")
+"""Libraries that tell every request: heard from WARNING on, or whole at DEBUG."""
+
+
+def setup(settings: Settings, role: str) -> None:
+    """Send every log of this process to stderr, once, as the settings say. May be called again."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json(role) if settings.log_format == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    chatty = logging.NOTSET if settings.log_level == "DEBUG" else max(root.level, logging.WARNING)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(chatty)
+    logging.captureWarnings(True)
+
+
+def moment(created: float) -> str:
+    """Seconds since the epoch as RFC 3339 text in UTC, to the millisecond, ending in `Z`."""
+    text = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+class _Text(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return moment(record.created)
+
+
+class _Json(JsonFormatter):
+    def __init__(self, role: str) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            static_fields={"role": role},
+        )
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return moment(record.created)
