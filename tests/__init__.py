@@ -1,0 +1,1 @@
+"""Tests of the bank, on real servers (`conftest.py` says which)."""

@@ -1,0 +1,126 @@
+"""Servers for the tests: embedded ones on free ports in a folder of this run, or those that
+BANK_TEST_MONGODB_URL, …_NATS_URL, …_REDIS_URL, …_ELASTICSEARCH_URL name. The named ones are wiped."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import nats
+import pymongo
+import pytest
+import redis.asyncio
+
+from pipeline.embedded import EmbeddedServers
+from pipeline.settings import Settings
+from pipeline.wheels import WHEELS
+from tests.support import Role, Servers, free_port
+
+
+def placed(data_dir: Path, **changes: object) -> Settings:
+    """Settings for servers on free ports of this machine, with their data in `data_dir`."""
+    urls = {f"{name}_url": f"{w.scheme}://127.0.0.1:{free_port()}" for name, w in WHEELS.items()}
+    services = {"accounts_port": free_port(), "balances_port": free_port()}
+    return Settings.model_validate(
+        {"data_dir": data_dir, "lease_seconds": 2, **urls, **services, **changes}
+    )
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder with a short path, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="bank-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The session's servers. Tests share them: `settings` wipes them before each test."""
+    folder = Path(tempfile.mkdtemp(prefix="bank-tests-"))
+    given = {name: os.environ.get(f"BANK_TEST_{name.upper()}_URL") for name in WHEELS}
+    own = [name for name, url in given.items() if not url]
+    embedded = EmbeddedServers(placed(folder), own)
+    asyncio.run(embedded.start())
+    try:
+        urls = {n: url or embedded.servers[n].url for n, url in given.items()}
+        yield Servers(**{f"{name}_url": url for name, url in urls.items()}, data_dir=folder)
+    finally:
+        asyncio.run(embedded.stop())
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def settings(servers: Servers, scratch: Path) -> AsyncIterator[Settings]:
+    """Settings on the session's servers, wiped, with a database of this test alone."""
+    await asyncio.gather(
+        wipe_nats(servers.nats_url),
+        wipe_redis(servers.redis_url),
+        wipe_elasticsearch(servers.elasticsearch_url),
+    )
+    database = f"test-{uuid.uuid4().hex}"
+    yield placed(
+        scratch,
+        mongodb_url=servers.mongodb_url,
+        nats_url=servers.nats_url,
+        redis_url=servers.redis_url,
+        elasticsearch_url=servers.elasticsearch_url,
+        mongodb_database=database[:38],
+    )
+    await asyncio.to_thread(drop_database, servers.mongodb_url, database[:38])
+
+
+@pytest.fixture
+async def own_servers(scratch: Path) -> AsyncIterator[EmbeddedServers]:
+    """Embedded servers of this test alone, to kill and restart; `.settings` are those on them."""
+    embedded = EmbeddedServers(placed(scratch))
+    await embedded.start()
+    yield embedded
+    await embedded.stop()
+
+
+@pytest.fixture
+async def role(settings: Settings) -> AsyncIterator[Callable[..., Awaitable[Role]]]:
+    """`await role("bank", "forwarder")` starts a role with `settings`; all are stopped at the end."""
+    started: list[Role] = []
+
+    async def start(*command: str, **environ: str) -> Role:
+        started.append(Role(settings, *command, **environ))
+        await started[-1].start()
+        return started[-1]
+
+    yield start
+    await asyncio.gather(*(each.close() for each in started))
+
+
+async def wipe_nats(url: str) -> None:
+    """Delete every stream; with them go consumers and KV buckets."""
+    client = await nats.connect(url)
+    js = client.jetstream()
+    for name in [info.config.name for info in await js.streams_info()]:
+        await js.delete_stream(str(name))
+    await client.close()
+
+
+async def wipe_redis(url: str) -> None:
+    async with redis.asyncio.from_url(url) as client:
+        await client.flushall()
+
+
+async def wipe_elasticsearch(url: str) -> None:
+    """Delete the bank's indexes, each by its name: Elasticsearch wants it so."""
+    async with aiohttp.ClientSession(url) as http:
+        async with http.get("/_alias") as answer:
+            names = [name for name in await answer.json() if name.startswith(("balance", "bank-"))]
+        for name in names:
+            async with http.delete(f"/{name}") as answer:
+                assert answer.status in (200, 404), await answer.text()
+
+
+def drop_database(url: str, name: str) -> None:
+    with pymongo.MongoClient[dict[str, object]](url, retryWrites=False) as client:
+        client.drop_database(name)

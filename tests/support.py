@@ -1,0 +1,166 @@
+"""What tests share: waiting with a deadline, roles as processes, rounds, free ports."""
+
+import asyncio
+import inspect
+import os
+import random
+import signal
+import socket
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pipeline.processes import Child, Children
+from pipeline.settings import PREFIX, Settings, environment
+
+T = TypeVar("T")
+
+_given_out: set[int] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the session's servers listen."""
+
+    mongodb_url: str
+    nats_url: str
+    redis_url: str
+    elasticsearch_url: str
+    data_dir: Path
+
+
+def rounds(short: int, full: int) -> int:
+    """How often to repeat a drill: `full` in the long lane (BANK_TEST_LONG=1), else `short`."""
+    return full if os.environ.get("BANK_TEST_LONG") == "1" else short
+
+
+def free_port() -> int:
+    """A port where nobody listens, below those that the system takes for outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(15000, 32000)
+        if port in _given_out:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given_out.add(port)
+        return port
+
+
+async def eventually(
+    check: Callable[[], T | Awaitable[T]],
+    *,
+    seconds: float = 30,
+    message: str = "",
+    every: float = 0.05,
+) -> T:
+    """Call `check` until what it returns (or awaits to) is truthy, and return that.
+
+    Exceptions count as "not yet". Raises AssertionError with the last value or exception after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        last: object
+        cause: Exception | None = None
+        try:
+            answer = check()
+            value: T = await answer if inspect.isawaitable(answer) else answer
+            if value:
+                return value
+            last = value
+        except Exception as error:
+            last = cause = error
+        if time.monotonic() > deadline:
+            name = message or getattr(check, "__name__", "condition")
+            raise AssertionError(f"not within {seconds} s: {name}; last: {last!r}") from cause
+        await asyncio.sleep(every)
+
+
+class Role:
+    """A role of the bank as a process of its own, with the given settings.
+
+    `Role(settings, "bank", "forwarder")` or `Role(settings, "python", "-m", "api.accounts")`. An async
+    context manager: started on entry, stopped on exit. `start` after its end starts it anew. What it
+    prints, over all its lives, is in `log()`. Ours ends with its life: it dies with the tests, too.
+    """
+
+    def __init__(self, settings: Settings, *command: str, **environ: str) -> None:
+        programs = {
+            "python": sys.executable,
+            "bank": str(Path(sysconfig.get_path("scripts"), "bank")),
+        }
+        self.command = [programs.get(command[0], command[0]), *command[1:]]
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
+            **environment(settings),
+            "PYTHONUNBUFFERED": "1",
+            **environ,
+        }
+        self._children: Children | None = None
+        self._child: Child | None = None
+        handle, path = tempfile.mkstemp(prefix="bank-role-", suffix=".log")
+        os.close(handle)
+        self._log = Path(path)
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None, "not started"
+        return self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        assert self._child is not None, "not started"
+        return self._child.exit_code
+
+    def log(self) -> str:
+        """Everything it printed so far."""
+        return self._log.read_text(errors="replace")
+
+    async def start(self) -> None:
+        """Start it; does not wait until it is ready."""
+        self._children = self._children or Children()
+        self._child = self._children.start(
+            self.command[-1], self.command, env=self.environ, log=self._log
+        )
+
+    async def wait(self, seconds: float = 30) -> int:
+        """Wait until it ends by itself; returns the exit code."""
+        assert self._child is not None, "not started"
+        async with asyncio.timeout(seconds):
+            return await self._child.wait()
+
+    async def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal; with SIGKILL wait until it is gone."""
+        assert self._child is not None, "not started"
+        self._child.kill(number)
+        if number == signal.SIGKILL:
+            await self._child.wait()
+
+    async def stop(self, seconds: float = 20) -> int:
+        """End it in good order (SIGTERM), killed after `seconds`; returns the exit code."""
+        assert self._child is not None, "not started"
+        assert self._children is not None
+        self._child.kill(signal.SIGCONT)
+        return await self._children.stop(self._child, seconds)
+
+    async def close(self) -> None:
+        """Stop it if it runs, and drop its log."""
+        if self._child is not None and self._children is not None:
+            await self.stop()
+            await self._children.close()
+        self._log.unlink(missing_ok=True)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
