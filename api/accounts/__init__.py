@@ -1,0 +1,1 @@
+"""The account service, the write side: commands are decided into events (:8000)."""

@@ -1,0 +1,50 @@
+"""What a process keeps to be quick, and may lose: locks and states of accounts."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakValueDictionary
+
+from api.accounts.account import Account
+
+
+class Locks:
+    """One lock for each account in use: the commands of a process to one account take turns."""
+
+    def __init__(self) -> None:
+        # Weak: a lock lives as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def hold(self, account_ids: Collection[str]) -> AsyncIterator[None]:
+        """Hold all these accounts' locks, taken in sorted order so that none wait in a ring."""
+        async with AsyncExitStack() as stack:
+            for account_id in sorted(account_ids):
+                lock = self._locks.setdefault(account_id, asyncio.Lock())
+                await stack.enter_async_context(lock)
+            yield
+
+
+class Cache:
+    """The states of the accounts used last. May be old: versions guard what is built on them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._states: OrderedDict[str, Account] = OrderedDict()
+
+    def get(self, account_id: str) -> Account | None:
+        if account_id not in self._states:
+            return None
+        self._states.move_to_end(account_id)
+        return self._states[account_id]
+
+    def put(self, state: Account) -> None:
+        self._states[state.id] = state
+        self._states.move_to_end(state.id)
+        while len(self._states) > self._size:
+            self._states.popitem(last=False)
+
+    def drop(self, account_ids: Collection[str]) -> None:
+        for account_id in account_ids:
+            self._states.pop(account_id, None)

@@ -1,0 +1,1 @@
+"""The balance service, the read side: documents of the projection (:8030)."""

@@ -1,0 +1,119 @@
+"""What clients send, checked: JSON bodies and query parameters become typed models or a 400."""
+
+import json
+import re
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import quote
+
+import orjson
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from api.problems import Problem
+
+MAX_BODY: Final = 64 * 1024
+ACCOUNT_ID: Final = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
+"""A ULID, as a pattern for routes and models."""
+
+_MOST_FAULTS: Final = 20
+_JSON_TYPE = re.compile(r"application/([^\s;]+\+)?json", re.IGNORECASE)
+
+
+def _whole_id(value: str) -> str:
+    if not re.fullmatch(ACCOUNT_ID, value):
+        raise PydanticCustomError("account_id", "An account's id is 26 characters of 0-9 and A-Z")
+    return value
+
+
+AccountId = Annotated[str, AfterValidator(_whole_id)]
+
+
+class Input(BaseModel):
+    """Base of all inputs: no unknown fields, and no value is turned into another type."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+T = TypeVar("T", bound=Input)
+
+
+async def body(request: web.Request, model: type[T]) -> T:
+    """The JSON body as `model`; problem 400, 413 or 415."""
+    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
+    if content_type and not _JSON_TYPE.fullmatch(content_type):
+        raise Problem(
+            415,
+            "unsupported-media-type",
+            "The body must be JSON; say so with the header Content-Type: application/json.",
+            headers={"Accept": "application/json"},
+        )
+    value = _parse(await _read(request))
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(
+            [{"pointer": _pointer(e), "detail": e["msg"]} for e in _faults(error)]
+        ) from None
+
+
+def query(request: web.Request, model: type[T]) -> T:
+    """The query parameters, each at most once, as `model`; problem 400."""
+    twice = {name for name in request.query if len(request.query.getall(name)) > 1}
+    if twice:
+        raise _invalid([{"parameter": n, "detail": "Given more than once"} for n in sorted(twice)])
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise _invalid(
+            [{"parameter": str(e["loc"][0]), "detail": e["msg"]} for e in _faults(error)]
+        ) from None
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise Problem(400, "invalid-body", "The body is not what its headers promise.") from error
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        orjson.loads(
+            raw
+        )  # Strict UTF-8, no lone surrogates, no NaN; but keeps the last of two keys.
+        return json.loads(raw, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, _DuplicateKey) else "It does not parse."
+        raise Problem(400, "invalid-json", f"The body must be a JSON object. {reason}") from None
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise _DuplicateKey("One of its objects has a key twice.")
+    return members
+
+
+def _faults(error: ValidationError) -> list[ErrorDetails]:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return faults[:_MOST_FAULTS]
+
+
+def _pointer(fault: ErrorDetails) -> str:
+    """Where in the body, as a JSON pointer in a URI fragment."""
+    steps = (str(step).replace("~", "~0").replace("/", "~1") for step in fault["loc"])
+    return "#" + quote("".join(f"/{step}" for step in steps))
+
+
+def _invalid(errors: list[dict[str, str]]) -> Problem:
+    return Problem(400, "invalid-input", "; ".join(map(_sentence, errors)) + ".", errors=errors)
+
+
+def _sentence(error: dict[str, str]) -> str:
+    where = error.get("parameter") or error["pointer"].removeprefix("#/").removeprefix("#")
+    return f"{where}: {error['detail']}" if where else error["detail"]

@@ -1,0 +1,115 @@
+"""Problem documents (RFC 9457): the one form in which both services say what went wrong."""
+
+import logging
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from api import correlation
+
+log = logging.getLogger(__name__)
+
+Translate = Callable[[Exception], "Problem | None"]
+
+
+class Problem(Exception):
+    """An answer other than the one asked for. `name` makes its type, which never changes."""
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        """`members`: what the document holds beside type, title, status, detail and instance."""
+        super().__init__(detail)
+        self.status = status
+        self.name = name
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def response(self, instance: str) -> web.Response:
+        """The document, as the answer to the request for the path `instance`."""
+        document = {
+            "type": f"/problems/{self.name}",
+            "title": self.name.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            **self.members,
+        }
+        return web.Response(
+            status=self.status,
+            body=orjson.dumps(document),
+            content_type="application/problem+json",
+            headers=self.headers,
+        )
+
+
+def unavailable(name: str, detail: str, **members: Any) -> Problem:
+    """A 503: try again in a second."""
+    return Problem(503, name, detail, headers={"Retry-After": "1"}, **members)
+
+
+def middleware(translate: Translate) -> Middleware:
+    """Answer every exception of a handler with a problem; `translate` knows the service's own."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as error:
+            problem = error
+        except web.HTTPException as error:
+            problem = _of_http(error)
+        except Exception as error:
+            problem = translate(error) or _internal(request, error)
+        return problem.response(_instance(request))
+
+    return answer
+
+
+def _of_http(error: web.HTTPException) -> Problem:
+    """What aiohttp's router or body reader refused."""
+    details = {
+        404: "There is nothing here. An account's id is 26 characters of 0-9 and A-Z.",
+        405: f"Only {', '.join(sorted(getattr(error, 'allowed_methods', ())))} is possible here.",
+        413: "The body is longer than 64 KiB.",
+    }
+    names = {413: "body-too-large"}
+    phrase = HTTPStatus(error.status).phrase
+    return Problem(
+        error.status,
+        names.get(error.status, phrase.lower().replace(" ", "-")),
+        details.get(error.status, phrase),
+        headers={name: error.headers[name] for name in ("Allow",) if name in error.headers},
+    )
+
+
+def _internal(request: web.Request, error: Exception) -> Problem:
+    """A fault of ours: all of it goes to the log, none to the client."""
+    reference = correlation.current()
+    log.error(
+        "%s %s failed (correlation id %s)",
+        request.method,
+        _instance(request),
+        reference,
+        exc_info=error,
+    )
+    return Problem(
+        500,
+        "internal-error",
+        f"The fault is ours. The log has it under correlation id {reference}.",
+    )
+
+
+def _instance(request: web.Request) -> str:
+    return request.rel_url.raw_path.encode("ascii", "replace").decode("ascii")

@@ -1,0 +1,93 @@
+"""Running a service: put together, served until a signal, stopped gracefully."""
+
+import asyncio
+import errno
+import logging
+import signal
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+
+from api import correlation, health, problems
+from api.inputs import MAX_BODY
+from pipeline import logs
+from pipeline.settings import PREFIX, Settings, SettingsError, load
+
+log = logging.getLogger(__name__)
+
+GRACE: Final = 20.0
+"""Seconds that requests under way get to finish once a stop was asked for."""
+
+
+class CannotListen(Exception):
+    """The address can't be listened on; the message names the setting to change."""
+
+
+def application(
+    routes: Iterable[web.AbstractRouteDef], checks: health.Checks, translate: problems.Translate
+) -> web.Application:
+    """What both services share: problem documents, correlation ids, health, a limit on bodies."""
+    app = web.Application(
+        middlewares=[correlation.middleware, problems.middleware(translate)],
+        client_max_size=MAX_BODY,
+    )
+    app.add_routes([*health.routes(checks), *routes])
+    return app
+
+
+def run(role: str, create_app: Callable[[Settings], web.Application]) -> None:
+    """Serve until SIGTERM or SIGINT. `SystemExit` with a message when it can't even start."""
+    try:
+        settings = load()
+        logs.setup(settings, role)
+        asyncio.run(_main(role, create_app, settings))
+    except (SettingsError, CannotListen) as error:
+        raise SystemExit(str(error)) from None
+
+
+async def _main(
+    role: str, create_app: Callable[[Settings], web.Application], settings: Settings
+) -> None:
+    stopping = _stop_signal()
+    # One line for each request is for debugging; the figures of a running service are its metrics.
+    access_log = logging.getLogger("aiohttp.access") if settings.log_level == "DEBUG" else None
+    runner = web.AppRunner(create_app(settings), access_log=access_log, shutdown_timeout=GRACE)
+    await runner.setup()
+    try:
+        await _listen(runner, settings.host, getattr(settings, f"{role}_port"), role)
+        await stopping.wait()
+        log.info("stopping: finishing what is under way")
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int, role: str) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        setting = f"{PREFIX}{role.upper()}_PORT" if taken else f"{PREFIX}HOST"
+        reason = "the port is taken" if taken else error.strerror
+        raise CannotListen(
+            f"The {role} service can't listen on {host}:{port}: {reason}. "
+            f"Set {setting} to another one."
+        ) from error
+    log.info("listening on http://%s:%d", host, port)
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second one ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def stop() -> None:
+        stopping.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    return stopping
