@@ -1,0 +1,156 @@
+"""The pure aggregate: given these events, when this command, then these events or this refusal."""
+
+from functools import reduce
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.accounts.account import (
+    Account,
+    AccountExists,
+    AccountNotFound,
+    BalanceTooLarge,
+    Command,
+    Create,
+    Deposit,
+    InsufficientFunds,
+    Refused,
+    UpdateOwner,
+    Withdraw,
+    decide,
+    evolve,
+    fold,
+    initial,
+)
+from pipeline.events import MAX_MONEY, Body, Event, new_event
+
+ID = "01JD0000000000000000000000"
+MOST = MAX_MONEY - 1
+
+
+def history(*happened: tuple[str, Body]) -> list[Event]:
+    return [new_event(ID, n, kind, body) for n, (kind, body) in enumerate(happened, start=1)]
+
+
+def opened(money: int) -> tuple[str, Body]:
+    return ("AccountCreated", {"owner": "Ada", "money": money})
+
+
+@pytest.mark.parametrize(
+    ("given_", "when", "then"),
+    [
+        ([], Create("Ada", 5), opened(5)),
+        ([], Create("Ada", 0), opened(0)),
+        ([opened(0)], Deposit(MOST), ("MoneyDeposited", {"money": MOST})),
+        ([opened(5)], Withdraw(5), ("MoneyWithdrawn", {"money": 5})),
+        ([opened(5)], UpdateOwner("Grace"), ("OwnerUpdated", {"owner": "Grace"})),
+        (
+            [opened(5), ("MoneyDeposited", {"money": 2})],
+            Withdraw(7, {"id": "t", "counterparty": "c"}),
+            ("MoneyWithdrawn", {"money": 7, "transfer": {"id": "t", "counterparty": "c"}}),
+        ),
+        (
+            [opened(0)],
+            Deposit(1, {"id": "t", "counterparty": "c"}),
+            ("MoneyDeposited", {"money": 1, "transfer": {"id": "t", "counterparty": "c"}}),
+        ),
+    ],
+)
+def test_decides(given_: list[tuple[str, Body]], when: Command, then: tuple[str, Body]) -> None:
+    assert decide(when, fold(ID, history(*given_))) == [then]
+
+
+@pytest.mark.parametrize(
+    ("given_", "when", "then"),
+    [
+        ([], Deposit(1), AccountNotFound),
+        ([], Withdraw(1), AccountNotFound),
+        ([], UpdateOwner("Grace"), AccountNotFound),
+        ([opened(0)], Create("Ada", 5), AccountExists),
+        ([opened(5)], Withdraw(6), InsufficientFunds),
+        ([opened(5), ("MoneyWithdrawn", {"money": 5})], Withdraw(1), InsufficientFunds),
+        ([opened(1)], Deposit(MOST), BalanceTooLarge),
+        ([opened(MOST)], Deposit(1), BalanceTooLarge),
+    ],
+)
+def test_refuses(given_: list[tuple[str, Body]], when: Command, then: type[Refused]) -> None:
+    with pytest.raises(then) as refusal:
+        decide(when, fold(ID, history(*given_)))
+    assert refusal.value.account_id == ID
+
+
+@pytest.mark.parametrize("money", [0, -1, MAX_MONEY])
+def test_commands_hold_no_impossible_money(money: int) -> None:
+    for command in (Deposit, Withdraw):
+        with pytest.raises(ValueError, match="money"):
+            command(money)
+    if money:
+        with pytest.raises(ValueError, match="money"):
+            Create("Ada", money)
+
+
+def test_a_gap_and_an_unknown_kind_are_errors() -> None:
+    with pytest.raises(ValueError, match="version 2 after 0"):
+        evolve(initial(ID), new_event(ID, 2, "MoneyDeposited", {"money": 1}))
+    with pytest.raises(ValueError, match="unknown kind MoneyBurnt"):
+        evolve(initial(ID), new_event(ID, 1, "MoneyBurnt", {"money": 1}))
+
+
+monies = st.one_of(st.integers(1, 100), st.integers(1, MOST))
+commands = st.one_of(
+    st.builds(Create, st.text(max_size=5), st.integers(0, MOST)),
+    st.builds(Deposit, monies),
+    st.builds(Withdraw, monies),
+    st.builds(UpdateOwner, st.text(max_size=5)),
+)
+
+
+def execute(state: Account, command: Command) -> list[Event]:
+    """The events of the command, none when it is refused."""
+    try:
+        decisions = decide(command, state)
+    except Refused:
+        return []
+    return [
+        new_event(state.id, state.version + n, kind, body)
+        for n, (kind, body) in enumerate(decisions, start=1)
+    ]
+
+
+@given(st.lists(commands, max_size=60))
+def test_any_commands_keep_the_account_sound(sequence: list[Command]) -> None:
+    """Against a model as plain as can be: the balance, the bounds, the versions, the fold."""
+    state, stored, balance = initial(ID), list[Event](), 0
+    for command in sequence:
+        events = execute(state, command)
+        possible = bool(state.version) != isinstance(command, Create)
+        match command:
+            case Create(money=money) | Deposit(money=money) if possible:
+                possible = balance + money < MAX_MONEY
+                balance += money if possible else 0
+            case Withdraw(money=money) if possible:
+                possible = balance >= money
+                balance -= money if possible else 0
+            case _:
+                pass
+        assert len(events) == possible
+        state = reduce(evolve, events, state)
+        stored += events
+        assert state.balance == balance
+        assert 0 <= state.balance < MAX_MONEY
+    assert [event["version"] for event in stored] == list(range(1, len(stored) + 1))
+    assert fold(ID, stored) == state
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 1000))
+def test_a_transfer_nets_to_zero_or_is_refused(source: int, target: int, money: int) -> None:
+    other = "01JD0000000000000000000001"
+    payer, payee = Account(ID, "Ada", source, 1, "open"), Account(other, "Bo", target, 1, "open")
+    sent = execute(payer, Withdraw(money, {"id": "t", "counterparty": other}))
+    got = execute(payee, Deposit(money, {"id": "t", "counterparty": ID}))
+    assert bool(sent) == (source >= money)
+    assert len(got) == 1
+    if sent:
+        after = reduce(evolve, sent, payer).balance + reduce(evolve, got, payee).balance
+        assert after == source + target
