@@ -1,0 +1,95 @@
+"""Do the invariants hold on the stores as they are now? Streams through them while traffic goes on.
+
+Every account is walked in the event store, slot by slot, and its document fetched beside it; memory
+does not grow with the number of accounts.
+"""
+
+from collections.abc import Iterable
+from time import monotonic
+
+from pipeline.checker.documents import CHUNK, Documents, Projection, UnderWay
+from pipeline.checker.history import Answer, Claims, Command
+from pipeline.checker.ledger import Account, Ledger
+from pipeline.checker.report import TITLES, Figures, Report, Verdict, verdict
+from pipeline.events import SLOTS
+from pipeline.eventstore import EventStore
+
+__all__ = ["Answer", "Command", "Figures", "Projection", "Report", "Verdict", "check"]
+
+
+async def check(
+    store: EventStore,
+    projection: Projection,
+    *,
+    partitions: int,
+    under_way: UnderWay,
+    history: Iterable[Answer] | None = None,
+    alone: bool = False,
+    patience: float = 15.0,
+) -> Report:
+    """Walk both stores and judge invariants 1 to 5.
+
+    `history`: what a client sent and was answered, all of it before this call; without it
+    invariant 3 can't be judged. `alone`: nothing else was ever sent to this store. `patience`:
+    seconds in which a document that differs may still come right. Raises what the stores raise
+    when they can't be read.
+    """
+    began = monotonic()
+    ledger = Ledger(Claims.of(history, alone=alone) if history is not None else None)
+    documents = Documents(store, projection, partitions)
+    await _walk(store, ledger, documents)
+    await documents.look_for_extra()
+    async for leg in ledger.pairing.alone(store):
+        way = f"{leg.money} from {leg.payer} to {leg.payee}"
+        ledger.money.add(f"transfer {leg.transfer} of {way} has one leg only")
+    await documents.settle(patience, under_way)
+    figures = Figures(
+        ledger.accounts,
+        ledger.events,
+        ledger.pairing.transfers,
+        documents.documents,
+        documents.lag_documents,
+        documents.lag_events,
+        round(monotonic() - began, 3),
+    )
+    return Report(_verdicts(ledger, documents), figures)
+
+
+async def _walk(store: EventStore, ledger: Ledger, documents: Documents) -> None:
+    chunk: list[Account] = []
+    async for account in ledger.walk(store.replay(range(SLOTS))):
+        chunk.append(account)
+        if len(chunk) == CHUNK:
+            await documents.compare(chunk)
+            chunk.clear()
+    if chunk:
+        await documents.compare(chunk)
+
+
+def _verdicts(ledger: Ledger, documents: Documents) -> tuple[Verdict, ...]:
+    if ledger.balances != ledger.deposits - ledger.withdrawals:
+        ledger.money.add("the balances do not add up to deposits minus withdrawals")
+    sums = f"{ledger.balances:,} = {ledger.deposits:,} in - {ledger.withdrawals:,} out"
+    lag = f", {documents.lag_documents:,} of them {documents.lag_events:,} events behind"
+    return (
+        verdict(1, ledger.money, f"{sums}; {ledger.pairing.transfers:,} transfers"),
+        verdict(2, ledger.versions, f"{ledger.events:,} events of {ledger.accounts:,} accounts"),
+        _acknowledged(ledger),
+        verdict(
+            4,
+            documents.faults,
+            f"{documents.documents:,} documents" + (lag if documents.lag_documents else ""),
+        ),
+        verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
+    )
+
+
+def _acknowledged(ledger: Ledger) -> Verdict:
+    claims = ledger.claims
+    if claims is None:
+        return Verdict(3, TITLES[3], None, "only who sent the commands can tell (`bank demo` does)")
+    claims.close()
+    figure = f"{claims.acknowledged:,} acknowledged, {claims.rejected:,} rejected"
+    if claims.unknown:
+        figure += f", {claims.unknown:,} without an answer"
+    return verdict(3, claims.faults, figure)

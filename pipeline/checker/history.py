@@ -1,0 +1,130 @@
+"""What a client sent and was answered, and whether the event store agrees with it (invariant 3)."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from pipeline.checker.report import Faults
+from pipeline.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN, Event
+
+Kind = Literal["create", "deposit", "withdraw", "transfer", "owner"]
+
+EVENT_KINDS: Final[dict[Kind, str]] = {
+    "create": CREATED,
+    "deposit": DEPOSITED,
+    "withdraw": WITHDRAWN,
+    "transfer": WITHDRAWN,
+    "owner": OWNER_UPDATED,
+}
+
+
+class Command(NamedTuple):
+    """A command as it was sent; a transfer goes from `account` to `to`."""
+
+    kind: Kind
+    account: str = ""
+    money: int = 0
+    owner: str = ""
+    to: str = ""
+
+
+class Answer(NamedTuple):
+    """What came back: an HTTP status, 0 for no answer, and the account and version it named."""
+
+    command: Command
+    status: int
+    id: str = ""
+    version: int = 0
+
+    @property
+    def acknowledged(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def rejected(self) -> bool:
+        return 400 <= self.status < 500
+
+
+Effect = tuple[str, str, int, str, str]
+
+
+def _wanted(command: Command, account: str) -> Effect:
+    return EVENT_KINDS[command.kind], account, command.money, command.owner, command.to
+
+
+def _effect(event: Event) -> Effect:
+    body = event["body"]
+    to = body["transfer"]["counterparty"] if "transfer" in body else ""
+    return event["kind"], event["account_id"], body.get("money", 0), body.get("owner", ""), to
+
+
+@dataclass(slots=True)
+class Claims:
+    """The events that a history says exist, struck off as they are seen.
+
+    `alone`: nothing but this history was ever sent to the store, so each account must be in it.
+    """
+
+    alone: bool = False
+    acknowledged: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    faults: Faults = field(default_factory=Faults)
+    _claimed: dict[tuple[str, int], Command] = field(default_factory=dict)
+    _opened: set[str] = field(default_factory=set)
+    _possible: Counter[Effect] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, history: Iterable[Answer], *, alone: bool = False) -> "Claims":
+        claims = cls(alone)
+        for answer in history:
+            claims._enter(answer)
+        return claims
+
+    def _enter(self, answer: Answer) -> None:
+        command = answer.command
+        if answer.rejected:
+            self.rejected += 1
+        elif not answer.acknowledged:
+            self.unknown += 1
+            self._possible[_wanted(command, command.account)] += 1
+        else:
+            self.acknowledged += 1
+            place = answer.id, answer.version
+            if place in self._claimed:
+                self.faults.add(f"account {place[0]}: version {place[1]} was given to two commands")
+            self._claimed[place] = command
+            if command.kind == "create":
+                self._opened.add(answer.id)
+
+    def see(self, event: Event) -> None:
+        """Strike off an event of the store, or note that no acknowledged command explains it."""
+        place = event["account_id"], event["version"]
+        command = self._claimed.pop(place, None)
+        effect = _effect(event)
+        if command is not None:
+            if effect != _wanted(command, place[0]):
+                self.faults.add(f"account {place[0]}, version {place[1]}: {effect} for {command}")
+        elif effect[0] == DEPOSITED and effect[4]:
+            return  # the second leg of a transfer: the first is claimed, and invariant 1 pairs them
+        elif self.alone or place[0] in self._opened:
+            self._explain(effect, place)
+
+    def _explain(self, effect: Effect, place: tuple[str, int]) -> None:
+        kind, _, money, owner, to = effect
+        known = (kind, "", money, owner, to) if kind == CREATED else effect
+        if self._possible[known] > 0:
+            self._possible[known] -= 1
+        else:
+            self.faults.add(
+                f"account {place[0]}, version {place[1]}: no acknowledged command did it"
+            )
+
+    def close(self) -> None:
+        """Every event was seen: what is still claimed is lost."""
+        for (account, version), command in self._claimed.items():
+            self.faults.add(
+                f"account {account}, version {version}: lost, acknowledged for {command}"
+            )
+        self._claimed.clear()

@@ -1,0 +1,118 @@
+"""The checker's own arithmetic: accounts folded event by event, and totals over all of them.
+
+It shares no line with the fold of the product, so that one mistake can't hide in both.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from pipeline.checker.history import Claims
+from pipeline.checker.report import Faults
+from pipeline.checker.transfers import Pairing
+from pipeline.events import CREATED, DEPOSITED, MAX_MONEY, OWNER_UPDATED, WITHDRAWN, Event
+
+SIGNS: Final = {CREATED: 1, DEPOSITED: 1, WITHDRAWN: -1, OWNER_UPDATED: 0}
+
+
+@dataclass(slots=True)
+class Account:
+    """An account after its events up to `version`."""
+
+    id: str
+    slot: int = -1
+    version: int = 0
+    balance: int = 0
+    owner: str | None = None
+    event_id: str = ""
+    at: datetime | None = None
+
+    def apply(self, event: Event) -> None:
+        self.slot, self.version = event["slot"], event["version"]
+        self.event_id, self.at = event["_id"], event["created_at"]
+        self.owner = event["body"].get("owner", self.owner)
+        self.balance += change(event)
+
+
+def change(event: Event) -> int:
+    """By how much an event changes the balance; nothing when it is malformed."""
+    money = event["body"].get("money", 0)
+    return SIGNS.get(event["kind"], 0) * money if sound_money(money) else 0
+
+
+def sound_money(money: Any) -> bool:
+    return isinstance(money, int) and not isinstance(money, bool) and 0 <= money < MAX_MONEY
+
+
+def folded(account_id: str, events: Iterable[Event], version: int | None = None) -> Account:
+    """The account after its events up to `version`, or all; duplicates count once."""
+    account = Account(account_id)
+    for event in events:
+        if event["version"] > account.version and (version is None or event["version"] <= version):
+            account.apply(event)
+    return account
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Totals over every event, and what was found wrong with invariants 1, 2 and 5 on the way."""
+
+    claims: Claims | None = None
+    accounts: int = 0
+    events: int = 0
+    deposits: int = 0
+    withdrawals: int = 0
+    balances: int = 0
+    lowest: int = MAX_MONEY
+    pairing: Pairing = field(default_factory=Pairing)
+    money: Faults = field(default_factory=Faults)
+    versions: Faults = field(default_factory=Faults)
+    below_zero: Faults = field(default_factory=Faults)
+
+    async def walk(self, replay: AsyncIterator[list[Event]]) -> AsyncIterator[Account]:
+        """Enter every event, in (slot, account, version) order; yields each complete account."""
+        account: Account | None = None
+        async for events in replay:
+            for event in events:
+                if account is None or event["account_id"] != account.id:
+                    if account is not None:
+                        yield self._closed(account)
+                    account = Account(event["account_id"])
+                self.enter(account, event)
+        if account is not None:
+            yield self._closed(account)
+
+    def enter(self, account: Account, event: Event) -> None:
+        """Count one event of an account and look for what is wrong with it."""
+        self.events += 1
+        where = f"account {account.id}, version {event['version']}"
+        if event["version"] != account.version + 1:
+            self.versions.add(f"{where} follows version {account.version}")
+        self._check_body(event, where)
+        delta = change(event)
+        self.deposits += max(delta, 0)
+        self.withdrawals += max(-delta, 0)
+        self.pairing.add(event)
+        if self.claims is not None:
+            self.claims.see(event)
+        if event["version"] <= account.version:
+            return  # a duplicate: the totals have it, no balance does
+        account.apply(event)
+        self.lowest = min(self.lowest, account.balance)
+        if account.balance < 0:
+            self.below_zero.add(f"{where}: the balance is {account.balance}")
+
+    def _check_body(self, event: Event, where: str) -> None:
+        money = event["body"].get("money")
+        if event["kind"] not in SIGNS:
+            self.money.add(f"{where}: unknown kind {event['kind']!r}")
+        elif (event["kind"] == CREATED) != (event["version"] == 1):
+            self.money.add(f"{where}: {event['kind']} can't be there")
+        elif SIGNS[event["kind"]] and not sound_money(money):
+            self.money.add(f"{where}: {money!r} is no amount of money")
+
+    def _closed(self, account: Account) -> Account:
+        self.accounts += 1
+        self.balances += account.balance
+        return account

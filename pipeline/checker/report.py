@@ -1,0 +1,77 @@
+"""What the checker says: a verdict with a figure for each invariant, examples of what broke it."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+EXAMPLES: Final = 10
+
+TITLES: Final = {
+    1: "money adds up and every transfer nets to zero",
+    2: "versions of each account are 1…n",
+    3: "acknowledged commands are kept, rejected ones left nothing",
+    4: "each document equals the fold of its events",
+    5: "no balance was ever below zero",
+}
+
+
+@dataclass(slots=True)
+class Faults:
+    """What broke one invariant: how often, and the first few in words."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, what: str) -> None:
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(what)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One invariant. `holds` is None when it could not be judged; `figure` is what it stands on."""
+
+    number: int
+    title: str
+    holds: bool | None
+    figure: str
+    violations: int = 0
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was walked. Lag is in events that are stored and not yet shown."""
+
+    accounts: int
+    events: int
+    transfers: int
+    documents: int
+    lag_documents: int
+    lag_events: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    verdicts: tuple[Verdict, ...]
+    figures: Figures
+
+    @property
+    def holds(self) -> bool:
+        return all(verdict.holds is not False for verdict in self.verdicts)
+
+    @property
+    def violated(self) -> list[int]:
+        """The numbers of the invariants that do not hold."""
+        return [verdict.number for verdict in self.verdicts if verdict.holds is False]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"holds": self.holds, **asdict(self)}
+
+
+def verdict(number: int, faults: Faults, figure: str) -> Verdict:
+    """The verdict on an invariant that could be judged."""
+    return Verdict(
+        number, TITLES[number], not faults.count, figure, faults.count, tuple(faults.examples)
+    )

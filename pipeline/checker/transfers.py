@@ -1,0 +1,100 @@
+"""Do transfers net to zero? Both legs are paired without keeping them in memory.
+
+Every leg has a fingerprint of (transfer, from, to, money) that its other leg has too. Withdrawals
+add it, deposits take it away, in one of a few thousand sums: a sum that is not zero holds a leg
+that is alone. On a live store a transfer may land between the reading of its two accounts; so the
+legs in such sums are gathered in a second walk, and those still alone are looked up in both.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from pipeline.events import SLOTS, WITHDRAWN, Event
+from pipeline.eventstore import EventStore
+
+BUCKETS: Final = 4096
+MOST_OPEN: Final = 50_000
+"""Legs kept open at once in the second walk; beyond it they are looked up at once."""
+
+
+class Leg(NamedTuple):
+    transfer: str
+    payer: str
+    payee: str
+    money: int
+    sign: int
+
+    @property
+    def fingerprint(self) -> int:
+        text = f"{self.transfer}|{self.payer}|{self.payee}|{self.money}"
+        return int.from_bytes(blake2b(text.encode(), digest_size=16).digest())
+
+
+def leg_of(event: Event) -> Leg | None:
+    """The leg of a transfer that an event is, if it is one: sign 1 withdraws, -1 deposits."""
+    transfer = event["body"].get("transfer")
+    if transfer is None:
+        return None
+    here, there, money = (
+        event["account_id"],
+        transfer["counterparty"],
+        event["body"].get("money", 0),
+    )
+    if event["kind"] == WITHDRAWN:
+        return Leg(transfer["id"], here, there, money, 1)
+    return Leg(transfer["id"], there, here, money, -1)
+
+
+def legs_of(events: Iterable[Event]) -> Iterator[Leg]:
+    return (leg for event in events if (leg := leg_of(event)) is not None)
+
+
+@dataclass(slots=True)
+class Pairing:
+    """The sums of one walk, and how many transfers it saw."""
+
+    transfers: int = 0
+    sums: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+    def add(self, event: Event) -> None:
+        leg = leg_of(event)
+        if leg is None:
+            return
+        fingerprint = leg.fingerprint
+        self.transfers += leg.sign > 0
+        self.sums[fingerprint % BUCKETS] += leg.sign * fingerprint
+
+    async def alone(self, store: EventStore) -> AsyncIterator[Leg]:
+        """Each leg that really has no other leg."""
+        suspects = {bucket for bucket, rest in enumerate(self.sums) if rest}
+        if not suspects:
+            return
+        open_legs: dict[int, tuple[Leg, int]] = {}
+        async for events in store.replay(range(SLOTS)):
+            for leg in legs_of(events):
+                fingerprint = leg.fingerprint
+                if fingerprint % BUCKETS in suspects:
+                    net = open_legs.pop(fingerprint, (leg, 0))[1] + leg.sign
+                    if net:
+                        open_legs[fingerprint] = leg, net
+            if len(open_legs) > MOST_OPEN:
+                async for leg in _unmatched(store, open_legs):
+                    yield leg
+                open_legs.clear()
+        async for leg in _unmatched(store, open_legs):
+            yield leg
+
+
+async def _unmatched(store: EventStore, legs: dict[int, tuple[Leg, int]]) -> AsyncIterator[Leg]:
+    for fingerprint, (leg, _) in legs.items():
+        accounts = await store.load_many({leg.payer, leg.payee})
+        same = (
+            found.sign
+            for events in accounts.values()
+            for found in legs_of(events)
+            if found.fingerprint == fingerprint
+        )
+        if sum(same):
+            yield leg
