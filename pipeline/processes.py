@@ -1,119 +1,66 @@
-"""Child processes that never outlive this one, and `processes.json`, which says what runs where.
+"""Child processes that never outlive this one.
 
-Each child leads a session of its own, so that Ctrl-C in the terminal reaches this process alone, which then
-stops its children in order. If this process is killed instead, its guard (`guard.py`) ends them.
+Each child leads a session of its own, so that Ctrl-C in the terminal reaches this process alone,
+which then stops its children in order. If this process is killed, its guard (`guard.py`) ends them.
 """
 
 import asyncio
 import contextlib
-import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import IO
 
 from pipeline import guard
+from pipeline.registry import Process, read_processes, register, unregister
 
-REGISTRY = "processes.json"
-_POLL = 0.02
+__all__ = ["Child", "Children", "Process", "read_processes", "small_environment"]
+
+STOP_SECONDS = 15.0
+"""How long a child may take to end after SIGTERM before it is killed."""
+_POLL_SECONDS = 0.02
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One entry of `processes.json`; `address` is a URL, or empty for a process that listens nowhere."""
-
-    role: str
-    pid: int
-    address: str
-
-
-def read_processes(data_dir: Path) -> list[Process]:
-    """The processes that the folder's registry names and that live, in the order they were started."""
-    try:
-        entries = json.loads((data_dir / REGISTRY).read_text())
-    except (FileNotFoundError, ValueError):
-        return []
-    return [process for process in (Process(**entry) for entry in entries) if alive(process.pid)]
-
-
-def register(data_dir: Path, process: Process) -> None:
-    """Add a process to the folder's registry."""
-    with _registry(data_dir) as processes:
-        processes.append(process)
-
-
-def unregister(data_dir: Path, pid: int) -> None:
-    """Take a process out of the folder's registry."""
-    with _registry(data_dir) as processes:
-        processes[:] = [process for process in processes if process.pid != pid]
-
-
-@contextlib.contextmanager
-def _registry(data_dir: Path) -> Iterator[list[Process]]:
-    """Read, change, write: one writer at a time, and readers see the old file or the new one."""
-    with (data_dir / f"{REGISTRY}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        processes = read_processes(data_dir)
-        yield processes
-        draft = data_dir / f"{REGISTRY}.new"
-        draft.write_text(json.dumps([asdict(process) for process in processes], indent=1) + "\n")
-        draft.replace(data_dir / REGISTRY)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process with this id exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def small_environment() -> dict[str, str]:
-    """What a server needs of our own environment."""
+    """As much of our own environment as a server needs."""
     return {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
 class Child:
-    """One child process, started and reaped by `Children`."""
+    """One child process, made by `Children.start`. Any event loop may wait for it."""
 
-    def __init__(self, role: str, process: subprocess.Popen[bytes], pump: Thread | None) -> None:
-        self.role = role
+    def __init__(self, process: subprocess.Popen[bytes], pump: Thread | None) -> None:
         self.pid = process.pid
         self._process = process
         self._pump = pump
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative is the signal that ended it."""
+        """None while it runs; negative is the number of the signal that ended it."""
         return self._process.poll()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the child and its own children; nothing happens once it has ended."""
+        """Send a signal to the child and to children of its own; no effect once it has ended."""
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     async def wait(self) -> int:
-        """Wait until it ends, from any event loop; returns the exit code."""
+        """Wait until it has ended; returns the exit code."""
         while True:
             code = self.exit_code
             if code is not None:
                 return code
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def stop(self, seconds: float = 15.0) -> int:
-        """Ask it to end, kill it when it has not within `seconds`; returns the exit code."""
+    async def stop(self, seconds: float = STOP_SECONDS) -> int:
+        """Ask it to end, kill it if it has not after `seconds`; returns the exit code."""
         self.kill(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -121,14 +68,14 @@ class Child:
         self.kill()
         code = await self.wait()
         if self._pump is not None:
-            self._pump.join(timeout=1)
+            await asyncio.to_thread(self._pump.join, 1)
         return code
 
 
 class Children:
-    """The children of this process. `close` stops them, the last started first; none outlives us.
+    """The children of this process, and the guard that ends them if this process can't.
 
-    With `data_dir`, each child has an entry in `processes.json` from its start until it was seen to end.
+    With `data_dir`, each child has an entry in `processes.json` until it is stopped or forgotten.
     `keep` are descriptors that stay open until the guard is done too, such as that of a lock.
     """
 
@@ -142,7 +89,7 @@ class Children:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=tuple(keep),
-            env={},
+            env=small_environment(),
         )
 
     def start(
@@ -156,8 +103,11 @@ class Children:
         on_line: Callable[[str], None] | None = None,
         address: str = "",
     ) -> Child:
-        """Start a child. Its output is added to the file `log`, or given line by line to `on_line` (called
-        in a thread), or is ours. `env` is its whole environment (ours when None). Raises OSError."""
+        """Start a child; raises OSError when its program can't be run.
+
+        Its output is added to the file `log`, or goes line by line to `on_line`, which a thread
+        calls, or else is ours. `env` is its whole environment; None gives it all of ours.
+        """
         with contextlib.ExitStack() as stack:
             output: IO[bytes] | int | None = subprocess.PIPE if on_line else None
             if log is not None:
@@ -171,38 +121,37 @@ class Children:
                 stderr=None if output is None else subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._tell(f"+{process.pid}")
-        pump = _pump(process, on_line) if on_line else None
-        child = Child(role, process, pump)
+        self._tell_guard(f"+{process.pid}")
+        child = Child(process, _pump(process, on_line) if on_line else None)
         self._children.append(child)
         if self._data_dir is not None:
             register(self._data_dir, Process(role, child.pid, address))
         return child
 
     def forget(self, child: Child) -> None:
-        """Call when a child has ended and will not be closed with the rest."""
+        """Drop a child that has ended from the guard's list and from `processes.json`."""
         if child in self._children:
             self._children.remove(child)
-            self._tell(f"-{child.pid}")
+            self._tell_guard(f"-{child.pid}")
             if self._data_dir is not None:
                 unregister(self._data_dir, child.pid)
 
-    async def stop(self, child: Child, seconds: float = 15.0) -> int:
+    async def stop(self, child: Child, seconds: float = STOP_SECONDS) -> int:
         """Stop one child and forget it; returns its exit code."""
         code = await child.stop(seconds)
         self.forget(child)
         return code
 
-    async def close(self, seconds: float = 15.0) -> None:
-        """Stop all of them, the last started first, then the guard. Calling it again does nothing."""
+    async def close(self, seconds: float = STOP_SECONDS) -> None:
+        """Stop all within `seconds`, the last started first, then the guard. Twice does nothing."""
         deadline = time.monotonic() + seconds
         for child in reversed(self._children.copy()):
             await self.stop(child, max(0.0, deadline - time.monotonic()))
-        if self._guard.stdin is not None and not self._guard.stdin.closed:
+        if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard.wait()
 
-    def _tell(self, line: str) -> None:
+    def _tell_guard(self, line: str) -> None:
         assert self._guard.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._guard.stdin.write(f"{line}\n".encode())
@@ -210,7 +159,7 @@ class Children:
 
 
 def _pump(process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> Thread:
-    """Hand on a child's lines from a thread, until its output ends."""
+    """Hand on a child's lines from a thread until its output ends."""
 
     def run() -> None:
         assert process.stdout is not None

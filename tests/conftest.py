@@ -1,5 +1,8 @@
-"""Servers for the tests: embedded ones on free ports in a folder of this run, or those that
-BANK_TEST_MONGODB_URL, …_NATS_URL, …_REDIS_URL, …_ELASTICSEARCH_URL name. The named ones are wiped."""
+"""Servers for the tests: embedded ones on free ports, in a folder of this run.
+
+BANK_TEST_MONGODB_URL, …_NATS_URL, …_REDIS_URL and …_ELASTICSEARCH_URL each put another in the place
+of one; it is wiped before every test.
+"""
 
 import asyncio
 import os
@@ -85,7 +88,7 @@ async def own_servers(scratch: Path) -> AsyncIterator[EmbeddedServers]:
 
 @pytest.fixture
 async def role(settings: Settings) -> AsyncIterator[Callable[..., Awaitable[Role]]]:
-    """`await role("bank", "forwarder")` starts a role with `settings`; all are stopped at the end."""
+    """`await role("bank", "forwarder")` starts one with `settings`; all are stopped afterwards."""
     started: list[Role] = []
 
     async def start(*command: str, **environ: str) -> Role:

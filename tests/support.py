@@ -63,7 +63,7 @@ async def eventually(
 ) -> T:
     """Call `check` until what it returns (or awaits to) is truthy, and return that.
 
-    Exceptions count as "not yet". Raises AssertionError with the last value or exception after `seconds`.
+    An exception counts as "not yet". After `seconds`: AssertionError with the last of either.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -86,9 +86,9 @@ async def eventually(
 class Role:
     """A role of the bank as a process of its own, with the given settings.
 
-    `Role(settings, "bank", "forwarder")` or `Role(settings, "python", "-m", "api.accounts")`. An async
-    context manager: started on entry, stopped on exit. `start` after its end starts it anew. What it
-    prints, over all its lives, is in `log()`. Ours ends with its life: it dies with the tests, too.
+    `Role(settings, "bank", "forwarder")` or `Role(settings, "python", "-m", "api.accounts")`.
+    An async context manager: started on entry, stopped on exit. `start` after its end starts it
+    anew; `log()` is what all its lives printed. It never outlives the tests.
     """
 
     def __init__(self, settings: Settings, *command: str, **environ: str) -> None:

