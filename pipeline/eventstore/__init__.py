@@ -1,0 +1,14 @@
+"""MongoDB as the event store. The driver is imported in this one package."""
+
+from pipeline.eventstore.changes import Changes
+from pipeline.eventstore.errors import HistoryLost, KeyTaken, StoreUnavailable, VersionConflict
+from pipeline.eventstore.store import EventStore
+
+__all__ = [
+    "Changes",
+    "EventStore",
+    "HistoryLost",
+    "KeyTaken",
+    "StoreUnavailable",
+    "VersionConflict",
+]

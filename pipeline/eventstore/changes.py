@@ -1,0 +1,148 @@
+"""Watching: the change stream of `events`, read in whole batches, one batch ahead.
+
+An aggregate with `$changeStream`, then `getMore`, as plain commands in one session: several times
+the rate of the driver's own change stream, which hops between threads for every change.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from bson import json_util
+from motor.motor_asyncio import AsyncIOMotorClientSession
+from pymongo.errors import OperationFailure, PyMongoError
+
+from pipeline.events import Event
+from pipeline.eventstore.appends import Collection
+from pipeline.eventstore.errors import HistoryLost, StoreUnavailable, reachable
+
+BATCH: Final = 1000
+WAIT_MS: Final = 500
+"""How long the server waits for a first change before it answers with an empty batch."""
+
+Cursor: TypeAlias = Mapping[str, Any]
+
+_INSERTS: Final = ({"$match": {"operationType": "insert"}}, {"$project": {"fullDocument": 1}})
+# FailedToParse, CappedPositionLost, CloseChangeStream, InvalidResumeToken,
+# ChangeStreamFatalError, ChangeStreamHistoryLost
+_LOST: Final = frozenset({9, 136, 222, 260, 280, 286})
+_LEAVE_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Events in the order in which they were stored, and the token to go on with after them."""
+
+    events: list[Event]
+    token: str
+
+
+@asynccontextmanager
+async def watch(events: Collection, token: str | None) -> AsyncIterator[AsyncIterator[Changes]]:
+    """Follow the inserts after `token`, or from now on, until the block is left.
+
+    The first of the changes comes at once and is only the token to begin with. Entering and
+    reading raise `HistoryLost` or `StoreUnavailable`: then enter anew.
+    """
+    with reachable():
+        session = await events.database.client.start_session()
+    try:
+        collection = await _identity(events)
+        cursor = await _open(events, session, _position(token, collection))
+        async with aclosing(_read(events, session, cursor, collection)) as changes:
+            yield changes
+    finally:
+        with reachable():
+            await session.end_session()
+
+
+async def _identity(events: Collection) -> str:
+    """The collection's uuid: tells it from one of the same name that was made later."""
+    query = {"listCollections": 1, "filter": {"name": events.name}}
+    with reachable():
+        found = (await events.database.command(query))["cursor"]["firstBatch"]
+    return found[0]["info"]["uuid"].hex() if found else ""
+
+
+def _position(token: str | None, collection: str) -> dict[str, Any]:
+    """What tells the change stream where to begin."""
+    if token is None:
+        return {}
+    try:
+        position = json_util.loads(token)
+        theirs, after = position["collection"], position["after"]
+    except (ValueError, TypeError, KeyError):
+        raise HistoryLost(f"this is no resume token: {token[:80]!r}") from None
+    if theirs != collection:
+        raise HistoryLost("the collection `events` is not the one that the token is of")
+    return {"resumeAfter": after}
+
+
+def _changes(cursor: Cursor, collection: str) -> Changes:
+    position = {"collection": collection, "after": cursor["postBatchResumeToken"]}
+    batch = cursor["nextBatch"] if "nextBatch" in cursor else cursor["firstBatch"]
+    return Changes([change["fullDocument"] for change in batch], json_util.dumps(position))
+
+
+async def _open(
+    events: Collection, session: AsyncIOMotorClientSession, position: dict[str, Any]
+) -> Cursor:
+    query = {
+        "aggregate": events.name,
+        "pipeline": [{"$changeStream": position}, *_INSERTS],
+        "cursor": {"batchSize": 0},
+    }
+    return await _answer(events, session, query)
+
+
+async def _more(events: Collection, session: AsyncIOMotorClientSession, cursor_id: int) -> Cursor:
+    query = {"getMore": cursor_id, "collection": events.name, "batchSize": BATCH}
+    return await _answer(events, session, {**query, "maxTimeMS": WAIT_MS})
+
+
+async def _answer(
+    events: Collection, session: AsyncIOMotorClientSession, query: dict[str, Any]
+) -> Cursor:
+    try:
+        reply = await events.database.command(query, session=session)
+    except OperationFailure as error:
+        if error.code in _LOST:
+            raise HistoryLost(str(error)) from error
+        raise StoreUnavailable(str(error)) from error
+    except PyMongoError as error:
+        raise StoreUnavailable(str(error)) from error
+    return reply["cursor"]  # type: ignore[no-any-return]
+
+
+async def _read(
+    events: Collection, session: AsyncIOMotorClientSession, cursor: Cursor, collection: str
+) -> AsyncGenerator[Changes, None]:
+    """The changes of a cursor; the next batch is under way while the last one is consumed."""
+    ahead: asyncio.Task[Cursor] | None = None
+    try:
+        while cursor["id"]:
+            ahead = asyncio.create_task(_more(events, session, cursor["id"]))
+            yield _changes(cursor, collection)
+            cursor = await asyncio.shield(ahead)
+        yield _changes(cursor, collection)
+        raise HistoryLost("the collection `events` was dropped or renamed")
+    finally:
+        if ahead is not None:
+            await _leave(events, session, cursor["id"], ahead)
+
+
+async def _leave(
+    events: Collection,
+    session: AsyncIOMotorClientSession,
+    cursor_id: int,
+    ahead: asyncio.Task[Cursor],
+) -> None:
+    """Free the cursor, after the command under way, for a session has one at a time."""
+    ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
+    await asyncio.wait({ahead}, timeout=_LEAVE_SECONDS)
+    if cursor_id and ahead.done() and not ahead.exception():
+        with suppress(PyMongoError):
+            query = {"killCursors": events.name, "cursors": [cursor_id]}
+            await events.database.command(query, session=session)
