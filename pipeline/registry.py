@@ -24,7 +24,7 @@ def read_processes(data_dir: Path) -> list[Process]:
     """The processes that are registered and alive, in the order of their start."""
     try:
         entries = json.loads((data_dir / FILE).read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return []
     return [process for process in (Process(**entry) for entry in entries) if alive(process.pid)]
 
@@ -42,14 +42,18 @@ def unregister(data_dir: Path, pid: int) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process with this id exists."""
+    """Whether a process with this id runs; one that has ended and was not reaped does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # no such folder on this system, or gone since
+        return True
+    return state != "Z"
 
 
 @contextlib.contextmanager
