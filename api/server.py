@@ -6,8 +6,10 @@ import logging
 import signal
 from collections.abc import Callable, Iterable
 from typing import Final
+from weakref import WeakSet
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from api import correlation, health, problems
 from api.inputs import MAX_BODY
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 GRACE: Final = 20.0
 """Seconds that requests under way get to finish once a stop was asked for."""
 
+_UNDER_WAY: Final = web.AppKey("under_way", WeakSet[asyncio.Task[object]])
+
 
 class CannotListen(Exception):
     """The address can't be listened on; the message names the setting to change."""
@@ -29,9 +33,10 @@ def application(
 ) -> web.Application:
     """What both services share: problem documents, correlation ids, health, a limit on bodies."""
     app = web.Application(
-        middlewares=[correlation.middleware, problems.middleware(translate)],
+        middlewares=[_note, correlation.middleware, problems.middleware(translate)],
         client_max_size=MAX_BODY,
     )
+    app[_UNDER_WAY] = WeakSet()
     app.add_routes([*health.routes(checks), *routes])
     return app
 
@@ -52,12 +57,14 @@ async def _main(
     stopping = _stop_signal()
     # One line for each request is for debugging; the figures of a running service are its metrics.
     access_log = logging.getLogger("aiohttp.access") if settings.log_level == "DEBUG" else None
-    runner = web.AppRunner(create_app(settings), access_log=access_log, shutdown_timeout=GRACE)
+    app = create_app(settings)
+    runner = web.AppRunner(app, access_log=access_log, shutdown_timeout=1)
     await runner.setup()
     try:
         await _listen(runner, settings.host, getattr(settings, f"{role}_port"), role)
         await stopping.wait()
         log.info("stopping: finishing what is under way")
+        await _finish(runner, app[_UNDER_WAY])
     finally:
         await runner.cleanup()
 
@@ -74,6 +81,26 @@ async def _listen(runner: web.AppRunner, host: str, port: int, role: str) -> Non
             f"Set {setting} to another one."
         ) from error
     log.info("listening on http://%s:%d", host, port)
+
+
+@web.middleware
+async def _note(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Remember the task of each request, which ends when its answer was sent."""
+    task = asyncio.current_task()
+    assert task is not None
+    request.app[_UNDER_WAY].add(task)
+    return await handler(request)
+
+
+async def _finish(runner: web.AppRunner, under_way: WeakSet[asyncio.Task[object]]) -> None:
+    """Accept nothing new, and answer what was begun.
+
+    aiohttp's own clean-up, which follows, no longer reads: it would cut off a body half received.
+    """
+    for site in list(runner.sites):
+        await site.stop()
+    if tasks := [task for task in under_way if not task.done()]:
+        await asyncio.wait(tasks, timeout=GRACE)
 
 
 def _stop_signal() -> asyncio.Event:

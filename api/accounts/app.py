@@ -45,7 +45,7 @@ async def _open(service: AccountService) -> None:
             break
         except Exception as error:
             if not told:
-                log.warning("the event store can't be used yet, trying on: %s", error)
+                log.warning("the event store can't be used yet, trying on: %.200s", error)
             told = True
         await asyncio.sleep(pause)
         pause = min(pause * 2, 5.0)

@@ -16,6 +16,10 @@ class Locks:
         # Weak: a lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    def __len__(self) -> int:
+        """How many locks are in use."""
+        return len(self._locks)
+
     @asynccontextmanager
     async def hold(self, account_ids: Collection[str]) -> AsyncIterator[None]:
         """Hold all these accounts' locks, taken in sorted order so that none wait in a ring."""
