@@ -6,7 +6,7 @@ A line of text says when, how bad, which module and what; a JSON line says the s
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -16,9 +16,17 @@ CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymong
 """Libraries that tell every request: heard from WARNING on, or whole at DEBUG."""
 
 
-def setup(settings: Settings, role: str) -> None:
-    """Send every log of this process to stderr, once, as the settings say. May be called again."""
-    handler = logging.StreamHandler(sys.stderr)
+class Stream(Protocol):
+    """Where log lines go, each with its line end in one `write`."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+def setup(settings: Settings, role: str, stream: Stream | None = None) -> None:
+    """Send every log of this process to stderr, or `stream`, as the settings say."""
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(_Json(role) if settings.log_format == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pipeline.checker.ledger import Account, folded
 from pipeline.checker.report import Faults
+from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.events import Event, partition_of, slot_of
 from pipeline.eventstore import EventStore
 
@@ -30,7 +31,7 @@ UnderWay = Callable[[], Awaitable[frozenset[int]]]
 class Projection(Protocol):
     """What the checker reads of the index, in chunks."""
 
-    async def documents(self, ids: list[str]) -> dict[str, Document]: ...
+    async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]: ...
 
     def ids(self) -> AsyncIterator[list[str]]: ...
 
@@ -53,6 +54,7 @@ class Documents:
     lag_documents: int = 0
     lag_events: int = 0
     faults: Faults = field(default_factory=Faults)
+    _ids: Sums = field(default_factory=Sums)
     _doubts: dict[str, Doubt] = field(default_factory=dict)
     _beyond_wrong: int = 0
     _beyond_behind: int = 0
@@ -61,16 +63,28 @@ class Documents:
         """Look at the documents of some accounts; doubts are kept for `settle`."""
         found = await self.projection.documents([account.id for account in accounts])
         self.documents += len(found)
+        for account_id in found:
+            self._ids.add(fingerprint(account_id), 1)
         for account in accounts:
             document = found.get(account.id)
             self._note(account.id, self._doubt(document, account, account.version))
 
     async def look_for_extra(self) -> None:
-        """Look at every id of the index for one that the event store does not know."""
+        """Compare the ids of the index with the documents that accounts were found to have.
+
+        Only where they differ is the event store asked, in a second scan.
+        """
         async for ids in self.projection.ids():
-            known = await self.store.load_many(ids)
             for account_id in ids:
-                if not known.get(account_id):
+                self._ids.add(fingerprint(account_id), -1)
+        uneven = self._ids.uneven()
+        if not uneven:
+            return
+        async for ids in self.projection.ids():
+            doubtful = [each for each in ids if fingerprint(each) % BUCKETS in uneven]
+            known = await self.store.load_many(doubtful)
+            for account_id in doubtful:
+                if not known[account_id]:
                     self._note(account_id, Doubt("a document without an event"))
 
     async def settle(self, patience: float, under_way: UnderWay) -> None:

@@ -1,20 +1,19 @@
 """Do transfers net to zero? Both legs are paired without keeping them in memory.
 
-Every leg has a fingerprint of (transfer, from, to, money) that its other leg has too. Withdrawals
-add it, deposits take it away, in one of a few thousand sums: a sum that is not zero holds a leg
-that is alone. On a live store a transfer may land between the reading of its two accounts; so the
-legs in such sums are gathered in a second walk, and those still alone are looked up in both.
+Every leg has a fingerprint of (transfer, from, to, money) that its other leg has too: withdrawals
+and deposits are two lists for `sums.py`. On a live store a transfer may land between the reading of
+its two accounts; so legs in uneven buckets are gathered in a second walk, and those still alone are
+looked up in both accounts.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.events import SLOTS, WITHDRAWN, Event
 from pipeline.eventstore import EventStore
 
-BUCKETS: Final = 4096
 MOST_OPEN: Final = 50_000
 """Legs kept open at once in the second walk; beyond it they are looked up at once."""
 
@@ -28,8 +27,7 @@ class Leg(NamedTuple):
 
     @property
     def fingerprint(self) -> int:
-        text = f"{self.transfer}|{self.payer}|{self.payee}|{self.money}"
-        return int.from_bytes(blake2b(text.encode(), digest_size=16).digest())
+        return fingerprint(f"{self.transfer}|{self.payer}|{self.payee}|{self.money}")
 
 
 def leg_of(event: Event) -> Leg | None:
@@ -56,29 +54,27 @@ class Pairing:
     """The sums of one walk, and how many transfers it saw."""
 
     transfers: int = 0
-    sums: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    sums: Sums = field(default_factory=Sums)
 
     def add(self, event: Event) -> None:
         leg = leg_of(event)
-        if leg is None:
-            return
-        fingerprint = leg.fingerprint
-        self.transfers += leg.sign > 0
-        self.sums[fingerprint % BUCKETS] += leg.sign * fingerprint
+        if leg is not None:
+            self.transfers += leg.sign > 0
+            self.sums.add(leg.fingerprint, leg.sign)
 
     async def alone(self, store: EventStore) -> AsyncIterator[Leg]:
         """Each leg that really has no other leg."""
-        suspects = {bucket for bucket, rest in enumerate(self.sums) if rest}
-        if not suspects:
+        uneven = self.sums.uneven()
+        if not uneven:
             return
         open_legs: dict[int, tuple[Leg, int]] = {}
         async for events in store.replay(range(SLOTS)):
             for leg in legs_of(events):
-                fingerprint = leg.fingerprint
-                if fingerprint % BUCKETS in suspects:
-                    net = open_legs.pop(fingerprint, (leg, 0))[1] + leg.sign
+                mark = leg.fingerprint
+                if mark % BUCKETS in uneven:
+                    net = open_legs.pop(mark, (leg, 0))[1] + leg.sign
                     if net:
-                        open_legs[fingerprint] = leg, net
+                        open_legs[mark] = leg, net
             if len(open_legs) > MOST_OPEN:
                 async for leg in _unmatched(store, open_legs):
                     yield leg
@@ -88,13 +84,13 @@ class Pairing:
 
 
 async def _unmatched(store: EventStore, legs: dict[int, tuple[Leg, int]]) -> AsyncIterator[Leg]:
-    for fingerprint, (leg, _) in legs.items():
+    for mark, (leg, _) in legs.items():
         accounts = await store.load_many({leg.payer, leg.payee})
         same = (
             found.sign
             for events in accounts.values()
             for found in legs_of(events)
-            if found.fingerprint == fingerprint
+            if found.fingerprint == mark
         )
         if sum(same):
             yield leg

@@ -1,0 +1,123 @@
+"""The checker on the stores that the settings name."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.checker import check
+from pipeline.checker.history import Answer
+from pipeline.checker.report import Report
+from pipeline.eventstore import EventStore, StoreUnavailable
+from pipeline.index import ProjectionUnavailable
+from pipeline.index.survey import Survey
+from pipeline.jetstream import PARTITIONS_KEY, STREAM, JetStream, JetStreamError
+from pipeline.settings import PREFIX, Settings, masked
+
+_PATIENCE: Final = 15.0
+_CONNECT_SECONDS: Final = 5.0
+
+
+class Unreachable(Exception):
+    """A server that the checker needs does not answer; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the checker reads, and the number of partitions in force."""
+
+    store: EventStore
+    projection: Survey
+    js: JetStream
+    partitions: int
+
+    async def under_way(self) -> frozenset[int]:
+        """The partitions that still hold events which are not applied, or not acknowledged."""
+        waiting = await asyncio.gather(*map(self._waiting, range(self.partitions)))
+        return frozenset(partition for partition, count in enumerate(waiting) if count)
+
+    async def _waiting(self, partition: int) -> int:
+        try:
+            info = await self.js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
+        except JetStreamError:
+            return 0  # nobody ever read it: nothing comes by itself
+        return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+    async def forwarded(self) -> int:
+        """The number of messages in the stream's partitions, resync markers not counted."""
+        info = await self.js.api(f"STREAM.INFO.{STREAM}", {"subjects_filter": f"{STREAM}.*"})
+        subjects: dict[str, int] = info["state"].get("subjects") or {}
+        return sum(
+            count for name, count in subjects.items() if name.rpartition(".")[2].isdigit()
+        ) - len(subjects.keys() & {f"{STREAM}.{p}" for p in range(self.partitions)})
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Stores]:
+    """The stores, each of which has answered; raises `Unreachable`."""
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    projection = Survey(settings.elasticsearch_url)
+    js: JetStream | None = None
+    try:
+        try:
+            await store.ping()
+        except StoreUnavailable as error:
+            raise _unreachable("MongoDB", "mongodb_url", settings, error) from error
+        try:
+            await projection.ping()
+        except ProjectionUnavailable as error:
+            raise _unreachable("Elasticsearch", "elasticsearch_url", settings, error) from error
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                js = await JetStream.connect(settings.nats_url, "bank verify")
+                stream = await js.api(f"STREAM.INFO.{STREAM}")
+        except Exception as error:
+            raise _unreachable("NATS", "nats_url", settings, error) from error
+        metadata = stream["config"].get("metadata", {})
+        partitions = int(metadata.get(PARTITIONS_KEY, settings.partitions))
+        yield Stores(store, projection, js, partitions)
+    finally:
+        if js is not None:
+            await js.close()
+        await projection.close()
+        await store.close()
+
+
+async def check_stores(
+    stores: Stores,
+    *,
+    history: Iterable[Answer] | None = None,
+    alone: bool = False,
+    patience: float = _PATIENCE,
+) -> Report:
+    """`check` on opened stores; raises `Unreachable` when one goes away meanwhile."""
+    try:
+        return await check(
+            stores.store,
+            stores.projection,
+            partitions=stores.partitions,
+            under_way=stores.under_way,
+            history=history,
+            alone=alone,
+            patience=patience,
+        )
+    except StoreUnavailable as error:
+        raise Unreachable(f"MongoDB went away: {error}") from error
+    except ProjectionUnavailable as error:
+        raise Unreachable(f"Elasticsearch went away: {error}") from error
+
+
+async def check_live(settings: Settings, *, patience: float = _PATIENCE) -> Report:
+    """`check` on the stores that the settings name; raises `Unreachable`."""
+    async with opened(settings) as stores:
+        return await check_stores(stores, patience=patience)
+
+
+def _unreachable(name: str, setting: str, settings: Settings, error: Exception) -> Unreachable:
+    url = masked(str(getattr(settings, setting)))
+    why = str(error).partition(" (configured timeouts")[0] or "no answer in time"
+    return Unreachable(
+        f"can't check: {name} at {url}: {why}\n"
+        f"Start it (`bank up`), or set {PREFIX}{setting.upper()} to where it is."
+    )

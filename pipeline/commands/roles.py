@@ -1,0 +1,70 @@
+"""One role as this process: `servers`, `accounts`, `balances`, `forwarder`, `worker`."""
+
+import os
+import sys
+
+import click
+
+from pipeline import logs
+from pipeline.commands.running import run
+from pipeline.settings import Settings, load
+
+
+@click.command()
+def servers() -> None:
+    """Run the four servers whose URLs point to this machine."""
+    from pipeline.embedded import EmbeddedServers
+
+    async def main() -> None:
+        embedded = EmbeddedServers(settings)
+        await embedded.start()
+        try:
+            for server in embedded.servers.values():
+                click.echo(f"{server.name:<14} {server.url}")
+            await embedded.wait_dead()
+        finally:
+            await embedded.stop()
+
+    settings = _setup("servers")
+    run(main())
+
+
+@click.command()
+def accounts() -> None:
+    """Run the account service, which takes commands."""
+    _become("api.accounts")
+
+
+@click.command()
+def balances() -> None:
+    """Run the balance service, which reads the projection."""
+    _become("api.balances")
+
+
+@click.command()
+def forwarder() -> None:
+    """Carry events from MongoDB to JetStream. Any number may run; one leads."""
+    from pipeline import forwarder
+
+    run(forwarder.run(_setup("forwarder")))
+
+
+@click.command()
+def worker() -> None:
+    """Carry events from JetStream into the projection. Any number may run."""
+    from pipeline import app
+
+    run(app.worker(_setup("worker")))
+
+
+def _setup(role: str) -> Settings:
+    settings = load()
+    logs.setup(settings, role)
+    return settings
+
+
+def _become(module: str) -> None:
+    """Go on as another module, by name: the services stand above the pipeline."""
+    load()
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module])

@@ -1,0 +1,36 @@
+"""Runs a coroutine as the process: one signal drains it, a second one ends it at once."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T | None:
+    """Run `main` to its end. SIGTERM or SIGINT cancels it, and then there is no result."""
+    return asyncio.run(_until_signal(main))
+
+
+async def _until_signal(main: Coroutine[Any, Any, T]) -> T | None:
+    task = asyncio.ensure_future(main)
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def stop(number: int) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(128 + number)
+        asked = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+        return None

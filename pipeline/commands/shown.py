@@ -1,0 +1,111 @@
+"""What can be looked at: `settings`, `status`, `verify`."""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import logs
+from pipeline.checker.live import Unreachable, check_live
+from pipeline.checker.report import Report
+from pipeline.commands.failures import Told
+from pipeline.commands.running import run
+from pipeline.health import WELL, all_health
+from pipeline.registry import read_processes
+from pipeline.settings import describe, load
+
+as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
+
+@click.command()
+@as_json
+def settings(as_json: bool) -> None:
+    """Every setting with meaning, default and present value."""
+    described = list(describe(load()))
+    if as_json:
+        click.echo(json.dumps([each._asdict() for each in described], indent=1))
+        return
+    table = _table("variable", "value", "default", "meaning")
+    for name, value, default, meaning in described:
+        table.add_row(name, value, default, meaning)
+    table.columns[0].no_wrap = True
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+@click.command()
+@as_json
+def status(as_json: bool) -> None:
+    """What runs in the data folder, and whether it is well."""
+    folder = load().data_dir
+    processes = read_processes(folder)
+    healths = asyncio.run(all_health(processes))
+    if as_json:
+        shown = [
+            {**asdict(process), "health": health}
+            for process, health in zip(processes, healths, strict=True)
+        ]
+        click.echo(json.dumps(shown, indent=1))
+    elif processes:
+        table = _table("role", "pid", "address", "health")
+        for process, health in zip(processes, healths, strict=True):
+            table.add_row(process.role, str(process.pid), process.address, health)
+        Console().print(table)
+    if not processes:
+        raise Told(f"nothing runs in the data folder {folder}. `bank up` starts a bank there.")
+    if any(health != WELL for health in healths):
+        raise Told("not all of it is well; the logs of the servers are in " + str(folder / "logs"))
+
+
+@click.command()
+@as_json
+@click.option(
+    "--patience",
+    default=15.0,
+    show_default=True,
+    help="Seconds in which a document that differs may still come right.",
+)
+def verify(as_json: bool, patience: float) -> None:
+    """Do the invariants hold on the stores as they are now?
+
+    Reads only, while traffic goes on. Exits with 1 when one is violated, with 2 when a server can't
+    be reached.
+    """
+    settings = load()
+    logs.setup(settings, "verify")
+    try:
+        report = run(check_live(settings, patience=patience))
+    except Unreachable as error:
+        raise Told(str(error), 2) from error
+    if report is None:
+        raise Told("interrupted", 2)
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        show(report)
+    raise SystemExit(0 if report.holds else 1)
+
+
+def show(report: Report) -> None:
+    """Print the verdict on each invariant, and examples of what broke it."""
+    table = _table("", "invariant", "", "on what it stands")
+    words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
+    for verdict in report.verdicts:
+        table.add_row(str(verdict.number), verdict.title, words[verdict.holds], verdict.figure)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    for verdict in report.verdicts:
+        for example in verdict.examples:
+            console.print(f"  {verdict.number}: {example}", markup=False, highlight=False)
+        if (more := verdict.violations - len(verdict.examples)) > 0:
+            console.print(f"  {verdict.number}: and {more:,} more")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    return table

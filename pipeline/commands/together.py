@@ -1,0 +1,131 @@
+"""The whole bank in one terminal: `up`, and `demo`, which puts it under load and checks it."""
+
+import asyncio
+import sys
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline import logs
+from pipeline.commands.failures import Told
+from pipeline.commands.running import run
+from pipeline.commands.shown import show
+from pipeline.demo import Result
+from pipeline.demo import demo as run_demo
+from pipeline.lines import Lines, RoleStream
+from pipeline.preflight import EmbeddedError
+from pipeline.settings import Settings, load
+from pipeline.up import accounts_url, balances_url, running
+from pipeline.wheels import WHEELS
+
+TRY = """
+The bank is open. In another terminal:
+
+  curl {accounts}/create -H 'Content-Type: application/json' -d '{{"owner":"Paulo","money":500}}'
+  curl {accounts}/<ID>        the account, from its events
+  curl {balances}/            all balances, from the projection
+  bank status                 what runs, and whether it is well
+  bank verify                 do the invariants hold?
+
+Ctrl-C ends it. What was stored stays in {folder}.
+"""
+
+
+@click.command()
+@click.option(
+    "--without",
+    multiple=True,
+    type=click.Choice(sorted(WHEELS)),
+    help="Use the server that listens at this one's URL already. Can be given more than once.",
+)
+def up(without: tuple[str, ...]) -> None:
+    """Run servers, forwarder, worker and both services in this terminal."""
+    settings = load()
+    lines = Lines(prefix=settings.log_format == "text")
+    logs.setup(settings, "up", RoleStream("up", lines))
+    try:
+        run(_up(settings, lines, without))
+    except EmbeddedError as error:
+        hint = "\nTo use a server that runs there: bank up --without " + "|".join(sorted(WHEELS))
+        raise Told(f"{error}{hint if ' is taken' in str(error) else ''}") from error
+
+
+async def _up(settings: Settings, lines: Lines, without: tuple[str, ...]) -> None:
+    async with running(settings, lines, without=without):
+        click.echo(
+            TRY.format(
+                accounts=accounts_url(settings).replace("http://127.0.0.1", "localhost"),
+                balances=balances_url(settings).replace("http://127.0.0.1", "localhost"),
+                folder=settings.data_dir.absolute(),
+            )
+        )
+        await asyncio.Event().wait()
+
+
+@click.command()
+@click.option("--accounts", default=1_000, show_default=True, type=click.IntRange(2))
+@click.option("--commands", default=20_000, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=1, show_default=True, help="Decides which commands are sent.")
+def demo(accounts: int, commands: int, seed: int) -> None:
+    """Run a scratch bank under load, then check every invariant.
+
+    Exits with 0 only if each command was answered as it must be, all was projected and every
+    invariant holds.
+    """
+    settings = load()
+    with _bars() as bars:
+        tasks = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        result = run(
+            run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=progress)
+        )
+    if result is None:
+        raise Told("interrupted")
+    _show(result)
+    raise SystemExit(0 if result.holds else 1)
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _show(result: Result) -> None:
+    table = Table("", "number", "a second", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rates = {
+        "commands": (result.commands, result.sending_seconds),
+        "  acknowledged": (result.acknowledged, result.sending_seconds),
+        "  rejected, as they must be": (result.rejected, result.sending_seconds),
+        "  without an answer": (result.unanswered, 0.0),
+        "events": (result.events, 0.0),
+        "forwarded": (result.forwarded, 0.0),
+        "projected": (result.projected, result.projecting_seconds),
+        "lag": (result.lag, 0.0),
+    }
+    for name, (number, seconds) in rates.items():
+        table.add_row(name, f"{number:,}", f"{number / seconds:,.0f}" if seconds else "")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    console.print()
+    if result.report is not None:
+        show(result.report)
+    for surprise in result.surprises[:10]:
+        console.print(f"  not expected: {surprise}", markup=False, highlight=False)
+    if result.holds:
+        console.print("\n[green]All of it holds.[/]")
+    else:
+        console.print(f"\n[red]It does not hold.[/] The logs are in {result.folder}")

@@ -1,0 +1,157 @@
+"""A scratch bank under load: opens accounts, sends commands, waits for the projection, checks all.
+
+Everything is in a folder of its own and on free ports, so it never meets a bank that runs already.
+"""
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pipeline import logs
+from pipeline.checker.live import Stores, check_stores, opened
+from pipeline.checker.report import Report
+from pipeline.lines import Lines, RoleStream
+from pipeline.preflight import port_taken
+from pipeline.settings import Settings
+from pipeline.traffic import Traffic, session
+from pipeline.up import accounts_url, running
+from pipeline.wheels import WHEELS
+
+Progress = Callable[[str, int, int], None]
+"""Told (what is done, how far it is, of how many)."""
+
+_SLOWEST_PROJECTION: Final = 50
+"""Events a second; the deadline is reckoned with it."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a demo did: numbers, seconds and the checker's report."""
+
+    commands: int = 0
+    acknowledged: int = 0
+    rejected: int = 0
+    unanswered: int = 0
+    sending_seconds: float = 0.0
+    events: int = 0
+    forwarded: int = 0
+    projected: int = 0
+    projecting_seconds: float = 0.0
+    lag: int = 0
+    surprises: list[str] = field(default_factory=list)
+    report: Report | None = None
+    folder: Path | None = None
+
+    @property
+    def holds(self) -> bool:
+        """All was projected, each command was answered as it must be, and all invariants hold."""
+        judged = self.report is not None and all(v.holds for v in self.report.verdicts)
+        return judged and not self.lag and not self.surprises
+
+
+async def demo(
+    base: Settings, *, accounts: int, commands: int, seed: int, progress: Progress
+) -> Result:
+    """Run it whole. The settings beside places and ports are those of `base`.
+
+    The folder is removed when all holds; else it stays, for its logs tell why.
+    """
+    result, settings = Result(), scratch(base)
+    result.folder = settings.data_dir
+    try:
+        with (settings.data_dir / "demo.log").open("w") as file:
+            lines = Lines(file, prefix=base.log_format == "text")
+            logs.setup(settings, "demo", RoleStream("demo", lines))
+            progress("starting", 0, 1)
+            async with running(settings, lines):
+                progress("starting", 1, 1)
+                await _load(settings, result, accounts, commands, seed, progress)
+    except Exception as error:
+        error.add_note(f"The logs are in {settings.data_dir}")
+        raise
+    if result.holds:
+        shutil.rmtree(settings.data_dir, ignore_errors=True)
+    return result
+
+
+async def _load(
+    settings: Settings, result: Result, accounts: int, commands: int, seed: int, progress: Progress
+) -> None:
+    async with session(accounts_url(settings)) as http, opened(settings) as stores:
+        traffic = Traffic(http, seed)
+        with _counted(traffic, progress, "opening accounts", accounts):
+            await traffic.open_accounts(accounts)
+        began = time.monotonic()
+        with _counted(traffic, progress, "sending commands", commands):
+            await traffic.send_commands(commands)
+        result.sending_seconds = time.monotonic() - began
+        _count(traffic, result, commands)
+        await _projected(stores, traffic.accounts, result, progress)
+        result.projecting_seconds = time.monotonic() - began
+        result.forwarded = await stores.forwarded()
+        progress("checking", 0, 1)
+        result.report = await check_stores(stores, history=traffic.history, alone=True)
+        progress("checking", 1, 1)
+
+
+@contextmanager
+def _counted(traffic: Traffic, progress: Progress, what: str, total: int) -> Iterator[None]:
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        progress(what, done, total)
+
+    progress(what, 0, total)
+    traffic.on_answer = one_more
+    yield
+
+
+def _count(traffic: Traffic, result: Result, commands: int) -> None:
+    sent = traffic.history[-commands:]
+    result.commands = len(sent)
+    result.acknowledged = sum(answer.acknowledged for answer in sent)
+    result.rejected = sum(answer.rejected for answer in sent)
+    result.unanswered = result.commands - result.acknowledged - result.rejected
+    result.surprises = traffic.surprises
+
+
+async def _projected(
+    stores: Stores, accounts: list[str], result: Result, progress: Progress
+) -> None:
+    """Wait until the versions of all documents add up to the number of events in the store."""
+    result.events = await stores.store.count()
+    deadline = time.monotonic() + 60 + result.events / _SLOWEST_PROJECTION
+    while True:
+        documents = await stores.projection.documents(accounts)
+        result.projected = sum(int(document["version"]) for document in documents.values())
+        result.lag = result.events - result.projected
+        progress("projecting", result.projected, result.events)
+        if not result.lag or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(0.2)
+
+
+def scratch(base: Settings) -> Settings:
+    """Settings for a bank in a new folder and on free ports."""
+    folder = Path(tempfile.mkdtemp(prefix="bank-demo-"))
+    ports = _free_ports(len(WHEELS) + 2)
+    urls = {f"{name}_url": f"{w.scheme}://127.0.0.1:{next(ports)}" for name, w in WHEELS.items()}
+    services = {"host": "127.0.0.1", "accounts_port": next(ports), "balances_port": next(ports)}
+    return base.model_copy(update={"data_dir": folder, **urls, **services})
+
+
+def _free_ports(number: int) -> Iterator[int]:
+    """Ports on which nobody listens, below those that outgoing connections take."""
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 1000):
+        if number and not port_taken("127.0.0.1", port):
+            number -= 1
+            yield port

@@ -1,0 +1,48 @@
+"""Is a process of the bank well? Asked over its address, as `bank status` and `bank up` do."""
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from pipeline.registry import Process
+from pipeline.wheels import WHEELS
+
+WELL: Final = "ok"
+_SECONDS: Final = 3.0
+
+
+async def health(process: Process) -> str:
+    """`ok`, or what is wrong. A process without an address is well as long as it lives."""
+    if not process.address:
+        return WELL
+    if process.role in WHEELS:
+        return await _server(process)
+    return await ready(process.address)
+
+
+async def ready(address: str) -> str:
+    """What `/readyz` of a service says: `ok`, or what it misses."""
+    timeout = aiohttp.ClientTimeout(total=_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(f"{address}/readyz") as answer,
+        ):
+            if answer.status == 200:
+                return WELL
+            return str((await answer.json(content_type=None)).get("detail", answer.status))
+    except (aiohttp.ClientError, ValueError, TimeoutError):
+        return "does not answer"
+
+
+async def _server(process: Process) -> str:
+    wheel, parts = WHEELS[process.role], urlsplit(process.address)
+    well = await wheel.healthy(parts.hostname or "127.0.0.1", parts.port or wheel.port)
+    return WELL if well else "does not answer"
+
+
+async def all_health(processes: list[Process]) -> list[str]:
+    """The health of each, asked at the same time."""
+    return await asyncio.gather(*map(health, processes))

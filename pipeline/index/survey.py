@@ -1,0 +1,74 @@
+"""The checker's side of the projection: many documents by id, and the ids of all there are.
+
+Both read the live generation and give up at once: whoever checks wants to know what is down.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from elasticsearch import ApiError, TransportError
+
+from pipeline.index.client import ProjectionUnavailable, connect
+from pipeline.index.generations import LIVE
+from pipeline.outage import brief
+
+PAGE: Final = 2000
+_KEEP_ALIVE: Final = "2m"
+
+
+class Survey:
+    """Every call raises `ProjectionUnavailable` when it gets no answer or no index is there."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def ping(self) -> None:
+        """Raise unless there is a projection to read."""
+        try:
+            await self._client.count(index=LIVE)
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+
+    async def documents(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The documents that exist, by id, as last written."""
+        if not ids:
+            return {}
+        try:
+            answer = await self._client.mget(index=LIVE, ids=list(ids))
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        items = answer["docs"]
+        if items and "error" in items[0]:  # of a missing index: the request itself is a success
+            raise ProjectionUnavailable(f"there is no {LIVE}")
+        return {item["_id"]: item["_source"] for item in items if item["found"]}
+
+    async def ids(self) -> AsyncIterator[list[str]]:
+        """The ids of all documents as of one moment, in lists of up to `PAGE`, in no order."""
+        try:
+            await self._client.indices.refresh(index=LIVE)
+            pit = (await self._client.open_point_in_time(index=LIVE, keep_alive=_KEEP_ALIVE))["id"]
+            try:
+                after: list[Any] | None = None
+                while hits := await self._page(pit, after):
+                    yield [hit["_id"] for hit in hits]
+                    after = hits[-1]["sort"]
+            finally:
+                await self._client.close_point_in_time(id=pit)
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+
+    async def _page(self, pit: str, after: list[Any] | None) -> list[dict[str, Any]]:
+        answer = await self._client.search(
+            pit={"id": pit, "keep_alive": _KEEP_ALIVE},
+            sort=[{"_shard_doc": "asc"}],
+            search_after=after,
+            size=PAGE,
+            source=False,
+            track_total_hits=False,
+            filter_path="hits.hits._id,hits.hits.sort",
+        )
+        hits: list[dict[str, Any]] = answer.body.get("hits", {}).get("hits", [])
+        return hits

@@ -1,0 +1,48 @@
+"""One log out of many processes: every line with its role before it, in colour on a terminal."""
+
+import sys
+from threading import Lock
+from typing import Final, TextIO
+
+_COLOURS: Final = (36, 33, 32, 35, 34, 96, 93, 92)
+
+
+class Lines:
+    """Prints whole lines of several roles to one stream, from any thread."""
+
+    def __init__(self, stream: TextIO | None = None, *, prefix: bool = True) -> None:
+        """`prefix`: off for JSON lines, which name their role themselves."""
+        self._stream = stream or sys.stderr
+        self._prefix = prefix
+        self._colour = self._stream.isatty()
+        self._roles: dict[str, int] = {}
+        self._lock = Lock()
+
+    def __call__(self, role: str, line: str) -> None:
+        with self._lock:
+            self._stream.write(f"{self._before(role)}{line}\n")
+            self._stream.flush()
+
+    def _before(self, role: str) -> str:
+        if not self._prefix:
+            return ""
+        number = self._roles.setdefault(role, len(self._roles))
+        name = f"{role:<9} |"
+        if not self._colour:
+            return f"{name} "
+        return f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{name}\x1b[0m "
+
+
+class RoleStream:
+    """What this process itself logs, as lines of one role: to be given to a logging handler."""
+
+    def __init__(self, role: str, lines: Lines) -> None:
+        self._role, self._lines = role, lines
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            self._lines(self._role, line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Each line was flushed."""

@@ -1,0 +1,167 @@
+"""A client of the account service under load: opens accounts, sends mixed commands, keeps answers.
+
+Which commands are sent depends on the seed alone; a few accounts are hot (Zipf). Some commands must
+fail, and how they fail is checked.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+from ulid import ULID
+
+from pipeline.checker.history import Answer, Command, Kind
+
+IN_FLIGHT: Final = 64
+_SECONDS: Final = 60.0
+_ZIPF: Final = 1.1
+_MORE_THAN_ANYBODY_HAS: Final = 2**52
+
+DONE: Final = frozenset({200})
+DONE_OR_POOR: Final = frozenset({200, 422})
+
+
+class Request(NamedTuple):
+    """A command, how it is sent, and the statuses it may be answered with."""
+
+    command: Command
+    path: str
+    body: dict[str, Any]
+    expected: frozenset[int]
+    method: str = "POST"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Sends requests, `IN_FLIGHT` at a time; `history` holds each with its answer."""
+
+    http: aiohttp.ClientSession
+    seed: int
+    on_answer: Callable[[], None] = lambda: None
+    accounts: list[str] = field(default_factory=list)
+    history: list[Answer] = field(default_factory=list)
+    surprises: list[str] = field(default_factory=list)
+
+    async def open_accounts(self, number: int) -> None:
+        chance = random.Random(self.seed)
+        await self._send(_creations(chance, number))
+        self.accounts = [answer.id for answer in self.history if answer.acknowledged]
+
+    async def send_commands(self, number: int) -> None:
+        """Send so many commands for the accounts that were opened."""
+        await self._send(_mixed(random.Random(self.seed + 1), self.accounts, number))
+
+    async def _send(self, requests: Iterator[Request]) -> None:
+        async def client() -> None:
+            for request in requests:
+                await self._one(request)
+                self.on_answer()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(IN_FLIGHT):
+                group.create_task(client())
+
+    async def _one(self, request: Request) -> None:
+        status, answer = await self._ask(request)
+        self.history.append(
+            Answer(request.command, status, answer.get("id", ""), answer.get("version", 0))
+        )
+        if status not in request.expected:
+            detail = answer.get("detail", "no answer")
+            self.surprises.append(
+                f"{request.method} {request.path} {request.body}: {status} {detail}, "
+                f"not {' or '.join(map(str, sorted(request.expected)))}"
+            )
+
+    async def _ask(self, request: Request) -> tuple[int, dict[str, Any]]:
+        try:
+            async with self.http.request(
+                request.method, request.path, json=request.body
+            ) as response:
+                return response.status, await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return 0, {}
+
+
+def session(address: str) -> aiohttp.ClientSession:
+    """An HTTP session that is good for `IN_FLIGHT` requests at once."""
+    return aiohttp.ClientSession(
+        address,
+        connector=aiohttp.TCPConnector(limit=IN_FLIGHT),
+        timeout=aiohttp.ClientTimeout(total=_SECONDS),
+    )
+
+
+def _creations(chance: random.Random, number: int) -> Iterator[Request]:
+    for n in range(number):
+        owner, money = f"Owner {n:06}", chance.randrange(10_000)
+        yield Request(
+            Command("create", money=money, owner=owner),
+            "/create",
+            {"owner": owner, "money": money},
+            frozenset({201}),
+        )
+
+
+def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[Request]:
+    weights = list(accumulate(1 / rank**_ZIPF for rank in range(1, len(accounts) + 1)))
+    makers: dict[Callable[[random.Random, list[str], int], Request], int] = {
+        _deposit: 40,
+        _withdrawal: 20,
+        _transfer: 18,
+        _new_owner: 7,
+        _too_much: 5,
+        _unknown_account: 5,
+        _bad_input: 5,
+    }
+    kinds = chance.choices(list(makers), list(makers.values()), k=number)
+    for n, make in enumerate(kinds):
+        hot = chance.choices(accounts, cum_weights=weights, k=2)
+        yield make(chance, hot, n)
+
+
+def _of(kind: Kind, account: str, money: int, expected: frozenset[int]) -> Request:
+    body = {"id": account, "money": money}
+    return Request(Command(kind, account, money), f"/{kind}", body, expected)
+
+
+def _deposit(chance: random.Random, hot: list[str], _: int) -> Request:
+    return _of("deposit", hot[0], chance.randint(1, 1000), DONE)
+
+
+def _withdrawal(chance: random.Random, hot: list[str], _: int) -> Request:
+    return _of("withdraw", hot[0], chance.randint(1, 1000), DONE_OR_POOR)
+
+
+def _too_much(chance: random.Random, hot: list[str], _: int) -> Request:
+    return _of("withdraw", hot[0], _MORE_THAN_ANYBODY_HAS, frozenset({422}))
+
+
+def _unknown_account(chance: random.Random, hot: list[str], _: int) -> Request:
+    return _of("deposit", str(ULID()), chance.randint(1, 1000), frozenset({404}))
+
+
+def _bad_input(chance: random.Random, hot: list[str], _: int) -> Request:
+    bad = chance.choice([0, -5, 1.5, True, "5", 2**53, None])
+    request = _of("deposit", hot[0], 0, frozenset({400}))
+    return request._replace(body={"id": hot[0], "money": bad})
+
+
+def _transfer(chance: random.Random, hot: list[str], _: int) -> Request:
+    payer, payee, money = *hot, chance.randint(1, 500)
+    return Request(
+        Command("transfer", payer, money, to=payee),
+        "/transfer",
+        {"from": payer, "to": payee, "money": money},
+        DONE_OR_POOR if payer != payee else frozenset({400}),
+    )
+
+
+def _new_owner(chance: random.Random, hot: list[str], n: int) -> Request:
+    owner = f"Owner, the {n}th renamed"
+    command = Command("owner", hot[0], owner=owner)
+    return Request(command, f"/{hot[0]}", {"owner": owner}, DONE, "PATCH")

@@ -1,0 +1,178 @@
+"""The whole bank under one process: embedded servers, forwarder, worker and both services.
+
+A role that dies is said and started again; a server that dies ends it all, with an error that names
+it. On the way out roles are drained first, then the servers stop.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Final, NamedTuple
+
+from pipeline.embedded import EmbeddedServers
+from pipeline.health import WELL, ready
+from pipeline.preflight import EmbeddedError, port_taken
+from pipeline.processes import Children
+from pipeline.settings import PREFIX, Settings, environment
+from pipeline.wheels import WHEELS
+
+log = logging.getLogger(__name__)
+
+OnLine = Callable[[str, str], None]
+"""Gets each line that a role says: (role, line). Called from threads."""
+
+READY_SECONDS: Final = 180.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_LONG = 1.0, 30.0, 60.0
+
+
+class RoleCommand(NamedTuple):
+    role: str
+    words: list[str]
+    address: str = ""
+
+
+def roles(settings: Settings) -> list[RoleCommand]:
+    """The roles of one machine, each as a process of its own."""
+    bank = [sys.executable, "-m", "pipeline.cli"]
+    return [
+        RoleCommand("forwarder", [*bank, "forwarder"]),
+        RoleCommand("worker", [*bank, "worker"]),
+        RoleCommand("accounts", [*bank, "accounts"], accounts_url(settings)),
+        RoleCommand("balances", [*bank, "balances"], balances_url(settings)),
+    ]
+
+
+def accounts_url(settings: Settings) -> str:
+    return f"http://{_reachable(settings.host)}:{settings.accounts_port}"
+
+
+def balances_url(settings: Settings) -> str:
+    return f"http://{_reachable(settings.host)}:{settings.balances_port}"
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, on_line: OnLine, *, without: Collection[str] = ()
+) -> AsyncIterator[None]:
+    """Run the bank around the body, which begins when both services are ready.
+
+    `without` names servers that run already. Raises EmbeddedError, also in the midst of the body
+    when a server dies.
+    """
+    _check_ports(settings)
+    servers = EmbeddedServers(settings, [name for name in WHEELS if name not in without])
+    await servers.start()
+    try:
+        async with _watched(servers), _roles(settings, on_line):
+            await _both_ready(settings)
+            yield
+    finally:
+        await servers.stop()
+
+
+@contextlib.asynccontextmanager
+async def _watched(servers: EmbeddedServers) -> AsyncIterator[None]:
+    """Cancel the body when a server dies, and raise what there is to say about it."""
+    body = asyncio.current_task()
+    death: list[EmbeddedError] = []
+
+    async def watch() -> None:
+        try:
+            await servers.wait_dead()
+        except EmbeddedError as error:
+            death.append(error)
+            assert body is not None
+            body.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not death:
+            raise
+        assert body is not None
+        body.uncancel()
+        raise death[0] from None
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _roles(settings: Settings, on_line: OnLine) -> AsyncIterator[None]:
+    children = Children(settings.data_dir.absolute())
+    keepers = [
+        asyncio.create_task(_keep(children, command, settings, on_line))
+        for command in roles(settings)
+    ]
+    try:
+        yield
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        await children.close()
+
+
+async def _keep(
+    children: Children, command: RoleCommand, settings: Settings, on_line: OnLine
+) -> None:
+    """Run a role for ever: when it dies, say so and start it again, ever more slowly."""
+    env = {**os.environ, **environment(settings), "PYTHONUNBUFFERED": "1"}
+    pause = _FIRST_PAUSE
+    while True:
+        began = time.monotonic()
+        child = children.start(
+            command.role,
+            command.words,
+            env=env,
+            on_line=lambda line: on_line(command.role, line),
+            address=command.address,
+        )
+        code = await child.wait()
+        children.forget(child)
+        if time.monotonic() - began > _LIVED_LONG:
+            pause = _FIRST_PAUSE
+        end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        log.error("%s died (%s); it starts again in %.0f s", command.role, end, pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _both_ready(settings: Settings) -> None:
+    """Wait until both services have all they need; say what is missing now and then."""
+    deadline, told = time.monotonic() + READY_SECONDS, time.monotonic()
+    urls = {"accounts": accounts_url(settings), "balances": balances_url(settings)}
+    while True:
+        answers = await asyncio.gather(*map(ready, urls.values()))
+        missing = {name: why for name, why in zip(urls, answers, strict=True) if why != WELL}
+        if not missing:
+            return
+        words = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"not ready after {READY_SECONDS:.0f} s: {words}")
+        if time.monotonic() - told > 10:
+            log.info("not ready yet: %s", words)
+            told = time.monotonic()
+        await asyncio.sleep(0.1)
+
+
+def _check_ports(settings: Settings) -> None:
+    for role in ("accounts", "balances"):
+        port = getattr(settings, f"{role}_port")
+        if port_taken(settings.host, port):
+            raise EmbeddedError(
+                f"the {role} service: port {port} of {settings.host} is taken. Stop what listens "
+                f"there, or set {PREFIX}{role.upper()}_PORT to another one."
+            )
+
+
+def _reachable(host: str) -> str:
+    """An address to reach a service at that listens on `host`."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"[{reachable}]" if ":" in reachable and "[" not in reachable else reachable

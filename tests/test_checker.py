@@ -1,0 +1,416 @@
+"""The checker can fail: each invariant is broken by hand in real stores, and must be named."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+import pymongo
+import pytest
+from pymongo.collection import Collection
+
+from pipeline.checker import Answer, Command, Report, check
+from pipeline.checker.ledger import Ledger
+from pipeline.events import (
+    CREATED,
+    DEPOSITED,
+    OWNER_UPDATED,
+    SLOTS,
+    WITHDRAWN,
+    Body,
+    Event,
+    new_event,
+    partition_of,
+)
+from pipeline.eventstore import EventStore
+from pipeline.index.survey import Survey
+from pipeline.projection import MAPPING, fold_all
+from pipeline.settings import Settings
+
+pytestmark = pytest.mark.elasticsearch
+
+PARTITIONS = 4
+ANN, BOB, CAT = (f"01J00000000000000000000{name}" for name in ("ANN", "BB0", "CAT"))
+
+
+@dataclass
+class Bench:
+    """A small sound bank in real stores, with the means to break it."""
+
+    store: EventStore
+    survey: Survey
+    events: Collection[dict[str, Any]]
+    http: aiohttp.ClientSession
+    versions: dict[str, int] = field(default_factory=dict)
+    moving: frozenset[int] = frozenset()
+
+    async def happen(self, account: str, kind: str, body: Body) -> Event:
+        event = self.next(account, kind, body)
+        await self.store.append(event)
+        return event
+
+    def next(self, account: str, kind: str, body: Body) -> Event:
+        self.versions[account] = self.versions.get(account, 0) + 1
+        return new_event(account, self.versions[account], kind, body)
+
+    async def transfer(self, payer: str, payee: str, money: int, number: str = "t1") -> None:
+        await self.store.append(
+            self.next(
+                payer,
+                WITHDRAWN,
+                {"money": money, "transfer": {"id": number, "counterparty": payee}},
+            ),
+            self.next(
+                payee,
+                DEPOSITED,
+                {"money": money, "transfer": {"id": number, "counterparty": payer}},
+            ),
+        )
+
+    async def project(self, account: str, version: int | None = None) -> dict[str, Any]:
+        """Write the document of an account as the product does, of its first `version` events."""
+        events = (await self.store.load(account))[:version]
+        document = fold_all(events, partition_of(events[0]["slot"], PARTITIONS))
+        assert document is not None
+        await self.put(account, dict(document))
+        return dict(document)
+
+    async def put(self, account: str, document: dict[str, Any]) -> None:
+        path = f"/balance/_doc/{account}"
+        async with self.http.put(path, json=document) as answer:
+            assert answer.status in (200, 201), await answer.text()
+
+    async def change(self, account: str, **fields: Any) -> None:
+        """Change fields of a document by hand."""
+        found = await self.survey.documents([account])
+        await self.put(account, {**found[account], **fields})
+
+    async def remove(self, account: str) -> None:
+        """Delete a document."""
+        async with self.http.delete(f"/balance/_doc/{account}") as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def under_way(self) -> frozenset[int]:
+        return self.moving
+
+    async def check(self, history: list[Answer] | None = None, *, alone: bool = False) -> Report:
+        return await check(
+            self.store,
+            self.survey,
+            partitions=PARTITIONS,
+            under_way=self.under_way,
+            history=history,
+            alone=alone,
+            patience=0.3,
+        )
+
+
+@pytest.fixture
+def events(settings: Settings) -> Iterator[Collection[dict[str, Any]]]:
+    """The collection, to break by hand."""
+    with pymongo.MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False) as client:
+        yield client[settings.mongodb_database]["events"]
+
+
+@pytest.fixture
+async def bench(settings: Settings, events: Collection[dict[str, Any]]) -> AsyncIterator[Bench]:
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await store.setup()
+    survey = Survey(settings.elasticsearch_url)
+    async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
+        index = {"mappings": MAPPING, "aliases": {"balance": {}}}
+        async with http.put("/balance-1", json=index) as answer:
+            assert answer.status == 200, await answer.text()
+        bench = Bench(store, survey, events, http)
+        await _live_a_little(bench)
+        yield bench
+    await survey.close()
+    await store.close()
+
+
+async def _live_a_little(bench: Bench) -> None:
+    await bench.happen(ANN, CREATED, {"owner": "Ann", "money": 500})
+    await bench.happen(BOB, CREATED, {"owner": "Bob", "money": 0})
+    await bench.happen(ANN, DEPOSITED, {"money": 30})
+    await bench.happen(ANN, WITHDRAWN, {"money": 100})
+    await bench.transfer(ANN, BOB, 200)
+    await bench.happen(BOB, OWNER_UPDATED, {"owner": "Robert"})
+    await bench.project(ANN)
+    await bench.project(BOB)
+
+
+HISTORY = [
+    Answer(Command("create", money=500, owner="Ann"), 201, ANN, 1),
+    Answer(Command("create", money=0, owner="Bob"), 201, BOB, 1),
+    Answer(Command("deposit", ANN, 30), 200, ANN, 2),
+    Answer(Command("withdraw", ANN, 100), 200, ANN, 3),
+    Answer(Command("withdraw", ANN, 10_000), 422),
+    Answer(Command("transfer", ANN, 200, to=BOB), 200, ANN, 4),
+    Answer(Command("owner", BOB, owner="Robert"), 200, BOB, 3),
+]
+
+
+async def test_sound_stores_hold(bench: Bench) -> None:
+    report = await bench.check(HISTORY, alone=True)
+    assert [verdict.holds for verdict in report.verdicts] == [True] * 5, report
+    assert report.holds
+    assert report.figures.events == 7
+    assert report.figures.accounts == report.figures.documents == 2
+    assert report.figures.transfers == 1
+    assert report.verdicts[0].figure == "430 = 730 in - 300 out; 1 transfers"
+    assert report.verdicts[2].figure == "6 acknowledged, 1 rejected"
+    assert report.verdicts[4].figure == "lowest 0"
+
+
+async def test_without_a_history_the_third_is_not_judged(bench: Bench) -> None:
+    report = await bench.check()
+    assert report.verdicts[2].holds is None
+    assert report.holds
+
+
+async def test_the_report_is_json(bench: Bench) -> None:
+    shown = orjson.loads(orjson.dumps((await bench.check()).as_json()))
+    assert shown["holds"] is True
+    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5]
+
+
+async def test_an_empty_bank_holds(bench: Bench) -> None:
+    bench.events.delete_many({})
+    await bench.remove(ANN)
+    await bench.remove(BOB)
+    assert (await bench.check([], alone=True)).holds
+
+
+# ------------------------------------------------------------------ 1: money
+
+
+async def test_a_transfer_with_one_leg(bench: Bench) -> None:
+    bench.events.delete_one({"account_id": BOB, "version": 2})
+    bench.events.update_one({"account_id": BOB, "version": 3}, {"$set": {"version": 2}})
+    await bench.project(BOB)
+    report = await bench.check()
+    assert report.violated == [1]
+    assert "has one leg only" in report.verdicts[0].examples[0]
+    assert ANN in report.verdicts[0].examples[0]
+
+
+async def test_a_transfer_whose_legs_differ(bench: Bench) -> None:
+    bench.events.update_one({"account_id": BOB, "version": 2}, {"$set": {"body.money": 201}})
+    await bench.project(BOB)
+    report = await bench.check()
+    assert report.violated == [1]
+    assert report.verdicts[0].violations == 2
+
+
+async def test_a_deposit_twice_for_one_withdrawal(bench: Bench) -> None:
+    body: Body = {"money": 200, "transfer": {"id": "t1", "counterparty": ANN}}
+    await bench.happen(BOB, DEPOSITED, body)
+    await bench.project(BOB)
+    assert (await bench.check()).violated == [1]
+
+
+@pytest.mark.parametrize("money", [-30, 1.5, "30", True, 2**53, None])
+async def test_an_amount_that_is_none(bench: Bench, money: object) -> None:
+    bench.events.update_one({"account_id": ANN, "version": 2}, {"$set": {"body.money": money}})
+    report = await bench.check()
+    assert 1 in report.violated
+    assert "is no amount of money" in report.verdicts[0].examples[0]
+
+
+async def test_an_unknown_kind(bench: Bench) -> None:
+    bench.events.update_one({"account_id": ANN, "version": 2}, {"$set": {"kind": "Robbed"}})
+    assert 1 in (await bench.check()).violated
+
+
+async def test_an_account_opened_twice(bench: Bench) -> None:
+    await bench.happen(ANN, CREATED, {"owner": "Ann", "money": 5})
+    assert 1 in (await bench.check()).violated
+
+
+async def test_a_transfer_that_lands_between_two_reads_is_no_fault(bench: Bench) -> None:
+    """The walk reads one account before a transfer and the other one after it."""
+    ledger = Ledger()
+    snapshot = [events async for events in bench.store.replay(range(SLOTS))]
+    half = [event for events in snapshot for event in events if event["account_id"] == ANN]
+    async for _ in ledger.walk(_lists(half)):
+        pass
+    assert ledger.pairing.sums.uneven()
+    assert [leg async for leg in ledger.pairing.alone(bench.store)] == []
+
+
+async def _lists(events: list[Event]) -> AsyncIterator[list[Event]]:
+    yield events
+
+
+# ------------------------------------------------------------------ 2: versions
+
+
+async def test_a_gap(bench: Bench) -> None:
+    bench.events.delete_one({"account_id": ANN, "version": 2})
+    report = await bench.check()
+    assert 2 in report.violated
+    assert f"account {ANN}, version 3 follows version 1" in report.verdicts[1].examples
+
+
+async def test_an_account_without_its_first_event(bench: Bench) -> None:
+    bench.events.delete_one({"account_id": BOB, "version": 1})
+    assert 2 in (await bench.check()).violated
+
+
+async def test_a_version_twice(bench: Bench) -> None:
+    bench.events.drop_index("account_version")
+    double = bench.events.find_one({"account_id": ANN, "version": 2})
+    assert double is not None
+    bench.events.insert_one({**double, "_id": "another"})
+    report = await bench.check()
+    assert 2 in report.violated
+    assert f"account {ANN}, version 2 follows version 2" in report.verdicts[1].examples
+
+
+# ------------------------------------------------------------------ 3: history
+
+
+async def test_an_acknowledged_command_that_was_lost(bench: Bench) -> None:
+    bench.events.delete_one({"account_id": BOB, "version": 3})
+    await bench.project(BOB)
+    report = await bench.check(HISTORY)
+    assert report.violated == [3]
+    assert "lost" in report.verdicts[2].examples[0]
+
+
+async def test_an_acknowledged_command_stored_as_another(bench: Bench) -> None:
+    bench.events.update_one({"account_id": ANN, "version": 2}, {"$set": {"body.money": 31}})
+    await bench.project(ANN)
+    assert (await bench.check(HISTORY)).violated == [3]
+
+
+async def test_a_rejected_command_that_left_an_event(bench: Bench) -> None:
+    await bench.happen(ANN, WITHDRAWN, {"money": 1})
+    await bench.project(ANN)
+    rejected = Answer(Command("withdraw", ANN, 1), 422)
+    report = await bench.check([*HISTORY, rejected])
+    assert report.violated == [3]
+
+
+async def test_a_command_without_an_answer_may_have_been_done(bench: Bench) -> None:
+    await bench.happen(ANN, WITHDRAWN, {"money": 1})
+    await bench.project(ANN)
+    unknown = Answer(Command("withdraw", ANN, 1), 503)
+    report = await bench.check([*HISTORY, unknown, unknown])
+    assert report.holds
+    assert "2 without an answer" in report.verdicts[2].figure
+
+
+async def test_one_version_told_to_two_commands(bench: Bench) -> None:
+    again = Answer(Command("deposit", ANN, 30), 200, ANN, 2)
+    assert (await bench.check([*HISTORY, again])).violated == [3]
+
+
+async def test_an_account_nobody_opened(bench: Bench) -> None:
+    await bench.happen(CAT, CREATED, {"owner": "Cat", "money": 0})
+    await bench.project(CAT)
+    assert (await bench.check(HISTORY)).holds
+    assert (await bench.check(HISTORY, alone=True)).violated == [3]
+    opened = Answer(Command("create", money=0, owner="Cat"), 0)
+    assert (await bench.check([*HISTORY, opened], alone=True)).holds
+
+
+# ------------------------------------------------------------------ 4: documents
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"balance": 231},
+        {"owner": "Eve"},
+        {"status": "closed"},
+        {"partition": 99},
+        {"event_id": "01J00000000000000000000000"},
+        {"updated_at": "2020-01-01T00:00:00Z"},
+        {"id": BOB},
+        {"version": 7},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+async def test_a_document_that_was_changed(bench: Bench, wrong: dict[str, Any]) -> None:
+    await bench.change(ANN, **wrong)
+    report = await bench.check()
+    assert report.violated == [4]
+    assert ANN in report.verdicts[3].examples[0]
+
+
+async def test_a_missing_document(bench: Bench) -> None:
+    await bench.remove(BOB)
+    report = await bench.check()
+    assert report.violated == [4]
+    assert report.verdicts[3].examples == (f"account {BOB}: no document for 3 events",)
+
+
+async def test_a_document_of_nobody(bench: Bench) -> None:
+    document = (await bench.survey.documents([ANN]))[ANN]
+    await bench.put(CAT, {**document, "id": CAT})
+    report = await bench.check()
+    assert report.violated == [4]
+    assert report.verdicts[3].examples == (f"account {CAT}: a document without an event",)
+
+
+async def test_a_document_that_is_behind_with_nothing_under_way(bench: Bench) -> None:
+    await bench.project(ANN, 2)
+    report = await bench.check()
+    assert report.violated == [4]
+    assert "at version 2 of 4" in report.verdicts[3].examples[0]
+
+
+async def test_a_document_that_is_behind_is_lag_while_its_partition_moves(bench: Bench) -> None:
+    await bench.project(ANN, 2)
+    bench.moving = frozenset(range(PARTITIONS))
+    report = await bench.check()
+    assert report.holds
+    assert report.figures.lag_documents == 1
+    assert report.figures.lag_events == 2
+
+
+async def test_a_document_that_is_behind_and_wrong_is_no_lag(bench: Bench) -> None:
+    await bench.project(ANN, 2)
+    await bench.change(ANN, balance=1)
+    bench.moving = frozenset(range(PARTITIONS))
+    assert (await bench.check()).violated == [4]
+
+
+async def test_what_comes_right_while_it_is_looked_at_is_no_fault(bench: Bench) -> None:
+    await bench.project(ANN, 2)
+    late: Callable[[], Any] = bench.survey.ids
+
+    async def ids() -> AsyncIterator[list[str]]:
+        await bench.project(ANN)
+        async for page in late():
+            yield page
+
+    bench.survey.ids = ids  # type: ignore[method-assign]
+    assert (await bench.check()).holds
+
+
+# ------------------------------------------------------------------ 5: below zero
+
+
+async def test_a_balance_below_zero_in_between(bench: Bench) -> None:
+    await bench.happen(BOB, WITHDRAWN, {"money": 300})
+    await bench.happen(BOB, DEPOSITED, {"money": 300})
+    await bench.project(BOB)
+    report = await bench.check()
+    assert report.violated == [5]
+    assert f"account {BOB}, version 4: the balance is -100" in report.verdicts[4].examples
+
+
+# ------------------------------------------------------------------ much of it
+
+
+async def test_many_accounts_and_only_some_are_named(bench: Bench) -> None:
+    for number in range(40):
+        account = f"01J0000000000000000000{number:04}"
+        await bench.happen(account, CREATED, {"owner": "X", "money": 1})
+    report = await bench.check()
+    assert report.violated == [4]
+    assert report.verdicts[3].violations == 40
+    assert len(report.verdicts[3].examples) == 10

@@ -1,0 +1,152 @@
+"""compose.yaml and the Dockerfile, read as Compose reads them: what starts, on what, after what."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.cli import main
+from pipeline.settings import PREFIX, load
+
+ROOT = Path(__file__).parents[1]
+SERVERS = {"mongo", "nats", "redis", "elasticsearch"}
+ROLES = {"forwarder", "worker", "accounts", "balances"}
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    composed: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    services: dict[str, Any] = composed["services"]
+    return services
+
+
+def test_servers_and_roles_start_and_tools_wait_to_be_asked(services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if "profiles" not in service} == (
+        SERVERS | ROLES
+    )
+    assert services.keys() - SERVERS - ROLES == {"kibana", "nats-box"}
+
+
+def test_two_forwarders_and_two_workers(services: dict[str, Any]) -> None:
+    assert services["forwarder"]["deploy"]["replicas"] == 2
+    assert services["worker"]["deploy"]["replicas"] == 2
+
+
+def test_all_roles_share_one_image_and_run_a_command_that_exists(services: dict[str, Any]) -> None:
+    for role in ROLES:
+        assert services[role]["image"] == "bank-transfer"
+        assert services[role]["build"] == "."
+        assert services[role]["command"] == [role]
+        assert role in main.commands
+
+
+def test_every_server_and_service_has_a_health_check(services: dict[str, Any]) -> None:
+    for name in SERVERS | {"accounts", "balances"}:
+        check = services[name]["healthcheck"]
+        assert check["test"][0] == "CMD", name
+        assert {"interval", "timeout", "retries"} <= check.keys(), name
+
+
+def test_whoever_needs_a_server_waits_until_it_is_healthy(services: dict[str, Any]) -> None:
+    needed = {
+        "forwarder": {"mongo", "nats", "redis"},
+        "worker": SERVERS,
+        "accounts": {"mongo"},
+        "balances": {"elasticsearch"},
+    }
+    for role, servers in needed.items():
+        waits = services[role]["depends_on"]
+        assert waits.keys() == servers
+        assert all(each == {"condition": "service_healthy"} for each in waits.values())
+
+
+def test_the_roles_are_given_settings_that_exist_and_hosts_that_run(
+    services: dict[str, Any],
+) -> None:
+    for role in ROLES:
+        environment = services[role]["environment"]
+        settings = load(environment)
+        assert all(name.startswith(PREFIX) for name in environment)
+        for url in (
+            settings.mongodb_url,
+            settings.nats_url,
+            settings.redis_url,
+            settings.elasticsearch_url,
+        ):
+            assert url.split("://")[1].split(":")[0] in SERVERS
+
+
+def test_mongodb_becomes_a_replica_set_by_itself(services: dict[str, Any]) -> None:
+    mongo = services["mongo"]
+    assert "--replSet" in mongo["command"]
+    assert "rs.initiate" in mongo["healthcheck"]["test"][-1]
+    assert "replicaSet=rs0" in services["accounts"]["environment"]["BANK_MONGODB_URL"]
+
+
+def test_jetstream_is_on_and_new_enough(services: dict[str, Any]) -> None:
+    assert "--jetstream" in services["nats"]["command"]
+    tag = services["nats"]["image"].split(":")[1].split("-")[0]
+    assert tuple(map(int, tag.split("."))) >= (2, 14)
+
+
+def test_data_outlives_the_containers(services: dict[str, Any]) -> None:
+    volumes = yaml.safe_load((ROOT / "compose.yaml").read_text())["volumes"]
+    for server in SERVERS:
+        assert services[server]["volumes"][0].split(":")[0] in volumes
+
+
+def test_the_image_is_not_root_and_starts_bank() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    last_stage = lines[max(n for n, line in enumerate(lines) if line.startswith("FROM")) :]
+    user = next(line.split()[1] for line in last_stage if line.startswith("USER"))
+    assert int(user) > 0
+    assert 'ENTRYPOINT ["bank"]' in last_stage
+
+
+def test_the_image_is_built_from_what_docker_is_given() -> None:
+    given = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied = {
+        word
+        for line in (ROOT / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY") and "--from" not in line
+        for word in line.split()[1:-1]
+    }
+    assert copied == given
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def compose() -> list[str] | None:
+    """Compose's command line where it is installed; it reads files without a daemon."""
+    candidates = [["docker", "compose"], ["docker-compose"]]
+    for command in candidates:
+        if (
+            shutil.which(command[0])
+            and not subprocess.run(
+                [*command, "version"], capture_output=True, check=False
+            ).returncode
+        ):
+            return command
+    return None
+
+
+def test_compose_itself_accepts_the_file() -> None:
+    command = compose()
+    if command is None:
+        pytest.skip("Docker Compose is not installed")
+    checked = subprocess.run(
+        [*command, "--profile", "*", "config", "--quiet"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert checked.returncode == 0, checked.stderr
