@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +20,7 @@ from pymongo.read_concern import ReadConcern
 
 from pipeline.events import Event
 from pipeline.eventstore.errors import KeyTaken, StoreUnavailable, VersionConflict
+from pipeline.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Appender:
         self._waiting: deque[_Entry] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._transactions: set[asyncio.Task[None]] = set()
-        self._down = False
+        self._outage = Outage(log, "Appending to MongoDB", first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
 
     async def one(self, event: Event) -> None:
         """Append one event, with all others that wait at this moment."""
@@ -104,21 +105,20 @@ class Appender:
 
     async def _write_group(self, group: list[_Entry]) -> None:
         """Insert until every entry has an outcome, or no one waits for it any longer."""
-        doubt, pause = False, _FIRST_PAUSE
+        attempt = 0
         while live := [entry for entry in group if not entry.outcome.done()]:
             try:
                 refused = await self._insert([entry.document for entry in live])
-                ours = await self._stored(live[i].event for i in refused) if doubt else set()
+                ours = await self._ours([live[i].event for i in refused])
             except PyMongoError as error:
-                self._lost(error)
-                doubt = True
+                await self._outage.pause(error, attempt)
             else:
-                self._back()
+                self._outage.over()
                 for number, entry in enumerate(live):
                     _settle(entry, refused.get(number), entry.event["_id"] in ours)
-            if not all(entry.outcome.done() for entry in live):
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                if not all(entry.outcome.done() for entry in live):
+                    await asyncio.sleep(_FIRST_PAUSE)
+            attempt += 1
 
     async def _insert(self, documents: Sequence[RawBSONDocument]) -> dict[int, Refused]:
         """Insert; return the errors of the refused ones by their index."""
@@ -130,12 +130,11 @@ class Appender:
             return {refused["index"]: refused for refused in error.details["writeErrors"]}
         return {}
 
-    async def _stored(self, events: Iterable[Event]) -> set[str]:
-        """The ids of those that are stored and can't be rolled back."""
-        ids = [event["_id"] for event in events]
-        if not ids:
+    async def _ours(self, refused: Sequence[Event]) -> set[str]:
+        """The ids of those that were refused because they are stored already, and durably so."""
+        if not refused:
             return set()
-        found = self._proven.find({"_id": {"$in": ids}}, {"_id": 1})
+        found = self._proven.find({"_id": {"$in": [event["_id"] for event in refused]}}, {"_id": 1})
         return {document["_id"] for document in await found.to_list(None)}
 
     # ---------------------------------------------------------------- transactions
@@ -143,23 +142,22 @@ class Appender:
     async def _transact(self, events: Sequence[Event], documents: list[RawBSONDocument]) -> None:
         """Try until the transaction is committed or refused, or the time is up."""
         clock = asyncio.get_running_loop().time
-        end, doubt, conflicts, pause = clock() + DEADLINE, False, 0, _FIRST_PAUSE
+        end, failures, conflicts = clock() + DEADLINE, 0, 0
         while clock() < end:
             try:
                 refused = await self._commit(documents)
-                if refused is None or (doubt and len(await self._stored(events)) == len(events)):
-                    return self._back()
-                raise _refusal(events[refused["index"]], refused)
+                if refused and len(await self._ours(events)) < len(events):
+                    raise _refusal(events[refused["index"]], refused)
+                return self._outage.over()
             except PyMongoError as error:
-                if _lost_a_race(error):
-                    conflicts += 1
-                else:
-                    self._lost(error)
-                    doubt = True
+                if not _lost_a_race(error):
+                    await self._outage.pause(error, failures)
+                    failures += 1
+                    continue
+            conflicts += 1
             if conflicts == _CONFLICTS:
                 raise VersionConflict(events[0]["account_id"], events[0]["version"])
-            await asyncio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(_FIRST_PAUSE * random.uniform(0, conflicts))
         raise StoreUnavailable("MongoDB did not tell in time what became of a transaction")
 
     async def _commit(self, documents: list[RawBSONDocument]) -> Refused | None:
@@ -178,18 +176,6 @@ class Appender:
         self._transactions.discard(task)
         if not task.cancelled():
             task.exception()  # seen: its caller may have gone
-
-    # ---------------------------------------------------------------- said once
-
-    def _lost(self, error: PyMongoError) -> None:
-        if not self._down:
-            log.warning("MongoDB: an append has failed and is tried again: %s", error)
-        self._down = True
-
-    def _back(self) -> None:
-        if self._down:
-            log.warning("MongoDB: appends succeed again")
-        self._down = False
 
 
 def _settle(entry: _Entry, refused: Refused | None, stored: bool) -> None:

@@ -1,0 +1,89 @@
+"""The forwarder: any number of processes, of which one leads and the others stand by.
+
+A Redis lease decides who tries to lead; the log itself rejects whoever should not (`leader.py`).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+from ulid import ULID
+
+from pipeline import logs
+from pipeline.eventstore import EventStore
+from pipeline.jetstream import JetStream, ServerTooOld
+from pipeline.leader import Counters, Leader, StandDown
+from pipeline.leases import Lease, leading
+from pipeline.outage import Outage
+from pipeline.settings import Settings, SettingsError, load
+
+__all__ = ["Counters", "run"]
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = "forwarder"
+
+
+async def run(
+    settings: Settings, *, stop: asyncio.Event | None = None, counters: Counters | None = None
+) -> None:
+    """Forward until `stop` is set or the task is cancelled. Raises `ServerTooOld`."""
+    counters = counters or Counters()
+    work = asyncio.create_task(_run(settings, counters))
+    waiting = asyncio.create_task((stop or asyncio.Event()).wait())
+    try:
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+    finally:
+        work.cancel()
+        waiting.cancel()
+        await asyncio.wait({work, waiting})
+        log.info("Stopped: %s", counters)
+
+
+async def _run(settings: Settings, counters: Counters) -> None:
+    owner = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
+    js = await JetStream.connect(settings.nats_url, f"forwarder {owner}")
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    lease = Lease(settings.redis_url, LEASE, owner, settings.lease_seconds)
+    outage, attempt = Outage(log, "Forwarding"), 0
+    try:
+        while True:
+            leader = Leader(settings, js, store, counters, outage)
+            try:
+                async with leading(lease) as lost:
+                    await leader.lead(lost)
+            except StandDown as reason:
+                log.warning("Standing down: %s", reason)
+            except Exception as error:
+                # Whatever it was, the log tells what landed: begin again at its end.
+                log.debug("Forwarding failed", exc_info=True)
+                attempt = 0 if leader.working else attempt + 1
+                await outage.pause(error, attempt)
+    finally:
+        await lease.close()
+        await store.close()
+        await js.close()
+
+
+async def _main() -> str | None:
+    """The forwarder as this process; SIGTERM and Ctrl-C end it in good order."""
+    try:
+        settings = load()
+        logs.setup(settings, "forwarder")
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await run(settings, stop=stop)
+    except (SettingsError, ServerTooOld) as error:
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main()))

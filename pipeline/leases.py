@@ -1,0 +1,122 @@
+"""Leases in Redis: who may try. Correctness never rests on one, the fences are elsewhere.
+
+A lease not renewed for `seconds` is free to take. While Redis is down the holder goes on and the
+others wait.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from pipeline.outage import Outage
+
+log = logging.getLogger(__name__)
+
+_RENEW: Final = """
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end
+return 0"""
+_RELEASE: Final = """
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
+return 0"""
+_LONGEST_POLL: Final = 1.0
+_LONGEST_TIMEOUT: Final = 2.0
+
+
+class LeaseUnavailable(Exception):
+    """Redis cannot be reached: nobody knows who holds the lease."""
+
+
+class Lease:
+    """One lease for one owner. Every method but `close` may raise `LeaseUnavailable`."""
+
+    def __init__(self, redis_url: str, name: str, owner: str, seconds: float) -> None:
+        self.name, self.owner, self.seconds = name, owner, seconds
+        self._key = f"bank:lease:{name}"
+        self._milliseconds = max(1, int(seconds * 1000))
+        timeout = min(_LONGEST_TIMEOUT, seconds / 3)
+        self._redis = redis.asyncio.Redis.from_url(
+            redis_url, socket_timeout=timeout, socket_connect_timeout=timeout
+        )
+
+    async def acquire(self) -> bool:
+        """Take the lease if it is free; True if it is ours now."""
+        taken = await _answer(
+            self._redis.set(self._key, self.owner, nx=True, px=self._milliseconds)
+        )
+        return bool(taken) or await self.renew()
+
+    async def renew(self) -> bool:
+        """Keep the lease for another `seconds`; False if it is not ours any more."""
+        keys = (self._key, self.owner, str(self._milliseconds))
+        return bool(await _answer(self._redis.eval(_RENEW, 1, *keys)))
+
+    async def release(self) -> None:
+        """Give the lease up, if it is ours."""
+        await _answer(self._redis.eval(_RELEASE, 1, self._key, self.owner))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+async def _answer(command: Any) -> Any:
+    try:
+        return await command
+    except (RedisError, OSError) as error:
+        raise LeaseUnavailable(str(error)) from error
+
+
+@asynccontextmanager
+async def leading(lease: Lease) -> AsyncIterator[asyncio.Event]:
+    """Wait for the lease, hold it in the block, give it up after.
+
+    The event is set when somebody else has it; the block is not interrupted, for what it has
+    begun is fenced and may end.
+    """
+    await _wait(lease)
+    lost = asyncio.Event()
+    keeper = asyncio.create_task(_keep(lease, lost))
+    try:
+        yield lost
+    finally:
+        keeper.cancel()
+        await asyncio.wait({keeper})
+        with suppress(LeaseUnavailable):
+            await lease.release()
+
+
+async def _wait(lease: Lease) -> None:
+    outage, attempt = Outage(log, f"Waiting for the lease {lease.name}"), 0
+    while True:
+        try:
+            acquired = await lease.acquire()
+        except LeaseUnavailable as error:
+            await outage.pause(error, attempt)
+            attempt += 1
+            continue
+        outage.over()
+        attempt = 0
+        if acquired:
+            return
+        await asyncio.sleep(min(_LONGEST_POLL, lease.seconds / 3))
+
+
+async def _keep(lease: Lease, lost: asyncio.Event) -> None:
+    outage, attempt = Outage(log, f"Keeping the lease {lease.name}"), 0
+    while True:
+        try:
+            held = await lease.acquire()
+        except LeaseUnavailable as error:
+            await outage.pause(error, attempt)
+            attempt += 1
+            continue
+        outage.over()
+        attempt = 0
+        if not held:
+            lost.set()
+            return
+        await asyncio.sleep(lease.seconds / 3)

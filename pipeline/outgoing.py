@@ -1,0 +1,46 @@
+"""Events as messages of the stream. What can't be one is skipped, so that the bank goes on."""
+
+import logging
+from collections.abc import Iterable
+
+from pipeline.events import Event, encode, partition_of, slot_of
+from pipeline.jetstream import Outgoing, subject
+from pipeline.outage import brief
+
+log = logging.getLogger(__name__)
+
+
+def outgoing(events: Iterable[Event], partitions: int, room: int) -> tuple[list[Outgoing], int]:
+    """The messages of the events, in order, each of at most `room` bytes; how many were skipped.
+
+    People can put anything into the collection by hand. A document that could not be read as an
+    event, or that belongs to no account, is logged with its `_id`; no other account needs it.
+    """
+    messages: list[Outgoing] = []
+    skipped = 0
+    for event in events:
+        try:
+            messages.append(_message(event, partitions, room))
+        except (KeyError, TypeError, ValueError) as error:
+            skipped += 1
+            log.error("Skipped what is no event, _id %r: %s", event.get("_id"), brief(error))
+    return messages, skipped
+
+
+def _message(event: Event, partitions: int, room: int) -> Outgoing:
+    event_id, account_id, slot, version = (
+        event["_id"],
+        event["account_id"],
+        event["slot"],
+        event["version"],
+    )
+    if not isinstance(event_id, str) or not (event_id.isascii() and event_id.isprintable()):
+        raise ValueError("the id is not plain text")
+    if not isinstance(account_id, str) or type(slot) is not int or slot != slot_of(account_id):
+        raise ValueError("the slot is not that of the account")
+    if not isinstance(version, int) or version < 1:
+        raise ValueError("the version is not a positive integer")
+    data = encode(event)
+    if len(data) > room:
+        raise ValueError(f"{len(data)} bytes are more than a message may have")
+    return Outgoing(subject(partition_of(slot, partitions)), data, {"Nats-Msg-Id": event_id})
