@@ -30,7 +30,7 @@ test: install lint ## Run all tests on the embedded servers
 	$(BIN)/pytest
 
 test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
-	scripts/with-elasticsearch $(BIN)/pytest -m elasticsearch
+	$(BIN)/python scripts/with_elasticsearch.py $(BIN)/pytest -m elasticsearch
 
 test-long: install ## Run every test with the full number of rounds
 	BANK_TEST_LONG=1 $(BIN)/pytest

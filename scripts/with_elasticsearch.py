@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Run a command beside a real Elasticsearch, named to it in BANK_TEST_ELASTICSEARCH_URL.
+
+    .venv/bin/python scripts/with_elasticsearch.py .venv/bin/pytest -m elasticsearch
+
+Elasticsearch comes by Maven (that and Java 17 are needed, nothing else), is kept in .real/ or in
+BANK_TEST_CACHE, runs on a free port with data of its own, and is stopped whatever happens. The exit
+code is the command's; else 2 is a wrong usage, 3 something that is missing, 4 an Elasticsearch that
+does not start.
+"""
+
+import asyncio
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pipeline.processes import Child, Children, small_environment  # noqa: E402
+from pipeline.wheels import WHEELS  # noqa: E402
+
+VERSION = "8.19.8"
+ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
+JAVA = 17
+CACHE = Path(os.environ.get("BANK_TEST_CACHE") or ROOT / ".real")
+READY_SECONDS = 180.0
+UNPRIVILEGED = "nobody"
+DROP_RIGHTS = """
+import os, sys
+uid, gid, *command = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(gid))
+os.setuid(int(uid))
+os.execv(command[0], command)
+"""
+
+
+def main() -> int:
+    """Run the command line's command; returns its exit code."""
+    command = sys.argv[1:]
+    if not command:
+        stop(2, f"usage: {sys.argv[0]} COMMAND [ARGUMENT…]")
+    java, archive = java_home(), fetched()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    home = Path(tempfile.mkdtemp(prefix="bank-elasticsearch-"))
+    children = Children()
+    try:
+        port = free_port()
+        prepare(home, archive, port)
+        log = home / "elasticsearch.log"
+        environ = {
+            **small_environment(),
+            "HOME": str(home),
+            "ES_JAVA_HOME": java,
+            "ES_JAVA_OPTS": "-Xms1g -Xmx1g",
+        }
+        program = [*without_rights(home), "/bin/bash", str(home / "bin" / "elasticsearch")]
+        wait_ready(children.start("it", program, env=environ, cwd=home, log=log), port, log)
+        return beside(f"http://127.0.0.1:{port}", command)
+    finally:
+        asyncio.run(children.close())
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def java_home() -> str:
+    """The folder of a Java that is new enough and that anybody may run."""
+    java = shutil.which("java")
+    if java is None:
+        stop(
+            3,
+            f"there is no `java`: install a JDK {JAVA} or newer (Debian: openjdk-17-jdk-headless)",
+        )
+    shown = subprocess.run(
+        [java, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False
+    )
+    home = re.search(r"java\.home = (.+)", shown.stderr)
+    version = re.search(r"java\.specification\.version = (?:1\.)?(\d+)", shown.stderr)
+    if home is None or version is None:
+        stop(3, f"{java} does not tell its version:\n{shown.stderr}")
+    if int(version[1]) < JAVA:
+        stop(3, f"{java} is Java {version[1]}: Elasticsearch {VERSION} needs {JAVA} or newer")
+    return home[1].strip()
+
+
+def fetched() -> Path:
+    """Elasticsearch's archive in the cache, fetched by Maven when it isn't there."""
+    archive = CACHE / f"elasticsearch-{VERSION}.zip"
+    if archive.exists():
+        return archive
+    maven = shutil.which("mvn")
+    if maven is None:
+        stop(3, "there is no `mvn`: install Maven 3 (Debian: maven); it fetches Elasticsearch")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    print(f"Maven fetches Elasticsearch {VERSION}, 98 MB, to {CACHE}", flush=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        wanted = [f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={folder}"]
+        done = subprocess.run(
+            [maven, "-B", "-q", "-Dstyle.color=never", "dependency:copy", *wanted],
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode:
+            stop(3, f"Maven could not fetch {ARTIFACT}: see above")
+        Path(folder, archive.name).replace(archive)
+    return archive
+
+
+def prepare(home: Path, archive: Path, port: int) -> None:
+    """Unpack Elasticsearch in `home` and configure it for this run."""
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(home)
+    unpacked = home / f"elasticsearch-{VERSION}"
+    for part in unpacked.iterdir():
+        part.rename(home / part.name)
+    settings = {
+        "discovery.type": "single-node",
+        "network.host": "127.0.0.1",
+        "http.port": port,
+        "transport.port": "0",
+        "cluster.routing.allocation.disk.threshold_enabled": "false",
+        "xpack.security.enabled": "false",
+    }
+    lines = [f"{name}: {value}\n" for name, value in settings.items()]
+    (home / "config" / "elasticsearch.yml").write_text("".join(lines))
+    for program in (home / "bin").iterdir():
+        program.chmod(0o755)
+
+
+def without_rights(home: Path) -> list[str]:
+    """What stands before a command that Elasticsearch refuses to run as root; hands `home` over."""
+    if os.geteuid() != 0:
+        return []
+    user = pwd.getpwnam(UNPRIVILEGED)
+    for path in (home, *home.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    return [sys.executable, "-c", DROP_RIGHTS, str(user.pw_uid), str(user.pw_gid)]
+
+
+def wait_ready(child: Child, port: int, log: Path) -> None:
+    """Return when Elasticsearch answers; stop here when it has died or takes too long."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not asyncio.run(WHEELS["elasticsearch"].healthy("127.0.0.1", port)):
+        if child.exit_code is not None or time.monotonic() > deadline:
+            lines = log.read_text(errors="replace").splitlines()
+            stop(4, "Elasticsearch did not start; it said last:\n" + "\n".join(lines[-30:]))
+        time.sleep(0.2)
+
+
+def beside(url: str, command: list[str]) -> int:
+    """Run the command; the exit code of one that a signal ended is the shell's."""
+    print(f"Elasticsearch {VERSION} listens at {url}", flush=True)
+    environ = {**os.environ, "BANK_TEST_ELASTICSEARCH_URL": url}
+    try:
+        with subprocess.Popen(command, env=environ) as process:
+            try:
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                raise
+    except OSError as error:
+        stop(2, f"{command[0]}: {error.strerror}")
+    return code if code >= 0 else 128 - code
+
+
+def free_port() -> int:
+    """A port where nobody listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def stop(code: int, why: str) -> NoReturn:
+    """Say why on stderr and leave."""
+    print(f"with_elasticsearch: {why}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
