@@ -1,0 +1,263 @@
+"""The applier: takes a partition, and applies its deliveries to the live generation for ever.
+
+It never gives up and never raises. Whatever goes wrong, it takes the partition anew, by the state
+of things as it finds it then: another generation, another stream, a checkpoint that went back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import orjson
+
+from pipeline.epochs import raise_epoch
+from pipeline.events import Event
+from pipeline.index import Elastic, Generation, GenerationGone, Generations
+from pipeline.jetstream import RESYNC, JetStream
+from pipeline.outage import Outage
+from pipeline.source import Delivery, Source, starting_position, stream_state
+from pipeline.synchronise import Progress, Replayed, synchronise
+from pipeline.tables.balances import CAPACITY, Balances, Histories
+from pipeline.tables.checkpoints import Checkpoints, Fenced, Lost
+from pipeline.tables.counters import Counters
+
+log = logging.getLogger(__name__)
+
+MERGED: Final = 2000
+"""Queued deliveries are applied together up to about so many messages."""
+QUEUED: Final = 8
+SYNCHRONISING: Final = 2
+"""Partitions of one worker that synchronise at the same time; the others wait."""
+
+
+class Store(Histories, Replayed, Protocol):
+    """What the projection needs of the event store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all appliers of a worker share."""
+
+    elastic: Elastic
+    generations: Generations
+    checkpoints: Checkpoints
+    store: Store
+    js: JetStream
+    source: Source
+    partitions: int
+    owner: str
+    counters: Counters = field(default_factory=Counters)
+    capacity: int = CAPACITY
+    synchronising: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(SYNCHRONISING)
+    )
+
+
+@dataclass(slots=True)
+class Taken:
+    """A partition as it was taken; `position` is the stream sequence up to which all is applied,
+    `applied` the last message of the partition itself."""
+
+    generation: Generation
+    stream: str
+    epoch: int
+    balances: Balances
+    position: int
+    applied: int
+
+
+class Applier:
+    """One owned partition. `taken` is None while it is being taken or synchronised."""
+
+    def __init__(self, partition: int, shared: Shared) -> None:
+        self.partition, self.take = partition, 0
+        self.taken: Taken | None = None
+        self.progress: Progress | None = None
+        self._shared = shared
+        self._inbox: asyncio.Queue[Delivery] = asyncio.Queue(QUEUED)
+        self._busy = False
+        self._interrupt: asyncio.Future[Exception] | None = None
+        self._outage = Outage(log, f"partition {partition}", most=2.0)
+        self._attempt = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was offered is applied."""
+        return self.taken is not None and not self._busy and self._inbox.empty()
+
+    async def offer(self, delivery: Delivery) -> None:
+        """Queue a delivery; waits while too many are queued. Stale ones are thrown away."""
+        if delivery.take == self.take:
+            await self._inbox.put(delivery)
+
+    def close(self) -> None:
+        """Let go of deliveries that wait to be queued; `run` is to be cancelled."""
+        self.take = -1
+        self._empty()
+
+    def retake(self, reason: Exception) -> None:
+        """Leave whatever is under way, and take the partition anew."""
+        self.taken = None
+        if self._interrupt is not None and not self._interrupt.done():
+            self._interrupt.set_result(reason)
+
+    async def run(self) -> None:
+        """Own the partition until cancelled."""
+        while True:
+            self._interrupt = asyncio.get_running_loop().create_future()
+            work = asyncio.create_task(self._work())
+            try:
+                await asyncio.wait((work, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self.taken, self.progress = None, None
+                work.cancel()
+                await asyncio.wait((work,))
+            await self._say(work)
+
+    async def _say(self, work: asyncio.Task[None]) -> None:
+        """Log why the partition is taken anew, and wait a little."""
+        self._shared.counters.retaken += 1
+        error = None if work.cancelled() else work.exception()
+        if self._interrupt is not None and self._interrupt.done():
+            error = self._interrupt.result()
+        if isinstance(error, Fenced):
+            self._attempt = max(self._attempt, 3)  # the other one may well be right
+        log.debug("partition %d is taken anew", self.partition, exc_info=error)
+        await self._outage.pause(error or Lost("stopped"), self._attempt)
+        self._attempt += 1
+
+    async def _work(self) -> None:
+        self._busy = False
+        taken = await self._take()
+        while True:
+            self._busy = False
+            batch = await self._next()
+            self._busy = True
+            await self._persistently(lambda batch=batch: self._apply(taken, batch))  # type: ignore[misc]
+            self._attempt = 0
+
+    async def _persistently(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step that may be repeated, as long as the partition need not be taken anew."""
+        attempt = 0
+        while True:
+            try:
+                await step()
+            except (GenerationGone, Lost):
+                raise
+            except Exception as error:
+                await self._outage.pause(error, attempt)
+                attempt += 1
+            else:
+                self._outage.over()
+                return
+
+    # ---------------------------------------------------------------- taking
+
+    async def _take(self) -> Taken:
+        """Become the owner, and start where all before is in the live generation."""
+        shared, partition = self._shared, self.partition
+        self.take += 1
+        self._empty()
+        generation = await shared.generations.ensure_live()
+        stream = await stream_state(shared.js)
+        claim = await shared.checkpoints.claim(
+            partition,
+            generation,
+            stream.created,
+            lambda above: raise_epoch(shared.js, partition, shared.owner, above),
+        )
+        floor = await shared.source.seek(partition, None, self.take)
+        state = await stream_state(shared.js)
+        if state.created != stream.created:
+            raise Lost("the stream was made anew")
+        start = starting_position(claim, floor, state)
+        if start is None:
+            position = await shared.source.seek(partition, state.last, self.take)
+        elif start < floor:
+            position = await shared.source.seek(partition, start, self.take)
+        else:
+            position = start
+        balances = Balances(
+            shared.elastic,
+            generation.alias,
+            partition,
+            shared.store,
+            shared.counters,
+            capacity=shared.capacity,
+        )
+        taken = Taken(
+            generation, stream.created, claim.epoch, balances, position, min(position, floor)
+        )
+        if start is None:
+            await self._persistently(lambda: self._synchronise(taken))
+        log.info(
+            "partition %d goes on after %d (epoch %d, %s)",
+            partition,
+            position,
+            claim.epoch,
+            generation.index,
+        )
+        self._outage.over()
+        self.taken = taken
+        return taken
+
+    async def _synchronise(self, taken: Taken) -> None:
+        shared = self._shared
+        async with shared.synchronising:
+            log.info("partition %d: synchronising from the event store", self.partition)
+            report = await synchronise(
+                self.partition, shared.partitions, shared.store, taken.balances, self._note
+            )
+        self.progress = None
+        shared.counters.synchronised += 1
+        log.info(
+            "partition %d: synchronised, %d events of %d accounts, %d documents written in %.1f s",
+            self.partition,
+            report.events,
+            report.accounts,
+            report.written,
+            report.seconds,
+        )
+
+    def _empty(self) -> None:
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+
+    def _note(self, progress: Progress) -> None:
+        self.progress = progress
+
+    # ---------------------------------------------------------------- applying
+
+    async def _next(self) -> list[Delivery]:
+        """The next delivery, and those that are queued behind it."""
+        batch = [await self._inbox.get()]
+        count = len(batch[0].messages)
+        while count < MERGED and not self._inbox.empty():
+            batch.append(self._inbox.get_nowait())
+            count += len(batch[-1].messages)
+        return [delivery for delivery in batch if delivery.take == self.take]
+
+    async def _apply(self, taken: Taken, batch: Sequence[Delivery]) -> None:
+        """Write the deliveries' documents, then say that they are done."""
+        events: list[Event] = []
+        position = taken.position
+        for delivery in batch:
+            if delivery.previous > position:
+                raise Lost(f"nothing was delivered between {position} and {delivery.previous}")
+            for sequence, data in delivery.messages:
+                if sequence <= position:
+                    continue
+                event = orjson.loads(data)
+                if event["kind"] == RESYNC:
+                    await taken.balances.apply(events)
+                    events.clear()
+                    await self._synchronise(taken)
+                else:
+                    events.append(event)
+            position = max(position, delivery.last)
+        await taken.balances.apply(events)
+        taken.position = taken.applied = position
+        for delivery in batch:
+            delivery.done()

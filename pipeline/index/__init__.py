@@ -1,0 +1,33 @@
+"""Elasticsearch: the client with its bulks, generations behind aliases, and the reader's side.
+
+The driver is imported in this package only.
+"""
+
+from pipeline.index.client import Elastic
+from pipeline.index.generations import LIVE, Generation, Generations
+from pipeline.index.reader import Index, UnknownCursor
+from pipeline.index.values import (
+    ConditionalWrite,
+    Found,
+    GenerationGone,
+    Outcome,
+    ProjectionUnavailable,
+    Stamp,
+    Write,
+)
+
+__all__ = [
+    "LIVE",
+    "ConditionalWrite",
+    "Elastic",
+    "Found",
+    "Generation",
+    "GenerationGone",
+    "Generations",
+    "Index",
+    "Outcome",
+    "ProjectionUnavailable",
+    "Stamp",
+    "UnknownCursor",
+    "Write",
+]

@@ -1,0 +1,215 @@
+"""The Elasticsearch client: versioned bulks that retry for ever, reads, compare-and-set writes.
+
+Every write names an alias and requires it to be one, so that an index that was deleted never comes
+back with a guessed mapping.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+from elasticsearch import (
+    ApiError,
+    AsyncElasticsearch,
+    BadRequestError,
+    NotFoundError,
+    OrjsonSerializer,
+    TransportError,
+)
+
+from pipeline.index.values import (
+    ConditionalWrite,
+    Found,
+    GenerationGone,
+    Outcome,
+    ProjectionUnavailable,
+    Stamp,
+    Write,
+)
+from pipeline.outage import Outage, brief
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT: Final = 30.0
+_BUSY: Final = 429
+
+
+def connect(url: str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
+    """A client that tries each request once: whoever calls knows what a repetition means."""
+    return AsyncElasticsearch(
+        url,
+        request_timeout=timeout,
+        max_retries=0,
+        retry_on_timeout=False,
+        serializer=OrjsonSerializer(),
+    )
+
+
+class Elastic:
+    """The projection's side of Elasticsearch; it outlasts any outage. `retries` counts repeats."""
+
+    def __init__(self, url: str) -> None:
+        self.client = connect(url)
+        self.retries = 0
+        self._outage = Outage(log, f"Elasticsearch at {url}")
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def bulk(self, alias: str, writes: Sequence[Write]) -> Outcome:
+        """Write the documents, retrying for ever what is busy or unreachable.
+
+        Raises `GenerationGone`. Conflicts and rejected documents are for the caller to look at.
+        """
+        left: Sequence[int] = range(len(writes))
+        conflicts: list[int] = []
+        rejected: dict[int, str] = {}
+        attempt = 0
+        while left:
+            lines = [_lines(alias, writes[i]) for i in left]
+            answer = await self.patiently(lambda lines=lines: self._bulk(lines))  # type: ignore[misc]
+            if not answer["errors"]:
+                break
+            busy = []
+            for i, item in zip(left, answer["items"], strict=True):
+                status, error = item["index"]["status"], item["index"].get("error")
+                if status == 409:
+                    conflicts.append(i)
+                elif status == _BUSY or status >= 500:
+                    busy.append(i)
+                elif status == 404:
+                    raise GenerationGone(f"{alias}: {_reason(error)}")
+                elif status >= 300:
+                    rejected[i] = _reason(error)
+            if busy:
+                self.retries += 1
+                await self._outage.pause(ProjectionUnavailable("busy"), attempt)
+                attempt += 1
+            left = busy
+        if attempt:
+            self._outage.over()
+        return Outcome(conflicts, rejected)
+
+    async def _bulk(self, lines: Sequence[Any]) -> dict[str, Any]:
+        answer = await self.client.bulk(
+            operations=lines,
+            require_alias=True,
+            filter_path="errors,items.*.status,items.*.error.reason",
+        )
+        return dict(answer.body)
+
+    async def mget(self, alias: str, ids: Sequence[str]) -> dict[str, Found]:
+        """The documents that exist, by id, as of now. Raises `GenerationGone`."""
+        answer = await self.patiently(lambda: self.client.mget(index=alias, ids=list(ids)))
+        found = {}
+        for item in answer["docs"]:
+            if "error" in item:  # of a missing index: the request itself is a success
+                raise GenerationGone(f"{alias}: {_reason(item['error'])}")
+            if item["found"]:
+                stamp = Stamp(item["_seq_no"], item["_primary_term"])
+                found[item["_id"]] = Found(item["_version"], stamp, item["_source"])
+        return found
+
+    async def compare_and_set(
+        self, alias: str, writes: Sequence[ConditionalWrite]
+    ) -> list[Stamp | None]:
+        """Write each document whose condition holds; the others' stamps are None.
+
+        Tried once: when the answer is lost (`ProjectionUnavailable`) the caller has to look.
+        Raises `GenerationGone`.
+        """
+        lines: list[Any] = [_conditional_lines(alias, write) for write in writes]
+        try:
+            answer = await self.client.bulk(operations=lines, require_alias=True)
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        stamps: list[Stamp | None] = []
+        for entry in answer["items"]:
+            (item,) = entry.values()
+            if item["status"] < 300:
+                stamps.append(Stamp(item["_seq_no"], item["_primary_term"]))
+            elif item["status"] == 409:
+                stamps.append(None)
+            elif item["status"] == 404:
+                raise GenerationGone(f"{alias}: {_reason(item['error'])}")
+            else:
+                raise ProjectionUnavailable(_reason(item["error"]))
+        return stamps
+
+    async def boots(self) -> dict[str, int]:
+        """When each node was started, by its id: a node that was restarted may have forgotten
+        what it had not yet saved. Empty where nobody may ask."""
+
+        async def ask() -> dict[str, int]:
+            try:
+                answer = await self.client.nodes.info(
+                    metric="jvm", filter_path="nodes.*.jvm.start_time_in_millis"
+                )
+            except ApiError as error:
+                if error.status_code in (400, 401, 403, 404, 410):
+                    return {}
+                raise
+            nodes = answer.body.get("nodes", {})
+            return {node: info["jvm"]["start_time_in_millis"] for node, info in nodes.items()}
+
+        return await self.patiently(ask)
+
+    async def make_index(
+        self,
+        name: str,
+        aliases: Mapping[str, Any],
+        mappings: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> bool:
+        """Make an index unless it is there; whether it was made. Raises the driver's errors."""
+        try:
+            await self.client.indices.create(
+                index=name, aliases=aliases, mappings=mappings, settings=settings
+            )
+        except BadRequestError as error:
+            if error.error != "resource_already_exists_exception":
+                raise
+            return False
+        return True
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat the call until Elasticsearch answers. A 404 raises `GenerationGone`."""
+        attempt = 0
+        while True:
+            try:
+                answer = await call()
+            except NotFoundError as error:
+                raise GenerationGone(brief(error)) from error
+            except (ApiError, TransportError) as error:
+                self.retries += 1
+                await self._outage.pause(error, attempt)
+                attempt += 1
+            else:
+                self._outage.over()
+                return answer
+
+
+def _lines(alias: str, write: Write) -> bytes:
+    action = {
+        "_index": alias,
+        "_id": write.id,
+        "version": write.version,
+        "version_type": "external",
+    }
+    return orjson.dumps({"index": action}) + b"\n" + orjson.dumps(write.document)
+
+
+def _conditional_lines(alias: str, write: ConditionalWrite) -> bytes:
+    action: dict[str, Any] = {"_index": alias, "_id": write.id}
+    operation = "create"
+    if write.stamp is not None:
+        operation = "index"
+        action["if_seq_no"], action["if_primary_term"] = write.stamp
+    return orjson.dumps({operation: action}) + b"\n" + orjson.dumps(write.document)
+
+
+def _reason(error: Any) -> str:
+    return str(error.get("reason", error))[:300] if isinstance(error, dict) else str(error)[:300]

@@ -1,0 +1,103 @@
+"""The reader's side of the projection: a document by id, and pages of them."""
+
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
+
+from elasticsearch import ApiError, NotFoundError, TransportError
+
+from pipeline.index.client import connect
+from pipeline.index.generations import LIVE
+from pipeline.index.values import ProjectionUnavailable
+from pipeline.outage import brief
+
+T = TypeVar("T")
+
+TIMEOUT: Final = 10.0
+SORTS: Final = {
+    "id": "id",
+    "owner": "owner.keyword",
+    "balance": "balance",
+    "status": "status",
+    "version": "version",
+    "updated_at": "updated_at",
+}
+"""What pages can be sorted by, and the field that does it."""
+
+
+class UnknownCursor(Exception):
+    """No document has the id that a page should start after."""
+
+
+class Index:
+    """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url, TIMEOUT)
+
+    async def get(self, account_id: str) -> dict[str, Any] | None:
+        """The document of an account, as last written, or None."""
+        try:
+            answer = await self._client.get(index=LIVE, id=account_id)
+        except NotFoundError as error:
+            if isinstance(error.body, dict) and error.body.get("found") is False:
+                return None
+            raise ProjectionUnavailable(brief(error)) from error
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        return dict(answer["_source"])
+
+    async def page(
+        self,
+        *,
+        owner: str | None = None,
+        sort: str = "owner",
+        descending: bool = False,
+        limit: int = 10,
+        after: str | None = None,
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Up to `limit` documents, and whether there are more; equal ones come in order of id.
+
+        `owner` is exact, `sort` is one of `SORTS`, `after` the id of the last page's last document
+        (`UnknownCursor`). New documents show within a second.
+        """
+        if sort not in SORTS:
+            raise ValueError(f"can't sort by {sort!r}: {', '.join(SORTS)}")
+        direction = "desc" if descending else "asc"
+        order: list[dict[str, Any]] = [{SORTS[sort]: {"order": direction}}]
+        if sort != "id":
+            order.append({"id": {"order": "asc"}})
+        query = {"term": {"owner.keyword": owner}} if owner is not None else {"match_all": {}}
+        cursor = await self._cursor(after, sort) if after is not None else None
+        answer = await _answered(
+            self._client.search(
+                index=LIVE,
+                query=query,
+                sort=order,
+                search_after=cursor,
+                size=limit + 1,
+                track_total_hits=False,
+                filter_path="hits.hits._source",
+            )
+        )
+        hits = answer.body.get("hits", {}).get("hits", [])
+        return [hit["_source"] for hit in hits[:limit]], len(hits) > limit
+
+    async def ping(self) -> None:
+        """Raise unless there is a projection to read."""
+        await _answered(self._client.count(index=LIVE))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _cursor(self, account_id: str, sort: str) -> list[Any]:
+        document = await self.get(account_id)
+        if document is None:
+            raise UnknownCursor(account_id)
+        return [document[sort]] if sort == "id" else [document[sort], account_id]
+
+
+async def _answered(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except (ApiError, TransportError) as error:
+        raise ProjectionUnavailable(brief(error)) from error

@@ -1,0 +1,1 @@
+"""The state beside the agents: balances, checkpoints, activity."""
