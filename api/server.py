@@ -18,8 +18,9 @@ from pipeline.settings import PREFIX, Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 
-GRACE: Final = 20.0
-"""Seconds that requests under way get to finish once a stop was asked for."""
+GRACE: Final = 12.0
+"""Seconds that requests under way get to finish once a stop was asked for; those that come on
+kept connections meanwhile get as many again. More than an append takes to learn its outcome."""
 
 _UNDER_WAY: Final = web.AppKey("under_way", WeakSet[asyncio.Task[object]])
 
@@ -58,7 +59,7 @@ async def _main(
     # One line for each request is for debugging; the figures of a running service are its metrics.
     access_log = logging.getLogger("aiohttp.access") if settings.log_level == "DEBUG" else None
     app = create_app(settings)
-    runner = web.AppRunner(app, access_log=access_log, shutdown_timeout=1)
+    runner = web.AppRunner(app, access_log=access_log, shutdown_timeout=GRACE)
     await runner.setup()
     try:
         await _listen(runner, settings.host, getattr(settings, f"{role}_port"), role)

@@ -13,12 +13,13 @@ from aiohttp import ClientSession
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
 from api.accounts.local import Cache, Locks
-from api.accounts.service import AccountService
+from api.accounts.refusals import translate
+from api.accounts.service import ATTEMPTS, AccountService, TooManyConflicts
 from pipeline.embedded import EmbeddedServers
 from pipeline.events import Event
-from pipeline.eventstore import EventStore, StoreUnavailable
+from pipeline.eventstore import EventStore, StoreUnavailable, VersionConflict
 from pipeline.settings import Settings
-from tests.api import Client, problem, serving
+from tests.api import NOBODY, Client, problem, serving
 from tests.conftest import placed
 from tests.support import Role, eventually, free_port, rounds
 
@@ -248,6 +249,44 @@ async def test_after_an_unknown_outcome_the_store_is_asked(settings: Settings) -
     after = await service.withdraw(account.id, 6, correlation_id="c")
     assert (after.balance, after.version) == (0, 3)
     await store.close()
+
+
+class Contested(EventStore):
+    """A store where somebody else is always first."""
+
+    tries = 0
+
+    async def append(self, *events: Event) -> None:
+        self.tries += 1
+        raise VersionConflict(events[0]["account_id"], events[0]["version"])
+
+
+async def test_conflicts_end_after_some_attempts(settings: Settings) -> None:
+    store = Contested(settings.mongodb_url, settings.mongodb_database)
+    service = AccountService(store)
+    await service.open()
+    with pytest.raises(TooManyConflicts) as refusal:
+        await service.create("Ada", 1, correlation_id="c")
+    assert store.tries == ATTEMPTS
+    answer = translate(refusal.value)
+    assert answer is not None
+    assert (answer.status, answer.name) == (409, "too-many-conflicts")
+    await store.close()
+
+
+async def test_a_fault_of_ours_tells_the_log_and_not_the_client(
+    bank: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any) -> Account:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(AccountService, "get", broken)
+    async with bank.get(f"/{NOBODY}", headers={"X-Correlation-ID": "order 66"}) as answer:
+        document = await problem(answer, 500, "internal-error")
+    assert "secret" not in str(document)
+    assert "order 66" in document["detail"]
+    assert "RuntimeError: secret" in caplog.text
+    assert "order 66" in caplog.text
 
 
 async def test_locks_leave_nothing_behind() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,8 @@ from api.accounts.refusals import translate
 from api.accounts.routes import SERVICE, routes
 from api.accounts.service import AccountService
 from api.server import application
-from pipeline.eventstore import EventStore
+from pipeline.eventstore import EventStore, StoreUnavailable
+from pipeline.outage import Outage
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,16 +40,12 @@ def create_app(settings: Settings) -> web.Application:
 
 async def _open(service: AccountService) -> None:
     """Open the service, however long MongoDB takes to appear; until then it answers 503."""
-    pause, told = 0.1, False
-    while True:
+    outage = Outage(log, "the event store")
+    for attempt in itertools.count():
         try:
             await service.open()
+        except StoreUnavailable as error:
+            await outage.pause(error, attempt)
+        else:
+            outage.over()
             break
-        except Exception as error:
-            if not told:
-                log.warning("the event store can't be used yet, trying on: %.200s", error)
-            told = True
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, 5.0)
-    if told:
-        log.info("the event store is there")

@@ -23,4 +23,6 @@ async def page(request: web.Request) -> web.Response:
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")
 async def document(request: web.Request) -> web.Response:
     found = await queries.document(request.app[INDEX], request.match_info["id"])
-    return reply(found, headers={"ETag": f'"{found["version"]}"'})
+    # A document that somebody wrote by hand may lack its version until it is repaired.
+    headers = {"ETag": f'"{found["version"]}"'} if "version" in found else None
+    return reply(found, headers=headers)
