@@ -146,7 +146,7 @@ class Checkpoints:
                 held = self._held.get(partition)
                 if held is None or held.checkpoint.epoch != position.epoch:
                     failed[partition] = Lost(f"partition {partition} was taken anew")
-                elif (held.checkpoint.sequence or -1) < position.sequence:
+                elif held.checkpoint.sequence != position.sequence:
                     wanted.append(
                         replace(
                             held.checkpoint, sequence=position.sequence, applied=position.applied

@@ -1,0 +1,200 @@
+"""Histories, a stream's reader and an exact comparison, for tests of the projection."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nats.errors
+import orjson
+from ulid import ULID
+
+from pipeline.events import (
+    CREATED,
+    DEPOSITED,
+    OWNER_UPDATED,
+    SLOTS,
+    WITHDRAWN,
+    Event,
+    encode,
+    new_event,
+    partition_of,
+)
+from pipeline.eventstore import EventStore
+from pipeline.index.survey import Survey
+from pipeline.jetstream import MARKER, STREAM, JetStream, Outgoing, subject
+from pipeline.projection import Document, fold_all
+from pipeline.projector import Projector
+
+PARTITIONS = 4
+
+
+def history(account_id: str, length: int, seed: int = 0) -> list[Event]:
+    """A valid history of so many events."""
+    rng = random.Random(seed)
+    events = [new_event(account_id, 1, CREATED, {"owner": "Ada", "money": 1000})]
+    for version in range(2, length + 1):
+        kind = rng.choice([DEPOSITED, WITHDRAWN, OWNER_UPDATED])
+        if kind == OWNER_UPDATED:
+            events.append(new_event(account_id, version, kind, {"owner": f"Ada {version}"}))
+        else:
+            events.append(new_event(account_id, version, kind, {"money": rng.randint(1, 9)}))
+    return events
+
+
+def as_delivered(events: Iterable[Event]) -> list[Event]:
+    """Events as JSON gives them back from the stream."""
+    return [orjson.loads(encode(event)) for event in events]
+
+
+def accounts(count: int, length: int = 3) -> list[list[Event]]:
+    """Histories of new accounts."""
+    return [history(str(ULID()), length, seed) for seed in range(count)]
+
+
+async def append(store: EventStore, histories: Iterable[Sequence[Event]]) -> None:
+    """Store whole histories, event by event in order of version."""
+    for layer in itertools.zip_longest(*histories):
+        await asyncio.gather(*(store.append(event) for event in layer if event is not None))
+
+
+async def publish(js: JetStream, events: Iterable[Event], partitions: int = PARTITIONS) -> None:
+    """Publish in the given order, as the forwarder would."""
+    messages = [Outgoing(subject(partition_of(e["slot"], partitions)), encode(e)) for e in events]
+    for batch in (messages[i : i + 500] for i in range(0, len(messages), 500)):
+        state = await js.state(STREAM)
+        assert state is not None
+        await js.publish_batch(batch, state.last)
+
+
+async def publish_markers(js: JetStream, partitions: int = PARTITIONS) -> None:
+    state = await js.state(STREAM)
+    assert state is not None
+    await js.publish_batch([Outgoing(subject(p), MARKER) for p in range(partitions)], state.last)
+
+
+async def documents(url: str) -> dict[str, dict[str, Any]]:
+    """Everything that readers may see, by id."""
+    survey = Survey(url)
+    try:
+        found: dict[str, dict[str, Any]] = {}
+        async for ids in survey.ids():
+            found |= await survey.documents(ids)
+        return found
+    finally:
+        await survey.close()
+
+
+async def folds(store: EventStore, partitions: int = PARTITIONS) -> dict[str, Document]:
+    """What every document has to be, by the event store."""
+    expected: dict[str, Document] = {}
+    histories: dict[str, list[Event]] = {}
+    async for events in store.replay(range(SLOTS)):
+        for event in events:
+            histories.setdefault(event["account_id"], []).append(event)
+    for account_id, events in histories.items():
+        document = fold_all(events, partition_of(events[0]["slot"], partitions))
+        assert document is not None
+        expected[account_id] = document
+    return expected
+
+
+async def exact(url: str, store: EventStore, partitions: int = PARTITIONS) -> bool:
+    """Whether the projection is exactly what the store says: none wrong, missing or extra."""
+    return await documents(url) == await folds(store, partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A delivery, and how to ack it."""
+
+    partition: int
+    take: int
+    previous: int
+    last: int
+    messages: list[tuple[int, bytes]]
+    reply: str
+    finished: "asyncio.Queue[Batch]"
+
+    def done(self) -> None:
+        self.finished.put_nowait(self)
+
+
+class StreamSource:
+    """Reads the real stream through durable consumers, checkpoints, then acks.
+
+    `tamper` may drop, repeat or reorder the messages of a delivery; `acks` False keeps all unacked.
+    """
+
+    def __init__(self, js: JetStream) -> None:
+        self.js = js
+        self.projector: Projector | None = None
+        self.acks = True
+        self.tamper: Callable[[list[tuple[int, bytes]]], list[tuple[int, bytes]]] = list
+        self._finished: asyncio.Queue[Batch] = asyncio.Queue()
+        self._readers: dict[int, asyncio.Task[None]] = {}
+        self._acker = asyncio.create_task(self._ack())
+
+    async def seek(self, partition: int, sequence: int | None, take: int) -> int:
+        await self._stop(partition)
+        name = f"{STREAM}-{partition}"
+        config = {
+            "durable_name": name,
+            "name": name,
+            "ack_policy": "all",
+            "filter_subject": subject(partition),
+            "max_ack_pending": -1,
+            "ack_wait": 3600 * 10**9,
+        }
+        await self.js.api(
+            f"CONSUMER.CREATE.{STREAM}.{name}.{subject(partition)}",
+            {"stream_name": STREAM, "config": config},
+        )
+        body = None if sequence is None else {"seq": sequence + 1}
+        reset = await self.js.api(f"CONSUMER.RESET.{STREAM}.{name}", body)
+        position = int(reset["ack_floor"]["stream_seq"])
+        self._readers[partition] = asyncio.create_task(self._read(partition, take, position))
+        return position
+
+    async def close(self) -> None:
+        for partition in list(self._readers):
+            await self._stop(partition)
+        self._acker.cancel()
+        await asyncio.wait([self._acker])
+
+    async def _stop(self, partition: int) -> None:
+        task = self._readers.pop(partition, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _read(self, partition: int, take: int, position: int) -> None:
+        pull = await self.js.context.pull_subscribe_bind(f"{STREAM}-{partition}", stream=STREAM)
+        while True:
+            try:
+                fetched = await pull.fetch(200, timeout=0.5)
+            except nats.errors.TimeoutError:
+                continue
+            except nats.errors.Error:
+                await asyncio.sleep(0.1)
+                continue
+            messages = [(m.metadata.sequence.stream, m.data) for m in fetched]
+            last, reply = messages[-1][0], fetched[-1].reply
+            messages = self.tamper(messages)
+            batch = Batch(partition, take, position, last, messages, reply, self._finished)
+            position = last
+            assert self.projector is not None
+            await self.projector.offer(batch)
+
+    async def _ack(self) -> None:
+        while True:
+            batches = [await self._finished.get()]
+            while not self._finished.empty():
+                batches.append(self._finished.get_nowait())
+            last = {batch.partition: batch for batch in batches}
+            assert self.projector is not None
+            safe = await self.projector.checkpoint({p: b.last for p, b in last.items()})
+            for partition in safe if self.acks else ():
+                await self.js.nc.publish(last[partition].reply, b"+ACK")
