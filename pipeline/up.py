@@ -64,10 +64,10 @@ async def running(
     `without` names servers that run already. Raises EmbeddedError, also in the midst of the body
     when a server dies.
     """
-    _check_ports(settings)
     servers = EmbeddedServers(settings, [name for name in WHEELS if name not in without])
     await servers.start()
     try:
+        _check_ports(settings)
         async with _watched(servers), _roles(settings, on_line):
             await _both_ready(settings)
             yield

@@ -48,8 +48,10 @@ def up(without: tuple[str, ...]) -> None:
     try:
         run(_up(settings, lines, without))
     except EmbeddedError as error:
-        hint = "\nTo use a server that runs there: bank up --without " + "|".join(sorted(WHEELS))
-        raise Told(f"{error}{hint if ' is taken' in str(error) else ''}") from error
+        name, _, rest = str(error).partition(": ")
+        if name in WHEELS and " is taken" in rest:
+            error.add_note(f"Or use the one that listens there: bank up --without {name}")
+        raise
 
 
 async def _up(settings: Settings, lines: Lines, without: tuple[str, ...]) -> None:
