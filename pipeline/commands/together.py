@@ -90,7 +90,7 @@ def demo(accounts: int, commands: int, seed: int) -> None:
         )
     if result is None:
         raise Told("interrupted")
-    _show(result)
+    show_result(result)
     raise SystemExit(0 if result.holds else 1)
 
 
@@ -104,7 +104,8 @@ def _bars() -> Progress:
     )
 
 
-def _show(result: Result) -> None:
+def show_result(result: Result) -> None:
+    """Print what a demo did and whether it holds."""
     table = Table("", "number", "a second", box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
