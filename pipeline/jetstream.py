@@ -3,6 +3,7 @@
 The reader's side, a feed of one partition, is `pipeline/bridge/feed.py`.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,13 +94,19 @@ def subject(partition: int) -> str:
 class JetStream:
     """One connection that comes back by itself, and the calls the bank needs on it."""
 
-    def __init__(self, nc: Client) -> None:
-        self.nc = nc
+    def __init__(self, nc: Client, closing: asyncio.Event) -> None:
+        self.nc, self._closing = nc, closing
         self.context: JetStreamContext = nc.jetstream(timeout=_TIMEOUT)
 
     @classmethod
     async def connect(cls, url: str, name: str, **options: Any) -> Self:
         """Connect, for ever if need be, or raise `ServerTooOld`. `options` go to `nats.connect`."""
+        closing = asyncio.Event()
+
+        async def lost() -> None:
+            if not closing.is_set():
+                log.warning("NATS: connection lost")
+
         nc = await nats.connect(
             url,
             name=name,
@@ -110,7 +117,7 @@ class JetStream:
             allow_reconnect=True,
             **{
                 "error_cb": _quiet,
-                "disconnected_cb": _say_lost,
+                "disconnected_cb": lost,
                 "reconnected_cb": say_back,
                 **options,
             },
@@ -123,9 +130,10 @@ class JetStream:
                 f"nats-server at {url} is {found}; the bank needs 2.14 or newer "
                 "(atomic batches, pinned consumers, consumer reset)"
             )
-        return cls(nc)
+        return cls(nc, closing)
 
     async def close(self) -> None:
+        self._closing.set()
         await self.nc.close()
 
     async def ping(self) -> None:
@@ -136,7 +144,7 @@ class JetStream:
         """Call `$JS.API.{verb}`; a refusal raises `JetStreamError`."""
         payload = orjson.dumps(body) if body is not None else b""
         reply = await self.nc.request(f"$JS.API.{verb}", payload, timeout=_TIMEOUT)
-        return _checked(orjson.loads(reply.data))
+        return checked(orjson.loads(reply.data))
 
     async def publish_batch(self, messages: Sequence[Outgoing], expected: int) -> int:
         """Publish up to 1000 messages that land whole or not at all; return the last sequence.
@@ -159,7 +167,7 @@ class JetStream:
                 reply = await self.nc.request(
                     message.subject, message.data, timeout=2 * _TIMEOUT, headers=headers
                 )
-                return int(_checked(orjson.loads(reply.data))["seq"])
+                return int(checked(orjson.loads(reply.data))["seq"])
             await self.nc.publish(message.subject, message.data, headers=headers)
         raise ValueError("a batch holds at least one message")
 
@@ -271,7 +279,8 @@ async def ensure_balance_stream(js: JetStream, settings: Settings) -> int:
     return partitions
 
 
-def _checked(reply: dict[str, Any]) -> dict[str, Any]:
+def checked(reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply of a JetStream call, unless it is an error: that is raised as what it means."""
     error = reply.get("error")
     if not error:
         return reply
@@ -285,10 +294,6 @@ def _checked(reply: dict[str, Any]) -> dict[str, Any]:
 
 async def _quiet(error: Exception) -> None:
     log.debug("NATS: %r", error)
-
-
-async def _say_lost() -> None:
-    log.warning("NATS: connection lost")
 
 
 async def say_back() -> None:

