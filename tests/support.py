@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from pipeline.processes import Child, Children
 from pipeline.settings import PREFIX, Settings, environment
@@ -54,13 +54,25 @@ def free_port() -> int:
         return port
 
 
+@overload
 async def eventually(
-    check: Callable[[], T | Awaitable[T]],
+    check: Callable[[], Awaitable[T]],
     *,
     seconds: float = 30,
     message: str = "",
     every: float = 0.05,
-) -> T:
+) -> T: ...
+
+
+@overload
+async def eventually(
+    check: Callable[[], T], *, seconds: float = 30, message: str = "", every: float = 0.05
+) -> T: ...
+
+
+async def eventually(
+    check: Callable[[], Any], *, seconds: float = 30, message: str = "", every: float = 0.05
+) -> Any:
     """Call `check` until what it returns (or awaits to) is truthy, and return that.
 
     An exception counts as "not yet". After `seconds`: AssertionError with the last of either.
@@ -71,7 +83,7 @@ async def eventually(
         cause: Exception | None = None
         try:
             answer = check()
-            value: T = await answer if inspect.isawaitable(answer) else answer
+            value = await answer if inspect.isawaitable(answer) else answer
             if value:
                 return value
             last = value
