@@ -19,7 +19,7 @@ class Batch:
     """The value of one event of a batched topic: (sequence, data) of each message, in order.
 
     `previous` is the sequence of the partition's message before it, or the position it was read
-    from; `take` counts the seeks of its feed.
+    from; `take` counts the seeks of its feed, `label` is what the one who sought last named it.
     """
 
     partition: int
@@ -27,6 +27,7 @@ class Batch:
     messages: list[tuple[int, bytes]]
     feed: "Feed"
     take: int
+    label: int | None
 
     @property
     def last(self) -> int:

@@ -95,7 +95,7 @@ class Consumer(base.Consumer):
             previous = feed.handed
             if waiting < self.options.in_flight and (taken := feed.hand_over(self.options.batch)):
                 messages = [(position.stream, message.data) for position, message in taken]
-                value = Batch(tp.partition, previous, messages, feed, feed.take)
+                value = Batch(tp.partition, previous, messages, feed, feed.take, feed.label)
                 yield self._message(tp, taken[-1][0], None, value)
         else:
             while waiting < PLAIN_IN_FLIGHT and (taken := feed.hand_over(1)):
@@ -159,11 +159,11 @@ class Consumer(base.Consumer):
 
     # -- what the applier of a partition may ask
 
-    async def seek_after(self, tp: TP, sequence: int | None) -> int:
+    async def seek_after(self, tp: TP, sequence: int | None, *, label: int | None = None) -> int:
         """Read on after `sequence` (or the ack floor); what is out of that partition is stale."""
         feed = self.feeds[tp]
         private.forget_partition(self, tp)
-        position = await feed.seek(sequence)
+        position = await feed.seek(sequence, label=label)
         private.forget_partition(self, tp)
         return position
 

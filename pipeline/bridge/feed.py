@@ -79,6 +79,7 @@ class Feed:
         self.buffer: deque[tuple[Position, Msg]] = deque()
         self.out: deque[Out] = deque()
         self.take = 0
+        self.label: int | None = None
         self.handed = 0
         self.open = False
         self._created: str | None = None
@@ -89,14 +90,18 @@ class Feed:
         self._last, self._next_delivery = 0, 1
         self._lock = asyncio.Lock()
 
-    async def seek(self, sequence: int | None, *, unpin: bool = False) -> int:
+    async def seek(
+        self, sequence: int | None, *, unpin: bool = False, label: int | None = None
+    ) -> int:
         """Read on after `sequence`, or after the ack floor; return that position.
+
+        What is read from now on carries `label`.
 
         What was handed over and is not acked becomes stale: a RESET to a sequence moves the ack
         floor there as well, so nothing may be out then.
         """
         async with self._lock:
-            return await self._restart(sequence, unpin=unpin, keep=False)
+            return await self._restart(sequence, unpin=unpin, keep=False, label=label)
 
     async def resume(self, *, unpin: bool = False) -> None:
         """Read on where it was after a lost connection or request; what is out stays out."""
@@ -158,7 +163,9 @@ class Feed:
         else:
             await self.js.nc.request(reply, b"+ACK", timeout=2)
 
-    async def _restart(self, sequence: int | None, *, unpin: bool, keep: bool) -> int:
+    async def _restart(
+        self, sequence: int | None, *, unpin: bool, keep: bool, label: int | None = None
+    ) -> int:
         await self.close()
         await self._ensure_consumer()
         state = await self.js.state(self.tp.topic)
@@ -167,6 +174,7 @@ class Feed:
         self._created = created
         if anew:  # before the RESET: an ack of what is out would move the floor it sets
             self.drop()
+            self.label = label
         if unpin:
             await self._api("UNPIN", {"group": GROUP})
             self._pin = None

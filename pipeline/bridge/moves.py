@@ -6,7 +6,6 @@ that way are called for the difference alone: drain and ack, then tell Faust, th
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING
 
@@ -71,13 +70,14 @@ class Moves:
 
         Nothing is paused: pausing makes Faust drop what it has fetched, and no drain ever ends.
         """
-        consumer, until = self.consumer, time.monotonic() + DRAIN_SECONDS
-        while any(consumer.feeds[tp].out for tp in tps):
-            await consumer.commit(tps)
-            if time.monotonic() > until:
-                log.warning("Not all was done in %.0f s; its next owner does it", DRAIN_SECONDS)
-                return
-            await asyncio.sleep(_POLL_SECONDS)
+        feeds = [self.consumer.feeds[tp] for tp in tps]
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while any(feed.out for feed in feeds):
+                    await self.consumer.commit(tps)
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            log.warning("Not all was done in %.0f s; its next owner does it", DRAIN_SECONDS)
 
     async def _take(self, come: set[TP]) -> None:
         consumer, app = self.consumer, self.consumer.app

@@ -42,6 +42,7 @@ class Transport(base.Transport):
         self._connected = False
         self._connecting = asyncio.Lock()
         self._partitions: dict[str, int] = {}
+        self._changelogs: set[str] = set()
 
     async def connect(self) -> None:
         """Connect once; the consumer and the producer share the connection."""
@@ -62,7 +63,7 @@ class Transport(base.Transport):
     async def create_topic(self, topic: str, partitions: int | None) -> None:
         """Make the topic's stream unless it is there. What is there decides the partitions."""
         await self.connect()
-        if topic in self._partitions:
+        if topic in self._partitions or topic in self._changelogs:
             return
         options = options_of(self.app)
         wanted = partitions or self.app.conf.topic_partitions
@@ -70,7 +71,7 @@ class Transport(base.Transport):
             await self.js.ensure_stream(
                 topic, [f"{topic}.*.>"], replicas=options.replicas, max_msgs_per_subject=1
             )
-            self._partitions[topic] = wanted
+            self._changelogs.add(topic)
         else:
             self._partitions[topic] = await ensure_partitioned(
                 self.js,
@@ -81,7 +82,12 @@ class Transport(base.Transport):
             )
 
     def partitions_of(self, topic: str) -> int:
-        """The partitions in force, or 0 for a topic that is not known yet."""
+        """The partitions in force, or 0 for a topic that is not known yet.
+
+        A table is partitioned as its source, whatever the source's stream has.
+        """
+        if topic in self._changelogs:
+            return max(self._partitions.values(), default=0)
         return self._partitions.get(topic, 0)
 
     def key_partition(self, topic: str, key: bytes | None) -> int:

@@ -1,0 +1,1 @@
+"""Faust agents: `balance.py` keeps the projection."""

@@ -1,0 +1,97 @@
+"""The balance agent: hands every fetched batch to the projector, which writes Elasticsearch.
+
+Faust delivers; the projector's appliers, one a partition, fold and write side by side, so a
+partition that waits keeps no other one waiting. A batch is acked in Faust once its documents are
+written; the bridge then has the position checkpointed, and acks it in JetStream.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from pipeline.bridge import Batch
+from pipeline.jetstream import STREAM
+from pipeline.projector import Projector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handed:
+    """A fetched batch as the applier's `Delivery`; done means acked in Faust."""
+
+    batch: Batch
+    ack: Callable[[], Any]
+
+    @property
+    def partition(self) -> int:
+        return self.batch.partition
+
+    @property
+    def take(self) -> int:
+        return -1 if self.batch.stale or self.batch.label is None else self.batch.label
+
+    @property
+    def previous(self) -> int:
+        return self.batch.previous
+
+    @property
+    def last(self) -> int:
+        return self.batch.last
+
+    @property
+    def messages(self) -> Sequence[tuple[int, bytes]]:
+        return self.batch.messages
+
+    def done(self) -> None:
+        if not self.batch.stale:
+            self.ack()
+
+
+class BridgeSource:
+    """The appliers' `Source`: the feeds of the Faust consumer."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    async def seek(self, partition: int, sequence: int | None, take: int) -> int:
+        tp = TP(STREAM, partition)
+        position: int = await self._app.consumer.seek_after(tp, sequence, label=take)
+        return position
+
+
+class BalanceAgent:
+    """The agent of one app. `projector` is there while the worker's assignment runs."""
+
+    def __init__(self, app: faust.App) -> None:
+        self.source = BridgeSource(app)
+        self.projector: Projector | None = None
+        app.on_partitions_assigned.connect(self._take, weak=False)
+        app.on_partitions_revoked.connect(self._release, weak=False)
+
+    async def read(self, stream: faust.StreamT[Batch]) -> None:
+        """The agent's function. It acks nothing itself and never raises."""
+        async for event in stream.noack().events():
+            if self.projector is not None:
+                await self.projector.offer(Handed(event.value, event.ack))
+
+    async def before_commit(self, done: Mapping[TP, int]) -> Collection[TP]:
+        """Checkpoint what is to be acked; return where that holds."""
+        sequences = {tp.partition: last for tp, last in done.items() if tp.topic == STREAM}
+        if self.projector is None:
+            return []
+        claimed = await self.projector.checkpoint(sequences)
+        return [tp for tp in done if tp.topic != STREAM or tp.partition in claimed]
+
+    async def _take(self, app: Any, assigned: set[TP], **_: Any) -> None:
+        if self.projector is not None:
+            for tp in assigned:
+                if tp.topic == STREAM:
+                    self.projector.take(tp.partition)
+
+    async def _release(self, app: Any, revoked: set[TP], **_: Any) -> None:
+        if self.projector is not None:
+            for tp in revoked:
+                if tp.topic == STREAM:
+                    await self.projector.release(tp.partition)
