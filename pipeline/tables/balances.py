@@ -63,14 +63,13 @@ class Balances:
         event that is none.
         """
         histories = self._by_account(events)
-        eras = await self._read_through(histories)
+        known, eras = await self._read_through(histories)
         states: list[State] = []
         for account, history in histories.items():
             if account in eras:
                 self.counters.applied += len(history)
                 continue
-            known = self._cache.get(account)
-            era, before = known or (0, None)
+            era, before = known.get(account, (0, None))
             after, applied, duplicates, gap = advance(before, history, self.partition)
             self.counters.duplicates += duplicates
             if gap:
@@ -131,31 +130,32 @@ class Balances:
             by_version.setdefault(version, event)
         return [by_version[version] for version in sorted(by_version)]
 
-    async def _read_through(self, histories: Mapping[str, list[Event]]) -> dict[str, int]:
-        """Fetch what is not in the cache; accounts to load from the store, and the era to write.
+    async def _read_through(
+        self, histories: Mapping[str, list[Event]]
+    ) -> tuple[dict[str, State], dict[str, int]]:
+        """The accounts' states; and which have to be loaded from the store, for what era.
 
         A version 1 has no state before it, so it needs none.
         """
+        known = {account: self._cache[account] for account in histories if account in self._cache}
+        eras: dict[str, int] = {}
         needed = [
             account
             for account, history in histories.items()
-            if account not in self._cache and history[0]["version"] > 1
+            if account not in known and history[0]["version"] > 1
         ]
-        if not needed:
-            return {}
-        found = await self.found(needed)
-        eras: dict[str, int] = {}
+        found = await self.found(needed) if needed else {}
         for account in needed:
             there = found.get(account)
             if there is not None and sound(there.version, there.source):
-                self._keep(_state(there))
+                known[account] = _state(there)
             elif there is None:
                 self.counters.gaps += 1
                 eras[account] = 0
             else:
                 self.counters.unsound += 1
                 eras[account] = there.version // ERA + 1
-        return eras
+        return known, eras
 
     async def _load(
         self, eras: Mapping[str, int], histories: Mapping[str, list[Event]] | None = None
