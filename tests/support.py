@@ -55,14 +55,6 @@ def free_port() -> int:
 
 
 @overload
-@overload
-async def eventually(
-    check: Callable[[], Awaitable[T]], *, seconds: float = 30, message: str = "", every: float = ...
-) -> T: ...
-@overload
-async def eventually(
-    check: Callable[[], T], *, seconds: float = 30, message: str = "", every: float = ...
-) -> T: ...
 async def eventually(
     check: Callable[[], Awaitable[T]],
     *,

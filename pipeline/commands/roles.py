@@ -52,9 +52,9 @@ def forwarder() -> None:
 @click.command()
 def worker() -> None:
     """Carry events from JetStream into the projection. Any number may run."""
-    from pipeline import app
+    from pipeline.app import worker as work
 
-    run(app.worker(_setup("worker")))
+    run(work(_setup("worker")))
 
 
 def _setup(role: str) -> Settings:

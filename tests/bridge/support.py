@@ -11,6 +11,7 @@ from faust.types import TP
 
 from pipeline.bridge import Assign, Batch, BatchSchema, Options, Transport, configure
 from pipeline.jetstream import JetStream
+from tests.support import eventually
 
 TOPIC = "readings"
 PARTITIONS = 4
@@ -84,6 +85,10 @@ class Reader:
 
     def of(self, partition: int) -> list[int]:
         return [number for p, number in self.read if p == partition]
+
+    async def has(self, count: int) -> None:
+        """Wait until that many messages were read."""
+        await eventually(lambda: len(self.read) >= count, seconds=60)
 
     async def seek(self, partition: int, sequence: int | None) -> int:
         position: int = await self.consumer.seek_after(TP(TOPIC, partition), sequence)

@@ -1,8 +1,7 @@
 """The bridge reads: batches, commits, seeks, one reader at a time, a server that goes away."""
 
-import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -148,15 +147,15 @@ async def test_a_restarted_server_loses_and_doubles_nothing(
         for number, how in enumerate((signal.SIGTERM, signal.SIGKILL)):
             first = number * 1000
             await publish(js, range(first, first + 1000))
-            await eventually(lambda n=first: len(reader.read) > n)
+            await reader.has(first + 1)
             await nats.kill(how)
             await nats.start()
             await js.nc.flush()
-            await eventually(lambda n=first: len(reader.read) >= n + 1000, seconds=60)
+            await reader.has(first + 1000)
         for p in ALL:
             assert reader.of(p) == list(range(p, 2000, PARTITIONS))
     await js.close()
 
 
-async def _is(value: "asyncio.Future[int]", wanted: int) -> bool:
+async def _is(value: Awaitable[int], wanted: int) -> bool:
     return await value == wanted
