@@ -1,0 +1,224 @@
+"""Checkpoints: only the owner moves one, and only while Elasticsearch has what it wrote before."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+
+import aiohttp
+import pytest
+from elastic_transport import ConnectionTimeout
+
+from pipeline.embedded import EmbeddedServers
+from pipeline.epochs import raise_epoch
+from pipeline.index import ConditionalWrite, Elastic, Generation
+from pipeline.jetstream import JetStream, StreamState
+from pipeline.settings import Settings
+from pipeline.source import starting_position
+from pipeline.tables.checkpoints import (
+    ALIAS,
+    INDEX,
+    Checkpoint,
+    Checkpoints,
+    Fenced,
+    Lost,
+    Position,
+)
+from tests.support import eventually
+
+pytestmark = pytest.mark.elasticsearch
+
+GENERATION = Generation(1, "uuid-1")
+STREAM = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+async def elastic(settings: Settings) -> AsyncIterator[Elastic]:
+    elastic = Elastic(settings.elasticsearch_url)
+    yield elastic
+    await elastic.close()
+
+
+@pytest.fixture
+async def js(settings: Settings) -> AsyncIterator[JetStream]:
+    js = await JetStream.connect(settings.nats_url, "test")
+    yield js
+    await js.close()
+
+
+async def one_more(above: int) -> int:
+    return above + 1
+
+
+async def claim(
+    checkpoints: Checkpoints,
+    partition: int = 0,
+    generation: Generation = GENERATION,
+    stream: str = STREAM,
+) -> Checkpoint:
+    return await checkpoints.claim(partition, generation, stream, one_more)
+
+
+async def test_a_checkpoint_is_found_again_by_the_next_owner(elastic: Elastic) -> None:
+    first = Checkpoints(elastic, "first")
+    taken = await claim(first)
+    assert (taken.sequence, taken.epoch, taken.owner) == (None, 1, "first")
+    assert await first.write({0: Position(1, 10, 8)}) == {}
+    again = await claim(Checkpoints(elastic, "second"))
+    assert (again.sequence, again.applied, again.epoch, again.owner) == (10, 8, 2, "second")
+
+
+async def test_partitions_go_together_and_fail_apart(elastic: Elastic) -> None:
+    mine, other = Checkpoints(elastic, "mine"), Checkpoints(elastic, "other")
+    for partition in range(3):
+        await claim(mine, partition)
+    await claim(other, 1)
+    failed = await mine.write({p: Position(1, 10, 10) for p in range(3)})
+    assert list(failed) == [1]
+    assert isinstance(failed[1], Fenced)
+    assert (await claim(other, 0)).sequence == (await claim(other, 2)).sequence == 10
+    assert (await claim(other, 1)).sequence is None, "an owner with an old epoch moves nothing"
+
+
+async def test_two_that_take_at_once_leave_one_owner(elastic: Elastic) -> None:
+    both = [Checkpoints(elastic, name) for name in ("one", "two")]
+    await claim(both[0])
+    await asyncio.gather(*(claim(each) for each in both), return_exceptions=True)
+    written = [await each.write({0: Position(epoch, 7, 7)}) for each in both for epoch in (1, 2, 3)]
+    assert sum(not failed for failed in written) == 1
+
+
+async def test_a_checkpoint_of_another_index_or_stream_claims_nothing(elastic: Elastic) -> None:
+    checkpoints = Checkpoints(elastic, "mine")
+    for generation, stream in (
+        (Generation(1, "uuid-2"), STREAM),
+        (GENERATION, "2026-02-02T00:00:00Z"),
+        (Generation(2, "uuid-1"), STREAM),
+    ):
+        taken = await claim(checkpoints)
+        await checkpoints.write({0: Position(taken.epoch, 10, 10)})
+        assert (await claim(checkpoints)).sequence == 10
+        assert (await claim(checkpoints, 0, generation, stream)).sequence is None
+
+
+async def test_a_checkpoint_that_went_back_is_lost(elastic: Elastic) -> None:
+    """As a crash or a restored snapshot leaves it: the document as it was, written anew."""
+    checkpoints = Checkpoints(elastic, "mine")
+    taken = await claim(checkpoints)
+    await checkpoints.write({0: Position(1, 10, 10)})
+    await checkpoints.write({0: Position(1, 20, 20)})
+    assert await checkpoints.verify() == {}
+    found = (await elastic.mget(ALIAS, [taken.id]))[taken.id]
+    old = asdict(replace(taken, sequence=10, applied=10))
+    await elastic.compare_and_set(ALIAS, [ConditionalWrite(taken.id, found.stamp, old)])
+    assert isinstance((await checkpoints.verify())[0], Lost)
+    assert isinstance((await checkpoints.write({0: Position(1, 30, 30)}))[0], Lost)
+    assert (await claim(checkpoints)).sequence == 10
+
+
+@pytest.mark.parametrize("what", [f"/{INDEX}", f"/{INDEX}/_doc/0-1"])
+async def test_a_deleted_checkpoint_is_lost(
+    settings: Settings, elastic: Elastic, what: str
+) -> None:
+    checkpoints = Checkpoints(elastic, "mine")
+    await claim(checkpoints)
+    await checkpoints.write({0: Position(1, 10, 10)})
+    async with (
+        aiohttp.ClientSession(settings.elasticsearch_url) as http,
+        http.delete(what) as answer,
+    ):
+        assert answer.status == 200
+    assert isinstance((await checkpoints.verify())[0], Lost)
+    assert isinstance((await checkpoints.write({0: Position(1, 20, 20)}))[0], Lost)
+    assert (await claim(checkpoints)).sequence is None
+
+
+async def test_a_late_write_of_an_earlier_take_is_refused(elastic: Elastic) -> None:
+    checkpoints = Checkpoints(elastic, "mine")
+    before = await claim(checkpoints)
+    now = await claim(checkpoints)
+    assert isinstance((await checkpoints.write({0: Position(before.epoch, 9, 9)}))[0], Lost)
+    assert await checkpoints.write({0: Position(now.epoch, 9, 9)}) == {}
+    checkpoints.forget(0)
+    assert isinstance((await checkpoints.write({0: Position(now.epoch, 10, 10)}))[0], Lost)
+
+
+async def test_an_answer_that_was_lost_is_no_loss(
+    elastic: Elastic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write lands, the client hears of an error: it looks and finds its own."""
+    checkpoints = Checkpoints(elastic, "mine")
+    await claim(checkpoints)
+    bulk, calls = elastic.client.bulk, 0
+
+    async def lossy(**arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        answer = await bulk(**arguments)  # type: ignore[arg-type]
+        if calls == 1:
+            raise ConnectionTimeout("lost")
+        return answer
+
+    monkeypatch.setattr(elastic.client, "bulk", lossy)
+    assert await checkpoints.write({0: Position(1, 10, 10)}) == {}
+    assert await checkpoints.write({0: Position(1, 20, 20)}) == {}
+    assert calls == 2
+
+
+async def test_after_a_restart_of_elasticsearch_nothing_is_claimed(
+    own_servers: EmbeddedServers,
+) -> None:
+    """Documents that were written and not yet saved may be gone, though the checkpoint is not."""
+    server = own_servers.servers["elasticsearch"]
+    elastic = Elastic(server.url)
+    checkpoints = Checkpoints(elastic, "mine")
+    await claim(checkpoints)
+    await asyncio.sleep(2.5)  # saved
+    await server.kill(9)
+    await server.wait_dead()
+    writing = asyncio.create_task(checkpoints.write({0: Position(1, 10, 10)}))
+    await asyncio.sleep(0.2)
+    assert not writing.done()
+    await server.start()
+    assert isinstance((await writing)[0], Lost)
+    await elastic.close()
+
+
+async def test_epochs_rise_whatever_is_lost(js: JetStream) -> None:
+    assert await raise_epoch(js, 3, "one", 0) == 1
+    assert await raise_epoch(js, 3, "two", 0) == 2
+    assert await raise_epoch(js, 4, "one", 0) == 1
+    assert await raise_epoch(js, 3, "two", 40) == 41, "the checkpoint knows better"
+    bucket = await js.kv("partitions")
+    assert (await bucket.get("3")).value == b'{"epoch":41,"owner":"two"}'
+    await bucket.delete("3")
+    assert await raise_epoch(js, 3, "two", 41) == 42
+    await eventually(lambda: js.context.delete_stream("KV_partitions"))
+    assert await raise_epoch(js, 3, "two", 42) == 43
+
+
+def checkpoint(sequence: int | None, applied: int | None) -> Checkpoint:
+    return Checkpoint(0, 1, "uuid", STREAM, sequence, applied, 1, 0, "me")
+
+
+@pytest.mark.parametrize(
+    ("sequence", "applied", "floor", "first", "last", "start"),
+    [
+        (None, None, 5, 1, 9, None),  # nothing is claimed
+        (5, 5, 5, 1, 9, 5),
+        (5, 5, 3, 1, 9, 3),  # the ack did not arrive
+        (3, 3, 5, 1, 9, 3),  # the index lost its last second
+        (9, 5, 5, 1, 9, 9),  # idle since 5
+        (9, 5, 4, 1, 9, 4),
+        (5, 5, 5, 7, 9, None),  # 6 has expired
+        (5, 5, 5, 6, 9, 5),
+        (9, 5, 5, 10, 9, 9),  # all of it has, and held nothing of this partition
+        (5, 5, 5, 1, 4, None),  # the stream went back
+        (0, 0, 0, 1, 0, 0),
+        (0, 0, 0, 1, 9, 0),
+    ],
+)
+def test_where_to_start(
+    sequence: int | None, applied: int | None, floor: int, first: int, last: int, start: int | None
+) -> None:
+    state = StreamState(STREAM, first, last, 0)
+    assert starting_position(checkpoint(sequence, applied), floor, state) == start
