@@ -75,7 +75,9 @@ def _mongodb(host: str, port: int, folder: Path) -> list[str | Path]:
     where: list[str | Path] = ["--host", host, "--port", str(port), "--storage-path", folder]
     # A forwarder that was away for up to a week goes on where it was.
     oplog = ["--oplog-retention-seconds", str(7 * 24 * 3600), "--oplog-max-entries", "1000000"]
-    return [sys.executable, "-P", "-m", "secantus", "--config", config, *where, *oplog]
+    # Without it a transaction that was acknowledged is lost if the server is killed at once.
+    durable = "--sync-on-commit"
+    return [sys.executable, "-P", "-m", "secantus", "--config", config, *where, *oplog, durable]
 
 
 def _elasticsearch(host: str, port: int, folder: Path) -> list[str | Path]:
