@@ -18,7 +18,7 @@ from pipeline.checker.history import Answer, Command, Kind
 
 IN_FLIGHT: Final = 64
 _SECONDS: Final = 60.0
-_ZIPF: Final = 1.1
+_ZIPF: Final = 0.8
 _MORE_THAN_ANYBODY_HAS: Final = 2**52
 
 DONE: Final = frozenset({200})

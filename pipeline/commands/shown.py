@@ -33,7 +33,7 @@ def settings(as_json: bool) -> None:
     for name, value, default, meaning in described:
         table.add_row(name, value, default, meaning)
     table.columns[0].no_wrap = True
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    console().print(table)
 
 
 @click.command()
@@ -53,7 +53,7 @@ def status(as_json: bool) -> None:
         table = _table("role", "pid", "address", "health")
         for process, health in zip(processes, healths, strict=True):
             table.add_row(process.role, str(process.pid), process.address, health)
-        Console().print(table)
+        console().print(table)
     if not processes:
         raise Told(f"nothing runs in the data folder {folder}. `bank up` starts a bank there.")
     if any(health != WELL for health in healths):
@@ -95,13 +95,18 @@ def show(report: Report) -> None:
     words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
     for verdict in report.verdicts:
         table.add_row(str(verdict.number), verdict.title, words[verdict.holds], verdict.figure)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    out = console()
+    out.print(table)
     for verdict in report.verdicts:
         for example in verdict.examples:
-            console.print(f"  {verdict.number}: {example}", markup=False, highlight=False)
+            out.print(f"  {verdict.number}: {example}", markup=False, highlight=False)
         if (more := verdict.violations - len(verdict.examples)) > 0:
-            console.print(f"  {verdict.number}: and {more:,} more")
+            out.print(f"  {verdict.number}: and {more:,} more")
+
+
+def console() -> Console:
+    """For stdout; wide when nobody watches, so that lines stay whole."""
+    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def _table(*columns: str) -> Table:

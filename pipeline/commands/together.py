@@ -1,7 +1,6 @@
 """The whole bank in one terminal: `up`, and `demo`, which puts it under load and checks it."""
 
 import asyncio
-import sys
 
 import click
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.table import Table
 from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.running import run
-from pipeline.commands.shown import show
+from pipeline.commands.shown import console, show
 from pipeline.demo import Result
 from pipeline.demo import demo as run_demo
 from pipeline.lines import Lines, RoleStream
@@ -121,14 +120,14 @@ def show_result(result: Result) -> None:
     }
     for name, (number, seconds) in rates.items():
         table.add_row(name, f"{number:,}", f"{number / seconds:,.0f}" if seconds else "")
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
-    console.print()
+    out = console()
+    out.print(table)
+    out.print()
     if result.report is not None:
         show(result.report)
     for surprise in result.surprises[:10]:
-        console.print(f"  not expected: {surprise}", markup=False, highlight=False)
+        out.print(f"  not expected: {surprise}", markup=False, highlight=False)
     if result.holds:
-        console.print("\n[green]All of it holds.[/]")
+        out.print("\n[green]All of it holds.[/]")
     else:
-        console.print(f"\n[red]It does not hold.[/] The logs are in {result.folder}")
+        out.print(f"\n[red]It does not hold.[/] The logs are in {result.folder}")

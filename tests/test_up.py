@@ -1,0 +1,113 @@
+"""`bank up`: one terminal, one log; what dies is said; it ends in order, nothing is left."""
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.health import WELL, ready
+from pipeline.lines import Lines, RoleStream
+from pipeline.registry import Process, alive, read_processes
+from pipeline.settings import Settings
+from pipeline.up import accounts_url, balances_url
+from pipeline.wheels import WHEELS
+from tests.conftest import placed
+from tests.support import Role, eventually
+
+ROLES = ["forwarder", "worker", "accounts", "balances"]
+
+
+@pytest.fixture
+async def up(scratch: Path) -> AsyncIterator[tuple[Role, Settings]]:
+    settings = placed(scratch)
+    async with Role(settings, "bank", "up") as role:
+        await eventually(
+            lambda: "The bank is open" in role.log() or role.exit_code is not None,
+            seconds=180,
+            message="the bank opens",
+        )
+        assert role.exit_code is None, role.log()
+        yield role, settings
+
+
+def running(settings: Settings) -> dict[str, Process]:
+    return {process.role: process for process in read_processes(settings.data_dir)}
+
+
+async def test_up_runs_it_all_and_ends_in_order(up: tuple[Role, Settings]) -> None:
+    role, settings = up
+    processes = running(settings)
+    assert processes.keys() == {*WHEELS, *ROLES}
+    assert await ready(accounts_url(settings)) == WELL
+    assert await ready(balances_url(settings)) == WELL
+    assert f"curl localhost:{settings.accounts_port}/create" in role.log()
+    status = Role(settings, "bank", "status", "--json")
+    async with status:
+        assert await status.wait() == 0, status.log()
+        assert {each["role"] for each in json.loads(status.log())} == processes.keys()
+
+    await role.kill(signal.SIGINT)
+    assert await role.wait(90) == 0, role.log()
+    assert running(settings) == {}
+    assert not any(alive(process.pid) for process in processes.values())
+    assert "Traceback" not in role.log()
+
+
+async def test_a_role_that_dies_is_said_and_started_again(up: tuple[Role, Settings]) -> None:
+    role, settings = up
+    before = running(settings)["accounts"].pid
+    os.kill(before, signal.SIGKILL)
+    await eventually(lambda: "accounts died (SIGKILL)" in role.log())
+    await eventually(lambda: running(settings)["accounts"].pid != before)
+
+    async def well() -> bool:
+        return await ready(accounts_url(settings)) == WELL
+
+    await eventually(well)
+
+
+async def test_a_server_that_dies_ends_it_with_its_name(up: tuple[Role, Settings]) -> None:
+    role, settings = up
+    processes = running(settings)
+    os.kill(processes["redis"].pid, signal.SIGKILL)
+    assert await role.wait(90) == 1
+    assert "bank: redis died" in role.log()
+    assert not any(alive(process.pid) for process in processes.values())
+
+
+async def test_nothing_survives_its_sigkill(up: tuple[Role, Settings]) -> None:
+    role, settings = up
+    processes = running(settings)
+    await role.kill(signal.SIGKILL)
+    await eventually(
+        lambda: not any(alive(process.pid) for process in processes.values()), seconds=60
+    )
+
+
+async def test_a_second_one_says_that_one_runs(up: tuple[Role, Settings]) -> None:
+    role, settings = up
+    async with Role(settings, "bank", "up") as second:
+        assert await second.wait(60) == 1
+        assert "run already" in second.log()
+    elsewhere = settings.model_copy(update={"data_dir": settings.data_dir / "other"})
+    async with Role(elsewhere, "bank", "up") as third:
+        assert await third.wait(60) == 1
+        assert "is taken" in third.log()
+        assert "bank up --without" in third.log()
+    assert role.exit_code is None
+
+
+def test_every_line_tells_its_role(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines("worker", "hello")
+    RoleStream("up", lines).write("one\ntwo\n")
+    Lines(prefix=False)("worker", '{"a": 1}')
+    assert capsys.readouterr().err.splitlines() == [
+        "worker    | hello",
+        "up        | one",
+        "up        | two",
+        '{"a": 1}',
+    ]
