@@ -37,6 +37,7 @@ class EventStore:
             appname="bank",
             retryWrites=False,  # appends learn their outcome themselves
             w="majority",
+            journal=True,
             serverSelectionTimeoutMS=2000,
             connectTimeoutMS=2000,
             socketTimeoutMS=10_000,
