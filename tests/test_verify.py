@@ -1,0 +1,68 @@
+"""`bank verify` on a bank at work: no false alarm under load, and what is broken is found."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from pipeline.checker.live import check_live
+from pipeline.demo import scratch
+from pipeline.settings import Settings, load
+from pipeline.traffic import Traffic, session
+from pipeline.up import accounts_url, running
+from tests.support import Role, eventually, rounds
+
+
+@pytest.fixture
+async def bank() -> AsyncIterator[Settings]:
+    """A whole bank on servers of its own."""
+    settings = scratch(load({"BANK_PARTITIONS": "4", "BANK_LEASE_SECONDS": "2"}))
+    said: list[str] = []
+    async with running(settings, lambda role, line: said.append(f"{role}: {line}")):
+        yield settings
+    shutil.rmtree(settings.data_dir)
+
+
+async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> None:
+    async with session(accounts_url(bank)) as http:
+        traffic = Traffic(http, seed=3)
+        await traffic.open_accounts(40)
+        load = asyncio.create_task(traffic.send_commands(rounds(1500, 20_000)))
+        checks = 0
+        while not load.done() or not checks:
+            report = await check_live(bank)
+            assert report.holds, report
+            checks += 1
+        await load
+    assert traffic.surprises == []
+
+    async def shown() -> bool:
+        figures = (await check_live(bank)).figures
+        return figures.documents == figures.accounts == 40 and not figures.lag_events
+
+    await eventually(shown, seconds=120)
+    async with Role(bank, "bank", "verify", "--json") as sound:
+        assert await sound.wait(60) == 0, sound.log()
+        assert json.loads(sound.log())["holds"] is True
+
+    await _forge(bank, traffic.accounts[0])
+    async with Role(bank, "bank", "verify", "--patience", "1") as broken:
+        assert await broken.wait(60) == 1, broken.log()
+    async with Role(bank, "bank", "verify", "--patience", "1", "--json") as broken:
+        assert await broken.wait(60) == 1
+        verdicts = json.loads(broken.log())["verdicts"]
+    assert [verdict["number"] for verdict in verdicts if verdict["holds"] is False] == [4]
+    assert traffic.accounts[0] in verdicts[3]["examples"][0]
+
+
+async def _forge(settings: Settings, account: str) -> None:
+    """Give an account a balance that it has not."""
+    async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
+        async with http.get(f"/balance/_source/{account}") as answer:
+            document = await answer.json()
+        document["balance"] += 1
+        async with http.put(f"/balance/_doc/{account}", json=document) as answer:
+            assert answer.status == 200
