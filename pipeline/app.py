@@ -103,6 +103,7 @@ def create_app(settings: Settings) -> faust.App:
             assignment=OneWorker(settings, agent, owner),
             before_commit=agent.before_commit,
             lease_seconds=settings.lease_seconds,
+            waits_for_seek=True,
             replicas=settings.stream_replicas,
             max_age_hours=settings.stream_max_age_hours,
         ),

@@ -168,10 +168,11 @@ class Consumer(base.Consumer):
         return position
 
     async def take(self, tp: TP) -> None:
-        """Make the partition's feed and read from its ack floor; insists until it has it."""
+        """Make the partition's feed, and read from its ack floor unless the app will seek."""
         feed = Feed(self.transport.js, tp, self.options, self._data.set, self._trouble)
         self.feeds[tp] = feed
-        await self._insist(tp, lambda: feed.seek(None, unpin=True))
+        if not self.options.waits_for_seek:
+            await self._insist(tp, lambda: feed.seek(None))
 
     # -- trouble
 
@@ -192,7 +193,7 @@ class Consumer(base.Consumer):
             assignment.lost(tp.partition)
             return
         feed = self.feeds.get(tp)
-        if feed is not None:
+        if feed is not None and feed.started:
             await self._insist(tp, lambda: feed.resume(unpin=trouble.pinned_elsewhere))
 
     async def _insist(self, tp: TP, attempt: Any) -> None:

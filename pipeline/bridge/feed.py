@@ -81,7 +81,7 @@ class Feed:
         self.take = 0
         self.label: int | None = None
         self.handed = 0
-        self.open = False
+        self.open = self.started = False
         self._created: str | None = None
         self._inbox = ""
         self._subscription: Subscription | None = None
@@ -90,18 +90,14 @@ class Feed:
         self._last, self._next_delivery = 0, 1
         self._lock = asyncio.Lock()
 
-    async def seek(
-        self, sequence: int | None, *, unpin: bool = False, label: int | None = None
-    ) -> int:
+    async def seek(self, sequence: int | None, *, label: int | None = None) -> int:
         """Read on after `sequence`, or after the ack floor; return that position.
 
-        What is read from now on carries `label`.
-
-        What was handed over and is not acked becomes stale: a RESET to a sequence moves the ack
-        floor there as well, so nothing may be out then.
+        What is read from now on carries `label`. What was handed over and is not acked becomes
+        stale: the RESET moves the ack floor as well, so nothing may be out then.
         """
         async with self._lock:
-            return await self._restart(sequence, unpin=unpin, keep=False, label=label)
+            return await self._restart(sequence, unpin=False, keep=False, label=label)
 
     async def resume(self, *, unpin: bool = False) -> None:
         """Read on where it was after a lost connection or request; what is out stays out."""
@@ -175,9 +171,10 @@ class Feed:
         if anew:  # before the RESET: an ack of what is out would move the floor it sets
             self.drop()
             self.label = label
-        if unpin:
+        if unpin or not self.started:
             await self._api("UNPIN", {"group": GROUP})
             self._pin = None
+        self.started = True
         floor = await self._reset(sequence)
         if state and floor > state.last:  # after a power loss the floor can stand above the log
             floor = await self._reset(state.last)

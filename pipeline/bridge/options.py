@@ -57,7 +57,9 @@ class Options:
     """How the bridge reads.
 
     `batch` bounds the messages of one delivery, `in_flight` the deliveries of a partition that are
-    handed over and not done. `lease_seconds` is how long a silent reader keeps its pin.
+    handed over and not done. `lease_seconds` is how long a silent reader keeps its pin. An app
+    that knows better than the ack floor where to start sets `waits_for_seek`: nothing of a new
+    partition is read before its `Consumer.seek_after`.
     """
 
     assignment: Assignment = field(default_factory=Everything)
@@ -65,6 +67,7 @@ class Options:
     lease_seconds: float = 10.0
     batch: int = 500
     in_flight: int = 4
+    waits_for_seek: bool = False
     replicas: int = 1
     max_age_hours: float = 0.0
 
