@@ -1,8 +1,9 @@
 """The checker can fail: each invariant is broken by hand in real stores, and must be named."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import orjson
@@ -27,6 +28,7 @@ from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
 from pipeline.projection import MAPPING, fold_all
 from pipeline.settings import Settings
+from tests.support import rounds
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -414,3 +416,48 @@ async def test_many_accounts_and_only_some_are_named(bench: Bench) -> None:
     assert report.violated == [4]
     assert report.verdicts[3].violations == 40
     assert len(report.verdicts[3].examples) == 10
+
+
+ONE: Event = {**new_event(ANN, 1, CREATED, {"owner": "X", "money": 1}), "slot": 0}
+
+
+class Endless:
+    """A store and its projection of so many accounts, made as they are read."""
+
+    def __init__(self, accounts: int) -> None:
+        self.accounts = accounts
+
+    async def replay(self, slots: Iterable[int]) -> AsyncIterator[list[Event]]:
+        for first in range(0, self.accounts, 500):
+            yield [self.event(f"{number:026}") for number in range(first, first + 500)]
+
+    async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]:
+        found = ((each, fold_all([self.event(each)], 0)) for each in ids)
+        return {each: dict(document) for each, document in found if document}
+
+    async def ids(self) -> AsyncIterator[list[str]]:
+        for first in range(0, self.accounts, 500):
+            yield [f"{number:026}" for number in range(first, first + 500)]
+
+    def event(self, account: str) -> Event:
+        return {**ONE, "_id": account, "account_id": account}
+
+
+async def test_memory_does_not_grow_with_the_number_of_accounts() -> None:
+    async def nothing() -> frozenset[int]:
+        return frozenset()
+
+    async def peak(accounts: int) -> int:
+        endless = Endless(accounts)
+        tracemalloc.start()
+        report = await check(
+            cast(EventStore, endless), endless, partitions=PARTITIONS, under_way=nothing
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert report.holds, report
+        assert report.figures.documents == accounts
+        return peak
+
+    await peak(500)
+    assert await peak(rounds(15_000, 1_000_000)) < 2 * await peak(1_500)

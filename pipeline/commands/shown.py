@@ -71,8 +71,9 @@ def status(as_json: bool) -> None:
 def verify(as_json: bool, patience: float) -> None:
     """Do the invariants hold on the stores as they are now?
 
-    Reads only, while traffic goes on. Exits with 1 when one is violated, with 2 when a server can't
-    be reached.
+    Reads only, while traffic goes on. A document that is behind is lag while the stream holds
+    anything for it, and else violates: an event was lost, or no forwarder runs. Exits with 1 when
+    an invariant is violated, with 2 when a server can't be reached.
     """
     settings = load()
     logs.setup(settings, "verify")
