@@ -8,14 +8,14 @@ not used: they lose or withhold what was fetched when a partition moves.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
 from pipeline.bridge import private
 from pipeline.bridge.batch import Batch, BatchSchema
+from pipeline.bridge.faust_consumer import FaustConsumer
 from pipeline.bridge.feed import Feed, Trouble
 from pipeline.bridge.moves import Moves
 from pipeline.bridge.options import options_of
@@ -28,7 +28,7 @@ _RETRY_SECONDS = 0.3
 _IDLE_SECONDS = 0.25
 
 
-class Consumer(base.Consumer):
+class Consumer(FaustConsumer):
     """Reads the partitions that its assignment gives it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -196,7 +196,7 @@ class Consumer(base.Consumer):
         if feed is not None and feed.started:
             await self._insist(tp, lambda: feed.resume(unpin=trouble.pinned_elsewhere))
 
-    async def _insist(self, tp: TP, attempt: Any) -> None:
+    async def _insist(self, tp: TP, attempt: Callable[[], Awaitable[Any]]) -> None:
         since = time.monotonic()
         said = False
         while tp in self.feeds and not self.should_stop:
@@ -211,55 +211,3 @@ class Consumer(base.Consumer):
         if said:
             waited = time.monotonic() - since
             log.info("Reading %s-%d again after %.1f s", tp.topic, tp.partition, waited)
-
-    # -- what else Faust asks of a consumer
-
-    def assignment(self) -> set[TP]:
-        return set(self.moves.assigned)
-
-    def topic_partitions(self, topic: str) -> int | None:
-        return int(self.transport.partitions_of(topic)) or None
-
-    def key_partition(self, topic: str, key: bytes, partition: int | None = None) -> int:
-        if partition is not None:
-            return partition
-        return int(self.transport.key_partition(topic, key))
-
-    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
-        await self.transport.create_topic(topic, partitions)
-
-    def highwater(self, tp: TP) -> int:
-        feed = self.feeds.get(tp)
-        return feed.handed + 1 if feed else 0
-
-    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
-        return {tp: await self.transport.last_sequence(tp) + 1 for tp in partitions}
-
-    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
-        return dict.fromkeys(partitions, 1)
-
-    async def position(self, tp: TP) -> int | None:
-        feed = self.feeds.get(tp)
-        return feed.handed + 1 if feed else None
-
-    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        for tp, offset in partitions.items():
-            await self._seek(tp, offset)
-
-    async def _seek(self, partition: TP, offset: int) -> None:
-        await self.seek_after(partition, offset - 1)
-
-    async def seek_to_committed(self) -> dict[TP, int]:
-        return {tp: await self.seek_after(tp, None) + 1 for tp in list(self.feeds)}
-
-    def _new_topicpartition(self, topic: str, partition: int) -> TP:
-        return TP(topic, partition)
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        return await self.force_commit(set(offsets))
-
-    async def _getmany(self, active_partitions: Collection[TP] | None, timeout: float) -> Any:
-        raise NotImplementedError("the fetch loop is _drain_messages")
-
-    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        raise NotImplementedError("the fetch loop is _drain_messages")

@@ -6,7 +6,6 @@ three quarters of the rate.
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,15 +18,11 @@ from faust.types import TP
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
-from pipeline.jetstream import JetStream, JetStreamError
+from pipeline.jetstream import JetStream
 
-log = logging.getLogger(__name__)
-
-GROUP = "owner"
-_CONSUMER_NOT_FOUND = 10014
 _CONSUMER_GONE = frozenset({"404", "503"})
-_ACK_WAIT_NS = 3600 * 10**9
 
 
 class Position(NamedTuple):
@@ -75,7 +70,7 @@ class Feed:
     ) -> None:
         self.js, self.tp, self.options = js, tp, options
         self.on_data, self.on_trouble = on_data, on_trouble
-        self.consumer = f"{tp.topic}-{tp.partition}"
+        self.durable = Durable(js, tp, options.lease_seconds)
         self.buffer: deque[tuple[Position, Msg]] = deque()
         self.out: deque[Out] = deque()
         self.take = 0
@@ -136,9 +131,10 @@ class Feed:
         if self._pin:
             request["id"] = self._pin
         self._asked, self._asked_at = self._asked + self.options.batch, now
-        next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.tp.topic}.{self.consumer}"
         try:
-            await self.js.nc.publish(next_subject, orjson.dumps(request), reply=self._inbox)
+            await self.js.nc.publish(
+                self.durable.next_subject, orjson.dumps(request), reply=self._inbox
+            )
         except Exception:
             self._asked -= self.options.batch
 
@@ -163,7 +159,7 @@ class Feed:
         self, sequence: int | None, *, unpin: bool, keep: bool, label: int | None = None
     ) -> int:
         await self.close()
-        await self._ensure_consumer()
+        await self.durable.ensure()
         state = await self.js.state(self.tp.topic)
         created = state.created if state else None
         anew = not keep or created != self._created
@@ -172,12 +168,12 @@ class Feed:
             self.drop()
             self.label = label
         if unpin or not self.started:
-            await self._api("UNPIN", {"group": GROUP})
+            await self.durable.unpin()
             self._pin = None
         self.started = True
-        floor = await self._reset(sequence)
+        floor = await self.durable.reset(sequence)
         if state and floor > state.last:  # after a power loss the floor can stand above the log
-            floor = await self._reset(state.last)
+            floor = await self.durable.reset(state.last)
         if anew:
             self.handed = floor
         self._asked, self._next_delivery, self._last = 0, 1, floor
@@ -186,38 +182,6 @@ class Feed:
         self.open = True
         await self.ask()
         return floor
-
-    async def _reset(self, sequence: int | None) -> int:
-        body = {"seq": sequence + 1} if sequence is not None else None
-        reply = await self._api("RESET", body)
-        return int(reply["ack_floor"]["stream_seq"])
-
-    async def _api(self, verb: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        return await self.js.api(f"CONSUMER.{verb}.{self.tp.topic}.{self.consumer}", body)
-
-    async def _ensure_consumer(self) -> None:
-        try:
-            await self._api("INFO", None)
-        except JetStreamError as error:
-            if error.code != _CONSUMER_NOT_FOUND:
-                raise
-            subject = f"{self.tp.topic}.{self.tp.partition}"
-            config = {
-                "durable_name": self.consumer,
-                "name": self.consumer,
-                "ack_policy": "all",
-                "filter_subject": subject,
-                "priority_groups": [GROUP],
-                "priority_policy": "pinned_client",
-                "priority_timeout": int(self.options.lease_seconds * 1e9),
-                "max_ack_pending": -1,
-                "ack_wait": _ACK_WAIT_NS,
-                "max_waiting": 64,
-            }
-            await self.js.api(
-                f"CONSUMER.CREATE.{self.tp.topic}.{self.consumer}.{subject}",
-                {"stream_name": self.tp.topic, "config": config},
-            )
 
     def _receiver(self, inbox: str) -> Callable[[Msg], Any]:
         async def receive(message: Msg) -> None:

@@ -1,0 +1,65 @@
+"""The durable consumer of a partition at the server: acks all below, pinned to one client."""
+
+from typing import Any
+
+from faust.types import TP
+
+from pipeline.jetstream import JetStream, JetStreamError
+
+GROUP = "owner"
+_NOT_FOUND = 10014
+_ACK_WAIT_NS = 3600 * 10**9  # long: nothing is delivered again out of order
+
+
+class Durable:
+    """`{topic}-{partition}`, filtered to the partition's subject."""
+
+    def __init__(self, js: JetStream, tp: TP, lease_seconds: float) -> None:
+        self._js, self._tp, self._lease_seconds = js, tp, lease_seconds
+        self.name = f"{tp.topic}-{tp.partition}"
+
+    @property
+    def next_subject(self) -> str:
+        """Where pull requests go."""
+        return f"$JS.API.CONSUMER.MSG.NEXT.{self._tp.topic}.{self.name}"
+
+    async def ensure(self) -> None:
+        """Make the consumer unless it is there."""
+        try:
+            await self._api("INFO")
+        except JetStreamError as error:
+            if error.code != _NOT_FOUND:
+                raise
+            await self._create()
+
+    async def unpin(self) -> None:
+        """Take the pin from whoever has it: the next client to ask gets it."""
+        await self._api("UNPIN", {"group": GROUP})
+
+    async def reset(self, sequence: int | None) -> int:
+        """Deliver anew after `sequence`, which also sets the ack floor, or after the floor.
+
+        Returns the floor.
+        """
+        reply = await self._api("RESET", {"seq": sequence + 1} if sequence is not None else None)
+        return int(reply["ack_floor"]["stream_seq"])
+
+    async def _create(self) -> None:
+        topic, subject = self._tp.topic, f"{self._tp.topic}.{self._tp.partition}"
+        config = {
+            "durable_name": self.name,
+            "name": self.name,
+            "ack_policy": "all",
+            "filter_subject": subject,
+            "priority_groups": [GROUP],
+            "priority_policy": "pinned_client",
+            "priority_timeout": int(self._lease_seconds * 1e9),
+            "max_ack_pending": -1,
+            "ack_wait": _ACK_WAIT_NS,
+            "max_waiting": 64,
+        }
+        body = {"stream_name": topic, "config": config}
+        await self._js.api(f"CONSUMER.CREATE.{topic}.{self.name}.{subject}", body)
+
+    async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return await self._js.api(f"CONSUMER.{verb}.{self._tp.topic}.{self.name}", body)

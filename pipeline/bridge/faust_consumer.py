@@ -1,0 +1,73 @@
+"""What Faust asks of a consumer beside the way of the data: partitions, positions, seeks."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from faust.transport import base
+from faust.types import TP, ConsumerMessage
+
+if TYPE_CHECKING:
+    from pipeline.bridge.feed import Feed
+    from pipeline.bridge.moves import Moves
+
+
+class FaustConsumer(base.Consumer):
+    """Answers from the feeds and from what is assigned; offsets are stream sequences."""
+
+    feeds: "dict[TP, Feed]"
+    moves: "Moves"
+
+    async def seek_after(self, tp: TP, sequence: int | None, *, label: int | None = None) -> int:
+        """Read on after `sequence`, or after the ack floor; return that position."""
+        raise NotImplementedError
+
+    def assignment(self) -> set[TP]:
+        return set(self.moves.assigned)
+
+    def topic_partitions(self, topic: str) -> int | None:
+        return int(self.transport.partitions_of(topic)) or None
+
+    def key_partition(self, topic: str, key: bytes, partition: int | None = None) -> int:
+        if partition is not None:
+            return partition
+        return int(self.transport.key_partition(topic, key))
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        await self.transport.create_topic(topic, partitions)
+
+    def highwater(self, tp: TP) -> int:
+        feed = self.feeds.get(tp)
+        return feed.handed + 1 if feed else 0
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        return {tp: await self.transport.last_sequence(tp) + 1 for tp in partitions}
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 1)
+
+    async def position(self, tp: TP) -> int | None:
+        feed = self.feeds.get(tp)
+        return feed.handed + 1 if feed else None
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        for tp, offset in partitions.items():
+            await self._seek(tp, offset)
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        await self.seek_after(partition, offset - 1)
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        return {tp: await self.seek_after(tp, None) + 1 for tp in list(self.feeds)}
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        committed: bool = await self.force_commit(set(offsets))
+        return committed
+
+    async def _getmany(self, active_partitions: Collection[TP] | None, timeout: float) -> Any:
+        raise NotImplementedError("the fetch loop is _drain_messages")
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        raise NotImplementedError("the fetch loop is _drain_messages")
