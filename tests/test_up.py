@@ -6,23 +6,26 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nats
 import pytest
 
 from pipeline.health import WELL, ready
 from pipeline.lines import Lines, RoleStream
 from pipeline.registry import Process, alive, read_processes
 from pipeline.settings import Settings
+from pipeline.traffic import Traffic, session
 from pipeline.up import accounts_url, balances_url
 from pipeline.wheels import WHEELS
 from tests.conftest import placed
 from tests.support import Role, eventually
 
+PARTITIONS = 4
 ROLES = ["forwarder", "worker", "accounts", "balances"]
 
 
 @pytest.fixture
 async def up(scratch: Path) -> AsyncIterator[tuple[Role, Settings]]:
-    settings = placed(scratch)
+    settings = placed(scratch, partitions=PARTITIONS)
     async with Role(settings, "bank", "up") as role:
         await eventually(
             lambda: "The bank is open" in role.log() or role.exit_code is not None,
@@ -111,3 +114,44 @@ def test_every_line_tells_its_role(capsys: pytest.CaptureFixture[str]) -> None:
         "up        | two",
         '{"a": 1}',
     ]
+
+
+async def test_stream_consumers_and_lag_can_be_inspected(up: tuple[Role, Settings]) -> None:
+    """What docs/inspect.md shows of the nats command line, through its Python sibling."""
+    _, settings = up
+    client = await nats.connect(settings.nats_url)
+    js = client.jetstream()
+    worker = running(settings)["worker"].pid
+
+    async def lag() -> dict[int, int]:
+        infos = [await js.consumer_info("balance", f"balance-{p}") for p in range(PARTITIONS)]
+        return {p: i.num_pending + i.num_ack_pending for p, i in enumerate(infos)}
+
+    async def floors() -> list[int]:
+        infos = [await js.consumer_info("balance", f"balance-{p}") for p in range(PARTITIONS)]
+        return [info.ack_floor.stream_seq for info in infos if info.ack_floor]
+
+    async def drained() -> bool:
+        return sum((await lag()).values()) == 0
+
+    await eventually(drained)
+    before, stream = await floors(), await js.stream_info("balance")
+    assert stream.config.metadata == {**(stream.config.metadata or {}), "partitions": "4"}
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        async with session(accounts_url(settings)) as http:
+            traffic = Traffic(http, seed=1)
+            await traffic.open_accounts(40)
+
+        async def all_waiting() -> bool:
+            return sum((await lag()).values()) == 40
+
+        await eventually(all_waiting)
+        assert await floors() == before
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    await eventually(drained, seconds=60)
+    last = [(await js.get_last_msg("balance", f"balance.{p}")).seq for p in range(PARTITIONS)]
+    assert await floors() == last
+    assert (await js.stream_info("balance")).state.messages == stream.state.messages + 40
+    await client.close()
