@@ -77,7 +77,10 @@ class Leader:
         """Seconds that the stream keeps a message (0: for ever); whether old ones may go at all."""
 
     async def lead(self, lost: asyncio.Event) -> None:
-        """Forward until the lease is lost, or until anything raises."""
+        """Forward until the lease is lost and nothing is in hand, or until anything raises.
+
+        Under load it is not the lease but the log that ends the term: a batch is rejected.
+        """
         await self._store.setup()
         self._partitions = await ensure_balance_stream(self._js, self._settings)
         config = (await self._js.api(f"STREAM.INFO.{STREAM}"))["config"]
@@ -122,7 +125,7 @@ class Leader:
             await self._look_at_stream(changes.token)
             self._outage.over()
             self.working = True
-            if lost.is_set():
+            if lost.is_set() and not messages:
                 return
 
     @property
@@ -137,14 +140,29 @@ class Leader:
         last = messages[-1]
         messages[-1] = replace(last, headers={**last.headers, TOKEN_HEADER: token})
         try:
-            self._sequence = await self._js.publish_batch(messages, self._sequence)
+            self._sequence = await self._publish_batch(messages)
         except WrongLastSequence:
             self._sequence = await self._own_batch(len(messages), token)
-        except DuplicateMessage:
-            self._sequence = await self._publish_again(messages)
         self._token = token
         self._published = time.monotonic()
         self._counters.batches += 1
+
+    async def _publish_batch(self, messages: list[Outgoing]) -> int:
+        """Publish, without the ids if the server believes to hold some of them already.
+
+        It remembers ids for two minutes, even those of messages that were purged, or of events
+        that were restored into the store. If the log ends where we expect it to, the batch is
+        not in it, and waiting until the ids are forgotten would hold up the bank. If it does
+        not, the fence rejects the batch.
+        """
+        try:
+            return await self._js.publish_batch(messages, self._sequence)
+        except DuplicateMessage:
+            tokens = [{k: v for k, v in m.headers.items() if k == TOKEN_HEADER} for m in messages]
+            bare = [replace(m, headers=h) for m, h in zip(messages, tokens, strict=True)]
+            sequence = await self._js.publish_batch(bare, self._sequence)
+        log.warning("The server remembered ids of a batch that the log had not: sent without ids")
+        return sequence
 
     async def _own_batch(self, size: int, token: str) -> int:
         """The end of the log if it is this very batch, whose answer was lost; else stand down."""
@@ -154,18 +172,6 @@ class Leader:
             return last.sequence
         self._counters.fenced += 1
         raise StandDown(f"a batch of {size} was rejected, the stream has been written by another")
-
-    async def _publish_again(self, messages: list[Outgoing]) -> int:
-        """Publish without ids what the server believes to hold already.
-
-        It remembers ids for two minutes, even those of messages that were purged, or of events
-        that were restored into the store. The log ends where we expect, so the batch is not in
-        it; waiting until the ids are forgotten would hold up the bank. The fence still holds.
-        """
-        log.warning("The server remembers ids of a batch that is not in the log: sent without ids")
-        tokens = [{k: v for k, v in m.headers.items() if k == TOKEN_HEADER} for m in messages]
-        bare = [replace(m, headers=h) for m, h in zip(messages, tokens, strict=True)]
-        return await self._js.publish_batch(bare, self._sequence)
 
     async def _ask_for_resync(self, token: str) -> None:
         """A marker to each partition: what came before it is to be read from the store."""
