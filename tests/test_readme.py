@@ -18,7 +18,7 @@ from tests.support import Role, eventually
 README = Path(__file__).parents[1] / "README.md"
 
 LEFT_TO_CI = ("make ",)
-"""`.ci/run` runs these targets themselves."""
+"""`.ci/run` runs `make test`; what `make up` and `make demo` start has test_up and test_demo."""
 NEEDS_MORE = ("docker ", "nats ")
 """Docker and the nats command line are not everywhere; compose has its test, so has inspection."""
 RUN_BY_UP = ("bank forwarder",)
