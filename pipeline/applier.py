@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import orjson
 
+from pipeline.ending import ended
 from pipeline.epochs import raise_epoch
 from pipeline.events import Event
 from pipeline.index import Elastic, Generation, GenerationGone, Generations
@@ -112,8 +113,7 @@ class Applier:
                 await asyncio.wait((work, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 self.taken, self.progress = None, None
-                work.cancel()
-                await asyncio.wait((work,))
+                await ended(work)
             await self._say(work)
 
     async def _say(self, work: asyncio.Task[None]) -> None:

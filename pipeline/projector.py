@@ -5,14 +5,14 @@ went back in time, a stream purged, deleted or made anew. The partitions it harm
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Final, Self
 
 from pipeline.applier import Applier, Shared, Store, Taken
+from pipeline.ending import ended
 from pipeline.index import Elastic, GenerationGone, Generations
-from pipeline.jetstream import STREAM, JetStream, StreamState
+from pipeline.jetstream import STREAM, JetStream, StreamState, subject
 from pipeline.outage import Outage
 from pipeline.settings import Settings
 from pipeline.source import Delivery, Source, StreamMissing, stream_state
@@ -70,7 +70,7 @@ class Projector:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(self.release(partition) for partition in list(self.appliers)))
         if self._watchdog is not None:
-            await _ended(self._watchdog)
+            await ended(self._watchdog)
         await self._elastic.close()
 
     def take(self, partition: int) -> Applier:
@@ -84,7 +84,7 @@ class Projector:
         """Let a partition go. What was not yet applied is left to its next owner."""
         if partition in self.appliers:
             self.appliers.pop(partition).close()
-            await _ended(self._tasks.pop(partition))
+            await ended(self._tasks.pop(partition))
             self.shared.checkpoints.forget(partition)
 
     async def offer(self, delivery: Delivery) -> None:
@@ -165,7 +165,7 @@ class Projector:
             for partition, taken in self._taken().items()
             if taken.position < state.last
             and self.appliers[partition].idle
-            and await self._nothing_pending(partition)
+            and await self._nothing_after(partition, taken.position)
         }
         if not quiet:
             return
@@ -181,9 +181,10 @@ class Projector:
         if positions:
             await self._claim(quiet, positions)
 
-    async def _nothing_pending(self, partition: int) -> bool:
-        info = await self.shared.js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
-        return bool(info["num_pending"] == 0 and info["num_ack_pending"] == 0)
+    async def _nothing_after(self, partition: int, position: int) -> bool:
+        """Asked of the stream itself: a consumer hears of new messages a moment later."""
+        last = await self.shared.js.last_message(STREAM, subject(partition))
+        return last is None or last.sequence <= position
 
     def _taken(self) -> dict[int, Taken]:
         return {p: a.taken for p, a in self.appliers.items() if a.taken is not None}
@@ -208,9 +209,3 @@ def _harmed(taken: Mapping[int, Taken], state: StreamState) -> dict[int, Excepti
         for partition, each in taken.items()
         if each.stream != state.created or each.position + 1 < state.first
     }
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

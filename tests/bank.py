@@ -1,16 +1,17 @@
 """Histories, a stream's reader and an exact comparison, for tests of the projection."""
 
 import asyncio
+import base64
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import nats.errors
 import orjson
 from ulid import ULID
 
+from pipeline.ending import ended
 from pipeline.events import (
     CREATED,
     DEPOSITED,
@@ -24,7 +25,7 @@ from pipeline.events import (
 )
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
-from pipeline.jetstream import MARKER, STREAM, JetStream, Outgoing, subject
+from pipeline.jetstream import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
 from pipeline.projection import Document, fold_all
 from pipeline.projector import Projector
 
@@ -108,14 +109,13 @@ async def exact(url: str, store: EventStore, partitions: int = PARTITIONS) -> bo
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A delivery, and how to ack it."""
+    """A delivery."""
 
     partition: int
     take: int
     previous: int
     last: int
     messages: list[tuple[int, bytes]]
-    reply: str
     finished: "asyncio.Queue[Batch]"
 
     def done(self) -> None:
@@ -123,13 +123,13 @@ class Batch:
 
 
 class StreamSource:
-    """Reads the real stream through durable consumers, checkpoints, then acks.
+    """Reads the real stream message by message, checkpoints, then acks: raises `floors`.
 
-    `tamper` may drop, repeat or reorder the messages of a delivery; `acks` False keeps all unacked.
+    `tamper` may drop, repeat or reorder the messages of a delivery; `acks` False acks none.
     """
 
-    def __init__(self, js: JetStream) -> None:
-        self.js = js
+    def __init__(self, js: JetStream, floors: dict[int, int]) -> None:
+        self.js, self.floors = js, floors
         self.projector: Projector | None = None
         self.acks = True
         self.tamper: Callable[[list[tuple[int, bytes]]], list[tuple[int, bytes]]] = list
@@ -139,62 +139,58 @@ class StreamSource:
 
     async def seek(self, partition: int, sequence: int | None, take: int) -> int:
         await self._stop(partition)
-        name = f"{STREAM}-{partition}"
-        config = {
-            "durable_name": name,
-            "name": name,
-            "ack_policy": "all",
-            "filter_subject": subject(partition),
-            "max_ack_pending": -1,
-            "ack_wait": 3600 * 10**9,
-        }
-        await self.js.api(
-            f"CONSUMER.CREATE.{STREAM}.{name}.{subject(partition)}",
-            {"stream_name": STREAM, "config": config},
-        )
-        body = None if sequence is None else {"seq": sequence + 1}
-        reset = await self.js.api(f"CONSUMER.RESET.{STREAM}.{name}", body)
-        position = int(reset["ack_floor"]["stream_seq"])
+        if sequence is not None:
+            self.floors[partition] = sequence
+        position = self.floors.get(partition, 0)
         self._readers[partition] = asyncio.create_task(self._read(partition, take, position))
         return position
 
-    async def close(self) -> None:
+    async def fall_silent(self) -> None:
+        """Read no more, until the next seek."""
         for partition in list(self._readers):
             await self._stop(partition)
-        self._acker.cancel()
-        await asyncio.wait([self._acker])
+
+    async def close(self) -> None:
+        await self.fall_silent()
+        await ended(self._acker)
 
     async def _stop(self, partition: int) -> None:
         task = self._readers.pop(partition, None)
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await ended(task)
 
     async def _read(self, partition: int, take: int, position: int) -> None:
-        pull = await self.js.context.pull_subscribe_bind(f"{STREAM}-{partition}", stream=STREAM)
         while True:
-            try:
-                fetched = await pull.fetch(200, timeout=0.5)
-            except nats.errors.TimeoutError:
+            messages: list[tuple[int, bytes]] = []
+            at = position
+            while len(messages) < 20 and (message := await self._after(partition, at)):
+                messages.append(message)
+                at = message[0]
+            if not messages:
+                await asyncio.sleep(0.02)
                 continue
-            except nats.errors.Error:
-                await asyncio.sleep(0.1)
-                continue
-            messages = [(m.metadata.sequence.stream, m.data) for m in fetched]
-            last, reply = messages[-1][0], fetched[-1].reply
-            messages = self.tamper(messages)
-            batch = Batch(partition, take, position, last, messages, reply, self._finished)
-            position = last
+            tampered = self.tamper(messages)
+            batch = Batch(partition, take, position, at, tampered, self._finished)
+            position = at
             assert self.projector is not None
             await self.projector.offer(batch)
+
+    async def _after(self, partition: int, sequence: int) -> tuple[int, bytes] | None:
+        wanted = {"seq": sequence + 1, "next_by_subj": subject(partition)}
+        try:
+            answer = await self.js.api(f"STREAM.MSG.GET.{STREAM}", wanted)
+        except JetStreamError:  # no such message, or no such stream
+            return None
+        message = answer["message"]
+        return message["seq"], base64.b64decode(message["data"])
 
     async def _ack(self) -> None:
         while True:
             batches = [await self._finished.get()]
             while not self._finished.empty():
                 batches.append(self._finished.get_nowait())
-            last = {batch.partition: batch for batch in batches}
+            last = {batch.partition: batch.last for batch in batches}
             assert self.projector is not None
-            safe = await self.projector.checkpoint({p: b.last for p, b in last.items()})
-            for partition in safe if self.acks else ():
-                await self.js.nc.publish(last[partition].reply, b"+ACK")
+            for partition in await self.projector.checkpoint(last):
+                if self.acks:
+                    self.floors[partition] = last[partition]
