@@ -2,30 +2,32 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from pipeline.checker.live import check_live
-from pipeline.demo import scratch
-from pipeline.settings import Settings, load
+from pipeline.settings import Settings
 from pipeline.traffic import Traffic, session
 from pipeline.up import accounts_url, running
+from pipeline.wheels import WHEELS
 from tests.support import Role, eventually, rounds
 
 
 @pytest.fixture
-async def bank() -> AsyncIterator[Settings]:
-    """A whole bank on servers of its own."""
-    settings = scratch(load({"BANK_PARTITIONS": "4", "BANK_LEASE_SECONDS": "2"}))
+async def bank(settings: Settings) -> AsyncIterator[Settings]:
+    """A whole bank on the session's servers."""
     said: list[str] = []
-    async with running(settings, lambda role, line: said.append(f"{role}: {line}")):
+
+    def hear(role: str, line: str) -> None:
+        said.append(f"{role}: {line}")
+
+    async with running(settings, hear, without=tuple(WHEELS)):
         yield settings
-    shutil.rmtree(settings.data_dir)
 
 
+@pytest.mark.elasticsearch
 async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> None:
     async with session(accounts_url(bank)) as http:
         traffic = Traffic(http, seed=3)
