@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, TransportError
 
-from pipeline.index.client import ProjectionUnavailable, connect
+from pipeline.index.client import connect
 from pipeline.index.generations import LIVE
+from pipeline.index.values import ProjectionUnavailable
 from pipeline.outage import brief
 
 PAGE: Final = 2000
