@@ -24,7 +24,7 @@ WAIT_MS: Final = 500
 
 Cursor: TypeAlias = Mapping[str, Any]
 
-_INSERTS: Final = ({"$match": {"operationType": "insert"}}, {"$project": {"fullDocument": 1}})
+_INSERTS: Final = {"$match": {"operationType": "insert"}}
 # FailedToParse, CappedPositionLost, CloseChangeStream, InvalidResumeToken,
 # ChangeStreamFatalError, ChangeStreamHistoryLost
 _LOST: Final = frozenset({9, 136, 222, 260, 280, 286})
@@ -91,7 +91,7 @@ async def _open(
 ) -> Cursor:
     query = {
         "aggregate": events.name,
-        "pipeline": [{"$changeStream": position}, *_INSERTS],
+        "pipeline": [{"$changeStream": position}, _INSERTS],
         "cursor": {"batchSize": 0},
     }
     return await _answer(events, session, query)
@@ -124,6 +124,7 @@ async def _read(
     try:
         while cursor["id"]:
             ahead = asyncio.create_task(_more(events, session, cursor["id"]))
+            await asyncio.sleep(0)  # let it set out before the consumer works on this batch
             yield _changes(cursor, collection)
             cursor = await asyncio.shield(ahead)
         yield _changes(cursor, collection)
