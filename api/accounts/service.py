@@ -115,8 +115,8 @@ class AccountService:
         """Decide one command for each account and append all their events, whole or not."""
         self._require_opened()
         async with self._locks.hold(commands):
+            states, fresh = await self._states(commands)
             for attempt in range(ATTEMPTS):
-                states, fresh = await self._states(commands, cached=attempt == 0)
                 try:
                     return await self._attempt(commands, states, correlation_id)
                 except Refused:
@@ -125,29 +125,28 @@ class AccountService:
                         raise
                 except VersionConflict:
                     await asyncio.sleep(random.uniform(0, _FIRST_PAUSE * 2**attempt))
+                states, fresh = await self._caught_up(states), True
         raise TooManyConflicts
 
     def _require_opened(self) -> None:
         if not self._opened:
             raise StoreUnavailable("without its unique indexes the store guards nothing")
 
-    async def _states(
-        self, account_ids: Collection[str], *, cached: bool
-    ) -> tuple[dict[str, Account], bool]:
+    async def _states(self, account_ids: Collection[str]) -> tuple[dict[str, Account], bool]:
         """The accounts' states, and whether all were loaded just now."""
-        known = {i: state for i in account_ids if cached and (state := self._cache.get(i))}
-        missing = [i for i in account_ids if i not in known]
-        loaded = {i: fold(i, events) for i, events in (await self._load(missing)).items()}
-        return known | loaded, not known
+        known = {i: state for i in account_ids if (state := self._cache.get(i))}
+        missing = {i: initial(i) for i in account_ids if i not in known}
+        return known | await self._caught_up(missing), not known
 
-    async def _load(self, account_ids: list[str]) -> dict[str, list[Event]]:
-        match account_ids:
-            case []:
-                return {}
-            case [account_id]:
-                return {account_id: await self._store.load(account_id)}
-            case _:
-                return await self._store.load_many(account_ids)
+    async def _caught_up(self, states: Mapping[str, Account]) -> dict[str, Account]:
+        """The states with all that was stored since: events never change, so none is read twice."""
+        since = await asyncio.gather(
+            *(self._store.load(i, after=state.version) for i, state in states.items())
+        )
+        return {
+            i: reduce(evolve, events, state)
+            for (i, state), events in zip(states.items(), since, strict=True)
+        }
 
     async def _attempt(
         self, commands: Mapping[str, Command], states: Mapping[str, Account], correlation_id: str
