@@ -19,13 +19,14 @@ from pipeline.jetstream import JetStream, ServerTooOld
 from pipeline.leader import Counters, Leader, StandDown
 from pipeline.leases import Lease, leading
 from pipeline.outage import Outage
-from pipeline.settings import Settings, SettingsError, load
+from pipeline.settings import Settings, SettingsError, load, masked
 
 __all__ = ["Counters", "run"]
 
 log = logging.getLogger(__name__)
 
 LEASE: Final = "forwarder"
+_PATIENCE: Final = 3.0
 
 
 async def run(
@@ -48,7 +49,7 @@ async def run(
 
 async def _run(settings: Settings, counters: Counters) -> None:
     owner = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
-    js = await JetStream.connect(settings.nats_url, f"forwarder {owner}")
+    js = await _connect(settings, owner)
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     lease = Lease(settings.redis_url, LEASE, owner, settings.lease_seconds)
     outage, attempt = Outage(log, "Forwarding"), 0
@@ -69,6 +70,16 @@ async def _run(settings: Settings, counters: Counters) -> None:
         await lease.close()
         await store.close()
         await js.close()
+
+
+async def _connect(settings: Settings, owner: str) -> JetStream:
+    """Connect to NATS, however long that takes, and say so if it takes long."""
+    loop, url = asyncio.get_running_loop(), masked(settings.nats_url)
+    patience = loop.call_later(_PATIENCE, log.warning, "NATS at %s does not answer: waiting", url)
+    try:
+        return await JetStream.connect(settings.nats_url, f"forwarder {owner}")
+    finally:
+        patience.cancel()
 
 
 async def _main() -> str | None:
