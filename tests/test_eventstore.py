@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from pymongo import MongoClient, monitoring
@@ -398,7 +399,10 @@ async def test_a_collection_made_anew_is_lost_history(
             pass
 
 
-async def test_no_server_is_told(connect: Callable[..., EventStore]) -> None:
+async def test_no_server_is_told(
+    connect: Callable[..., EventStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.eventstore.appends.DEADLINE", 1.0)
     store = connect("mongodb://127.0.0.1:1")
     with pytest.raises(StoreUnavailable):
         await store.ping()
@@ -476,3 +480,24 @@ async def test_a_connection_that_dies_ends_the_watch(
     event = deposit(account(1), 1)
     await store.append(event)
     assert await after(store, token, 1) == [event["_id"]]
+
+
+async def test_a_token_that_the_oplog_has_outgrown_is_lost_history(
+    own_servers: EmbeddedServers, connect: Callable[..., EventStore]
+) -> None:
+    """The server itself says so (error 286)."""
+    server = own_servers.servers["mongodb"]
+    await server.kill()
+    server._wheel = replace(
+        server._wheel,
+        command=lambda *where, _=server._wheel.command: [*_(*where), "--oplog-max-entries", "50"],
+    )
+    await server.start()
+    store = connect(server.url)
+    await store.setup()
+    async with store.watch(None) as batches:
+        token = (await anext(batches)).token
+    await asyncio.gather(*(store.append(deposit(account(n), 1)) for n in range(1500)))
+    with pytest.raises(HistoryLost, match="no longer be in the oplog"):
+        async with store.watch(token):
+            pass

@@ -6,6 +6,7 @@ import logging
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -520,6 +521,37 @@ async def test_servers_that_go_and_come_back_are_outlasted(
             await eventually(lambda t=target: counters.forwarded > t, seconds=60)  # type: ignore[misc]
     assert await eventually(lambda: exactly_once(store, js), every=0.5, seconds=60)
     assert len(markers(await messages(js))) == settings.partitions
+    await cancelled(task)
+    await js.close()
+    await store.close()
+
+
+async def test_a_forwarder_that_was_away_longer_than_the_oplog_gets_markers(
+    own_servers: EmbeddedServers,
+) -> None:
+    settings, server = own_servers.settings, own_servers.servers["mongodb"]
+    await server.kill()
+    server._wheel = replace(
+        server._wheel,
+        command=lambda *where, _=server._wheel.command: [*_(*where), "--oplog-max-entries", "50"],
+    )
+    await server.start()
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    js = await JetStream.connect(settings.nats_url, "test")
+    first, second = Counters(), Counters()
+    task = asyncio.create_task(forwarder.run(settings, counters=first))
+    await running(js)
+    await append(store, 10, "a")
+    await eventually(lambda: first.forwarded == 10)
+    await cancelled(task)
+    missed = await append(store, 1500, "b")
+    task = asyncio.create_task(forwarder.run(settings, counters=second))
+    await eventually(lambda: second.resyncs == 1)
+    later = await append(store, 10, "c")
+    assert await eventually(lambda: forwarded(js, later))
+    found = set(ids(await messages(js)))
+    assert not found & {event["_id"] for event in missed}, "those are behind the markers"
+    assert len(markers(await messages(js))) == 2 * settings.partitions
     await cancelled(task)
     await js.close()
     await store.close()
