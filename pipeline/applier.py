@@ -7,66 +7,27 @@ of things as it finds it then: another generation, another stream, a checkpoint 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
 from pipeline.ending import ended
 from pipeline.epochs import raise_epoch
 from pipeline.events import Event
-from pipeline.index import Elastic, Generation, GenerationGone, Generations
-from pipeline.jetstream import RESYNC, JetStream
+from pipeline.index import GenerationGone
+from pipeline.jetstream import RESYNC
 from pipeline.outage import Outage
-from pipeline.source import Delivery, Source, starting_position, stream_state
-from pipeline.synchronise import Progress, Replayed, synchronise
-from pipeline.tables.balances import CAPACITY, Balances, Histories
-from pipeline.tables.checkpoints import Checkpoints, Fenced, Lost
-from pipeline.tables.counters import Counters
+from pipeline.shared import Shared, Taken
+from pipeline.source import Delivery, starting_position, stream_state
+from pipeline.synchronise import Progress, synchronise
+from pipeline.tables.balances import Balances
+from pipeline.tables.checkpoints import Fenced, Lost, Position
 
 log = logging.getLogger(__name__)
 
 MERGED: Final = 2000
 """Queued deliveries are applied together up to about so many messages."""
 QUEUED: Final = 8
-SYNCHRONISING: Final = 2
-"""Partitions of one worker that synchronise at the same time; the others wait."""
-
-
-class Store(Histories, Replayed, Protocol):
-    """What the projection needs of the event store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all appliers of a worker share."""
-
-    elastic: Elastic
-    generations: Generations
-    checkpoints: Checkpoints
-    store: Store
-    js: JetStream
-    source: Source
-    partitions: int
-    owner: str
-    counters: Counters = field(default_factory=Counters)
-    capacity: int = CAPACITY
-    synchronising: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(SYNCHRONISING)
-    )
-
-
-@dataclass(slots=True)
-class Taken:
-    """A partition as it was taken; `position` is the stream sequence up to which all is applied,
-    `applied` the last message of the partition itself."""
-
-    generation: Generation
-    stream: str
-    epoch: int
-    balances: Balances
-    position: int
-    applied: int
 
 
 class Applier:
@@ -192,6 +153,9 @@ class Applier:
         )
         if start is None:
             await self._persistently(lambda: self._synchronise(taken))
+        at = {partition: Position(taken.epoch, taken.position, taken.applied)}
+        for failure in (await shared.checkpoints.write(at, back=True)).values():
+            raise failure
         log.info(
             "partition %d goes on after %d (epoch %d, %s)",
             partition,

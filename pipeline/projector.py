@@ -9,12 +9,13 @@ import logging
 from collections.abc import Mapping
 from typing import Final, Self
 
-from pipeline.applier import Applier, Shared, Store, Taken
+from pipeline.applier import Applier
 from pipeline.ending import ended
 from pipeline.index import Elastic, GenerationGone, Generations
 from pipeline.jetstream import STREAM, JetStream, StreamState, subject
 from pipeline.outage import Outage
 from pipeline.settings import Settings
+from pipeline.shared import Shared, Store, Taken
 from pipeline.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.tables.balances import CAPACITY
 from pipeline.tables.checkpoints import Checkpoints, Lost, Position

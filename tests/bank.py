@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import nats.errors
 import orjson
 from ulid import ULID
 
@@ -179,7 +180,7 @@ class StreamSource:
         wanted = {"seq": sequence + 1, "next_by_subj": subject(partition)}
         try:
             answer = await self.js.api(f"STREAM.MSG.GET.{STREAM}", wanted)
-        except JetStreamError:  # no such message, or no such stream
+        except (JetStreamError, nats.errors.Error):  # no such message, stream or server
             return None
         message = answer["message"]
         return message["seq"], base64.b64decode(message["data"])
@@ -193,4 +194,5 @@ class StreamSource:
             assert self.projector is not None
             for partition in await self.projector.checkpoint(last):
                 if self.acks:
-                    self.floors[partition] = last[partition]
+                    floor = self.floors.get(partition, 0)
+                    self.floors[partition] = max(floor, last[partition])

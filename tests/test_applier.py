@@ -17,6 +17,7 @@ from pipeline.jetstream import STREAM, JetStream, ensure_balance_stream, subject
 from pipeline.projection import fold_all
 from pipeline.projector import Projector
 from pipeline.settings import Settings
+from pipeline.tables.checkpoints import Fenced, Position
 from tests.bank import (
     PARTITIONS,
     Batch,
@@ -44,9 +45,9 @@ class World:
     source: StreamSource = field(init=False)
     floors: dict[int, int] = field(default_factory=dict)
 
-    async def start(self, owner: str = "worker", capacity: int = 1000) -> Projector:
+    async def start(self, owner: str = "worker", watch_seconds: float = 0.3) -> Projector:
         self.source = StreamSource(self.js, self.floors)
-        self.projector = self.worker(self.source, owner, capacity)
+        self.projector = self.worker(self.source, owner, watch_seconds)
         self.source.projector = self.projector
         await self.projector.__aenter__()
         for partition in range(PARTITIONS):
@@ -54,7 +55,7 @@ class World:
         await eventually(lambda: len(started(self.projector)) == PARTITIONS, seconds=60)
         return self.projector
 
-    def worker(self, source: StreamSource, owner: str, capacity: int = 1000) -> Projector:
+    def worker(self, source: StreamSource, owner: str, watch_seconds: float = 0.3) -> Projector:
         return Projector(
             self.settings,
             store=self.store,
@@ -62,8 +63,7 @@ class World:
             source=source,
             partitions=PARTITIONS,
             owner=owner,
-            capacity=capacity,
-            watch_seconds=0.3,
+            watch_seconds=watch_seconds,
         )
 
     async def stop(self) -> None:
@@ -151,6 +151,9 @@ async def test_what_was_stored_before_the_first_start_is_there(world: World) -> 
     projector = await world.start()
     await eventually(world.exact)
     assert projector.counters.synchronised == PARTITIONS
+    await world.stop()
+    projector = await world.start("second")
+    assert projector.counters.synchronised == 0, "that is claimed without any traffic"
 
 
 async def test_a_worker_goes_on_where_the_one_before_it_stopped(world: World) -> None:
@@ -357,18 +360,21 @@ async def test_an_idle_partition_is_not_harmed_by_what_expires(world: World) -> 
 
 
 async def test_a_second_owner_fences_the_first(world: World) -> None:
-    first = await world.start("first")
+    first = await world.start("first", watch_seconds=3600)
     await world.happen(accounts(10, 3))
     await world.settled()
     second_source = StreamSource(world.js, world.floors)
     second = world.worker(second_source, "second")
     second_source.projector = second
     async with second:
-        applied = {p: a.taken.applied for p, a in first.appliers.items() if a.taken}
+        before = {p: a.taken for p, a in first.appliers.items() if a.taken}
         for partition in range(PARTITIONS):
             second.take(partition)
         await eventually(lambda: len(started(second)) == PARTITIONS)
-        assert await first.checkpoint(applied) == set()
+        new = {p: Position(t.epoch, t.position + 1, t.applied + 1) for p, t in before.items()}
+        failed = await first.shared.checkpoints.write(new)
+        assert set(failed) == set(range(PARTITIONS))
+        assert {type(error) for error in failed.values()} == {Fenced}
         for partition in range(PARTITIONS):
             await first.release(partition)
         await world.happen(accounts(10, 3))
@@ -414,7 +420,7 @@ async def test_damage_by_hand_under_live_events_heals(world: World) -> None:
     for events in histories[10:20]:
         junk = {"id": "x", "balance": 1}
         await world.curl("PUT", f"/balance-1/_doc/{events[0]['account_id']}", junk)
-    added = more(histories, 2)
+    added = more(histories, 1)
     await append(world.store, added)
     await publish(world.js, in_order(added))
     await world.settled()

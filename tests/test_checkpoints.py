@@ -67,6 +67,15 @@ async def test_a_checkpoint_is_found_again_by_the_next_owner(elastic: Elastic) -
     assert (again.sequence, again.applied, again.epoch, again.owner) == (10, 8, 2, "second")
 
 
+async def test_a_claim_goes_back_only_when_told_so(elastic: Elastic) -> None:
+    checkpoints = Checkpoints(elastic, "mine")
+    await claim(checkpoints)
+    for sequence, back, claimed in ((20, False, 20), (10, False, 20), (10, True, 10)):
+        assert await checkpoints.write({0: Position(1, sequence, sequence)}, back=back) == {}
+        found = (await elastic.mget(ALIAS, ["0-1"]))["0-1"]
+        assert (found.source["sequence"], found.source["applied"]) == (claimed, claimed)
+
+
 async def test_partitions_go_together_and_fail_apart(elastic: Elastic) -> None:
     mine, other = Checkpoints(elastic, "mine"), Checkpoints(elastic, "other")
     for partition in range(3):

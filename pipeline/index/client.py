@@ -103,15 +103,23 @@ class Elastic:
 
     async def mget(self, alias: str, ids: Sequence[str]) -> dict[str, Found]:
         """The documents that exist, by id, as of now. Raises `GenerationGone`."""
-        answer = await self.patiently(lambda: self.client.mget(index=alias, ids=list(ids)))
-        found = {}
-        for item in answer["docs"]:
-            if "error" in item:  # of a missing index: the request itself is a success
-                raise GenerationGone(f"{alias}: {_reason(item['error'])}")
+        found: dict[str, Found] = {}
+        for item in await self.patiently(lambda: self._mget(alias, ids)):
             if item["found"]:
                 stamp = Stamp(item["_seq_no"], item["_primary_term"])
                 found[item["_id"]] = Found(item["_version"], stamp, item["_source"])
         return found
+
+    async def _mget(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        answer = await self.client.mget(index=alias, ids=list(ids))
+        documents: list[dict[str, Any]] = answer["docs"]
+        for item in documents:
+            error = item.get("error")
+            if error and error["type"] == "index_not_found_exception":  # yet the status is 200
+                raise GenerationGone(f"{alias}: {_reason(error)}")
+            if error:  # a shard that has not started yet
+                raise ProjectionUnavailable(_reason(error))
+        return documents
 
     async def compare_and_set(
         self, alias: str, writes: Sequence[ConditionalWrite]
@@ -183,7 +191,7 @@ class Elastic:
                 answer = await call()
             except NotFoundError as error:
                 raise GenerationGone(brief(error)) from error
-            except (ApiError, TransportError) as error:
+            except (ApiError, TransportError, ProjectionUnavailable) as error:
                 self.retries += 1
                 await self._outage.pause(error, attempt)
                 attempt += 1

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from pipeline.index import (
     ConditionalWrite,
@@ -22,64 +22,21 @@ from pipeline.index import (
     Stamp,
 )
 from pipeline.outage import Outage
+from pipeline.tables.claims import (
+    MAPPING,
+    Checkpoint,
+    Fenced,
+    Lost,
+    Position,
+    checkpoint_of,
+    moves,
+    verdict,
+)
 
 log = logging.getLogger(__name__)
 
 INDEX: Final = "bank-checkpoints"
 ALIAS: Final = "bank-checkpoints-live"
-_MAPPING: Final[dict[str, Any]] = {
-    "dynamic": "strict",
-    "properties": {
-        "partition": {"type": "integer"},
-        "generation": {"type": "integer"},
-        "index_uuid": {"type": "keyword"},
-        "stream": {"type": "keyword"},
-        "sequence": {"type": "long"},
-        "applied": {"type": "long"},
-        "epoch": {"type": "long"},
-        "era": {"type": "long"},
-        "owner": {"type": "keyword"},
-    },
-}
-
-
-class Fenced(Exception):
-    """Another owner has taken the partition."""
-
-
-class Lost(Exception):
-    """What was written or read before can't be believed any more: take the partition anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The claim. `index_uuid` and `stream` (its `created`) name the very index and stream it is of.
-
-    `sequence` None claims nothing. `applied` is the last message of the partition itself: from it
-    to `sequence` the stream held none. `era` is the least era of the partition's documents.
-    """
-
-    partition: int
-    generation: int
-    index_uuid: str
-    stream: str
-    sequence: int | None
-    applied: int | None
-    epoch: int
-    era: int
-    owner: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.partition}-{self.generation}"
-
-
-class Position(NamedTuple):
-    """How far the owner of an epoch has come: see `Checkpoint`."""
-
-    epoch: int
-    sequence: int
-    applied: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +75,7 @@ class Checkpoints:
             await self._ensure_index()
             key = f"{partition}-{generation.number}"
             found = (await self._elastic.mget(ALIAS, [key])).get(key)
-            before = _checkpoint(found) if found else None
+            before = checkpoint_of(found) if found else None
             epoch = await next_epoch(before.epoch if before else 0)
             claim = Checkpoint(
                 partition, generation.number, generation.uuid, stream, None, None, epoch, 0, ""
@@ -133,8 +90,12 @@ class Checkpoints:
             self._held[partition] = _Held(claim, stamp, boots)
             return claim
 
-    async def write(self, positions: Mapping[int, Position]) -> dict[int, Exception]:
+    async def write(
+        self, positions: Mapping[int, Position], *, back: bool = False
+    ) -> dict[int, Exception]:
         """Write the partitions' checkpoints in one bulk; waits while Elasticsearch is down.
+
+        What is claimed already is not written again; with `back` a claim may also be lowered.
 
         Returns the partitions that failed, each with `Fenced` or `Lost`: nothing may be acked
         there, and the partition is to be taken anew. All others are claimed, and safe to ack.
@@ -146,7 +107,7 @@ class Checkpoints:
                 held = self._held.get(partition)
                 if held is None or held.checkpoint.epoch != position.epoch:
                     failed[partition] = Lost(f"partition {partition} was taken anew")
-                elif held.checkpoint.sequence != position.sequence:
+                elif moves(held.checkpoint, position, back):
                     wanted.append(
                         replace(
                             held.checkpoint, sequence=position.sequence, applied=position.applied
@@ -168,7 +129,7 @@ class Checkpoints:
             except GenerationGone as error:
                 return {partition: Lost(str(error)) for partition in held}
             failed = {
-                partition: _verdict(each.checkpoint, found.get(each.checkpoint.id))
+                partition: verdict(each.checkpoint, found.get(each.checkpoint.id))
                 for partition, each in held.items()
                 if not _same(each, found.get(each.checkpoint.id))
             }
@@ -222,7 +183,7 @@ class Checkpoints:
             elif each.partition in self._held and _same(self._held[each.partition], there):
                 again.append(each)
             else:
-                failed[each.partition] = _verdict(each, there)
+                failed[each.partition] = verdict(each, there)
         return again
 
     async def _restarted(self, partitions: Sequence[int]) -> dict[int, Exception]:
@@ -243,16 +204,8 @@ class Checkpoints:
     async def _ensure_index(self) -> None:
         settings = {"number_of_shards": 1, "number_of_replicas": self._replicas}
         await self._elastic.patiently(
-            lambda: self._elastic.make_index(INDEX, {ALIAS: {}}, _MAPPING, settings)
+            lambda: self._elastic.make_index(INDEX, {ALIAS: {}}, MAPPING, settings)
         )
-
-
-def _checkpoint(found: Found) -> Checkpoint | None:
-    """None for a document that is no checkpoint: somebody's hand was there."""
-    try:
-        return Checkpoint(**found.source)
-    except TypeError:
-        return None
 
 
 def _same(held: _Held, found: Found | None) -> bool:
@@ -261,8 +214,4 @@ def _same(held: _Held, found: Found | None) -> bool:
     )
 
 
-def _verdict(mine: Checkpoint, found: Found | None) -> Exception:
-    theirs = _checkpoint(found) if found else None
-    if theirs and theirs.epoch > mine.epoch:
-        return Fenced(f"partition {mine.partition} belongs to {theirs.owner}")
-    return Lost(f"partition {mine.partition}: its checkpoint is not as it was written")
+__all__ = ["ALIAS", "INDEX", "Checkpoint", "Checkpoints", "Fenced", "Lost", "Position"]
