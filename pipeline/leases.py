@@ -6,8 +6,9 @@ others wait.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import redis.asyncio
@@ -42,32 +43,45 @@ class Lease:
         self._redis = redis.asyncio.Redis.from_url(
             redis_url, socket_timeout=timeout, socket_connect_timeout=timeout
         )
+        self._last: asyncio.Task[Any] | None = None
 
     async def acquire(self) -> bool:
         """Take the lease if it is free; True if it is ours now."""
-        taken = await _answer(
-            self._redis.set(self._key, self.owner, nx=True, px=self._milliseconds)
-        )
-        return bool(taken) or await self.renew()
+        command = partial(self._redis.set, self._key, self.owner, nx=True, px=self._milliseconds)
+        return bool(await self._answer(command)) or await self.renew()
 
     async def renew(self) -> bool:
         """Keep the lease for another `seconds`; False if it is not ours any more."""
-        keys = (self._key, self.owner, str(self._milliseconds))
-        return bool(await _answer(self._redis.eval(_RENEW, 1, *keys)))
+        arguments = (self._key, self.owner, str(self._milliseconds))
+        return bool(await self._answer(partial(self._redis.eval, _RENEW, 1, *arguments)))
 
     async def release(self) -> None:
         """Give the lease up, if it is ours."""
-        await _answer(self._redis.eval(_RELEASE, 1, self._key, self.owner))
+        await self._answer(partial(self._redis.eval, _RELEASE, 1, self._key, self.owner))
 
     async def close(self) -> None:
+        if self._last is not None:
+            await asyncio.wait({self._last})
         await self._redis.aclose()
 
+    async def _answer(self, command: Callable[[], Any]) -> Any:
+        """One command after another; a cancelled caller leaves its command to end by itself.
 
-async def _answer(command: Any) -> Any:
-    try:
-        return await command
-    except (RedisError, OSError) as error:
-        raise LeaseUnavailable(str(error)) from error
+        A release must not overtake an acquire that is under way, and a connection that is left
+        in the middle of a command is lost.
+        """
+        self._last = asyncio.create_task(_after(self._last, command))
+        self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            return await asyncio.shield(self._last)
+        except (RedisError, OSError) as error:
+            raise LeaseUnavailable(str(error)) from error
+
+
+async def _after(before: asyncio.Task[Any] | None, command: Callable[[], Any]) -> Any:
+    if before is not None:
+        await asyncio.wait({before})
+    return await command()
 
 
 @asynccontextmanager
