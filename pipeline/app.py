@@ -8,53 +8,45 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import faust
-from ulid import ULID
 
 from pipeline.agents.balance import BalanceAgent
-from pipeline.bridge import Assign, BatchSchema, Options, configure
+from pipeline.bridge import Assign, BatchSchema, Options, configure, options_of
+from pipeline.epochs import owner_of
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream, ensure_balance_stream
-from pipeline.leases import Lease, leading
+from pipeline.ownership import Ownership
+from pipeline.partition_leases import PartitionLeases, owner_named
 from pipeline.projector import Projector
 from pipeline.settings import Settings, load
 from pipeline.tables.activity import Activity
 
 log = logging.getLogger(__name__)
 
-LEASE = "worker"
 COMMIT_SECONDS = 0.2
 
 
-class OneWorker:
-    """The assignment: the worker that holds the lease has all partitions, the others wait."""
+class Shares(Ownership):
+    """The worker's assignment: by leases, and the projector lives as long as it runs."""
 
     def __init__(self, settings: Settings, agent: BalanceAgent, owner: str) -> None:
+        leases = PartitionLeases(settings.redis_url, owner, settings.lease_seconds)
+        super().__init__(leases, self._raised_last)
         self._settings, self._agent, self._owner = settings, agent, owner
-        self._lease = Lease(settings.redis_url, LEASE, owner, settings.lease_seconds)
-        self._lost = asyncio.Event()
+        self._js: JetStream | None = None
 
     async def run(self, assign: Assign, partitions: int) -> None:
-        """Hold the projector as long as the worker runs, and the partitions with the lease."""
+        """Hold the projector, and the worker's share of the partitions."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(aclosing(_Closing(self._lease)))
             self._agent.projector = await self._projector(stack, partitions)
             stack.callback(setattr, self._agent, "projector", None)
-            while True:
-                async with leading(self._lease) as self._lost:
-                    await assign(frozenset(range(partitions)), frozenset())
-                    await self._lost.wait()
-                    log.warning("The lease is another worker's: letting all partitions go")
-                    await assign(frozenset(), frozenset(range(partitions)))
+            await super().run(assign, partitions)
 
-    async def owns(self, partition: int) -> bool:
-        return await self._lease.renew()
-
-    def lost(self, partition: int) -> None:
-        self._lost.set()
+    async def _raised_last(self, partition: int) -> str | None:
+        return None if self._js is None else await owner_of(self._js, partition)
 
     async def _projector(self, stack: AsyncExitStack, partitions: int) -> Projector:
         settings = self._settings
-        js = await JetStream.connect(settings.nats_url, f"worker {self._owner}")
+        self._js = js = await JetStream.connect(settings.nats_url, f"worker {self._owner}")
         await stack.enter_async_context(aclosing(_Closing(js)))
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
         await stack.enter_async_context(aclosing(_Closing(store)))
@@ -80,8 +72,11 @@ class _Closing:
         await self._resource.close()
 
 
-def create_app(settings: Settings) -> faust.App:
-    """One worker's app: agents `balance` and `activity` on the stream's batches."""
+def create_app(settings: Settings, name: str | None = None) -> faust.App:
+    """One worker's app: agents `balance` and `activity` on the stream's batches.
+
+    `name` is what people see as the owner of the worker's partitions.
+    """
     app = faust.App(
         "bank",
         broker=settings.nats_url,
@@ -92,7 +87,7 @@ def create_app(settings: Settings) -> faust.App:
         datadir=settings.data_dir / "faust",
         loghandlers=[],
     )
-    owner = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
+    owner = owner_named(name or f"{socket.gethostname()}-{os.getpid()}")
     agent, activity = BalanceAgent(app), Activity(app)
     topic = app.topic(STREAM, schema=BatchSchema())
     app.agent(topic, name="balance")(agent.read)
@@ -100,7 +95,7 @@ def create_app(settings: Settings) -> faust.App:
     configure(
         app,
         Options(
-            assignment=OneWorker(settings, agent, owner),
+            assignment=Shares(settings, agent, owner),
             before_commit=agent.before_commit,
             lease_seconds=settings.lease_seconds,
             waits_for_seek=True,
@@ -111,9 +106,13 @@ def create_app(settings: Settings) -> faust.App:
     return app
 
 
-async def worker(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
+async def worker(
+    settings: Settings, *, name: str | None = None, stop: asyncio.Event | None = None
+) -> None:
     """Run the worker until `stop` is set or the task is cancelled; then drain and leave."""
-    app = create_app(settings)
+    app = create_app(settings, name)
+    shares = options_of(app).assignment
+    assert isinstance(shares, Shares)
     stop = stop or asyncio.Event()
     starting = asyncio.create_task(app.start())
     waiting = asyncio.create_task(stop.wait())
@@ -127,7 +126,7 @@ async def worker(settings: Settings, *, stop: asyncio.Event | None = None) -> No
     finally:
         waiting.cancel()
         starting.cancel()
-        await app.consumer.moves.leave()
+        await shares.leave()
         await app.stop()
 
 

@@ -33,3 +33,9 @@ async def raise_epoch(js: JetStream, partition: int, owner: str, above: int) -> 
     if error:
         raise Overtaken(f"partition {partition}: {error.get('description')}")
     return epoch
+
+
+async def owner_of(js: JetStream, partition: int) -> str | None:
+    """Who raised the epoch last."""
+    last = await js.last_message(f"KV_{BUCKET}", f"$KV.{BUCKET}.{partition}")
+    return str(orjson.loads(last.data)["owner"]) if last and last.data else None

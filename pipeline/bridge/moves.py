@@ -30,10 +30,13 @@ class Moves:
         self.consumer = consumer
         self.assigned: set[TP] = set()
         self._lock = asyncio.Lock()
+        self._left = False
 
     async def assign(self, partitions: Set[int], lost: Set[int]) -> None:
         """Move to that share. `lost` partitions are another's already: no drain, no ack."""
         async with self._lock:
+            if self._left:
+                return
             new = self._tps(partitions)
             gone, come = self.assigned - new, new - self.assigned
             if gone:
@@ -46,6 +49,7 @@ class Moves:
     async def leave(self) -> None:
         """Drain, ack and let go of everything: the app stops."""
         async with self._lock:
+            self._left = True
             if self.assigned:
                 await self._release(set(self.assigned), set())
 

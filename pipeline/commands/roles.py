@@ -1,6 +1,7 @@
 """One role as this process: `servers`, `accounts`, `balances`, `forwarder`, `worker`."""
 
 import os
+import re
 import sys
 
 import click
@@ -49,12 +50,21 @@ def forwarder() -> None:
     run(forwarder.run(_setup("forwarder")))
 
 
+def _name(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given is not None and not re.fullmatch(r"[\w.-]{1,64}", given):
+        raise click.BadParameter("1 to 64 letters, digits, dots, hyphens or underscores")
+    return given
+
+
 @click.command()
-def worker() -> None:
+@click.option(
+    "--id", "name", callback=_name, help="Name of the owner to show; default: host and process id."
+)
+def worker(name: str | None) -> None:
     """Carry events from JetStream into the projection. Any number may run."""
     from pipeline.app import worker as work
 
-    run(work(_setup("worker")))
+    run(work(_setup("worker"), name=name))
 
 
 def _setup(role: str) -> Settings:
