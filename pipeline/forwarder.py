@@ -16,7 +16,7 @@ from ulid import ULID
 from pipeline import logs
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream, ServerTooOld
-from pipeline.leader import Counters, Leader, StandDown
+from pipeline.leader import Counters, Leader, StandDown, heed_cancellation
 from pipeline.leases import Lease, leading
 from pipeline.outage import Outage
 from pipeline.settings import Settings, SettingsError, load, masked
@@ -55,6 +55,7 @@ async def _run(settings: Settings, counters: Counters) -> None:
     outage, attempt = Outage(log, "Forwarding"), 0
     try:
         while True:
+            heed_cancellation()
             leader = Leader(settings, js, store, counters, outage)
             try:
                 async with leading(lease) as lost:

@@ -113,6 +113,7 @@ class Leader:
 
     async def _forward(self, batches: AsyncIterator[Changes], lost: asyncio.Event) -> None:
         async for changes in batches:
+            heed_cancellation()
             if self._token is None:
                 await self._ask_for_resync(changes.token)
             messages, skipped = outgoing(changes.events, self._partitions, self._room)
@@ -200,6 +201,17 @@ class Leader:
             await self._ask_for_resync(token)
             state = await self._js.state(STREAM) or state
         self._seen, self._looked = state, time.monotonic()
+
+
+def heed_cancellation() -> None:
+    """Raise CancelledError if this task was cancelled and something has swallowed it.
+
+    `asyncio.wait_for` of Python 3.11 does that when its result comes at the same moment, and
+    nats-py waits so for every reply.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _purged(before: StreamState, now: StreamState, *, limited: bool) -> bool:

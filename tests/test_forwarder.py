@@ -6,6 +6,7 @@ import logging
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import orjson
@@ -485,6 +486,28 @@ async def test_the_number_of_partitions_is_the_streams(
     stream = await messages(js)
     assert len(markers(stream)) == 3
     assert {each.subject for each in stream} == {jetstream.subject(p) for p in range(3)}
+
+
+async def test_a_cancellation_that_is_swallowed_still_ends_it(
+    settings: Settings, store: EventStore, js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.wait_for` may swallow one when its result comes at the same moment."""
+    publish, publishing = JetStream.publish_batch, asyncio.Event()
+
+    async def swallowing(self: JetStream, batch: list[Outgoing], expected: int) -> int:
+        sequence = await publish(self, batch, expected)
+        if expected:
+            publishing.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(30)
+        return sequence
+
+    monkeypatch.setattr(JetStream, "publish_batch", swallowing)
+    task = asyncio.create_task(forwarder.run(settings))
+    await running(js)
+    async with Load(store), asyncio.timeout(20):
+        await publishing.wait()
+        await cancelled(task)
 
 
 async def test_an_older_server_is_refused(
