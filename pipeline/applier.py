@@ -7,7 +7,7 @@ of things as it finds it then: another generation, another stream, a checkpoint 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 
@@ -20,10 +20,12 @@ from pipeline.outage import Outage
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery, starting_position, stream_state
 from pipeline.synchronise import Progress, synchronise
-from pipeline.tables.balances import Balances
+from pipeline.tables.balances import Balances, State
 from pipeline.tables.checkpoints import Fenced, Lost, Position
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MERGED: Final = 2000
 """Queued deliveries are applied together up to about so many messages."""
@@ -39,7 +41,8 @@ class Applier:
         self.progress: Progress | None = None
         self._shared = shared
         self._inbox: asyncio.Queue[Delivery] = asyncio.Queue(QUEUED)
-        self._busy = False
+        self._open = 0
+        self._writing: asyncio.Task[None] | None = None
         self._interrupt: asyncio.Future[Exception] | None = None
         self._outage = Outage(log, f"partition {partition}", most=2.0)
         self._attempt = 0
@@ -47,7 +50,7 @@ class Applier:
     @property
     def idle(self) -> bool:
         """Whether everything that was offered is applied."""
-        return self.taken is not None and not self._busy and self._inbox.empty()
+        return self.taken is not None and not self._open and self._inbox.empty()
 
     async def offer(self, delivery: Delivery) -> None:
         """Queue a delivery; waits while too many are queued. Stale ones are thrown away."""
@@ -90,21 +93,28 @@ class Applier:
         self._attempt += 1
 
     async def _work(self) -> None:
-        self._busy = False
+        """Take the partition; then prepare each batch while the one before it is written."""
+        self._open = 0
         taken = await self._take()
-        while True:
-            self._busy = False
-            batch = await self._next()
-            self._busy = True
-            await self._persistently(lambda batch=batch: self._apply(taken, batch))  # type: ignore[misc]
-            self._attempt = 0
+        try:
+            while True:
+                batch = await self._next()
+                self._open += 1
+                states = await self._persistently(lambda batch=batch: self._prepare(taken, batch))  # type: ignore[misc]
+                await self._written(taken)
+                taken.reached = max(taken.reached, *(delivery.last for delivery in batch))
+                self._writing = asyncio.create_task(self._write(taken, batch, states))
+        finally:
+            if self._writing is not None:
+                await ended(self._writing)
+                self._writing = None
 
-    async def _persistently(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _persistently(self, step: Callable[[], Awaitable[T]]) -> T:
         """Repeat a step that may be repeated, as long as the partition need not be taken anew."""
         attempt = 0
         while True:
             try:
-                await step()
+                result = await step()
             except (GenerationGone, Lost):
                 raise
             except Exception as error:
@@ -112,7 +122,7 @@ class Applier:
                 attempt += 1
             else:
                 self._outage.over()
-                return
+                return result
 
     # ---------------------------------------------------------------- taking
 
@@ -149,7 +159,13 @@ class Applier:
             capacity=shared.capacity,
         )
         taken = Taken(
-            generation, stream.created, claim.epoch, balances, position, min(position, floor)
+            generation,
+            stream.created,
+            claim.epoch,
+            balances,
+            position,
+            min(position, floor),
+            position,
         )
         if start is None:
             await self._persistently(lambda: self._synchronise(taken))
@@ -195,33 +211,55 @@ class Applier:
     # ---------------------------------------------------------------- applying
 
     async def _next(self) -> list[Delivery]:
-        """The next delivery, and those that are queued behind it."""
-        batch = [await self._inbox.get()]
-        count = len(batch[0].messages)
-        while count < MERGED and not self._inbox.empty():
-            batch.append(self._inbox.get_nowait())
-            count += len(batch[-1].messages)
-        return [delivery for delivery in batch if delivery.take == self.take]
+        """The next delivery, and those that are queued behind it; stale ones are left out."""
+        batch: list[Delivery] = []
+        count = 0
+        while not batch or (count < MERGED and not self._inbox.empty()):
+            delivery = await self._inbox.get()
+            if delivery.take == self.take:
+                batch.append(delivery)
+                count += len(delivery.messages)
+        return batch
 
-    async def _apply(self, taken: Taken, batch: Sequence[Delivery]) -> None:
-        """Write the deliveries' documents, then say that they are done."""
+    async def _prepare(self, taken: Taken, batch: Sequence[Delivery]) -> list[State]:
+        """What is to be written for the deliveries; a marker among them is seen to at once."""
         events: list[Event] = []
-        position = taken.position
+        reached = max(taken.reached, taken.position)
         for delivery in batch:
-            if delivery.previous > position:
-                raise Lost(f"nothing was delivered between {position} and {delivery.previous}")
+            if delivery.previous > reached:
+                raise Lost(f"nothing was delivered between {reached} and {delivery.previous}")
             for sequence, data in delivery.messages:
-                if sequence <= position:
+                if sequence <= reached:
                     continue
                 event = orjson.loads(data)
                 if event["kind"] == RESYNC:
+                    await self._written(taken)
                     await taken.balances.apply(events)
                     events.clear()
                     await self._synchronise(taken)
                 else:
                     events.append(event)
-            position = max(position, delivery.last)
-        await taken.balances.apply(events)
-        taken.position = taken.applied = position
+            reached = max(reached, delivery.last)
+        return await taken.balances.prepare(events)
+
+    async def _write(self, taken: Taken, batch: Sequence[Delivery], states: list[State]) -> None:
+        """Write the deliveries' documents, then say that they are done."""
+        try:
+            await self._persistently(lambda: taken.balances.write(states))
+        except (GenerationGone, Lost) as error:
+            self.retake(error)
+            return
+        last = max(delivery.last for delivery in batch)
+        taken.position = max(taken.position, last)
+        taken.applied = max(taken.applied, last)
+        self._attempt = 0
+        self._open -= 1
         for delivery in batch:
             delivery.done()
+
+    async def _written(self, taken: Taken) -> None:
+        """Wait for the batch that is being written. Raises `Lost` when that came to nothing."""
+        if self._writing is not None:
+            await self._writing
+        if self.taken is not taken:
+            raise Lost("it is being taken anew")

@@ -41,8 +41,11 @@ class Shared:
 
 @dataclass(slots=True)
 class Taken:
-    """A partition as it was taken; `position` is the stream sequence up to which all is applied,
-    `applied` the last message of the partition itself."""
+    """A partition as it was taken.
+
+    `position` is the stream sequence up to which all is written, `applied` the last message of the
+    partition itself; `reached` is where reading has come, with documents yet to be written.
+    """
 
     generation: Generation
     stream: str
@@ -50,3 +53,4 @@ class Taken:
     balances: Balances
     position: int
     applied: int
+    reached: int

@@ -7,7 +7,7 @@ overlap, come out of order or not at all: the documents still become what the st
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from pipeline.events import Event
@@ -59,8 +59,17 @@ class Balances:
     async def apply(self, events: Sequence[Event]) -> int:
         """Bring the documents of the events' accounts to at least those events.
 
-        Returns how many documents were written. Raises `GenerationGone`, and `Unfoldable` for an
-        event that is none.
+        Returns how many documents were written. Raises as `prepare` and `write` do.
+        """
+        states = await self.prepare(events)
+        await self.write(states)
+        return len(states)
+
+    async def prepare(self, events: Sequence[Event]) -> list[State]:
+        """The states to write for the events; from here on the cache takes them as written.
+
+        Raises `GenerationGone`, the store's errors, and `Unfoldable` for an event that is none;
+        then nothing is prepared.
         """
         histories = self._by_account(events)
         known, eras = await self._read_through(histories)
@@ -81,19 +90,28 @@ class Balances:
                 states.append(State(era, after))
         if eras:
             states += await self._load(eras, histories)
-        await self.write(states)
-        return len(states)
+        for state in states:
+            self._keep(state)
+        return states
 
-    async def write(self, states: Iterable[State]) -> None:
-        """Write until every document is there, or a newer one of its account."""
-        left, attempt = list(states), 0
+    async def write(self, states: Sequence[State]) -> None:
+        """Write until every document is there, or a newer one of its account.
+
+        Raises `GenerationGone` and the store's errors; then the states are forgotten, and may be
+        prepared or written again. What is prepared meanwhile may overtake it: versions decide.
+        """
+        try:
+            await self._write(states)
+        except BaseException:
+            for state in states:
+                self._cache.pop(state.document["id"], None)
+            raise
+
+    async def _write(self, states: Sequence[State]) -> None:
+        left, attempt = states, 0
         while left:
             outcome = await self._elastic.bulk(self.alias, [state.write() for state in left])
-            failed = {*outcome.conflicts, *outcome.rejected}
-            self.counters.documents += len(left) - len(failed)
-            for i, state in enumerate(left):
-                if i not in failed:
-                    self._keep(state)
+            self.counters.documents += len(left) - len(outcome.conflicts) - len(outcome.rejected)
             # The era's step doubles: a tombstone hides its `_version`, and a hand may write any.
             again = await self._settle([left[i] for i in outcome.conflicts], 1 << attempt)
             if outcome.rejected:
@@ -197,6 +215,8 @@ class Balances:
         if repairs:
             self.counters.repaired += len(repairs)
             again += await self._load(repairs)
+        for state in again:
+            self._keep(state)
         return again
 
     async def _report(self, states: Sequence[State], outcome: Outcome, attempt: int) -> None:
