@@ -177,7 +177,9 @@ async def test_what_was_applied_and_not_acked_comes_again(world: World) -> None:
     await world.stop()
     projector = await world.start("second")
     await world.settled()
-    assert projector.counters.duplicates > 0
+    # An account whose whole history comes in one batch is folded anew, then refused as known.
+    assert projector.counters.applied + projector.counters.duplicates == 80
+    assert projector.counters.documents == 0
     assert projector.counters.synchronised == 0
 
 
