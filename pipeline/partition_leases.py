@@ -91,8 +91,13 @@ class PartitionLeases:
         self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
         # Retries are the caller's: the driver's own would take longer than a lease lasts.
         self._redis = redis.asyncio.Redis.from_url(
-            redis_url, decode_responses=True, retry=Retry(NoBackoff(), 0)
+            redis_url,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=self.timeout,
+            socket_connect_timeout=self.timeout,
         )
+        self._last: asyncio.Task[Any] | None = None
 
     async def beat(self, partitions: int, held: Collection[int]) -> View:
         """Stay alive, renew every lease that is ours, and take back what Redis has forgotten."""
@@ -116,17 +121,33 @@ class PartitionLeases:
         return _view(await self._run(_LOOK, partitions, ()))
 
     async def close(self) -> None:
+        if self._last is not None:
+            await asyncio.wait({self._last})
         await self._redis.aclose()
 
     async def _run(self, script: str, partitions: int, chosen: Iterable[int]) -> Any:
         keys = [_PREFIX + name for name in ("workers", "began", *map(str, range(partitions)))]
         milliseconds = max(1, int(self.seconds * 1000))
         arguments = [self.owner, str(milliseconds), *map(str, chosen)]
+        # A cancelled caller leaves its command to end by itself, and no later one overtakes it:
+        # redis-py may lose a cancellation, and a `leave` must come after a beat on its way.
+        self._last = asyncio.create_task(self._after(self._last, script, keys, arguments))
+        self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            async with asyncio.timeout(self.timeout):
-                return await self._redis.eval(script, len(keys), *keys, *arguments)
+            return await asyncio.shield(self._last)
         except (RedisError, OSError, TimeoutError) as error:
             raise LeaseUnavailable(str(error) or "no answer") from error
+
+    async def _after(
+        self,
+        before: asyncio.Task[Any] | None,
+        script: str,
+        keys: list[str],
+        arguments: list[str],
+    ) -> Any:
+        if before is not None:
+            await asyncio.wait({before})
+        return await self._redis.eval(script, len(keys), *keys, *arguments)
 
 
 def _view(answer: Any) -> View:
