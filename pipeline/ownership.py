@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from pipeline.bridge import Assign
+from pipeline.ending import ended
 from pipeline.leases import LeaseUnavailable
 from pipeline.outage import Outage
 from pipeline.partition_leases import PartitionLeases, View
@@ -65,7 +66,7 @@ class Ownership:
             async with asyncio.TaskGroup() as tasks:
                 keeper = tasks.create_task(self._keep())
                 await self._move(assign)
-                keeper.cancel()
+                await ended(keeper)
         finally:
             self._running = False
             with suppress(LeaseUnavailable):
