@@ -78,14 +78,15 @@ class Watched:
 
 @asynccontextmanager
 async def watching(fleet: Fleet) -> AsyncIterator[Watched]:
-    """Watch the leases while the block runs."""
+    """Watch the leases while the block runs; a dead owner is none."""
     watched = Watched(fleet.settings.partitions)
 
     stop = asyncio.Event()
 
     async def watch() -> None:
         while not stop.is_set():
-            watched.see(await fleet.owners())
+            owners = await fleet.owners()
+            watched.see([owner if owner in fleet.workers else None for owner in owners])
             await asyncio.sleep(1 / HERTZ)
 
     task = asyncio.create_task(watch())
