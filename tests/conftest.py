@@ -74,7 +74,8 @@ async def settings(servers: Servers, scratch: Path) -> AsyncIterator[Settings]:
         elasticsearch_url=servers.elasticsearch_url,
         mongodb_database=database[:38],
     )
-    await asyncio.to_thread(drop_database, servers.mongodb_url, database[:38])
+    if os.environ.get("BANK_TEST_MONGODB_URL"):  # an embedded one's folder goes as a whole
+        await asyncio.to_thread(drop_database, servers.mongodb_url, database[:38])
 
 
 @pytest.fixture

@@ -44,8 +44,18 @@ async def started(role: Start) -> Role:
     """
     forwarder, worker = await role("bank", "forwarder"), await role("bank", "worker")
     await eventually(lambda: "Leading from" in forwarder.log())
-    await eventually(lambda: worker.log().count("goes on after") >= 8)
+    await eventually(lambda: takings(worker) >= 8)
     return worker
+
+
+def takings(worker: Role) -> int:
+    """How many partitions the worker's processes have taken so far."""
+    return worker.log().count("goes on after")
+
+
+async def taken_again(worker: Role, before: int) -> None:
+    """Wait until a restarted worker has taken all 8 partitions."""
+    await eventually(lambda: takings(worker) >= before + 8)
 
 
 async def becomes_exact(settings: Settings, store: EventStore, seconds: float = 90) -> None:
@@ -69,10 +79,11 @@ async def test_a_worker_killed_under_load_ends_exact(
     chance = random.Random(seed)
     async with load.steady():
         for _ in range(rounds(3, 10)):
-            await eventually(lambda: "goes on after" in worker.log())
             await pause(chance.uniform(0.2, 1.5))
             await worker.kill(signal.SIGKILL)
+            before = takings(worker)
             await worker.start()
+            await taken_again(worker, before)
     await becomes_exact(settings, store)
     assert await store.count() == load.acknowledged
 
