@@ -104,33 +104,27 @@ async def leading(lease: Lease) -> AsyncIterator[asyncio.Event]:
 
 
 async def _wait(lease: Lease) -> None:
-    outage, attempt = Outage(log, f"Waiting for the lease {lease.name}"), 0
-    while True:
-        try:
-            acquired = await lease.acquire()
-        except LeaseUnavailable as error:
-            await outage.pause(error, attempt)
-            attempt += 1
-            continue
-        outage.over()
-        attempt = 0
-        if acquired:
-            return
-        await asyncio.sleep(min(_LONGEST_POLL, lease.seconds / 3))
+    every = min(_LONGEST_POLL, lease.seconds / 3)
+    await _ask_until(True, lease, every, f"Waiting for the lease {lease.name}")
 
 
 async def _keep(lease: Lease, lost: asyncio.Event) -> None:
-    outage, attempt = Outage(log, f"Keeping the lease {lease.name}"), 0
+    await _ask_until(False, lease, lease.seconds / 3, f"Keeping the lease {lease.name}")
+    lost.set()
+
+
+async def _ask_until(held: bool, lease: Lease, every: float, what: str) -> None:
+    """Acquire again and again, until we hold the lease, or until we do not any more."""
+    outage, attempt = Outage(log, what), 0
     while True:
         try:
-            held = await lease.acquire()
+            found = await lease.acquire()
         except LeaseUnavailable as error:
             await outage.pause(error, attempt)
             attempt += 1
             continue
         outage.over()
         attempt = 0
-        if not held:
-            lost.set()
+        if found == held:
             return
-        await asyncio.sleep(lease.seconds / 3)
+        await asyncio.sleep(every)
