@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from faust.types import TP, ConsumerMessage
@@ -19,6 +20,7 @@ from pipeline.bridge.faust_consumer import FaustConsumer
 from pipeline.bridge.feed import Feed, Trouble
 from pipeline.bridge.moves import Moves
 from pipeline.bridge.options import options_of
+from pipeline.bridge.outstanding import Ack
 from pipeline.bridge.producer import key_of
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Consumer(FaustConsumer):
         """Connect and start the assignment: an app task would wait for the first assignment."""
         await self.transport.connect()
         self.add_future(self._assignment())
+        self.add_future(self._heed_latecomers())
 
     async def on_stop(self) -> None:
         await self.moves.leave()
@@ -117,44 +120,36 @@ class Consumer(FaustConsumer):
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Ack, by partition, the longest run of deliveries that are all done."""
-        done = {
-            tp: self._done(tp, feed)
+        ready = {
+            tp: ack
             for tp, feed in list(self.feeds.items())
             if topics is None or tp in topics or tp.topic in topics
+            if (ack := feed.out.ready(self._acked_index[tp])) is not None
         }
-        ready = {tp: found for tp, found in done.items() if found is not None}
         if not ready:
             return False
         await self.app.producer.flush()
         try:
-            allowed = await self.options.before_commit({tp: seq for tp, (seq, *_) in ready.items()})
+            allowed = await self.options.before_commit({tp: ack.last for tp, ack in ready.items()})
         except Exception:
             log.exception("What goes before a commit has failed; the commit waits")
             return False
         for tp in allowed:
-            await self._ack(tp, *ready[tp])
+            await self._ack(tp, ready[tp])
         return True
 
-    def _done(self, tp: TP, feed: Feed) -> tuple[int, str, int] | None:
-        done, found = self._acked_index[tp], None
-        for out in feed.out:
-            if out.last not in done:
-                break
-            found = (out.last, out.reply, feed.take)
-        return found
-
-    async def _ack(self, tp: TP, last: int, reply: str, take: int) -> None:
+    async def _ack(self, tp: TP, ack: Ack) -> None:
         feed = self.feeds.get(tp)
-        if feed is None or feed.take != take:  # sought meanwhile: that ack would move the new floor
+        if feed is None or feed.out.counting != ack.counting:  # it would move the new floor
             return
         try:
-            await feed.ack(reply)
+            await feed.ack(ack)
         except Exception as error:
             log.warning(
-                "The ack of %s up to %d is lost and will be sent again: %r", tp, last, error
+                "The ack of %s up to %d is lost and will be sent again: %r", tp, ack.last, error
             )
             return
-        while feed.take == take and feed.out and feed.out[0].last <= last:
+        while feed.out.counting == ack.counting and feed.out and feed.out[0].last <= ack.last:
             private.forget_acked(self, tp, feed.out.popleft().last)
 
     # -- what the applier of a partition may ask
@@ -166,6 +161,14 @@ class Consumer(FaustConsumer):
         position = await feed.seek(sequence, label=label)
         private.forget_partition(self, tp)
         return position
+
+    async def keeps(self, tp: TP) -> bool:
+        """Ask whether a partition that another worker reads or claims is ours; else let it go."""
+        assignment = self.options.assignment
+        ours = await assignment.owns(tp.partition)
+        if not ours:
+            assignment.lost(tp.partition)
+        return ours
 
     async def take(self, tp: TP) -> None:
         """Make the partition's feed, and read from its ack floor unless the app will seek."""
@@ -181,6 +184,16 @@ class Consumer(FaustConsumer):
         for tp in self.feeds:
             self._trouble(tp, Trouble(pinned_elsewhere=False))
 
+    async def _heed_latecomers(self) -> None:
+        """What an earlier owner had sent may come late, and mislead the server about us."""
+        while not self.should_stop:
+            await self.sleep(self.options.lease_seconds)
+            for tp, feed in list(self.feeds.items()):
+                with suppress(Exception):  # asked again soon
+                    if feed.open and await feed.misled():
+                        log.info("An earlier owner of %s-%d came late: reading anew", *tp)
+                        self._trouble(tp, Trouble(pinned_elsewhere=False))
+
     def _trouble(self, tp: TP, trouble: Trouble) -> None:
         running = self._repairs.get(tp)
         if running is None or running.done():
@@ -188,9 +201,7 @@ class Consumer(FaustConsumer):
 
     async def _repair(self, tp: TP, trouble: Trouble) -> None:
         """A 423 is a question: a restarted server has forgotten its pins, so the lease is asked."""
-        assignment = self.options.assignment
-        if trouble.pinned_elsewhere and not await assignment.owns(tp.partition):
-            assignment.lost(tp.partition)
+        if trouble.pinned_elsewhere and not await self.keeps(tp):
             return
         feed = self.feeds.get(tp)
         if feed is not None and feed.started:

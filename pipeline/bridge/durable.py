@@ -1,6 +1,6 @@
 """The durable consumer of a partition at the server: acks all below, pinned to one client."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from faust.types import TP
 
@@ -9,6 +9,13 @@ from pipeline.jetstream import JetStream, JetStreamError
 GROUP = "owner"
 _NOT_FOUND = 10014
 _ACK_WAIT_NS = 3600 * 10**9  # long: nothing is delivered again out of order
+
+
+class Reached(NamedTuple):
+    """By the server's own count, which a RESET begins anew, and by the stream's sequence."""
+
+    number: int
+    sequence: int
 
 
 class Durable:
@@ -43,6 +50,15 @@ class Durable:
         """
         reply = await self._api("RESET", {"seq": sequence + 1} if sequence is not None else None)
         return int(reply["ack_floor"]["stream_seq"])
+
+    async def progress(self) -> tuple[Reached, Reached]:
+        """Up to where it has delivered, and up to where all is acked: the floor."""
+        info = await self._api("INFO")
+        delivered, floor = (
+            Reached(info[what]["consumer_seq"], info[what]["stream_seq"])
+            for what in ("delivered", "ack_floor")
+        )
+        return delivered, floor
 
     async def _create(self) -> None:
         topic, subject = self._tp.topic, f"{self._tp.topic}.{self._tp.partition}"

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,6 +19,7 @@ from nats.aio.subscription import Subscription
 
 from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
+from pipeline.bridge.outstanding import Ack, Out, Outstanding
 from pipeline.jetstream import JetStream
 
 _CONSUMER_GONE = frozenset({"404", "503"})
@@ -32,14 +32,6 @@ class Position(NamedTuple):
     consumer: int
     seconds: float
     deliveries: int
-
-
-@dataclass(eq=False, slots=True)
-class Out:
-    """Handed over and not acked: the last sequence and where to ack it."""
-
-    last: int
-    reply: str
 
 
 class Trouble(NamedTuple):
@@ -72,11 +64,11 @@ class Feed:
         self.on_data, self.on_trouble = on_data, on_trouble
         self.durable = Durable(js, tp, options.lease_seconds)
         self.buffer: deque[tuple[Position, Msg]] = deque()
-        self.out: deque[Out] = deque()
+        self.out = Outstanding()
         self.take = 0
         self.label: int | None = None
         self.handed = 0
-        self.open = self.started = False
+        self.open = self.started = self._left = False
         self._created: str | None = None
         self._inbox = ""
         self._subscription: Subscription | None = None
@@ -97,10 +89,16 @@ class Feed:
     async def resume(self, *, unpin: bool = False) -> None:
         """Read on where it was after a lost connection or request; what is out stays out."""
         async with self._lock:
-            await self._restart(None, unpin=unpin, keep=True)
+            if not self._left:
+                await self._restart(None, unpin=unpin, keep=True)
+
+    async def leave(self) -> None:
+        """Ask for no more, for good; what is out can still be acked."""
+        self._left = True
+        await self.close()
 
     async def close(self) -> None:
-        """Ask for no more; what is out can still be acked."""
+        """Ask for no more until it is read on."""
         self.open = False
         self.buffer.clear()
         if self._subscription is not None:
@@ -112,7 +110,7 @@ class Feed:
         """Forget what is out: it is another's now, or will be delivered again."""
         self.take += 1
         self.buffer.clear()
-        self.out.clear()
+        self.out.forget()
 
     async def ask(self) -> None:
         """Keep about one batch asked for. A request that was lost is forgotten after its time."""
@@ -147,17 +145,32 @@ class Feed:
             self.out.append(Out(position.stream, message.reply))
         return taken
 
-    async def ack(self, reply: str) -> None:
-        """Ack all up to that message. Once closed it waits: the next owner starts there."""
-        if self.open:
-            await self.js.nc.publish(reply, b"+ACK")
-            await self.ask()
-        else:
-            await self.js.nc.request(reply, b"+ACK", timeout=2)
+    async def ack(self, ack: Ack) -> None:
+        """Ack all up to a message. Once closed it waits: the next owner starts there."""
+        if ack.reply and self.open:
+            await self.js.nc.publish(ack.reply, b"+ACK")
+        elif ack.reply:
+            await self.js.nc.request(ack.reply, b"+ACK", timeout=2)
+        if self.out.counting == ack.counting:
+            self.out.acked = ack.last
+        await self.ask()
+
+    async def misled(self) -> bool:
+        """Whether the server goes by an earlier owner's ack or RESET that came late.
+
+        A count above ours: until we reach it, it ignores our acks. A floor above what we have
+        handed over: it withholds what is between, unless that is gone from the stream.
+        """
+        delivered, floor = await self.durable.progress()
+        if floor.number > delivered.number or floor.sequence <= self.handed:
+            return floor.number > delivered.number
+        state = await self.js.state(self.tp.topic)
+        return state is not None and floor.sequence >= state.first
 
     async def _restart(
         self, sequence: int | None, *, unpin: bool, keep: bool, label: int | None = None
     ) -> int:
+        self.out.begin_count()
         await self.close()
         await self.durable.ensure()
         state = await self.js.state(self.tp.topic)
@@ -167,6 +180,8 @@ class Feed:
         if anew:  # before the RESET: an ack of what is out would move the floor it sets
             self.drop()
             self.label = label
+        else:  # an ack may have been lost, or not have counted
+            sequence = self.out.acked
         if unpin or not self.started:
             await self.durable.unpin()
             self._pin = None
@@ -176,10 +191,11 @@ class Feed:
             floor = await self.durable.reset(state.last)
         if anew:
             self.handed = floor
+        self.out.counted_from(floor)
         self._asked, self._next_delivery, self._last = 0, 1, floor
         self._inbox = self.js.nc.new_inbox()
         self._subscription = await self.js.nc.subscribe(self._inbox, cb=self._receiver(self._inbox))
-        self.open = True
+        self.open = not self._left
         await self.ask()
         return floor
 
@@ -204,6 +220,7 @@ class Feed:
             return
         self._next_delivery, self._last = position.consumer + 1, position.stream
         self._asked -= 1
+        self.out.came(position.stream, message.reply)
         if position.stream > self.handed:
             self.buffer.append((position, message))
             self.on_data()

@@ -60,7 +60,7 @@ class Moves:
         consumer, app = self.consumer, self.consumer.app
         sources = {tp for tp in gone if tp in consumer.feeds}
         for tp in sources:
-            await consumer.feeds[tp].close()
+            await consumer.feeds[tp].leave()
         await self._drain(sources - lost)
         self.assigned -= gone
         for tp in sources:

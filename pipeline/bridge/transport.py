@@ -49,7 +49,7 @@ class Transport(base.Transport):
         async with self._connecting:
             if not self._connected:
                 url = str(self.url[0])
-                self.js = await JetStream.connect(
+                self.js = await JetStream.patiently(
                     url, name=self.app.conf.id, reconnected_cb=self._reconnected
                 )
                 self._connected = True
@@ -89,6 +89,10 @@ class Transport(base.Transport):
         if topic in self._changelogs:
             return max(self._partitions.values(), default=0)
         return self._partitions.get(topic, 0)
+
+    def repartitioned(self, topic: str, partitions: int) -> None:
+        """The app knows better how many partitions its topic has than the stream's metadata."""
+        self._partitions[topic] = partitions
 
     def key_partition(self, topic: str, key: bytes | None) -> int:
         """The partition of a key: CRC-32 modulo the number of partitions."""
