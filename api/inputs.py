@@ -1,5 +1,6 @@
 """What clients send, checked: JSON bodies and query parameters become typed models or a 400."""
 
+import hashlib
 import json
 import re
 from typing import Annotated, Any, Final, TypeVar
@@ -68,6 +69,21 @@ def query(request: web.Request, model: type[T]) -> T:
         raise _invalid(
             [{"parameter": str(e["loc"][0]), "detail": e["msg"]} for e in _faults(error)]
         ) from None
+
+
+def fingerprint(request: web.Request, given: Input) -> str:
+    """Tells apart what was asked: method, route, path and body, but not how the body was written.
+
+    A field that was left out is no part of it: so it stays the same when inputs get new fields.
+    """
+    route = request.match_info.route.resource
+    asked = [
+        request.method,
+        route.canonical if route else request.path,
+        dict(request.match_info),
+        given.model_dump(by_alias=True, exclude_unset=True),
+    ]
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 async def _read(request: web.Request) -> bytes:

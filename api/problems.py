@@ -66,15 +66,21 @@ def middleware(translate: Translate) -> Middleware:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Problem as error:
-            problem = error
-        except web.HTTPException as error:
-            problem = _of_http(error)
         except Exception as error:
-            problem = translate(error) or _internal(request, error)
+            problem = problem_of(error, translate) or _internal(request, error)
         return problem.response(_instance(request))
 
     return answer
+
+
+def problem_of(error: Exception, translate: Translate) -> Problem | None:
+    """The problem that tells a client of this error; None when the fault is ours."""
+    match error:
+        case Problem():
+            return error
+        case web.HTTPException():
+            return _of_http(error)
+    return translate(error)
 
 
 def _of_http(error: web.HTTPException) -> Problem:

@@ -10,10 +10,10 @@ from aiohttp import web
 def reply(
     document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """The document as JSON."""
+    """The document as JSON. Moments are RFC 3339; of what JSON does not know its text is told."""
     return web.Response(
         status=status,
-        body=orjson.dumps(document),
+        body=orjson.dumps(document, default=str, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z),
         content_type="application/json",
         headers=headers,
     )

@@ -1,7 +1,6 @@
 """Running a service: put together, served until a signal, stopped gracefully."""
 
 import asyncio
-import errno
 import logging
 import signal
 from collections.abc import Callable, Iterable
@@ -11,10 +10,15 @@ from weakref import WeakSet
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from api import correlation, health, problems
+from api import correlation, health, metrics, problems
 from api.inputs import MAX_BODY
+from api.streams import STREAMS, Streams
 from pipeline import logs
-from pipeline.settings import PREFIX, Settings, SettingsError, load
+from pipeline.exposition import metrics_route
+from pipeline.listening import CannotListen, listen
+from pipeline.metrics import Metrics
+from pipeline.readiness import Checks
+from pipeline.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +29,29 @@ kept connections meanwhile get as many again. More than an append takes to learn
 _UNDER_WAY: Final = web.AppKey("under_way", WeakSet[asyncio.Task[object]])
 
 
-class CannotListen(Exception):
-    """The address can't be listened on; the message names the setting to change."""
-
-
 def application(
-    routes: Iterable[web.AbstractRouteDef], checks: health.Checks, translate: problems.Translate
+    routes: Iterable[web.AbstractRouteDef],
+    checks: Checks,
+    translate: problems.Translate,
+    measured: Metrics,
 ) -> web.Application:
-    """What both services share: problem documents, correlation ids, health, a limit on bodies."""
+    """What both services share: problem documents, correlation ids, health, metrics, a limit on
+    bodies. `measured` shows the service's own collectors, and gets those of its requests."""
+    requests = metrics.Requests()
+    measured.register(requests)
     app = web.Application(
-        middlewares=[_note, correlation.middleware, problems.middleware(translate)],
+        middlewares=[
+            _note,
+            metrics.middleware(requests),
+            correlation.middleware,
+            problems.middleware(translate),
+        ],
         client_max_size=MAX_BODY,
     )
     app[_UNDER_WAY] = WeakSet()
-    app.add_routes([*health.routes(checks), *routes])
+    app[STREAMS] = Streams()
+    app.on_shutdown.append(_end_streams)
+    app.add_routes([*health.routes(checks), metrics_route(measured), *routes])
     return app
 
 
@@ -62,26 +75,15 @@ async def _main(
     runner = web.AppRunner(app, access_log=access_log, shutdown_timeout=GRACE)
     await runner.setup()
     try:
-        await _listen(runner, settings.host, getattr(settings, f"{role}_port"), role)
+        port = getattr(settings, f"{role}_port")
+        who, setting = f"The {role} service", f"{role}_port"
+        log.info("listening on %s", await listen(runner, settings.host, port, who, setting))
         await stopping.wait()
         log.info("stopping: finishing what is under way")
+        await _end_streams(app)
         await _finish(runner, app[_UNDER_WAY])
     finally:
         await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int, role: str) -> None:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        setting = f"{PREFIX}{role.upper()}_PORT" if taken else f"{PREFIX}HOST"
-        reason = "the port is taken" if taken else error.strerror
-        raise CannotListen(
-            f"The {role} service can't listen on {host}:{port}: {reason}. "
-            f"Set {setting} to another one."
-        ) from error
-    log.info("listening on http://%s:%d", host, port)
 
 
 @web.middleware
@@ -91,6 +93,11 @@ async def _note(request: web.Request, handler: Handler) -> web.StreamResponse:
     assert task is not None
     request.app[_UNDER_WAY].add(task)
     return await handler(request)
+
+
+async def _end_streams(app: web.Application) -> None:
+    """They would never end by themselves."""
+    app[STREAMS].stop()
 
 
 async def _finish(runner: web.AppRunner, under_way: WeakSet[asyncio.Task[object]]) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Final, NotRequired, TypedDict
 import orjson
 from ulid import ULID
 
+from pipeline.upcasters import newest, upcast
+
 SLOTS: Final = 1024
 MAX_MONEY: Final = 2**53
 """Money stays below this, so that it is exact in every JSON reader."""
@@ -20,7 +22,12 @@ CREATED: Final = "AccountCreated"
 DEPOSITED: Final = "MoneyDeposited"
 WITHDRAWN: Final = "MoneyWithdrawn"
 OWNER_UPDATED: Final = "OwnerUpdated"
-KINDS: Final = frozenset({CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED})
+FROZEN: Final = "AccountFrozen"
+UNFROZEN: Final = "AccountUnfrozen"
+CLOSED: Final = "AccountClosed"
+KINDS: Final = frozenset(
+    {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED},
+)
 
 _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
@@ -35,15 +42,20 @@ class Transfer(TypedDict):
 
 class Body(TypedDict, total=False):
     """What happened. `AccountCreated{owner, money}`, `MoneyDeposited{money, transfer?}`,
-    `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`; money in minor units."""
+    `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`, `AccountFrozen{reason}`,
+    `AccountUnfrozen{}`, `AccountClosed{}`; money in minor units."""
 
     owner: str
     money: int
     transfer: Transfer
+    reason: str
 
 
 class Event(TypedDict):
-    """The envelope. `version` counts 1, 2, 3, … by account; `schema` is the body's version."""
+    """The envelope. `version` counts 1, 2, 3, … by account; `schema` is the body's version.
+
+    `request` goes with `idempotency_key`: the fingerprint of what was asked with that key.
+    """
 
     _id: str
     slot: int
@@ -56,6 +68,7 @@ class Event(TypedDict):
     correlation_id: str
     causation_id: NotRequired[str]
     idempotency_key: NotRequired[str]
+    request: NotRequired[str]
 
 
 @lru_cache(maxsize=65536)
@@ -85,9 +98,11 @@ def new_event(
     *,
     correlation_id: str | None = None,
     causation_id: str | None = None,
-    schema: int = 1,
 ) -> Event:
-    """A new envelope with an id that sorts by time and the present time to the millisecond."""
+    """A new envelope with an id that sorts by time and the present time to the millisecond.
+
+    The body is of the kind's newest schema.
+    """
     now = datetime.now(UTC).replace(tzinfo=None)
     event: Event = {
         "_id": str(ULID()),
@@ -96,7 +111,7 @@ def new_event(
         "version": version,
         "kind": kind,
         "body": body,
-        "schema": schema,
+        "schema": newest(kind),
         "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000),
         "correlation_id": correlation_id or str(ULID()),
     }
@@ -108,6 +123,25 @@ def new_event(
 def encode(event: Mapping[str, Any]) -> bytes:
     """An event as JSON, for the stream."""
     return orjson.dumps(event, option=_JSON)
+
+
+class NoEvent(ValueError):
+    """What a message holds is not the event of any account, at any version."""
+
+
+def decode(data: bytes) -> Event:
+    """The event in a message of the stream, where anybody may have published anything; `NoEvent`.
+
+    In its newest form; whether it can be folded is not asked yet. `created_at` stays text.
+    """
+    try:
+        event: Any = orjson.loads(data)
+        numbered = isinstance(event["version"], int) and event["version"] >= 1
+        if numbered and slot_of(event["account_id"]) == event["slot"]:
+            return upcast(event)  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NoEvent(repr(error)) from error
+    raise NoEvent("a version below 1, or a slot that is not the account's")
 
 
 def rfc3339(moment: datetime | str) -> str:

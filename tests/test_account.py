@@ -1,27 +1,34 @@
 """The pure aggregate: given these events, when this command, then these events or this refusal."""
 
 from functools import reduce
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.accounts.account import (
-    Account,
-    AccountExists,
-    AccountNotFound,
-    BalanceTooLarge,
+from api.accounts.account import Account, decide, evolve, fold, initial
+from api.accounts.commands import (
+    Close,
     Command,
     Create,
     Deposit,
-    InsufficientFunds,
-    Refused,
+    Freeze,
+    Unfreeze,
     UpdateOwner,
     Withdraw,
-    decide,
-    evolve,
-    fold,
-    initial,
+)
+from api.accounts.errors import (
+    AccountClosed,
+    AccountExists,
+    AccountFrozen,
+    AccountNotEmpty,
+    AccountNotFound,
+    AccountNotFrozen,
+    AccountUnreadable,
+    BalanceTooLarge,
+    InsufficientFunds,
+    Refused,
 )
 from pipeline.events import MAX_MONEY, Body, Event, new_event
 
@@ -35,6 +42,11 @@ def history(*happened: tuple[str, Body]) -> list[Event]:
 
 def opened(money: int) -> tuple[str, Body]:
     return ("AccountCreated", {"owner": "Ada", "money": money})
+
+
+FROZEN: tuple[str, Body] = ("AccountFrozen", {"reason": ""})
+UNFROZEN: tuple[str, Body] = ("AccountUnfrozen", {})
+CLOSED: tuple[str, Body] = ("AccountClosed", {})
 
 
 @pytest.mark.parametrize(
@@ -55,6 +67,13 @@ def opened(money: int) -> tuple[str, Body]:
             Deposit(1, {"id": "t", "counterparty": "c"}),
             ("MoneyDeposited", {"money": 1, "transfer": {"id": "t", "counterparty": "c"}}),
         ),
+        ([opened(5)], Freeze(), FROZEN),
+        ([opened(5)], Freeze("a writ"), ("AccountFrozen", {"reason": "a writ"})),
+        ([opened(5), FROZEN], Unfreeze(), UNFROZEN),
+        ([opened(5), FROZEN, UNFROZEN], Freeze(), FROZEN),
+        ([opened(5), FROZEN, UNFROZEN], Withdraw(5), ("MoneyWithdrawn", {"money": 5})),
+        ([opened(0)], Close(), CLOSED),
+        ([opened(5), ("MoneyWithdrawn", {"money": 5})], Close(), CLOSED),
     ],
 )
 def test_decides(given_: list[tuple[str, Body]], when: Command, then: tuple[str, Body]) -> None:
@@ -72,6 +91,24 @@ def test_decides(given_: list[tuple[str, Body]], when: Command, then: tuple[str,
         ([opened(5), ("MoneyWithdrawn", {"money": 5})], Withdraw(1), InsufficientFunds),
         ([opened(1)], Deposit(MOST), BalanceTooLarge),
         ([opened(MOST)], Deposit(1), BalanceTooLarge),
+        ([], Freeze(), AccountNotFound),
+        ([], Unfreeze(), AccountNotFound),
+        ([], Close(), AccountNotFound),
+        ([opened(5)], Unfreeze(), AccountNotFrozen),
+        ([opened(5)], Close(), AccountNotEmpty),
+        ([opened(0), FROZEN], Create("Ada", 5), AccountExists),
+        ([opened(0), FROZEN], Deposit(1), AccountFrozen),
+        ([opened(0), FROZEN], Withdraw(1), AccountFrozen),
+        ([opened(0), FROZEN], UpdateOwner("Grace"), AccountFrozen),
+        ([opened(0), FROZEN], Freeze(), AccountFrozen),
+        ([opened(0), FROZEN], Close(), AccountFrozen),
+        ([opened(0), CLOSED], Create("Ada", 5), AccountExists),
+        ([opened(0), CLOSED], Deposit(1), AccountClosed),
+        ([opened(0), CLOSED], Withdraw(1), AccountClosed),
+        ([opened(0), CLOSED], UpdateOwner("Grace"), AccountClosed),
+        ([opened(0), CLOSED], Freeze(), AccountClosed),
+        ([opened(0), CLOSED], Unfreeze(), AccountClosed),
+        ([opened(0), CLOSED], Close(), AccountClosed),
     ],
 )
 def test_refuses(given_: list[tuple[str, Body]], when: Command, then: type[Refused]) -> None:
@@ -90,11 +127,26 @@ def test_commands_hold_no_impossible_money(money: int) -> None:
             Create("Ada", money)
 
 
-def test_a_gap_and_an_unknown_kind_are_errors() -> None:
-    with pytest.raises(ValueError, match="version 2 after 0"):
-        evolve(initial(ID), new_event(ID, 2, "MoneyDeposited", {"money": 1}))
-    with pytest.raises(ValueError, match="unknown kind MoneyBurnt"):
-        evolve(initial(ID), new_event(ID, 1, "MoneyBurnt", {"money": 1}))
+NO_EVENTS: list[tuple[dict[str, Any], str]] = [
+    ({"version": 3}, "version 3 after 1"),
+    ({"version": 1}, "version 1 after 1"),
+    ({"kind": "MoneyBurnt"}, "unknown kind MoneyBurnt"),
+    ({"schema": 2}, "schema 2 of MoneyDeposited is newer than 1"),
+    ({"schema": "1"}, "schema '1' of MoneyDeposited is not known"),
+    ({"body": {}}, "money"),
+    ({"body": {"money": 1.5}}, "money 1.5"),
+    ({"body": None}, "NoneType"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), NO_EVENTS)
+def test_what_is_no_next_event_leaves_the_account_unreadable(
+    change: dict[str, Any], reason: str
+) -> None:
+    event: Any = {**new_event(ID, 2, "MoneyDeposited", {"money": 1}), **change}
+    with pytest.raises(AccountUnreadable, match=reason) as refusal:
+        evolve(fold(ID, history(opened(5))), event)
+    assert refusal.value.account_id == ID
 
 
 monies = st.one_of(st.integers(1, 100), st.integers(1, MOST))
@@ -103,6 +155,9 @@ commands = st.one_of(
     st.builds(Deposit, monies),
     st.builds(Withdraw, monies),
     st.builds(UpdateOwner, st.text(max_size=5)),
+    st.builds(Freeze),
+    st.builds(Unfreeze),
+    st.builds(Close),
 )
 
 
@@ -120,11 +175,12 @@ def execute(state: Account, command: Command) -> list[Event]:
 
 @given(st.lists(commands, max_size=60))
 def test_any_commands_keep_the_account_sound(sequence: list[Command]) -> None:
-    """Against a model as plain as can be: the balance, the bounds, the versions, the fold."""
-    state, stored, balance = initial(ID), list[Event](), 0
+    """Against a model as plain as can be: status, balance, the bounds, the versions, the fold."""
+    state, stored, balance, status = initial(ID), list[Event](), 0, "new"
     for command in sequence:
         events = execute(state, command)
-        possible = bool(state.version) != isinstance(command, Create)
+        needed = {Create: "new", Unfreeze: "frozen"}.get(type(command), "open")
+        possible = status == needed
         match command:
             case Create(money=money) | Deposit(money=money) if possible:
                 possible = balance + money < MAX_MONEY
@@ -132,12 +188,16 @@ def test_any_commands_keep_the_account_sound(sequence: list[Command]) -> None:
             case Withdraw(money=money) if possible:
                 possible = balance >= money
                 balance -= money if possible else 0
+            case Close() if possible:
+                possible = balance == 0
             case _:
                 pass
+        becomes = {Create: "open", Freeze: "frozen", Unfreeze: "open", Close: "closed"}
+        status = becomes.get(type(command), status) if possible else status
         assert len(events) == possible
         state = reduce(evolve, events, state)
         stored += events
-        assert state.balance == balance
+        assert (state.balance, state.status) == (balance, status)
         assert 0 <= state.balance < MAX_MONEY
     assert [event["version"] for event in stored] == list(range(1, len(stored) + 1))
     assert fold(ID, stored) == state

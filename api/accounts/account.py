@@ -4,24 +4,51 @@ No clock, no I/O, no ids made here. Money is a positive integer of minor units b
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from functools import reduce
 from typing import Final, Literal, NamedTuple
 
+from api.accounts.commands import (
+    Close,
+    Command,
+    Create,
+    Deposit,
+    Freeze,
+    Unfreeze,
+    UpdateOwner,
+    Withdraw,
+)
+from api.accounts.errors import (
+    AccountClosed,
+    AccountExists,
+    AccountFrozen,
+    AccountNotEmpty,
+    AccountNotFound,
+    AccountNotFrozen,
+    AccountUnreadable,
+    BalanceTooLarge,
+    InsufficientFunds,
+)
 from pipeline.events import (
+    CLOSED,
     CREATED,
     DEPOSITED,
+    FROZEN,
     MAX_MONEY,
     OWNER_UPDATED,
+    UNFROZEN,
     WITHDRAWN,
     Body,
     Event,
     Transfer,
 )
+from pipeline.upcasters import require_newest
 
-Status = Literal["new", "open"]
-NEW: Final = "new"
-OPEN: Final = "open"
+FOLD: Final = 1
+"""Of `evolve`: raised when other states come of the same events. A snapshot is of one fold."""
+
+Status = Literal["new", "open", "frozen", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,50 +59,11 @@ class Account:
     owner: str = ""
     balance: int = 0
     version: int = 0
-    status: Status = NEW
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Open the account, with `money` in it (0 is fine)."""
-
-    owner: str
-    money: int = 0
-
-    def __post_init__(self) -> None:
-        _require_money(self.money, least=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Deposit:
-    """Pay in; with `transfer`, the receiving leg of one."""
-
-    money: int
-    transfer: Transfer | None = None
-
-    def __post_init__(self) -> None:
-        _require_money(self.money, least=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Pay out; with `transfer`, the sending leg of one."""
-
-    money: int
-    transfer: Transfer | None = None
-
-    def __post_init__(self) -> None:
-        _require_money(self.money, least=1)
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateOwner:
-    """Give the account another owner."""
-
-    owner: str
-
-
-Command = Create | Deposit | Withdraw | UpdateOwner
+    status: Status = "new"
+    event_id: str = ""
+    """Of the last event."""
+    until: datetime | None = None
+    """The latest time of all its events (naive UTC), which need not be that of the last."""
 
 
 class Decision(NamedTuple):
@@ -83,34 +71,6 @@ class Decision(NamedTuple):
 
     kind: str
     body: Body
-
-
-class Refused(Exception):
-    """A command that breaks a rule of the account. Nothing was stored."""
-
-    def __init__(self, account_id: str) -> None:
-        super().__init__(account_id)
-        self.account_id = account_id
-
-
-class AccountNotFound(Refused):
-    """There is no such account."""
-
-
-class AccountExists(Refused):
-    """The account was opened already."""
-
-
-class InsufficientFunds(Refused):
-    """The balance would fall below zero."""
-
-
-class BalanceTooLarge(Refused):
-    """The balance would reach 2^53."""
-
-
-class TransferToSelf(Refused):
-    """Both sides of a transfer are the same account."""
 
 
 def initial(account_id: str) -> Account:
@@ -138,24 +98,55 @@ def decide(command: Command, state: Account) -> list[Decision]:
         case UpdateOwner(owner):
             _require_open(state)
             return [Decision(OWNER_UPDATED, {"owner": owner})]
+        case Freeze(reason):
+            _require_open(state)
+            return [Decision(FROZEN, {"reason": reason})]
+        case Unfreeze():
+            _require_living(state)
+            if state.status != "frozen":
+                raise AccountNotFrozen(state.id)
+            return [Decision(UNFROZEN, {})]
+        case Close():
+            _require_open(state)
+            if state.balance:
+                raise AccountNotEmpty(state.id)
+            return [Decision(CLOSED, {})]
 
 
 def evolve(state: Account, event: Event) -> Account:
-    """The state after one more event; `ValueError` when it is not the next one or unknown."""
-    version, body = event["version"], event["body"]
+    """The state after one more event; `AccountUnreadable` when it is not the next one, or none."""
+    version = event["version"]
     if version != state.version + 1:
-        raise ValueError(f"account {state.id}: version {version} after {state.version}")
+        raise AccountUnreadable(state.id, f"version {version} after {state.version}")
+    try:
+        require_newest(event)
+        owner, balance, status = _after(state, event)
+        until = _latest(state.until, event)
+        return Account(state.id, owner, balance, version, status, event["_id"], until)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AccountUnreadable(state.id, f"version {version}: {error}") from error
+
+
+def _after(state: Account, event: Event) -> tuple[str, int, Status]:
+    """Owner, balance and status after the event."""
+    body, owner, balance, status = event["body"], state.owner, state.balance, state.status
     match event["kind"]:
         case "AccountCreated":
-            return Account(state.id, body["owner"], body["money"], version, OPEN)
+            return body["owner"], _whole(body["money"]), "open"
         case "MoneyDeposited":
-            return replace(state, balance=state.balance + body["money"], version=version)
+            return owner, balance + _whole(body["money"]), status
         case "MoneyWithdrawn":
-            return replace(state, balance=state.balance - body["money"], version=version)
+            return owner, balance - _whole(body["money"]), status
         case "OwnerUpdated":
-            return replace(state, owner=body["owner"], version=version)
+            return body["owner"], balance, status
+        case "AccountFrozen":
+            return owner, balance, "frozen"
+        case "AccountUnfrozen":
+            return owner, balance, "open"
+        case "AccountClosed":
+            return owner, balance, "closed"
         case kind:
-            raise ValueError(f"account {state.id}: event of unknown kind {kind}")
+            raise ValueError(f"event of unknown kind {kind}")
 
 
 def fold(account_id: str, events: Iterable[Event]) -> Account:
@@ -163,15 +154,32 @@ def fold(account_id: str, events: Iterable[Event]) -> Account:
     return reduce(evolve, events, initial(account_id))
 
 
+def _latest(until: datetime | None, event: Event) -> datetime | None:
+    """No decision depends on times, so one that is none is passed over."""
+    moment = event.get("created_at")
+    if not isinstance(moment, datetime):
+        return until
+    return max(until, moment) if until else moment
+
+
 def _moved(money: int, transfer: Transfer | None) -> Body:
     return {"money": money, "transfer": transfer} if transfer else {"money": money}
 
 
-def _require_open(state: Account) -> None:
+def _require_living(state: Account) -> None:
     if not state.version:
         raise AccountNotFound(state.id)
+    if state.status == "closed":
+        raise AccountClosed(state.id)
 
 
-def _require_money(money: int, *, least: int) -> None:
-    if not least <= money < MAX_MONEY:
-        raise ValueError(f"money must be at least {least} and below 2^53")
+def _require_open(state: Account) -> None:
+    _require_living(state)
+    if state.status == "frozen":
+        raise AccountFrozen(state.id)
+
+
+def _whole(money: object) -> int:
+    if isinstance(money, int) and not isinstance(money, bool):
+        return money
+    raise TypeError(f"money {money!r}")

@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from api.accounts import reading
+from api.accounts.outcomes import OUTCOMES, Outcomes
 from api.accounts.refusals import translate
 from api.accounts.routes import SERVICE, routes
 from api.accounts.service import AccountService
 from api.server import application
 from pipeline.eventstore import EventStore, StoreUnavailable
+from pipeline.metrics import Metrics
 from pipeline.outage import Outage
 from pipeline.settings import Settings
 
@@ -32,8 +35,10 @@ def create_app(settings: Settings) -> web.Application:
             await opening
         await store.close()
 
-    app = application(routes, {"mongodb": service.ping}, translate)
-    app[SERVICE] = service
+    metrics, outcomes = Metrics("accounts"), Outcomes()
+    metrics.register(outcomes)
+    app = application([*routes, *reading.routes], {"mongodb": service.ping}, translate, metrics)
+    app[SERVICE], app[OUTCOMES] = service, outcomes
     app.cleanup_ctx.append(lifetime)
     return app
 

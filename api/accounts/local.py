@@ -1,16 +1,16 @@
-"""What a process keeps to be quick, and may lose: locks and states of accounts."""
+"""What a process keeps to be quick, and may lose: locks by name, and states of accounts."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from api.accounts.account import Account
 
 
 class Locks:
-    """One lock for each account in use: the commands of a process to one account take turns."""
+    """One lock for each name in use: those in a process who need the same one take turns."""
 
     def __init__(self) -> None:
         # Weak: a lock lives as long as somebody holds it or waits for it.
@@ -20,14 +20,23 @@ class Locks:
         """How many locks are in use."""
         return len(self._locks)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether somebody holds this one or waits for it."""
+        return name in self._locks
+
     @asynccontextmanager
-    async def hold(self, account_ids: Collection[str]) -> AsyncIterator[None]:
-        """Hold all these accounts' locks, taken in sorted order so that none wait in a ring."""
-        async with AsyncExitStack() as stack:
-            for account_id in sorted(account_ids):
-                lock = self._locks.setdefault(account_id, asyncio.Lock())
-                await stack.enter_async_context(lock)
+    async def hold(self, names: Collection[str]) -> AsyncIterator[None]:
+        """Hold all these locks, taken in sorted order so that none wait in a ring."""
+        held: list[asyncio.Lock] = []
+        try:
+            for name in sorted(names):
+                lock = self._locks.setdefault(name, asyncio.Lock())
+                await lock.acquire()
+                held.append(lock)
             yield
+        finally:
+            for lock in held:
+                lock.release()
 
 
 class Cache:

@@ -2,23 +2,36 @@
 
 from typing import Final
 
-from api.accounts.account import (
+from api.accounts.errors import (
+    AccountClosed,
     AccountExists,
+    AccountFrozen,
+    AccountNotEmpty,
     AccountNotFound,
+    AccountNotFrozen,
+    AccountUnreadable,
     BalanceTooLarge,
     InsufficientFunds,
     Refused,
     TransferToSelf,
 )
-from api.accounts.service import TooManyConflicts
+from api.accounts.execution import TooManyConflicts, VersionMismatch
+from api.accounts.histories import NotOpenedYet, VersionNotFound
+from api.accounts.once import KeyReused
 from api.problems import Problem, unavailable
 from pipeline.eventstore import StoreUnavailable
 
 _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountNotFound: (404, "account-not-found", "There is no account {}."),
+    NotOpenedYet: (404, "account-not-found", "Account {} was not opened by then."),
+    VersionNotFound: (404, "version-not-found", "Account {} has not come to that version."),
     AccountExists: (409, "account-exists", "There is an account {} already."),
     InsufficientFunds: (422, "insufficient-funds", "Account {} holds less than that."),
     BalanceTooLarge: (422, "balance-too-large", "Account {} can't hold so much: 2^53 is too much."),
+    AccountFrozen: (409, "account-frozen", "Account {} is frozen: it can only be unfrozen."),
+    AccountNotFrozen: (409, "account-not-frozen", "Account {} is not frozen."),
+    AccountClosed: (409, "account-closed", "Account {} is closed for good."),
+    AccountNotEmpty: (409, "account-not-empty", "Account {} holds money: take it out first."),
     TransferToSelf: (400, "transfer-to-self", "Account {} can't transfer to itself."),
 }
 
@@ -26,9 +39,17 @@ _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
 def translate(error: Exception) -> Problem | None:
     """The problem that tells a client of this error; None when it is no client's business."""
     match error:
+        case VersionMismatch():
+            return _mismatch(error)
         case Refused():
             status, name, detail = _REFUSALS[type(error)]
             return Problem(status, name, detail.format(error.account_id), account=error.account_id)
+        case KeyReused():
+            return Problem(
+                422,
+                "idempotency-key-reused",
+                "Something else was asked with this idempotency key before: take a new one.",
+            )
         case TooManyConflicts():
             return Problem(
                 409,
@@ -36,9 +57,29 @@ def translate(error: Exception) -> Problem | None:
                 "Others changed the account each time. Nothing was stored: send it again.",
                 headers={"Retry-After": "1"},
             )
+        case AccountUnreadable():
+            return unavailable(
+                "account-unreadable",
+                f"Nothing is decided on an account that can't be read here. {error}",
+                account=error.account_id,
+            )
         case StoreUnavailable():
             return unavailable(
                 "store-unavailable",
                 "The event store does not answer. A command may have been stored.",
             )
     return None
+
+
+def _mismatch(error: VersionMismatch) -> Problem:
+    name = "version-mismatch"
+    if not error.version:
+        return Problem(412, name, "An account that is yet to be opened has no version to match.")
+    return Problem(
+        412,
+        name,
+        f"Account {error.account_id} has version {error.version}.",
+        headers={"ETag": f'"{error.version}"'},
+        account=error.account_id,
+        version=error.version,
+    )

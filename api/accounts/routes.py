@@ -1,129 +1,105 @@
-"""The routes of the account service: requests in, commands out, accounts as JSON."""
+"""The routes of commands: requests in, commands out, accounts as JSON."""
 
-import unicodedata
-from typing import Annotated, Any, Final
+from typing import Final, TypeVar
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 
 from api import correlation
-from api.accounts.account import Account
+from api.accounts.answers import answer
+from api.accounts.bodies import (
+    AccountInput,
+    CreateInput,
+    FreezeInput,
+    MoneyInput,
+    OwnerInput,
+    TransferInput,
+)
+from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
+from api.accounts.execution import Done
+from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
-from api.inputs import ACCOUNT_ID, AccountId, Input, body
-from api.replies import reply
-from pipeline.events import MAX_MONEY
+from api.accounts.terms import Terms
+from api.headers import idempotency_key, if_match
+from api.inputs import ACCOUNT_ID, Input, body, fingerprint
 
 SERVICE: Final = web.AppKey("account_service", AccountService)
-LONGEST_OWNER: Final = 200
+
+T = TypeVar("T", bound=Input)
 
 routes = web.RouteTableDef()
 
 
-def _presentable(owner: str) -> str:
-    if not any(c.isprintable() and not c.isspace() for c in owner):
-        raise PydanticCustomError("owner", "An owner must not be blank")
-    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in owner):
-        raise PydanticCustomError("owner", "An owner must have no control characters")
-    return owner
-
-
-Owner = Annotated[str, Field(min_length=1, max_length=LONGEST_OWNER), AfterValidator(_presentable)]
-Money = Annotated[int, Field(gt=0, lt=MAX_MONEY)]
-
-
-class CreateInput(Input):
-    """`POST /create`: who owns the account, and the minor units that it opens with."""
-
-    owner: Owner
-    money: Annotated[int, Field(ge=0, lt=MAX_MONEY)]
-
-
-class MoneyInput(Input):
-    """`POST /deposit` and `POST /withdraw`."""
-
-    id: AccountId
-    money: Money
-
-
-class TransferInput(Input):
-    """`POST /transfer`."""
-
-    source: AccountId = Field(alias="from")
-    target: AccountId = Field(alias="to")
-    money: Money
-
-
-class OwnerInput(Input):
-    """`PATCH /{id}`."""
-
-    owner: Owner
-
-
 @routes.post("/create")
+@command
 async def create(request: web.Request) -> web.Response:
-    given = await body(request, CreateInput)
-    account = await request.app[SERVICE].create(
-        given.owner, given.money, correlation_id=correlation.current()
-    )
-    return _answer(account, status=201, headers={"Location": f"/{account.id}"})
+    given, terms = await _asked(request, CreateInput)
+    done = await request.app[SERVICE].create(given.owner, given.money, terms)
+    return _done(done, status=201, headers={"Location": f"/{done.account.id}"})
 
 
 @routes.post("/deposit")
+@command
 async def deposit(request: web.Request) -> web.Response:
-    given = await body(request, MoneyInput)
-    return _answer(
-        await request.app[SERVICE].deposit(
-            given.id, given.money, correlation_id=correlation.current()
-        )
-    )
+    given, terms = await _asked(request, MoneyInput)
+    return _done(await request.app[SERVICE].execute(given.id, Deposit(given.money), terms))
 
 
 @routes.post("/withdraw")
+@command
 async def withdraw(request: web.Request) -> web.Response:
-    given = await body(request, MoneyInput)
-    return _answer(
-        await request.app[SERVICE].withdraw(
-            given.id, given.money, correlation_id=correlation.current()
-        )
-    )
+    given, terms = await _asked(request, MoneyInput)
+    return _done(await request.app[SERVICE].execute(given.id, Withdraw(given.money), terms))
 
 
 @routes.post("/transfer")
+@command
 async def transfer(request: web.Request) -> web.Response:
     """Answers with the account that paid; the other one is not the sender's to see."""
-    given = await body(request, TransferInput)
-    done = await request.app[SERVICE].transfer(
-        given.source, given.target, given.money, correlation_id=correlation.current()
+    given, terms = await _asked(request, TransferInput)
+    return _done(
+        await request.app[SERVICE].transfer(given.source, given.target, given.money, terms)
     )
-    return _answer(done.source, transfer={"id": done.id, "counterparty": given.target})
+
+
+@routes.post("/freeze")
+@command
+async def freeze(request: web.Request) -> web.Response:
+    given, terms = await _asked(request, FreezeInput)
+    return _done(await request.app[SERVICE].execute(given.id, Freeze(given.reason), terms))
+
+
+@routes.post("/unfreeze")
+@command
+async def unfreeze(request: web.Request) -> web.Response:
+    given, terms = await _asked(request, AccountInput)
+    return _done(await request.app[SERVICE].execute(given.id, Unfreeze(), terms))
+
+
+@routes.post("/close")
+@command
+async def close(request: web.Request) -> web.Response:
+    given, terms = await _asked(request, AccountInput)
+    return _done(await request.app[SERVICE].execute(given.id, Close(), terms))
 
 
 @routes.patch(f"/{{id:{ACCOUNT_ID}}}")
+@command
 async def update_owner(request: web.Request) -> web.Response:
-    given = await body(request, OwnerInput)
-    return _answer(
-        await request.app[SERVICE].update_owner(
-            request.match_info["id"], given.owner, correlation_id=correlation.current()
-        )
-    )
+    given, terms = await _asked(request, OwnerInput)
+    account_id = request.match_info["id"]
+    return _done(await request.app[SERVICE].execute(account_id, UpdateOwner(given.owner), terms))
 
 
-@routes.get(f"/{{id:{ACCOUNT_ID}}}")
-async def get(request: web.Request) -> web.Response:
-    return _answer(await request.app[SERVICE].get(request.match_info["id"]))
+async def _asked(request: web.Request, model: type[T]) -> tuple[T, Terms]:
+    """What a command is given, and on which terms it is sent."""
+    key, condition = idempotency_key(request), if_match(request)
+    given = await body(request, model)
+    asked = fingerprint(request, given) if key is not None else ""
+    return given, Terms(correlation.current(), key, asked, condition)
 
 
-def _answer(
-    account: Account, *, status: int = 200, headers: dict[str, str] | None = None, **more: Any
-) -> web.Response:
-    document = {
-        "id": account.id,
-        "owner": account.owner,
-        "balance": account.balance,
-        "version": account.version,
-        "status": account.status,
-        **more,
-    }
-    etag = {"ETag": f'"{account.version}"'}
-    return reply(document, status=status, headers=etag | (headers or {}))
+def _done(done: Done, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """The answer to a command, the same one whenever it is made."""
+    more = {"transfer": done.transfer} if done.transfer else {}
+    replayed = {REPLAY: "true"} if done.replayed else {}
+    return answer(done.account, status=status, headers=replayed | (headers or {}), **more)

@@ -2,7 +2,9 @@
 
 from pipeline.eventstore.changes import Changes
 from pipeline.eventstore.errors import HistoryLost, KeyTaken, StoreUnavailable, VersionConflict
+from pipeline.eventstore.outcomes import Stored
 from pipeline.eventstore.store import EventStore
+from pipeline.eventstore.unread import Unread
 
 __all__ = [
     "Changes",
@@ -10,5 +12,7 @@ __all__ = [
     "HistoryLost",
     "KeyTaken",
     "StoreUnavailable",
+    "Stored",
+    "Unread",
     "VersionConflict",
 ]

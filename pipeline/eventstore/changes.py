@@ -15,8 +15,8 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.events import Event
-from pipeline.eventstore.appends import Collection
 from pipeline.eventstore.errors import HistoryLost, StoreUnavailable, reachable
+from pipeline.eventstore.outcomes import Collection
 
 BATCH: Final = 1000
 WAIT_MS: Final = 500
@@ -49,8 +49,8 @@ async def watch(events: Collection, token: str | None) -> AsyncIterator[AsyncIte
     with reachable():
         session = await events.database.client.start_session()
     try:
-        collection = await _identity(events)
-        cursor = await _open(events, session, _position(token, collection))
+        collection = await identity(events)
+        cursor = (await opened(events, session, position(token, collection)))["cursor"]
         async with aclosing(_read(events, session, cursor, collection)) as changes:
             yield changes
     finally:
@@ -58,7 +58,7 @@ async def watch(events: Collection, token: str | None) -> AsyncIterator[AsyncIte
             await session.end_session()
 
 
-async def _identity(events: Collection) -> str:
+async def identity(events: Collection) -> str:
     """The collection's uuid: tells it from one of the same name that was made later."""
     query = {"listCollections": 1, "filter": {"name": events.name}}
     with reachable():
@@ -66,13 +66,13 @@ async def _identity(events: Collection) -> str:
     return found[0]["info"]["uuid"].hex() if found else ""
 
 
-def _position(token: str | None, collection: str) -> dict[str, Any]:
-    """What tells the change stream where to begin."""
+def position(token: str | None, collection: str) -> dict[str, Any]:
+    """What tells the change stream of that collection where to begin. Raises `HistoryLost`."""
     if token is None:
         return {}
     try:
-        position = json_util.loads(token)
-        theirs, after = position["collection"], position["after"]
+        told = json_util.loads(token)
+        theirs, after = told["collection"], told["after"]
     except (ValueError, TypeError, KeyError):
         raise HistoryLost(f"this is no resume token: {token[:80]!r}") from None
     if theirs != collection:
@@ -80,40 +80,51 @@ def _position(token: str | None, collection: str) -> dict[str, Any]:
     return {"resumeAfter": after}
 
 
+def batch_of(cursor: Cursor) -> list[dict[str, Any]]:
+    """The changes that a reply brought."""
+    return cursor["nextBatch"] if "nextBatch" in cursor else cursor["firstBatch"]  # type: ignore[no-any-return]
+
+
 def _changes(cursor: Cursor, collection: str) -> Changes:
-    position = {"collection": collection, "after": cursor["postBatchResumeToken"]}
-    batch = cursor["nextBatch"] if "nextBatch" in cursor else cursor["firstBatch"]
-    return Changes([change["fullDocument"] for change in batch], json_util.dumps(position))
+    told = {"collection": collection, "after": cursor["postBatchResumeToken"]}
+    events = [change["fullDocument"] for change in batch_of(cursor)]
+    return Changes(events, json_util.dumps(told))
 
 
-async def _open(
-    events: Collection, session: AsyncIOMotorClientSession, position: dict[str, Any]
-) -> Cursor:
+async def opened(
+    events: Collection,
+    session: AsyncIOMotorClientSession,
+    after: dict[str, Any],
+    size: int = 0,
+) -> dict[str, Any]:
+    """The whole reply; its first batch has up to `size` changes."""
     query = {
         "aggregate": events.name,
-        "pipeline": [{"$changeStream": position}, _INSERTS],
-        "cursor": {"batchSize": 0},
+        "pipeline": [{"$changeStream": after}, _INSERTS],
+        "cursor": {"batchSize": size},
     }
     return await _answer(events, session, query)
 
 
-async def _more(events: Collection, session: AsyncIOMotorClientSession, cursor_id: int) -> Cursor:
+async def more(
+    events: Collection, session: AsyncIOMotorClientSession, cursor_id: int, wait_ms: int = WAIT_MS
+) -> Cursor:
     query = {"getMore": cursor_id, "collection": events.name, "batchSize": BATCH}
-    return await _answer(events, session, {**query, "maxTimeMS": WAIT_MS})
+    reply = await _answer(events, session, {**query, "maxTimeMS": wait_ms})
+    return reply["cursor"]  # type: ignore[no-any-return]
 
 
 async def _answer(
     events: Collection, session: AsyncIOMotorClientSession, query: dict[str, Any]
-) -> Cursor:
+) -> dict[str, Any]:
     try:
-        reply = await events.database.command(query, session=session)
+        return await events.database.command(query, session=session)  # type: ignore[no-any-return]
     except OperationFailure as error:
         if error.code in _LOST:
             raise HistoryLost(str(error)) from error
         raise StoreUnavailable(str(error)) from error
     except PyMongoError as error:
         raise StoreUnavailable(str(error)) from error
-    return reply["cursor"]  # type: ignore[no-any-return]
 
 
 async def _read(
@@ -123,7 +134,7 @@ async def _read(
     ahead: asyncio.Task[Cursor] | None = None
     try:
         while cursor["id"]:
-            ahead = asyncio.create_task(_more(events, session, cursor["id"]))
+            ahead = asyncio.create_task(more(events, session, cursor["id"]))
             await asyncio.sleep(0)  # let it set out before the consumer works on this batch
             yield _changes(cursor, collection)
             cursor = await asyncio.shield(ahead)

@@ -1,16 +1,20 @@
 """The event store as the rest of the bank sees it: append, load, replay, watch."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, cast
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from pipeline.events import SLOTS, Event, slot_of
-from pipeline.eventstore import appends, changes
+from pipeline.eventstore import changes, one_account, outcomes
+from pipeline.eventstore.appends import Appender
 from pipeline.eventstore.errors import reachable
+from pipeline.eventstore.snapshots import Snapshots
+from pipeline.eventstore.unread import Unread, unread
+from pipeline.upcasters import upcast
 
 _ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
 _KEY: Final = "idempotency_key"
@@ -29,10 +33,13 @@ _LOADS_AT_ONCE: Final = 16
 
 
 class EventStore:
-    """The collection `events` of one database. Every method may raise `StoreUnavailable`."""
+    """The collection `events` of one database. Every method may raise `StoreUnavailable`.
+
+    What is loaded or replayed comes in the newest form of its kind, what is watched as stored.
+    """
 
     def __init__(self, url: str, database: str) -> None:
-        self._client: appends.Client = AsyncIOMotorClient(
+        self._client: outcomes.Client = AsyncIOMotorClient(
             url,
             appname="bank",
             retryWrites=False,  # appends learn their outcome themselves
@@ -41,9 +48,11 @@ class EventStore:
             serverSelectionTimeoutMS=2000,
             connectTimeoutMS=2000,
             socketTimeoutMS=10_000,
+            datetime_conversion="DATETIME_AUTO",  # a time beyond the year 9999 is read as it is
         )
-        self._events = cast(appends.Collection, self._client[database]["events"])
-        self._appender = appends.Appender(self._client, self._events)
+        self._events = cast(outcomes.Collection, self._client[database]["events"])
+        self._appender = Appender(self._client, self._events)
+        self.snapshots = Snapshots(self._client[database]["snapshots"])
 
     async def setup(self) -> None:
         """Make the collection and its two indexes unless they are there; any number at once."""
@@ -57,12 +66,19 @@ class EventStore:
     async def close(self) -> None:
         """Let the appends under way end, then disconnect."""
         await self._appender.close()
+        await self.snapshots.close()
         self._client.close()
 
-    async def count(self) -> int:
-        """The exact number of events, which takes a scan."""
+    async def estimate(self) -> int:
+        """About how many events there are, which costs nothing."""
         with reachable():
-            return await self._events.count_documents({})
+            return await self._events.estimated_document_count()
+
+    async def count(self, slots: range | None = None) -> int:
+        """The exact number of events, of some slots or of all, which takes a scan."""
+        query = {"slot": {"$gte": slots.start, "$lt": slots.stop}} if slots else {}
+        with reachable():
+            return await self._events.count_documents(query)
 
     async def append(self, *events: Event) -> None:
         """Store one event, or all of several or none, for good (majority write concern).
@@ -75,13 +91,42 @@ class EventStore:
         else:
             await self._appender.together(events)
 
+    async def append_row(self, events: Sequence[Event]) -> outcomes.Stored:
+        """Store events of one account that follow one another: the first ones, up to one that is
+        refused, and nothing after that. The refusal is told beside their number, not raised."""
+        return await self._appender.row(events)
+
+    async def under_keys(self, keys: Sequence[str]) -> dict[str, Event]:
+        """The events that bear these idempotency keys, as far as they are stored for good."""
+        with reachable():
+            found = await outcomes.proven(self._events).find({_KEY: {"$in": keys}}).to_list(None)
+        return {event["idempotency_key"]: upcast(event) for event in found}
+
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
         """The events of an account above the version `after`, in version order."""
         query: dict[str, Any] = {"slot": slot_of(account_id), "account_id": account_id}
         if after:
             query["version"] = {"$gt": after}
         with reachable():
-            return await self._events.find(query).sort(_ORDER).to_list(None)
+            found = await self._events.find(query).sort(_ORDER).to_list(None)
+        return [upcast(event) for event in found]
+
+    def walk(
+        self, account_id: str, *, after: int = 0, to: int | None = None
+    ) -> AsyncGenerator[list[Event], None]:
+        """The same, up to the version `to`, in lists: for histories of any length."""
+        return one_account.walk(self._events, account_id, after, to)
+
+    async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]:
+        """Up to `limit` events of an account above the version `after`, as they are stored."""
+        return await one_account.page(self._events, account_id, after, limit)
+
+    async def head(self, account_id: str) -> int:
+        """The newest version of an account, 0 if there is none."""
+        query = {"slot": slot_of(account_id), "account_id": account_id}
+        with reachable():
+            newest = await self._events.find(query).sort("version", DESCENDING).limit(1).to_list(1)
+        return newest[0]["version"] if newest else 0
 
     async def load_many(self, account_ids: Collection[str]) -> dict[str, list[Event]]:
         """The events of each account; an account that does not exist has an empty list.
@@ -118,7 +163,7 @@ class EventStore:
             while page is None or len(page) == _LIST:
                 with reachable():
                     page = await cursor.to_list(_LIST)
-                held += page
+                held += map(upcast, page)
                 if len(held) >= _LIST:
                     yield held
                     held = []
@@ -130,6 +175,10 @@ class EventStore:
     ) -> AbstractAsyncContextManager[AsyncIterator[changes.Changes]]:
         """Follow the inserts after a token, or from now on; see `changes.watch`."""
         return changes.watch(self._events, token)
+
+    async def unread(self, token: str, *, most: int, seconds: float) -> Unread:
+        """What one who watches from the token has yet to read; see `unread`."""
+        return await unread(self._events, token, most=most, seconds=seconds)
 
 
 def _runs(slots: list[int], longest: int) -> Iterator[list[int]]:

@@ -1,0 +1,65 @@
+"""The bodies of commands, as models."""
+
+import unicodedata
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from api.inputs import AccountId, Input
+from pipeline.events import MAX_MONEY
+
+LONGEST_OWNER: Final = 200
+LONGEST_REASON: Final = 500
+
+
+def _presentable(owner: str) -> str:
+    if not any(c.isprintable() and not c.isspace() for c in owner):
+        raise PydanticCustomError("owner", "An owner must not be blank")
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in owner):
+        raise PydanticCustomError("owner", "An owner must have no control characters")
+    return owner
+
+
+Owner = Annotated[str, Field(min_length=1, max_length=LONGEST_OWNER), AfterValidator(_presentable)]
+Money = Annotated[int, Field(gt=0, lt=MAX_MONEY)]
+
+
+class CreateInput(Input):
+    """`POST /create`: who owns the account, and the minor units that it opens with."""
+
+    owner: Owner
+    money: Annotated[int, Field(ge=0, lt=MAX_MONEY)]
+
+
+class MoneyInput(Input):
+    """`POST /deposit` and `POST /withdraw`."""
+
+    id: AccountId
+    money: Money
+
+
+class TransferInput(Input):
+    """`POST /transfer`."""
+
+    source: AccountId = Field(alias="from")
+    target: AccountId = Field(alias="to")
+    money: Money
+
+
+class AccountInput(Input):
+    """`POST /unfreeze` and `POST /close`."""
+
+    id: AccountId
+
+
+class FreezeInput(AccountInput):
+    """`POST /freeze`."""
+
+    reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
+
+
+class OwnerInput(Input):
+    """`PATCH /{id}`."""
+
+    owner: Owner

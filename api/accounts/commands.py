@@ -1,0 +1,70 @@
+"""What can be asked of an account. Money is a positive integer of minor units below 2^53."""
+
+from dataclasses import dataclass
+
+from pipeline.events import MAX_MONEY, Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Open the account, with `money` in it (0 is fine)."""
+
+    owner: str
+    money: int = 0
+
+    def __post_init__(self) -> None:
+        _require_money(self.money, least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """Pay in; with `transfer`, the receiving leg of one."""
+
+    money: int
+    transfer: Transfer | None = None
+
+    def __post_init__(self) -> None:
+        _require_money(self.money, least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Pay out; with `transfer`, the sending leg of one."""
+
+    money: int
+    transfer: Transfer | None = None
+
+    def __post_init__(self) -> None:
+        _require_money(self.money, least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOwner:
+    """Give the account another owner."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Let nothing happen to the account until it is unfrozen."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfreeze:
+    """Open a frozen account again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the account, which must be empty, for good."""
+
+
+Command = Create | Deposit | Withdraw | UpdateOwner | Freeze | Unfreeze | Close
+
+
+def _require_money(money: int, *, least: int) -> None:
+    if not least <= money < MAX_MONEY:
+        raise ValueError(f"money must be at least {least} and below 2^53")

@@ -1,0 +1,51 @@
+"""Who waits for an account: commands in the order in which they came."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from api.accounts.commands import Command
+from api.accounts.execution import Done
+from api.accounts.terms import Terms
+from api.accounts.turns import Turn
+
+LONGEST: Final = 250
+"""Commands in a row, so that nobody waits for very many others."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A command, and whoever waits for what becomes of it."""
+
+    command: Command
+    terms: Terms
+    outcome: asyncio.Future[Done]
+    conflicts: int = 0
+
+    def settle(self, result: Done | Exception) -> None:
+        if self.outcome.done():  # its caller was cancelled
+            return
+        if isinstance(result, Exception):
+            self.outcome.set_exception(result)
+        else:
+            self.outcome.set_result(result)
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """Who waits for one account. `doubtful`: what is remembered of it does not do any more."""
+
+    account_id: str
+    turn: Turn
+    waiting: deque[Waiting] = field(default_factory=deque)
+    doubtful: bool = False
+
+    def take(self) -> list[Waiting]:
+        number = min(len(self.waiting), LONGEST)
+        first = [self.waiting.popleft() for _ in range(number)]
+        return [each for each in first if not each.outcome.done()]
+
+    def put_back(self, again: list[Waiting]) -> None:
+        self.waiting.extendleft(reversed(again))
+        self.doubtful = bool(again)

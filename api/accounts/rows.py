@@ -1,0 +1,146 @@
+"""The commands of one account, decided in a row: while one append is under way the next gather.
+
+Each is decided on the state that the one before it will leave, and all their events go down
+together. If one is not stored, what was decided after it is decided again, on fresh state.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from api.accounts.account import Account
+from api.accounts.commands import Command
+from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
+from api.accounts.local import Locks
+from api.accounts.queues import Queue, Waiting
+from api.accounts.states import States
+from api.accounts.terms import Terms
+from api.accounts.turns import Turns
+from pipeline.eventstore import (
+    EventStore,
+    KeyTaken,
+    Stored,
+    StoreUnavailable,
+    VersionConflict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What becomes of a command, if the `before` events that its row has before it are stored."""
+
+    waiting: Waiting
+    result: Done | Exception
+    before: int
+
+
+class Rows:
+    """Executes commands of single accounts on one event store."""
+
+    def __init__(self, store: EventStore, states: States, locks: Locks) -> None:
+        """`locks`: whoever else appends to an account holds its lock meanwhile."""
+        self._store, self._states, self._locks = store, states, locks
+        self._queues: dict[str, Queue] = {}
+        self._turns = Turns()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def execute(self, account_id: str, command: Command, terms: Terms) -> Done:
+        """One command, with all others that wait for the account. Raises what `AccountService`
+        says, and `KeyTaken`."""
+        waiting = Waiting(command, terms, asyncio.get_running_loop().create_future())
+        queue = self._queues.get(account_id)
+        if queue is None:
+            queue = self._queues[account_id] = Queue(account_id, self._turns[account_id])
+            # A task of its own: a caller who is cancelled must not take the others along.
+            task = asyncio.create_task(self._serve(queue))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        queue.waiting.append(waiting)
+        return await waiting.outcome
+
+    async def _serve(self, queue: Queue) -> None:
+        """Row after row, until nobody waits; between two others may have the account."""
+        while queue.waiting:
+            if aside := queue.turn.wait():
+                queue.doubtful = True
+                await asyncio.sleep(aside)
+            async with self._locks.hold([queue.account_id]):
+                row = queue.take()
+                try:
+                    again = await self._row(queue, row)
+                except Exception as error:
+                    again = []
+                    for waiting in row:
+                        waiting.settle(error)
+            queue.put_back(again)
+            if conflicts := max((each.conflicts for each in again), default=0):
+                await stand_back(conflicts)
+        del self._queues[queue.account_id]
+
+    async def _row(self, queue: Queue, row: list[Waiting]) -> list[Waiting]:
+        """Decide and append a row; returns who must be decided again, on fresh state."""
+        began, remembered = time.monotonic(), self._states.remembered(queue.account_id)
+        state, fresh = remembered, False
+        if state is None or queue.doubtful:
+            state, fresh = await self._states.present(queue.account_id), True
+        decided = list(_decide(row, state))
+        done = [each.result for each in decided if isinstance(each.result, Done)]
+        stored = await self._store.append_row([each.event for each in done])
+        if stored.number:
+            self._states.remember(done[stored.number - 1].account)
+        if isinstance(stored.error, VersionConflict):
+            queue.turn.lost()
+        else:
+            queue.turn.over(began, others=remembered not in (None, state))
+        again = list(_settle(decided, stored, fresh))
+        return await self._new(again) if isinstance(stored.error, KeyTaken) else again
+
+    async def _new(self, row: list[Waiting]) -> list[Waiting]:
+        """Those whose key is not taken: what is sent again comes in crowds, and a row would be cut
+        at each of them."""
+        keys = [waiting.terms.key for waiting in row if waiting.terms.key is not None]
+        taken = await self._store.under_keys(keys)
+        for waiting in row:
+            if waiting.terms.key in taken:
+                waiting.settle(KeyTaken(waiting.terms.key))
+        return [waiting for waiting in row if not waiting.outcome.done()]
+
+
+def _decide(row: Iterable[Waiting], state: Account) -> Iterator[_Decided]:
+    events = 0
+    for waiting in row:
+        try:
+            result: Done | Exception = execute(waiting.command, state, waiting.terms)
+        except Exception as refusal:
+            result = refusal
+        yield _Decided(waiting, result, events)
+        if isinstance(result, Done):
+            state, events = result.account, events + 1
+
+
+def _settle(decided: Iterable[_Decided], stored: Stored, fresh: bool) -> Iterator[Waiting]:
+    """Tell everybody whose outcome is known now; yields the others."""
+    for each in decided:
+        outcome = _outcome(each, stored, fresh)
+        each.waiting.conflicts += isinstance(stored.error, VersionConflict)
+        if outcome is not None:
+            each.waiting.settle(outcome)
+        elif each.waiting.conflicts == ATTEMPTS:
+            each.waiting.settle(TooManyConflicts())
+        else:
+            yield each.waiting
+
+
+def _outcome(each: _Decided, stored: Stored, fresh: bool) -> Done | Exception | None:
+    """What became of a command; None if it was decided on a state that never was, or is old."""
+    if isinstance(each.result, Done):
+        if each.before < stored.number:
+            return each.result
+        if each.before == stored.number and not isinstance(stored.error, VersionConflict):
+            return stored.error
+    elif each.before <= stored.number and (stored.number or fresh):
+        # The state that it was refused on was the present one while it waited: it was loaded
+        # meanwhile, or an event before or after it took its place in the history.
+        return each.result
+    return stored.error if isinstance(stored.error, StoreUnavailable) else None

@@ -1,0 +1,16 @@
+"""What a client asks of a command beside what it does: only once, only at a known version."""
+
+from dataclasses import dataclass
+
+from api.headers import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """`key`: all commands with the same one are one command. `request` is the fingerprint of what
+    was asked with it, so that another question under that key is told apart."""
+
+    correlation_id: str
+    key: str | None = None
+    request: str = ""
+    condition: Condition | None = None

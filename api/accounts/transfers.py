@@ -1,0 +1,53 @@
+"""Transfers: two accounts' commands, decided together and appended in one transaction."""
+
+from ulid import ULID
+
+from api.accounts.account import Account
+from api.accounts.commands import Deposit, Withdraw
+from api.accounts.errors import Refused, TransferToSelf
+from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
+from api.accounts.local import Locks
+from api.accounts.states import States
+from api.accounts.terms import Terms
+from pipeline.eventstore import EventStore, VersionConflict
+
+
+class Transfers:
+    """Executes transfers on one event store."""
+
+    def __init__(self, store: EventStore, states: States, locks: Locks) -> None:
+        """`locks`: whoever else appends to an account holds its lock meanwhile."""
+        self._store, self._states, self._locks = store, states, locks
+
+    async def execute(self, source: str, target: str, money: int, terms: Terms) -> Done:
+        """Move money, whole or not at all; tells of the account that paid. Raises what
+        `AccountService` says, and `KeyTaken`."""
+        if source == target:
+            raise TransferToSelf(source)
+        conflicts, doubtful = 0, False
+        async with self._locks.hold([source, target]):
+            while conflicts < ATTEMPTS:
+                states, fresh = await self._states.of([source, target], doubtful=doubtful)
+                try:
+                    return await self._attempt(states[source], states[target], money, terms)
+                except Refused:
+                    if fresh:
+                        raise
+                except VersionConflict:
+                    conflicts += 1
+                    await stand_back(conflicts)
+                doubtful = True
+        raise TooManyConflicts
+
+    async def _attempt(self, payer: Account, payee: Account, money: int, terms: Terms) -> Done:
+        """Key and condition go with the withdrawal: it is what the transfer is known by."""
+        transfer_id = str(ULID())
+        pay = Withdraw(money, {"id": transfer_id, "counterparty": payee.id})
+        receive = Deposit(money, {"id": transfer_id, "counterparty": payer.id})
+        paid = execute(pay, payer, terms)
+        received = execute(receive, payee, Terms(terms.correlation_id))
+        received.event["causation_id"] = paid.event["_id"]
+        await self._store.append(paid.event, received.event)
+        self._states.remember(paid.account)
+        self._states.remember(received.account)
+        return paid

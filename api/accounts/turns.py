@@ -1,0 +1,58 @@
+"""Turns at a hot account: a replica that never pauses would keep all others out.
+
+Whoever loses a race has to read before they can try again, so they come too late every time. Who
+wins therefore stands aside afterwards for as long as the row took: always while others are known to
+write to the account, and now and then to find out. Who is not busy all the time need not.
+"""
+
+import time
+from typing import Final
+
+_REMEMBERED: Final = 1000
+_KNOWN: Final = 1.0
+"""Seconds for which somebody who wrote to the account is taken to go on."""
+_LEAST: Final = 0.02
+"""Seconds to stand aside at least: the others' next may be a transfer, which takes longer."""
+_ASKING: Final = 0.5
+"""Seconds without a pause after which there is one, to see whether anybody is there."""
+
+
+class Turn:
+    """One replica's turns at one account; times in seconds of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._others_until = self._resume = self._ended = self._busy_since = 0.0
+
+    def wait(self) -> float:
+        """How long to stand aside before the next row."""
+        return max(0.0, self._resume - time.monotonic())
+
+    def lost(self) -> None:
+        """Somebody else was first: to be tried again at once."""
+        self._others_until = time.monotonic() + _KNOWN
+
+    def over(self, began: float, *, others: bool) -> None:
+        """A row is stored; `others`: it had to read what somebody else wrote."""
+        now = time.monotonic()
+        took = now - began
+        if others:
+            self._others_until = now + _KNOWN
+        if began - self._ended >= took:  # there was a pause before it
+            self._busy_since = began
+        if now < self._others_until or now - self._busy_since > _ASKING:
+            self._resume = self._busy_since = now + max(took, _LEAST)
+        self._ended = now
+
+
+class Turns:
+    """The turns at the accounts that were used last."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, Turn] = {}
+
+    def __getitem__(self, account_id: str) -> Turn:
+        turn = self._turns.pop(account_id, None) or Turn()
+        self._turns[account_id] = turn
+        if len(self._turns) > _REMEMBERED:
+            del self._turns[next(iter(self._turns))]
+        return turn

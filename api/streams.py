@@ -1,0 +1,103 @@
+"""Answers without an end: server-sent events, until they are over or one of both sides goes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from api import correlation
+
+log = logging.getLogger(__name__)
+
+EVERY: Final = 0.5
+"""Seconds from one look for news to the next."""
+HEARTBEAT: Final = 10.0
+"""Seconds of silence after which a comment is sent, so that nobody in between hangs up."""
+_PATIENCE: Final = 5.0
+"""Seconds in which a client must take what it is sent."""
+_FAREWELL: Final = 1.0
+"""Seconds in which it must take the end."""
+
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+
+
+class Streams:
+    """The streams of a service that are open; a service that stops ends them."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Timeout] = set()
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def stop(self) -> None:
+        """End all that are open, and each that comes yet, at once."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for scope in self._open:
+            scope.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def until_stopped(self) -> AsyncIterator[None]:
+        """What is within ends when the service stops."""
+        try:
+            async with asyncio.timeout(0 if self._stopped else None) as scope:
+                self._open.add(scope)
+                try:
+                    yield
+                finally:
+                    self._open.discard(scope)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+
+
+STREAMS: Final = web.AppKey("streams", Streams)
+
+
+def event(name: str, data: bytes) -> bytes:
+    """An event as it goes over the wire; `data` has no line ends."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+
+
+async def stream(
+    request: web.Request, news: AsyncGenerator[bytes | None, None]
+) -> web.StreamResponse:
+    """Send each event as it comes; None says that there is none yet."""
+    headers = {**_HEADERS, correlation.HEADER: correlation.current()}
+    response = web.StreamResponse(headers=headers)
+    try:
+        async with request.app[STREAMS].until_stopped(), aclosing(news):
+            await response.prepare(request)
+            await _send(request, response, news)
+        async with asyncio.timeout(_FAREWELL):
+            await response.write_eof()
+    except (ConnectionError, TimeoutError):
+        log.debug("a client of %s went away, or takes nothing", request.path)
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse, news: AsyncIterator[bytes | None]
+) -> None:
+    clock = asyncio.get_running_loop().time
+    quiet_since = clock()
+    async for item in news:
+        if request.transport is None or request.transport.is_closing():
+            return
+        if item is None and clock() - quiet_since < HEARTBEAT:
+            continue
+        async with asyncio.timeout(_PATIENCE):
+            await response.write(item or b": still here\n\n")
+        quiet_since = clock()

@@ -1,0 +1,57 @@
+"""Reading one account's events, however many there are: by ranges of versions that have an end.
+
+For some servers read and sort all that a range may hold, however little of it is wanted.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from pymongo import ASCENDING
+
+from pipeline.events import Event, slot_of
+from pipeline.eventstore.errors import reachable
+from pipeline.eventstore.outcomes import Collection
+from pipeline.upcasters import upcast
+
+_ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
+_LIST: Final = 1000
+
+
+async def walk(
+    events: Collection, account_id: str, after: int, to: int | None
+) -> AsyncGenerator[list[Event], None]:
+    """The account's events above the version `after`, up to `to`, in lists of at most a thousand.
+
+    One list is in memory at a time; none is empty. One that is not full is the last.
+    """
+    read = _near
+    while to is None or after < to:
+        most = _LIST if to is None else min(_LIST, to - after)
+        found = await read(events, account_id, after, most)
+        if found:
+            yield [upcast(event) for event in found]
+        if len(found) < most:
+            return
+        after = found[-1]["version"]
+        read = page  # a history that long is worth a query more, to see that it really ends
+
+
+async def page(events: Collection, account_id: str, after: int, limit: int) -> list[Event]:
+    """Up to `limit` events above the version `after`, as they are stored, beyond any hole, too."""
+    found = await _near(events, account_id, after, limit)
+    if left := limit - len(found):
+        rest = events.find(_of(account_id, {"$gt": after + limit})).sort(_ORDER).limit(left)
+        with reachable():
+            found += await rest.to_list(left)
+    return found
+
+
+async def _near(events: Collection, account_id: str, after: int, limit: int) -> list[Event]:
+    """Those of the next `limit` versions."""
+    versions = {"$gt": after, "$lte": after + limit}
+    with reachable():
+        return await events.find(_of(account_id, versions)).sort(_ORDER).to_list(None)
+
+
+def _of(account_id: str, versions: dict[str, int]) -> dict[str, Any]:
+    return {"slot": slot_of(account_id), "account_id": account_id, "version": versions}

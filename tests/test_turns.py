@@ -1,0 +1,72 @@
+"""When a replica stands aside at an account; the clock is the test's."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from api.accounts.turns import Turn, Turns
+
+
+class Clock:
+    """Seconds since some time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def row(self, turn: Turn, seconds: float = 0.03, *, others: bool = False) -> None:
+        began = self.now
+        self.now += seconds
+        turn.over(began, others=others)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("api.accounts.turns.time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_who_is_alone_and_not_busy_never_waits(clock: Clock) -> None:
+    turn = Turn()
+    for _ in range(100):
+        clock.row(turn)
+        assert turn.wait() == 0
+        clock.now += 0.03
+
+
+def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(clock: Clock) -> None:
+    turn, waits = Turn(), list[float]()
+    for _ in range(100):
+        clock.row(turn)
+        if wait := turn.wait():
+            waits.append(wait)
+            clock.now += wait
+    assert waits == [pytest.approx(0.03)] * len(waits)
+    assert 4 <= len(waits) <= 6, "once in half a second"
+
+
+@pytest.mark.parametrize("how", ["lost", "read"])
+def test_while_others_are_known_they_get_a_turn_after_each_row(clock: Clock, how: str) -> None:
+    turn = Turn()
+    if how == "lost":
+        turn.lost()
+        assert turn.wait() == 0, "who lost tries again at once"
+    clock.row(turn, others=how == "read")
+    assert turn.wait() == pytest.approx(0.03)
+    clock.row(turn, 0.001)
+    assert turn.wait() == pytest.approx(0.02), "a transfer takes so long"
+    clock.now += 1.1
+    clock.row(turn)
+    assert turn.wait() == 0, "they have gone"
+
+
+def test_turns_are_kept_for_the_accounts_used_last(clock: Clock) -> None:
+    turns = Turns()
+    first = turns["first"]
+    for number in range(999):
+        assert turns["first"] is first
+        turns[str(number)]
+    assert turns["first"] is first
+    for number in range(1000, 2000):
+        turns[str(number)]
+    assert turns["first"] is not first
