@@ -1,14 +1,27 @@
 """The projection, pure: how an account's events fold into the one document that people read."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypedDict
 
-from pipeline.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN, Event, rfc3339
+from pipeline.events import (
+    CLOSED,
+    CREATED,
+    DEPOSITED,
+    FROZEN,
+    OWNER_UPDATED,
+    UNFROZEN,
+    WITHDRAWN,
+    Event,
+    rfc3339,
+)
+from pipeline.upcasters import Unreadable, require_newest
 
-VERSION: Final = 1
+VERSION: Final = 3
 """Of the fold and of the document's shape; the mapping carries it."""
 
-OPEN: Final = "open"
+_STATUS: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
+_MOST: Final = 2**63 - 1
 
 ERA: Final = 1 << 40
 """A document's Elasticsearch `_version` is era * 2^40 + the account's version. The era is nearly
@@ -26,7 +39,7 @@ MAPPING: Final[dict[str, Any]] = {
         "balance": {"type": "long"},
         "status": {"type": "keyword"},
         "version": {"type": "long"},
-        "partition": {"type": "integer"},
+        "slot": {"type": "integer"},
         "event_id": {"type": "keyword"},
         "updated_at": {"type": "date"},
     },
@@ -35,14 +48,14 @@ MAPPING: Final[dict[str, Any]] = {
 
 class Document(TypedDict):
     """An account as people read it: `balance` in minor units, `version` and `event_id` of the last
-    event, `updated_at` its RFC 3339 time."""
+    event, `updated_at` its RFC 3339 time. The slot never changes; a partition's number may."""
 
     id: str
     owner: str
     balance: int
     status: str
     version: int
-    partition: int
+    slot: int
     event_id: str
     updated_at: str
 
@@ -51,68 +64,106 @@ FIELDS: Final = frozenset(Document.__annotations__)
 
 
 class Unfoldable(Exception):
-    """An event that does not fit what came before it, or that is no event at all."""
+    """An event that does not fit what came before it, or that is no event we know."""
 
     def __init__(self, event: Any, reason: str) -> None:
         super().__init__(f"event {event.get('_id')} of account {event.get('account_id')}: {reason}")
-        self.account_id = event.get("account_id")
+        self.event, self.reason = event, reason
 
 
 class Advance(NamedTuple):
-    """What came of events: the document, how many were new, how many known, and whether the rest
-    waits behind a gap."""
+    """What came of events: the document, how many were new, how many known; and, where it had to
+    stop, the event behind a gap, or the one that can't be folded."""
 
     document: Document | None
     applied: int
     duplicates: int
-    gap: bool
+    gap: Event | None = None
+    poison: Unfoldable | None = None
+
+    @property
+    def account_id(self) -> str:
+        """Whose events they were; empty if nothing came of none."""
+        if self.document is not None:
+            return self.document["id"]
+        return str(self.poison.event["account_id"]) if self.poison is not None else ""
 
 
-def fold(document: Document | None, event: Event, partition: int) -> Document:
+def fold(document: Document | None, event: Event) -> Document:
     """The document after the event, which must be the account's next; else `Unfoldable`."""
-    version = event["version"]
+    version, kind = event["version"], event.get("kind")
     if version != (document["version"] + 1 if document else 1):
         raise Unfoldable(event, f"version {version} is not the next")
-    kind, body = event["kind"], event["body"]
     try:
-        if document is None:
-            if kind != CREATED:
-                raise Unfoldable(event, f"{kind} before {CREATED}")
-            owner, balance = body["owner"], body["money"]
-        else:
-            owner, balance = document["owner"], document["balance"]
-            if kind == DEPOSITED:
-                balance += body["money"]
-            elif kind == WITHDRAWN:
-                balance -= body["money"]
-            elif kind == OWNER_UPDATED:
-                owner = body["owner"]
-            else:
-                raise Unfoldable(event, f"{kind} after version {version - 1}")
+        require_newest(event)
+        owner, balance, status = _after(document, event)
+        if abs(balance) > _MOST:
+            raise Unfoldable(event, f"balance {balance} is out of range")
         return {
             "id": event["account_id"],
             "owner": owner,
             "balance": balance,
-            "status": OPEN,
+            "status": status,
             "version": version,
-            "partition": partition,
+            "slot": event["slot"],
             "event_id": event["_id"],
-            "updated_at": rfc3339(event["created_at"]),
+            "updated_at": _time(event["created_at"]),
         }
-    except (KeyError, TypeError) as error:
+    except Unreadable as error:
+        raise Unfoldable(event, str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
         raise Unfoldable(event, f"no {kind}: {error!r}") from error
 
 
-def fold_all(events: Iterable[Event], partition: int) -> Document | None:
+def _after(document: Document | None, event: Event) -> tuple[str, int, str]:
+    """Owner, balance and status after the event."""
+    kind, body = event["kind"], event["body"]
+    if document is None:
+        if kind != CREATED:
+            raise Unfoldable(event, f"{kind} before {CREATED}")
+        return _text(body["owner"]), _whole(body["money"]), _STATUS[kind]
+    owner, balance, status = document["owner"], document["balance"], document["status"]
+    if kind == DEPOSITED:
+        return owner, balance + _whole(body["money"]), status
+    if kind == WITHDRAWN:
+        return owner, balance - _whole(body["money"]), status
+    if kind == OWNER_UPDATED:
+        return _text(body["owner"]), balance, status
+    if kind in _STATUS and kind != CREATED:
+        return owner, balance, _STATUS[kind]
+    raise Unfoldable(event, f"{kind} after version {document['version']}")
+
+
+def _whole(money: Any) -> int:
+    if isinstance(money, int) and not isinstance(money, bool):
+        return money
+    raise TypeError(f"money {money!r}")
+
+
+def _time(moment: Any) -> str:
+    if isinstance(moment, str):
+        datetime.fromisoformat(moment)
+    elif not isinstance(moment, datetime):
+        raise TypeError(f"time {moment!r}")
+    return rfc3339(moment)
+
+
+def _text(owner: Any) -> str:
+    if isinstance(owner, str):
+        return owner
+    raise TypeError(f"owner {owner!r}")
+
+
+def fold_all(events: Iterable[Event]) -> Document | None:
     """The document of an account's whole history, in version order."""
     document: Document | None = None
     for event in events:
-        document = fold(document, event, partition)
+        document = fold(document, event)
     return document
 
 
-def advance(document: Document | None, events: Sequence[Event], partition: int) -> Advance:
-    """Fold an account's events, in version order, skipping the known and stopping at a gap."""
+def advance(document: Document | None, events: Sequence[Event]) -> Advance:
+    """Fold an account's events, in version order, skipping the known; stop at a gap or a poison."""
     known = document["version"] if document else 0
     applied = duplicates = 0
     for event in events:
@@ -120,12 +171,29 @@ def advance(document: Document | None, events: Sequence[Event], partition: int) 
         if version <= known:
             duplicates += 1
         elif version > known + 1:
-            return Advance(document, applied, duplicates, True)
+            return Advance(document, applied, duplicates, gap=event)
         else:
-            document = fold(document, event, partition)
+            try:
+                document = fold(document, event)
+            except Unfoldable as poison:
+                return Advance(document, applied, duplicates, poison=poison)
             known = version
             applied += 1
-    return Advance(document, applied, duplicates, False)
+    return Advance(document, applied, duplicates)
+
+
+NOTHING: Final = Advance(None, 0, 0)
+
+
+def replay(events: Sequence[Event], before: Advance = NOTHING) -> Advance:
+    """Fold an account's history as the store has it, or a next part of it: a hole is a poison."""
+    if before.poison is not None:
+        return before
+    result = advance(before.document, events)
+    if result.gap is None:
+        return result
+    hole = Unfoldable(result.gap, "the version before it is not in the store")
+    return result._replace(gap=None, poison=hole)
 
 
 def sound(version: int, source: Any) -> bool:

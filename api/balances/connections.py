@@ -1,0 +1,80 @@
+"""What the balance service needs beside the projection: JetStream and the event store.
+
+Both are connected when they are first asked for, so documents are served while they are down.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Final
+
+from aiohttp import web
+from nats.errors import Error as NatsError
+
+from api.problems import unavailable
+from pipeline.ending import ended
+from pipeline.eventstore import EventStore
+from pipeline.jetstream import JetStream, JetStreamError, ServerTooOld
+from pipeline.outage import brief
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 2.0
+"""Seconds in which JetStream must answer."""
+
+
+class Connections:
+    """Kept for the service's lifetime, and shared by its requests."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connecting: asyncio.Task[JetStream] | None = None
+
+    @cached_property
+    def store(self) -> EventStore:
+        """The event store, whose every method may raise `StoreUnavailable`."""
+        return EventStore(self._settings.mongodb_url, self._settings.mongodb_database)
+
+    @asynccontextmanager
+    async def jetstream(self) -> AsyncIterator[JetStream]:
+        """JetStream, which has answered just now. It is always the same object.
+
+        Problem 503 `pipeline-unavailable` unless it answers, and goes on answering within.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                js = await self.connected()
+                await js.ping()
+            yield js
+        except (NatsError, JetStreamError, ServerTooOld, OSError) as error:
+            log.debug("JetStream: %s", brief(error))
+            raise unavailable(
+                "pipeline-unavailable", "NATS JetStream does not answer right now."
+            ) from error
+
+    async def close(self) -> None:
+        """Disconnect from what was connected."""
+        if self._connecting is not None:
+            await ended(self._connecting)
+            if not self._connecting.cancelled() and not self._connecting.exception():
+                await self._connecting.result().close()
+        if "store" in self.__dict__:
+            await self.store.close()
+
+    async def connected(self) -> JetStream:
+        """JetStream as it is; the first time it takes as long as NATS does.
+
+        Connecting goes on beyond one request's patience.
+        """
+        connecting = self._connecting
+        if connecting is None or (connecting.done() and connecting.exception()):
+            url = self._settings.nats_url
+            connecting = asyncio.create_task(JetStream.connect(url, "bank balances"))
+            self._connecting = connecting
+        return await asyncio.shield(connecting)
+
+
+CONNECTIONS: Final = web.AppKey("connections", Connections)

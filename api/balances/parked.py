@@ -1,0 +1,88 @@
+"""The routes of parked accounts: see them, ask for another try, take one off the list."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from api.balances.connections import Connections
+from api.problems import Problem
+from api.replies import reply
+from pipeline.parked import Parked, ParkedAccount
+from pipeline.settings import Settings
+
+routes = web.RouteTableDef()
+
+
+class ParkedAccounts:
+    """The list of parked accounts for the service's lifetime."""
+
+    def __init__(self, connections: Connections, settings: Settings) -> None:
+        self.connections, self._settings = connections, settings
+        self._parked: Parked | None = None
+
+    @asynccontextmanager
+    async def now(self) -> AsyncIterator[Parked]:
+        """The list as it is now, or problem 503 `pipeline-unavailable`."""
+        async with self.connections.jetstream() as js:
+            if self._parked is None:
+                self._parked = Parked(js, replicas=self._settings.stream_replicas)
+            await self._parked.refresh()
+            yield self._parked
+
+
+PARKED: Final = web.AppKey("parked", ParkedAccounts)
+
+
+@routes.get("/parked")
+async def parked_accounts(request: web.Request) -> web.Response:
+    async with request.app[PARKED].now() as parked:
+        return reply({"data": [asdict(each) for each in parked.all()], "has_more": False})
+
+
+@routes.get("/parked/{id}")
+async def parked_account(request: web.Request) -> web.Response:
+    """The account, and how many of its events wait."""
+    async with request.app[PARKED].now() as parked:
+        account = _found(parked, request)
+    head = await request.app[PARKED].connections.store.head(account.account_id)
+    return reply(_with_waiting(account, head))
+
+
+@routes.post("/parked/{id}/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Accepted: the owner of its partition tries again, and the entry goes or says why not."""
+    async with request.app[PARKED].now() as parked:
+        account_id = request.match_info["id"]
+        if not await parked.ask_retry(account_id):
+            raise _not_parked(account_id)
+        place = f"/parked/{quote(account_id, safe='')}"
+        return reply(asdict(parked[account_id]), status=202, headers={"Location": place})
+
+
+@routes.delete("/parked/{id}")
+async def drop(request: web.Request) -> web.Response:
+    """Off the list as it is: its document stays behind, and its next event may park it again."""
+    async with request.app[PARKED].now() as parked:
+        account_id = request.match_info["id"]
+        if not await parked.drop(account_id):
+            raise _not_parked(account_id)
+        return web.Response(status=204)
+
+
+def _found(parked: Parked, request: web.Request) -> ParkedAccount:
+    account_id = request.match_info["id"]
+    if account_id not in parked:
+        raise _not_parked(account_id)
+    return parked[account_id]
+
+
+def _not_parked(account_id: str) -> Problem:
+    return Problem(404, "not-parked", f"No account {account_id} is parked.", account=account_id)
+
+
+def _with_waiting(account: ParkedAccount, head: int) -> dict[str, Any]:
+    return {**asdict(account), "waiting": max(head - account.version + 1, 0)}

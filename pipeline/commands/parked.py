@@ -1,0 +1,196 @@
+"""`bank parked`: accounts with an event that can't be applied; listed, shown, retried, dropped."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final, TypeVar
+
+import click
+import orjson
+from rich.markup import escape
+
+from pipeline import logs
+from pipeline.commands.failures import Told
+from pipeline.commands.parked_list import chosen, opened, outcomes
+from pipeline.commands.running import run
+from pipeline.commands.shown import as_json, console, plain_table
+from pipeline.eventstore import EventStore
+from pipeline.parked import ParkedAccount
+from pipeline.settings import Settings, load
+
+T = TypeVar("T")
+
+NONE: Final = "no account is parked"
+_SHOWN: Final = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+_MEANING: Final = """\
+To drop takes an account off the list and mends nothing: its document stays at the version before
+the event that can't be applied. Its next event parks it again while the cause is there.
+"""
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def parked(ctx: click.Context, as_json: bool) -> None:
+    """Accounts with an event that can't be applied.
+
+    The document of such an account stays at the version before that event. Its later events wait
+    in the event store; no other account waits. Without a subcommand, lists them.
+
+    \b
+    Examples:
+      bank parked                     who is parked, since when, and why
+      bank parked show ID             all of it, with the event itself
+      bank parked retry --all         the cause is mended: apply what waits
+    """
+    if ctx.invoked_subcommand is None:
+        _list(_uninterrupted(run(_all(_setup()))), as_json)
+
+
+@parked.command()
+@click.argument("account_id", metavar="ID")
+@as_json
+def show(account_id: str, as_json: bool) -> None:
+    """One account: all fields, how many events wait, and the event that can't be applied."""
+    account, head, event = _uninterrupted(run(_one(_setup(), account_id)))
+    waiting = max(head - account.version + 1, 0)
+    if as_json:
+        click.echo(_json({**asdict(account), "waiting": waiting, "event": event}))
+        return
+    shown = {**asdict(account), "retry": "asked" if account.retry else "no", "waiting": waiting}
+    for name, value in shown.items():
+        click.echo(f"{name:<12}{value}")
+    click.echo(
+        f"\nThe event as it is stored:\n{_json(event)}"
+        if event is not None
+        else f"\nThe event store has no version {account.version} of it."
+    )
+
+
+@parked.command()
+@click.argument("account_ids", metavar="ID...", nargs=-1)
+@click.option("--all", "everyone", is_flag=True, help="All that are parked.")
+@click.option(
+    "--wait",
+    "seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds to wait for the outcome; 0 only asks.",
+)
+def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
+    """Apply again what waits, from the event store and in order.
+
+    The worker that owns the account's partition does it. Exits with 1 unless every account was
+    applied within the time; what was asked stays asked.
+    """
+    if bool(account_ids) == everyone:
+        raise click.UsageError("name accounts, or give --all")
+    left = _uninterrupted(run(_retry(_setup(), account_ids, seconds)))
+    if left:
+        raise SystemExit(1)
+
+
+@parked.command()
+@click.argument("account_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(account_ids: tuple[str, ...], yes: bool) -> None:
+    """Take accounts off the list without mending them.
+
+    The document stays at the version before the event that can't be applied, and the next event
+    of the account parks it again while the cause is there.
+    """
+    settings = _setup()
+    accounts = _uninterrupted(run(_some(settings, account_ids)))
+    if not yes:
+        click.echo(_MEANING)
+        click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
+    _uninterrupted(run(_drop(settings, accounts)))
+
+
+async def _all(settings: Settings) -> list[ParkedAccount]:
+    async with opened(settings) as parked:
+        return parked.all()
+
+
+async def _some(settings: Settings, account_ids: Sequence[str]) -> list[ParkedAccount]:
+    async with opened(settings) as parked:
+        return chosen(parked, account_ids)
+
+
+async def _one(
+    settings: Settings, account_id: str
+) -> tuple[ParkedAccount, int, Mapping[str, Any] | None]:
+    """The account, its newest version, and the event that can't be applied, if it is stored."""
+    async with opened(settings) as parked:
+        [account] = chosen(parked, [account_id])
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    try:
+        head = await store.head(account_id)
+        stored = await store.page(account_id, after=account.version - 1, limit=1)
+    finally:
+        await store.close()
+    event = stored[0] if stored and stored[0]["version"] == account.version else None
+    return account, head, event
+
+
+async def _retry(settings: Settings, account_ids: Sequence[str], seconds: float) -> int:
+    """Ask for all, then tell of each what came of it; how many are not applied."""
+    async with opened(settings) as parked:
+        accounts = chosen(parked, account_ids) if account_ids else parked.all()
+        if not accounts:
+            click.echo(NONE)
+        for each in accounts:
+            await parked.ask_retry(each.account_id)
+        asked = [each.account_id for each in accounts]
+        if not seconds:
+            for account_id in asked:
+                click.echo(f"{account_id}: asked")
+            return 0
+        left = 0
+        async for account_id, fault in outcomes(parked, asked, seconds):
+            click.echo(f"{account_id}: {fault or 'applied'}")
+            left += fault is not None
+        return left
+
+
+async def _drop(settings: Settings, accounts: Iterable[ParkedAccount]) -> bool:
+    async with opened(settings) as parked:
+        for each in accounts:
+            if await parked.drop(each.account_id):
+                click.echo(f"{each.account_id}: dropped; its document stays as it is")
+            else:
+                click.echo(f"{each.account_id}: was no longer parked")
+    return True
+
+
+def _uninterrupted(result: T | None) -> T:
+    if result is None:
+        raise Told("interrupted")
+    return result
+
+
+def _setup() -> Settings:
+    settings = load()
+    logs.setup(settings, "parked")
+    return settings
+
+
+def _list(accounts: list[ParkedAccount], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in accounts], indent=1))
+    elif not accounts:
+        click.echo(NONE)
+    else:
+        table = plain_table("account", "version", "kind", "waiting since", "attempts", "reason")
+        for each in accounts:
+            attempts = f"{each.attempts}, asked again" if each.retry else str(each.attempts)
+            cells = (each.account_id, str(each.version), each.kind, each.since, attempts)
+            table.add_row(*map(escape, (*cells, each.reason)))
+        console().print(table)
+
+
+def _json(value: Any) -> str:
+    """As JSON, whatever somebody put into the database."""
+    return orjson.dumps(value, option=_SHOWN, default=str).decode()

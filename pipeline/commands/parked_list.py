@@ -1,0 +1,54 @@
+"""The list of parked accounts as commands use it: opened, chosen from, watched."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from pipeline.commands.failures import Told
+from pipeline.commands.reaching import jetstream
+from pipeline.parked import Parked, ParkedAccount
+from pipeline.settings import Settings
+
+_EVERY: Final = 0.2
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Parked]:
+    """The list as it is now; `Told` when NATS does not answer."""
+    async with jetstream(settings) as js:
+        parked = Parked(js, replicas=settings.stream_replicas)
+        await parked.refresh()
+        yield parked
+
+
+def chosen(parked: Parked, account_ids: Collection[str]) -> list[ParkedAccount]:
+    """The accounts of these ids, each once; `Told` if one of them is not parked."""
+    for account_id in account_ids:
+        if account_id not in parked:
+            raise Told(f"account {account_id} is not parked; `bank parked` lists those that are")
+    return [parked[account_id] for account_id in dict.fromkeys(account_ids)]
+
+
+async def outcomes(
+    parked: Parked, asked: Iterable[str], seconds: float
+) -> AsyncIterator[tuple[str, str | None]]:
+    """Each account with what is wrong as soon as that is known: None when it was applied.
+
+    `parked` has just asked for another try of them; who is no longer on the list was applied.
+    """
+    attempts = {each: parked[each].attempts if each in parked else 0 for each in asked}
+    deadline = time.monotonic() + seconds
+    while attempts and time.monotonic() < deadline:
+        await parked.refresh()
+        for account_id, before in list(attempts.items()):
+            if account_id in parked and parked[account_id].attempts <= before:
+                continue
+            del attempts[account_id]
+            again = account_id in parked
+            yield account_id, f"parked again: {parked[account_id].reason}" if again else None
+        if attempts:
+            await asyncio.sleep(_EVERY)
+    for account_id in attempts:
+        yield account_id, f"no worker answered within {seconds:g} s; it stays asked"

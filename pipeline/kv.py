@@ -1,0 +1,175 @@
+"""JSON objects in a JetStream KV bucket, written by compare-and-set; `nats kv` shows them.
+
+A bucket `b` is the stream `KV_b` with a message for each key, subject `$KV.b.{key}`. A message's
+sequence is the key's revision. A deleted key leaves a tombstone.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from nats.errors import NoRespondersError
+from nats.js.errors import NotFoundError
+
+from pipeline.jetstream import JetStream, StreamState, WrongLastSequence, checked
+
+log = logging.getLogger(__name__)
+
+_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+_DELETED: Final = ("KV-Operation", "Nats-Marker-Reason")
+_DELETE: Final = {"KV-Operation": "DEL"}
+_TIMEOUT: Final = 5.0
+
+
+class Overtaken(Exception):
+    """The key is not at the revision the writer expected: another one has written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key with its value, as of one revision."""
+
+    key: str
+    revision: int
+    value: dict[str, Any]
+
+
+class Bucket:
+    """A bucket, made by the first who writes. One that does not exist is empty."""
+
+    def __init__(self, js: JetStream, name: str, *, replicas: int = 1) -> None:
+        self.js, self.name, self._replicas = js, name, replicas
+        self.stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+
+    async def ensure(self) -> None:
+        """Make the bucket unless it is there."""
+        await self.js.kv(self.name, replicas=self._replicas)
+
+    async def get(self, key: str) -> Entry | None:
+        """The key's value now. One that is no JSON object counts as none."""
+        last = await self.js.last_message(self.stream, self._prefix + key)
+        return _entry(key, last.sequence, last.headers, last.data) if last else None
+
+    async def entries(self) -> dict[str, Entry]:
+        """All keys, each with its value."""
+        latest, _ = await self.read()
+        return _present(latest)
+
+    async def put(self, key: str, value: dict[str, Any], *, expected: int | None = None) -> int:
+        """Write; return the new revision.
+
+        With `expected`, raise `Overtaken` unless the key is at that revision (0: has no value).
+        """
+        if expected == 0:
+            expected = await self._vacant(key)
+        return await self._publish(key, orjson.dumps(value), {}, expected)
+
+    async def delete(self, key: str, *, expected: int | None = None) -> None:
+        """Leave a tombstone. With `expected`, raise `Overtaken` unless it is at that revision."""
+        await self._publish(key, b"", _DELETE, expected)
+
+    async def read(self, after: int = 0) -> tuple[dict[str, Entry | None], int]:
+        """The keys written after this sequence, deleted ones as None, and the last sequence."""
+        latest: dict[str, Entry | None] = {}
+        try:
+            while True:
+                message = await self.js.context.get_msg(
+                    self.stream, seq=after + 1, subject=f"{self._prefix}>", next=True
+                )
+                after = message.seq or 0
+                key = str(message.subject).removeprefix(self._prefix)
+                latest[key] = _entry(key, after, message.headers or {}, message.data or b"")
+        except NotFoundError:
+            return latest, after
+
+    async def _vacant(self, key: str) -> int:
+        """The sequence of what is left of a key without a value, 0 if nothing is."""
+        last = await self.js.last_message(self.stream, self._prefix + key)
+        if last and _entry(key, last.sequence, last.headers, last.data):
+            raise Overtaken(f"{self.name}/{key} exists")
+        return last.sequence if last else 0
+
+    async def _publish(
+        self, key: str, data: bytes, headers: dict[str, str], expected: int | None
+    ) -> int:
+        subject = self._prefix + key
+        if expected is not None:
+            headers = {**headers, _EXPECTED: str(expected)}
+        try:
+            reply = await self.js.nc.request(subject, data, timeout=_TIMEOUT, headers=headers)
+        except NoRespondersError:
+            await self.ensure()
+            reply = await self.js.nc.request(subject, data, timeout=_TIMEOUT, headers=headers)
+        try:
+            return int(checked(orjson.loads(reply.data))["seq"])
+        except WrongLastSequence as error:
+            raise Overtaken(f"{self.name}/{key}: {error}") from error
+
+
+class Mirror:
+    """A process's copy of a bucket, brought up to date by polling.
+
+    That is robust where a watch is not: it asks anew each time, so it can lose no message.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._bucket = bucket
+        self._latest: dict[str, Entry | None] = {}
+        self._cursor = 0
+        self._state: StreamState | None = None
+        self._reconnects = 0
+
+    async def refresh(self) -> frozenset[str]:
+        """Read what is new; return the keys that changed since the last time, gone ones too.
+
+        One request when nothing is new. An error leaves the copy as it was.
+        """
+        state, reconnects = await self._bucket.js.state(self._bucket.stream), self._connections()
+        if (state, reconnects) == (self._state, self._reconnects):
+            return frozenset()
+        if reconnects == self._reconnects and self._continues(state):
+            news, cursor = await self._bucket.read(self._cursor)
+            latest = {**self._latest, **news}
+        else:
+            latest, cursor = await self._bucket.read()
+        if state and len(latest) != state.messages:  # some were purged, or written just now
+            latest, cursor = await self._bucket.read()
+        before, self.entries = self.entries, _present(latest)
+        self._latest, self._cursor = latest, cursor
+        self._state, self._reconnects = state, reconnects
+        return frozenset(
+            key
+            for key in before.keys() | self.entries.keys()
+            if before.get(key) != self.entries.get(key)
+        )
+
+    def _continues(self, state: StreamState | None) -> bool:
+        """Whether the stream is the one that was read, and holds at least as much."""
+        known = self._state
+        return bool(
+            state and known and state.created == known.created and state.last >= self._cursor
+        )
+
+    def _connections(self) -> int:
+        """A server that was away may have lost its last writes and have others in their place."""
+        return int(self._bucket.js.nc.stats["reconnects"])
+
+
+def _entry(key: str, revision: int, headers: dict[str, str], data: bytes) -> Entry | None:
+    if any(name in headers for name in _DELETED):
+        return None
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = None
+    if isinstance(value, dict):
+        return Entry(key, revision, value)
+    log.warning("KV: the value of %r is no JSON object, it is skipped", key)
+    return None
+
+
+def _present(latest: dict[str, Entry | None]) -> dict[str, Entry]:
+    return {key: entry for key, entry in latest.items() if entry}

@@ -1,0 +1,63 @@
+"""Retrying parked accounts: whoever owns an account's partition replays it when somebody asks."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline.applier import Applier
+from pipeline.ending import ended
+from pipeline.events import partition_of, slot_of
+from pipeline.outage import Outage
+from pipeline.shared import Shared
+from pipeline.tables.checkpoints import Lost
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.5
+
+
+class Retries:
+    """Keeps a worker's view of the parked accounts, and carries out the retries that are its."""
+
+    def __init__(self, shared: Shared, appliers: Mapping[int, Applier]) -> None:
+        self._shared, self._appliers = shared, appliers
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            await ended(self._task)
+
+    async def _run(self) -> None:
+        outage, attempt = Outage(log, "the parked accounts"), 0
+        while True:
+            try:
+                await self._shared.parked.refresh()
+                await self._retry()
+            except Exception as error:
+                await outage.pause(error, attempt)
+                attempt += 1
+            else:
+                outage.over()
+                attempt = 0
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _retry(self) -> None:
+        for each in self._shared.parked.all():
+            applier = self._appliers.get(
+                partition_of(slot_of(each.account_id), self._shared.partitions)
+            )
+            if each.retry and applier is not None:
+                await self._replay(applier, each.account_id)
+
+    async def _replay(self, applier: Applier, account_id: str) -> None:
+        log.info("Account %s: replaying it from the event store", account_id)
+        try:
+            await applier.between(lambda taken: taken.live.balances.documents.replay(account_id))
+        except Lost:  # the partition is another's, or is taken anew: whoever has it then does it
+            return
+        if account_id not in self._shared.parked:
+            log.info("Account %s is parked no more", account_id)
