@@ -1,0 +1,69 @@
+"""HTTP requests counted and timed by route, for `/metrics`. A route is a template, never a path."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from pipeline.histogram import SECONDS, Histogram
+from pipeline.metrics import Metric, buckets, counter, histogram
+
+_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+OTHER: Final = "other"
+"""The label of a route that does not exist, and of a method that nobody should send."""
+
+
+class Requests:
+    """What was asked over HTTP, how it was answered and how long that took."""
+
+    def __init__(self) -> None:
+        self._answers: Counter[tuple[str, str, str]] = Counter()
+        self._seconds: dict[tuple[str, str], Histogram] = {}
+
+    def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
+        """An answer; no seconds: it was a stream, which lasts as long as its reader likes."""
+        self._answers[route, method, str(status)] += 1
+        if seconds is not None:
+            self._seconds.setdefault((route, method), Histogram(SECONDS)).observe(seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        answers = counter(
+            "bank_http_requests",
+            "HTTP requests answered, by template of the route",
+            labels=["route", "method", "status"],
+        )
+        for labels, number in self._answers.items():
+            answers.add_metric(labels, number)
+        yield answers
+        seconds = histogram(
+            "bank_http_request_seconds",
+            "Time from a request's head to its answer",
+            labels=["route", "method"],
+        )
+        for route, values in self._seconds.items():
+            seconds.add_metric(route, buckets(values), values.sum)
+        yield seconds
+
+
+def middleware(requests: Requests) -> Middleware:
+    """Notes every answer; the outermost one, so that it sees what others made of an exception."""
+
+    @web.middleware
+    async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        response = await handler(request)
+        method = request.method if request.method in _METHODS else OTHER
+        whole = isinstance(response, web.Response)
+        seconds = time.perf_counter() - began if whole else None
+        requests.note(_route(request), method, response.status, seconds)
+        return response
+
+    return measure
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return OTHER if resource is None else resource.canonical

@@ -1,0 +1,48 @@
+"""Asking servers that may be down: an answer before the deadline, or why there is none."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from nats.errors import Error as NatsError
+
+from pipeline.eventstore import StoreUnavailable
+from pipeline.index import ProjectionUnavailable
+from pipeline.leases import LeaseUnavailable
+from pipeline.outage import brief
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_DOWN: Final = (
+    TimeoutError,
+    OSError,
+    NatsError,
+    StoreUnavailable,
+    ProjectionUnavailable,
+    LeaseUnavailable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why something can't be known; `silent` is the server that did not answer, if it is that."""
+
+    why: str
+    silent: str = ""
+
+
+async def asked(server: str, question: Awaitable[T], until: float) -> T | Unknown:
+    """The answer, unless there is none `until` then, by the clock of the event loop."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await question
+    except _DOWN as error:
+        log.debug("%s: %s", server, brief(error))
+        return Unknown(f"{server} does not answer", server)
+    except Exception as error:
+        log.debug("%s", server, exc_info=True)
+        return Unknown(f"{server}: {brief(error)}", server)

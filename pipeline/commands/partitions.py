@@ -1,0 +1,128 @@
+"""`bank partitions`: whose each one is, how far it has come and how far it is behind."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Final
+
+import click
+from rich.live import Live
+from rich.table import Table
+
+from pipeline import logs
+from pipeline.commands.failures import Told
+from pipeline.commands.running import run
+from pipeline.commands.shown import as_json, console, plain_table
+from pipeline.ending import ended
+from pipeline.eventstore import EventStore
+from pipeline.jetstream import JetStream
+from pipeline.onlooker import Onlooker
+from pipeline.partition_status import Partitions, PartitionStatus, Reading
+from pipeline.settings import Settings, load
+
+Show = Callable[[Reading], None]
+
+_EVERY: Final = 1.0
+_NOBODY: Final = "nobody"
+
+
+@click.command()
+@as_json
+@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
+def partitions(as_json: bool, watch: bool) -> None:
+    """Whose each partition is, how far it has come and how far it is behind.
+
+    The lag is what the event store has and the live index has not, in events and in seconds since
+    the oldest of them was stored. What can't be known is said, never shown as 0. Exits with 1 when
+    a server does not answer.
+    """
+    settings = load()
+    logs.setup(settings, "partitions")
+    if watch:
+        run(_watch(settings, as_json))
+        return
+    reading = run(_once(settings))
+    if reading is None:
+        raise Told("interrupted")
+    _print(reading, as_json)
+    if reading.silent:
+        raise Told(
+            f"no answer from {', '.join(reading.silent)}\n"
+            "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
+        )
+
+
+async def _once(settings: Settings) -> Reading:
+    async with _opened(settings) as reader:
+        return await reader.read()
+
+
+async def _watch(settings: Settings, as_json: bool) -> None:
+    out = console()
+    async with _opened(settings) as reader:
+        if as_json or not out.is_terminal:
+            await _repeat(reader, lambda reading: _print(reading, as_json))
+        with Live(console=out, auto_refresh=False) as live:
+            await _repeat(reader, lambda reading: live.update(_table(reading), refresh=True))
+
+
+async def _repeat(reader: Partitions, show: Show) -> None:
+    while True:
+        show(await reader.read())
+        await asyncio.sleep(_EVERY)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Partitions]:
+    """A reader of the servers that the settings name, connected as far as they answer."""
+    connecting = asyncio.create_task(JetStream.connect(settings.nats_url, "bank partitions"))
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    onlooker = Onlooker(settings, lambda: asyncio.shield(connecting), lambda: store)
+    try:
+        yield Partitions(onlooker, settings.partitions)
+    finally:
+        await ended(connecting)
+        if not connecting.cancelled() and not connecting.exception():
+            await connecting.result().close()
+        await onlooker.close()
+        await store.close()
+
+
+def _print(reading: Reading, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in reading.partitions]))
+    else:
+        console().print(_table(reading))
+
+
+def _table(reading: Reading) -> Table:
+    table = plain_table("partition", "owner", "epoch", "position", "behind", "seconds", "parked")
+    for status in reading.partitions:
+        table.add_row(
+            str(status.partition),
+            _owner(status),
+            _number(status.epoch),
+            _number(status.position),
+            _behind(status),
+            "unknown" if status.lag_seconds is None else f"{status.lag_seconds:,.1f}",
+            _number(status.parked),
+        )
+    return table
+
+
+def _owner(status: PartitionStatus) -> str:
+    if status.owner_unknown is not None:
+        return f"unknown ({status.owner_unknown})"
+    return status.owner or _NOBODY
+
+
+def _behind(status: PartitionStatus) -> str:
+    if status.lag_events is None:
+        return f"unknown ({status.unknown})"
+    return f"{status.lag_events:,}"
+
+
+def _number(figure: int | None) -> str:
+    return "-" if figure is None else str(figure)

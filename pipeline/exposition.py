@@ -1,0 +1,67 @@
+"""What a role shows of itself over HTTP: `/metrics`, `/livez` (it runs), `/readyz` (it can work).
+
+The services add the first to routes of their own; forwarder and worker have a small listener.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
+
+from pipeline.listening import listen
+from pipeline.metrics import Metrics
+from pipeline.readiness import Checks, missing
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_GRACE: Final = 0.5
+"""Seconds that an answer under way gets when the role ends."""
+
+
+def metrics_route(metrics: Metrics) -> web.RouteDef:
+    """`GET /metrics`, in whichever of its formats Prometheus asks for."""
+
+    async def scrape(request: web.Request) -> web.Response:
+        text, content_type = await metrics.exposition(request.headers.get(ACCEPT, ""))
+        return web.Response(body=text, headers={CONTENT_TYPE: content_type})
+
+    return web.get("/metrics", scrape)
+
+
+@asynccontextmanager
+async def exposed(settings: Settings, metrics: Metrics, checks: Checks) -> AsyncIterator[str]:
+    """Listen while the body runs, whose value is the URL. Raises `CannotListen`."""
+    app = web.Application()
+    app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(checks)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
+    await runner.setup()
+    try:
+        address = await listen(
+            runner,
+            settings.host,
+            settings.metrics_port,
+            f"The metrics of the {metrics.role}",
+            "metrics_port",
+        )
+        log.info("metrics on %s/metrics", address)
+        yield address
+    finally:
+        await runner.cleanup()
+
+
+async def _live(_: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+def _readiness(checks: Checks) -> web.RouteDef:
+    async def ready(_: web.Request) -> web.Response:
+        if names := await missing(checks):
+            detail = f"Waiting for {', '.join(names)}."
+            return web.json_response({"detail": detail, "missing": names}, status=503)
+        return web.json_response({"status": "ok"})
+
+    return web.get("/readyz", ready)

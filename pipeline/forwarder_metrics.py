@@ -1,0 +1,63 @@
+"""What a forwarder shows of itself: its metrics, and what it needs to be ready."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.eventstore import EventStore
+from pipeline.jetstream import JetStream
+from pipeline.leader import Counters
+from pipeline.leases import Lease
+from pipeline.metrics import Metric, Metrics, counter, gauge, histogram
+from pipeline.readiness import Checks, NotReady
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """A forwarder as it is now; what it works with is None until NATS has answered."""
+
+    counters: Counters = field(default_factory=Counters)
+    js: JetStream | None = None
+    store: EventStore | None = None
+    lease: Lease | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        now = self.counters
+        for name, meaning, value in (
+            ("events", "Events published to the stream", now.forwarded),
+            ("batches", "Atomic batches published, markers and tokens among them", now.batches),
+            ("resyncs", "Times that every partition was asked to synchronise", now.resyncs),
+            ("fenced", "Batches rejected because another forwarder had written", now.fenced),
+            ("skipped", "Events that can't be forwarded: unreadable or too large", now.skipped),
+        ):
+            yield counter(f"bank_forwarder_{name}", meaning, value)
+        leads = self.lease is not None and self.lease.held
+        yield gauge("bank_forwarder_leading", "1 while this forwarder leads, 0 in standby", leads)
+        yield histogram("bank_forwarder_batch_events", "Events in a batch", now.batch_events)
+        yield histogram(
+            "bank_forwarder_publish_seconds",
+            "Time from handing a batch to JetStream to its acknowledgement",
+            now.publish_seconds,
+        )
+
+    async def nats(self) -> None:
+        if self.js is None or not self.js.nc.is_connected:
+            raise NotReady
+
+    async def mongodb(self) -> None:
+        if self.store is not None:
+            await self.store.ping()
+
+    async def redis(self) -> None:
+        if self.lease is not None and not self.lease.answers:
+            raise NotReady
+
+
+def forwarder_metrics(seen: Seen) -> Metrics:
+    metrics = Metrics("forwarder")
+    metrics.register(seen)
+    return metrics
+
+
+def forwarder_checks(seen: Seen) -> Checks:
+    """Ready: connected, and leads or stands by."""
+    return {"nats": seen.nats, "mongodb": seen.mongodb, "redis": seen.redis}

@@ -1,0 +1,133 @@
+"""How far a partition is behind the event store, in events and in seconds.
+
+Its lag is what the stream has yet to get and what the index has yet to get. Each is counted
+exactly, or not known and why: what can't be seen is never 0.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from pipeline.asking import Unknown
+from pipeline.events import partition_of
+from pipeline.eventstore import Unread
+from pipeline.jetstream import (
+    STREAM,
+    TOKEN_HEADER,
+    JetStream,
+    JetStreamError,
+    Stored,
+    StreamState,
+    subject,
+)
+from pipeline.outgoing import addressed
+from pipeline.source import is_marker
+
+SHORTEST: Final = 0.001
+"""Seconds of lag while anything waits, even if its event has a time to come: clocks differ."""
+TO_SYNCHRONISE: Final = "to be synchronised from the event store"
+_NO_MESSAGE: Final = "404"
+_TIMEOUT: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many events wait, or at least how many (`more`), and since when the oldest one does."""
+
+    events: int = 0
+    oldest: datetime | None = None
+    more: bool = False
+
+    def __add__(self, other: "Waiting") -> "Waiting":
+        oldest = [each for each in (self.oldest, other.oldest) if each is not None]
+        return Waiting(
+            self.events + other.events, min(oldest, default=None), self.more or other.more
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """None is what is not known, and then `unknown` says why."""
+
+    events: int | None
+    seconds: float | None
+    unknown: str | None
+
+
+def lag(unforwarded: Waiting | Unknown, unapplied: Waiting | Unknown, now: datetime) -> Lag:
+    """The lag of a partition; 0 seconds only if nothing waits."""
+    if isinstance(unforwarded, Unknown) or isinstance(unapplied, Unknown):
+        reasons = [each.why for each in (unforwarded, unapplied) if isinstance(each, Unknown)]
+        return Lag(None, None, "; ".join(dict.fromkeys(reasons)))
+    waiting = unforwarded + unapplied
+    seconds = None if waiting.more else 0.0
+    if waiting.oldest is not None:
+        seconds = max(SHORTEST, (now - waiting.oldest).total_seconds())
+    if waiting.more:
+        return Lag(None, seconds, f"at least {waiting.events:,}")
+    return Lag(waiting.events, seconds, None)
+
+
+# ---------------------------------------------------------------- what the stream has yet to get
+
+
+def resume_token(last: Stored | None, state: StreamState) -> str | Unknown:
+    """Where forwarding goes on: the token in the last message. `state` was read before that."""
+    if last is None:
+        return Unknown(f"{TO_SYNCHRONISE}: the stream is empty")
+    if last.sequence < state.last or TOKEN_HEADER not in last.headers:
+        return Unknown(f"{TO_SYNCHRONISE}: the stream does not end with a message of a forwarder")
+    return last.headers[TOKEN_HEADER]
+
+
+def unforwarded(unread: Unread, partitions: int) -> list[Waiting]:
+    """What was stored after the end of the stream, by partition."""
+    moments: list[list[datetime]] = [[] for _ in range(partitions)]
+    for event in unread.events:
+        try:
+            slot = addressed(event)
+        except (KeyError, TypeError, ValueError):  # it will never be forwarded
+            continue
+        moments[partition_of(slot, partitions)].append(event["created_at"].replace(tzinfo=UTC))
+    return [
+        Waiting(len(each), min(each, default=None), more=not unread.complete) for each in moments
+    ]
+
+
+# ---------------------------------------------------------------- what the index has yet to get
+
+
+async def unapplied(js: JetStream, partition: int, position: int) -> Waiting | Unknown:
+    """What the stream holds of the partition after the position, in one request.
+
+    The server that answers tells the first message and how many come after it.
+    """
+    query = {"seq": position + 1, "next_by_subj": subject(partition), "batch": 1}
+    reply = await js.nc.request(
+        f"$JS.API.DIRECT.GET.{STREAM}", orjson.dumps(query), timeout=_TIMEOUT
+    )
+    headers = reply.headers or {}
+    if headers.get("Status") == _NO_MESSAGE:
+        return Waiting()
+    if "Status" in headers:
+        raise JetStreamError(int(headers["Status"]), headers.get("Description", ""))
+    if is_marker(reply.data):
+        return Unknown(f"{TO_SYNCHRONISE}: a forwarder asks for it")
+    return Waiting(
+        1 + int(headers["Nats-Num-Pending"]), _stored_at(reply.data, headers["Nats-Time-Stamp"])
+    )
+
+
+def _stored_at(data: bytes, published: str) -> datetime:
+    """The event's `created_at`, or when it was published if somebody else did that."""
+    try:
+        return _moment(orjson.loads(data)["created_at"])
+    except (ValueError, KeyError, TypeError):
+        return _moment(published)
+
+
+def _moment(text: Any) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,137 @@
+"""What each server knows of the partitions, asked by one who only looks.
+
+Nothing is made or changed by it: where there is no stream, bucket or index, there is none after.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.asking import Unknown
+from pipeline.epochs import BUCKET
+from pipeline.events import partition_of, slot_of
+from pipeline.eventstore import EventStore, HistoryLost
+from pipeline.index import Generation, GenerationGone, Glance
+from pipeline.jetstream import STREAM, JetStream, StreamState
+from pipeline.kv import Bucket, Entry, Mirror
+from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
+from pipeline.parked import Parked
+from pipeline.partition_leases import PartitionLeases, View, name_of
+from pipeline.partitioning import Partitioning, partitioning
+from pipeline.reached import Claims, claim_ids
+from pipeline.settings import Settings
+from pipeline.tables.checkpoints import ALIAS
+from pipeline.tables.claims import checkpoint_of
+
+MOST: Final = 20_000
+"""Unforwarded events that are counted; of more, the lag is at least so much."""
+_COUNTING_SECONDS: Final = 1.5
+
+NO_STREAM: Final = Unknown("there is no stream: no forwarder has led yet")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """`partitions` None: nothing tells their number. What is after `token` is unforwarded."""
+
+    partitions: Partitioning | None
+    token: str | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The highest epoch of a partition, and the name of who raised it."""
+
+    number: int
+    owner: str
+
+
+class Onlooker:
+    """Asks each server for what it knows. Raises whatever that server's driver raises."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connected: Callable[[], Awaitable[JetStream]],
+        store: Callable[[], EventStore],
+    ) -> None:
+        self._connected, self._store = connected, store
+        self._elastic = Glance(settings.elasticsearch_url)
+        self._leases = PartitionLeases(settings.redis_url, "onlooker", settings.lease_seconds)
+        self._epochs: Mirror | None = None
+        self._parked: Parked | None = None
+
+    async def close(self) -> None:
+        await self._elastic.close()
+        await self._leases.close()
+
+    async def jetstream(self) -> JetStream:
+        """The connection, if there is one at this moment."""
+        js = await self._connected()
+        if not js.nc.is_connected:
+            raise ConnectionError("disconnected")
+        return js
+
+    async def log_end(self) -> LogEnd:
+        """Where the log ends."""
+        js = await self.jetstream()
+        found, state = await asyncio.gather(partitioning(js), js.state(STREAM))
+        if state is None:
+            return LogEnd(None, NO_STREAM)
+        token = resume_token(await js.last_message(STREAM), state)
+        return LogEnd(found, token)
+
+    async def unforwarded(self, token: str, partitions: int) -> list[Waiting] | Unknown:
+        """What the event store has after the end of the log, by partition."""
+        try:
+            unread = await self._store().unread(token, most=MOST, seconds=_COUNTING_SECONDS)
+        except HistoryLost:
+            return Unknown(f"{TO_SYNCHRONISE}: the change stream can't go on where the log ends")
+        return unforwarded(unread, partitions)
+
+    async def claims(self, now: Partitioning) -> tuple[Generation | None, Claims]:
+        """The live generation, and what the checkpoints in it claim."""
+        generation = await self._elastic.live()
+        if generation is None:
+            return None, {}
+        try:
+            found = await self._elastic.mget(ALIAS, claim_ids(now, generation))
+        except GenerationGone:  # no checkpoint was ever written
+            return generation, {}
+        claims = {key: checkpoint_of(each) for key, each in found.items()}
+        return generation, {key: claim for key, claim in claims.items() if claim is not None}
+
+    async def stream(self) -> StreamState | Unknown:
+        """Where the stream stands."""
+        return await (await self.jetstream()).state(STREAM) or NO_STREAM
+
+    async def unapplied(self, partition: int, position: int) -> Waiting | Unknown:
+        return await unapplied(await self.jetstream(), partition, position)
+
+    async def leases(self, partitions: int) -> View:
+        return await self._leases.look(partitions)
+
+    async def epochs(self) -> dict[int, Epoch]:
+        """Who raised which epoch last, by partition."""
+        js = await self.jetstream()
+        self._epochs = self._epochs or Mirror(Bucket(js, BUCKET))
+        await self._epochs.refresh()
+        found = {key: _epoch(each) for key, each in self._epochs.entries.items()}
+        return {int(key): epoch for key, epoch in found.items() if epoch and key.isdecimal()}
+
+    async def parked(self, partitions: int) -> Counter[int]:
+        """How many accounts are parked, by partition."""
+        js = await self.jetstream()
+        self._parked = self._parked or Parked(js)
+        await self._parked.refresh()
+        return Counter(
+            partition_of(slot_of(each.account_id), partitions) for each in self._parked.all()
+        )
+
+
+def _epoch(entry: Entry) -> Epoch | None:
+    """None for what somebody wrote by hand and wrote wrong."""
+    number, owner = entry.value.get("epoch"), entry.value.get("owner")
+    return Epoch(number, name_of(owner)) if type(number) is int and type(owner) is str else None

@@ -1,0 +1,59 @@
+"""The partitions as gauges. What is not known is NaN, which no rule takes for 0."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from pipeline.metrics import Metric, gauge
+from pipeline.partition_status import PartitionStatus
+
+_Value = Callable[[PartitionStatus], float | None]
+
+
+def _owned(status: PartitionStatus) -> float | None:
+    return None if status.owner_unknown else status.owner is not None
+
+
+_GAUGES: Final[tuple[tuple[str, str, _Value], ...]] = (
+    (
+        "bank_partition_lag_events",
+        "Events in MongoDB that are not in the live index yet; NaN: not known",
+        lambda status: status.lag_events,
+    ),
+    (
+        "bank_partition_lag_seconds",
+        "Age of the oldest event in MongoDB that is not in the live index yet; NaN: not known",
+        lambda status: status.lag_seconds,
+    ),
+    (
+        "bank_partition_lag_known",
+        "1 if the lag of the partition is known, else 0",
+        lambda status: status.lag_events is not None,
+    ),
+    (
+        "bank_partition_owned",
+        "1 if a worker holds the lease of the partition, else 0; NaN: not known",
+        _owned,
+    ),
+    (
+        "bank_partition_epoch",
+        "Highest epoch of the partition; NaN: not known, or no worker has ever had it",
+        lambda status: status.epoch,
+    ),
+    (
+        "bank_parked_accounts",
+        "Accounts of the partition with an event that can't be applied; NaN: not known",
+        lambda status: status.parked,
+    ),
+)
+
+
+def families(statuses: Iterable[PartitionStatus]) -> Iterator[Metric]:
+    """A family for each figure, with a sample for each partition."""
+    statuses = list(statuses)
+    for name, meaning, value_of in _GAUGES:
+        family = gauge(name, meaning, labels=["partition"])
+        for status in statuses:
+            value = value_of(status)
+            family.add_metric([str(status.partition)], math.nan if value is None else value)
+        yield family

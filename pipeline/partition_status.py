@@ -1,0 +1,171 @@
+"""The partitions as they stand: whose each one is, how far it has come, how far behind it is.
+
+A reading asks all servers at the same time and ends in less than three seconds, whatever is down.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from pipeline.asking import Unknown, asked
+from pipeline.lag import Lag, Waiting, lag
+from pipeline.onlooker import Epoch, LogEnd, Onlooker
+from pipeline.partition_leases import View, name_of
+from pipeline.partitioning import Partitioning
+from pipeline.reached import position_of
+
+# Seconds from the beginning of a reading until which there must be answers: about the log's end,
+# about everything else, and about the events in the stream.
+_END: Final = 1.0
+_ALL: Final = 2.2
+_EVENTS: Final = 2.7
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """None is what there is not, or what can't be known: then `unknown`, for the owner
+    `owner_unknown`, says why.
+
+    `position`: all up to this sequence of the stream is in the live index. `lag_seconds`: the age
+    of the oldest event that is not. Events of the `parked` accounts are not in the lag.
+    """
+
+    partition: int
+    owner: str | None
+    epoch: int | None
+    position: int | None
+    lag_events: int | None
+    lag_seconds: float | None
+    unknown: str | None
+    owner_unknown: str | None
+    parked: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All partitions, and the servers that did not answer."""
+
+    partitions: list[PartitionStatus]
+    silent: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """How far a partition is applied, and what of it waits in the stream."""
+
+    position: int | None
+    waiting: Waiting | Unknown
+
+
+class Partitions:
+    """Reads how they stand, one reading at a time. `expected`: how many, while nothing tells."""
+
+    def __init__(self, onlooker: Onlooker, expected: int) -> None:
+        self._onlooker, self._now = onlooker, Partitioning(expected)
+
+    async def read(self) -> Reading:
+        """How they stood when this was called, or later by as long as it takes."""
+        began = asyncio.get_running_loop().time()
+        end = await asked("NATS", self._onlooker.log_end(), began + _END)
+        if isinstance(end, LogEnd) and end.partitions is not None:
+            self._now = end.partitions
+        return await self._read(end, began)
+
+    async def _read(self, end: LogEnd | Unknown, began: float) -> Reading:
+        """The end of the log was read first: what is forwarded from then on counts as waiting in
+        one place or the other or, for one reading, in both, but never in none."""
+        count, until = self._now.count, began + _ALL
+        unforwarded, applied, leases, epochs, parked = await asyncio.gather(
+            self._unforwarded(end, until),
+            self._applied(began),
+            asked("Redis", self._onlooker.leases(count), until),
+            asked("NATS", self._onlooker.epochs(), until),
+            asked("NATS", self._onlooker.parked(count), until),
+        )
+        now = datetime.now(UTC)
+        statuses = [
+            _status(
+                partition,
+                applied[partition].position,
+                lag(unforwarded[partition], applied[partition].waiting, now),
+                leases,
+                epochs,
+                parked,
+            )
+            for partition in range(count)
+        ]
+        answers = [end, *unforwarded, *(each.waiting for each in applied), leases, epochs, parked]
+        return Reading(statuses, sorted(_silent(answers)))
+
+    async def _unforwarded(
+        self, end: LogEnd | Unknown, until: float
+    ) -> Sequence[Waiting | Unknown]:
+        token = end if isinstance(end, Unknown) else end.token
+        if isinstance(token, Unknown):
+            return [token] * self._now.count
+        question = self._onlooker.unforwarded(token, self._now.count)
+        found = await asked("MongoDB", question, until)
+        return [found] * self._now.count if isinstance(found, Unknown) else found
+
+    async def _applied(self, began: float) -> Sequence[_Applied]:
+        found = await asked("Elasticsearch", self._onlooker.claims(self._now), began + _ALL)
+        if isinstance(found, Unknown):
+            return [_Applied(None, found)] * self._now.count
+        state = await asked("NATS", self._onlooker.stream(), began + _EVENTS)
+        if isinstance(state, Unknown):
+            return [_Applied(None, state)] * self._now.count
+        generation, claims = found
+        positions = [
+            position_of(p, self._now, generation, state, claims) for p in range(self._now.count)
+        ]
+        return await asyncio.gather(
+            *(self._applied_to(p, at, began) for p, at in enumerate(positions))
+        )
+
+    async def _applied_to(self, partition: int, position: int | Unknown, began: float) -> _Applied:
+        if isinstance(position, Unknown):
+            return _Applied(None, position)
+        question = self._onlooker.unapplied(partition, position)
+        return _Applied(position, await asked("NATS", question, began + _EVENTS))
+
+
+def _status(
+    partition: int,
+    position: int | None,
+    behind: Lag,
+    leases: View | Unknown,
+    epochs: Mapping[int, Epoch] | Unknown,
+    parked: Counter[int] | Unknown,
+) -> PartitionStatus:
+    epoch = None if isinstance(epochs, Unknown) else epochs.get(partition)
+    owner, why = None, None
+    if isinstance(leases, Unknown):
+        why = leases.why + (f"; {epoch.owner} had it last" if epoch else "")
+    elif (has_it := leases.owners[partition]) is not None:
+        owner = name_of(has_it)
+    return PartitionStatus(
+        partition,
+        owner,
+        epoch.number if epoch else None,
+        position,
+        behind.events,
+        behind.seconds,
+        _together(behind.unknown, _why(epochs), _why(parked)),
+        why,
+        None if isinstance(parked, Unknown) else parked[partition],
+    )
+
+
+def _why(answer: object) -> str | None:
+    return answer.why if isinstance(answer, Unknown) else None
+
+
+def _together(*reasons: str | None) -> str | None:
+    return "; ".join(dict.fromkeys(each for each in reasons if each)) or None
+
+
+def _silent(answers: Iterable[object]) -> set[str]:
+    return {each.silent for each in answers if isinstance(each, Unknown) and each.silent}

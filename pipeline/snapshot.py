@@ -1,0 +1,38 @@
+"""One answer for many who ask at about the same time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from pipeline.ending import ended
+
+T = TypeVar("T")
+
+
+class Snapshot(Generic[T]):
+    """What `read` gave, for `seconds` from then on. One reading at a time, however many ask."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], seconds: float = 1.0) -> None:
+        self._read, self._seconds = read, seconds
+        self._reading: asyncio.Task[T] | None = None
+        self._until = 0.0
+
+    async def get(self) -> T:
+        """The present one, or a new one. A failure goes to all who wait, and is not kept."""
+        reading = self._reading
+        if reading is None or (reading.done() and not self._fresh(reading)):
+            reading = self._reading = asyncio.create_task(self._new())
+        return await asyncio.shield(reading)
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            await ended(self._reading)
+
+    async def _new(self) -> T:
+        answer = await self._read()
+        self._until = asyncio.get_running_loop().time() + self._seconds
+        return answer
+
+    def _fresh(self, reading: asyncio.Task[T]) -> bool:
+        failed = reading.cancelled() or reading.exception() is not None
+        return not failed and asyncio.get_running_loop().time() < self._until
