@@ -1,0 +1,122 @@
+"""A worker's assignment: its share of the partitions in force, whatever their number becomes.
+
+When the log says another number, everything is let go, and all begins anew with that number in the
+same process: a projector, leases, feeds. What was let go had been brought to its end before.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from pipeline.agents.balance import BalanceAgent
+from pipeline.agents.rebuild import RebuildAgent
+from pipeline.bridge import Assign
+from pipeline.ending import ended
+from pipeline.epochs import owner_of
+from pipeline.eventstore import EventStore
+from pipeline.jetstream import STREAM, JetStream
+from pipeline.outage import Outage
+from pipeline.ownership import Ownership
+from pipeline.partition_leases import PartitionLeases
+from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
+from pipeline.projector import Projector
+from pipeline.settings import Settings
+from pipeline.tables.counters import Counters
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.25
+
+
+class Shares(Ownership):
+    """By leases; the agent has a projector as long as it runs."""
+
+    def __init__(self, settings: Settings, agent: BalanceAgent, owner: str, app: Any) -> None:
+        leases = PartitionLeases(settings.redis_url, owner, settings.lease_seconds)
+        super().__init__(leases, self._raised_last)
+        self._settings, self._agent, self._app = settings, agent, app
+        self.counters = Counters()
+        self._js: JetStream | None = None
+
+    def projector(self) -> Projector | None:
+        """The projector, while `run` runs."""
+        return self._agent.projector
+
+    async def run(self, assign: Assign, partitions: int) -> None:
+        """Hold a share until cancelled. `partitions` is what the stream was made with."""
+        async with _connected(self._settings, self.leases.owner) as (js, store):
+            self._js = js
+            try:
+                while not self.leaving:
+                    await self._share_of(await self._in_force(js), assign, js, store)
+            finally:
+                await self.resign()
+        await asyncio.Event().wait()
+
+    async def _share_of(
+        self, now: Partitioning, assign: Assign, js: JetStream, store: EventStore
+    ) -> None:
+        """Hold a share of these partitions, until others are in force or the worker leaves."""
+        self._app.transport.repartitioned(STREAM, now.count)
+        async with (
+            self._projector(now, js, store) as self._agent.projector,
+            RebuildAgent(self._settings, self._agent.projector),
+        ):
+            watch = asyncio.create_task(self._watch(now, js))
+            try:
+                await self.keep(assign, now.count)
+            finally:
+                await ended(watch)
+                self._agent.projector = None
+
+    def _projector(self, now: Partitioning, js: JetStream, store: EventStore) -> Projector:
+        return Projector(
+            self._settings,
+            store=store,
+            js=js,
+            source=self._agent.source,
+            partitioning=now,
+            owner=self.leases.owner,
+            counters=self.counters,
+        )
+
+    async def _watch(self, now: Partitioning, js: JetStream) -> None:
+        """Let everything go when other partitions are in force."""
+        found: Partitioning | None = now
+        while found is None or found.same_as(now):
+            await asyncio.sleep(LOOK_SECONDS)
+            with suppress(Exception):  # JetStream is down: the others say so
+                found = await partitioning(js)
+        log.info("%d -> %d partitions after %d: beginning anew", now.count, found.count, found.at)
+        self.let_go()
+
+    async def _in_force(self, js: JetStream) -> Partitioning:
+        """The partitioning in force, when JetStream tells it."""
+        outage, attempt = Outage(log, "The stream"), 0
+        while True:
+            try:
+                found = await ensure_balance_stream(js, self._settings)
+            except Exception as error:
+                await outage.pause(error, attempt)
+                attempt += 1
+            else:
+                outage.over()
+                return found
+
+    async def _raised_last(self, partition: int) -> str | None:
+        return None if self._js is None else await owner_of(self._js, partition)
+
+
+@asynccontextmanager
+async def _connected(settings: Settings, owner: str) -> AsyncIterator[tuple[JetStream, EventStore]]:
+    js = await JetStream.connect(settings.nats_url, f"worker {owner}")
+    try:
+        store = EventStore(settings.mongodb_url, settings.mongodb_database)
+        try:
+            yield js, store
+        finally:
+            await store.close()
+    finally:
+        await js.close()

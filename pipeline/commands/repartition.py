@@ -1,0 +1,106 @@
+"""`bank repartition`: another number of partitions, on a live system."""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Final
+
+import click
+
+from pipeline import logs
+from pipeline.commands.failures import Told
+from pipeline.commands.reaching import jetstream
+from pipeline.commands.running import run
+from pipeline.kv import Overtaken
+from pipeline.partitioning import MOST, partitioning
+from pipeline.repartition import Request, Requests, UnderWay
+from pipeline.settings import Settings, load
+
+_LOOK_SECONDS: Final = 0.1
+_GRACE_SECONDS: Final = 10.0
+_PROGRESS: Final = {
+    "wanted": "Asked the leading forwarder for {to} partitions.",
+    "draining": "It stands still, and the workers finish what is there.",
+}
+
+
+@click.command()
+@click.argument("number", metavar="[N]", required=False, type=click.IntRange(1, MOST))
+@click.option(
+    "--patience",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="Seconds that the workers may take to finish; then nothing is changed.",
+)
+def repartition(number: int | None, patience: float) -> None:
+    """Change the number of partitions under load; without N, show it.
+
+    Commands are taken and balances read meanwhile. The forwarder stands still until the workers
+    have applied what it has forwarded, some tenths of a second if they keep up. Nothing is lost,
+    nor applied out of order for an account. Exits with 1 if nothing was changed.
+    """
+    settings = load()
+    logs.setup(settings, "repartition")
+    if (told := run(ask(settings, number, patience))) is None:
+        raise Told("interrupted")
+    click.echo(told)
+
+
+async def ask(settings: Settings, number: int | None, patience: float) -> str:
+    """What is in force, or what came of the request; `Told` if nothing did."""
+    async with jetstream(settings) as js:
+        requests = Requests(js, replicas=settings.stream_replicas)
+        now, last = await partitioning(js), await requests.last()
+        if now is None:
+            raise Told("there are no partitions yet: the first forwarder or worker makes them")
+        if number is None:
+            return f"{now.count} partitions"
+        if last is not None and last.open:
+            raise Told(f"{UnderWay(last)}")
+        if number == now.count:
+            return f"there are {number} partitions already"
+        waiting = 2 * patience + _GRACE_SECONDS + 2 * settings.lease_seconds
+        try:
+            request = await requests.ask(number, patience)
+            return _told(await follow(requests, request, time.monotonic() + waiting))
+        except (UnderWay, Overtaken) as error:
+            raise Told(str(error)) from error
+
+
+async def follow(requests: Requests, request: Request, deadline: float) -> Request:
+    """Say how it goes until it is answered. Until a forwarder is at it, it can be withdrawn."""
+    said = ""
+    try:
+        while request.open:
+            if request.state != said:
+                said = request.state
+                click.echo(_PROGRESS[said].format(to=request.to), err=True)
+            if request.state == "wanted" and time.monotonic() > deadline:
+                await _withdraw(requests, request)
+            await asyncio.sleep(_LOOK_SECONDS)
+            request = await requests.again(request)
+    except asyncio.CancelledError:
+        await _withdraw(requests, request)
+        raise
+    return request
+
+
+async def _withdraw(requests: Requests, request: Request) -> None:
+    with suppress(Overtaken):
+        if request.state == "wanted":
+            await requests.change(request, state="withdrawn")
+
+
+def _told(request: Request) -> str:
+    """The outcome in words; `Told` if it came to nothing."""
+    if request.state == "withdrawn":
+        raise Told("no forwarder leads, so the request is withdrawn; nothing was changed")
+    if request.state == "refused":
+        raise Told(f"{request.reason}; nothing was changed")
+    stood = (
+        f"the forwarder stood still for {request.seconds:.2f} s"
+        if request.seconds is not None
+        else "a forwarder was replaced meanwhile, so nobody knows how long nothing was forwarded"
+    )
+    return f"{request.before} -> {request.to} partitions; {stood}"

@@ -1,0 +1,69 @@
+"""Whether the workers are done with what the log holds: how each partition stands.
+
+An ack comes after the checkpoint, so what is acknowledged is in the projection and claimed.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.partitioning import Partitioning
+
+_NO_CONSUMER: Final = 10014
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All of a partition up to `floor` is acknowledged, and `events` are left to apply.
+
+    None: nobody has read it since the last repartition.
+    """
+
+    partition: int
+    floor: int
+    events: int | None
+
+    @property
+    def done(self) -> bool:
+        return self.events == 0
+
+    def __str__(self) -> str:
+        if self.events is None:
+            return f"partition {self.partition} is read by nobody"
+        return f"partition {self.partition} has {self.events:,} events to apply"
+
+
+async def ends(js: JetStream, now: Partitioning) -> tuple[int, ...]:
+    """The last message of each partition, 0 for none."""
+    subjects = map(subject, range(now.count))
+    found = await asyncio.gather(*(js.last_message(STREAM, each) for each in subjects))
+    return tuple(message.sequence if message else 0 for message in found)
+
+
+async def standings(
+    js: JetStream, now: Partitioning, last: tuple[int, ...], partitions: Iterable[int]
+) -> list[Standing]:
+    """How the partitions stand; `last` is where each ends."""
+    return await asyncio.gather(*(_standing(js, now, last[each], each) for each in partitions))
+
+
+async def _standing(js: JetStream, now: Partitioning, last: int, partition: int) -> Standing:
+    """The ack floor tells, for a consumer hears of new messages a moment later."""
+    info = await _consumer(js, partition)
+    floor = int(info["ack_floor"]["stream_seq"]) if info else 0
+    if floor >= max(last, now.at):
+        return Standing(partition, floor, 0)
+    if info is None or floor < now.at:
+        return Standing(partition, floor, None)
+    return Standing(partition, floor, max(1, info["num_pending"] + info["num_ack_pending"]))
+
+
+async def _consumer(js: JetStream, partition: int) -> dict[str, Any] | None:
+    try:
+        return await js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
+    except JetStreamError as error:
+        if error.code != _NO_CONSUMER:
+            raise
+        return None

@@ -1,0 +1,115 @@
+"""The request for another number of partitions, and its answer: KV bucket `bank`, `repartition`.
+
+`bank repartition N` asks, the leading forwarder answers (`switch.py`), both by compare-and-set.
+There is one request at a time.
+"""
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from ulid import ULID
+
+from pipeline.events import rfc3339
+from pipeline.jetstream import JetStream
+from pipeline.kv import Bucket, Entry, Overtaken
+from pipeline.partitioning import MOST
+
+log = logging.getLogger(__name__)
+
+BUCKET: Final = "bank"
+KEY: Final = "repartition"
+
+State = Literal["wanted", "draining", "done", "refused", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`to` partitions are wanted, and the workers may take `patience` seconds to be done.
+
+    `since` is when it was asked, RFC 3339. When done: `before` there were so many, `at` is the
+    sequence of the change, and the forwarder stood still for `seconds`, if that is known. When
+    refused: the `reason`.
+    """
+
+    id: str
+    to: Annotated[int, Field(ge=1, le=MOST)]
+    patience: Annotated[float, Field(ge=0, le=3600)]
+    since: str
+    state: State = "wanted"
+    reason: str = ""
+    before: int | None = None
+    at: int | None = None
+    seconds: float | None = None
+    revision: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether it waits for a forwarder, or one is at it."""
+        return self.state in ("wanted", "draining")
+
+
+_CHECKED: Final = TypeAdapter(Request)
+
+
+class UnderWay(Exception):
+    """Another request is not answered yet."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(f"a repartition to {request.to} is under way since {request.since}")
+        self.request = request
+
+
+class Requests:
+    """The request as one process sees and changes it."""
+
+    def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
+        self._bucket = Bucket(js, BUCKET, replicas=replicas)
+
+    async def last(self) -> Request | None:
+        """The last request, answered or not."""
+        return _request(await self._bucket.get(KEY))
+
+    async def again(self, request: Request) -> Request:
+        """The request as it is now. Raises `Overtaken` if there is a later one: it was answered."""
+        last = await self.last()
+        if last is None or last.id != request.id:
+            raise Overtaken("another request has come since")
+        return last
+
+    async def ask(self, to: int, patience: float) -> Request:
+        """Ask for so many partitions. Raises `UnderWay`."""
+        now = rfc3339(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
+        wanted = Request(str(ULID()), to, patience, now)
+        await self._bucket.ensure()
+        while True:
+            entry = await self._bucket.get(KEY)
+            before = _request(entry)
+            if before is not None and before.open:
+                raise UnderWay(before)
+            try:
+                return await self._put(wanted, entry.revision if entry else 0)
+            except Overtaken:
+                continue
+
+    async def change(self, request: Request, **changes: Any) -> Request:
+        """Write what has changed. Raises `Overtaken` if it has been changed by another."""
+        return await self._put(replace(request, **changes), request.revision)
+
+    async def _put(self, request: Request, expected: int) -> Request:
+        value = asdict(request)
+        del value["revision"]
+        return replace(request, revision=await self._bucket.put(KEY, value, expected=expected))
+
+
+def _request(entry: Entry | None) -> Request | None:
+    """What the entry says; None if somebody wrote it by hand and wrote it wrong."""
+    if entry is None:
+        return None
+    try:
+        return _CHECKED.validate_python({**entry.value, "revision": entry.revision})
+    except ValidationError as error:
+        log.debug("%s/%s is no request: %s", BUCKET, KEY, error)
+        return None
