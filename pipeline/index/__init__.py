@@ -5,6 +5,7 @@ The driver is imported in this package only.
 
 from pipeline.index.client import Elastic
 from pipeline.index.generations import LIVE, Generation, Generations
+from pipeline.index.glance import Glance
 from pipeline.index.reader import Index, UnknownCursor
 from pipeline.index.values import (
     ConditionalWrite,
@@ -24,6 +25,7 @@ __all__ = [
     "Generation",
     "GenerationGone",
     "Generations",
+    "Glance",
     "Index",
     "Outcome",
     "ProjectionUnavailable",

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REQUEST_TIMEOUT: Final = 30.0
-_BUSY: Final = 429
+_UNFIT: Final = 400
 
 
 def connect(url: str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
@@ -52,7 +52,7 @@ class Elastic:
     """The projection's side of Elasticsearch; it outlasts any outage. `retries` counts repeats."""
 
     def __init__(self, url: str) -> None:
-        self.client = connect(url)
+        self.url, self.client = url, connect(url)
         self.retries = 0
         self._outage = Outage(log, f"Elasticsearch at {url}")
 
@@ -64,29 +64,43 @@ class Elastic:
 
         Raises `GenerationGone`. Conflicts and rejected documents are for the caller to look at.
         """
-        left: Sequence[int] = range(len(writes))
+        return await self._through(alias, "index", [_lines(alias, write) for write in writes])
+
+    async def delete(self, alias: str, stamps: Mapping[str, Stamp]) -> set[str]:
+        """Delete each document, if it is still the very one; the ids of all that are not.
+
+        Never by an external version: such a delete makes an index that is not there.
+        """
+        lines = [_delete_line(alias, each, stamp) for each, stamp in stamps.items()]
+        ids, outcome = list(stamps), await self._through(alias, "delete", lines)
+        return {ids[i] for i in outcome.conflicts}
+
+    async def _through(self, alias: str, operation: str, items: Sequence[bytes]) -> Outcome:
+        left: Sequence[int] = range(len(items))
         conflicts: list[int] = []
         rejected: dict[int, str] = {}
         attempt = 0
         while left:
-            lines = [_lines(alias, writes[i]) for i in left]
+            lines = [items[i] for i in left]
             answer = await self.patiently(lambda lines=lines: self._bulk(lines))  # type: ignore[misc]
             if not answer["errors"]:
                 break
-            busy = []
+            busy: list[int] = []
+            why = ""
             for i, item in zip(left, answer["items"], strict=True):
-                status, error = item["index"]["status"], item["index"].get("error")
+                status, error = item[operation]["status"], item[operation].get("error")
                 if status == 409:
                     conflicts.append(i)
-                elif status == _BUSY or status >= 500:
-                    busy.append(i)
                 elif status == 404:
                     raise GenerationGone(f"{alias}: {_reason(error)}")
-                elif status >= 300:
+                elif status == _UNFIT:
                     rejected[i] = _reason(error)
+                elif status >= 300:  # too busy, or read-only: it is not about the document
+                    busy.append(i)
+                    why = f"{status} {_reason(error)}"
             if busy:
                 self.retries += 1
-                await self._outage.pause(ProjectionUnavailable("busy"), attempt)
+                await self._outage.pause(ProjectionUnavailable(why), attempt)
                 attempt += 1
             left = busy
         if attempt:
@@ -183,12 +197,17 @@ class Elastic:
             return False
         return True
 
+    async def extend_mapping(self, alias: str, mappings: Mapping[str, Any]) -> None:
+        """Add the fields that an index lacks. Raises the driver's errors."""
+        await self.client.indices.put_mapping(index=alias, properties=mappings["properties"])
+
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat the call until Elasticsearch answers. A 404 raises `GenerationGone`."""
         attempt = 0
         while True:
             try:
-                answer = await call()
+                with self._outage.noticing():
+                    answer = await call()
             except NotFoundError as error:
                 raise GenerationGone(brief(error)) from error
             except (ApiError, TransportError, ProjectionUnavailable) as error:
@@ -217,6 +236,16 @@ def _conditional_lines(alias: str, write: ConditionalWrite) -> bytes:
         operation = "index"
         action["if_seq_no"], action["if_primary_term"] = write.stamp
     return orjson.dumps({operation: action}) + b"\n" + orjson.dumps(write.document)
+
+
+def _delete_line(alias: str, document_id: str, stamp: Stamp) -> bytes:
+    action = {
+        "_index": alias,
+        "_id": document_id,
+        "if_seq_no": stamp.seq_no,
+        "if_primary_term": stamp.primary_term,
+    }
+    return orjson.dumps({"delete": action})
 
 
 def _reason(error: Any) -> str:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportError
 
 from pipeline.index.client import Elastic
 from pipeline.outage import Outage, brief
-from pipeline.projection import MAPPING
+from pipeline.projection import MAPPING, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +25,12 @@ _POLL: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One index of the projection. The uuid tells it from one of the same name made later."""
+    """One index of the projection. The uuid tells it from one of the same name made later;
+    `projection` is the version of the fold that it was made for, 0 where nothing tells."""
 
     number: int
     uuid: str
+    projection: int = field(default=VERSION, compare=False)
 
     @property
     def index(self) -> str:
@@ -45,11 +48,12 @@ class _Seen:
     name: str
     uuid: str
     aliases: frozenset[str]
+    projection: int
 
     @property
     def generation(self) -> Generation | None:
         match = _NAME.fullmatch(self.name)
-        return Generation(int(match[1]), self.uuid) if match else None
+        return Generation(int(match[1]), self.uuid, self.projection) if match else None
 
 
 class Generations:
@@ -90,11 +94,23 @@ class Generations:
                     return generation
                 await asyncio.sleep(_POLL)
 
-    async def create(self, number: int, *, live: bool = False) -> None:
-        """Make generation `number`, empty, unless it is there."""
-        aliases: dict[str, Any] = {f"balance-g{number}": {}}
-        if live:
-            aliases[LIVE] = {}
+    async def bearing(self, alias: str) -> Generation | None:
+        """The newest generation with that alias. Raises the driver's errors."""
+        return _newest(await self._survey(), alias)
+
+    async def unread(self, generation: Generation) -> bool:
+        """Whether that very index is there, and readers do not see it."""
+        return any(
+            each.generation == generation and not _claims(each) for each in await self._survey()
+        )
+
+    async def create_next(self, alias: str, *, refresh: str) -> None:
+        """Make a generation above all there are, with that alias, too."""
+        await self.create(_highest(await self._survey()) + 1, alias, refresh=refresh)
+
+    async def create(self, number: int, *more: str, refresh: str = "1s") -> None:
+        """Make generation `number`, empty, unless it is there; `more` aliases beside its own."""
+        aliases: dict[str, Any] = {alias: {} for alias in (f"balance-g{number}", *more)}
         made = await self._elastic.make_index(
             f"balance-{number}",
             aliases,
@@ -102,7 +118,7 @@ class Generations:
             {
                 "number_of_shards": self._shards,
                 "number_of_replicas": self._replicas,
-                "refresh_interval": "1s",
+                "refresh_interval": refresh,
             },
         )
         if made:
@@ -118,7 +134,7 @@ class Generations:
             return None
         if generation is None:
             if not self._in_grace():
-                await self.create(_highest(seen) + 1, live=True)
+                await self.create(_highest(seen) + 1, LIVE)
             return None
         actions = _repairs(seen, generation)
         if actions:
@@ -162,16 +178,22 @@ class Generations:
             index=f"{LIVE},{LIVE}-*",
             ignore_unavailable=True,
             allow_no_indices=True,
-            filter_path="*.aliases,*.settings.index.uuid",
+            filter_path="*.aliases,*.settings.index.uuid,*.mappings._meta",
         )
         return [
             _Seen(
                 name,
                 about["settings"]["index"]["uuid"],
                 frozenset(about.get("aliases", {})),
+                _projection(about.get("mappings", {})),
             )
             for name, about in answer.body.items()
         ]
+
+
+def _projection(mappings: Mapping[str, Any]) -> int:
+    found = mappings.get("_meta", {}).get("projection")
+    return found if isinstance(found, int) else 0
 
 
 def _claims(seen: _Seen) -> bool:
@@ -180,7 +202,11 @@ def _claims(seen: _Seen) -> bool:
 
 
 def _live(seen: list[_Seen]) -> Generation | None:
-    generations = [each.generation for each in seen if LIVE in each.aliases]
+    return _newest(seen, LIVE)
+
+
+def _newest(seen: list[_Seen], alias: str) -> Generation | None:
+    generations = [each.generation for each in seen if alias in each.aliases]
     return max((g for g in generations if g), key=lambda g: g.number, default=None)
 
 

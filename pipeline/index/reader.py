@@ -1,6 +1,6 @@
 """The reader's side of the projection: a document by id, and pages of them."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, TypeVar
 
 from elasticsearch import ApiError, NotFoundError, TransportError
@@ -45,6 +45,14 @@ class Index:
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
         return dict(answer["_source"])
+
+    async def many(self, account_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The documents that exist, by id, as last written."""
+        try:
+            answer = await self._client.mget(index=LIVE, ids=list(account_ids))
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        return {item["_id"]: item["_source"] for item in answer["docs"] if item.get("found")}
 
     async def page(
         self,

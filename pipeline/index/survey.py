@@ -1,6 +1,6 @@
 """The checker's side of the projection: many documents by id, and the ids of all there are.
 
-Both read the live generation and give up at once: whoever checks wants to know what is down.
+Both give up at once: whoever checks wants to know what is down.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -10,7 +10,7 @@ from elasticsearch import ApiError, TransportError
 
 from pipeline.index.client import connect
 from pipeline.index.generations import LIVE
-from pipeline.index.values import ProjectionUnavailable
+from pipeline.index.values import Found, ProjectionUnavailable, Stamp
 from pipeline.outage import brief
 
 PAGE: Final = 2000
@@ -18,10 +18,13 @@ _KEEP_ALIVE: Final = "2m"
 
 
 class Survey:
-    """Every call raises `ProjectionUnavailable` when it gets no answer or no index is there."""
+    """Reads what is behind an alias: the live generation, if no other one is named.
 
-    def __init__(self, url: str) -> None:
-        self._client = connect(url)
+    Every call raises `ProjectionUnavailable` when it gets no answer or no index is there.
+    """
+
+    def __init__(self, url: str, alias: str = LIVE) -> None:
+        self._client, self._alias = connect(url), alias
 
     async def close(self) -> None:
         await self._client.close()
@@ -29,28 +32,41 @@ class Survey:
     async def ping(self) -> None:
         """Raise unless there is a projection to read."""
         try:
-            await self._client.count(index=LIVE)
+            await self._client.count(index=self._alias)
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
 
     async def documents(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""
+        return {each: found.source for each, found in (await self.found(ids)).items()}
+
+    async def found(self, ids: Sequence[str]) -> dict[str, Found]:
+        """The same, each with its `_version` and its stamp."""
         if not ids:
             return {}
         try:
-            answer = await self._client.mget(index=LIVE, ids=list(ids))
+            answer = await self._client.mget(index=self._alias, ids=list(ids))
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
         items = answer["docs"]
         if items and "error" in items[0]:  # of a missing index: the request itself is a success
-            raise ProjectionUnavailable(f"there is no {LIVE}")
-        return {item["_id"]: item["_source"] for item in items if item["found"]}
+            raise ProjectionUnavailable(f"there is no {self._alias}")
+        return {
+            item["_id"]: Found(
+                item["_version"], Stamp(item["_seq_no"], item["_primary_term"]), item["_source"]
+            )
+            for item in items
+            if item["found"]
+        }
 
     async def ids(self) -> AsyncIterator[list[str]]:
         """The ids of all documents as of one moment, in lists of up to `PAGE`, in no order."""
         try:
-            await self._client.indices.refresh(index=LIVE)
-            pit = (await self._client.open_point_in_time(index=LIVE, keep_alive=_KEEP_ALIVE))["id"]
+            await self._client.indices.refresh(index=self._alias)
+            opened = await self._client.open_point_in_time(
+                index=self._alias, keep_alive=_KEEP_ALIVE
+            )
+            pit = opened["id"]
             try:
                 after: list[Any] | None = None
                 while hits := await self._page(pit, after):

@@ -1,0 +1,87 @@
+"""`GET /rebuilds/{id}/events`: a rebuild as it goes on. All who watch share one reading."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from api.balances.rebuilds import Rebuilds, not_found
+from api.problems import Problem
+from api.streams import EVERY, event, stream
+from pipeline.rebuild.jobs import Jobs
+from pipeline.rebuild.progress import as_json
+from pipeline.snapshot import Snapshot
+
+routes = web.RouteTableDef()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A rebuild as its watchers are told."""
+
+    data: bytes
+    over: bool
+
+
+class Watching:
+    """What the watchers of rebuilds are told, read anew only while there are some."""
+
+    def __init__(self, rebuilds: Rebuilds) -> None:
+        self._rebuilds = rebuilds
+        self._snapshot = Snapshot(self._read, EVERY)
+        self._told: dict[str, Told] = {}
+
+    async def told(self, job_id: str) -> Told | None:
+        """How it is; None when there is no such rebuild. Problem 503 `pipeline-unavailable`."""
+        jobs = await self._snapshot.get()
+        told = self._told.get(job_id) or _told(jobs, job_id)
+        if told is None:  # started since, or there is none
+            async with self._rebuilds.now() as jobs:
+                return _told(jobs, job_id)
+        self._told[job_id] = told
+        return told
+
+    async def news(self, job_id: str, first: Told) -> AsyncGenerator[bytes | None, None]:
+        """Events until it is over, or forgotten; None for each look that brought no news."""
+        last: Told | None = first
+        yield event("progress", first.data)
+        while last is not None and not last.over:
+            await asyncio.sleep(EVERY)
+            try:
+                now = await self.told(job_id)
+            except Problem:  # NATS is away; the workers go on as soon as it is back
+                now = last
+            yield event("progress", now.data) if now is not None and now != last else None
+            last = now
+        if last is not None:
+            yield event("end", last.data)
+
+    async def close(self) -> None:
+        await self._snapshot.close()
+
+    async def _read(self) -> Jobs:
+        async with self._rebuilds.now() as jobs:
+            self._told = {}
+            return jobs
+
+
+WATCHING: Final = web.AppKey("watching", Watching)
+
+
+@routes.get("/rebuilds/{id}/events", allow_head=False)
+async def events(request: web.Request) -> web.StreamResponse:
+    watching, job_id = request.app[WATCHING], request.match_info["id"]
+    first = await watching.told(job_id)
+    if first is None:
+        raise not_found(job_id)
+    return await stream(request, watching.news(job_id, first))
+
+
+def _told(jobs: Jobs, job_id: str) -> Told | None:
+    job = jobs.job(job_id)
+    if job is None:
+        return None
+    return Told(orjson.dumps(as_json(job, jobs.parts(job))), not job.active)

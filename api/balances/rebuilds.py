@@ -1,0 +1,150 @@
+"""The routes of rebuilds: start or join one, see how far it is, call it off."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from pydantic import Field
+
+from api.balances.connections import Connections
+from api.inputs import Input, body
+from api.problems import Problem
+from api.replies import reply
+from pipeline.jetstream import JetStream
+from pipeline.partitioning import MOST
+from pipeline.rebuild.jobs import Busy, Job, Jobs, NoSuchJob
+from pipeline.rebuild.progress import as_json
+from pipeline.rebuild.starting import Asked, NoSuchPartition, start
+from pipeline.settings import Settings
+
+routes = web.RouteTableDef()
+
+Number = Annotated[int, Field(ge=0, lt=MOST)]
+
+
+class Wanted(Input):
+    """The body of `POST /balance/rebuild`; all of it may be left out."""
+
+    partitions: Annotated[list[Number], Field(min_length=1, max_length=MOST)] | None = None
+    in_place: bool | None = None
+    max_concurrent: Annotated[int, Field(ge=1, le=MOST)] | None = None
+
+    def asked(self) -> Asked:
+        """Problem 400 for what contradicts itself."""
+        if self.partitions and self.in_place is False:
+            raise _invalid("#/in_place", "Certain partitions are only ever rebuilt in place")
+        return Asked(self.partitions or (), bool(self.in_place), self.max_concurrent or 1)
+
+
+class Rebuilds:
+    """The rebuilds for the service's lifetime."""
+
+    def __init__(self, connections: Connections, settings: Settings) -> None:
+        self._connections, self._settings = connections, settings
+        self._jobs: Jobs | None = None
+
+    @asynccontextmanager
+    async def now(self) -> AsyncIterator[Jobs]:
+        """The rebuilds as they are now, or problem 503 `pipeline-unavailable`."""
+        async with self._connections.jetstream() as js:
+            jobs = self._on(js)
+            await jobs.refresh()
+            yield jobs
+
+    async def start(self, asked: Asked) -> dict[str, Any]:
+        """The rebuild that does it, which may run already; problems 400 and 409."""
+        async with self._connections.jetstream() as js:
+            jobs = self._on(js)
+            try:
+                job, _ = await start(js, jobs, asked, expected=self._settings.partitions)
+            except NoSuchPartition as error:
+                raise _invalid("#/partitions", str(error).rstrip(".")) from error
+            except Busy as error:
+                raise _busy(error.job) from error
+            return as_json(job, jobs.parts(job))
+
+    def _on(self, js: JetStream) -> Jobs:
+        if self._jobs is None:
+            self._jobs = Jobs(js, replicas=self._settings.stream_replicas)
+        return self._jobs
+
+
+REBUILDS: Final = web.AppKey("rebuilds", Rebuilds)
+
+
+@routes.post("/balance/rebuild")
+async def rebuild(request: web.Request) -> web.Response:
+    wanted = await body(request, Wanted) if request.can_read_body else Wanted()
+    return _accepted(await request.app[REBUILDS].start(wanted.asked()))
+
+
+@routes.get("/balance/rebuild", allow_head=False)
+async def rebuild_by_get(request: web.Request) -> web.Response:
+    """What people type into a browser's address line: all of it, as a POST without a body."""
+    return _accepted(await request.app[REBUILDS].start(Asked()))
+
+
+@routes.get("/rebuilds")
+async def rebuilds(request: web.Request) -> web.Response:
+    """Those that are still known, the last one first."""
+    async with request.app[REBUILDS].now() as jobs:
+        data = [as_json(job, jobs.parts(job)) for job in jobs.all()]
+    return reply({"data": data, "has_more": False})
+
+
+@routes.get("/rebuilds/{id}")
+async def one(request: web.Request) -> web.Response:
+    async with request.app[REBUILDS].now() as jobs:
+        job = _found(jobs, request)
+        return reply(as_json(job, jobs.parts(job)))
+
+
+@routes.delete("/rebuilds/{id}")
+async def cancel(request: web.Request) -> web.Response:
+    """Accepted: workers drop what they built. One that is called off already stays so."""
+    async with request.app[REBUILDS].now() as jobs:
+        job_id = _found(jobs, request).id
+        try:
+            job = await jobs.cancel(job_id)
+        except NoSuchJob as error:
+            raise not_found(job_id) from error
+        if job.phase != "cancelled":
+            raise _finished(job)
+        return _accepted(as_json(job, jobs.parts(job)))
+
+
+def not_found(job_id: str) -> Problem:
+    return Problem(404, "rebuild-not-found", f"There is no rebuild {job_id}, or it is long over.")
+
+
+def _found(jobs: Jobs, request: web.Request) -> Job:
+    job_id = request.match_info["id"]
+    job = jobs.job(job_id)
+    if job is None:
+        raise not_found(job_id)
+    return job
+
+
+def _accepted(shown: dict[str, Any]) -> web.Response:
+    headers = {"Location": f"/rebuilds/{shown['id']}", "Cache-Control": "no-store"}
+    return reply(shown, status=202, headers=headers)
+
+
+def _busy(job: Job) -> Problem:
+    return Problem(
+        409, "rebuild-busy", f"Another rebuild runs: {job.id} ({job.kind}).", rebuild=job.id
+    )
+
+
+def _finished(job: Job) -> Problem:
+    why = "readers see its generation already" if job.active else f"it is {job.phase}"
+    return Problem(
+        409, "rebuild-finished", f"Rebuild {job.id} can't be called off: {why}.", rebuild=job.id
+    )
+
+
+def _invalid(pointer: str, detail: str) -> Problem:
+    fault = {"pointer": pointer, "detail": detail}
+    where = pointer.removeprefix("#/")
+    return Problem(400, "invalid-input", f"{where}: {detail}.", errors=[fault])

@@ -1,0 +1,162 @@
+"""The rebuild agent of a worker: follows the rebuild that is asked for, in the partitions it owns.
+
+It looks at the job a few times a second. For each of its partitions it runs that partition's part,
+again from where it was whenever the partition was taken anew; whoever owns a partition does it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final, Literal, Self
+
+from pipeline.applier import Applier
+from pipeline.ending import ended
+from pipeline.index import Generation, GenerationGone
+from pipeline.leases import Lease, LeaseUnavailable
+from pipeline.outage import Outage
+from pipeline.projection import VERSION
+from pipeline.projector import Projector
+from pipeline.rebuild.build import Build
+from pipeline.rebuild.coordinator import Coordinator
+from pipeline.rebuild.inplace import InPlace
+from pipeline.rebuild.jobs import Job
+from pipeline.rebuild.replay import Pace
+from pipeline.settings import Settings
+from pipeline.shared import Taken
+from pipeline.tables.checkpoints import Fenced, Lost
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.25
+LEASE: Final = "rebuild"
+
+Step = Literal["run", "turn"]
+"""Bring a partition's part about; or turn to the generation that readers see now."""
+
+
+class _Work:
+    """A step of the job in one partition, and the task that does it."""
+
+    def __init__(self, job: Job, step: Step, part: Build | InPlace) -> None:
+        self._of, self._part = (job.id, step), part
+        self.task = asyncio.create_task(part.run() if step == "run" else part.turn())
+
+    def stands(self, job: Job, step: Step) -> bool:
+        """Whether it is under way, or done, and still what is to be done."""
+        if (job.id, step) != self._of:
+            return False
+        if not self.task.done():
+            return True
+        failed = self.task.cancelled() or self.task.exception() is not None
+        return not failed and (step == "turn" or self._part.stands)
+
+
+class RebuildAgent:
+    """One worker's; an async context manager that runs it."""
+
+    def __init__(self, settings: Settings, projector: Projector) -> None:
+        self._shared = shared = projector.shared
+        self._appliers: Mapping[int, Applier] = projector.appliers
+        self._lease = Lease(settings.redis_url, LEASE, shared.owner, settings.lease_seconds)
+        self._coordinator = Coordinator(shared, self._lease, settings.rebuild_grace_seconds)
+        self._pace = Pace(settings.rebuild_rate)
+        self._works: dict[int, _Work] = {}
+        self._gate, self._gate_of = asyncio.Semaphore(1), ""
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            await ended(self._task)
+        for partition in list(self._works):
+            await self._stop(partition)
+        with suppress(LeaseUnavailable):
+            await self._lease.release()
+        await self._lease.close()
+
+    async def _run(self) -> None:
+        outage, attempt = Outage(log, "the rebuild"), 0
+        while True:
+            try:
+                await self._shared.jobs.refresh()
+                await self._look(self._shared.jobs.current)
+            except Exception as error:
+                await outage.pause(error, attempt)
+                attempt += 1
+            else:
+                outage.over()
+                attempt = 0
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, job: Job | None) -> None:
+        for partition in self._works.keys() - self._appliers.keys():
+            await self._stop(partition)
+        if job is None:
+            return
+        if job.projection != VERSION:
+            return  # other workers know how
+        if job.of == self._shared.partitions and job.phase not in ("cancelled", "failed"):
+            await self._follow(job)
+        else:
+            await self._leave()
+        await self._coordinator.step(job)
+
+    # ---------------------------------------------------------------- this worker's partitions
+
+    async def _follow(self, job: Job) -> None:
+        """Have the step that is due under way, or done, in each of our partitions."""
+        step: Step = "run" if job.phase in ("wanted", "building") else "turn"
+        if job.kind == "online" and job.phase == "wanted":
+            return  # the generation is not made yet
+        for partition, applier in list(self._appliers.items()):
+            if partition not in job.partitions or not _due(job, applier.taken):
+                continue
+            work = self._works.get(partition)
+            if work is not None and work.stands(job, step):
+                continue
+            if work is not None:
+                await self._stop(partition)
+            self._works[partition] = _Work(job, step, self._part(job, applier))
+
+    def _part(self, job: Job, applier: Applier) -> Build | InPlace:
+        if self._gate_of != job.id:
+            self._gate, self._gate_of = asyncio.Semaphore(max(1, job.concurrency)), job.id
+        part = self._shared.jobs.part(job, applier.partition)
+        kind: type[Build] | type[InPlace] = Build if job.kind == "online" else InPlace
+        return kind(applier, self._shared, job, part, self._gate, self._pace)
+
+    async def _stop(self, partition: int) -> None:
+        work = self._works.pop(partition)
+        await ended(work.task)
+        error = None if work.task.cancelled() else work.task.exception()
+        if isinstance(error, Fenced) and partition in self._appliers:
+            self._appliers[partition].retake(error)
+        elif error is not None and not isinstance(error, Lost | GenerationGone):
+            log.warning("partition %d: the rebuild stopped, it goes on: %r", partition, error)
+
+    async def _leave(self) -> None:
+        """The job came to nothing: write the live generation alone."""
+        for partition in list(self._works):
+            await self._stop(partition)
+        for partition, applier in list(self._appliers.items()):
+            if applier.taken is not None and applier.taken.building is not None:
+                dropped = await applier.between(_detach)
+                if dropped is not None:
+                    self._shared.checkpoints.forget_generation(partition, dropped)
+
+
+def _due(job: Job, taken: Taken | None) -> bool:
+    if taken is None:
+        return False
+    if job.phase == "done":  # whoever turns late
+        return job.kind == "online" and taken.building is not None
+    return job.kind == "online" or job.active
+
+
+async def _detach(taken: Taken) -> Generation | None:
+    building, taken.building = taken.building, None
+    return building.generation if building is not None else None

@@ -1,0 +1,122 @@
+"""What a rebuild would change: live documents compared with the event store, line by line as they
+are found. Nothing is written."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+
+from pipeline.checker.live import Stores, Unreachable, opened
+from pipeline.commands.failures import Told
+from pipeline.commands.running import run
+from pipeline.events import SLOTS, slots_of
+from pipeline.eventstore import StoreUnavailable
+from pipeline.index import ProjectionUnavailable
+from pipeline.partitioning import partitioning
+from pipeline.rebuild.compare import PATIENCE, Comparison
+from pipeline.rebuild.hands import CannotMend, mender
+from pipeline.rebuild.looks import Difference
+from pipeline.settings import Settings
+
+T = TypeVar("T")
+
+CANNOT: Final = 2
+_LONGEST: Final = 40
+
+
+def dry_run(
+    settings: Settings,
+    *,
+    partitions: Sequence[int] = (),
+    account_ids: Sequence[str] = (),
+    as_json: bool = False,
+    patience: float = PATIENCE,
+) -> int:
+    """Compare everything, or some partitions, or some accounts; returns how many differ.
+
+    `Told` with the exit code 2 when that can't be found out.
+    """
+    return reached(_compare(settings, partitions, account_ids, as_json, patience))
+
+
+def reached(main: Coroutine[Any, Any, T]) -> T:
+    """Run it; that a store can't be reached, or somebody interrupts, is told with 2."""
+    try:
+        result = run(main)
+    except (Unreachable, CannotMend) as error:
+        raise Told(str(error), CANNOT) from error
+    except StoreUnavailable as error:
+        raise Told(f"MongoDB went away: {error}", CANNOT) from error
+    except ProjectionUnavailable as error:
+        raise Told(f"Elasticsearch went away: {error}", CANNOT) from error
+    if result is None:
+        raise Told("interrupted", CANNOT)
+    return result
+
+
+async def _compare(
+    settings: Settings,
+    partitions: Sequence[int],
+    account_ids: Sequence[str],
+    as_json: bool,
+    patience: float,
+) -> int:
+    began, kinds = time.monotonic(), Counter[str]()
+    shown: list[dict[str, Any]] = []
+    async with opened(settings) as stores, mender(settings, stores) as mending:
+        comparison = mending.comparison(patience)
+        parts = [comparison.slots(slots) for slots in await _slots(stores, partitions)]
+        for part in [comparison.these(account_ids)] if account_ids else parts:
+            async for difference in part:
+                kinds[difference.what] += 1
+                if as_json:
+                    shown.append(difference.as_json())
+                else:
+                    click.echo(line(difference))
+    seconds = round(time.monotonic() - began, 3)
+    if as_json:
+        figures = {"accounts": comparison.accounts, "events": comparison.events}
+        figures |= {"documents": comparison.documents, "lagging": comparison.lagging}
+        told = {**figures, "seconds": seconds, "differences": shown}
+        click.echo(json.dumps(told, indent=1, default=str))
+    else:
+        click.echo(_summary(comparison, kinds, seconds))
+    return kinds.total()
+
+
+async def _slots(stores: Stores, partitions: Sequence[int]) -> list[range]:
+    """The slots of the partitions by the number in force; all for none."""
+    if not partitions:
+        return [range(SLOTS)]
+    now = await partitioning(stores.js)
+    count = now.count if now else 0
+    for partition in partitions:
+        if partition >= count:
+            raise Told(f"there is no partition {partition}: the bank has {count}", CANNOT)
+    return [slots_of(partition, count) for partition in dict.fromkeys(partitions)]
+
+
+def line(difference: Difference) -> str:
+    """An account, and what is wrong with its document, in a line."""
+    fields = ", ".join(
+        f"{name} {_short(there)}, not {_short(wanted)}"
+        for name, (there, wanted) in difference.fields.items()
+    )
+    waits = " (parked: `bank parked show`)" if difference.parked else ""
+    return f"{difference.account_id:<26}  {difference.what:<8} {fields}{waits}".rstrip()
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _summary(comparison: Comparison, kinds: Counter[str], seconds: float) -> str:
+    what = ", ".join(f"{kinds[kind]:,} {kind}" for kind in ("differs", "missing", "extra"))
+    lag = f", {comparison.lagging:,} behind, their events on the way" if comparison.lagging else ""
+    read = f"{comparison.accounts:,} accounts with {comparison.events:,} events"
+    found = what if kinds else "no difference"
+    return f"{read} compared in {seconds:.1f} s: {found}{lag}"

@@ -1,0 +1,113 @@
+"""Mending documents from the command line: one account, or all that differ; no worker is needed."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import click
+
+from pipeline.checker.live import check_live, check_stores, opened
+from pipeline.checker.report import Report
+from pipeline.commands.differences import line, reached
+from pipeline.commands.failures import Told
+from pipeline.events import SLOTS
+from pipeline.parked import Parked
+from pipeline.rebuild.hands import Mender, mender
+from pipeline.rebuild.looks import Difference
+from pipeline.settings import Settings
+
+SHOWN: Final = 20
+_CHUNK: Final = 500
+_PATIENCE: Final = 2.0
+"""Seconds for what is behind to come right by itself. Nobody can tell a document that was deleted
+from one whose event is on its way; to mend either does no harm."""
+
+
+@dataclass(slots=True)
+class Repair:
+    """What was found to differ, with the first of them, and what was done about it."""
+
+    found: int = 0
+    written: int = 0
+    removed: int = 0
+    first: list[Difference] = field(default_factory=list)
+
+
+def mend_account(settings: Settings, account_id: str) -> bool:
+    """Make one account's document what the store says, here and now; print what was done.
+
+    A parked account goes on if that works. Returns whether all is right now; `Told` with the exit
+    code 2 when a store can't be reached.
+    """
+    return reached(_mend_account(settings, account_id))
+
+
+async def _mend_account(settings: Settings, account_id: str) -> bool:
+    async with opened(settings) as stores, mender(settings, stores) as mending:
+        before, parked = await mending.look(account_id), account_id in mending.parked
+        if before.what == "right" and not parked:
+            known = before.wanted > 0
+            click.echo(f"{account_id}: {'is right already' if known else 'no such account'}")
+            return known
+        mended = await mending.mend([account_id])
+        if before.what != "right":
+            done = "removed" if mended.removed else "written" if mended.written else "left"
+            click.echo(f"{line(Difference.of(account_id, before, mending.parked))}: {done}")
+        if parked:
+            click.echo(f"{account_id}: {_waits(mending.parked, account_id)}")
+        after = await mending.look(account_id)
+        if after.what not in ("right", "behind"):
+            told = line(Difference.of(account_id, after, mending.parked))
+            raise Told(f"it is not right yet: {told}")
+        return account_id not in mending.parked
+
+
+def tell(repair: Repair) -> None:
+    """Print what was mended: the first accounts, and how many."""
+    for each in repair.first:
+        click.echo(f"mended: {line(each)}")
+    if (more := repair.found - len(repair.first)) > 0:
+        click.echo(f"mended: and {more:,} more")
+    click.echo(
+        f"{repair.found:,} documents differed: "
+        f"{repair.written:,} written, {repair.removed:,} removed"
+        if repair.found
+        else "no document differs from its events: nothing was written"
+    )
+
+
+async def repaired(settings: Settings, patience: float) -> tuple[Report, Repair, Report]:
+    """The checker's verdict, what was mended, and the verdict after it; raises as it does."""
+    async with opened(settings) as stores, mender(settings, stores) as mending:
+        before = await check_stores(stores, patience=patience)
+        repair = await _repair(mending)
+    if not repair.found:
+        return before, repair, before
+    return before, repair, await check_live(settings, patience=patience)
+
+
+async def _repair(mending: Mender) -> Repair:
+    repair, chunk = Repair(), list[str]()
+    comparison = mending.comparison(_PATIENCE, lag_differs=True)
+    async for difference in comparison.slots(range(SLOTS)):
+        repair.found += 1
+        if len(repair.first) < SHOWN:
+            repair.first.append(difference)
+        chunk.append(difference.account_id)
+        if len(chunk) == _CHUNK:
+            await _mend(mending, chunk, repair)
+    await _mend(mending, chunk, repair)
+    return repair
+
+
+async def _mend(mending: Mender, chunk: list[str], repair: Repair) -> None:
+    if chunk:
+        mended = await mending.mend(chunk)
+        repair.written += mended.written
+        repair.removed += mended.removed
+        chunk.clear()
+
+
+def _waits(parked: Parked, account_id: str) -> str:
+    if account_id in parked:
+        return f"still parked: {parked[account_id].reason}"
+    return "parked no more"

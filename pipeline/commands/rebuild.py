@@ -1,0 +1,171 @@
+"""`bank rebuild`: the projection made anew from the event store, under live traffic."""
+
+import json
+import sys
+from typing import TypeVar
+
+import click
+
+from pipeline import logs
+from pipeline.commands.differences import dry_run as compare
+from pipeline.commands.failures import Told
+from pipeline.commands.mending import mend_account
+from pipeline.commands.rebuild_jobs import (
+    INTERRUPTED,
+    Found,
+    cancelled,
+    everything,
+    found,
+    started,
+)
+from pipeline.commands.rebuild_shown import listing, outcome, said, table
+from pipeline.commands.running import run
+from pipeline.commands.shown import as_json, console
+from pipeline.partitioning import MOST
+from pipeline.rebuild.progress import as_json as progress
+from pipeline.rebuild.starting import Asked
+from pipeline.settings import Settings, load
+
+T = TypeVar("T")
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--partition",
+    "partitions",
+    multiple=True,
+    metavar="P",
+    type=click.IntRange(0, MOST - 1),
+    help="Only this partition, in place. Can be given more than once.",
+)
+@click.option("--account", "account_id", metavar="ID", help="Only this account, here and now.")
+@click.option("--in-place", is_flag=True, help="In the live generation, not in a new one.")
+@click.option("--dry-run", is_flag=True, help="Only compare, and tell what differs.")
+@click.option(
+    "--max-concurrent",
+    metavar="N",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MOST),
+    help="Partitions that each worker replays at a time.",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=None,
+    help="Show how it goes until it is over (default in a terminal), or print its id and leave.",
+)
+@as_json
+@click.pass_context
+def rebuild(
+    ctx: click.Context,
+    partitions: tuple[int, ...],
+    account_id: str | None,
+    in_place: bool,
+    dry_run: bool,
+    max_concurrent: int,
+    wait: bool | None,
+    as_json: bool,
+) -> None:
+    """Make the projection anew from the event store, under live traffic.
+
+    The workers do it, into a new generation that readers see when all of it is there. If the same
+    rebuild is under way, it is joined. Ctrl-C leaves it running. Exits with 1 when it failed or
+    was cancelled; with --account when its document is still not right; with --dry-run when
+    anything differs. Neither of these two needs a worker.
+
+    \b
+    Examples:
+      bank rebuild                    all of it, into a new generation
+      bank rebuild --dry-run          what would it change?
+      bank rebuild --partition 3      the documents of partition 3, where they are
+      bank rebuild --account ID       one document, at once
+      bank rebuild status             how far it is
+      bank rebuild cancel             call it off: readers keep what they have
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if account_id is not None and partitions:
+        raise click.UsageError("either --account or --partition")
+    settings = _setup()
+    if dry_run:
+        accounts = [account_id] if account_id is not None else []
+        differ = compare(settings, partitions=partitions, account_ids=accounts, as_json=as_json)
+        raise SystemExit(1 if differ else 0)
+    if account_id is not None:
+        raise SystemExit(0 if mend_account(settings, account_id) else 1)
+    if partitions and not in_place:
+        click.echo("single partitions are rebuilt in place", err=True)
+    asked = Asked(partitions, in_place, max_concurrent)
+    wait = sys.stdout.isatty() if wait is None else wait
+    found = _uninterrupted(run(started(settings, asked, wait=wait)))
+    if wait:
+        _show_end(found, as_json)
+    else:
+        click.echo(_json(found) if as_json else found[0].id)
+
+
+@rebuild.command()
+@click.argument("job_id", metavar="[ID]", required=False)
+@click.option("--wait", is_flag=True, help="Show how it goes until it is over.")
+@as_json
+def status(job_id: str | None, wait: bool, as_json: bool) -> None:
+    """How far a rebuild is; without ID the last one."""
+    job, parts = _uninterrupted(run(found(_setup(), job_id, wait=wait)))
+    if wait:
+        _show_end((job, parts), as_json)
+    elif as_json:
+        click.echo(_json((job, parts)))
+    else:
+        click.echo(said(job))
+        console().print(table(job, parts))
+
+
+@rebuild.command()
+@click.argument("job_id", metavar="[ID]", required=False)
+def cancel(job_id: str | None) -> None:
+    """Call a rebuild off, without ID the last one; readers keep what they have.
+
+    One whose generation readers see already can't be called off.
+    """
+    job = _uninterrupted(run(cancelled(_setup(), job_id)))
+    if job.phase != "cancelled":
+        raise Told(f"{said(job)}; it can't be called off any more")
+    click.echo(said(job))
+
+
+@rebuild.command(name="list")
+@as_json
+def list_(as_json: bool) -> None:
+    """The last rebuilds, the newest first."""
+    known = _uninterrupted(run(everything(_setup())))
+    if as_json:
+        click.echo(json.dumps([progress(*each) for each in known], indent=1))
+    elif not known:
+        click.echo("nothing was ever rebuilt")
+    else:
+        console().print(listing(job for job, _ in known))
+
+
+def _show_end(ended: Found, as_json: bool) -> None:
+    """What came of it; the exit code says it, too."""
+    if as_json:
+        click.echo(_json(ended))
+    words = outcome(*ended)
+    if not as_json:
+        click.echo(words)
+
+
+def _uninterrupted(result: T | None) -> T:
+    if result is None:
+        raise Told("interrupted", INTERRUPTED)
+    return result
+
+
+def _json(found: Found) -> str:
+    return json.dumps(progress(*found), indent=1)
+
+
+def _setup() -> Settings:
+    settings = load()
+    logs.setup(settings, "rebuild")
+    return settings

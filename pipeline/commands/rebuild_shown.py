@@ -1,0 +1,100 @@
+"""Rebuilds in words and tables."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.commands.failures import Told
+from pipeline.commands.shown import plain_table
+from pipeline.partition_leases import name_of
+from pipeline.rebuild.jobs import Job, Part, Phase
+from pipeline.rebuild.progress import pauses_of, seconds_left, total_of
+
+_PHASES: dict[Phase, str] = {
+    "wanted": "waits for a worker",
+    "building": "is under way",
+    "swapped": "is nearly over: readers see the new generation",
+    "done": "is done",
+    "cancelled": "was cancelled",
+    "failed": "failed",
+}
+
+
+def said(job: Job) -> str:
+    """A rebuild and how it is, in one sentence."""
+    reason = f": {job.reason}" if job.reason else ""
+    return f"rebuild {job.id} ({what(job)}) {_PHASES[job.phase]}{reason}"
+
+
+def what(job: Job) -> str:
+    """What it rebuilds."""
+    if job.kind == "online":
+        return "online"
+    if len(job.partitions) == job.of:
+        return "in place"
+    numbers = ", ".join(map(str, job.partitions))
+    return f"in place, partition{'s' * (len(job.partitions) > 1)} {numbers}"
+
+
+def outcome(job: Job, parts: Sequence[Part]) -> str:
+    """What came of one that is over; `Told` unless it is done."""
+    if job.phase == "failed":
+        raise Told(f"{said(job)}\n`bank rebuild` once more goes on where it was.")
+    if job.phase != "done":
+        raise Told(said(job))
+    events = sum(part.done for part in parts)
+    lines = [f"{said(job)}: {_count(len(parts), 'partition')}, {_count(events, 'event')}"]
+    if removed := sum(part.removed for part in parts):
+        lines.append(f"documents of accounts that are not there, removed: {removed:,}")
+    if pauses := pauses_of(parts):
+        lines.append(
+            f"live traffic of a partition stood still {pauses.number} times: "
+            f"median {_ms(pauses.median_ms)} ms, longest {_ms(pauses.longest_ms)} ms"
+        )
+    elif job.kind == "in-place":
+        lines.append("live traffic never stood still")
+    return "\n".join(lines)
+
+
+def table(job: Job, parts: Iterable[Part]) -> Table:
+    """How far each partition is."""
+    shown = plain_table(
+        "partition", "state", "done", "total", "events/s", "left", "pauses ms", "owner"
+    )
+    for part in parts:
+        shown.add_row(
+            str(part.partition),
+            part.state,
+            f"{part.done:,}",
+            f"{total_of(part):,}",
+            f"{part.events_per_second:,.0f}",
+            left(job, part),
+            " ".join(map(_ms, part.pauses_ms)),
+            escape(name_of(part.owner)),
+        )
+    return shown
+
+
+def listing(jobs: Iterable[Job]) -> Table:
+    """Rebuilds, one a line."""
+    shown = plain_table("id", "what", "state", "started", "finished", "reason")
+    for job in jobs:
+        cells = (job.id, what(job), job.phase, job.started, job.finished or "", job.reason or "")
+        shown.add_row(*map(escape, cells))
+    return shown
+
+
+def left(job: Job, part: Part) -> str:
+    """The time left, as minutes and seconds."""
+    seconds = seconds_left(job, part)
+    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def _ms(pause: float) -> str:
+    """Some are but microseconds."""
+    return f"{pause:,.1f}" if pause >= 1 else f"{pause:.3f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"

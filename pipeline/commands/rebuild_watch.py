@@ -1,0 +1,118 @@
+"""Following a rebuild in the terminal until it is over: a bar for each partition."""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from nats.errors import Error as NatsError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from pipeline.commands.failures import Told
+from pipeline.commands.rebuild_shown import left
+from pipeline.jetstream import JetStreamError
+from pipeline.partition_leases import name_of
+from pipeline.rebuild.jobs import Job, Jobs, Part
+from pipeline.rebuild.progress import altogether, total_of
+
+QUIET: Final = 5.0
+"""Seconds without a word from any worker after which that is said."""
+WAITING: Final = "waiting for a worker: none has taken it up yet (`bank worker` is one)"
+SILENT: Final = f"no worker has said anything for {QUIET:.0f} s; it goes on when one does"
+SWAPPED: Final = "readers see the new generation; the workers turn to it"
+AWAY: Final = "NATS does not answer; asking again until it does"
+
+_EVERY: Final = 0.25
+_FIELDS: Final = ("events", "rate", "left", "state", "owner")
+
+
+class Bars:
+    """A bar for each partition while stderr is a terminal, else nothing but remarks."""
+
+    def __init__(self) -> None:
+        self._out = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description:>9}"),
+            BarColumn(),
+            *(TextColumn(f"{{task.fields[{name}]}}") for name in _FIELDS),
+            console=self._out,
+            disable=not self._out.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, job: Job, parts: Sequence[Part]) -> None:
+        """All of it, and each partition; of very many only those that are being replayed."""
+        self._bar("all", job, altogether(job, parts), state="")
+        many = len(parts) > self._out.height - 3
+        for part in parts:
+            visible = not many or part.state == "replaying"
+            self._bar(f"{part.partition}", job, part, state=part.state, visible=visible)
+
+    def say(self, remark: str) -> None:
+        """A line above the bars."""
+        self._out.print(remark, markup=False, highlight=False, soft_wrap=True)
+
+    def _bar(self, name: str, job: Job, part: Part, **fields: Any) -> None:
+        if name not in self._tasks:
+            blank: dict[str, Any] = dict.fromkeys(_FIELDS, "")
+            self._tasks[name] = self._progress.add_task(name, **blank)
+        total, rate = total_of(part), part.events_per_second
+        self._progress.update(
+            self._tasks[name],
+            completed=part.done if total else part.state in ("replayed", "done"),
+            total=total or 1,
+            events=f"{part.done:,} of {total:,}" if total else "",
+            rate=f"{rate:,.0f}/s" if rate else "",
+            left=left(job, part),
+            owner=escape(name_of(part.owner)),
+            **fields,
+        )
+
+
+async def follow(jobs: Jobs, job_id: str, bars: Bars) -> tuple[Job, list[Part]]:
+    """The rebuild when it is over. NATS may go and come meanwhile."""
+    clock = asyncio.get_running_loop().time
+    known: tuple[Job, list[Part]] | None = None
+    heard, said = clock(), ""
+    while True:
+        try:
+            await jobs.refresh()
+            now = _known(jobs, job_id)
+            bars.show(*now)
+            if not now[0].active:
+                return now
+            if now != known:
+                known, heard = now, clock()
+            remark = _remark(now[0], clock() - heard)
+        except (NatsError, JetStreamError, OSError):
+            remark = AWAY
+        if remark and remark != said:
+            bars.say(remark)
+        said = remark
+        await asyncio.sleep(_EVERY)
+
+
+def _remark(job: Job, quiet: float) -> str:
+    if job.phase == "swapped":
+        return SWAPPED
+    if quiet < QUIET:
+        return ""
+    return WAITING if job.phase == "wanted" else SILENT
+
+
+def _known(jobs: Jobs, job_id: str) -> tuple[Job, list[Part]]:
+    job = jobs.job(job_id)
+    if job is None:
+        raise Told(f"nobody knows of rebuild {job_id} any more; `bank rebuild list` shows the last")
+    return job, jobs.parts(job)

@@ -1,0 +1,29 @@
+"""A look at the projection by one who only looks: each request once, and no waiting."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from elasticsearch import ApiError, NotFoundError, TransportError
+
+from pipeline.index.client import Elastic
+from pipeline.index.generations import Generation, Generations
+from pipeline.index.values import GenerationGone, ProjectionUnavailable
+from pipeline.outage import brief
+
+T = TypeVar("T")
+
+
+class Glance(Elastic):
+    """Raises `ProjectionUnavailable` where `Elastic` would try until it works."""
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except NotFoundError as error:
+            raise GenerationGone(brief(error)) from error
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+
+    async def live(self) -> Generation | None:
+        """The generation that readers see now, or None."""
+        return await self.patiently(Generations(self).live)

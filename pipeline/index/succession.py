@@ -1,0 +1,101 @@
+"""One generation follows another: made beside the live one, put in its place at once, dropped.
+
+The generation being built bears the alias `balance-building`. The swap takes it away, and so does
+giving up: whichever comes first decides, in Elasticsearch itself.
+"""
+
+import logging
+from typing import Any, Final
+
+from elasticsearch import ApiError, BadRequestError, NotFoundError
+
+from pipeline.index.client import Elastic
+from pipeline.index.generations import LIVE, Generation, Generations
+from pipeline.index.values import GenerationGone
+
+log = logging.getLogger(__name__)
+
+BUILDING: Final = "balance-building"
+NEVER: Final = "-1"
+LIVE_REFRESH: Final = "1s"
+
+
+class Succession:
+    """What a rebuild does to the indexes. Every step may be repeated, by any process.
+
+    Raises `GenerationGone` and the driver's errors.
+    """
+
+    def __init__(self, elastic: Elastic, generations: Generations) -> None:
+        self._client, self._generations = elastic.client, generations
+
+    async def begin(self) -> Generation:
+        """Make the next generation, which nobody reads yet, or find the one being built."""
+        building = await self.building()
+        if building is not None:
+            return building
+        await self._generations.create_next(BUILDING, refresh=NEVER)
+        building = await self.building()
+        if building is None:
+            raise GenerationGone("the generation to build was deleted as soon as it was made")
+        return building
+
+    async def building(self) -> Generation | None:
+        """The generation that is being built."""
+        return await self._generations.bearing(BUILDING)
+
+    async def swap(self, old: Generation | None, new: Generation) -> bool:
+        """Let readers see the new one from now on; False if it is not being built any more.
+
+        What searches of the old one show is frozen first: the new one, refreshed after that,
+        shows at least as much, so nobody sees a version go back.
+        """
+        actions: list[dict[str, Any]] = [
+            {"remove": {"index": new.index, "alias": BUILDING, "must_exist": True}},
+            {"add": {"index": new.index, "alias": LIVE}},
+        ]
+        if old is not None:
+            await self._refresh_every(old, NEVER)
+            actions.insert(0, {"remove": {"index": old.index, "alias": LIVE, "must_exist": True}})
+        await self._client.indices.refresh(index=new.index)
+        await self._refresh_every(new, LIVE_REFRESH)
+        try:
+            await self._client.indices.update_aliases(actions=actions)
+        except (BadRequestError, NotFoundError) as error:
+            log.warning("no swap to %s: %s", new.index, error)
+            return False
+        log.info("%s is live, in the place of %s", new.index, old.index if old else "nothing")
+        return True
+
+    async def give_up(self, new: Generation) -> bool:
+        """Delete a generation being built; False if readers see it already, or it is gone."""
+        try:
+            await self._client.indices.update_aliases(
+                actions=[{"remove": {"index": new.index, "alias": BUILDING, "must_exist": True}}]
+            )
+        except (BadRequestError, NotFoundError):
+            return False
+        live = await self._generations.live()
+        if live is not None:
+            await self._refresh_every(live, LIVE_REFRESH)  # in case a swap had been begun
+        return await self.drop(new)
+
+    async def drop(self, generation: Generation) -> bool:
+        """Delete a generation that readers do not see, if it is the very one; whether it was."""
+        if not await self._generations.unread(generation):
+            return False
+        try:
+            await self._client.indices.delete(index=generation.index)
+        except NotFoundError:
+            return False
+        log.info("%s is dropped", generation.index)
+        return True
+
+    async def _refresh_every(self, generation: Generation, interval: str) -> None:
+        try:
+            await self._client.indices.put_settings(
+                index=generation.index, settings={"refresh_interval": interval}
+            )
+        except ApiError as error:
+            if error.status_code != 404:
+                raise

@@ -1,0 +1,1 @@
+"""Rebuilding the projection under live traffic: durable jobs, and what workers do for them."""

@@ -1,0 +1,195 @@
+"""One partition's part in an online rebuild, done by the partition's owner.
+
+Live events go to both generations from the moment it joins, which takes no longer than a batch;
+the store is replayed beside them. It may stop anywhere: what a checkpoint says is there, is.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from pipeline.applier import Applier
+from pipeline.ending import ended
+from pipeline.events import slot_of, slots_of
+from pipeline.index import Generation
+from pipeline.rebuild.jobs import Job, Part
+from pipeline.rebuild.replay import Pace, Replay
+from pipeline.shared import Shared, Taken, Target, target
+from pipeline.tables.checkpoints import Lost
+from pipeline.tables.claims import nothing
+from pipeline.tables.counters import Counters
+from pipeline.tables.documents import Documents
+from pipeline.tables.states import Cache
+
+NOTE_SECONDS: Final = 0.5
+
+
+class Build:
+    """Raises `Lost` from `run` and `turn` when the partition was taken anew meanwhile."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        shared: Shared,
+        job: Job,
+        part: Part,
+        gate: asyncio.Semaphore,
+        pace: Pace,
+    ) -> None:
+        assert job.generation is not None
+        assert job.uuid is not None
+        self.generation = Generation(job.generation, job.uuid)
+        self._applier, self._shared = applier, shared
+        self._gate, self._pace = gate, pace
+        self._slots = slots_of(applier.partition, shared.partitions)
+        self._part = replace(part, owner=shared.owner)
+        self._taken: Taken | None = None
+        self._building: Target | None = None
+        self._noted, self._events = 0.0, 0
+        self._replaying_since: float | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether the partition is still as it was when this began."""
+        return self._taken is not None and self._applier.taken is self._taken
+
+    async def run(self) -> None:
+        """Bring the partition into the generation. Raises `GenerationGone` and `Fenced` as well."""
+        await self._join()
+        counting = asyncio.create_task(self._count())
+        try:
+            async with self._gate:
+                await self._replay()
+            self._shared.checkpoints.reach(self._applier.partition, self.generation, None)
+            await self._write_claims()
+            await self._note(state="replayed")
+        finally:
+            await ended(counting)
+
+    async def turn(self) -> None:
+        """Readers see the generation: write it alone from now on."""
+        old = await self._applier.between(self._switch_over)
+        if old is not None:
+            self._shared.checkpoints.forget_generation(self._applier.partition, old)
+        for each in self._shared.parked.all():
+            if slot_of(each.account_id) in self._slots:  # it may be right in this generation
+                await self._shared.parked.ask_retry(each.account_id)
+        await self._note(state="done")
+
+    # ---------------------------------------------------------------- between two batches
+
+    async def _join(self) -> None:
+        taken = self._applier.taken
+        if taken is None:
+            raise Lost("the partition is being taken")
+        if taken.building is None or taken.building.generation != self.generation:
+            if await self._was_begun(taken):
+                self._applier.retake(Lost("to go on with a rebuild where it was"))
+                raise Lost("the partition is taken anew")
+            taken = await self._applier.between(self._switch)
+            await self._shared.checkpoints.claim_beside(
+                self._applier.partition,
+                self._shared.partitioning,
+                self.generation,
+                taken.stream,
+                taken.epoch,
+                anew=True,
+            )
+        assert taken.building is not None
+        self._taken, self._building = taken, taken.building
+        if self._cursor == self._slots.start:
+            self._part = replace(self._part, done=0)
+
+    async def _switch(self, taken: Taken) -> Taken:
+        began = time.perf_counter()
+        taken.building = target(self._shared, self.generation, self._slots.start)
+        self._paused(began)
+        return taken
+
+    async def _switch_over(self, taken: Taken) -> Generation | None:
+        began = time.perf_counter()
+        if taken.building is None or taken.building.generation != self.generation:
+            return None
+        old, taken.building = taken.live.generation, None
+        taken.live = target(self._shared, self.generation)
+        self._paused(began)
+        return old
+
+    def _paused(self, began: float) -> None:
+        pause = round(1000 * (time.perf_counter() - began), 3)
+        self._part = replace(self._part, pauses_ms=[*self._part.pauses_ms, pause])
+
+    async def _was_begun(self, taken: Taken) -> bool:
+        """Whether a rebuild that stopped has replayed some of the partition, to be gone on with."""
+        shared = self._shared
+        empty = nothing(self._applier.partition, shared.partitioning, self.generation, taken.stream)
+        claim = (await shared.checkpoints.read([empty.id])).get(empty.id)
+        if claim is None or claim.sequence is None or not claim.speaks_of(empty):
+            return False
+        return claim.cursor is None or claim.cursor > self._slots.start
+
+    # ---------------------------------------------------------------- beside live traffic
+
+    async def _replay(self) -> None:
+        shared = self._shared
+        documents = Documents(
+            shared.elastic,
+            self.generation.alias,
+            shared.store,
+            shared.parked,
+            Counters(),
+            Cache(0),
+        )
+        await self._note(state="replaying")
+        self._replaying_since = time.monotonic()
+        work = Replay(shared.store, documents, self._pace, self._begin, self._reached)
+        await work.run(range(self._cursor, self._slots.stop), await shared.store.estimate())
+
+    @property
+    def _cursor(self) -> int:
+        cursor = self._still_ours().cursor
+        return self._slots.start if cursor is None else cursor
+
+    def _begin(self, slot: int) -> None:
+        self._still_ours().begun = slot
+
+    async def _reached(self, slot: int, events: int) -> None:
+        building = self._still_ours()
+        building.cursor = slot
+        self._events += events
+        self._part = replace(self._part, done=self._part.done + events)
+        if time.monotonic() - self._noted > NOTE_SECONDS:
+            self._shared.checkpoints.reach(self._applier.partition, self.generation, slot)
+            await self._write_claims()
+            await self._note()
+
+    async def _write_claims(self) -> None:
+        self._still_ours()
+        assert self._taken is not None
+        at = {self._applier.partition: self._taken.at()}
+        for failure in (await self._shared.checkpoints.write(at)).values():
+            raise failure
+
+    def _still_ours(self) -> Target:
+        if self._taken is None or self._applier.taken is not self._taken:
+            raise Lost("the partition was taken anew")
+        if self._building is None or self._taken.building is not self._building:
+            raise Lost("the generation is not built any more")
+        return self._building
+
+    # ---------------------------------------------------------------- for people
+
+    async def _count(self) -> None:
+        total = await self._shared.store.count(self._slots)
+        await self._note(total=total)
+
+    async def _note(self, **changes: object) -> None:
+        self._noted = time.monotonic()
+        if self._replaying_since is not None:
+            rate = self._events / max(0.001, self._noted - self._replaying_since)
+            changes["events_per_second"] = round(rate, 1)
+        self._part = replace(self._part, **changes)  # type: ignore[arg-type]
+        with suppress(Exception):  # it is for people, and told again in a moment
+            await self._shared.jobs.note(self._part)

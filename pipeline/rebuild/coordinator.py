@@ -1,0 +1,168 @@
+"""What a rebuild needs once in the fleet: the next generation made, put in place, the old dropped.
+
+Any worker may do any step, for Elasticsearch and the job's compare-and-set decide; a lease only
+saves the others the work.
+"""
+
+import logging
+import time
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from pipeline.index import Generation
+from pipeline.index.succession import Succession
+from pipeline.leases import Lease, LeaseUnavailable
+from pipeline.logs import moment
+from pipeline.rebuild.jobs import Job, Jobs
+from pipeline.shared import Shared
+from pipeline.tables.claims import Checkpoint, claim_id
+
+log = logging.getLogger(__name__)
+
+PROMOTED_SECONDS: Final = 60.0
+"""A job counts as done when all have turned to the new generation, or after so long."""
+
+
+class Coordinator:
+    """Carries the current job on by the step that is due. Raises the servers' errors."""
+
+    def __init__(self, shared: Shared, lease: Lease, grace_seconds: float) -> None:
+        self._shared, self._lease, self._grace = shared, lease, grace_seconds
+        self._jobs: Jobs = shared.jobs
+        self._succession = Succession(shared.elastic, shared.generations)
+
+    async def step(self, job: Job) -> None:
+        if job.phase in ("wanted", "building") and job.of != self._shared.partitions:
+            await self._fail(job, f"the bank has {self._shared.partitions} partitions now")
+        elif (job.active or not job.dropped) and await self._ours():
+            await (self._online(job) if job.kind == "online" else self._in_place(job))
+        for each in self._jobs.all():  # those before it: it may have begun within their grace
+            if each.id != job.id and each.phase == "done" and not each.dropped:
+                await self._drop_old(each)
+
+    async def _ours(self) -> bool:
+        try:
+            return await self._lease.acquire()
+        except LeaseUnavailable:
+            return True  # it only saves work
+
+    async def _online(self, job: Job) -> None:
+        match job.phase:
+            case "wanted":
+                await self._begin(job)
+            case "building":
+                await self._swap_when_complete(job)
+            case "swapped":
+                await self._done_when_promoted(job)
+            case "done":
+                await self._drop_old(job)
+            case "cancelled":
+                await self._give_up(job)
+
+    async def _in_place(self, job: Job) -> None:
+        if not job.active:
+            await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
+        elif all(part.state == "done" for part in self._jobs.parts(job)):
+            await self._jobs.change(
+                job.id, lambda job: replace(job, phase="done", finished=_now(), dropped=True)
+            )
+        elif job.phase == "wanted":
+            await self._jobs.change(job.id, lambda job: replace(job, phase="building"))
+
+    # ---------------------------------------------------------------- online
+
+    async def _begin(self, job: Job) -> None:
+        old, new = await self._shared.generations.live(), await self._succession.begin()
+        log.info("rebuild %s: building %s", job.id, new.index)
+
+        def begun(job: Job) -> Job:
+            if job.phase != "wanted":
+                return job
+            return replace(
+                job,
+                phase="building",
+                generation=new.number,
+                uuid=new.uuid,
+                old=old.number if old else None,
+                old_uuid=old.uuid if old else None,
+            )
+
+        await self._jobs.change(job.id, begun)
+
+    async def _swap_when_complete(self, job: Job) -> None:
+        new, live = _new(job), await self._shared.generations.live()
+        if live != new:
+            if await self._succession.building() != new:
+                await self._fail(job, f"the index {new.index} was deleted")
+                return
+            if not await self._complete(job, live) or not await self._succession.swap(live, new):
+                return
+
+        def swapped(job: Job) -> Job:
+            if job.phase != "building":
+                return job
+            old, uuid = (
+                (live.number, live.uuid) if live and live != new else (job.old, job.old_uuid)
+            )
+            return replace(job, phase="swapped", swapped=_now(), old=old, old_uuid=uuid)
+
+        await self._jobs.change(job.id, swapped)
+
+    async def _complete(self, job: Job, live: Generation | None) -> bool:
+        """Whether whoever owns a partition now has all of it in the new generation."""
+        ids = {p: claim_id(_new(job).number, p, job.of) for p in job.partitions}
+        lives = {p: claim_id(live.number, p, job.of) for p in job.partitions} if live else {}
+        claims = await self._shared.checkpoints.read([*ids.values(), *lives.values()])
+        return all(
+            _whole(job, claims.get(ids[p]), claims.get(lives[p]) if live else None)
+            for p in job.partitions
+        )
+
+    async def _done_when_promoted(self, job: Job) -> None:
+        late = _seconds_since(job.swapped) > PROMOTED_SECONDS
+        if late or all(part.state == "done" for part in self._jobs.parts(job)):
+            log.info("rebuild %s: done", job.id)
+            await self._jobs.change(job.id, lambda job: replace(job, phase="done", finished=_now()))
+
+    async def _drop_old(self, job: Job) -> None:
+        if _seconds_since(job.swapped) < self._grace:
+            return
+        if job.old is not None and job.old_uuid is not None:
+            await self._succession.drop(Generation(job.old, job.old_uuid))
+        await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
+
+    async def _give_up(self, job: Job) -> None:
+        if job.generation is not None:
+            await self._succession.give_up(_new(job))
+        await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
+
+    async def _fail(self, job: Job, reason: str) -> None:
+        log.error("rebuild %s failed: %s", job.id, reason)
+
+        def failed(job: Job) -> Job:
+            if not job.active or job.phase == "swapped":
+                return job
+            return replace(job, phase="failed", finished=_now(), reason=reason)
+
+        await self._jobs.change(job.id, failed)
+
+
+def _new(job: Job) -> Generation:
+    assert job.generation is not None
+    assert job.uuid is not None
+    return Generation(job.generation, job.uuid)
+
+
+def _whole(job: Job, built: Checkpoint | None, live: Checkpoint | None) -> bool:
+    if built is None or built.index_uuid != job.uuid or built.sequence is None:
+        return False
+    return built.cursor is None and (live is None or live.epoch == built.epoch)
+
+
+def _now() -> str:
+    return moment(time.time())
+
+
+def _seconds_since(then: str | None) -> float:
+    return time.time() - datetime.fromisoformat(then).timestamp() if then else 0.0

@@ -1,0 +1,41 @@
+"""Ids that only the index has, found in constant memory: documents of accounts that are not there.
+
+The slot of a document is reckoned by its id, whatever that is: the fields of a ghost lie.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Protocol
+
+from pipeline.checker.sums import BUCKETS, Sums, fingerprint
+from pipeline.events import slot_of
+
+
+class Ids(Protocol):
+    """All ids of a generation; `pipeline.index.survey.Survey` of it has them."""
+
+    def ids(self) -> AsyncIterator[list[str]]: ...
+
+
+async def strangers(slots: range, known: Sums, index: Ids) -> AsyncIterator[list[str]]:
+    """Lists of ids of those slots with all in them that are not among the known, and some others.
+
+    The index is scanned once, and a second time only where it has not what is known.
+    """
+    async with aclosing(_of(slots, index)) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            for each in page:
+                known.add(fingerprint(each), -1)
+    uneven = known.uneven()
+    if not uneven:
+        return
+    async with aclosing(_of(slots, index)) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            if doubtful := [each for each in page if fingerprint(each) % BUCKETS in uneven]:
+                yield doubtful
+
+
+async def _of(slots: range, index: Ids) -> AsyncIterator[list[str]]:
+    async with aclosing(index.ids()) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            yield [each for each in page if slot_of(each) in slots]

@@ -1,0 +1,163 @@
+"""Mending from a process that owns no partition, on the stores that the settings name.
+
+It needs no worker and does not mind any: versions and eras decide between them.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from pipeline.checker.live import Stores
+from pipeline.drained import ends, standings
+from pipeline.events import slots_of
+from pipeline.index import Elastic, Generation, GenerationGone, Generations
+from pipeline.jetstream import JetStream
+from pipeline.parked import Parked
+from pipeline.partitioning import Partitioning, partitioning
+from pipeline.projection import VERSION
+from pipeline.rebuild.compare import PATIENCE, Comparison
+from pipeline.rebuild.looks import Look, look
+from pipeline.rebuild.mend import Mended, mend
+from pipeline.settings import Settings
+from pipeline.tables.counters import Counters
+from pipeline.tables.documents import Documents
+from pipeline.tables.states import Cache
+
+_ANSWER_SECONDS: Final = 5.0
+_POLL: Final = 0.1
+_HEARD_SECONDS: Final = 1.0
+"""After so long every worker has heard that an account is not parked any more."""
+
+
+class CannotMend(Exception):
+    """The live generation is not for this process to judge; the message says why."""
+
+
+class Mender:
+    """Compares and mends in the live generation, whichever that is by then."""
+
+    def __init__(
+        self, stores: Stores, elastic: Elastic, generations: Generations, parked: Parked
+    ) -> None:
+        self.parked = parked
+        self._stores, self._elastic, self._generations = stores, elastic, generations
+        self._freeing = Freeing(parked)
+
+    def comparison(self, patience: float = PATIENCE, *, lag_differs: bool = False) -> Comparison:
+        """With `lag_differs`, what is still behind when the patience is over is a difference."""
+        stores = self._stores
+        return Comparison(
+            stores.store,
+            stores.projection,
+            None if lag_differs else _Log(stores.js),
+            parked=self.parked,
+            patience=patience,
+        )
+
+    async def look(self, account_id: str) -> Look:
+        """One look at an account."""
+        found = await self._stores.projection.found([account_id])
+        stored = await self._stores.store.load_many([account_id])
+        return look(found.get(account_id), stored[account_id])
+
+    async def mend(self, account_ids: Collection[str]) -> Mended:
+        """See `pipeline.rebuild.mend.mend`; a generation that goes meanwhile is begun anew."""
+        while True:
+            generation = await self.live()
+            documents = Documents(
+                self._elastic,
+                generation.alias,
+                self._stores.store,
+                self._freeing,
+                Counters(),
+                Cache(0),
+            )
+            try:
+                return await mend(account_ids, self._stores.store, documents)
+            except GenerationGone:
+                await asyncio.sleep(_POLL)
+
+    async def live(self) -> Generation:
+        """The live generation, which must be of our version of the fold; or `CannotMend`."""
+        generation = await self._elastic.patiently(self._generations.live)
+        if generation is None:
+            raise CannotMend("there is no live generation; a worker makes one")
+        if generation.projection != VERSION:
+            raise CannotMend(
+                f"{generation.index} is of version {generation.projection} of the projection, "
+                f"this command of version {VERSION}: it can't judge its documents"
+            )
+        return generation
+
+
+@asynccontextmanager
+async def mender(settings: Settings, stores: Stores) -> AsyncIterator[Mender]:
+    """Who mends on these stores. Raises `CannotMend`."""
+    elastic = Elastic(settings.elasticsearch_url)
+    parked = Parked(stores.js, replicas=settings.stream_replicas)
+    try:
+        await parked.refresh()
+        mending = Mender(stores, elastic, Generations(elastic), parked)
+        await mending.live()
+        yield mending
+    finally:
+        await elastic.close()
+
+
+class _Log:
+    """The log, and how far the workers are with it."""
+
+    def __init__(self, js: JetStream) -> None:
+        self._js = js
+
+    async def end(self) -> tuple[Partitioning, tuple[int, ...]] | None:
+        now = await partitioning(self._js)
+        return (now, await ends(self._js, now)) if now else None
+
+    async def behind(self, end: tuple[Partitioning, tuple[int, ...]] | None) -> frozenset[int]:
+        if end is None:
+            return frozenset()
+        now, last = end
+        found = await standings(self._js, now, last, range(now.count))
+        late = [each.partition for each in found if each.events]
+        return frozenset(slot for each in late for slot in slots_of(each, now.count))
+
+
+class Freeing:
+    """The parking lot for one who owns no partition: the owner frees an account, if there is one.
+
+    For it alone knows what came while the account was parked. Where nobody answers no one owns it.
+    """
+
+    def __init__(self, parked: Parked) -> None:
+        self._parked, self._answered = parked, True
+
+    def __contains__(self, account_id: str) -> bool:
+        return account_id in self._parked
+
+    async def park(self, account_id: str, **about: Any) -> object:
+        return await self._parked.park(account_id, **about)
+
+    async def drop(self, account_id: str) -> bool:
+        if account_id not in self._parked:
+            return False
+        attempts = self._parked[account_id].attempts
+        if self._answered:
+            await self._parked.ask_retry(account_id)
+            self._answered = await self._answer(account_id, attempts)
+        if account_id not in self._parked or self._parked[account_id].attempts > attempts:
+            return account_id not in self._parked
+        dropped = await self._parked.drop(account_id)
+        await asyncio.sleep(_HEARD_SECONDS)
+        return dropped
+
+    async def _answer(self, account_id: str, attempts: int) -> bool:
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            await self._parked.refresh()
+            if account_id not in self._parked or self._parked[account_id].attempts > attempts:
+                return True
+            await asyncio.sleep(_POLL)
+        return False

@@ -1,0 +1,87 @@
+"""Mending documents in place, under live traffic: whatever is there becomes what the store says.
+
+Nothing is paused and nothing is deleted first. Versions decide every race with live events; what
+somebody wrote by hand is written over in a higher era, and what has no event in the store goes.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from pipeline.checker.sums import Sums, fingerprint
+from pipeline.histories import Replayed
+from pipeline.projection import Advance, replay
+from pipeline.rebuild.ghosts import Ids, strangers
+from pipeline.synchronise import Progress, synchronise
+from pipeline.tables.documents import Documents, Histories
+
+CHUNK: Final = 500
+
+
+class Store(Histories, Replayed, Protocol):
+    """What is needed of the event store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What was read, and how many documents were written and removed."""
+
+    events: int
+    accounts: int
+    written: int
+    removed: int
+
+
+async def mend(account_ids: Iterable[str], store: Histories, documents: Documents) -> Mended:
+    """Make the documents of some accounts right, or remove them; a parked one goes on if it can.
+
+    Raises `GenerationGone`, and the errors of store and parking lot; then it may be repeated.
+    """
+    ids = list(dict.fromkeys(account_ids))
+    events = accounts = written = removed = 0
+    for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
+        stored = await store.load_many(chunk)
+        histories = [replay(each) for each in stored.values() if each]
+        written += await documents.bring(histories)
+        removed += await documents.remove(
+            [each for each in chunk if replay(stored[each]).document is None]
+        )
+        accounts += len(histories)
+        events += sum(map(len, stored.values()))
+    return Mended(events, accounts, written, removed)
+
+
+async def mend_partition(
+    slots: range,
+    store: Store,
+    documents: Documents,
+    survey: Ids,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Mended:
+    """Make all documents of the slots right, and remove those of accounts that are not there.
+
+    `survey` and `documents` are of one generation; the cache of `documents` had better be a small
+    one of its own. Raises what `mend` raises, and `ProjectionUnavailable`; it may be repeated.
+    """
+    seen, removed = _Seen(documents), 0
+    report = await synchronise(slots, store, seen, progress)
+    async with aclosing(strangers(slots, seen.ids, survey)) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            removed += await documents.remove(page)
+    return Mended(report.events, report.accounts, report.written, removed)
+
+
+class _Seen:
+    """Brings documents, and sums up whose they are."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.ids = Sums()
+        self._documents = documents
+
+    async def bring(self, histories: Sequence[Advance]) -> int:
+        written = await self._documents.bring(histories)
+        for each in histories:
+            if each.document is not None:
+                self.ids.add(fingerprint(each.document["id"]), 1)
+        return written

@@ -1,0 +1,47 @@
+"""A bank on the session's servers, and one on servers of the test's own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.embedded import EmbeddedServers
+from pipeline.eventstore import EventStore
+from pipeline.index import Elastic
+from pipeline.jetstream import JetStream
+from pipeline.rebuild.jobs import Jobs
+from pipeline.settings import Settings
+from tests.rebuild.bank import Bank, Start
+from tests.support import Role
+
+
+@pytest.fixture
+async def bank(settings: Settings, role: Start) -> AsyncIterator[Bank]:
+    async for opened in _opened(settings, role):
+        yield opened
+
+
+@pytest.fixture
+async def own_bank(own_servers: EmbeddedServers) -> AsyncIterator[Bank]:
+    """On servers that may be killed."""
+    roles: list[Role] = []
+
+    async def start(*command: str, **environ: str) -> Role:
+        roles.append(Role(own_servers.settings, *command, **environ))
+        await roles[-1].start()
+        return roles[-1]
+
+    async for opened in _opened(own_servers.settings, start):
+        yield opened
+    for each in roles:
+        await each.close()
+
+
+async def _opened(settings: Settings, start: Start) -> AsyncIterator[Bank]:
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await store.setup()
+    js = await JetStream.connect(settings.nats_url, "test")
+    elastic = Elastic(settings.elasticsearch_url)
+    yield Bank(settings, store, Jobs(js), elastic, start)
+    await elastic.close()
+    await js.close()
+    await store.close()
