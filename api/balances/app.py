@@ -4,24 +4,53 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from api.balances import parked, partitions, rebuild_events, rebuilds
+from api.balances.connections import CONNECTIONS, Connections
 from api.balances.queries import DocumentNotFound
 from api.balances.routes import INDEX, routes
+from api.balances.waiting import WAITING, Waiting
 from api.problems import Problem, unavailable
 from api.server import application
+from pipeline.eventstore import StoreUnavailable
 from pipeline.index import Index, ProjectionUnavailable, UnknownCursor
+from pipeline.metrics import Metrics
 from pipeline.settings import Settings
 
 
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
     index = Index(settings.elasticsearch_url)
+    connections = Connections(settings)
+    snapshot = partitions.PartitionSnapshot(connections, settings)
+    rebuilding = rebuilds.Rebuilds(connections, settings)
+    watching = rebuild_events.Watching(rebuilding)
+    waiting = Waiting(index, connections)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
+        await snapshot.close()
+        await watching.close()
+        await waiting.close()
+        await connections.close()
         await index.close()
 
-    app = application(routes, {"elasticsearch": index.ping}, _translate)
+    metrics = Metrics("balances")
+    metrics.register(snapshot, before_scrape=snapshot.refresh)
+    every_route = [
+        *parked.routes,
+        *partitions.routes,
+        *rebuilds.routes,
+        *rebuild_events.routes,
+        *routes,
+    ]
+    app = application(every_route, {"elasticsearch": index.ping}, _translate, metrics)
     app[INDEX] = index
+    app[CONNECTIONS] = connections
+    app[WAITING] = waiting
+    app[partitions.SNAPSHOT] = snapshot
+    app[rebuilds.REBUILDS] = rebuilding
+    app[rebuild_events.WATCHING] = watching
+    app[parked.PARKED] = parked.ParkedAccounts(connections, settings)
     app.cleanup_ctx.append(lifetime)
     return app
 
@@ -39,6 +68,8 @@ def _translate(error: Exception) -> Problem | None:
             return Problem(
                 400, "invalid-input", "starting_after: No document of that account.", errors=[fault]
             )
+        case StoreUnavailable():
+            return unavailable("store-unavailable", "The event store does not answer right now.")
         case ProjectionUnavailable():
             return unavailable("projection-unavailable", "The projection can't be read right now.")
     return None

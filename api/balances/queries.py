@@ -10,9 +10,10 @@ from api.inputs import AccountId, Input
 from pipeline.index import Index
 
 MOST: Final = 100
+LONGEST_WAIT: Final = 30
 
 Document = dict[str, Any]
-"""id, owner, balance, status, version, partition, event_id, updated_at."""
+"""id, owner, balance, status, version, slot, event_id, updated_at."""
 
 Sort = Literal["owner", "-owner", "balance", "-balance", "updated_at", "-updated_at", "id", "-id"]
 
@@ -25,6 +26,27 @@ def _whole_number(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
         raise PydanticCustomError("limit", f"Must be a whole number from 1 to {MOST}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,6})?", text):
+        raise PydanticCustomError(
+            "seconds", f"Must be a number of seconds from 0 to {LONGEST_WAIT}"
+        )
+    return float(text)
+
+
+def _version(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise PydanticCustomError("version", "Must be a whole number from 1 on")
+    return int(text)
+
+
+class DocumentQuery(Input):
+    """The parameters of `GET /{id}`: wait for a version of the account, for so many seconds."""
+
+    min_version: Annotated[int, BeforeValidator(_version), Field(ge=1)] | None = None
+    timeout: Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=LONGEST_WAIT)] = 5.0
 
 
 class PageQuery(Input):

@@ -5,6 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from api.balances import queries
+from api.balances.waiting import WAITING
 from api.inputs import ACCOUNT_ID, query
 from api.replies import reply
 from pipeline.index import Index
@@ -22,7 +23,14 @@ async def page(request: web.Request) -> web.Response:
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")
 async def document(request: web.Request) -> web.Response:
-    found = await queries.document(request.app[INDEX], request.match_info["id"])
+    """As it is; with `min_version` not before it has that version, or time is out."""
+    account_id, asked = request.match_info["id"], query(request, queries.DocumentQuery)
+    if asked.min_version is None:
+        found, fresh = await queries.document(request.app[INDEX], account_id), True
+    else:
+        found, fresh = await request.app[WAITING].document(
+            account_id, asked.min_version, asked.timeout
+        )
     # A document that somebody wrote by hand may lack its version until it is repaired.
     headers = {"ETag": f'"{found["version"]}"'} if "version" in found else None
-    return reply(found, headers=headers)
+    return reply(found if fresh else {**found, "stale": True}, headers=headers)

@@ -1,0 +1,152 @@
+"""Reads that wait for a version: however many wait, one task asks Elasticsearch for all of them.
+
+Workers nudge after each batch that they write; only what waits in that partition is asked for then.
+Nudges may be lost, so all is asked for a few times a second besides.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from api.balances.connections import Connections
+from api.balances.queries import Document, document
+from pipeline.ending import ended
+from pipeline.events import partition_of, slot_of
+from pipeline.index import Index, ProjectionUnavailable
+from pipeline.nudges import ALL, nudged
+
+log = logging.getLogger(__name__)
+
+EVERY: Final = 0.25
+"""Seconds between two looks at all that waits."""
+SPACING: Final = 0.01
+"""The shortest time between two looks, however often a nudge comes."""
+MOST: Final = 1000
+"""Documents asked for at once."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    account_id: str
+    version: int
+    found: asyncio.Future[Document] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def offer(self, document: Document) -> None:
+        if not self.found.done() and has(document, self.version):
+            self.found.set_result(document)
+
+
+def has(document: Document, version: int) -> bool:
+    """Whether the document is at that version or a later one; a hand may have written anything."""
+    there = document.get("version")
+    return isinstance(there, int) and there >= version
+
+
+class Waiting:
+    """All reads of one service that wait."""
+
+    def __init__(self, index: Index, connections: Connections) -> None:
+        self._index, self._connections = index, connections
+        self._waiters: set[_Waiter] = set()
+        self._new: set[_Waiter] = set()
+        self._nudged: set[tuple[int, int]] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[Subscription] | None = None
+
+    async def document(
+        self, account_id: str, version: int, seconds: float
+    ) -> tuple[Document, bool]:
+        """The document at that version or a later one, and whether it is; else what there is.
+
+        Raises `DocumentNotFound`, when there is none after the time either, and
+        `ProjectionUnavailable`.
+        """
+        with suppress(Exception):  # what is to be told of it is told at the end
+            there = await document(self._index, account_id)
+            if has(there, version):
+                return there, True
+        waiter = _Waiter(account_id, version)
+        self._enter(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                return await waiter.found, True
+        except TimeoutError:
+            there = await document(self._index, account_id)
+            return there, has(there, version)
+        finally:
+            self._waiters.discard(waiter)
+            self._new.discard(waiter)
+
+    async def close(self) -> None:
+        for task in (self._task, self._listening):
+            if task is not None:
+                await ended(task)
+
+    def _enter(self, waiter: _Waiter) -> None:
+        self._waiters.add(waiter)
+        self._new.add(waiter)
+        self._wake.set()
+        if self._listening is None or (self._listening.done() and self._listening.exception()):
+            self._listening = asyncio.create_task(self._listen())
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def _listen(self) -> Subscription:
+        js = await self._connections.connected()
+        return await js.nc.subscribe(ALL, cb=self._hear)
+
+    async def _hear(self, message: Msg) -> None:
+        if self._waiters:
+            with suppress(ValueError):
+                self._nudged.add(nudged(message.subject))
+                self._wake.set()
+
+    async def _run(self) -> None:
+        """Look as long as somebody waits."""
+        looked = 0.0
+        while self._waiters:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, looked + EVERY - time.monotonic())):
+                    await self._wake.wait()
+            if time.monotonic() - looked >= EVERY:
+                due, looked = set(self._waiters), time.monotonic()
+            else:
+                due = self._new | {each for each in self._waiters if self._is_nudged(each)}
+            self._wake.clear()
+            self._new.clear()
+            self._nudged.clear()
+            await self._look(due)
+            await asyncio.sleep(SPACING)
+
+    def _is_nudged(self, waiter: _Waiter) -> bool:
+        slot = slot_of(waiter.account_id)
+        return any(partition_of(slot, of) == partition for partition, of in self._nudged)
+
+    async def _look(self, due: Iterable[_Waiter]) -> None:
+        by_account: dict[str, list[_Waiter]] = {}
+        for waiter in due:
+            by_account.setdefault(waiter.account_id, []).append(waiter)
+        ids = list(by_account)
+        for chunk in (ids[i : i + MOST] for i in range(0, len(ids), MOST)):
+            try:
+                found = await self._index.many(chunk)
+            except ProjectionUnavailable as error:
+                log.debug("nothing is found for those who wait: %s", error)
+                return
+            for account_id, there in found.items():
+                for waiter in by_account[account_id]:
+                    waiter.offer(there)
+
+
+WAITING: Final = web.AppKey("waiting", Waiting)
