@@ -6,22 +6,22 @@ of things as it finds it then: another generation, another stream, a checkpoint 
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-import orjson
-
+from pipeline.applying import apply
 from pipeline.ending import ended
-from pipeline.epochs import raise_epoch
-from pipeline.events import Event
+from pipeline.events import slots_of
 from pipeline.index import GenerationGone
-from pipeline.jetstream import RESYNC
+from pipeline.nudges import nudge
 from pipeline.outage import Outage
 from pipeline.shared import Shared, Taken
-from pipeline.source import Delivery, starting_position, stream_state
+from pipeline.source import Delivery
 from pipeline.synchronise import Progress, synchronise
-from pipeline.tables.balances import Balances, State
-from pipeline.tables.checkpoints import Fenced, Lost, Position
+from pipeline.tables.checkpoints import Fenced, Lost
+from pipeline.taking import take
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ T = TypeVar("T")
 MERGED: Final = 2000
 """Queued deliveries are applied together up to about so many messages."""
 QUEUED: Final = 8
+
+Step = Callable[[Taken], Awaitable[Any]]
 
 
 class Applier:
@@ -40,9 +42,9 @@ class Applier:
         self.taken: Taken | None = None
         self.progress: Progress | None = None
         self._shared = shared
-        self._inbox: asyncio.Queue[Delivery] = asyncio.Queue(QUEUED)
-        self._open = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._inbox: asyncio.Queue[Delivery | None] = asyncio.Queue(QUEUED)
+        self._steps: deque[tuple[Step, asyncio.Future[Any]]] = deque()
+        self._busy = False
         self._interrupt: asyncio.Future[Exception] | None = None
         self._outage = Outage(log, f"partition {partition}", most=2.0)
         self._attempt = 0
@@ -50,17 +52,29 @@ class Applier:
     @property
     def idle(self) -> bool:
         """Whether everything that was offered is applied."""
-        return self.taken is not None and not self._open and self._inbox.empty()
+        return self.taken is not None and not self._busy and self._inbox.empty()
 
     async def offer(self, delivery: Delivery) -> None:
         """Queue a delivery; waits while too many are queued. Stale ones are thrown away."""
         if delivery.take == self.take:
             await self._inbox.put(delivery)
 
+    async def between(self, step: Callable[[Taken], Awaitable[T]]) -> T:
+        """Run a step between two batches, when nothing of the partition is under way.
+
+        Raises what the step raises; `Lost` when the partition is taken anew or let go meanwhile.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._steps.append((step, done))
+        if self._inbox.empty():
+            self._inbox.put_nowait(None)
+        return await done
+
     def close(self) -> None:
         """Let go of deliveries that wait to be queued; `run` is to be cancelled."""
         self.take = -1
         self._empty()
+        self._refuse_steps()
 
     def retake(self, reason: Exception) -> None:
         """Leave whatever is under way, and take the partition anew."""
@@ -88,26 +102,43 @@ class Applier:
             error = self._interrupt.result()
         if isinstance(error, Fenced):
             self._attempt = max(self._attempt, 3)  # the other one may well be right
+            await self._shared.source.contested(self.partition)
         log.debug("partition %d is taken anew", self.partition, exc_info=error)
         await self._outage.pause(error or Lost("stopped"), self._attempt)
         self._attempt += 1
 
     async def _work(self) -> None:
-        """Take the partition; then prepare each batch while the one before it is written."""
-        self._open = 0
+        """Take the partition; then apply batch after batch, with steps between them."""
+        self._busy = False
         taken = await self._take()
+        while True:
+            batch = await self._next()
+            self._busy = True
+            if batch:
+                await self._apply(taken, batch)
+            while self._steps:
+                await self._run_step(taken, *self._steps.popleft())
+            self._busy = False
+
+    async def _run_step(self, taken: Taken, step: Step, done: asyncio.Future[Any]) -> None:
+        if done.cancelled():
+            return
         try:
-            while True:
-                batch = await self._next()
-                self._open += 1
-                states = await self._persistently(lambda batch=batch: self._prepare(taken, batch))  # type: ignore[misc]
-                await self._written(taken)
-                taken.reached = max(taken.reached, *(delivery.last for delivery in batch))
-                self._writing = asyncio.create_task(self._write(taken, batch, states))
-        finally:
-            if self._writing is not None:
-                await ended(self._writing)
-                self._writing = None
+            result = await step(taken)
+        except asyncio.CancelledError:
+            _settle(done, error=Lost("the partition is taken anew"))
+            raise
+        except (GenerationGone, Lost) as error:
+            _settle(done, error=error)
+            raise
+        except Exception as error:
+            _settle(done, error=error)
+        else:
+            _settle(done, result)
+
+    def _refuse_steps(self) -> None:
+        while self._steps:
+            _settle(self._steps.popleft()[1], error=Lost("the partition was let go"))
 
     async def _persistently(self, step: Callable[[], Awaitable[T]]) -> T:
         """Repeat a step that may be repeated, as long as the partition need not be taken anew."""
@@ -127,68 +158,26 @@ class Applier:
     # ---------------------------------------------------------------- taking
 
     async def _take(self) -> Taken:
-        """Become the owner, and start where all before is in the live generation."""
-        shared, partition = self._shared, self.partition
         self.take += 1
         self._empty()
-        generation = await shared.generations.ensure_live()
-        stream = await stream_state(shared.js)
-        claim = await shared.checkpoints.claim(
-            partition,
-            generation,
-            stream.created,
-            lambda above: raise_epoch(shared.js, partition, shared.owner, above),
-        )
-        floor = await shared.source.seek(partition, None, self.take)
-        state = await stream_state(shared.js)
-        if state.created != stream.created:
-            raise Lost("the stream was made anew")
-        start = starting_position(claim, floor, state)
-        if start is None:
-            position = await shared.source.seek(partition, state.last, self.take)
-        elif start < floor:
-            position = await shared.source.seek(partition, start, self.take)
-        else:
-            position = start
-        balances = Balances(
-            shared.elastic,
-            generation.alias,
-            partition,
-            shared.store,
-            shared.counters,
-            capacity=shared.capacity,
-        )
-        taken = Taken(
-            generation,
-            stream.created,
-            claim.epoch,
-            balances,
-            position,
-            min(position, floor),
-            position,
-        )
-        if start is None:
-            await self._persistently(lambda: self._synchronise(taken))
-        at = {partition: Position(taken.epoch, taken.position, taken.applied)}
-        for failure in (await shared.checkpoints.write(at, back=True)).values():
-            raise failure
-        log.info(
-            "partition %d goes on after %d (epoch %d, %s)",
-            partition,
-            position,
-            claim.epoch,
-            generation.index,
-        )
+        taken = await take(self._shared, self.partition, self.take, self._synchronise_persistently)
         self._outage.over()
         self.taken = taken
         return taken
 
+    async def _synchronise_persistently(self, taken: Taken) -> None:
+        await self._persistently(lambda: self._synchronise(taken))
+
     async def _synchronise(self, taken: Taken) -> None:
-        shared = self._shared
+        """Bring in all that the store has: also what is replayed already of a generation."""
+        shared, slots = self._shared, slots_of(self.partition, self._shared.partitions)
         async with shared.synchronising:
             log.info("partition %d: synchronising from the event store", self.partition)
+            if taken.building is not None and taken.building.begun is not None:
+                begun = range(slots.start, taken.building.begun)
+                await synchronise(begun, shared.store, taken.building.balances.documents)
             report = await synchronise(
-                self.partition, shared.partitions, shared.store, taken.balances, self._note
+                slots, shared.store, taken.live.balances.documents, self._note
             )
         self.progress = None
         shared.counters.synchronised += 1
@@ -211,55 +200,40 @@ class Applier:
     # ---------------------------------------------------------------- applying
 
     async def _next(self) -> list[Delivery]:
-        """The next delivery, and those that are queued behind it; stale ones are left out."""
+        """The next delivery, and those that are queued behind it; stale ones are left out.
+
+        None when there are steps to run.
+        """
         batch: list[Delivery] = []
         count = 0
         while not batch or (count < MERGED and not self._inbox.empty()):
+            if self._steps:
+                break
             delivery = await self._inbox.get()
-            if delivery.take == self.take:
+            if delivery is not None and delivery.take == self.take:
                 batch.append(delivery)
                 count += len(delivery.messages)
         return batch
 
-    async def _prepare(self, taken: Taken, batch: Sequence[Delivery]) -> list[State]:
-        """What is to be written for the deliveries; a marker among them is seen to at once."""
-        events: list[Event] = []
-        reached = max(taken.reached, taken.position)
-        for delivery in batch:
-            if delivery.previous > reached:
-                raise Lost(f"nothing was delivered between {reached} and {delivery.previous}")
-            for sequence, data in delivery.messages:
-                if sequence <= reached:
-                    continue
-                event = orjson.loads(data)
-                if event["kind"] == RESYNC:
-                    await self._written(taken)
-                    await taken.balances.apply(events)
-                    events.clear()
-                    await self._synchronise(taken)
-                else:
-                    events.append(event)
-            reached = max(reached, delivery.last)
-        return await taken.balances.prepare(events)
-
-    async def _write(self, taken: Taken, batch: Sequence[Delivery], states: list[State]) -> None:
-        """Write the deliveries' documents, then say that they are done."""
-        try:
-            await self._persistently(lambda: taken.balances.write(states))
-        except (GenerationGone, Lost) as error:
-            self.retake(error)
-            return
+    async def _apply(self, taken: Taken, batch: Sequence[Delivery]) -> None:
+        """Bring the deliveries' documents into the index, then say that they are done."""
+        started = time.monotonic()
+        count = await self._persistently(
+            lambda: apply(self._shared, taken, batch, self._synchronise)
+        )
         last = max(delivery.last for delivery in batch)
-        taken.position = max(taken.position, last)
-        taken.applied = max(taken.applied, last)
+        taken.position = taken.applied = max(taken.position, last)
         self._attempt = 0
-        self._open -= 1
+        self._shared.counters.batch(count, time.monotonic() - started)
         for delivery in batch:
             delivery.done()
+        await nudge(self._shared.js, self.partition, self._shared.partitions)
 
-    async def _written(self, taken: Taken) -> None:
-        """Wait for the batch that is being written. Raises `Lost` when that came to nothing."""
-        if self._writing is not None:
-            await self._writing
-        if self.taken is not taken:
-            raise Lost("it is being taken anew")
+
+def _settle(done: asyncio.Future[Any], result: Any = None, error: Exception | None = None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)

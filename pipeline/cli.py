@@ -2,13 +2,26 @@
 
 import click
 
-from pipeline.commands import failures, roles, shown, together
+from pipeline.commands import (
+    failures,
+    parked,
+    partitions,
+    rebuild,
+    repartition,
+    roles,
+    shown,
+    together,
+)
 
 ORDER = (
     together.up,
     together.demo,
     shown.verify,
     shown.status,
+    partitions.partitions,
+    parked.parked,
+    rebuild.rebuild,
+    repartition.repartition,
     shown.settings,
     roles.servers,
     roles.accounts,

@@ -4,7 +4,6 @@ Everything is in a folder of its own and on free ports, so it never meets a bank
 """
 
 import asyncio
-import random
 import shutil
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pipeline import logs
 from pipeline.checker.live import Stores, check_stores, opened
 from pipeline.checker.report import Report
 from pipeline.lines import Lines, RoleStream
-from pipeline.preflight import port_taken
+from pipeline.preflight import free_ports
 from pipeline.settings import Settings
 from pipeline.traffic import Traffic, session
 from pipeline.up import accounts_url, running
@@ -97,7 +96,8 @@ async def _load(
         result.projecting_seconds = time.monotonic() - began
         result.forwarded = await stores.forwarded()
         progress("checking", 0, 1)
-        result.report = await check_stores(stores, history=traffic.history, alone=True)
+        history = [*traffic.history, *traffic.repeats]
+        result.report = await check_stores(stores, history=history, alone=True)
         progress("checking", 1, 1)
 
 
@@ -143,15 +143,7 @@ async def _projected(
 def scratch(base: Settings) -> Settings:
     """Settings for a bank in a new folder and on free ports."""
     folder = Path(tempfile.mkdtemp(prefix="bank-demo-"))
-    ports = _free_ports(len(WHEELS) + 2)
+    ports = free_ports("127.0.0.1")
     urls = {f"{name}_url": f"{w.scheme}://127.0.0.1:{next(ports)}" for name, w in WHEELS.items()}
     services = {"host": "127.0.0.1", "accounts_port": next(ports), "balances_port": next(ports)}
     return base.model_copy(update={"data_dir": folder, **urls, **services})
-
-
-def _free_ports(number: int) -> Iterator[int]:
-    """Ports on which nobody listens, below those that outgoing connections take."""
-    for port in random.SystemRandom().sample(range(15_000, 32_000), 1000):
-        if number and not port_taken("127.0.0.1", port):
-            number -= 1
-            yield port

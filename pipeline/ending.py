@@ -1,4 +1,4 @@
-"""Ending a task for certain."""
+"""Ending a task for certain, from outside and from within."""
 
 import asyncio
 from typing import Any
@@ -13,3 +13,14 @@ async def ended(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait((task,), timeout=0.2)
+
+
+def heed_cancellation() -> None:
+    """Raise CancelledError if this task was cancelled and something has swallowed it.
+
+    `asyncio.wait_for` of Python 3.11 does that when its result comes at the same moment, and
+    nats-py waits so for every reply.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

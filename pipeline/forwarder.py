@@ -14,27 +14,33 @@ from typing import Final
 from ulid import ULID
 
 from pipeline import logs
+from pipeline.ending import heed_cancellation
 from pipeline.eventstore import EventStore
+from pipeline.exposition import exposed
+from pipeline.forwarder_metrics import Seen, forwarder_checks, forwarder_metrics
 from pipeline.jetstream import JetStream, ServerTooOld
-from pipeline.leader import Counters, Leader, StandDown, heed_cancellation
+from pipeline.leader import Counters, Leader, StandDown
 from pipeline.leases import Lease, leading
+from pipeline.listening import CannotListen
 from pipeline.outage import Outage
-from pipeline.settings import Settings, SettingsError, load, masked
+from pipeline.settings import Settings, SettingsError, load
 
 __all__ = ["Counters", "run"]
 
 log = logging.getLogger(__name__)
 
 LEASE: Final = "forwarder"
-_PATIENCE: Final = 3.0
 
 
 async def run(
     settings: Settings, *, stop: asyncio.Event | None = None, counters: Counters | None = None
 ) -> None:
-    """Forward until `stop` is set or the task is cancelled. Raises `ServerTooOld`."""
+    """Forward until `stop` is set or the task is cancelled.
+
+    Raises `ServerTooOld`, and `CannotListen` for its metrics.
+    """
     counters = counters or Counters()
-    work = asyncio.create_task(_run(settings, counters))
+    work = asyncio.create_task(_exposed(settings, Seen(counters)))
     waiting = asyncio.create_task((stop or asyncio.Event()).wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -47,16 +53,22 @@ async def run(
         log.info("Stopped: %s", counters)
 
 
-async def _run(settings: Settings, counters: Counters) -> None:
+async def _exposed(settings: Settings, seen: Seen) -> None:
+    async with exposed(settings, forwarder_metrics(seen), forwarder_checks(seen)):
+        await _run(settings, seen)
+
+
+async def _run(settings: Settings, seen: Seen) -> None:
     owner = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
-    js = await _connect(settings, owner)
+    js = await JetStream.patiently(settings.nats_url, f"forwarder {owner}")
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     lease = Lease(settings.redis_url, LEASE, owner, settings.lease_seconds)
+    seen.js, seen.store, seen.lease = js, store, lease
     outage, attempt = Outage(log, "Forwarding"), 0
     try:
         while True:
             heed_cancellation()
-            leader = Leader(settings, js, store, counters, outage)
+            leader = Leader(settings, js, store, seen.counters, outage)
             try:
                 async with leading(lease) as lost:
                     await leader.lead(lost)
@@ -73,16 +85,6 @@ async def _run(settings: Settings, counters: Counters) -> None:
         await js.close()
 
 
-async def _connect(settings: Settings, owner: str) -> JetStream:
-    """Connect to NATS, however long that takes, and say so if it takes long."""
-    loop, url = asyncio.get_running_loop(), masked(settings.nats_url)
-    patience = loop.call_later(_PATIENCE, log.warning, "NATS at %s does not answer: waiting", url)
-    try:
-        return await JetStream.connect(settings.nats_url, f"forwarder {owner}")
-    finally:
-        patience.cancel()
-
-
 async def _main() -> str | None:
     """The forwarder as this process; SIGTERM and Ctrl-C end it in good order."""
     try:
@@ -92,7 +94,7 @@ async def _main() -> str | None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await run(settings, stop=stop)
-    except (SettingsError, ServerTooOld) as error:
+    except (SettingsError, ServerTooOld, CannotListen) as error:
         return str(error)
     return None
 

@@ -1,12 +1,14 @@
 """Is a process of the bank well? Asked over its address, as `bank status` and `bank up` do."""
 
 import asyncio
+from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from pipeline.registry import Process
+from pipeline.registry import Process, read_processes
 from pipeline.wheels import WHEELS
 
 WELL: Final = "ok"
@@ -23,7 +25,7 @@ async def health(process: Process) -> str:
 
 
 async def ready(address: str) -> str:
-    """What `/readyz` of a service says: `ok`, or what it misses."""
+    """What `/readyz` of a role says: `ok`, or what it misses."""
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     try:
         async with (
@@ -46,3 +48,11 @@ async def _server(process: Process) -> str:
 async def all_health(processes: list[Process]) -> list[str]:
     """The health of each, asked at the same time."""
     return await asyncio.gather(*map(health, processes))
+
+
+async def unwell(data_dir: Path, roles: Collection[str]) -> dict[str, str]:
+    """What is wrong with each of these roles in a data folder; empty when all are well."""
+    running = [process for process in read_processes(data_dir) if process.role in roles]
+    found = dict.fromkeys(roles, "does not run")
+    found |= zip((process.role for process in running), await all_health(running), strict=True)
+    return {role: health for role, health in found.items() if health != WELL}

@@ -18,13 +18,15 @@ from nats.js.errors import BucketNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 from ulid import ULID
 
-from pipeline.settings import Settings
+from pipeline.ending import ended
+from pipeline.settings import masked
 
 log = logging.getLogger(__name__)
 
 STREAM: Final = "balance"
 TOKEN_SUBJECT: Final = "balance.token"
 TOKEN_HEADER: Final = "Bank-Resume-Token"
+BATCH_HEADER: Final = "Nats-Batch-Id"
 RESYNC: Final = "resync"
 MARKER: Final = b'{"kind":"resync"}'
 PARTITIONS_KEY: Final = "partitions"
@@ -35,6 +37,7 @@ _DUPLICATE_IN_BATCH: Final = 10201
 _STREAM_NOT_FOUND: Final = 10059
 _NAME_IN_USE: Final = 10058
 _TIMEOUT: Final = 5.0
+_PATIENCE: Final = 3.0
 
 
 class JetStreamError(Exception):
@@ -132,9 +135,22 @@ class JetStream:
             )
         return cls(nc, closing)
 
+    @classmethod
+    async def patiently(cls, url: str, name: str, **options: Any) -> Self:
+        """`connect`, and say so when that takes long."""
+        said = ("NATS at %s does not answer: waiting", masked(url))
+        patience = asyncio.get_running_loop().call_later(_PATIENCE, log.warning, *said)
+        try:
+            return await cls.connect(url, name, **options)
+        finally:
+            patience.cancel()
+
     async def close(self) -> None:
         self._closing.set()
         await self.nc.close()
+        reconnecting = self.nc._reconnection_task
+        if reconnecting is not None:  # its cancellation may have been swallowed (`ended` says how)
+            await ended(reconnecting)
 
     async def ping(self) -> None:
         """Raise unless JetStream answers."""
@@ -146,18 +162,21 @@ class JetStream:
         reply = await self.nc.request(f"$JS.API.{verb}", payload, timeout=_TIMEOUT)
         return checked(orjson.loads(reply.data))
 
-    async def publish_batch(self, messages: Sequence[Outgoing], expected: int) -> int:
+    async def publish_batch(
+        self, messages: Sequence[Outgoing], expected: int, batch: str | None = None
+    ) -> int:
         """Publish up to 1000 messages that land whole or not at all; return the last sequence.
 
         `expected` is the stream's last sequence as the caller knows it. Another one raises
-        `WrongLastSequence` and nothing lands: that is what fences a stale forwarder.
+        `WrongLastSequence` and nothing lands: that is what fences a stale forwarder. `batch` is
+        the id that the stored messages have in their headers.
         """
-        batch = str(ULID())
+        batch = batch or str(ULID())
         last = len(messages)
         for number, message in enumerate(messages, 1):
             headers = {
                 **message.headers,
-                "Nats-Batch-Id": batch,
+                BATCH_HEADER: batch,
                 "Nats-Batch-Sequence": str(number),
             }
             if number == 1:
@@ -189,16 +208,26 @@ class JetStream:
 
     async def state(self, stream: str) -> StreamState | None:
         """Where the stream stands, or None when there is no such stream."""
-        try:
-            info = await self.api(f"STREAM.INFO.{stream}")
-        except JetStreamError as error:
-            if error.code == _STREAM_NOT_FOUND:
-                return None
-            raise
+        info = await self._info(stream)
+        if info is None:
+            return None
         state = info["state"]
         return StreamState(
             info["created"], state["first_seq"], state["last_seq"], state["messages"]
         )
+
+    async def config(self, stream: str) -> dict[str, Any] | None:
+        """How the stream is configured, or None when there is no such stream."""
+        info = await self._info(stream)
+        return info and dict(info["config"])
+
+    async def _info(self, stream: str) -> dict[str, Any] | None:
+        try:
+            return await self.api(f"STREAM.INFO.{stream}")
+        except JetStreamError as error:
+            if error.code == _STREAM_NOT_FOUND:
+                return None
+            raise
 
     async def ensure_stream(
         self,
@@ -222,11 +251,8 @@ class JetStream:
             **config,
         }
         while True:
-            try:
-                return dict((await self.api(f"STREAM.INFO.{name}"))["config"])
-            except JetStreamError as error:
-                if error.code != _STREAM_NOT_FOUND:
-                    raise
+            if (there := await self.config(name)) is not None:
+                return there
             try:
                 return dict((await self.api(f"STREAM.CREATE.{name}", wanted))["config"])
             except JetStreamError as error:
@@ -259,24 +285,6 @@ async def ensure_partitioned(
         allow_atomic=True,
     )
     return int(config.get("metadata", {}).get(PARTITIONS_KEY, partitions))
-
-
-async def ensure_balance_stream(js: JetStream, settings: Settings) -> int:
-    """Make the stream `balance`; return the number of partitions in force."""
-    partitions = await ensure_partitioned(
-        js,
-        STREAM,
-        settings.partitions,
-        replicas=settings.stream_replicas,
-        max_age_hours=settings.stream_max_age_hours,
-    )
-    if partitions != settings.partitions:
-        log.warning(
-            "BANK_PARTITIONS is %d but the stream has %d, which is used",
-            settings.partitions,
-            partitions,
-        )
-    return partitions
 
 
 def checked(reply: dict[str, Any]) -> dict[str, Any]:

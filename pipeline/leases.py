@@ -33,10 +33,14 @@ class LeaseUnavailable(Exception):
 
 
 class Lease:
-    """One lease for one owner. Every method but `close` may raise `LeaseUnavailable`."""
+    """One lease for one owner. Every method but `close` may raise `LeaseUnavailable`.
+
+    `held`: whether it was ours when Redis was last asked; `answers`: whether Redis did answer.
+    """
 
     def __init__(self, redis_url: str, name: str, owner: str, seconds: float) -> None:
         self.name, self.owner, self.seconds = name, owner, seconds
+        self.held = self.answers = False
         self._key = f"bank:lease:{name}"
         self._milliseconds = max(1, int(seconds * 1000))
         timeout = min(_LONGEST_TIMEOUT, seconds / 3)
@@ -48,7 +52,8 @@ class Lease:
     async def acquire(self) -> bool:
         """Take the lease if it is free; True if it is ours now."""
         command = partial(self._redis.set, self._key, self.owner, nx=True, px=self._milliseconds)
-        return bool(await self._answer(command)) or await self.renew()
+        self.held = bool(await self._answer(command)) or await self.renew()
+        return self.held
 
     async def renew(self) -> bool:
         """Keep the lease for another `seconds`; False if it is not ours any more."""
@@ -57,6 +62,7 @@ class Lease:
 
     async def release(self) -> None:
         """Give the lease up, if it is ours."""
+        self.held = False
         await self._answer(partial(self._redis.eval, _RELEASE, 1, self._key, self.owner))
 
     async def close(self) -> None:
@@ -73,9 +79,12 @@ class Lease:
         self._last = asyncio.create_task(_after(self._last, command))
         self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            return await asyncio.shield(self._last)
+            answer = await asyncio.shield(self._last)
         except (RedisError, OSError) as error:
+            self.answers = False
             raise LeaseUnavailable(str(error)) from error
+        self.answers = True
+        return answer
 
 
 async def _after(before: asyncio.Task[Any] | None, command: Callable[[], Any]) -> Any:

@@ -15,6 +15,14 @@ from pipeline.settings import Settings
 CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymongo")
 """Libraries that tell every request: heard from WARNING on, or whole at DEBUG."""
 
+REPEATED: Final = (
+    "elastic_transport.node_pool",
+    "faust.topics",
+    "faust.transport.producer",
+    "mode.timers",
+)
+"""Parts of them that warn anew with every try or message; what it means we say once ourselves."""
+
 
 class Stream(Protocol):
     """Where log lines go, each with its line end in one `write`."""
@@ -34,6 +42,8 @@ def setup(settings: Settings, role: str, stream: Stream | None = None) -> None:
     chatty = logging.NOTSET if settings.log_level == "DEBUG" else max(root.level, logging.WARNING)
     for name in CHATTY:
         logging.getLogger(name).setLevel(chatty)
+    for name in REPEATED:
+        logging.getLogger(name).setLevel(chatty and max(chatty, logging.ERROR))
     logging.captureWarnings(True)
 
 

@@ -3,6 +3,14 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+WELL_SECONDS: Final = 3.0
+"""What has worked for so long works again; one that refuses every third try does not."""
+PATIENCE: Final = 10.0
+"""Seconds without an answer, after which it is said to be down."""
 
 
 class Outage:
@@ -17,20 +25,46 @@ class Outage:
         self._log, self._what = log, what
         self._first, self._most = first, most
         self._down = False
+        self._hanging: set[Callable[[], None]] = set()
+        self._recovery: asyncio.TimerHandle | None = None
 
     async def pause(self, error: BaseException, attempt: int) -> None:
         """Report the failure, and wait as long as attempt number 0, 1, 2, … is worth."""
-        if not self._down:
-            self._down = True
-            self._log.warning("%s: %s; trying until it works", self._what, brief(error))
+        self._failed(brief(error))
         longest = min(self._most, self._first * 2 ** min(attempt, 30))
         await asyncio.sleep(longest * random.uniform(0.5, 1))
 
     def over(self) -> None:
-        """It works: say so if it had been down."""
-        if self._down:
-            self._down = False
-            self._log.warning("%s: works again", self._what)
+        """It works: say so, if it had been down, unless it fails again at once or hangs still."""
+        if self._down and self._recovery is None and not self._hanging:
+            self._recovery = asyncio.get_running_loop().call_later(WELL_SECONDS, self._recovered)
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        """One try: say that it is down, too, when there is no answer for long."""
+
+        def notice() -> None:
+            self._hanging.add(notice)
+            self._failed(f"no answer for {PATIENCE:.0f} s")
+
+        timer = asyncio.get_running_loop().call_later(PATIENCE, notice)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._hanging.discard(notice)
+
+    def _failed(self, reason: str) -> None:
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+        if not self._down:
+            self._down = True
+            self._log.warning("%s: %s; trying until it works", self._what, reason)
+
+    def _recovered(self) -> None:
+        self._down, self._recovery = False, None
+        self._log.warning("%s: works again", self._what)
 
 
 def brief(error: BaseException) -> str:

@@ -27,7 +27,8 @@ def outgoing(events: Iterable[Event], partitions: int, room: int) -> tuple[list[
     return messages, skipped
 
 
-def _message(event: Event, partitions: int, room: int) -> Outgoing:
+def addressed(event: Event) -> int:
+    """The slot that the event goes by. Raises what `outgoing` skips: it belongs to no account."""
     event_id, account_id, slot, version = (
         event["_id"],
         event["account_id"],
@@ -40,7 +41,11 @@ def _message(event: Event, partitions: int, room: int) -> Outgoing:
         raise ValueError("the slot is not that of the account")
     if not isinstance(version, int) or version < 1:
         raise ValueError("the version is not a positive integer")
-    data = encode(event)
+    return slot
+
+
+def _message(event: Event, partitions: int, room: int) -> Outgoing:
+    slot, data = addressed(event), encode(event)
     if len(data) > room:
         raise ValueError(f"{len(data)} bytes are more than a message may have")
-    return Outgoing(subject(partition_of(slot, partitions)), data, {"Nats-Msg-Id": event_id})
+    return Outgoing(subject(partition_of(slot, partitions)), data, {"Nats-Msg-Id": event["_id"]})

@@ -44,11 +44,12 @@ class Ownership:
         self._lost: frozenset[int] = frozenset()
         self._share: frozenset[int] = frozenset()  # what may be assigned
         self._assigned = True  # whether it is
+        self._fair = False  # whether there was nothing to take or to give at the last look
         self._began = ""
         self._settled = 0.0
         self._blind_since: float | None = None
         self._seen = time.monotonic()
-        self._leaving = self._running = False
+        self._running = self._leaving = self._ending = False
         self._changed, self._left = asyncio.Event(), asyncio.Event()
         self._redis = asyncio.Lock()
 
@@ -57,23 +58,54 @@ class Ownership:
         """The partitions whose leases are ours."""
         return frozenset(self._until)
 
+    @property
+    def known(self) -> bool:
+        """Whether Redis answered the last time, so that everybody's leases are known."""
+        return self._began != "" and self._blind_since is None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether `leave` was called."""
+        return self._leaving
+
+    @property
+    def settled(self) -> bool:
+        """Whether our share is fair, held and assigned, as far as is known."""
+        return self._running and self._fair and self._assigned and self._share == self.held
+
     # ---------------------------------------------------------------- what the bridge calls
 
     async def run(self, assign: Assign, partitions: int) -> None:
         """Keep and move, until cancelled."""
-        self._partitions, self._running = partitions, True
         try:
-            async with asyncio.TaskGroup() as tasks:
-                keeper = tasks.create_task(self._keep())
-                await self._move(assign)
-                await ended(keeper)
+            await self.keep(assign, partitions)
         finally:
-            self._running = False
-            with suppress(LeaseUnavailable):
-                await self.leases.leave(partitions)
-            await self.leases.close()
-            self._left.set()
+            await self.resign()
         await asyncio.Event().wait()
+
+    async def keep(self, assign: Assign, partitions: int) -> None:
+        """Keep and move, until `leave` or `let_go`; then nothing is held. May be called again."""
+        self._partitions, self._running, self._ending = partitions, True, self._leaving
+        async with asyncio.TaskGroup() as tasks:
+            keeper = tasks.create_task(self._keep())
+            await self._move(assign)
+            await ended(keeper)
+        self._until.clear()
+        with suppress(LeaseUnavailable):
+            await self.leases.give(partitions, range(partitions))
+
+    async def resign(self) -> None:
+        """Be a worker no more."""
+        self._running = False
+        with suppress(LeaseUnavailable):
+            await self.leases.leave(self._partitions)
+        await self.leases.close()
+        self._left.set()
+
+    def let_go(self) -> None:
+        """Drop everything at once, undrained: there is another number of partitions."""
+        self._ending = True
+        self._lose(self.held | self._share)
 
     async def owns(self, partition: int) -> bool:
         """Ask Redis again; while it is down, who raised the epoch last is the owner."""
@@ -84,11 +116,13 @@ class Ownership:
         return partition in self._until
 
     def lost(self, partition: int) -> None:
+        if partition in self._until:
+            log.warning("Partition %d is another worker's now: dropping it", partition)
         self._lose([partition])
 
     async def leave(self) -> None:
         """Drain, give every lease back at once, and take none again."""
-        self._leaving = True
+        self._leaving = self._ending = True
         self._changed.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVING_SECONDS):
@@ -131,7 +165,7 @@ class Ownership:
                 raise
             self._see(view, started)
             self._drop_if_stopped()
-            if not self._leaving and time.monotonic() >= self._settled:
+            if not self._ending and time.monotonic() >= self._settled:
                 await self._change(view)
 
     def _drop_if_stopped(self) -> None:
@@ -165,6 +199,7 @@ class Ownership:
     async def _change(self, view: View) -> None:
         change = fair_change(view.owners, view.workers, self.leases.owner)
         self._surplus = frozenset(change.give)
+        self._fair = not change.take and not change.give
         if change.take:
             started = time.monotonic()
             self._hold(await self.leases.take(self._partitions, change.take), started)
@@ -186,9 +221,9 @@ class Ownership:
     # ---------------------------------------------------------------- the mover
 
     async def _move(self, assign: Assign) -> None:
-        """Apply share after share; after `leave`, the last one is empty."""
+        """Apply share after share; when it is to end, the last one is empty."""
         outage, attempt = Outage(log, "Moving partitions", most=1.0), 0
-        while not (self._leaving and not self._share and not self._until):
+        while not (self._ending and not self._share and not self._until):
             await self._changed.wait()
             self._changed.clear()
             try:
@@ -207,7 +242,7 @@ class Ownership:
         if lost & self._share:
             await self._assign(assign, self._share - lost, lost)
         self._lost -= lost
-        surplus = self.held if self._leaving else self._surplus & self.held
+        surplus = self.held if self._ending else self._surplus & self.held
         target = self.held - surplus
         if target != self._share or not self._assigned:
             await self._assign(assign, target, self._share - target - surplus)

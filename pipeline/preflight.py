@@ -6,8 +6,10 @@ import errno
 import fcntl
 import ipaddress
 import os
+import random
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -57,6 +59,13 @@ def port_taken(host: str, port: int) -> bool:
         except OSError as error:
             return error.errno in (errno.EADDRINUSE, errno.EACCES)
     return False
+
+
+def free_ports(host: str) -> Iterator[int]:
+    """Ports on which nobody listens, below those that outgoing connections take."""
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 1000):
+        if not port_taken(host, port):
+            yield port
 
 
 def check_disk(data_dir: Path) -> None:

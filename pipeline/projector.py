@@ -14,11 +14,16 @@ from pipeline.ending import ended
 from pipeline.index import Elastic, GenerationGone, Generations
 from pipeline.jetstream import STREAM, JetStream, StreamState, subject
 from pipeline.outage import Outage
+from pipeline.parked import Parked
+from pipeline.partitioning import Partitioning
+from pipeline.rebuild.jobs import Jobs
+from pipeline.retries import Retries
 from pipeline.settings import Settings
 from pipeline.shared import Shared, Store, Taken
 from pipeline.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.tables.balances import CAPACITY
 from pipeline.tables.checkpoints import Checkpoints, Lost, Position
+from pipeline.tables.counters import Counters
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +40,9 @@ class Projector:
         store: Store,
         js: JetStream,
         source: Source,
-        partitions: int,
+        partitioning: Partitioning,
         owner: str,
+        counters: Counters | None = None,
         capacity: int = CAPACITY,
         watch_seconds: float = WATCH_SECONDS,
     ) -> None:
@@ -54,21 +60,27 @@ class Projector:
             store,
             js,
             source,
-            partitions,
+            Parked(js, replicas=settings.stream_replicas),
+            Jobs(js, replicas=settings.stream_replicas),
+            partitioning,
             owner,
+            counters or Counters(),
             capacity=capacity,
         )
         self.counters = self.shared.counters
         self.appliers: dict[int, Applier] = {}
+        self._retries = Retries(self.shared, self.appliers)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watch_seconds = watch_seconds
         self._watchdog: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._watchdog = asyncio.create_task(self._watch())
+        self._retries.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._retries.stop()
         await asyncio.gather(*(self.release(partition) for partition in list(self.appliers)))
         if self._watchdog is not None:
             await ended(self._watchdog)
@@ -143,9 +155,9 @@ class Projector:
         live = await self.shared.generations.live()
         self._retake(
             {
-                partition: GenerationGone(f"{each.generation.index} is not what readers see")
+                partition: GenerationGone(f"{each.live.generation.index} is not what readers see")
                 for partition, each in taken.items()
-                if each.generation != live
+                if live is None or live not in each.generations
             }
         )
         try:
@@ -178,7 +190,7 @@ class Projector:
             if partition not in harmed and self._is(partition, taken):
                 if taken.position < state.last:
                     taken.position = state.last
-                positions[partition] = Position(taken.epoch, taken.position, taken.applied)
+                positions[partition] = taken.at()
         if positions:
             await self._claim(quiet, positions)
 

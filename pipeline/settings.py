@@ -13,6 +13,7 @@ PREFIX = "BANK_"
 TEST_PREFIX = "BANK_TEST_"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+AnyPort = Annotated[int, Field(ge=0, le=65535)]
 
 
 class SettingsError(Exception):
@@ -47,9 +48,12 @@ class Settings(BaseSettings):
         "http://127.0.0.1:9200", pattern="^https?://", description="The projection"
     )
     partitions: int = Field(8, ge=1, le=256, description="Partitions of a new bank")
-    host: str = Field("127.0.0.1", min_length=1, description="Address both services listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="Address that every role listens on")
     accounts_port: Port = Field(8000, description="Port of the account service")
     balances_port: Port = Field(8030, description="Port of the balance service")
+    metrics_port: AnyPort = Field(
+        0, description="Port of a forwarder's or worker's metrics; 0 takes any free one"
+    )
     lease_seconds: float = Field(
         10.0, ge=0.5, le=600, description="A lease not renewed for so long is free to take"
     )
@@ -67,6 +71,16 @@ class Settings(BaseSettings):
         5.0,
         ge=0,
         description="How long a vanished index may be made by hand before it is made anew",
+    )
+    rebuild_rate: float = Field(
+        0,
+        ge=0,
+        description="Events a second that a worker replays at most in a rebuild; 0: all it can",
+    )
+    rebuild_grace_seconds: float = Field(
+        180.0,
+        ge=0,
+        description="How long a generation that a rebuild has replaced is kept for slow readers",
     )
     token_seconds: float = Field(
         120.0, gt=0, description="A quiet forwarder renews its resume token this often"

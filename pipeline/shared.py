@@ -2,15 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from pipeline.histories import Replayed
 from pipeline.index import Elastic, Generation, Generations
 from pipeline.jetstream import JetStream
+from pipeline.parked import Parked
+from pipeline.partitioning import Partitioning
+from pipeline.rebuild.jobs import Jobs
 from pipeline.source import Source
-from pipeline.synchronise import Replayed
-from pipeline.tables.balances import CAPACITY, Balances, Histories
-from pipeline.tables.checkpoints import Checkpoints
+from pipeline.tables.balances import CAPACITY, Balances
+from pipeline.tables.checkpoints import Checkpoints, Position
 from pipeline.tables.counters import Counters
+from pipeline.tables.documents import Histories
 
 SYNCHRONISING: Final = 2
 """Partitions of one worker that synchronise at the same time; the others wait."""
@@ -18,6 +22,10 @@ SYNCHRONISING: Final = 2
 
 class Store(Histories, Replayed, Protocol):
     """What the projection needs of the event store."""
+
+    async def estimate(self) -> int: ...
+
+    async def count(self, slots: range | None = None) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,9 @@ class Shared:
     store: Store
     js: JetStream
     source: Source
-    partitions: int
+    parked: Parked
+    jobs: Jobs
+    partitioning: Partitioning
     owner: str
     counters: Counters = field(default_factory=Counters)
     capacity: int = CAPACITY
@@ -38,19 +48,79 @@ class Shared:
         default_factory=lambda: asyncio.Semaphore(SYNCHRONISING)
     )
 
+    @property
+    def partitions(self) -> int:
+        return self.partitioning.count
 
-@dataclass(slots=True)
-class Taken:
-    """A partition as it was taken.
 
-    `position` is the stream sequence up to which all is written, `applied` the last message of the
-    partition itself; `reached` is where reading has come, with documents yet to be written.
+@dataclass(slots=True, eq=False)
+class Target:
+    """A generation that a partition's events are written to.
+
+    While it is being built, slots below `cursor` are replayed. Events of slots from `begun` on are
+    left to the replay, which has not begun with them: they were in the store before they were in
+    the stream. None: nothing is being built, all are written.
     """
 
     generation: Generation
+    balances: Balances
+    begun: int | None = None
+    cursor: int | None = None
+    frozen: bool = False
+    """It is of another version of the fold: readers see it as it is until it is replaced."""
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """A partition as it was taken.
+
+    `position` is the stream sequence up to which all is written, in the live generation and in the
+    one being built; `applied` the last message of the partition itself.
+    """
+
+    live: Target
     stream: str
     epoch: int
-    balances: Balances
     position: int
     applied: int
-    reached: int
+    building: Target | None = None
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """All that are written."""
+        targets = (self.building, self.live)
+        return tuple(target.generation for target in targets if target is not None)
+
+    def at(self) -> Position:
+        return Position(self.epoch, self.position, self.applied)
+
+
+def target(shared: Shared, generation: Generation, begun: int | None = None) -> Target:
+    """A generation to write to, of which nothing is known yet."""
+    lot = shared.parked if begun is None else Kept(shared.parked)
+    counters = shared.counters if begun is None else Counters()
+    balances = Balances(
+        shared.elastic,
+        generation.alias,
+        shared.store,
+        lot,
+        counters,
+        capacity=shared.capacity,
+    )
+    return Target(generation, balances, begun, begun)
+
+
+class Kept:
+    """The parking lot for a generation being built: being right there frees no account yet."""
+
+    def __init__(self, parked: Parked) -> None:
+        self._parked = parked
+
+    def __contains__(self, account_id: str) -> bool:
+        return account_id in self._parked
+
+    async def park(self, account_id: str, **about: Any) -> object:
+        return await self._parked.park(account_id, **about)
+
+    async def drop(self, account_id: str) -> bool:
+        return False

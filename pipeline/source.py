@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.jetstream import STREAM, JetStream, StreamState
+from pipeline.jetstream import MARKER, STREAM, JetStream, StreamState
 from pipeline.tables.checkpoints import Checkpoint
 
 
@@ -45,6 +45,9 @@ class Source(Protocol):
         What was handed over and not acked is dropped; what is read from now on carries `take`.
         """
 
+    async def contested(self, partition: int) -> None:
+        """Another worker has taken it: let it go, unless it is still to be ours."""
+
 
 async def stream_state(js: JetStream) -> StreamState:
     """Where the stream stands. Raises `StreamMissing`."""
@@ -58,11 +61,17 @@ def starting_position(claim: Checkpoint, floor: int, state: StreamState) -> int 
     """The sequence to read on after, or None when the store has to be synchronised first.
 
     The lower of ack floor and checkpoint; but what lies between the partition's last message and
-    its checkpoint held nothing of it, so an ack floor there says as much as the checkpoint.
+    its checkpoint held nothing of it, so an ack floor there says as much as the checkpoint. Up to
+    `claim.at` the partition was another one: nothing before it is read.
     """
     if claim.sequence is None or claim.applied is None:
         return None
-    start = claim.sequence if floor >= claim.applied else floor
-    if start + 1 < state.first or start > state.last:
+    start = claim.sequence if max(floor, claim.at) >= claim.applied else floor
+    if start < claim.at or start + 1 < state.first or start > state.last:
         return None
     return start
+
+
+def is_marker(data: bytes) -> bool:
+    """Whether the message asks the partition to synchronise."""
+    return data == MARKER

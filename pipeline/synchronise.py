@@ -7,23 +7,22 @@ versions decide every race with events that are applied at the same time.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pipeline.events import Event, slots_of
-from pipeline.projection import ERA, Document, fold, sound
-from pipeline.tables.balances import Balances, State
+from pipeline.histories import Replayed, histories
+from pipeline.projection import Advance
 
 CHUNK: Final = 500
 IN_FLIGHT: Final = 2
 
 
-class Replayed(Protocol):
-    """What synchronising needs of the event store."""
+class Bringing(Protocol):
+    """What is needed of the documents: `pipeline.tables.documents.Documents` are some."""
 
-    def replay(self, slots: Iterable[int]) -> AsyncIterator[list[Event]]: ...
+    async def bring(self, histories: Sequence[Advance]) -> int: ...
 
 
 @dataclass(slots=True)
@@ -39,26 +38,28 @@ class Progress:
 
 
 async def synchronise(
-    partition: int,
-    partitions: int,
+    slots: range,
     store: Replayed,
-    balances: Balances,
+    documents: Bringing,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
-    """Bring the whole partition to the store's present state; `progress` is called as it goes.
+    """Bring all accounts of the slots to the store's present state; `progress` hears how it goes.
 
-    Raises `GenerationGone`, the store's errors, and `Unfoldable` where a history has a hole.
+    An account whose history can't be folded is parked. Raises `GenerationGone`, and the errors of
+    store and parking lot.
     """
-    slots = slots_of(partition, partitions)
     report, started = Progress(len(slots)), time.monotonic()
     flying: deque[asyncio.Task[int]] = deque()
     try:
-        async for chunk in _chunks(partition, store, slots, report):
-            if len(flying) >= IN_FLIGHT:
-                report.written += await flying.popleft()
-            flying.append(asyncio.create_task(_bring(balances, chunk)))
-            report.seconds = time.monotonic() - started
-            progress(report)
+        async with aclosing(histories(store, slots, CHUNK)) as chunks:  # type: ignore[type-var]
+            async for accounts, events, slot in chunks:
+                if len(flying) >= IN_FLIGHT:
+                    report.written += await flying.popleft()
+                flying.append(asyncio.create_task(documents.bring(accounts)))
+                report.accounts += len(accounts)
+                report.events += events
+                report.done, report.seconds = slot - slots.start, time.monotonic() - started
+                progress(report)
         while flying:
             report.written += await flying.popleft()
     finally:
@@ -68,50 +69,3 @@ async def synchronise(
     report.done, report.seconds = len(slots), time.monotonic() - started
     progress(report)
     return report
-
-
-async def _chunks(
-    partition: int, store: Replayed, slots: range, report: Progress
-) -> AsyncIterator[list[Document]]:
-    """The partition's documents as the store has them, `CHUNK` or a few more at a time."""
-    chunk: list[Document] = []
-    document: Document | None = None
-    async with aclosing(store.replay(slots)) as batches:  # type: ignore[type-var]
-        async for events in batches:
-            for event in events:
-                if document is not None and document["id"] != event["account_id"]:
-                    chunk.append(document)
-                    document = None
-                document = fold(document, event, partition)
-            report.events += len(events)
-            if events:
-                report.done = max(0, events[-1]["slot"] - slots.start)
-            if len(chunk) >= CHUNK:
-                report.accounts += len(chunk)
-                yield chunk
-                chunk = []
-    if document is not None:
-        chunk.append(document)
-    if chunk:
-        report.accounts += len(chunk)
-        yield chunk
-
-
-async def _bring(balances: Balances, documents: list[Document]) -> int:
-    """Write those documents that are not there already; how many that were."""
-    found = await balances.found([document["id"] for document in documents])
-    states = []
-    for document in documents:
-        there = found.get(document["id"])
-        if there is None:
-            states.append(State(0, document))
-            continue
-        era, current = there.version // ERA, there.source
-        if not sound(there.version, current):
-            states.append(State(era + 1, document))
-        elif current["version"] < document["version"]:
-            states.append(State(era, document))
-        elif current["version"] == document["version"] and current != document:
-            states.append(State(era + 1, document))
-    await balances.write(states)
-    return len(states)

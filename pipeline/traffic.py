@@ -1,28 +1,37 @@
 """A client of the account service under load: opens accounts, sends mixed commands, keeps answers.
 
-Which commands are sent depends on the seed alone; a few accounts are hot (Zipf). Some commands must
-fail, and how they fail is checked.
+Every command has an idempotency key. So one without an answer is sent again, and some are sent
+twice at once on purpose.
+
+Which commands are sent depends on the seed alone; a few accounts are hot (Zipf), and a few are
+frozen, opened again and closed meanwhile. Some commands must fail, and how they fail is checked.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any, Final, NamedTuple
 
 import aiohttp
+import orjson
 from ulid import ULID
 
 from pipeline.checker.history import Answer, Command, Kind
 
 IN_FLIGHT: Final = 64
 _SECONDS: Final = 60.0
+_TRIES: Final = 5
+_PAUSE: Final = 1.0
+_TWICE: Final = 50
+"""One command in so many is sent twice."""
 _ZIPF: Final = 0.8
 _MORE_THAN_ANYBODY_HAS: Final = 2**52
 
 DONE: Final = frozenset({200})
 DONE_OR_POOR: Final = frozenset({200, 422})
+SHUT: Final = frozenset({409})
 
 
 class Request(NamedTuple):
@@ -37,14 +46,17 @@ class Request(NamedTuple):
 
 @dataclass(slots=True)
 class Traffic:
-    """Sends requests, `IN_FLIGHT` at a time; `history` holds each with its answer."""
+    """Sends requests, `IN_FLIGHT` at a time; `history` holds each with its answer, `repeats` those
+    that were sent with the key of another one."""
 
     http: aiohttp.ClientSession
     seed: int
     on_answer: Callable[[], None] = lambda: None
     accounts: list[str] = field(default_factory=list)
     history: list[Answer] = field(default_factory=list)
+    repeats: list[Answer] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
 
     async def open_accounts(self, number: int) -> None:
         chance = random.Random(self.seed)
@@ -66,25 +78,52 @@ class Traffic:
                 group.create_task(client())
 
     async def _one(self, request: Request) -> None:
-        status, answer = await self._ask(request)
-        self.history.append(
-            Answer(request.command, status, answer.get("id", ""), answer.get("version", 0))
+        key, twice = str(ULID()), next(self._numbers) % _TWICE == 0
+        first, *others = await asyncio.gather(
+            *(self._answered(request, key) for _ in range(1 + twice))
         )
+        self.history.append(first)
+        self.repeats += others
+
+    async def _answered(self, request: Request, key: str) -> Answer:
+        status, body = await self._ask(request, key)
+        answer = _document(body)
         if status not in request.expected:
             detail = answer.get("detail", "no answer")
             self.surprises.append(
                 f"{request.method} {request.path} {request.body}: {status} {detail}, "
                 f"not {' or '.join(map(str, sorted(request.expected)))}"
             )
+        account, version = answer.get("id", ""), answer.get("version", 0)
+        return Answer(request.command, status, account, version, key, body)
 
-    async def _ask(self, request: Request) -> tuple[int, dict[str, Any]]:
+    async def _ask(self, request: Request, key: str) -> tuple[int, bytes]:
+        """The answer, after some tries if need be; status 0 if there is none."""
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(_PAUSE)
+            status, body = await self._try(request, key)
+            if status not in (0, 503):
+                break
+        return status, body
+
+    async def _try(self, request: Request, key: str) -> tuple[int, bytes]:
+        headers = {"Idempotency-Key": key}
         try:
             async with self.http.request(
-                request.method, request.path, json=request.body
+                request.method, request.path, json=request.body, headers=headers
             ) as response:
-                return response.status, await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ValueError):
-            return 0, {}
+                return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, b""
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def session(address: str) -> aiohttp.ClientSession:
@@ -98,7 +137,7 @@ def session(address: str) -> aiohttp.ClientSession:
 
 def _creations(chance: random.Random, number: int) -> Iterator[Request]:
     for n in range(number):
-        owner, money = f"Owner {n:06}", chance.randrange(10_000)
+        owner, money = f"Owner {n:06}", chance.randrange(10_000) if n % 10 else 0
         yield Request(
             Command("create", money=money, owner=owner),
             "/create",
@@ -108,20 +147,26 @@ def _creations(chance: random.Random, number: int) -> Iterator[Request]:
 
 
 def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[Request]:
+    """Commands, some of them on the least busy tenth of the accounts, which may be shut by then."""
     weights = list(accumulate(1 / rank**_ZIPF for rank in range(1, len(accounts) + 1)))
+    often_shut = accounts[-max(1, len(accounts) // 10) :]
     makers: dict[Callable[[random.Random, list[str], int], Request], int] = {
         _deposit: 40,
         _withdrawal: 20,
         _transfer: 18,
         _new_owner: 7,
         _too_much: 5,
+        _life: 3,
         _unknown_account: 5,
         _bad_input: 5,
     }
     kinds = chance.choices(list(makers), list(makers.values()), k=number)
     for n, make in enumerate(kinds):
         hot = chance.choices(accounts, cum_weights=weights, k=2)
-        yield make(chance, hot, n)
+        request = make(chance, often_shut if make is _life else hot, n)
+        if {request.command.account, request.command.to} & set(often_shut):
+            request = request._replace(expected=request.expected | SHUT)
+        yield request
 
 
 def _of(kind: Kind, account: str, money: int, expected: frozenset[int]) -> Request:
@@ -139,6 +184,12 @@ def _withdrawal(chance: random.Random, hot: list[str], _: int) -> Request:
 
 def _too_much(chance: random.Random, hot: list[str], _: int) -> Request:
     return _of("withdraw", hot[0], _MORE_THAN_ANYBODY_HAS, frozenset({422}))
+
+
+def _life(chance: random.Random, often_shut: list[str], _: int) -> Request:
+    kind: Kind = chance.choices(("freeze", "unfreeze", "close"), (4, 5, 1))[0]
+    account = chance.choice(often_shut)
+    return Request(Command(kind, account), f"/{kind}", {"id": account}, DONE)
 
 
 def _unknown_account(chance: random.Random, hot: list[str], _: int) -> Request:

@@ -12,12 +12,13 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from typing import Final, NamedTuple
+from typing import Final
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.health import WELL, ready
-from pipeline.preflight import EmbeddedError, port_taken
-from pipeline.processes import Children
+from pipeline.health import unwell
+from pipeline.listening import url
+from pipeline.preflight import EmbeddedError, free_ports, port_taken
+from pipeline.processes import Child, Children
 from pipeline.settings import PREFIX, Settings, environment
 from pipeline.wheels import WHEELS
 
@@ -29,37 +30,25 @@ OnLine = Callable[[str, str], None]
 READY_SECONDS: Final = 180.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_LONG = 1.0, 30.0, 60.0
 
-
-class RoleCommand(NamedTuple):
-    role: str
-    words: list[str]
-    address: str = ""
-
-
-def roles(settings: Settings) -> list[RoleCommand]:
-    """The roles of one machine, each as a process of its own."""
-    bank = [sys.executable, "-m", "pipeline.cli"]
-    return [
-        RoleCommand("forwarder", [*bank, "forwarder"]),
-        RoleCommand("worker", [*bank, "worker"]),
-        RoleCommand("accounts", [*bank, "accounts"], accounts_url(settings)),
-        RoleCommand("balances", [*bank, "balances"], balances_url(settings)),
-    ]
+ROLES: Final = ("forwarder", "worker", "accounts", "balances")
+"""The roles of one machine, each a process of its own."""
+SERVICES: Final = ("accounts", "balances")
+"""Those whose port is a setting."""
 
 
 def accounts_url(settings: Settings) -> str:
-    return f"http://{_reachable(settings.host)}:{settings.accounts_port}"
+    return url(_reachable(settings.host), settings.accounts_port)
 
 
 def balances_url(settings: Settings) -> str:
-    return f"http://{_reachable(settings.host)}:{settings.balances_port}"
+    return url(_reachable(settings.host), settings.balances_port)
 
 
 @contextlib.asynccontextmanager
 async def running(
     settings: Settings, on_line: OnLine, *, without: Collection[str] = ()
 ) -> AsyncIterator[None]:
-    """Run the bank around the body, which begins when both services are ready.
+    """Run the bank around the body, which begins when every role is ready.
 
     `without` names servers that run already. Raises EmbeddedError, also in the midst of the body
     when a server dies.
@@ -69,7 +58,7 @@ async def running(
     try:
         _check_ports(settings)
         async with _watched(servers), _roles(settings, on_line):
-            await _both_ready(settings)
+            await _all_ready(settings)
             yield
     finally:
         await servers.stop()
@@ -106,10 +95,7 @@ async def _watched(servers: EmbeddedServers) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def _roles(settings: Settings, on_line: OnLine) -> AsyncIterator[None]:
     children = Children(settings.data_dir.absolute())
-    keepers = [
-        asyncio.create_task(_keep(children, command, settings, on_line))
-        for command in roles(settings)
-    ]
+    keepers = [asyncio.create_task(_keep(children, role, settings, on_line)) for role in ROLES]
     try:
         yield
     finally:
@@ -119,41 +105,41 @@ async def _roles(settings: Settings, on_line: OnLine) -> AsyncIterator[None]:
         await children.close()
 
 
-async def _keep(
-    children: Children, command: RoleCommand, settings: Settings, on_line: OnLine
-) -> None:
+async def _keep(children: Children, role: str, settings: Settings, on_line: OnLine) -> None:
     """Run a role for ever: when it dies, say so and start it again, ever more slowly."""
-    env = {**os.environ, **environment(settings), "PYTHONUNBUFFERED": "1"}
     pause = _FIRST_PAUSE
     while True:
         began = time.monotonic()
-        child = children.start(
-            command.role,
-            command.words,
-            env=env,
-            on_line=lambda line: on_line(command.role, line),
-            address=command.address,
-        )
+        child = _start(children, role, settings, on_line)
         code = await child.wait()
         children.forget(child)
         if time.monotonic() - began > _LIVED_LONG:
             pause = _FIRST_PAUSE
         end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        log.error("%s died (%s); it starts again in %.0f s", command.role, end, pause)
+        log.error("%s died (%s); it starts again in %.0f s", role, end, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _both_ready(settings: Settings) -> None:
-    """Wait until both services have all they need; say what is missing now and then."""
+def _start(children: Children, role: str, settings: Settings, on_line: OnLine) -> Child:
+    """Start a role; one that has no port of its own gets a free one for its metrics."""
+    setting = f"{role}_port" if role in SERVICES else "metrics_port"
+    port = getattr(settings, setting) if role in SERVICES else next(free_ports(settings.host))
+    placed = environment(settings.model_copy(update={setting: port}))
+    return children.start(
+        role,
+        [sys.executable, "-m", "pipeline.cli", role],
+        env={**os.environ, **placed, "PYTHONUNBUFFERED": "1"},
+        on_line=lambda line: on_line(role, line),
+        address=url(_reachable(settings.host), port),
+    )
+
+
+async def _all_ready(settings: Settings) -> None:
+    """Wait until every role has all it needs; say what is missing now and then."""
     deadline, told = time.monotonic() + READY_SECONDS, time.monotonic()
-    urls = {"accounts": accounts_url(settings), "balances": balances_url(settings)}
-    while True:
-        answers = await asyncio.gather(*map(ready, urls.values()))
-        missing = {name: why for name, why in zip(urls, answers, strict=True) if why != WELL}
-        if not missing:
-            return
-        words = "; ".join(f"{name}: {why}" for name, why in missing.items())
+    while missing := await unwell(settings.data_dir, ROLES):
+        words = "; ".join(f"{role}: {why}" for role, why in missing.items())
         if time.monotonic() > deadline:
             raise EmbeddedError(f"not ready after {READY_SECONDS:.0f} s: {words}")
         if time.monotonic() - told > 10:
@@ -163,7 +149,7 @@ async def _both_ready(settings: Settings) -> None:
 
 
 def _check_ports(settings: Settings) -> None:
-    for role in ("accounts", "balances"):
+    for role in SERVICES:
         port = getattr(settings, f"{role}_port")
         if port_taken(settings.host, port):
             raise EmbeddedError(
@@ -174,5 +160,4 @@ def _check_ports(settings: Settings) -> None:
 
 def _reachable(host: str) -> str:
     """An address to reach a service at that listens on `host`."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"[{reachable}]" if ":" in reachable and "[" not in reachable else reachable
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

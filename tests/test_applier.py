@@ -13,7 +13,8 @@ import pytest
 from pipeline.embedded import EmbeddedServers
 from pipeline.events import DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import STREAM, JetStream, ensure_balance_stream, subject
+from pipeline.jetstream import STREAM, JetStream, subject
+from pipeline.partitioning import Partitioning, ensure_balance_stream
 from pipeline.projection import fold_all
 from pipeline.projector import Projector
 from pipeline.settings import Settings
@@ -61,7 +62,7 @@ class World:
             store=self.store,
             js=self.js,
             source=source,
-            partitions=PARTITIONS,
+            partitioning=Partitioning(PARTITIONS),
             owner=owner,
             watch_seconds=watch_seconds,
         )
@@ -475,4 +476,4 @@ async def test_the_document_is_the_fold(world: World) -> None:
     await world.settled()
     found = await documents(world.settings.elasticsearch_url)
     (document,) = found.values()
-    assert document == fold_all(events, document["partition"])
+    assert document == fold_all(events)

@@ -12,6 +12,7 @@ from pipeline.eventstore import EventStore
 from pipeline.settings import Settings
 from tests.bank import exact
 from tests.fleet import Claims, Fleet, claims, watching
+from tests.invariants import Acknowledged, invariants_hold
 from tests.load import Load
 from tests.support import Role, eventually, rounds
 
@@ -38,15 +39,24 @@ async def fleet(
     await workers.close()
 
 
-async def becomes_exact(settings: Settings, store: EventStore, seconds: float = 120) -> None:
-    url, partitions = settings.elasticsearch_url, settings.partitions
-    await eventually(lambda: exact(url, store, partitions), seconds=seconds, message="exact")
+@pytest.fixture
+def told(store: EventStore) -> Acknowledged:
+    """What the load was told."""
+    return Acknowledged(store)
+
+
+async def ends_well(settings: Settings, store: EventStore, told: Acknowledged) -> None:
+    """Wait until the projection is exact; then every invariant that can be judged holds."""
+    url = settings.elasticsearch_url
+    await eventually(lambda: exact(url, store), seconds=120, message="exact")
+    await invariants_hold(settings)
+    assert await told.is_stored()
 
 
 async def test_partitions_move_under_load(
-    settings: Settings, store: EventStore, fleet: Fleet
+    settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
-    load = Load(store)
+    load = Load(told)
     await fleet.join()
     await fleet.has(8)
     async with load.steady(200), watching(fleet) as watched:
@@ -63,14 +73,13 @@ async def test_partitions_move_under_load(
     print(f"longest without an owner {max(watched.longest):.2f} s in {watched.samples} looks")
     assert max(watched.longest) < settings.lease_seconds + 2
     assert "dropping them" not in left.log()
-    await becomes_exact(settings, store)
-    assert await store.count() == load.acknowledged
+    await ends_well(settings, store, told)
 
 
 async def test_a_killed_worker_is_replaced_under_load(
-    settings: Settings, store: EventStore, fleet: Fleet
+    settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
-    load = Load(store)
+    load = Load(told)
     await fleet.join(3)
     await fleet.has(3, 3, 2)
     async with load.steady(200), watching(fleet) as watched:
@@ -79,14 +88,14 @@ async def test_a_killed_worker_is_replaced_under_load(
         await fleet.has(4, 4)
     print(f"longest without an owner {max(watched.longest):.2f} s in {watched.samples} looks")
     assert max(watched.longest) < settings.lease_seconds + 2
-    await becomes_exact(settings, store)
+    await ends_well(settings, store, told)
 
 
 async def test_owners_killed_and_frozen_past_their_leases_end_exact(
-    settings: Settings, store: EventStore, fleet: Fleet
+    settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
     """A stale owner wakes under load: it moves no checkpoint, takes no message, changes nothing."""
-    load, seed = Load(store), random.randrange(2**32)
+    load, seed = Load(told), random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
     await fleet.join(3)
@@ -109,17 +118,16 @@ async def test_owners_killed_and_frozen_past_their_leases_end_exact(
                 fleet.workers[name] = frozen[name] = worker
             await fleet.has(3, 3, 2)
         await eventually(lambda: _claimed(fleet, noted), message="claimed by the owners")
-    await becomes_exact(settings, store)
-    assert await store.count() == load.acknowledged
+    await ends_well(settings, store, told)
     assert noted.fenced()
     for worker in frozen.values():
         assert "longer than the leases" in worker.log() or "other workers' now" in worker.log()
 
 
 async def test_redis_forgets_all_under_load(
-    settings: Settings, store: EventStore, fleet: Fleet
+    settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
-    load = Load(store)
+    load = Load(told)
     await fleet.join(3)
     await fleet.has(3, 3, 2)
     before = await fleet.owners()
@@ -130,7 +138,7 @@ async def test_redis_forgets_all_under_load(
         await eventually(lambda: _same(fleet, before), message="the same owners as before")
         await asyncio.sleep(settings.lease_seconds + 1)
         assert await fleet.owners() == before
-    await becomes_exact(settings, store)
+    await ends_well(settings, store, told)
     assert all("dropping them" not in worker.log() for worker in fleet.workers.values())
 
 

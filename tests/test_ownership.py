@@ -121,8 +121,10 @@ async def test_a_surplus_is_released_only_when_it_is_drained(members: Members) -
     await asyncio.sleep(2.5)  # longer than a lease: they are renewed while they drain
     assert second.share == frozenset()
     assert len(first.ownership.held) == 8
+    assert not first.ownership.settled
     first.drain.set()
     await members.has(4, 4)
+    await eventually(lambda: first.ownership.settled and second.ownership.settled)
     assert first.dropped == second.dropped == []
 
 
@@ -198,9 +200,12 @@ async def test_while_redis_is_down_everybody_keeps_what_they_have(
     fleet.join(2)
     await fleet.has(4, 4)
     before = [member.share for member in fleet.alive]
+    await eventually(lambda: all(member.ownership.settled for member in fleet.alive))
+    assert all(member.ownership.known for member in fleet.alive)
     await server.kill()
     await asyncio.sleep(3)
     assert [member.share for member in fleet.alive] == before
+    assert not any(member.ownership.known for member in fleet.alive)
     assert await fleet.alive[0].ownership.owns(min(before[0]))
     await server.start()
     await eventually(lambda: caplog.text.count("The leases: works again") == 2)
@@ -208,6 +213,7 @@ async def test_while_redis_is_down_everybody_keeps_what_they_have(
     await asyncio.sleep(2)
     assert [member.share for member in fleet.alive] == before
     for member in fleet.alive:
+        assert member.ownership.known
         assert member.dropped == []
         await member.ownership.leave()
         member.task.cancel()

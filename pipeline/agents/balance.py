@@ -60,6 +60,9 @@ class BridgeSource:
         position: int = await self._app.consumer.seek_after(tp, sequence, label=take)
         return position
 
+    async def contested(self, partition: int) -> None:
+        await self._app.consumer.keeps(TP(STREAM, partition))
+
 
 class BalanceAgent:
     """The agent of one app. `projector` is there while the worker's assignment runs."""

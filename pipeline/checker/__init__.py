@@ -4,7 +4,7 @@ Every account is walked in the event store, slot by slot, and its document fetch
 does not grow with the number of accounts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from time import monotonic
 
 from pipeline.checker.documents import CHUNK, Documents, Projection, UnderWay
@@ -21,22 +21,23 @@ async def check(
     store: EventStore,
     projection: Projection,
     *,
-    partitions: int,
     under_way: UnderWay,
     history: Iterable[Answer] | None = None,
     alone: bool = False,
+    parked: Container[str] = (),
     patience: float = 15.0,
 ) -> Report:
-    """Walk both stores and judge invariants 1 to 5.
+    """Walk both stores and judge invariants 1 to 5, and 8.
 
     `history`: what a client sent and was answered, all of it before this call; without it
-    invariant 3 can't be judged. `alone`: nothing else was ever sent to this store. `patience`:
-    seconds in which a document that differs may still come right. Raises what the stores raise
+    3 and 8 can't be judged. `alone`: nothing else was ever sent to this store. `parked`:
+    accounts known to wait; they still violate. `patience`: seconds in which a document that
+    differs may still come right. Raises what the stores raise
     when they can't be read.
     """
     began = monotonic()
     ledger = Ledger(Claims.of(history, alone=alone) if history is not None else None)
-    documents = Documents(store, projection, partitions)
+    documents = Documents(store, projection, parked)
     await _walk(store, ledger, documents)
     await documents.look_for_extra()
     async for leg in ledger.pairing.alone(store):
@@ -81,13 +82,27 @@ def _verdicts(ledger: Ledger, documents: Documents) -> tuple[Verdict, ...]:
             f"{documents.documents:,} documents" + (lag if documents.lag_documents else ""),
         ),
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
+        _once(ledger.claims),
+    )
+
+
+def _unknown(number: int) -> Verdict:
+    who = "only who sent the commands can tell (`bank demo` does)"
+    return Verdict(number, TITLES[number], None, who)
+
+
+def _once(claims: Claims | None) -> Verdict:
+    if claims is None:
+        return _unknown(8)
+    return verdict(
+        8, claims.key_faults, f"{claims.keys:,} keys, {claims.repeated:,} answered again"
     )
 
 
 def _acknowledged(ledger: Ledger) -> Verdict:
     claims = ledger.claims
     if claims is None:
-        return Verdict(3, TITLES[3], None, "only who sent the commands can tell (`bank demo` does)")
+        return _unknown(3)
     claims.close()
     figure = f"{claims.acknowledged:,} acknowledged, {claims.rejected:,} rejected"
     if claims.unknown:

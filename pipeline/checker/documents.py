@@ -6,7 +6,7 @@ again, documents first and events after, until a deadline.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from pipeline.checker.ledger import Account, folded
 from pipeline.checker.report import Faults
 from pipeline.checker.sums import BUCKETS, Sums, fingerprint
-from pipeline.events import Event, partition_of, slot_of
+from pipeline.events import Event, slot_of
 from pipeline.eventstore import EventStore
 
 CHUNK: Final = 500
@@ -25,7 +25,7 @@ MOST_DOUBTS: Final = 20_000
 
 Document = Mapping[str, Any]
 UnderWay = Callable[[], Awaitable[frozenset[int]]]
-"""The partitions for which the stream still holds events that are not applied."""
+"""The slots for which the stream may still hold events that are not applied."""
 
 
 class Projection(Protocol):
@@ -49,7 +49,7 @@ class Documents:
 
     store: EventStore
     projection: Projection
-    partitions: int
+    parked: Container[str] = ()
     documents: int = 0
     lag_documents: int = 0
     lag_events: int = 0
@@ -97,11 +97,12 @@ class Documents:
 
     def _judge(self, moving: frozenset[int]) -> None:
         for account_id, doubt in self._doubts.items():
-            if doubt.behind and partition_of(slot_of(account_id), self.partitions) in moving:
+            if doubt.behind and slot_of(account_id) in moving:
                 self.lag_documents += 1
                 self.lag_events += doubt.behind
             else:
-                self.faults.add(f"account {account_id}: {doubt.what}")
+                waits = " (parked: `bank parked show`)" if account_id in self.parked else ""
+                self.faults.add(f"account {account_id}: {doubt.what}{waits}")
         lost = self._beyond_wrong + (0 if moving else self._beyond_behind)
         self.lag_documents += self._beyond_behind if moving else 0
         if lost:
@@ -146,8 +147,8 @@ class Documents:
             "id": account.id,
             "owner": account.owner,
             "balance": account.balance,
-            "status": "open",
-            "partition": partition_of(account.slot, self.partitions),
+            "status": account.status,
+            "slot": account.slot,
             "event_id": account.event_id,
         }
         wrong = [

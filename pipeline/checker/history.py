@@ -1,14 +1,24 @@
-"""What a client sent and was answered, and whether the event store agrees with it (invariant 3)."""
+"""What a client sent and was answered, and whether the event store agrees (invariants 3 and 8)."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
+from pipeline.checker.bodies import body_of
 from pipeline.checker.report import Faults
-from pipeline.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN, Event
+from pipeline.events import (
+    CLOSED,
+    CREATED,
+    DEPOSITED,
+    FROZEN,
+    OWNER_UPDATED,
+    UNFROZEN,
+    WITHDRAWN,
+    Event,
+)
 
-Kind = Literal["create", "deposit", "withdraw", "transfer", "owner"]
+Kind = Literal["create", "deposit", "withdraw", "transfer", "owner", "freeze", "unfreeze", "close"]
 
 EVENT_KINDS: Final[dict[Kind, str]] = {
     "create": CREATED,
@@ -16,6 +26,9 @@ EVENT_KINDS: Final[dict[Kind, str]] = {
     "withdraw": WITHDRAWN,
     "transfer": WITHDRAWN,
     "owner": OWNER_UPDATED,
+    "freeze": FROZEN,
+    "unfreeze": UNFROZEN,
+    "close": CLOSED,
 }
 
 
@@ -30,12 +43,17 @@ class Command(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back: an HTTP status, 0 for no answer, and the account and version it named."""
+    """What came back: an HTTP status, 0 for no answer, and the account and version it named.
+
+    `key`: the idempotency key that was sent; `body`: what else has to be the same each time.
+    """
 
     command: Command
     status: int
     id: str = ""
     version: int = 0
+    key: str = ""
+    body: bytes = b""
 
     @property
     def acknowledged(self) -> bool:
@@ -54,7 +72,7 @@ def _wanted(command: Command, account: str) -> Effect:
 
 
 def _effect(event: Event) -> Effect:
-    body = event["body"]
+    body = body_of(event)
     to = body["transfer"]["counterparty"] if "transfer" in body else ""
     return event["kind"], event["account_id"], body.get("money", 0), body.get("owner", ""), to
 
@@ -70,10 +88,18 @@ class Claims:
     acknowledged: int = 0
     rejected: int = 0
     unknown: int = 0
+    repeated: int = 0
     faults: Faults = field(default_factory=Faults)
-    _claimed: dict[tuple[str, int], Command] = field(default_factory=dict)
+    key_faults: Faults = field(default_factory=Faults)
+    _claimed: dict[tuple[str, int], Answer] = field(default_factory=dict)
+    _under_key: dict[str, Answer] = field(default_factory=dict)
     _opened: set[str] = field(default_factory=set)
     _possible: Counter[Effect] = field(default_factory=Counter)
+
+    @property
+    def keys(self) -> int:
+        """How many keys were acknowledged."""
+        return len(self._under_key)
 
     @classmethod
     def of(cls, history: Iterable[Answer], *, alone: bool = False) -> "Claims":
@@ -89,27 +115,47 @@ class Claims:
         elif not answer.acknowledged:
             self.unknown += 1
             self._possible[_wanted(command, command.account)] += 1
+        elif (first := self._under_key.get(answer.key)) is None:
+            self._claim(answer)
+        elif answer == first:
+            self.repeated += 1
         else:
-            self.acknowledged += 1
-            place = answer.id, answer.version
-            if place in self._claimed:
-                self.faults.add(f"account {place[0]}: version {place[1]} was given to two commands")
-            self._claimed[place] = command
-            if command.kind == "create":
-                self._opened.add(answer.id)
+            self.key_faults.add(f"key {answer.key}: answered {answer}, and before that {first}")
+
+    def _claim(self, answer: Answer) -> None:
+        self.acknowledged += 1
+        if answer.key:
+            self._under_key[answer.key] = answer
+        place = answer.id, answer.version
+        if place in self._claimed:
+            self.faults.add(f"account {place[0]}: version {place[1]} was given to two commands")
+        self._claimed[place] = answer
+        if answer.command.kind == "create":
+            self._opened.add(answer.id)
 
     def see(self, event: Event) -> None:
         """Strike off an event of the store, or note that no acknowledged command explains it."""
         place = event["account_id"], event["version"]
-        command = self._claimed.pop(place, None)
+        answer = self._claimed.pop(place, None)
+        self._see_key(event, answer)
         effect = _effect(event)
-        if command is not None:
+        if answer is not None:
+            command = answer.command
             if effect != _wanted(command, place[0]):
                 self.faults.add(f"account {place[0]}, version {place[1]}: {effect} for {command}")
         elif effect[0] == DEPOSITED and effect[4]:
             return  # the second leg of a transfer: the first is claimed, and invariant 1 pairs them
         elif self.alone or place[0] in self._opened:
             self._explain(effect, place)
+
+    def _see_key(self, event: Event, claim: Answer | None) -> None:
+        key, expected = event.get("idempotency_key", ""), claim.key if claim else ""
+        known = self._under_key.get(key)
+        where = f"account {event['account_id']}, version {event['version']}"
+        if claim and key != expected:
+            self.key_faults.add(f"{where}: stored under key {key!r}, not {expected!r}")
+        elif known and (known.id, known.version) != (event["account_id"], event["version"]):
+            self.key_faults.add(f"{where}: a second effect of key {key}")
 
     def _explain(self, effect: Effect, place: tuple[str, int]) -> None:
         kind, _, money, owner, to = effect
@@ -123,8 +169,8 @@ class Claims:
 
     def close(self) -> None:
         """Every event was seen: what is still claimed is lost."""
-        for (account, version), command in self._claimed.items():
+        for (account, version), answer in self._claimed.items():
             self.faults.add(
-                f"account {account}, version {version}: lost, acknowledged for {command}"
+                f"account {account}, version {version}: lost, acknowledged for {answer.command}"
             )
         self._claimed.clear()

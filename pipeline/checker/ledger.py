@@ -8,12 +8,35 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from pipeline.checker.bodies import body_of, known
 from pipeline.checker.history import Claims
 from pipeline.checker.report import Faults
 from pipeline.checker.transfers import Pairing
-from pipeline.events import CREATED, DEPOSITED, MAX_MONEY, OWNER_UPDATED, WITHDRAWN, Event
+from pipeline.events import (
+    CLOSED,
+    CREATED,
+    DEPOSITED,
+    FROZEN,
+    MAX_MONEY,
+    OWNER_UPDATED,
+    UNFROZEN,
+    WITHDRAWN,
+    Event,
+)
 
-SIGNS: Final = {CREATED: 1, DEPOSITED: 1, WITHDRAWN: -1, OWNER_UPDATED: 0}
+SIGNS: Final = {
+    CREATED: 1,
+    DEPOSITED: 1,
+    WITHDRAWN: -1,
+    OWNER_UPDATED: 0,
+    FROZEN: 0,
+    UNFROZEN: 0,
+    CLOSED: 0,
+}
+BECOMES: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
+NEEDED: Final = {CREATED: "", UNFROZEN: "frozen"}
+"""The status an account must have for an event of the kind; open for all others. Where the start of
+a history is missing nobody knows it."""
 
 
 @dataclass(slots=True)
@@ -25,19 +48,21 @@ class Account:
     version: int = 0
     balance: int = 0
     owner: str | None = None
+    status: str = ""
     event_id: str = ""
     at: datetime | None = None
 
     def apply(self, event: Event) -> None:
         self.slot, self.version = event["slot"], event["version"]
         self.event_id, self.at = event["_id"], event["created_at"]
-        self.owner = event["body"].get("owner", self.owner)
+        self.owner = body_of(event).get("owner", self.owner)
+        self.status = BECOMES.get(event["kind"], self.status)
         self.balance += change(event)
 
 
 def change(event: Event) -> int:
     """By how much an event changes the balance; nothing when it is malformed."""
-    money = event["body"].get("money", 0)
+    money = body_of(event).get("money", 0)
     return SIGNS.get(event["kind"], 0) * money if sound_money(money) else 0
 
 
@@ -89,7 +114,7 @@ class Ledger:
         where = f"account {account.id}, version {event['version']}"
         if event["version"] != account.version + 1:
             self.versions.add(f"{where} follows version {account.version}")
-        self._check_body(event, where)
+        self._check(account, event, where)
         delta = change(event)
         self.deposits += max(delta, 0)
         self.withdrawals += max(-delta, 0)
@@ -103,14 +128,20 @@ class Ledger:
         if account.balance < 0:
             self.below_zero.add(f"{where}: the balance is {account.balance}")
 
-    def _check_body(self, event: Event, where: str) -> None:
-        money = event["body"].get("money")
+    def _check(self, account: Account, event: Event, where: str) -> None:
+        money, needed = body_of(event).get("money"), NEEDED.get(event["kind"], "open")
         if event["kind"] not in SIGNS:
             self.money.add(f"{where}: unknown kind {event['kind']!r}")
+        elif not known(event):
+            self.money.add(f"{where}: {event['kind']} in the unknown schema {event.get('schema')}")
         elif (event["kind"] == CREATED) != (event["version"] == 1):
             self.money.add(f"{where}: {event['kind']} can't be there")
         elif SIGNS[event["kind"]] and not sound_money(money):
             self.money.add(f"{where}: {money!r} is no amount of money")
+        elif event["version"] == account.version + 1 and account.status not in ("", needed):
+            self.money.add(f"{where}: {event['kind']} while the account is {account.status}")
+        elif event["kind"] == CLOSED and account.balance:
+            self.money.add(f"{where}: closed with {account.balance} in it")
 
     def _closed(self, account: Account) -> Account:
         self.accounts += 1

@@ -9,10 +9,13 @@ from typing import Final
 from pipeline.checker import check
 from pipeline.checker.history import Answer
 from pipeline.checker.report import Report
+from pipeline.events import slots_of
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.index.survey import Survey
-from pipeline.jetstream import PARTITIONS_KEY, STREAM, JetStream, JetStreamError
+from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.parked import Parked
+from pipeline.partitioning import partitioning
 from pipeline.settings import PREFIX, Settings, masked
 
 _PATIENCE: Final = 15.0
@@ -25,17 +28,24 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What the checker reads, and the number of partitions in force."""
+    """What the checker reads, and who is parked."""
 
     store: EventStore
     projection: Survey
     js: JetStream
-    partitions: int
+    parked: frozenset[str]
 
     async def under_way(self) -> frozenset[int]:
-        """The partitions that still hold events which are not applied, or not acknowledged."""
-        waiting = await asyncio.gather(*map(self._waiting, range(self.partitions)))
-        return frozenset(partition for partition, count in enumerate(waiting) if count)
+        """The slots whose partitions hold events that are not applied, or not acknowledged."""
+        count = await self._partitions()
+        waiting = await asyncio.gather(*map(self._waiting, range(count)))
+        moving = [slots_of(p, count) for p, messages in enumerate(waiting) if messages]
+        return frozenset(slot for slots in moving for slot in slots)
+
+    async def _partitions(self) -> int:
+        """The number in force, which may change while we look; none without a stream."""
+        now = await partitioning(self.js)
+        return now.count if now else 0
 
     async def _waiting(self, partition: int) -> int:
         try:
@@ -48,9 +58,10 @@ class Stores:
         """The number of messages in the stream's partitions, resync markers not counted."""
         info = await self.js.api(f"STREAM.INFO.{STREAM}", {"subjects_filter": f"{STREAM}.*"})
         subjects: dict[str, int] = info["state"].get("subjects") or {}
+        ours = {subject(partition) for partition in range(await self._partitions())}
         return sum(
             count for name, count in subjects.items() if name.rpartition(".")[2].isdigit()
-        ) - len(subjects.keys() & {f"{STREAM}.{p}" for p in range(self.partitions)})
+        ) - len(subjects.keys() & ours)
 
 
 @asynccontextmanager
@@ -71,12 +82,13 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 js = await JetStream.connect(settings.nats_url, "bank verify")
-                stream = await js.api(f"STREAM.INFO.{STREAM}")
+                await js.api(f"STREAM.INFO.{STREAM}")
         except Exception as error:
             raise _unreachable("NATS", "nats_url", settings, error) from error
-        metadata = stream["config"].get("metadata", {})
-        partitions = int(metadata.get(PARTITIONS_KEY, settings.partitions))
-        yield Stores(store, projection, js, partitions)
+        parked = Parked(js)
+        await parked.refresh()
+        waiting = frozenset(account.account_id for account in parked.all())
+        yield Stores(store, projection, js, waiting)
     finally:
         if js is not None:
             await js.close()
@@ -96,10 +108,10 @@ async def check_stores(
         return await check(
             stores.store,
             stores.projection,
-            partitions=stores.partitions,
             under_way=stores.under_way,
             history=history,
             alone=alone,
+            parked=stores.parked,
             patience=patience,
         )
     except StoreUnavailable as error:

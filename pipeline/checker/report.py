@@ -11,6 +11,7 @@ TITLES: Final = {
     3: "acknowledged commands are kept, rejected ones left nothing",
     4: "each document equals the fold of its events",
     5: "no balance was ever below zero",
+    8: "one idempotency key, one effect, one answer",
 }
 
 

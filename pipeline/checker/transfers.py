@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from pipeline.checker.bodies import body_of
 from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.events import SLOTS, WITHDRAWN, Event
 from pipeline.eventstore import EventStore
@@ -32,14 +33,11 @@ class Leg(NamedTuple):
 
 def leg_of(event: Event) -> Leg | None:
     """The leg of a transfer that an event is, if it is one: sign 1 withdraws, -1 deposits."""
-    transfer = event["body"].get("transfer")
+    body = body_of(event)
+    transfer = body.get("transfer")
     if transfer is None:
         return None
-    here, there, money = (
-        event["account_id"],
-        transfer["counterparty"],
-        event["body"].get("money", 0),
-    )
+    here, there, money = event["account_id"], transfer["counterparty"], body.get("money", 0)
     if event["kind"] == WITHDRAWN:
         return Leg(transfer["id"], here, there, money, 1)
     return Leg(transfer["id"], there, here, money, -1)

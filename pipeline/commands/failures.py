@@ -9,6 +9,7 @@ from pipeline.embedded import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.jetstream import ServerTooOld
+from pipeline.listening import CannotListen
 from pipeline.settings import PREFIX, SettingsError
 
 _SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
@@ -53,7 +54,7 @@ def _of(cause: BaseException) -> Failure:
     match cause:
         case Told():
             return Failure(str(cause), cause.exit_code)
-        case SettingsError() | EmbeddedError() | ServerTooOld():
+        case SettingsError() | EmbeddedError() | ServerTooOld() | CannotListen():
             return Failure(str(cause), 1)
         case StoreUnavailable():
             return Failure(f"MongoDB does not answer: {cause}\n{_SERVERS}", 1)

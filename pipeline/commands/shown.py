@@ -12,11 +12,13 @@ from rich.table import Table
 from pipeline import logs
 from pipeline.checker.live import Unreachable, check_live
 from pipeline.checker.report import Report
+from pipeline.commands.differences import reached
 from pipeline.commands.failures import Told
+from pipeline.commands.mending import repaired, tell
 from pipeline.commands.running import run
 from pipeline.health import WELL, all_health
 from pipeline.registry import read_processes
-from pipeline.settings import describe, load
+from pipeline.settings import Settings, describe, load
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
@@ -29,7 +31,7 @@ def settings(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([each._asdict() for each in described], indent=1))
         return
-    table = _table("variable", "value", "default", "meaning")
+    table = plain_table("variable", "value", "default", "meaning")
     for name, value, default, meaning in described:
         table.add_row(name, value, default, meaning)
     table.columns[0].no_wrap = True
@@ -50,7 +52,7 @@ def status(as_json: bool) -> None:
         ]
         click.echo(json.dumps(shown, indent=1))
     elif processes:
-        table = _table("role", "pid", "address", "health")
+        table = plain_table("role", "pid", "address", "health")
         for process, health in zip(processes, healths, strict=True):
             table.add_row(process.role, str(process.pid), process.address, health)
         console().print(table)
@@ -68,15 +70,25 @@ def status(as_json: bool) -> None:
     show_default=True,
     help="Seconds in which a document that differs may still come right.",
 )
-def verify(as_json: bool, patience: float) -> None:
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Then mend every document that differs from its events, and check again.",
+)
+def verify(as_json: bool, patience: float, repair: bool) -> None:
     """Do the invariants hold on the stores as they are now?
 
     Reads only, while traffic goes on. A document that is behind is lag while the stream holds
     anything for it, and else violates: an event was lost, or no forwarder runs. Exits with 1 when
     an invariant is violated, with 2 when a server can't be reached.
+
+    --repair writes documents, never events, under live traffic and with or without workers; then
+    the exit code is that of the second check.
     """
     settings = load()
     logs.setup(settings, "verify")
+    if repair:
+        raise SystemExit(0 if verify_and_repair(settings, patience, as_json) else 1)
     try:
         report = run(check_live(settings, patience=patience))
     except Unreachable as error:
@@ -90,9 +102,23 @@ def verify(as_json: bool, patience: float) -> None:
     raise SystemExit(0 if report.holds else 1)
 
 
+def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> bool:
+    """Check, mend, and check again; show all of it. Whether everything holds in the end."""
+    before, repair, after = reached(repaired(settings, patience))
+    if as_json:
+        told = {**asdict(repair), "first": [each.as_json() for each in repair.first]}
+        click.echo(json.dumps({**after.as_json(), "repaired": told}, indent=1, default=str))
+    else:
+        show(before)
+        tell(repair)
+        if repair.found:
+            show(after)
+    return after.holds
+
+
 def show(report: Report) -> None:
     """Print the verdict on each invariant, and examples of what broke it."""
-    table = _table("", "invariant", "", "on what it stands")
+    table = plain_table("", "invariant", "", "on what it stands")
     words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
     for verdict in report.verdicts:
         table.add_row(str(verdict.number), verdict.title, words[verdict.holds], verdict.figure)
@@ -110,7 +136,8 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """A table without lines, whose cells fold."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         column.overflow = "fold"

@@ -6,13 +6,13 @@ their truth is the event store.
 """
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Final
 
 import faust
-import orjson
 
 from pipeline.bridge import Batch
-from pipeline.jetstream import RESYNC
+from pipeline.events import KINDS, NoEvent, decode
 
 WINDOW_SECONDS: Final = 60.0
 KEPT_SECONDS: Final = 3600.0
@@ -39,12 +39,14 @@ class Activity:
 
 
 def tally(batch: Batch) -> Counter[str]:
-    """Events and money of a batch by kind; what is no event of ours is not counted."""
+    """Events and money of a batch by kind; what is no event is not counted."""
     found: Counter[str] = Counter()
     for _, data in batch.messages:
-        event: Any = orjson.loads(data)
-        kind = event.get("kind")
-        if kind and kind != RESYNC:
-            found[f"{kind}:events"] += 1
-            found[f"{kind}:money"] += event.get("body", {}).get("money", 0)
+        with suppress(NoEvent):
+            event: Any = decode(data)
+            kind, body = str(event.get("kind")), event.get("body")
+            name = kind if kind in KINDS else "other"
+            money = body.get("money") if isinstance(body, dict) else 0
+            found[f"{name}:events"] += 1
+            found[f"{name}:money"] += money if isinstance(money, int) else 0
     return found

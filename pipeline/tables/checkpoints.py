@@ -8,7 +8,7 @@ since the partition was taken may have forgotten documents: then the claim is no
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
@@ -22,14 +22,19 @@ from pipeline.index import (
     Stamp,
 )
 from pipeline.outage import Outage
+from pipeline.partitioning import Partitioning
 from pipeline.tables.claims import (
     MAPPING,
     Checkpoint,
     Fenced,
+    Key,
     Lost,
     Position,
     checkpoint_of,
-    moves,
+    claim_id,
+    inherited,
+    moved,
+    nothing,
     verdict,
 )
 
@@ -49,17 +54,20 @@ class _Held:
 
 
 class Checkpoints:
-    """The checkpoints of the partitions that one worker owns."""
+    """The checkpoints of the partitions that one worker owns, in each generation it writes."""
 
     def __init__(self, elastic: Elastic, owner: str, *, replicas: int = 0) -> None:
         self._elastic, self._owner, self._replicas = elastic, owner, replicas
-        self._held: dict[int, _Held] = {}
+        self._held: dict[Key, _Held] = {}
+        self._cursors: dict[Key, int | None] = {}
         self._lock = asyncio.Lock()
+        self._mapped = False
         self._outage = Outage(log, "checkpoints")
 
     async def claim(
         self,
         partition: int,
+        now: Partitioning,
         generation: Generation,
         stream: str,
         next_epoch: Callable[[int], Awaitable[int]],
@@ -67,27 +75,43 @@ class Checkpoints:
         """Take the partition over: from here on no owner before can move its checkpoint.
 
         `next_epoch(above)` gives the epoch. The claim returned goes on with the sequence found, or
-        with None when what was found is of another index or stream. Raises `Fenced`.
+        with what the partitions before it allow, or with None when what was found is of another
+        index or stream. Raises `Fenced`.
         """
         async with self._lock:
-            self._held.pop(partition, None)
-            boots = await self._elastic.boots()
-            await self._ensure_index()
-            key = f"{partition}-{generation.number}"
-            found = (await self._elastic.mget(ALIAS, [key])).get(key)
-            before = checkpoint_of(found) if found else None
-            epoch = await next_epoch(before.epoch if before else 0)
-            claim = Checkpoint(
-                partition, generation.number, generation.uuid, stream, None, None, epoch, 0, ""
-            )
-            if before and (before.index_uuid, before.stream) == (generation.uuid, stream):
-                claim = replace(before, epoch=epoch)
-            claim = replace(claim, owner=self._owner)
-            write = ConditionalWrite(key, found.stamp if found else None, asdict(claim))
-            (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
-            if stamp is None:
-                raise Fenced(f"partition {partition}: another worker is taking it too")
-            self._held[partition] = _Held(claim, stamp, boots)
+            self._forget(partition)
+            claim = nothing(partition, now, generation, stream)
+            claim, before = await self._claim(claim, now, next_epoch)
+            # What is inherited is not written yet: the next write, which is onto this one, proves
+            # that Elasticsearch still has what it had when the others were read.
+            return inherited(claim, now, before)
+
+    async def claim_beside(
+        self,
+        partition: int,
+        now: Partitioning,
+        generation: Generation,
+        stream: str,
+        epoch: int,
+        *,
+        anew: bool = False,
+    ) -> Checkpoint:
+        """Claim the partition in a generation being built, too, in the epoch of the live one.
+
+        The claim goes on with what is found, unless `anew`. Raises `Fenced`, and `Lost` when the
+        partition is not held any more.
+        """
+
+        async def same(above: int) -> int:
+            if above > epoch:
+                raise Fenced(f"partition {partition}: epoch {above} is in {generation.index}")
+            return epoch
+
+        async with self._lock:
+            if not self._holds(partition, epoch):
+                raise Lost(f"partition {partition} was taken anew")
+            claim = nothing(partition, now, generation, stream)
+            claim, _ = await self._claim(replace(claim, cursor=0), now, same, anew=anew)
             return claim
 
     async def write(
@@ -104,48 +128,108 @@ class Checkpoints:
             failed: dict[int, Exception] = {}
             wanted: list[Checkpoint] = []
             for partition, position in positions.items():
-                held = self._held.get(partition)
-                if held is None or held.checkpoint.epoch != position.epoch:
+                if not self._holds(partition, position.epoch):
                     failed[partition] = Lost(f"partition {partition} was taken anew")
-                elif moves(held.checkpoint, position, back):
-                    wanted.append(
-                        replace(
-                            held.checkpoint, sequence=position.sequence, applied=position.applied
-                        )
-                    )
+                    continue
+                for held in self._of(partition):
+                    claim = moved(held, position, self._cursors[held.key], back)
+                    if claim != held:
+                        wanted.append(claim)
             if wanted:
                 failed |= await self._swap(wanted)
-                failed |= await self._restarted([each.partition for each in wanted])
+                failed |= await self._restarted({each.partition for each in wanted})
             return failed
+
+    async def read(self, ids: Sequence[str]) -> dict[str, Checkpoint]:
+        """The checkpoints of these ids, whoever wrote them. Raises `GenerationGone`."""
+        found = await self._elastic.mget(ALIAS, ids)
+        claims = {key: checkpoint_of(each) for key, each in found.items()}
+        return {key: claim for key, claim in claims.items() if claim is not None}
 
     async def verify(self) -> dict[int, Exception]:
         """The partitions whose checkpoint is not there as it was written."""
         async with self._lock:
-            held = dict(self._held)
+            held = list(self._held.values())
             if not held:
                 return {}
             try:
-                found = await self._elastic.mget(ALIAS, [h.checkpoint.id for h in held.values()])
+                found = await self._elastic.mget(ALIAS, [each.checkpoint.id for each in held])
             except GenerationGone as error:
-                return {partition: Lost(str(error)) for partition in held}
+                return {each.checkpoint.partition: Lost(str(error)) for each in held}
             failed = {
-                partition: verdict(each.checkpoint, found.get(each.checkpoint.id))
-                for partition, each in held.items()
+                each.checkpoint.partition: verdict(each.checkpoint, found.get(each.checkpoint.id))
+                for each in held
                 if not _same(each, found.get(each.checkpoint.id))
             }
-            return failed | await self._restarted(list(held))
+            return failed | await self._restarted({each.checkpoint.partition for each in held})
+
+    def reach(self, partition: int, generation: Generation, cursor: int | None) -> None:
+        """What the next write says of a generation being built: see `Checkpoint.cursor`."""
+        if (partition, generation.number) in self._held:
+            self._cursors[partition, generation.number] = cursor
 
     def forget(self, partition: int) -> None:
         """Let the partition go."""
-        self._held.pop(partition, None)
+        self._forget(partition)
+
+    def forget_generation(self, partition: int, generation: Generation) -> None:
+        """Claim the partition in that generation no more."""
+        self._held.pop((partition, generation.number), None)
+
+    # ---------------------------------------------------------------- what is held
+
+    def _of(self, partition: int) -> list[Checkpoint]:
+        return [each.checkpoint for (p, _), each in self._held.items() if p == partition]
+
+    def _holds(self, partition: int, epoch: int) -> bool:
+        held = self._of(partition)
+        return bool(held) and all(each.epoch == epoch for each in held)
+
+    def _forget(self, partition: int) -> None:
+        for key in [key for key in self._held if key[0] == partition]:
+            del self._held[key]
+
+    def _hold(self, checkpoint: Checkpoint, stamp: Stamp) -> None:
+        held = self._held.get(checkpoint.key)
+        if held is not None:  # it may have been let go meanwhile
+            self._held[checkpoint.key] = _Held(checkpoint, stamp, held.boots)
+
+    # ---------------------------------------------------------------- compare and set
+
+    async def _claim(
+        self,
+        empty: Checkpoint,
+        now: Partitioning,
+        next_epoch: Callable[[int], Awaitable[int]],
+        *,
+        anew: bool = False,
+    ) -> tuple[Checkpoint, dict[int, Checkpoint | None]]:
+        """Write the claim found, or of nothing, as ours; and those of the partitions before."""
+        number, partition = empty.generation, empty.partition
+        sources = {p: claim_id(number, p, now.before or 0) for p in now.sources(partition)}
+        boots = await self._elastic.boots()
+        await self._ensure_index()
+        found = await self._elastic.mget(ALIAS, [empty.id, *sources.values()])
+        there = found.get(empty.id)
+        mine = checkpoint_of(there)
+        epoch = await next_epoch(mine.epoch if mine else 0)
+        claim = mine if mine and mine.speaks_of(empty) and not anew else empty
+        claim = replace(claim, epoch=epoch, owner=self._owner)
+        write = ConditionalWrite(claim.id, there.stamp if there else None, asdict(claim))
+        (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
+        if stamp is None:
+            raise Fenced(f"partition {partition}: another worker is taking it too")
+        self._held[claim.key] = _Held(claim, stamp, boots)
+        self._cursors[claim.key] = claim.cursor
+        return claim, {p: checkpoint_of(found.get(key)) for p, key in sources.items()}
 
     async def _swap(self, wanted: Sequence[Checkpoint]) -> dict[int, Exception]:
         """Write each onto the one that is held; look when the answer is lost or a conflict."""
         failed: dict[int, Exception] = {}
         attempt = 0
-        while wanted := [each for each in wanted if each.partition in self._held]:
+        while wanted := [each for each in wanted if each.key in self._held]:
             writes = [
-                ConditionalWrite(each.id, self._held[each.partition].stamp, asdict(each))
+                ConditionalWrite(each.id, self._held[each.key].stamp, asdict(each))
                 for each in wanted
             ]
             try:
@@ -180,32 +264,30 @@ class Checkpoints:
             there = found.get(each.id)
             if there is not None and there.source == asdict(each):
                 self._hold(each, there.stamp)
-            elif each.partition in self._held and _same(self._held[each.partition], there):
+            elif each.key in self._held and _same(self._held[each.key], there):
                 again.append(each)
             else:
                 failed[each.partition] = verdict(each, there)
         return again
 
-    async def _restarted(self, partitions: Sequence[int]) -> dict[int, Exception]:
+    async def _restarted(self, partitions: Collection[int]) -> dict[int, Exception]:
         """The partitions that were taken before some node's last start."""
         boots = await self._elastic.boots()
         return {
             partition: Lost(f"partition {partition}: Elasticsearch was restarted")
-            for partition in partitions
-            if (held := self._held.get(partition)) is not None
+            for (partition, _), held in self._held.items()
+            if partition in partitions
             and any(boots.get(node, at) != at for node, at in held.boots.items())
         }
 
-    def _hold(self, checkpoint: Checkpoint, stamp: Stamp) -> None:
-        held = self._held.get(checkpoint.partition)
-        if held is not None:  # it may have been let go meanwhile
-            self._held[checkpoint.partition] = _Held(checkpoint, stamp, held.boots)
-
     async def _ensure_index(self) -> None:
         settings = {"number_of_shards": 1, "number_of_replicas": self._replicas}
-        await self._elastic.patiently(
+        made = await self._elastic.patiently(
             lambda: self._elastic.make_index(INDEX, {ALIAS: {}}, MAPPING, settings)
         )
+        if not made and not self._mapped:  # an older version's may lack a field
+            await self._elastic.patiently(lambda: self._elastic.extend_mapping(ALIAS, MAPPING))
+        self._mapped = True
 
 
 def _same(held: _Held, found: Found | None) -> bool:

@@ -1,24 +1,32 @@
 """What a checkpoint claims, as the index holds it, and how two claims compare."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from pipeline.index import Found
+from pipeline.index import Found, Generation
+from pipeline.partitioning import Partitioning
 
 MAPPING: Final[dict[str, Any]] = {
     "dynamic": "strict",
     "properties": {
         "partition": {"type": "integer"},
+        "partitions": {"type": "integer"},
+        "at": {"type": "long"},
         "generation": {"type": "integer"},
         "index_uuid": {"type": "keyword"},
         "stream": {"type": "keyword"},
         "sequence": {"type": "long"},
         "applied": {"type": "long"},
         "epoch": {"type": "long"},
-        "era": {"type": "long"},
+        "cursor": {"type": "integer"},
         "owner": {"type": "keyword"},
     },
 }
+
+
+Key = tuple[int, int]
+"""A partition and a generation's number."""
 
 
 class Fenced(Exception):
@@ -31,25 +39,79 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The claim. `index_uuid` and `stream` (its `created`) name the very index and stream it is of.
+    """The claim. `index_uuid` and `stream` (its `created`) name the very index and stream it is of,
+    `partitions` and `at` the partitioning.
 
     `sequence` None claims nothing. `applied` is the last message of the partition itself: from it
-    to `sequence` the stream held none. `era` is the least era of the partition's documents.
+    to `sequence` the stream held none. `cursor`, of a generation being built: only the slots
+    below it are in it; None: all.
     """
 
     partition: int
+    partitions: int
+    at: int
     generation: int
     index_uuid: str
     stream: str
     sequence: int | None
     applied: int | None
     epoch: int
-    era: int
+    cursor: int | None
     owner: str
 
     @property
+    def key(self) -> "Key":
+        return self.partition, self.generation
+
+    @property
     def id(self) -> str:
-        return f"{self.partition}-{self.generation}"
+        return claim_id(self.generation, self.partition, self.partitions)
+
+    def speaks_of(self, other: "Checkpoint") -> bool:
+        """Whether both are of one index, stream and partitioning."""
+        ours = self.index_uuid, self.stream, self.partitions, self.at
+        return ours == (other.index_uuid, other.stream, other.partitions, other.at)
+
+
+def nothing(partition: int, now: Partitioning, generation: Generation, stream: str) -> Checkpoint:
+    """A claim of nothing, by nobody."""
+    return Checkpoint(
+        partition,
+        now.count,
+        now.at,
+        generation.number,
+        generation.uuid,
+        stream,
+        sequence=None,
+        applied=None,
+        epoch=0,
+        cursor=None,
+        owner="",
+    )
+
+
+def claim_id(generation: int, partition: int, partitions: int) -> str:
+    """Partition 3 of 8 and partition 3 of 6 are not the same."""
+    return f"{generation}-{partition}-of-{partitions}"
+
+
+def inherited(
+    claim: Checkpoint, now: Partitioning, before: Mapping[int, Checkpoint | None]
+) -> Checkpoint:
+    """A claim of nothing becomes one of all up to `now.at`, if those before it allow that.
+
+    `before` has the checkpoints of `now.sources`. Each has to claim all that its partition ever
+    got; one that is not as the repartition left it allows nothing.
+    """
+    if claim.sequence is not None or not before:
+        return claim
+    was = replace(claim, partitions=now.before or 0, at=now.before_at)
+    for source, each in before.items():
+        if each is None or each.cursor is not None or not each.speaks_of(was):
+            return claim
+        if each.sequence is None or each.sequence < now.last[source]:
+            return claim
+    return replace(claim, sequence=now.at, applied=now.at)
 
 
 class Position(NamedTuple):
@@ -60,24 +122,25 @@ class Position(NamedTuple):
     applied: int
 
 
-def moves(held: Checkpoint, position: Position, back: bool) -> bool:
-    """Whether a position says more than the claim held, or less where it may go `back`."""
-    if held.sequence is None or position.sequence > held.sequence:
-        return True
-    return back and position.sequence < held.sequence
+def moved(held: Checkpoint, position: Position, cursor: int | None, back: bool) -> Checkpoint:
+    """The claim held, at a position and a cursor; it goes down only where it may go `back`."""
+    claim = replace(held, cursor=cursor)
+    if held.sequence is None or position.sequence > held.sequence or back:
+        claim = replace(claim, sequence=position.sequence, applied=position.applied)
+    return claim if claim.sequence != held.sequence else replace(claim, applied=held.applied)
 
 
-def checkpoint_of(found: Found) -> Checkpoint | None:
+def checkpoint_of(found: Found | None) -> Checkpoint | None:
     """None for a document that is no checkpoint: somebody's hand was there."""
     try:
-        return Checkpoint(**found.source)
+        return Checkpoint(**found.source) if found else None
     except TypeError:
         return None
 
 
 def verdict(mine: Checkpoint, found: Found | None) -> Exception:
     """Why a checkpoint that is not as it was written is not."""
-    theirs = checkpoint_of(found) if found else None
+    theirs = checkpoint_of(found)
     if theirs and theirs.epoch > mine.epoch:
         return Fenced(f"partition {mine.partition} belongs to {theirs.owner}")
     return Lost(f"partition {mine.partition}: its checkpoint is not as it was written")

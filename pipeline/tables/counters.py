@@ -1,6 +1,8 @@
 """What happened to events and documents, counted for people and metrics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pipeline.histogram import SECONDS, SIZES, Histogram
 
 
 @dataclass(slots=True)
@@ -9,7 +11,9 @@ class Counters:
 
     `applied`, `duplicates`, `reordered`: events. `gaps`, `unsound`: accounts loaded from the store
     because an event, or a believable document, was missing; `healed` is both. `repaired`: accounts
-    rewritten over what somebody wrote by hand. `documents`: written. `rejected`: refused for good.
+    rewritten over what somebody wrote by hand. `documents`: written. `parked`:
+    accounts, `waiting`: their events. `unreadable`: messages of strangers, skipped.
+    `batch_events`, `batch_seconds`: how large batches were, and how long from offered to written.
     """
 
     applied: int = 0
@@ -19,9 +23,18 @@ class Counters:
     unsound: int = 0
     repaired: int = 0
     documents: int = 0
-    rejected: int = 0
+    parked: int = 0
+    waiting: int = 0
+    unreadable: int = 0
     synchronised: int = 0
     retaken: int = 0
+    batch_events: Histogram = field(default_factory=lambda: Histogram(SIZES), repr=False)
+    batch_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS), repr=False)
+
+    def batch(self, events: int, seconds: float) -> None:
+        """Note a batch that was written."""
+        self.batch_events.observe(events)
+        self.batch_seconds.observe(seconds)
 
     @property
     def healed(self) -> int:

@@ -1,0 +1,85 @@
+"""The documents of accounts in one generation, made to be what the event store says.
+
+Nothing is believed of a document because it is there: one that claims more than the history it is
+compared with is judged by the store as it is now.
+"""
+
+from collections.abc import Collection, Sequence
+
+from pipeline.projection import Advance, Unfoldable, replay
+from pipeline.tables.states import State, doubtful, over
+from pipeline.tables.writer import Histories, ParkingLot, Writer
+
+__all__ = ["Documents", "Histories", "ParkingLot"]
+
+
+class Documents(Writer):
+    """A generation's documents. Everything may be repeated, and run beside live traffic."""
+
+    async def bring(self, histories: Sequence[Advance]) -> int:
+        """Make the documents what whole histories say; returns how many were to be written.
+
+        A poison parks its account; a parked account without one is right now, and parked no more.
+        """
+        documents = {each.document["id"]: each.document for each in histories if each.document}
+        poisons = {each.account_id: each.poison for each in histories}
+        found = await self.found(documents)
+        wanted: list[State] = []
+        doubted = {}
+        for account, document in documents.items():
+            there = found.get(account)
+            if there is not None and doubtful(there, document):
+                doubted[account] = there
+            elif (state := over(there, document)) is not None:
+                wanted.append(state)
+        judged = await self.judge(doubted)
+        poisons |= {poison.event["account_id"]: poison for poison in judged.poisons}
+        parked = await self.write(wanted + judged.states)
+        await self._park_and_free(poisons, parked)
+        return len(wanted) + len(judged.states)
+
+    async def remove(self, ids: Collection[str]) -> int:
+        """Delete the documents of accounts that come to nothing by the store; returns how many.
+
+        Only the very document is deleted that was there before the store was asked.
+        """
+        left, removed = set(ids), 0
+        while found := await self.found(left):
+            stored = await self._store.load_many(list(found))
+            ghosts = {
+                each: there.stamp
+                for each, there in found.items()
+                if replay(stored[each]).document is None
+            }
+            left = await self._elastic.delete(self.alias, ghosts)
+            removed += len(ghosts) - len(left)
+            for each in ghosts:
+                self.cache.forget(each)
+        return removed
+
+    async def replay(self, account_id: str) -> None:
+        """Make a parked account right from the store and let it go on, or park it anew."""
+        events = (await self._store.load_many([account_id]))[account_id]
+        self.cache.forget(account_id)
+        if events:
+            await self.bring([replay(events)])
+        else:
+            await self._parked.drop(account_id)
+
+    async def _park_and_free(
+        self, poisons: dict[str, Unfoldable | None], parked: Collection[str]
+    ) -> None:
+        for poison in poisons.values():
+            if poison is not None:
+                await self.park(poison)
+        right = [
+            account
+            for account, poison in poisons.items()
+            if poison is None and account in self._parked and account not in parked
+        ]
+        for account in right:
+            await self._parked.drop(account)
+        free = [account for account in right if account not in self._parked]
+        if free:  # what came while they were parked, and after they were read, was left to us
+            stored = await self._store.load_many(free)
+            await self.bring([replay(events) for events in stored.values()])

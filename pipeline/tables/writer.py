@@ -1,0 +1,196 @@
+"""Writing the documents of accounts into one generation, whoever else writes there.
+
+Versions decide: a write is refused by what is newer. What refuses it is believed only if the event
+store says the same; what somebody wrote by hand is written over, in a higher era. What
+Elasticsearch will not have parks its account.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from pipeline.events import Event
+from pipeline.index import Elastic, Found
+from pipeline.projection import Document, Unfoldable, replay
+from pipeline.tables.ceiling import LAST, dig_up, lower, stuck
+from pipeline.tables.counters import Counters
+from pipeline.tables.states import Cache, State, believed, judged
+
+log = logging.getLogger(__name__)
+
+
+class Histories(Protocol):
+    """What the table needs of the event store."""
+
+    async def load_many(self, account_ids: Collection[str]) -> dict[str, list[Event]]: ...
+
+
+class ParkingLot(Protocol):
+    """What is needed of the list of parked accounts; `pipeline/parked.py` is the one."""
+
+    def __contains__(self, account_id: str) -> bool: ...
+
+    async def park(
+        self, account_id: str, *, version: int, event_id: str, kind: str, reason: str
+    ) -> object: ...
+
+    async def drop(self, account_id: str) -> bool: ...
+
+
+class Loaded(NamedTuple):
+    """What is to be written by the store, and the histories that can't be folded to their end."""
+
+    states: list[State]
+    poisons: list[Unfoldable]
+
+
+class Writer:
+    """Writes a generation's documents; `cache` has the states that were written last.
+
+    Every coroutine may raise `GenerationGone` and the errors of store and parking lot; all may be
+    repeated, and run beside others, of other processes, too.
+    """
+
+    def __init__(
+        self,
+        elastic: Elastic,
+        alias: str,
+        store: Histories,
+        parked: ParkingLot,
+        counters: Counters,
+        cache: Cache,
+    ) -> None:
+        self.alias, self.cache = alias, cache
+        self._elastic, self._store, self._parked = elastic, store, parked
+        self._counters = counters
+
+    async def found(self, ids: Collection[str]) -> dict[str, Found]:
+        """The documents as the generation has them, believable or not; all can be written over."""
+        found = await self._elastic.mget(self.alias, list(ids)) if ids else {}
+        while above := stuck(found):
+            await lower(self._elastic, self.alias, above)
+            for each in above:
+                del found[each]
+            found |= await self._elastic.mget(self.alias, list(above))
+        return found
+
+    async def write(self, states: Sequence[State]) -> frozenset[str]:
+        """Write until every document is there, or a newer one of its account.
+
+        Returns the accounts that were parked instead: Elasticsearch will not have the document.
+        """
+        left, step = states, 0
+        parked: set[str] = set()
+        while left:
+            outcome = await self._elastic.bulk(self.alias, [state.write() for state in left])
+            failed = {*outcome.conflicts, *outcome.rejected}
+            written = [state for i, state in enumerate(left) if i not in failed]
+            self._counters.documents += len(written)
+            for state in written:
+                self.cache.keep(state)
+            for i, reason in outcome.rejected.items():
+                parked.add(await self.park(_refused(left[i].document, reason)))
+            # The era's step doubles: a tombstone hides its `_version`, and a hand may write any.
+            again, poisons = await self._settle([left[i] for i in outcome.conflicts], 1 << step)
+            parked |= {await self.park(poison) for poison in poisons}
+            left = again + await self._overtaken(written)
+            step = min(step + 1, 20)
+        return frozenset(parked)
+
+    async def load(self, eras: Mapping[str, int], histories: Mapping[str, list[Event]]) -> Loaded:
+        """The accounts' states from the store, each with the era it is to be written with.
+
+        `histories` are the events that asked for it; what the store does not know is not shown.
+        """
+        stored = await self._store.load_many(list(eras)) if eras else {}
+        loaded = Loaded([], [])
+        for account, era in eras.items():
+            document, *_, poison = replay(stored[account])
+            if document is not None:
+                loaded.states.append(State(era, document))
+            if poison is not None:
+                loaded.poisons.append(poison)
+            elif account in histories:
+                newest = document["version"] if document else 0
+                if newest < (wanted := histories[account][-1]["version"]):
+                    log.error("version %d of account %s is not in the store", wanted, account)
+        return loaded
+
+    async def judge(self, found: Mapping[str, Found]) -> Loaded:
+        """What to write over documents that may be lies, by the store as it is after them."""
+        stored = await self._store.load_many(list(found)) if found else {}
+        loaded = Loaded([], [])
+        for account, there in found.items():
+            state, poison = judged(there, stored[account]), replay(stored[account]).poison
+            if state is not None:
+                loaded.states.append(state)
+            elif stored[account] and (truth := believed(there)) is not None:
+                self.cache.keep(truth)
+            if poison is not None:
+                loaded.poisons.append(poison)
+        return loaded
+
+    async def park(self, poison: Unfoldable) -> str:
+        """Let the account wait, and return it: durable before what comes after it is acked."""
+        event = poison.event
+        account_id: str = event["account_id"]
+        self.cache.forget(account_id)
+        await self._parked.park(
+            account_id,
+            version=event["version"],
+            event_id=str(event.get("_id")),
+            kind=str(event.get("kind")),
+            reason=poison.reason,
+        )
+        self._counters.parked += 1
+        log.error("Account %s is parked at version %d: %s", account_id, event["version"], poison)
+        return account_id
+
+    async def _settle(self, conflicts: Sequence[State], step: int) -> Loaded:
+        """Look at what refused our documents; what is to be written again, and poisons."""
+        found = await self.found([state.document["id"] for state in conflicts])
+        doubted: dict[str, Found] = {}
+        buried: dict[str, int] = {}
+        for state in conflicts:
+            account = state.document["id"]
+            there = found.get(account)
+            if there is None:
+                buried[account] = min(state.era + step, LAST)
+            elif (truth := believed(there)) and truth.document == state.document:
+                self.cache.keep(truth)
+            else:
+                doubted[account] = there
+        await dig_up(
+            self._elastic, self.alias, [s for s in conflicts if s.document["id"] in buried]
+        )
+        loaded, judged = await self.load(buried, {}), await self.judge(doubted)
+        repairs = [state._replace(raised=True) for state in loaded.states]
+        repairs += [state for state in judged.states if state.raised]
+        self._counters.repaired += len(repairs)
+        again = repairs + [state for state in judged.states if not state.raised]
+        return Loaded(again, loaded.poisons + judged.poisons)
+
+    async def _overtaken(self, written: Sequence[State]) -> list[State]:
+        """What went over a newer document, for its era was raised: events came since it was read.
+
+        From now on no writer gets past that era unseen, so that one look at the store is enough.
+        """
+        raised = {state.document["id"]: state for state in written if state.raised}
+        stored = await self._store.load_many(list(raised)) if raised else {}
+        newest = {account: replay(events).document for account, events in stored.items()}
+        return [
+            State(state.era, document)
+            for account, state in raised.items()
+            if (document := newest[account]) and document["version"] > state.document["version"]
+        ]
+
+
+def _refused(document: Document, reason: str) -> Unfoldable:
+    """A document that Elasticsearch will not have, told as of its last event."""
+    event = {
+        "_id": document["event_id"],
+        "account_id": document["id"],
+        "version": document["version"],
+        "kind": "document",
+    }
+    return Unfoldable(event, f"Elasticsearch refuses the document: {reason}")
