@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
+REAL := $(BIN)/python scripts/with_elasticsearch.py
 
-.PHONY: help up demo install lint test test-real test-long clean
+.PHONY: help up demo install lint test test-real test-long bench-write bench-rebuild clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,13 +29,19 @@ lint: install ## Check style and types
 	$(BIN)/mypy
 
 test: install lint ## Run all tests on the embedded servers
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
-	$(BIN)/python scripts/with_elasticsearch.py $(BIN)/pytest -m elasticsearch
+	$(REAL) $(REAL) $(BIN)/pytest -n 2 --dist worksteal -m elasticsearch
 
 test-long: install ## Run every test with the full number of rounds
 	BANK_TEST_LONG=1 $(BIN)/pytest
+
+bench-write: install ## Measure how fast commands are executed, beside bare inserts
+	$(BIN)/python benchmarks/write_path.py
+
+bench-rebuild: install ## Measure how fast a rebuild replays, and live traffic beside it
+	$(BIN)/python benchmarks/rebuild.py
 
 clean: ## Remove what was built; keeps .bank/
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

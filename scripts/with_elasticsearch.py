@@ -3,6 +3,8 @@
 
     .venv/bin/python scripts/with_elasticsearch.py .venv/bin/pytest -m elasticsearch
 
+Beside itself it adds a second one: `pytest -n 2` needs one for each of its workers.
+
 Elasticsearch comes by Maven (that and Java 17 are needed, nothing else), is kept in .real/ or in
 BANK_TEST_CACHE, runs on a free port with data of its own, and is stopped whatever happens. The exit
 code is the command's; else 2 is a wrong usage, 3 something that is missing, 4 an Elasticsearch that
@@ -36,6 +38,7 @@ JAVA = 17
 CACHE = Path(os.environ.get("BANK_TEST_CACHE") or ROOT / ".real")
 READY_SECONDS = 180.0
 UNPRIVILEGED = "nobody"
+SETTING = "BANK_TEST_ELASTICSEARCH_URL"
 DROP_RIGHTS = """
 import os, sys
 uid, gid, *command = sys.argv[1:]
@@ -160,7 +163,8 @@ def wait_ready(child: Child, port: int, log: Path) -> None:
 def beside(url: str, command: list[str]) -> int:
     """Run the command; the exit code of one that a signal ended is the shell's."""
     print(f"Elasticsearch {VERSION} listens at {url}", flush=True)
-    environ = {**os.environ, "BANK_TEST_ELASTICSEARCH_URL": url}
+    others = os.environ.get(SETTING, "").split()
+    environ = {**os.environ, SETTING: " ".join([*others, url])}
     try:
         with subprocess.Popen(command, env=environ) as process:
             try:

@@ -1,7 +1,7 @@
 """Servers for the tests: embedded ones on free ports, in a folder of this run.
 
 BANK_TEST_MONGODB_URL, …_NATS_URL, …_REDIS_URL and …_ELASTICSEARCH_URL each put another in the place
-of one; it is wiped before every test.
+of one; it is wiped before every test. `pytest -n 2` wants two URLs there, with a space between.
 """
 
 import asyncio
@@ -33,6 +33,14 @@ def placed(data_dir: Path, **changes: object) -> Settings:
     )
 
 
+def given_url(setting: str) -> str | None:
+    """The URL that is given to this process; each of several that run at once has its own."""
+    urls = os.environ.get(setting, "").split()
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    assert not urls or number < len(urls), f"{setting} has {len(urls)} URLs, and none for me"
+    return urls[number] if urls else None
+
+
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     """A folder with a short path, removed afterwards."""
@@ -45,7 +53,7 @@ def scratch() -> Iterator[Path]:
 def servers() -> Iterator[Servers]:
     """The session's servers. Tests share them: `settings` wipes them before each test."""
     folder = Path(tempfile.mkdtemp(prefix="bank-tests-"))
-    given = {name: os.environ.get(f"BANK_TEST_{name.upper()}_URL") for name in WHEELS}
+    given = {name: given_url(f"BANK_TEST_{name.upper()}_URL") for name in WHEELS}
     own = [name for name, url in given.items() if not url]
     embedded = EmbeddedServers(placed(folder), own)
     asyncio.run(embedded.start())

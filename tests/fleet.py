@@ -11,6 +11,7 @@ from pipeline.index import Elastic, GenerationGone
 from pipeline.partition_leases import PartitionLeases, name_of
 from pipeline.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
+from pipeline.tables.claims import claim_id
 from tests.support import Role, eventually
 
 HERTZ = 20
@@ -21,6 +22,7 @@ class Fleet:
 
     def __init__(self, settings: Settings, role: Callable[..., Awaitable[Role]]) -> None:
         self.settings = settings
+        self.partitions = settings.partitions
         self.workers: dict[str, Role] = {}
         self._role = role
         self._leases = PartitionLeases(settings.redis_url, "watcher", settings.lease_seconds)
@@ -43,7 +45,7 @@ class Fleet:
 
     async def owners(self) -> list[str | None]:
         """Names of the owners by partition, as the leases have it."""
-        view = await self._leases.look(self.settings.partitions)
+        view = await self._leases.look(self.partitions)
         return [owner and name_of(owner) for owner in view.owners]
 
     async def close(self) -> None:
@@ -79,7 +81,7 @@ class Watched:
 @asynccontextmanager
 async def watching(fleet: Fleet) -> AsyncIterator[Watched]:
     """Watch the leases while the block runs; a dead owner is none."""
-    watched = Watched(fleet.settings.partitions)
+    watched = Watched(fleet.partitions)
 
     stop = asyncio.Event()
 
@@ -122,7 +124,7 @@ class Claims:
 async def claims(url: str, partitions: int, generation: int = 1) -> AsyncIterator[Claims]:
     """Read all checkpoints of a generation while the block runs, about ten times a second."""
     noted, elastic = Claims(), Elastic(url)
-    ids = {f"{partition}-{generation}": partition for partition in range(partitions)}
+    ids = {claim_id(generation, p, partitions): p for p in range(partitions)}
 
     stop = asyncio.Event()
 

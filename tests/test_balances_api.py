@@ -29,7 +29,7 @@ DOCUMENTS: list[dict[str, Any]] = [
         "balance": n * 37 % 5,
         "status": "open",
         "version": n + 1,
-        "partition": 0,
+        "slot": 0,
         "event_id": f"01JE{n:022}",
         "updated_at": f"2026-11-23T08:00:{n % 3:02}.000Z",
     }

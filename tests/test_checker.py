@@ -14,15 +14,17 @@ from pymongo.collection import Collection
 from pipeline.checker import Answer, Command, Report, check
 from pipeline.checker.ledger import Ledger
 from pipeline.events import (
+    CLOSED,
     CREATED,
     DEPOSITED,
+    FROZEN,
     OWNER_UPDATED,
     SLOTS,
+    UNFROZEN,
     WITHDRAWN,
     Body,
     Event,
     new_event,
-    partition_of,
 )
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
@@ -32,7 +34,6 @@ from tests.support import rounds
 
 pytestmark = pytest.mark.elasticsearch
 
-PARTITIONS = 4
 ANN, BOB, CAT = (f"01J00000000000000000000{name}" for name in ("ANN", "BB0", "CAT"))
 
 
@@ -73,7 +74,7 @@ class Bench:
     async def project(self, account: str, version: int | None = None) -> dict[str, Any]:
         """Write the document of an account as the product does, of its first `version` events."""
         events = (await self.store.load(account))[:version]
-        document = fold_all(events, partition_of(events[0]["slot"], PARTITIONS))
+        document = fold_all(events)
         assert document is not None
         await self.put(account, dict(document))
         return dict(document)
@@ -100,7 +101,6 @@ class Bench:
         return await check(
             self.store,
             self.survey,
-            partitions=PARTITIONS,
             under_way=self.under_way,
             history=history,
             alone=alone,
@@ -151,11 +151,16 @@ HISTORY = [
     Answer(Command("transfer", ANN, 200, to=BOB), 200, ANN, 4),
     Answer(Command("owner", BOB, owner="Robert"), 200, BOB, 3),
 ]
+FREEZING = [
+    Answer(Command("freeze", BOB), 200, BOB, 4),
+    Answer(Command("unfreeze", BOB), 200, BOB, 5),
+    Answer(Command("unfreeze", BOB), 409),
+]
 
 
 async def test_sound_stores_hold(bench: Bench) -> None:
     report = await bench.check(HISTORY, alone=True)
-    assert [verdict.holds for verdict in report.verdicts] == [True] * 5, report
+    assert [verdict.holds for verdict in report.verdicts] == [True] * 6, report
     assert report.holds
     assert report.figures.events == 7
     assert report.figures.accounts == report.figures.documents == 2
@@ -165,16 +170,16 @@ async def test_sound_stores_hold(bench: Bench) -> None:
     assert report.verdicts[4].figure == "lowest 0"
 
 
-async def test_without_a_history_the_third_is_not_judged(bench: Bench) -> None:
+async def test_without_a_history_the_third_and_the_eighth_are_not_judged(bench: Bench) -> None:
     report = await bench.check()
-    assert report.verdicts[2].holds is None
+    assert [verdict.number for verdict in report.verdicts if verdict.holds is None] == [3, 8]
     assert report.holds
 
 
 async def test_the_report_is_json(bench: Bench) -> None:
     shown = orjson.loads(orjson.dumps((await bench.check()).as_json()))
     assert shown["holds"] is True
-    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5]
+    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5, 8]
 
 
 async def test_an_empty_bank_holds(bench: Bench) -> None:
@@ -228,6 +233,30 @@ async def test_an_unknown_kind(bench: Bench) -> None:
 async def test_an_account_opened_twice(bench: Bench) -> None:
     await bench.happen(ANN, CREATED, {"owner": "Ann", "money": 5})
     assert 1 in (await bench.check()).violated
+
+
+async def test_money_on_a_frozen_or_closed_account(bench: Bench) -> None:
+    await bench.happen(ANN, FROZEN, {"reason": ""})
+    await bench.happen(ANN, UNFROZEN, {})
+    await bench.happen(ANN, WITHDRAWN, {"money": 230})
+    await bench.happen(ANN, CLOSED, {})
+    await bench.happen(BOB, FROZEN, {"reason": ""})
+    await bench.project(ANN)
+    await bench.project(BOB)
+    assert (await bench.check()).holds
+    await bench.happen(ANN, DEPOSITED, {"money": 1})
+    await bench.happen(BOB, WITHDRAWN, {"money": 1})
+    await bench.happen(BOB, UNFROZEN, {})
+    await bench.happen(BOB, CLOSED, {})
+    await bench.project(ANN)
+    await bench.project(BOB)
+    report = await bench.check()
+    assert report.violated == [1]
+    assert set(report.verdicts[0].examples) == {
+        f"account {ANN}, version 9: MoneyDeposited while the account is closed",
+        f"account {BOB}, version 5: MoneyWithdrawn while the account is frozen",
+        f"account {BOB}, version 7: closed with 199 in it",
+    }
 
 
 async def test_a_transfer_that_lands_between_two_reads_is_no_fault(bench: Bench) -> None:
@@ -304,6 +333,14 @@ async def test_a_command_without_an_answer_may_have_been_done(bench: Bench) -> N
     assert "2 without an answer" in report.verdicts[2].figure
 
 
+async def test_freezes_are_claimed_as_any_command(bench: Bench) -> None:
+    await bench.happen(BOB, FROZEN, {"reason": ""})
+    await bench.happen(BOB, UNFROZEN, {})
+    await bench.project(BOB)
+    assert (await bench.check([*HISTORY, *FREEZING])).holds
+    assert (await bench.check([*HISTORY, *FREEZING[:1]])).violated == [3]
+
+
 async def test_one_version_told_to_two_commands(bench: Bench) -> None:
     again = Answer(Command("deposit", ANN, 30), 200, ANN, 2)
     assert (await bench.check([*HISTORY, again])).violated == [3]
@@ -318,6 +355,58 @@ async def test_an_account_nobody_opened(bench: Bench) -> None:
     assert (await bench.check([*HISTORY, opened], alone=True)).holds
 
 
+# ------------------------------------------------------------------ 8: keys
+
+
+def under(answer: Answer, key: str) -> Answer:
+    return answer._replace(key=key, body=b"the answer")
+
+
+def bearing(bench: Bench, account: str, version: int, key: str) -> None:
+    where = {"account_id": account, "version": version}
+    bench.events.update_one(where, {"$set": {"idempotency_key": key}})
+
+
+async def test_a_key_with_one_effect_and_one_answer(bench: Bench) -> None:
+    bearing(bench, ANN, 2, "k")
+    bearing(bench, ANN, 4, "l")
+    keyed = {2: under(HISTORY[2], "k"), 5: under(HISTORY[5], "l")}
+    history = [keyed.get(n, answer) for n, answer in enumerate(HISTORY)]
+    refused = keyed[2]._replace(status=422, id="", version=0)
+    report = await bench.check([*history, keyed[2], keyed[2], refused], alone=True)
+    assert report.holds
+    assert report.verdicts[5].figure == "2 keys, 2 answered again"
+    assert report.verdicts[2].figure == "6 acknowledged, 2 rejected"
+
+
+async def test_a_key_with_two_answers(bench: Bench) -> None:
+    bearing(bench, ANN, 2, "k")
+    first = under(HISTORY[2], "k")
+    for other in ({"body": b"another answer"}, {"version": 9}, {"status": 201}, {"id": BOB}):
+        history = [*HISTORY[:2], first, *HISTORY[3:], first._replace(**other)]
+        assert (await bench.check(history)).violated == [8]
+
+
+async def test_a_key_with_two_effects(bench: Bench) -> None:
+    bench.events.drop_index("idempotency_key")
+    await bench.happen(ANN, DEPOSITED, {"money": 30})
+    await bench.project(ANN)
+    for version in (2, 5):
+        bearing(bench, ANN, version, "k")
+    history = [*HISTORY[:2], under(HISTORY[2], "k"), *HISTORY[3:]]
+    report = await bench.check(history)
+    assert 8 in report.violated
+    assert "second effect" in report.verdicts[5].examples[0]
+
+
+async def test_an_effect_without_its_key_and_one_with_anothers(bench: Bench) -> None:
+    history = [*HISTORY[:2], under(HISTORY[2], "k"), *HISTORY[3:]]
+    assert (await bench.check(history)).violated == [8]
+    bearing(bench, ANN, 2, "l")
+    assert (await bench.check(history)).violated == [8]
+    assert (await bench.check(HISTORY)).violated == [8]
+
+
 # ------------------------------------------------------------------ 4: documents
 
 
@@ -327,7 +416,7 @@ async def test_an_account_nobody_opened(bench: Bench) -> None:
         {"balance": 231},
         {"owner": "Eve"},
         {"status": "closed"},
-        {"partition": 99},
+        {"slot": 99},
         {"event_id": "01J00000000000000000000000"},
         {"updated_at": "2020-01-01T00:00:00Z"},
         {"id": BOB},
@@ -366,7 +455,7 @@ async def test_a_document_that_is_behind_with_nothing_under_way(bench: Bench) ->
 
 async def test_a_document_that_is_behind_is_lag_while_its_partition_moves(bench: Bench) -> None:
     await bench.project(ANN, 2)
-    bench.moving = frozenset(range(PARTITIONS))
+    bench.moving = frozenset(range(SLOTS))
     report = await bench.check()
     assert report.holds
     assert report.figures.lag_documents == 1
@@ -376,7 +465,7 @@ async def test_a_document_that_is_behind_is_lag_while_its_partition_moves(bench:
 async def test_a_document_that_is_behind_and_wrong_is_no_lag(bench: Bench) -> None:
     await bench.project(ANN, 2)
     await bench.change(ANN, balance=1)
-    bench.moving = frozenset(range(PARTITIONS))
+    bench.moving = frozenset(range(SLOTS))
     assert (await bench.check()).violated == [4]
 
 
@@ -432,7 +521,7 @@ class Endless:
             yield [self.event(f"{number:026}") for number in range(first, first + 500)]
 
     async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]:
-        found = ((each, fold_all([self.event(each)], 0)) for each in ids)
+        found = ((each, fold_all([self.event(each)])) for each in ids)
         return {each: dict(document) for each, document in found if document}
 
     async def ids(self) -> AsyncIterator[list[str]]:
@@ -450,9 +539,7 @@ async def test_memory_does_not_grow_with_the_number_of_accounts() -> None:
     async def peak(accounts: int) -> int:
         endless = Endless(accounts)
         tracemalloc.start()
-        report = await check(
-            cast(EventStore, endless), endless, partitions=PARTITIONS, under_way=nothing
-        )
+        report = await check(cast(EventStore, endless), endless, under_way=nothing)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert report.holds, report

@@ -12,6 +12,7 @@ from pipeline.embedded import EmbeddedServers
 from pipeline.epochs import raise_epoch
 from pipeline.index import ConditionalWrite, Elastic, Generation
 from pipeline.jetstream import JetStream, StreamState
+from pipeline.partitioning import Partitioning
 from pipeline.settings import Settings
 from pipeline.source import starting_position
 from pipeline.tables.checkpoints import (
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.elasticsearch
 
 GENERATION = Generation(1, "uuid-1")
 STREAM = "2026-01-01T00:00:00Z"
+NOW = Partitioning(4)
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ async def claim(
     generation: Generation = GENERATION,
     stream: str = STREAM,
 ) -> Checkpoint:
-    return await checkpoints.claim(partition, generation, stream, one_more)
+    return await checkpoints.claim(partition, NOW, generation, stream, one_more)
 
 
 async def test_a_checkpoint_is_found_again_by_the_next_owner(elastic: Elastic) -> None:
@@ -72,7 +74,7 @@ async def test_a_claim_goes_back_only_when_told_so(elastic: Elastic) -> None:
     await claim(checkpoints)
     for sequence, back, claimed in ((20, False, 20), (10, False, 20), (10, True, 10)):
         assert await checkpoints.write({0: Position(1, sequence, sequence)}, back=back) == {}
-        found = (await elastic.mget(ALIAS, ["0-1"]))["0-1"]
+        found = (await elastic.mget(ALIAS, ["1-0-of-4"]))["1-0-of-4"]
         assert (found.source["sequence"], found.source["applied"]) == (claimed, claimed)
 
 
@@ -124,7 +126,7 @@ async def test_a_checkpoint_that_went_back_is_lost(elastic: Elastic) -> None:
     assert (await claim(checkpoints)).sequence == 10
 
 
-@pytest.mark.parametrize("what", [f"/{INDEX}", f"/{INDEX}/_doc/0-1"])
+@pytest.mark.parametrize("what", [f"/{INDEX}", f"/{INDEX}/_doc/1-0-of-4"])
 async def test_a_deleted_checkpoint_is_lost(
     settings: Settings, elastic: Elastic, what: str
 ) -> None:
@@ -206,7 +208,7 @@ async def test_epochs_rise_whatever_is_lost(js: JetStream) -> None:
 
 
 def checkpoint(sequence: int | None, applied: int | None) -> Checkpoint:
-    return Checkpoint(0, 1, "uuid", STREAM, sequence, applied, 1, 0, "me")
+    return Checkpoint(0, 4, 0, 1, "uuid", STREAM, sequence, applied, 1, None, "me")
 
 
 @pytest.mark.parametrize(
@@ -231,3 +233,53 @@ def test_where_to_start(
 ) -> None:
     state = StreamState(STREAM, first, last, 0)
     assert starting_position(checkpoint(sequence, applied), floor, state) == start
+
+
+@pytest.mark.parametrize(
+    ("sequence", "applied", "floor", "start"),
+    [
+        (4, 4, 2, 4),  # taken for the first time: the ack floor is of another time
+        (4, 4, 4, 4),
+        (4, 4, 7, 4),  # acked by one who believed the old number
+        (7, 6, 6, 7),
+        (7, 6, 5, 5),  # the ack did not arrive
+        (7, 6, 3, None),  # the consumer is gone, and what it had was another partition's
+        (3, 3, 3, None),  # below, the partition was another one
+        (3, 3, 9, None),
+        (None, None, 9, None),
+    ],
+)
+def test_where_to_start_after_a_repartition(
+    sequence: int | None, applied: int | None, floor: int, start: int | None
+) -> None:
+    claim = replace(checkpoint(sequence, applied), at=4)
+    assert starting_position(claim, floor, StreamState(STREAM, 1, 9, 0)) == start
+
+
+async def test_partitions_go_on_where_those_before_them_ended(elastic: Elastic) -> None:
+    before, after = Checkpoints(elastic, "before"), Checkpoints(elastic, "after")
+    for partition in (0, 1):
+        await claim(before, partition)
+    await before.write({0: Position(1, 97, 97), 1: Position(1, 90, 90)})
+    now = NOW.followed_by(8, 100, (97, 98, 0, 0))
+    taken = [await after.claim(p, now, GENERATION, STREAM, one_more) for p in range(4)]
+    assert [each.sequence for each in taken] == [100, 100, None, None]
+    assert await after.write({0: Position(1, 100, 100)}) == {}
+    assert await before.write({0: Position(1, 99, 99), 1: Position(1, 98, 98)}) == {}
+    again = [await after.claim(p, now, GENERATION, STREAM, one_more) for p in range(4)]
+    assert [(each.sequence, each.epoch) for each in again] == [(100, 2)] * 4
+
+
+async def test_a_claim_of_an_earlier_time_with_as_many_partitions_is_fenced(
+    elastic: Elastic,
+) -> None:
+    """4 -> 8 -> 4: who slept through all of it can't speak of the partitions there are now."""
+    asleep, awake = Checkpoints(elastic, "asleep"), Checkpoints(elastic, "awake")
+    await claim(asleep)
+    await asleep.write({0: Position(1, 97, 97)})
+    eight = NOW.followed_by(8, 100, (97, 0, 0, 0))
+    four = eight.followed_by(4, 200, (150, 160, 0, 0, 0, 0, 0, 0))
+    assert await asleep.write({0: Position(1, 250, 250)}) == {}, "nobody has taken it yet"
+    taken = await awake.claim(0, four, GENERATION, STREAM, one_more)
+    assert (taken.sequence, taken.epoch) == (None, 2)
+    assert isinstance((await asleep.write({0: Position(1, 260, 260)}))[0], Fenced)

@@ -80,6 +80,12 @@ def test_the_roles_are_given_settings_that_exist_and_hosts_that_run(
             assert url.split("://")[1].split(":")[0] in SERVERS
 
 
+def test_the_metrics_of_every_replica_are_on_one_port(services: dict[str, Any]) -> None:
+    for role in ("forwarder", "worker"):
+        settings = load(services[role]["environment"])
+        assert (settings.host, settings.metrics_port) == ("0.0.0.0", 9400)
+
+
 def test_mongodb_becomes_a_replica_set_by_itself(services: dict[str, Any]) -> None:
     mongo = services["mongo"]
     assert "--replSet" in mongo["command"]

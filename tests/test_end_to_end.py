@@ -60,8 +60,8 @@ async def taken_again(worker: Role, before: int) -> None:
 
 async def becomes_exact(settings: Settings, store: EventStore, seconds: float = 90) -> None:
     """Wait until the projection is exactly the fold of the store."""
-    url, partitions = settings.elasticsearch_url, settings.partitions
-    await eventually(lambda: exact(url, store, partitions), seconds=seconds, message="exact")
+    url = settings.elasticsearch_url
+    await eventually(lambda: exact(url, store), seconds=seconds, message="exact")
 
 
 async def pause(seconds: float) -> None:

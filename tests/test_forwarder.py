@@ -30,6 +30,7 @@ from pipeline.jetstream import (
     ServerTooOld,
     Stored,
 )
+from pipeline.partitioning import ensure_balance_stream
 from pipeline.settings import Settings
 from tests.support import Role, eventually, rounds
 
@@ -349,7 +350,7 @@ async def test_a_stream_deleted_and_made_by_another_gets_markers(
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
     await js.api(f"STREAM.DELETE.{STREAM}")
-    await jetstream.ensure_balance_stream(js, settings)
+    await ensure_balance_stream(js, settings)
     await append(store, 10, "b")
     await synchronises(js, store, inside, 1)
 
@@ -389,7 +390,7 @@ async def test_lost_history_gets_markers(
 async def test_a_token_nobody_can_use_gets_markers(
     settings: Settings, store: EventStore, js: JetStream, role: Start, token: str
 ) -> None:
-    await jetstream.ensure_balance_stream(js, settings)
+    await ensure_balance_stream(js, settings)
     await js.publish_batch([Outgoing(TOKEN_SUBJECT, b"", {TOKEN_HEADER: token})], 0)
     await role(*FORWARDER)
     assert await eventually(lambda: marked(js))
@@ -478,7 +479,7 @@ async def test_what_is_no_event_is_skipped_and_named(
 async def test_the_number_of_partitions_is_the_streams(
     settings: Settings, store: EventStore, js: JetStream, role: Start
 ) -> None:
-    await jetstream.ensure_balance_stream(js, settings.model_copy(update={"partitions": 3}))
+    await ensure_balance_stream(js, settings.model_copy(update={"partitions": 3}))
     await role(*FORWARDER)
     await running(js)
     events = await append(store, 100, "a")
@@ -494,8 +495,10 @@ async def test_a_cancellation_that_is_swallowed_still_ends_it(
     """`asyncio.wait_for` may swallow one when its result comes at the same moment."""
     publish, publishing = JetStream.publish_batch, asyncio.Event()
 
-    async def swallowing(self: JetStream, batch: list[Outgoing], expected: int) -> int:
-        sequence = await publish(self, batch, expected)
+    async def swallowing(
+        self: JetStream, messages: list[Outgoing], expected: int, batch: str | None = None
+    ) -> int:
+        sequence = await publish(self, messages, expected, batch)
         if expected:
             publishing.set()
             with suppress(asyncio.CancelledError):

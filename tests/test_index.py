@@ -48,7 +48,7 @@ def document(account_id: str, **changes: Any) -> Document:
         "balance": 1,
         "status": "open",
         "version": 1,
-        "partition": 0,
+        "slot": 0,
         "event_id": "e",
         "updated_at": "2026-01-02T03:04:05.678000Z",
         **changes,
@@ -159,8 +159,8 @@ async def test_only_the_newest_of_two_live_ones_stays_live(
     elastic: Elastic, http: aiohttp.ClientSession
 ) -> None:
     generations = Generations(elastic)
-    await generations.create(1, live=True)
-    await generations.create(2, live=True)
+    await generations.create(1, "balance")
+    await generations.create(2, "balance")
     assert (await generations.ensure_live()).number == 2
     assert await indexes(http) == {
         "balance-1": {"balance-g1"},

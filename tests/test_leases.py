@@ -94,12 +94,16 @@ async def test_a_leader_outlasts_redis_and_a_standby_waits_for_it(
         await asyncio.sleep(1.5)
         assert not lost.is_set()
         assert not standby.done()
+        assert (ours.held, ours.answers) == (True, False)
+        assert (theirs.held, theirs.answers) == (False, False)
         await server.start()
 
         async def settled() -> bool:
             return lost.is_set() or await ours.renew()
 
         assert await eventually(settled, message="ours, or lost to the standby, and known to be")
+        assert ours.answers
+    assert not ours.held
     async with asyncio.timeout(30):
         await standby
     await ours.close()

@@ -52,6 +52,7 @@ def test_the_readme_has_the_seeds_commands() -> None:
         "localhost:8000/transfer",
         "localhost:8030/",
         "localhost:8030/<ID>",
+        "localhost:8030/balance/rebuild",
         '"owner.keyword": {"order": "asc"}',
         "balance/_doc/<ID>?pretty",
         '"event_id": {"order": "desc"}',
@@ -69,8 +70,8 @@ async def test_every_command_gives_what_is_shown(bank: Settings) -> None:
         if not step.command.startswith((*LEFT_TO_CI, *NEEDS_MORE, *RUN_BY_UP)):
             await follow(step, names, bank)
             ran += 1
-    assert ran == 23
-    assert names.bound.keys() == {"ID", "OTHER", "TRANSFER"}
+    assert ran == 28
+    assert names.bound.keys() == {"ID", "OTHER", "TRANSFER", "REBUILD"}
 
 
 async def follow(step: Step, names: Names, settings: Settings) -> None:

@@ -25,6 +25,7 @@ def test_defaults_are_the_seeds_ports() -> None:
     assert settings.redis_url == "redis://127.0.0.1:6379"
     assert settings.elasticsearch_url == "http://127.0.0.1:9200"
     assert (settings.accounts_port, settings.balances_port) == (8000, 8030)
+    assert settings.metrics_port == 0
     assert settings.partitions == 8
     assert settings.data_dir == Path(".bank")
 
@@ -50,6 +51,8 @@ def test_the_tests_own_variables_are_none_of_the_banks() -> None:
         ("BANK_PARTITIONS", "0"),
         ("BANK_PARTITIONS", "many"),
         ("BANK_ACCOUNTS_PORT", "65536"),
+        ("BANK_METRICS_PORT", "-1"),
+        ("BANK_METRICS_PORT", "65536"),
         ("BANK_MONGODB_URL", "http://127.0.0.1"),
         ("BANK_NATS_URL", "127.0.0.1:4222"),
         ("BANK_ELASTICSEARCH_URL", "localhost:9200"),

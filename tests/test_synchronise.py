@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import pytest
 
-from pipeline.events import Event, slots_of
+from pipeline.events import SLOTS, Event, slots_of
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, GenerationGone, Generations, Write
 from pipeline.projection import fold_all
@@ -16,7 +16,7 @@ from pipeline.settings import Settings
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.balances import Balances
 from pipeline.tables.counters import Counters
-from tests.bank import PARTITIONS, accounts, append, exact
+from tests.bank import PARTITIONS, Lot, accounts, append, exact
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -28,15 +28,20 @@ class World:
     generation: Generation
     settings: Settings
 
-    def table(self, partition: int) -> Balances:
+    lot: Lot = field(default_factory=Lot)
+
+    def table(self) -> Balances:
         return Balances(
-            self.elastic, self.generation.alias, partition, self.store, Counters(), capacity=50
+            self.elastic, self.generation.alias, self.store, self.lot, Counters(), capacity=50
         )
 
     async def synchronise(self) -> list[Progress]:
         """Every partition, all at the same time."""
         return await asyncio.gather(
-            *(synchronise(p, PARTITIONS, self.store, self.table(p)) for p in range(PARTITIONS))
+            *(
+                synchronise(slots_of(p, PARTITIONS), self.store, self.table().documents)
+                for p in range(PARTITIONS)
+            )
         )
 
     async def exact(self) -> bool:
@@ -82,7 +87,7 @@ async def test_only_what_is_wrong_is_written(world: World) -> None:
         junk = {"id": victims[1], "balance": 10**9}
         async with http.put(f"{path}/{victims[1]}", json=junk) as answer:
             assert answer.status == 200
-        lie: Any = {**(fold_all(histories[2], 0) or {}), "balance": 10**9, "version": 5}
+        lie: Any = {**(fold_all(histories[2]) or {}), "balance": 10**9, "version": 5}
         lying = f"{path}/{victims[2]}?version=5&version_type=external_gte"
         async with http.put(lying, json=lie) as answer:
             assert answer.status == 200
@@ -98,7 +103,7 @@ async def test_documents_behind_the_store_catch_up(world: World) -> None:
     histories = accounts(10, 6)
     await append(world.store, histories)
     for events in histories:
-        document: Any = fold_all(events[:3], 0)
+        document: Any = fold_all(events[:3])
         await world.elastic.bulk(world.generation.alias, [Write(document["id"], 3, document)])
     await world.synchronise()
     assert await world.exact()
@@ -111,9 +116,12 @@ async def test_progress_is_told_and_reaches_its_end(
     await append(world.store, accounts(50, 2))
     seen: list[tuple[int, int]] = []
     report = await synchronise(
-        0, 1, world.store, world.table(0), lambda p: seen.append((p.done, p.written))
+        range(SLOTS),
+        world.store,
+        world.table().documents,
+        lambda p: seen.append((p.done, p.written)),
     )
-    assert await exact(world.settings.elasticsearch_url, world.store, 1)
+    assert await exact(world.settings.elasticsearch_url, world.store)
     assert len(seen) > 1
     assert seen == sorted(seen)
     assert seen[-1] == (1024, 50)
@@ -123,18 +131,17 @@ async def test_progress_is_told_and_reaches_its_end(
 async def test_an_account_longer_than_a_list_is_one_document(world: World) -> None:
     (events,) = accounts(1, 2300)
     stored = StoreOf(events, 1000)
-    table = world.table(0)
-    report = await synchronise(0, 1, stored, table)
+    report = await synchronise(range(SLOTS), stored, world.table().documents)
     assert (report.events, report.accounts, report.written) == (2300, 1, 1)
     found = await world.elastic.mget(world.generation.alias, [events[0]["account_id"]])
-    assert [each.source for each in found.values()] == [fold_all(events, 0)]
+    assert [each.source for each in found.values()] == [fold_all(events)]
 
 
 async def test_a_deleted_generation_ends_it(world: World) -> None:
     await append(world.store, accounts(5, 2))
     await world.elastic.client.indices.delete(index=world.generation.index)
     with pytest.raises(GenerationGone):
-        await synchronise(0, 1, world.store, world.table(0))
+        await synchronise(range(SLOTS), world.store, world.table().documents)
 
 
 def test_partitions_share_out_all_slots() -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import nats
 import pytest
 
@@ -40,6 +41,12 @@ def running(settings: Settings) -> dict[str, Process]:
     return {process.role: process for process in read_processes(settings.data_dir)}
 
 
+async def metrics(process: Process) -> str:
+    async with aiohttp.ClientSession() as http, http.get(f"{process.address}/metrics") as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
 async def test_up_runs_it_all_and_ends_in_order(up: tuple[Role, Settings]) -> None:
     role, settings = up
     processes = running(settings)
@@ -50,7 +57,11 @@ async def test_up_runs_it_all_and_ends_in_order(up: tuple[Role, Settings]) -> No
     status = Role(settings, "bank", "status", "--json")
     async with status:
         assert await status.wait() == 0, status.log()
-        assert {each["role"] for each in json.loads(status.log())} == processes.keys()
+        shown = {each["role"]: each for each in json.loads(status.log())}
+        assert shown.keys() == processes.keys()
+        assert all(each["address"] for each in shown.values())
+    for each in ROLES:
+        assert f'bank_build_info{{role="{each}"' in await metrics(processes[each])
 
     await role.kill(signal.SIGINT)
     assert await role.wait(90) == 0, role.log()
