@@ -32,7 +32,8 @@ from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generations
 from pipeline.jetstream import JetStream
 from pipeline.preflight import free_ports
-from pipeline.projection import Document, fold
+from pipeline.projection import Document
+from pipeline.projections import BALANCE
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.replay import Pace, Replay
 from pipeline.settings import Settings
@@ -122,7 +123,7 @@ class Bench:
         async for events in self.store.replay(range(SLOTS)):
             for event in events:
                 same = document is not None and document["id"] == event["account_id"]
-                document = fold(document if same else None, event)
+                document = BALANCE.fold(document if same else None, event)
                 await self.elastic.client.index(index=index, id=document["id"], document=document)
                 count += 1
                 if count == NAIVE_EVENTS:

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import socket
+from collections.abc import Collection, Mapping, Sequence
 
 import faust
+from faust.types import TP
 
-from pipeline.agents.balance import BalanceAgent
+from pipeline.agents.projecting import ProjectionAgent
 from pipeline.assignment import Shares
-from pipeline.bridge import BatchSchema, Options, configure, options_of
+from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.exposition import exposed
 from pipeline.jetstream import STREAM
 from pipeline.partition_leases import owner_named
+from pipeline.projections import projections
 from pipeline.settings import Settings, load
 from pipeline.tables.activity import Activity
 from pipeline.worker_metrics import Seen, worker_checks, worker_metrics
@@ -20,7 +23,10 @@ COMMIT_SECONDS = 0.2
 
 
 def create_app(settings: Settings, name: str | None = None) -> faust.App:
-    """One worker's app: agents `balance` and `activity` on the stream's batches.
+    """One worker's app: an agent for each projection, and `activity`, on the stream's batches.
+
+    Each projection's topic reads the one stream with consumers of its own, so that none waits for
+    another.
 
     `name` is what people see as the owner of the worker's partitions.
     """
@@ -35,22 +41,36 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         loghandlers=[],
     )
     owner = owner_named(name or f"{socket.gethostname()}-{os.getpid()}")
-    agent, activity = BalanceAgent(app), Activity(app)
-    topic = app.topic(STREAM, schema=BatchSchema())
-    app.agent(topic, name="balance")(agent.read)
-    app.agent(topic, name="activity")(activity.read)
+    agents = [ProjectionAgent(app, each) for each in projections(settings.projections)]
+    for agent in agents:
+        app.agent(app.topic(agent.topic, schema=BatchSchema()), name=agent.topic)(agent.read)
+    activity = Activity(app)
+    app.agent(app.topic(STREAM, schema=BatchSchema()), name="activity")(activity.read)
     configure(
         app,
         Options(
-            assignment=Shares(settings, agent, owner, app),
-            before_commit=agent.before_commit,
+            assignment=Shares(settings, agents, owner, app),
+            before_commit=_before_commit(agents),
             lease_seconds=settings.lease_seconds,
             waits_for_seek=True,
+            streams={agent.topic: STREAM for agent in agents},
             replicas=settings.stream_replicas,
             max_age_hours=settings.stream_max_age_hours,
         ),
     )
     return app
+
+
+def _before_commit(agents: Sequence[ProjectionAgent]) -> BeforeCommit:
+    """Every projection checkpoints its own; a topic that is nobody's is acked as it is."""
+    topics = {agent.topic for agent in agents}
+
+    async def before_commit(done: Mapping[TP, int]) -> Collection[TP]:
+        claimed = await asyncio.gather(*(agent.before_commit(done) for agent in agents))
+        others = [tp for tp in done if tp.topic not in topics]
+        return [*others, *(tp for each in claimed for tp in each)]
+
+    return before_commit
 
 
 async def worker(
@@ -63,7 +83,7 @@ async def worker(
     app = create_app(settings, name)
     shares = options_of(app).assignment
     assert isinstance(shares, Shares)
-    seen = Seen(shares, shares.counters, shares.projector)
+    seen = Seen(shares, shares.agents)
     async with exposed(settings, worker_metrics(seen), worker_checks(seen)):
         await _run(app, shares, stop or asyncio.Event())
 

@@ -42,11 +42,12 @@ class Applier:
         self.taken: Taken | None = None
         self.progress: Progress | None = None
         self._shared = shared
+        self._named = f"{shared.projection.name} partition {partition}"
         self._inbox: asyncio.Queue[Delivery | None] = asyncio.Queue(QUEUED)
         self._steps: deque[tuple[Step, asyncio.Future[Any]]] = deque()
         self._busy = False
         self._interrupt: asyncio.Future[Exception] | None = None
-        self._outage = Outage(log, f"partition {partition}", most=2.0)
+        self._outage = Outage(log, self._named, most=2.0)
         self._attempt = 0
 
     @property
@@ -103,7 +104,7 @@ class Applier:
         if isinstance(error, Fenced):
             self._attempt = max(self._attempt, 3)  # the other one may well be right
             await self._shared.source.contested(self.partition)
-        log.debug("partition %d is taken anew", self.partition, exc_info=error)
+        log.debug("%s is taken anew", self._named, exc_info=error)
         await self._outage.pause(error or Lost("stopped"), self._attempt)
         self._attempt += 1
 
@@ -172,18 +173,16 @@ class Applier:
         """Bring in all that the store has: also what is replayed already of a generation."""
         shared, slots = self._shared, slots_of(self.partition, self._shared.partitions)
         async with shared.synchronising:
-            log.info("partition %d: synchronising from the event store", self.partition)
+            log.info("%s: synchronising from the event store", self._named)
             if taken.building is not None and taken.building.begun is not None:
                 begun = range(slots.start, taken.building.begun)
-                await synchronise(begun, shared.store, taken.building.balances.documents)
-            report = await synchronise(
-                slots, shared.store, taken.live.balances.documents, self._note
-            )
+                await synchronise(begun, shared.store, taken.building.table.documents)
+            report = await synchronise(slots, shared.store, taken.live.table.documents, self._note)
         self.progress = None
         shared.counters.synchronised += 1
         log.info(
-            "partition %d: synchronised, %d events of %d accounts, %d documents written in %.1f s",
-            self.partition,
+            "%s: synchronised, %d events of %d accounts, %d documents written in %.1f s",
+            self._named,
             report.events,
             report.accounts,
             report.written,
@@ -227,7 +226,8 @@ class Applier:
         self._shared.counters.batch(count, time.monotonic() - started)
         for delivery in batch:
             delivery.done()
-        await nudge(self._shared.js, self.partition, self._shared.partitions)
+        shared = self._shared
+        await nudge(shared.js, shared.projection, self.partition, shared.partitions)
 
 
 def _settle(done: asyncio.Future[Any], result: Any = None, error: Exception | None = None) -> None:

@@ -48,12 +48,12 @@ async def _write(shared: Shared, taken: Taken, events: Sequence[Event]) -> None:
     if building is not None and building.begun is not None:
         begun = [event for event in events if event["slot"] < building.begun]
         try:
-            await building.balances.apply(begun)
+            await building.table.apply(begun)
         except GenerationGone as error:
             log.warning("%s is not built any more: %s", building.generation.index, error)
             taken.building = None
     if not taken.live.frozen:
-        await taken.live.balances.apply(events)
+        await taken.live.table.apply(events)
     elif taken.building is None:
         raise Lost("there is no generation to write")
 

@@ -6,11 +6,11 @@ same process: a projector, leases, feeds. What was let go had been brought to it
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
-from pipeline.agents.balance import BalanceAgent
+from pipeline.agents.projecting import ProjectionAgent
 from pipeline.agents.rebuild import RebuildAgent
 from pipeline.bridge import Assign
 from pipeline.ending import ended
@@ -23,7 +23,6 @@ from pipeline.partition_leases import PartitionLeases
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.projector import Projector
 from pipeline.settings import Settings
-from pipeline.tables.counters import Counters
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +30,16 @@ LOOK_SECONDS: Final = 0.25
 
 
 class Shares(Ownership):
-    """By leases; the agent has a projector as long as it runs."""
+    """By leases; each agent has a projector as long as it runs."""
 
-    def __init__(self, settings: Settings, agent: BalanceAgent, owner: str, app: Any) -> None:
+    def __init__(
+        self, settings: Settings, agents: Sequence[ProjectionAgent], owner: str, app: Any
+    ) -> None:
         leases = PartitionLeases(settings.redis_url, owner, settings.lease_seconds)
         super().__init__(leases, self._raised_last)
-        self._settings, self._agent, self._app = settings, agent, app
-        self.counters = Counters()
+        self._settings, self._app = settings, app
+        self.agents = agents
         self._js: JetStream | None = None
-
-    def projector(self) -> Projector | None:
-        """The projector, while `run` runs."""
-        return self._agent.projector
 
     async def run(self, assign: Assign, partitions: int) -> None:
         """Hold a share until cancelled. `partitions` is what the stream was made with."""
@@ -60,26 +57,41 @@ class Shares(Ownership):
     ) -> None:
         """Hold a share of these partitions, until others are in force or the worker leaves."""
         self._app.transport.repartitioned(STREAM, now.count)
-        async with (
-            self._projector(now, js, store) as self._agent.projector,
-            RebuildAgent(self._settings, self._agent.projector),
-        ):
+        async with AsyncExitStack() as opened:
+            for agent in self.agents:
+                await opened.enter_async_context(self._projecting(agent, now, js, store))
             watch = asyncio.create_task(self._watch(now, js))
             try:
                 await self.keep(assign, now.count)
             finally:
                 await ended(watch)
-                self._agent.projector = None
 
-    def _projector(self, now: Partitioning, js: JetStream, store: EventStore) -> Projector:
+    @asynccontextmanager
+    async def _projecting(
+        self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
+    ) -> AsyncIterator[None]:
+        async with (
+            self._projector(agent, now, js, store) as projector,
+            RebuildAgent(self._settings, projector),
+        ):
+            agent.projector = projector
+            try:
+                yield
+            finally:
+                agent.projector = None
+
+    def _projector(
+        self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
+    ) -> Projector:
         return Projector(
             self._settings,
             store=store,
             js=js,
-            source=self._agent.source,
+            source=agent.source,
             partitioning=now,
             owner=self.leases.owner,
-            counters=self.counters,
+            projection=agent.projection,
+            counters=agent.counters,
         )
 
     async def _watch(self, now: Partitioning, js: JetStream) -> None:
@@ -106,7 +118,11 @@ class Shares(Ownership):
                 return found
 
     async def _raised_last(self, partition: int) -> str | None:
-        return None if self._js is None else await owner_of(self._js, partition)
+        return (
+            None
+            if self._js is None
+            else await owner_of(self._js, self.agents[0].projection, partition)
+        )
 
 
 @asynccontextmanager

@@ -1,15 +1,18 @@
 """Whether the workers are done with what the log holds: how each partition stands.
 
+A partition that several projections read stands where the last of them does.
+
 An ack comes after the checkpoint, so what is acknowledged is in the projection and claimed.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
 from pipeline.partitioning import Partitioning
+from pipeline.projection import FIRST
 
 _NO_CONSUMER: Final = 10014
 
@@ -43,15 +46,30 @@ async def ends(js: JetStream, now: Partitioning) -> tuple[int, ...]:
 
 
 async def standings(
-    js: JetStream, now: Partitioning, last: tuple[int, ...], partitions: Iterable[int]
+    js: JetStream,
+    now: Partitioning,
+    last: tuple[int, ...],
+    partitions: Iterable[int],
+    projections: Sequence[str] = (FIRST,),
 ) -> list[Standing]:
-    """How the partitions stand; `last` is where each ends."""
-    return await asyncio.gather(*(_standing(js, now, last[each], each) for each in partitions))
+    """How the partitions stand for these projections; `last` is where each ends."""
+
+    async def standing(partition: int) -> Standing:
+        found = [_standing(js, now, last[partition], partition, each) for each in projections]
+        return min(await asyncio.gather(*found), key=_progress)
+
+    return await asyncio.gather(*map(standing, partitions))
 
 
-async def _standing(js: JetStream, now: Partitioning, last: int, partition: int) -> Standing:
+def _progress(standing: Standing) -> tuple[bool, int]:
+    return standing.events is not None, standing.floor
+
+
+async def _standing(
+    js: JetStream, now: Partitioning, last: int, partition: int, projection: str
+) -> Standing:
     """The ack floor tells, for a consumer hears of new messages a moment later."""
-    info = await _consumer(js, partition)
+    info = await _consumer(js, f"{projection}-{partition}")
     floor = int(info["ack_floor"]["stream_seq"]) if info else 0
     if floor >= max(last, now.at):
         return Standing(partition, floor, 0)
@@ -60,9 +78,9 @@ async def _standing(js: JetStream, now: Partitioning, last: int, partition: int)
     return Standing(partition, floor, max(1, info["num_pending"] + info["num_ack_pending"]))
 
 
-async def _consumer(js: JetStream, partition: int) -> dict[str, Any] | None:
+async def _consumer(js: JetStream, name: str) -> dict[str, Any] | None:
     try:
-        return await js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
+        return await js.api(f"CONSUMER.INFO.{STREAM}.{name}")
     except JetStreamError as error:
         if error.code != _NO_CONSUMER:
             raise

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from pipeline.events import Event
-from pipeline.projection import NOTHING, Advance, replay
+from pipeline.projection import NOTHING, Advance, Projection
 
 
 class Replayed(Protocol):
@@ -25,22 +25,30 @@ class Chunk(NamedTuple):
     slot: int
 
 
-async def histories(store: Replayed, slots: range, size: int) -> AsyncIterator[Chunk]:
-    """The accounts of the slots, `size` or some more at a time. Raises the store's errors."""
+async def histories(
+    projection: Projection, store: Replayed, slots: range, size: int
+) -> AsyncIterator[Chunk]:
+    """The accounts of the slots, with `size` documents or some more at a time.
+
+    Where each event makes a document, an account may come in parts. Raises the store's errors.
+    """
     accounts: list[Advance] = []
-    at, events, slot = NOTHING, 0, slots.start
+    at, events, slot, documents = NOTHING, 0, slots.start, 0
     async with aclosing(store.replay(slots)) as lists:  # type: ignore[type-var]
         async for listed in lists:
             for account_id, run in groupby(listed, key=itemgetter("account_id")):
-                if at is not NOTHING and at.account_id != account_id:
-                    accounts.append(at)
-                    at = NOTHING
-                at = replay(list(run), at)
+                if at is not NOTHING:
+                    same = at.account_id == account_id
+                    if projection.every or not same:
+                        accounts.append(at._replace(more=same))
+                        documents += max(1, len(at.documents))
+                    at = at if same else NOTHING
+                at = projection.replay(run, at)
             events += len(listed)
             slot = listed[-1]["slot"] if listed else slot
-            if len(accounts) >= size:
+            if documents >= size:
                 yield Chunk(accounts, events, slot)
-                accounts, events = [], 0
+                accounts, events, documents = [], 0, 0
     if at is not NOTHING:
         accounts.append(at)
     if accounts or events:

@@ -24,6 +24,7 @@ from pipeline.jetstream import (
 from pipeline.outage import Outage
 from pipeline.outgoing import outgoing
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
+from pipeline.projections import projections
 from pipeline.settings import Settings
 from pipeline.switch import Switch
 from pipeline.writer import Counters, StandDown, Writer
@@ -50,7 +51,9 @@ class Leader:
         self._settings, self._js, self._store = settings, js, store
         self._counters, self._outage = counters, outage
         self._writer = Writer(js, counters)
-        self._switch = Switch(js, self._writer)
+        self._switch = Switch(
+            js, self._writer, [each.name for each in projections(settings.projections)]
+        )
         self.working = False
         self._now: Partitioning
         self._looked = 0.0

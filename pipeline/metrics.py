@@ -28,7 +28,16 @@ from prometheus_client.utils import floatToGoString
 from pipeline.histogram import Histogram
 from pipeline.outage import brief
 
-__all__ = ["BeforeScrape", "Collector", "Metric", "Metrics", "counter", "gauge", "histogram"]
+__all__ = [
+    "BeforeScrape",
+    "Collector",
+    "Metric",
+    "Metrics",
+    "buckets",
+    "counter",
+    "gauge",
+    "histogram",
+]
 
 log = logging.getLogger(__name__)
 

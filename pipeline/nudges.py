@@ -4,16 +4,19 @@ Plain NATS messages without content. One may be lost, so nobody relies on them a
 """
 
 from contextlib import suppress
-from typing import Final
 
 from pipeline.jetstream import JetStream
+from pipeline.projection import Projection
 
-ALL: Final = "bank.written.*.*"
+
+def all_of(projection: Projection) -> str:
+    """The subject of all nudges of a projection."""
+    return f"bank.written.{projection.name}.*.*"
 
 
-def nudge_of(partition: int, partitions: int) -> str:
+def nudge_of(projection: Projection, partition: int, partitions: int) -> str:
     """The subject of a partition's nudges."""
-    return f"bank.written.{partitions}.{partition}"
+    return f"bank.written.{projection.name}.{partitions}.{partition}"
 
 
 def nudged(subject: str) -> tuple[int, int]:
@@ -22,8 +25,8 @@ def nudged(subject: str) -> tuple[int, int]:
     return int(partition), int(partitions)
 
 
-async def nudge(js: JetStream, partition: int, partitions: int) -> None:
+async def nudge(js: JetStream, projection: Projection, partition: int, partitions: int) -> None:
     """Tell that documents of the partition have changed. Never fails."""
     if js.nc.is_connected:
         with suppress(Exception):
-            await js.nc.publish(nudge_of(partition, partitions))
+            await js.nc.publish(nudge_of(projection, partition, partitions))

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.asking import Unknown
-from pipeline.epochs import BUCKET
+from pipeline.epochs import bucket_of
 from pipeline.events import partition_of, slot_of
 from pipeline.eventstore import EventStore, HistoryLost
 from pipeline.index import Generation, GenerationGone, Glance
 from pipeline.jetstream import STREAM, JetStream, StreamState
-from pipeline.kv import Bucket, Entry, Mirror
+from pipeline.kv import Entry, Mirror
 from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
 from pipeline.parked import Parked
 from pipeline.partition_leases import PartitionLeases, View, name_of
 from pipeline.partitioning import Partitioning, partitioning
+from pipeline.projection import Projection
+from pipeline.projections import BALANCE
 from pipeline.reached import Claims, claim_ids
 from pipeline.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
@@ -56,7 +58,9 @@ class Onlooker:
         settings: Settings,
         connected: Callable[[], Awaitable[JetStream]],
         store: Callable[[], EventStore],
+        projection: Projection = BALANCE,
     ) -> None:
+        self.projection = projection
         self._connected, self._store = connected, store
         self._elastic = Glance(settings.elasticsearch_url)
         self._leases = PartitionLeases(settings.redis_url, "onlooker", settings.lease_seconds)
@@ -93,7 +97,7 @@ class Onlooker:
 
     async def claims(self, now: Partitioning) -> tuple[Generation | None, Claims]:
         """The live generation, and what the checkpoints in it claim."""
-        generation = await self._elastic.live()
+        generation = await self._elastic.live(self.projection)
         if generation is None:
             return None, {}
         try:
@@ -116,7 +120,7 @@ class Onlooker:
     async def epochs(self) -> dict[int, Epoch]:
         """Who raised which epoch last, by partition."""
         js = await self.jetstream()
-        self._epochs = self._epochs or Mirror(Bucket(js, BUCKET))
+        self._epochs = self._epochs or Mirror(bucket_of(js, self.projection))
         await self._epochs.refresh()
         found = {key: _epoch(each) for key, each in self._epochs.entries.items()}
         return {int(key): epoch for key, epoch in found.items() if epoch and key.isdecimal()}
@@ -124,7 +128,7 @@ class Onlooker:
     async def parked(self, partitions: int) -> Counter[int]:
         """How many accounts are parked, by partition."""
         js = await self.jetstream()
-        self._parked = self._parked or Parked(js)
+        self._parked = self._parked or Parked(js, self.projection)
         await self._parked.refresh()
         return Counter(
             partition_of(slot_of(each.account_id), partitions) for each in self._parked.all()

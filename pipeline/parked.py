@@ -1,5 +1,7 @@
 """The durable list of parked accounts, in the JetStream KV bucket `parked`: a key an account.
 
+Every projection has a list of its own, for what one can't fold another one may.
+
 An event that can't be applied parks its account. Its document stays at the version before, its
 later events wait in the event store in order, and no other account waits. The owner of its
 partition replays it when somebody asks for that, and takes it off the list when that worked.
@@ -19,10 +21,11 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry, Mirror, Overtaken
 from pipeline.logs import moment
+from pipeline.projection import Projection
+from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)
 
-BUCKET: Final = "parked"
 LONGEST: Final = 500
 """Characters of a reason that are kept."""
 
@@ -57,8 +60,10 @@ class Parked:
     What it changes itself it knows at once. Changes are made on the entry as it is at the server.
     """
 
-    def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
-        self._bucket = Bucket(js, BUCKET, replicas=replicas)
+    def __init__(
+        self, js: JetStream, projection: Projection = BALANCE, *, replicas: int = 1
+    ) -> None:
+        self._bucket = Bucket(js, projection.named("parked"), replicas=replicas)
         self._mirror = Mirror(self._bucket)
         self._known: dict[str, ParkedAccount] = {}
         self._own: set[str] = set()  # keys changed here, which the mirror may never have seen

@@ -1,7 +1,7 @@
 """The partitions as gauges. What is not known is NaN, which no rule takes for 0."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from pipeline.metrics import Metric, gauge
@@ -48,12 +48,13 @@ _GAUGES: Final[tuple[tuple[str, str, _Value], ...]] = (
 )
 
 
-def families(statuses: Iterable[PartitionStatus]) -> Iterator[Metric]:
-    """A family for each figure, with a sample for each partition."""
-    statuses = list(statuses)
+def families(statuses: Mapping[str, Iterable[PartitionStatus]]) -> Iterator[Metric]:
+    """A family for each figure, with a sample for each projection and partition."""
+    every = [(name, status) for name, found in statuses.items() for status in found]
     for name, meaning, value_of in _GAUGES:
-        family = gauge(name, meaning, labels=["partition"])
-        for status in statuses:
+        family = gauge(name, meaning, labels=["projection", "partition"])
+        for projection, status in every:
             value = value_of(status)
-            family.add_metric([str(status.partition)], math.nan if value is None else value)
+            labels = [projection, str(status.partition)]
+            family.add_metric(labels, math.nan if value is None else value)
         yield family

@@ -1,66 +1,51 @@
-"""The projection, pure: how an account's events fold into the one document that people read."""
+"""A projection, pure: how an account's events fold into the documents that people read.
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+The fold makes the document after each event of the document before it. A projection keeps the
+account's last one alone (a view), or the one of every event (a list).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypedDict
 
-from pipeline.events import (
-    CLOSED,
-    CREATED,
-    DEPOSITED,
-    FROZEN,
-    OWNER_UPDATED,
-    UNFROZEN,
-    WITHDRAWN,
-    Event,
-    rfc3339,
-)
+from pipeline.events import Event
 from pipeline.upcasters import Unreadable, require_newest
-
-VERSION: Final = 3
-"""Of the fold and of the document's shape; the mapping carries it."""
-
-_STATUS: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
-_MOST: Final = 2**63 - 1
 
 ERA: Final = 1 << 40
 """A document's Elasticsearch `_version` is era * 2^40 + the account's version. The era is nearly
 always 0; repairing what somebody wrote by hand raises it, for only a higher `_version` wins."""
 
-MAPPING: Final[dict[str, Any]] = {
-    "dynamic": "strict",
-    "_meta": {"projection": VERSION},
-    "properties": {
-        "id": {"type": "keyword"},
-        "owner": {
-            "type": "text",
-            "fields": {"keyword": {"type": "keyword", "ignore_above": 256}},
-        },
-        "balance": {"type": "long"},
-        "status": {"type": "keyword"},
-        "version": {"type": "long"},
-        "slot": {"type": "integer"},
-        "event_id": {"type": "keyword"},
-        "updated_at": {"type": "date"},
-    },
-}
+FIRST: Final = "balance"
+"""The projection whose buckets, consumers and leases have the plain names."""
 
 
 class Document(TypedDict):
-    """An account as people read it: `balance` in minor units, `version` and `event_id` of the last
-    event, `updated_at` its RFC 3339 time. The slot never changes; a partition's number may."""
+    """What every document has: its own id, and `version` and `event_id` of the event it is of.
+
+    The slot is the account's; it never changes, while a partition's number may.
+    """
 
     id: str
-    owner: str
-    balance: int
-    status: str
     version: int
     slot: int
     event_id: str
-    updated_at: str
 
 
-FIELDS: Final = frozenset(Document.__annotations__)
+_COMMON: Final[dict[str, Any]] = {
+    "id": {"type": "keyword"},
+    "version": {"type": "long"},
+    "slot": {"type": "integer"},
+    "event_id": {"type": "keyword"},
+}
+_OF_EVERY: Final[dict[str, Any]] = {"account_id": {"type": "keyword"}}
+_TYPES: Final[dict[str, type]] = {
+    "keyword": str,
+    "text": str,
+    "date": str,
+    "long": int,
+    "integer": int,
+    "boolean": bool,
+}
+_LONGEST: Final = 2**63 - 1
 
 
 class Unfoldable(Exception):
@@ -72,135 +57,180 @@ class Unfoldable(Exception):
 
 
 class Advance(NamedTuple):
-    """What came of events: the document, how many were new, how many known; and, where it had to
-    stop, the event behind a gap, or the one that can't be folded."""
+    """What came of events: the last document, how many were new, how many known; and, where it had
+    to stop, the event behind a gap, or the one that can't be folded.
+
+    `each` has the documents after each of the new events, where a projection keeps them all.
+    `more`: it is part of a history, and more of it comes.
+    """
 
     document: Document | None
     applied: int
     duplicates: int
     gap: Event | None = None
     poison: Unfoldable | None = None
+    each: Sequence[Document] | None = None
+    more: bool = False
 
     @property
     def account_id(self) -> str:
         """Whose events they were; empty if nothing came of none."""
         if self.document is not None:
-            return self.document["id"]
+            return account_of(self.document)
         return str(self.poison.event["account_id"]) if self.poison is not None else ""
 
-
-def fold(document: Document | None, event: Event) -> Document:
-    """The document after the event, which must be the account's next; else `Unfoldable`."""
-    version, kind = event["version"], event.get("kind")
-    if version != (document["version"] + 1 if document else 1):
-        raise Unfoldable(event, f"version {version} is not the next")
-    try:
-        require_newest(event)
-        owner, balance, status = _after(document, event)
-        if abs(balance) > _MOST:
-            raise Unfoldable(event, f"balance {balance} is out of range")
-        return {
-            "id": event["account_id"],
-            "owner": owner,
-            "balance": balance,
-            "status": status,
-            "version": version,
-            "slot": event["slot"],
-            "event_id": event["_id"],
-            "updated_at": _time(event["created_at"]),
-        }
-    except Unreadable as error:
-        raise Unfoldable(event, str(error)) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unfoldable(event, f"no {kind}: {error!r}") from error
-
-
-def _after(document: Document | None, event: Event) -> tuple[str, int, str]:
-    """Owner, balance and status after the event."""
-    kind, body = event["kind"], event["body"]
-    if document is None:
-        if kind != CREATED:
-            raise Unfoldable(event, f"{kind} before {CREATED}")
-        return _text(body["owner"]), _whole(body["money"]), _STATUS[kind]
-    owner, balance, status = document["owner"], document["balance"], document["status"]
-    if kind == DEPOSITED:
-        return owner, balance + _whole(body["money"]), status
-    if kind == WITHDRAWN:
-        return owner, balance - _whole(body["money"]), status
-    if kind == OWNER_UPDATED:
-        return _text(body["owner"]), balance, status
-    if kind in _STATUS and kind != CREATED:
-        return owner, balance, _STATUS[kind]
-    raise Unfoldable(event, f"{kind} after version {document['version']}")
-
-
-def _whole(money: Any) -> int:
-    if isinstance(money, int) and not isinstance(money, bool):
-        return money
-    raise TypeError(f"money {money!r}")
-
-
-def _time(moment: Any) -> str:
-    if isinstance(moment, str):
-        datetime.fromisoformat(moment)
-    elif not isinstance(moment, datetime):
-        raise TypeError(f"time {moment!r}")
-    return rfc3339(moment)
-
-
-def _text(owner: Any) -> str:
-    if isinstance(owner, str):
-        return owner
-    raise TypeError(f"owner {owner!r}")
-
-
-def fold_all(events: Iterable[Event]) -> Document | None:
-    """The document of an account's whole history, in version order."""
-    document: Document | None = None
-    for event in events:
-        document = fold(document, event)
-    return document
-
-
-def advance(document: Document | None, events: Sequence[Event]) -> Advance:
-    """Fold an account's events, in version order, skipping the known; stop at a gap or a poison."""
-    known = document["version"] if document else 0
-    applied = duplicates = 0
-    for event in events:
-        version = event["version"]
-        if version <= known:
-            duplicates += 1
-        elif version > known + 1:
-            return Advance(document, applied, duplicates, gap=event)
-        else:
-            try:
-                document = fold(document, event)
-            except Unfoldable as poison:
-                return Advance(document, applied, duplicates, poison=poison)
-            known = version
-            applied += 1
-    return Advance(document, applied, duplicates)
+    @property
+    def documents(self) -> Sequence[Document]:
+        """What is to be kept."""
+        if self.each is not None:
+            return self.each
+        return () if self.document is None else (self.document,)
 
 
 NOTHING: Final = Advance(None, 0, 0)
 
 
-def replay(events: Sequence[Event], before: Advance = NOTHING) -> Advance:
-    """Fold an account's history as the store has it, or a next part of it: a hole is a poison."""
-    if before.poison is not None:
-        return before
-    result = advance(before.document, events)
-    if result.gap is None:
-        return result
-    hole = Unfoldable(result.gap, "the version before it is not in the store")
-    return result._replace(gap=None, poison=hole)
+class Projection:
+    """A fold with the shape of what it makes.
+
+    `after(document, event)` returns the fields after an event, of the document before it (None: it
+    is the account's first). It raises `KeyError`, `TypeError` or `ValueError` for what it can't
+    fold: then the account is parked in this projection. `properties` are the mapping of these
+    fields; those in `optional` may be null. Another `version` means another fold or mapping, and a
+    rebuild. `every`: the document of each event is kept, with the id `{account}-{version}`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        after: Callable[[Any, Event], Mapping[str, Any]],
+        properties: Mapping[str, Any],
+        *,
+        version: int = 1,
+        every: bool = False,
+        optional: Iterable[str] = (),
+    ) -> None:
+        self.name, self.version, self.every = name, version, every
+        shape = {**_COMMON, **(_OF_EVERY if every else {}), **properties}
+        self.mapping: Mapping[str, Any] = {
+            "dynamic": "strict",
+            "_meta": {"projection": version},
+            "properties": shape,
+        }
+        self.fields = frozenset(shape)
+        self._after, self._optional = after, frozenset(optional)
+        self._types = {each: _TYPES.get(about["type"], object) for each, about in shape.items()}
+
+    def __repr__(self) -> str:
+        return f"Projection({self.name!r})"
+
+    def named(self, what: str) -> str:
+        """A name of this projection's own, for something that each has one of."""
+        return what if self.name == FIRST else f"{what}-{self.name}"
+
+    def account_id(self, document_id: str) -> str:
+        """The account of a document, by the document's id alone."""
+        return document_id.rpartition("-")[0] if self.every else document_id
+
+    def before(self, account_id: str, version: int) -> str:
+        """The id of the document that an event of that version follows."""
+        return f"{account_id}-{version - 1}" if self.every else account_id
+
+    # ---------------------------------------------------------------- folding
+
+    def fold(self, document: Document | None, event: Event) -> Document:
+        """The document after the event, which must be the account's next; else `Unfoldable`."""
+        version = event["version"]
+        if version != (document["version"] + 1 if document else 1):
+            raise Unfoldable(event, f"version {version} is not the next")
+        try:
+            require_newest(event)
+            fields: dict[str, Any] = {**self._after(document, event)}
+            fields["id"] = account_id = event["account_id"]
+            if self.every:
+                fields["id"], fields["account_id"] = f"{account_id}-{version}", account_id
+            fields["version"], fields["slot"] = version, event["slot"]
+            fields["event_id"] = event["_id"]
+            return fields  # type: ignore[return-value]
+        except Unreadable as error:
+            raise Unfoldable(event, str(error)) from error
+        except (KeyError, TypeError, ValueError) as error:
+            reason = (
+                str(error) if type(error) is ValueError else f"no {event.get('kind')}: {error!r}"
+            )
+            raise Unfoldable(event, reason) from error
+
+    def advance(self, document: Document | None, events: Iterable[Event]) -> Advance:
+        """Fold an account's events, in version order, skipping the known; stop at a gap or a
+        poison."""
+        known = document["version"] if document else 0
+        applied = duplicates = 0
+        each: list[Document] | None = [] if self.every else None
+        gap: Event | None = None
+        poison: Unfoldable | None = None
+        for event in events:
+            version = event["version"]
+            if version <= known:
+                duplicates += 1
+                continue
+            if version > known + 1:
+                gap = event
+                break
+            try:
+                document = self.fold(document, event)
+            except Unfoldable as error:
+                poison = error
+                break
+            if each is not None:
+                each.append(document)
+            known = version
+            applied += 1
+        return Advance(document, applied, duplicates, gap, poison, each)
+
+    def replay(self, events: Iterable[Event], before: Advance = NOTHING) -> Advance:
+        """Fold an account's history as the store has it, or a next part of it: a hole is a
+        poison."""
+        if before.poison is not None:
+            return before._replace(each=None if before.each is None else ())
+        result = self.advance(before.document, events)
+        if result.gap is None:
+            return result
+        hole = Unfoldable(result.gap, "the version before it is not in the store")
+        return result._replace(gap=None, poison=hole)
+
+    def fold_all(self, events: Iterable[Event]) -> Document | None:
+        """The document of an account's whole history, in version order; raises `Unfoldable`."""
+        document: Document | None = None
+        for event in events:
+            document = self.fold(document, event)
+        return document
+
+    # ---------------------------------------------------------------- judging what is stored
+
+    def sound(self, version: int, source: Any) -> bool:
+        """Whether a stored document is as we write them: its `_version` fits its version field."""
+        return (
+            isinstance(source, dict)
+            and source.keys() == self.fields
+            and all(self._typed(field, value) for field, value in source.items())
+            and version % ERA == source["version"] > 0
+        )
+
+    def _typed(self, field: str, value: Any) -> bool:
+        if value is None:
+            return field in self._optional
+        return type(value) is self._types[field] or self._types[field] is object
 
 
-def sound(version: int, source: Any) -> bool:
-    """Whether a stored document is as we write them: its `_version` fits its version field."""
-    return (
-        isinstance(source, dict)
-        and source.keys() == FIELDS
-        and version % ERA == source["version"] > 0
-        and isinstance(source["balance"], int)
-    )
+def account_of(document: Document) -> str:
+    """The account that a document is of."""
+    return str(document.get("account_id", document["id"]))
+
+
+def whole(money: Any) -> int:
+    """An amount in minor units as a document may hold it; raises `TypeError`, `ValueError`."""
+    if not isinstance(money, int) or isinstance(money, bool):
+        raise TypeError(f"money {money!r}")
+    if abs(money) > _LONGEST:
+        raise ValueError(f"{money} is out of range")
+    return money

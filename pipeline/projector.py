@@ -1,4 +1,5 @@
-"""The projector: a worker's appliers, their common checkpoints, and the watchdog over them.
+"""The projector: a worker's appliers of one projection, their common checkpoints, and the watchdog
+over them.
 
 The watchdog sees what no event would tell: an index deleted or made anew, an Elasticsearch that
 went back in time, a stream purged, deleted or made anew. The partitions it harmed are taken anew.
@@ -16,14 +17,16 @@ from pipeline.jetstream import STREAM, JetStream, StreamState, subject
 from pipeline.outage import Outage
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning
+from pipeline.projection import Projection
+from pipeline.projections import BALANCE
 from pipeline.rebuild.jobs import Jobs
 from pipeline.retries import Retries
 from pipeline.settings import Settings
 from pipeline.shared import Shared, Store, Taken
 from pipeline.source import Delivery, Source, StreamMissing, stream_state
-from pipeline.tables.balances import CAPACITY
 from pipeline.tables.checkpoints import Checkpoints, Lost, Position
 from pipeline.tables.counters import Counters
+from pipeline.tables.table import CAPACITY
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Projector:
         source: Source,
         partitioning: Partitioning,
         owner: str,
+        projection: Projection = BALANCE,
         counters: Counters | None = None,
         capacity: int = CAPACITY,
         watch_seconds: float = WATCH_SECONDS,
@@ -49,19 +53,21 @@ class Projector:
         self._elastic = Elastic(settings.elasticsearch_url)
         generations = Generations(
             self._elastic,
+            projection,
             shards=settings.index_shards,
             replicas=settings.index_replicas,
             grace_seconds=settings.index_grace_seconds,
         )
         self.shared = Shared(
+            projection,
             self._elastic,
             generations,
             Checkpoints(self._elastic, owner, replicas=settings.index_replicas),
             store,
             js,
             source,
-            Parked(js, replicas=settings.stream_replicas),
-            Jobs(js, replicas=settings.stream_replicas),
+            Parked(js, projection, replicas=settings.stream_replicas),
+            Jobs(js, projection, replicas=settings.stream_replicas),
             partitioning,
             owner,
             counters or Counters(),

@@ -56,7 +56,7 @@ class Retries:
     async def _replay(self, applier: Applier, account_id: str) -> None:
         log.info("Account %s: replaying it from the event store", account_id)
         try:
-            await applier.between(lambda taken: taken.live.balances.documents.replay(account_id))
+            await applier.between(lambda taken: taken.live.table.documents.replay(account_id))
         except Lost:  # the partition is another's, or is taken anew: whoever has it then does it
             return
         if account_id not in self._shared.parked:

@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.projections import projections
 
 PREFIX = "BANK_"
 TEST_PREFIX = "BANK_TEST_"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 AnyPort = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _found(names: str) -> str:
+    projections(names)
+    return names
 
 
 class SettingsError(Exception):
@@ -48,6 +55,10 @@ class Settings(BaseSettings):
         "http://127.0.0.1:9200", pattern="^https?://", description="The projection"
     )
     partitions: int = Field(8, ge=1, le=256, description="Partitions of a new bank")
+    projections: Annotated[str, AfterValidator(_found)] = Field(
+        "balance statement",
+        description="What a worker keeps: names, or package.module:NAME of your own",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address that every role listens on")
     accounts_port: Port = Field(8000, description="Port of the account service")
     balances_port: Port = Field(8030, description="Port of the balance service")

@@ -9,12 +9,13 @@ from pipeline.index import Elastic, Generation, Generations
 from pipeline.jetstream import JetStream
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning
+from pipeline.projection import Projection
 from pipeline.rebuild.jobs import Jobs
 from pipeline.source import Source
-from pipeline.tables.balances import CAPACITY, Balances
 from pipeline.tables.checkpoints import Checkpoints, Position
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Histories
+from pipeline.tables.table import CAPACITY, Table
 
 SYNCHRONISING: Final = 2
 """Partitions of one worker that synchronise at the same time; the others wait."""
@@ -30,8 +31,9 @@ class Store(Histories, Replayed, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all appliers of a worker share."""
+    """What all appliers of a worker and a projection share."""
 
+    projection: Projection
     elastic: Elastic
     generations: Generations
     checkpoints: Checkpoints
@@ -63,7 +65,7 @@ class Target:
     """
 
     generation: Generation
-    balances: Balances
+    table: Table
     begun: int | None = None
     cursor: int | None = None
     frozen: bool = False
@@ -99,15 +101,15 @@ def target(shared: Shared, generation: Generation, begun: int | None = None) -> 
     """A generation to write to, of which nothing is known yet."""
     lot = shared.parked if begun is None else Kept(shared.parked)
     counters = shared.counters if begun is None else Counters()
-    balances = Balances(
+    table = Table(
         shared.elastic,
-        generation.alias,
+        generation,
         shared.store,
         lot,
         counters,
         capacity=shared.capacity,
     )
-    return Target(generation, balances, begun, begun)
+    return Target(generation, table, begun, begun)
 
 
 class Kept:

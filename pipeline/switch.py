@@ -8,7 +8,7 @@ meanwhile, that message does not land.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,6 +18,7 @@ from pipeline.jetstream import STREAM, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.kv import Overtaken
 from pipeline.outage import brief
 from pipeline.partitioning import Partitioning
+from pipeline.projection import FIRST
 from pipeline.repartition import Request, Requests
 from pipeline.writer import Writer
 
@@ -32,10 +33,15 @@ _POLL_SECONDS: Final = 0.02
 
 
 class Switch:
-    """Looks for a request now and then, and carries it out. Part of one leader's term."""
+    """Looks for a request now and then, and carries it out. Part of one leader's term.
 
-    def __init__(self, js: JetStream, writer: Writer) -> None:
-        self._js, self._writer = js, writer
+    It waits for the workers of these projections; any other one synchronises what it lacks.
+    """
+
+    def __init__(
+        self, js: JetStream, writer: Writer, projections: Sequence[str] = (FIRST,)
+    ) -> None:
+        self._js, self._writer, self._projections = js, writer, projections
         self._requests = Requests(js)
         self._looked = 0.0
         self._seen, self._since = "", 0.0  # the request's id, and when we first saw it
@@ -69,7 +75,7 @@ class Switch:
         try:
             await self._note(now)
             for name in await _consumers(self._js):
-                number = name.removeprefix(f"{STREAM}-")
+                number = name.rpartition("-")[2]
                 if number.isdecimal() and int(number) >= now.count:
                     await self._js.api(f"CONSUMER.DELETE.{STREAM}.{name}")
         except Exception as error:
@@ -89,7 +95,7 @@ class Switch:
             await self._requests.change(request, state="done", before=now.before, at=now.at)
             return now
         last = await ends(self._js, now)
-        found = await standings(self._js, now, last, range(now.count))
+        found = await standings(self._js, now, last, range(now.count), self._projections)
         for each in found:
             self._first.setdefault(each.partition, (each.floor, last[each.partition]))
         if not self._near(found, last):
@@ -129,7 +135,9 @@ class Switch:
         await self._writer.publish([Outgoing(TOKEN_SUBJECT, b"")], token)
         last = await ends(self._js, now)
         left: Iterable[int] = range(now.count)
-        while late := [s for s in await standings(self._js, now, last, left) if not s.done]:
+        while late := [
+            s for s in await standings(self._js, now, last, left, self._projections) if not s.done
+        ]:
             heed_cancellation()
             if lost.is_set():  # whoever leads now carries it out
                 return now
@@ -154,6 +162,12 @@ class Switch:
                 request, state="done", before=now.count, at=after.at, seconds=seconds
             )
         return after
+
+    async def _late(
+        self, now: Partitioning, last: tuple[int, ...], left: Iterable[int]
+    ) -> list[Standing]:
+        found = await standings(self._js, now, last, left, self._projections)
+        return [each for each in found if not each.done]
 
     async def _refuse(self, request: Request, late: list[Standing]) -> None:
         more = f", and {len(late) - 1} more are behind" if len(late) > 1 else ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from pipeline.histories import Replayed, histories
-from pipeline.projection import Advance
+from pipeline.projection import Advance, Projection
 
 CHUNK: Final = 500
 IN_FLIGHT: Final = 2
@@ -21,6 +21,9 @@ IN_FLIGHT: Final = 2
 
 class Bringing(Protocol):
     """What is needed of the documents: `pipeline.tables.documents.Documents` are some."""
+
+    @property
+    def projection(self) -> Projection: ...
 
     async def bring(self, histories: Sequence[Advance]) -> int: ...
 
@@ -51,12 +54,13 @@ async def synchronise(
     report, started = Progress(len(slots)), time.monotonic()
     flying: deque[asyncio.Task[int]] = deque()
     try:
-        async with aclosing(histories(store, slots, CHUNK)) as chunks:  # type: ignore[type-var]
+        read = histories(documents.projection, store, slots, CHUNK)
+        async with aclosing(read) as chunks:  # type: ignore[type-var]
             async for accounts, events, slot in chunks:
                 if len(flying) >= IN_FLIGHT:
                     report.written += await flying.popleft()
                 flying.append(asyncio.create_task(documents.bring(accounts)))
-                report.accounts += len(accounts)
+                report.accounts += sum(not each.more for each in accounts)
                 report.events += events
                 report.done, report.seconds = slot - slots.start, time.monotonic() - started
                 progress(report)

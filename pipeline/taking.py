@@ -9,7 +9,6 @@ from pipeline.events import slots_of
 from pipeline.index import Generation
 from pipeline.jetstream import StreamState
 from pipeline.partitioning import partitioning
-from pipeline.projection import VERSION
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.source import starting_position, stream_state
 from pipeline.tables.checkpoints import Checkpoint, Lost
@@ -50,7 +49,7 @@ async def take(shared: Shared, partition: int, label: int, synchronise: Synchron
         shared.partitioning,
         generation,
         stream.created,
-        lambda above: raise_epoch(shared.js, partition, shared.owner, above),
+        lambda above: raise_epoch(shared.js, shared.projection, partition, shared.owner, above),
     )
     beside = await _claim_beside(shared, claim)
     floor = await shared.source.seek(partition, None, label)
@@ -92,11 +91,11 @@ async def take(shared: Shared, partition: int, label: int, synchronise: Synchron
 def being_built(shared: Shared) -> Generation | None:
     """The generation that a running rebuild builds, as far as this process knows."""
     job = shared.jobs.current
-    if job is None or job.phase != "building" or job.projection != VERSION:
+    if job is None or job.phase != "building" or job.version != shared.projection.version:
         return None
     if job.generation is None or job.uuid is None:
         return None
-    return Generation(job.generation, job.uuid)
+    return Generation(job.generation, job.uuid, shared.projection)
 
 
 async def _of_another_version(shared: Shared, live: Generation) -> bool:
@@ -104,12 +103,13 @@ async def _of_another_version(shared: Shared, live: Generation) -> bool:
 
     Raises `OtherVersion` if it is of a newer one: there is nothing this worker could do.
     """
-    if live.projection == VERSION:
+    version = shared.projection.version
+    if live.version == version:
         return False
-    if live.projection > VERSION:
+    if live.version > version:
         raise OtherVersion(
-            f"{live.index} is of version {live.projection} of the projection, this worker of "
-            f"version {VERSION}: it is too old to write it"
+            f"{live.index} is of version {live.version} of the projection, this worker of "
+            f"version {version}: it is too old to write it"
         )
     partitions = range(shared.partitions)
     job, joined = await shared.jobs.start("online", partitions, len(partitions))
@@ -117,8 +117,8 @@ async def _of_another_version(shared: Shared, live: Generation) -> bool:
         log.warning(
             "%s is of version %d of the projection, this worker of %d: rebuild %s replaces it",
             live.index,
-            live.projection,
-            VERSION,
+            live.version,
+            version,
             job.id,
         )
     return True

@@ -1,8 +1,13 @@
 """What a worker shows of itself: its metrics, and what it needs to be ready."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
-from pipeline.metrics import Metric, Metrics, counter, gauge, histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from pipeline.agents.projecting import ProjectionAgent
+from pipeline.histogram import Histogram
+from pipeline.metrics import Metric, Metrics, buckets, counter, gauge, histogram
 from pipeline.ownership import Ownership
 from pipeline.projector import Projector
 from pipeline.readiness import Checks, NotReady
@@ -10,94 +15,153 @@ from pipeline.tables.counters import Counters
 
 
 class Seen:
-    """A worker as it is now. `projector` gives None while there is none: until NATS has answered,
-    while the number of partitions changes, and at the end."""
+    """A worker as it is now. An agent has no projector until NATS has answered, while the number of
+    partitions changes, and at the end."""
 
-    def __init__(
-        self,
-        ownership: Ownership,
-        counters: Counters,
-        projector: Callable[[], Projector | None],
-    ) -> None:
-        self._ownership, self._counters, self._projector = ownership, counters, projector
+    def __init__(self, ownership: Ownership, agents: Sequence[ProjectionAgent]) -> None:
+        self._ownership, self._agents = ownership, agents
 
     def collect(self) -> Iterator[Metric]:
-        yield from _work(self._counters)
-        yield from _projection(self._projector())
+        for name, meaning, value in _WORK:
+            yield _each(counter, f"bank_worker_{name}", meaning, self._counted(value))
+        yield self._healed()
+        yield self._distribution("bank_worker_batch_events", "Events in a batch", _events)
+        yield self._distribution(
+            "bank_worker_batch_seconds",
+            "Time from offering a batch to having written its documents",
+            _seconds,
+        )
+        for make, name, meaning, of in _PROJECTOR:
+            figures = [(agent.topic, of(agent.projector)) for agent in self._agents]
+            yield _each(make, f"bank_worker_{name}", meaning, figures)
         yield from _leases(self._ownership)
 
     async def nats(self) -> None:
-        projector = self._projector()
-        if projector is None or not projector.shared.js.nc.is_connected:
-            raise NotReady
+        for projector in self._projectors():
+            if not projector.shared.js.nc.is_connected:
+                raise NotReady
 
     async def redis(self) -> None:
         if not self._ownership.known:
             raise NotReady
 
     async def elasticsearch(self) -> None:
-        projector = self._projector()
-        if projector is not None and await projector.shared.generations.live() is None:
-            raise NotReady
+        for agent in self._agents:
+            projector = agent.projector
+            if projector is not None and await projector.shared.generations.live() is None:
+                raise NotReady
 
     async def partitions(self) -> None:
         """Its share is settled, and what it has is taken: synchronised, if that was needed."""
-        projector = self._projector()
-        if projector is None or not self._ownership.settled:
+        if not self._ownership.settled:
             raise NotReady
-        if any(applier.taken is None for applier in projector.appliers.values()):
+        for projector in self._projectors():
+            if any(applier.taken is None for applier in projector.appliers.values()):
+                raise NotReady
+
+    def _projectors(self) -> list[Projector]:
+        """One of each agent; raises `NotReady`."""
+        found = [agent.projector for agent in self._agents if agent.projector is not None]
+        if len(found) < len(self._agents):
             raise NotReady
+        return found
+
+    def _counted(self, field: str) -> list[tuple[str, float]]:
+        return [(agent.topic, getattr(agent.counters, field)) for agent in self._agents]
+
+    def _healed(self) -> Metric:
+        family = counter(
+            "bank_worker_accounts_healed",
+            "Accounts loaded from the event store, because an event was missing (gap) or their "
+            "document could not be believed (unsound)",
+            labels=["projection", "cause"],
+        )
+        for agent in self._agents:
+            family.add_metric([agent.topic, "gap"], agent.counters.gaps)
+            family.add_metric([agent.topic, "unsound"], agent.counters.unsound)
+        return family
+
+    def _distribution(self, name: str, meaning: str, of: Callable[[Counters], Histogram]) -> Metric:
+        family = histogram(name, meaning, labels=["projection"])
+        for agent in self._agents:
+            values = of(agent.counters)
+            family.add_metric([agent.topic], buckets(values), values.sum)
+        return family
 
 
-def _work(now: Counters) -> Iterator[Metric]:
-    for name, meaning, value in (
-        ("events_applied", "Events applied to documents", now.applied),
-        ("events_duplicate", "Events that came again and were skipped", now.duplicates),
-        ("events_reordered", "Events that came after a later one of their account", now.reordered),
-        ("events_waiting", "Events left in the event store: their account is parked", now.waiting),
-        ("messages_unreadable", "Messages that are no events, skipped", now.unreadable),
-        ("accounts_parked", "Times that an event which can't be applied parked one", now.parked),
-        ("accounts_repaired", "Accounts rewritten over what somebody wrote", now.repaired),
-        ("documents_written", "Documents written to Elasticsearch", now.documents),
-        ("partitions_synchronised", "Partitions filled from the event store", now.synchronised),
-        ("partitions_retaken", "Times that a partition was taken anew after a fault", now.retaken),
-    ):
-        yield counter(f"bank_worker_{name}", meaning, value)
-    healed = counter(
-        "bank_worker_accounts_healed",
-        "Accounts loaded from the event store, because an event was missing (gap) or their "
-        "document could not be believed (unsound)",
-        labels=["cause"],
-    )
-    healed.add_metric(["gap"], now.gaps)
-    healed.add_metric(["unsound"], now.unsound)
-    yield healed
-    yield histogram("bank_worker_batch_events", "Events in a batch", now.batch_events)
-    yield histogram(
-        "bank_worker_batch_seconds",
-        "Time from offering a batch to having written its documents",
-        now.batch_seconds,
-    )
+_WORK: Final = (
+    ("events_applied", "Events applied to documents", "applied"),
+    ("events_duplicate", "Events that came again and were skipped", "duplicates"),
+    ("events_reordered", "Events that came after a later one of their account", "reordered"),
+    ("events_waiting", "Events left in the event store: their account is parked", "waiting"),
+    ("messages_unreadable", "Messages that are no events, skipped", "unreadable"),
+    ("accounts_parked", "Times that an event which can't be applied parked one", "parked"),
+    ("accounts_repaired", "Accounts rewritten over what somebody wrote", "repaired"),
+    ("documents_written", "Documents written to Elasticsearch", "documents"),
+    ("partitions_synchronised", "Partitions filled from the event store", "synchronised"),
+    ("partitions_retaken", "Times that a partition was taken anew after a fault", "retaken"),
+)
 
 
-def _projection(projector: Projector | None) -> Iterator[Metric]:
-    appliers = list(projector.appliers.values()) if projector else []
-    yield counter(
-        "bank_worker_bulk_retries",
+def _retries(projector: Projector | None) -> float:
+    return projector.shared.elastic.retries if projector else 0
+
+
+def _parked(projector: Projector | None) -> float:
+    return len(projector.shared.parked.all()) if projector else 0
+
+
+def _held(projector: Projector | None) -> float:
+    return len(projector.appliers) if projector else 0
+
+
+def _ready(projector: Projector | None) -> float:
+    appliers = projector.appliers.values() if projector else ()
+    return sum(applier.taken is not None for applier in appliers)
+
+
+_PROJECTOR: Final = (
+    (
+        counter,
+        "bulk_retries",
         "Requests to Elasticsearch repeated because it was busy or did not answer",
-        projector.shared.elastic.retries if projector else 0,
-    )
-    yield gauge(
-        "bank_worker_parked_accounts",
+        _retries,
+    ),
+    (
+        gauge,
+        "parked_accounts",
         "Accounts parked now in the whole bank, as this worker knows it",
-        len(projector.shared.parked.all()) if projector else 0,
-    )
-    yield gauge("bank_worker_partitions_held", "Partitions this worker has", len(appliers))
-    yield gauge(
-        "bank_worker_partitions_ready",
+        _parked,
+    ),
+    (gauge, "partitions_held", "Partitions this worker has", _held),
+    (
+        gauge,
+        "partitions_ready",
         "Those of them that are being applied; the others are being taken or synchronised",
-        sum(applier.taken is not None for applier in appliers),
-    )
+        _ready,
+    ),
+)
+
+
+def _each(
+    make: Callable[..., CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    meaning: str,
+    figures: Iterable[tuple[str, float]],
+) -> Metric:
+    """A family with a figure for each projection."""
+    family = make(name, meaning, labels=["projection"])
+    for projection, figure in figures:
+        family.add_metric([projection], figure)
+    return family
+
+
+def _events(counters: Counters) -> Histogram:
+    return counters.batch_events
+
+
+def _seconds(counters: Counters) -> Histogram:
+    return counters.batch_seconds
 
 
 def _leases(ownership: Ownership) -> Iterator[Metric]:

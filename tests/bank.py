@@ -27,7 +27,8 @@ from pipeline.events import (
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
 from pipeline.jetstream import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
-from pipeline.projection import Document, replay
+from pipeline.projection import Document
+from pipeline.projections import BALANCE
 from pipeline.projector import Projector
 
 PARTITIONS = 4
@@ -97,7 +98,7 @@ async def folds(store: EventStore) -> dict[str, Document]:
         for event in events:
             histories.setdefault(event["account_id"], []).append(event)
     for account_id, events in histories.items():
-        document = replay(events).document
+        document = BALANCE.replay(events).document
         if document is not None:
             expected[account_id] = document
     return expected

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from pipeline.projection import ERA, FIELDS
+from pipeline.projection import ERA
+from pipeline.projections import BALANCE
 
 HIGHEST: Final = 2**63 - 1
 
@@ -111,5 +112,5 @@ def ghost(account_id: str) -> dict[str, Any]:
         "event_id": f"no event of {account_id}",
         "updated_at": "2026-01-01T00:00:00.000Z",
     }
-    assert document.keys() == FIELDS
+    assert document.keys() == BALANCE.fields
     return document

@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic, Found
-from pipeline.index.generations import LIVE
+from pipeline.index import Elastic, Found, Generation
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.partition_leases import name_of
 from pipeline.settings import Settings
@@ -88,14 +87,14 @@ class Stage:
     async def claims(self) -> list[Found]:
         """The checkpoints by partition, as they are now."""
         count = self.settings.partitions
-        ids = [claim_id(1, partition, count) for partition in range(count)]
+        ids = [claim_id(Generation(1, ""), partition, count) for partition in range(count)]
         found = await self.elastic.mget(ALIAS, ids)
         return [found[each] for each in ids]
 
     async def all_seen(self) -> tuple[dict[str, Found], list[Found]]:
         """Every document and every checkpoint, each with its `_version` and `_seq_no`."""
         ids = list(await documents(self.settings.elasticsearch_url))
-        return await self.elastic.mget(LIVE, ids), await self.claims()
+        return await self.elastic.mget("balance", ids), await self.claims()
 
     async def consumers(self) -> list[dict[str, Any]]:
         """What JetStream tells of each partition's consumer."""

@@ -10,13 +10,14 @@ from pipeline.events import Event, slots_of
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, Generations, Stamp
 from pipeline.index.survey import Survey
-from pipeline.projection import ERA, fold_all
+from pipeline.projection import ERA
+from pipeline.projections import BALANCE
 from pipeline.rebuild.mend import Mended, Store, mend_partition
 from pipeline.settings import Settings
-from pipeline.tables.balances import Balances
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
 from pipeline.tables.states import Cache
+from pipeline.tables.table import Table
 from tests.bank import Lot, append, as_delivered, exact
 from tests.damage import Hand
 
@@ -31,31 +32,31 @@ class Stores:
     hand: Hand
     lot: Lot = field(default_factory=Lot)
 
-    def table(self, capacity: int = 100) -> Balances:
+    def table(self, capacity: int = 100) -> Table:
         """A worker's."""
-        return Balances(
-            self.elastic, self.generation.alias, self.store, self.lot, Counters(), capacity=capacity
+        return Table(
+            self.elastic, self.generation, self.store, self.lot, Counters(), capacity=capacity
         )
 
     def documents(self, store: Store | None = None) -> Documents:
         """A mender's; it may see another store."""
         return Documents(
             self.elastic,
-            self.generation.alias,
+            self.generation,
             store or self.store,
             self.lot,
             Counters(),
             Cache(0),
         )
 
-    async def live(self, *histories: list[Event]) -> Balances:
+    async def live(self, *histories: list[Event]) -> Table:
         """Store histories and apply them; the worker that did it."""
         await append(self.store, histories)
         table = self.table()
         await table.apply(as_delivered(event for history in histories for event in history))
         return table
 
-    async def arrives(self, table: Balances, *events: Event) -> None:
+    async def arrives(self, table: Table, *events: Event) -> None:
         """The next events of their accounts, stored and applied."""
         await append(self.store, [[event] for event in events])
         await table.apply(as_delivered(events))
@@ -78,7 +79,7 @@ class Stores:
 
     async def shows(self, *histories: list[Event]) -> bool:
         found = await self.survey.documents([history[0]["account_id"] for history in histories])
-        return all(found.get(h[0]["account_id"]) == fold_all(h) for h in histories)
+        return all(found.get(h[0]["account_id"]) == BALANCE.fold_all(h) for h in histories)
 
     async def stamps(self) -> dict[str, Stamp]:
         """Which write each document is of."""

@@ -15,7 +15,7 @@ from pipeline.events import DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream, subject
 from pipeline.partitioning import Partitioning, ensure_balance_stream
-from pipeline.projection import fold_all
+from pipeline.projections import BALANCE
 from pipeline.projector import Projector
 from pipeline.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Position
@@ -476,4 +476,4 @@ async def test_the_document_is_the_fold(world: World) -> None:
     await world.settled()
     found = await documents(world.settings.elasticsearch_url)
     (document,) = found.values()
-    assert document == fold_all(events)
+    assert document == BALANCE.fold_all(events)

@@ -17,10 +17,11 @@ from ulid import ULID
 from pipeline.events import DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, GenerationGone, Generations
-from pipeline.projection import ERA, MAPPING, fold_all
+from pipeline.projection import ERA
+from pipeline.projections import BALANCE
 from pipeline.settings import Settings
-from pipeline.tables.balances import Balances
 from pipeline.tables.counters import Counters
+from pipeline.tables.table import Table
 from tests.bank import Lot, accounts, append, as_delivered, history
 from tests.support import rounds
 
@@ -42,9 +43,9 @@ class World:
     settings: Settings
     lot: Lot = field(default_factory=Lot)
 
-    def table(self, capacity: int = 100) -> Balances:
-        return Balances(
-            self.elastic, self.generation.alias, self.store, self.lot, Counters(), capacity=capacity
+    def table(self, capacity: int = 100) -> Table:
+        return Table(
+            self.elastic, self.generation, self.store, self.lot, Counters(), capacity=capacity
         )
 
     async def documents(self, *histories: list[Event]) -> list[Any]:
@@ -99,7 +100,7 @@ async def test_a_batch_writes_one_document_for_each_account(world: World) -> Non
     table = world.table()
     written = await table.apply(as_delivered(e for h in histories for e in h))
     assert written == 3
-    assert await world.documents(*histories) == [fold_all(h) for h in histories]
+    assert await world.documents(*histories) == [BALANCE.fold_all(h) for h in histories]
     assert (table.counters.applied, table.counters.documents) == (12, 3)
     assert await world.version(histories[0][0]["account_id"]) == 4
 
@@ -109,7 +110,7 @@ async def test_a_duplicate_heals_and_is_counted(world: World) -> None:
     table = world.table()
     await table.apply([*events[:3], *events[1:3]])
     await table.apply(events[2:])
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
     assert (table.counters.duplicates, table.counters.applied) == (3, 4)
     assert table.counters.healed == 0
 
@@ -118,7 +119,7 @@ async def test_events_in_another_order_heal_and_are_counted(world: World) -> Non
     events = history(str(ULID()), 5)
     table = world.table()
     await table.apply([events[0], events[3], events[2], events[1], events[4]])
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
     assert (table.counters.reordered, table.counters.applied) == (2, 5)
     assert table.counters.healed == 0
 
@@ -134,10 +135,10 @@ async def test_a_skipped_event_heals_and_is_counted(
     await table.apply(events[:skipped])
     later = table if cached else world.table()
     await later.apply(events[skipped + 1 :])
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
     assert later.counters.gaps == later.counters.healed == 1
     await later.apply([events[skipped]])
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
 
 
 async def test_another_worker_goes_on_from_what_is_there(world: World) -> None:
@@ -145,7 +146,7 @@ async def test_another_worker_goes_on_from_what_is_there(world: World) -> None:
     await world.table().apply(events[:3])
     later = world.table()
     await later.apply(events[3:])
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
     assert later.counters.healed == 0
 
 
@@ -156,7 +157,7 @@ async def test_a_worker_that_woke_up_late_takes_nothing_back(world: World) -> No
     await late.apply(events[:2])
     await world.table().apply(events[2:])
     await late.apply(events[2:4])
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
     assert late.counters.repaired == 0
     await late.apply(events[4:])
     assert late.counters.duplicates == 2, "it learnt what is there"
@@ -177,7 +178,7 @@ async def test_damage_by_hand_heals_with_the_next_event(
         table = table if cached else world.table()
         await world.store.append(events[step])
         await table.apply([events[step]])
-        assert await world.documents(events) == [fold_all(events[: step + 1])]
+        assert await world.documents(events) == [BALANCE.fold_all(events[: step + 1])]
     assert await world.version(account_id) % ERA == 8
 
 
@@ -211,7 +212,7 @@ async def test_a_small_cache_stays_exact(world: World) -> None:
             progress[number] = min(8, done + rng.randint(0, 2))
             batch += histories[number][done : progress[number]]
         await table.apply(batch)
-    assert await world.documents(*histories) == [fold_all(h) for h in histories]
+    assert await world.documents(*histories) == [BALANCE.fold_all(h) for h in histories]
     assert table.counters.healed == table.counters.duplicates == 0
 
 
@@ -219,7 +220,7 @@ async def test_an_event_that_the_store_does_not_know_is_not_shown(world: World) 
     events = history(str(ULID()), 5)
     await append(world.store, [events[:2]])
     await world.table().apply([events[4]])
-    assert await world.documents(events) == [fold_all(events[:2])]
+    assert await world.documents(events) == [BALANCE.fold_all(events[:2])]
 
 
 async def test_a_deleted_generation_is_told(world: World) -> None:
@@ -256,9 +257,9 @@ async def test_any_delivery_converges_to_the_fold(world: World, data: st.DataObj
         for events, document in zip(histories, await world.documents(*histories), strict=True):
             version = document["version"] if document else 0
             assert version >= delivered[events[0]["account_id"]]
-            assert document == fold_all(events[:version])
+            assert document == BALANCE.fold_all(events[:version])
     await table.apply(as_delivered(events[-1] for events in histories))
-    assert await world.documents(*histories) == [fold_all(h) for h in histories]
+    assert await world.documents(*histories) == [BALANCE.fold_all(h) for h in histories]
 
 
 @EXAMPLES
@@ -276,7 +277,7 @@ async def test_any_damage_heals_with_the_next_event(world: World, data: st.DataO
             await table.apply([event])
     await world.store.append(events[-1])
     await table.apply(events[-1:])
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
 
 
 def spoiled(events: list[Event], at: int, **change: Any) -> list[Event]:
@@ -303,7 +304,10 @@ async def test_a_poison_event_parks_its_account_and_no_other(
     table = world.table()
     for step in range(6):
         await table.apply(as_delivered([sick[step], sound[step]]))
-    assert await world.documents(sick, sound) == [fold_all(sick[:3]), fold_all(sound)]
+    assert await world.documents(sick, sound) == [
+        BALANCE.fold_all(sick[:3]),
+        BALANCE.fold_all(sound),
+    ]
     assert [(key, about["version"]) for key, about in world.lot.items()] == [
         (sick[0]["account_id"], 4)
     ]
@@ -322,11 +326,11 @@ async def test_a_parked_account_is_right_when_the_cause_is_mended(world: World) 
     await world.mend(good[3])
     await table.documents.replay(account_id)
     assert not world.lot
-    assert await world.documents(good) == [fold_all(good)]
+    assert await world.documents(good) == [BALANCE.fold_all(good)]
     more = new_event(account_id, 9, DEPOSITED, {"money": 1})
     await world.store.append(more)
     await table.apply(as_delivered([more]))
-    assert await world.documents(good) == [fold_all([*good, more])]
+    assert await world.documents(good) == [BALANCE.fold_all([*good, more])]
 
 
 async def test_an_event_that_is_wrong_in_the_stream_alone_parks_nobody(world: World) -> None:
@@ -336,7 +340,7 @@ async def test_an_event_that_is_wrong_in_the_stream_alone_parks_nobody(world: Wo
     await table.apply(as_delivered(events[:2]))
     await table.apply(as_delivered([{**events[2], "kind": "MoneyPrinted"}]))
     assert not world.lot
-    assert await world.documents(events) == [fold_all(events)]
+    assert await world.documents(events) == [BALANCE.fold_all(events)]
 
 
 async def test_a_hole_in_a_history_parks_the_account(world: World) -> None:
@@ -345,7 +349,7 @@ async def test_a_hole_in_a_history_parks_the_account(world: World) -> None:
     table = world.table()
     await table.apply(as_delivered(events[:2] + events[3:]))
     assert world.lot[events[0]["account_id"]]["version"] == 4
-    assert await world.documents(events) == [fold_all(events[:2])]
+    assert await world.documents(events) == [BALANCE.fold_all(events[:2])]
 
 
 async def test_what_elasticsearch_refuses_parks_its_account(world: World) -> None:
@@ -354,12 +358,12 @@ async def test_what_elasticsearch_refuses_parks_its_account(world: World) -> Non
     await append(world.store, histories)
     indices = world.elastic.client.indices
     await indices.delete(index=world.generation.index)
-    slot = MAPPING["properties"]["slot"]
-    rest = {name: what for name, what in MAPPING["properties"].items() if name != "slot"}
+    slot = BALANCE.mapping["properties"]["slot"]
+    rest = {name: what for name, what in BALANCE.mapping["properties"].items() if name != "slot"}
     await indices.create(
         index=world.generation.index,
         aliases={world.generation.alias: {}},
-        mappings={**MAPPING, "properties": rest},
+        mappings={**BALANCE.mapping, "properties": rest},
     )
     table = world.table()
     for history_ in histories:
@@ -370,4 +374,4 @@ async def test_what_elasticsearch_refuses_parks_its_account(world: World) -> Non
     for history_ in histories:
         await table.documents.replay(history_[0]["account_id"])
     assert not world.lot
-    assert await world.documents(*histories) == [fold_all(h) for h in histories]
+    assert await world.documents(*histories) == [BALANCE.fold_all(h) for h in histories]

@@ -28,7 +28,7 @@ from pipeline.events import (
 )
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
-from pipeline.projection import MAPPING, fold_all
+from pipeline.projections import BALANCE
 from pipeline.settings import Settings
 from tests.support import rounds
 
@@ -74,7 +74,7 @@ class Bench:
     async def project(self, account: str, version: int | None = None) -> dict[str, Any]:
         """Write the document of an account as the product does, of its first `version` events."""
         events = (await self.store.load(account))[:version]
-        document = fold_all(events)
+        document = BALANCE.fold_all(events)
         assert document is not None
         await self.put(account, dict(document))
         return dict(document)
@@ -121,7 +121,7 @@ async def bench(settings: Settings, events: Collection[dict[str, Any]]) -> Async
     await store.setup()
     survey = Survey(settings.elasticsearch_url)
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
-        index = {"mappings": MAPPING, "aliases": {"balance": {}}}
+        index = {"mappings": BALANCE.mapping, "aliases": {"balance": {}}}
         async with http.put("/balance-1", json=index) as answer:
             assert answer.status == 200, await answer.text()
         bench = Bench(store, survey, events, http)
@@ -521,7 +521,7 @@ class Endless:
             yield [self.event(f"{number:026}") for number in range(first, first + 500)]
 
     async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]:
-        found = ((each, fold_all([self.event(each)])) for each in ids)
+        found = ((each, BALANCE.fold_all([self.event(each)])) for each in ids)
         return {each: dict(document) for each, document in found if document}
 
     async def ids(self) -> AsyncIterator[list[str]]:

@@ -13,6 +13,7 @@ from pipeline.epochs import raise_epoch
 from pipeline.index import ConditionalWrite, Elastic, Generation
 from pipeline.jetstream import JetStream, StreamState
 from pipeline.partitioning import Partitioning
+from pipeline.projections import BALANCE
 from pipeline.settings import Settings
 from pipeline.source import starting_position
 from pipeline.tables.checkpoints import (
@@ -74,7 +75,7 @@ async def test_a_claim_goes_back_only_when_told_so(elastic: Elastic) -> None:
     await claim(checkpoints)
     for sequence, back, claimed in ((20, False, 20), (10, False, 20), (10, True, 10)):
         assert await checkpoints.write({0: Position(1, sequence, sequence)}, back=back) == {}
-        found = (await elastic.mget(ALIAS, ["1-0-of-4"]))["1-0-of-4"]
+        found = (await elastic.mget(ALIAS, ["balance-1-0-of-4"]))["balance-1-0-of-4"]
         assert (found.source["sequence"], found.source["applied"]) == (claimed, claimed)
 
 
@@ -126,7 +127,7 @@ async def test_a_checkpoint_that_went_back_is_lost(elastic: Elastic) -> None:
     assert (await claim(checkpoints)).sequence == 10
 
 
-@pytest.mark.parametrize("what", [f"/{INDEX}", f"/{INDEX}/_doc/1-0-of-4"])
+@pytest.mark.parametrize("what", [f"/{INDEX}", f"/{INDEX}/_doc/balance-1-0-of-4"])
 async def test_a_deleted_checkpoint_is_lost(
     settings: Settings, elastic: Elastic, what: str
 ) -> None:
@@ -195,16 +196,16 @@ async def test_after_a_restart_of_elasticsearch_nothing_is_claimed(
 
 
 async def test_epochs_rise_whatever_is_lost(js: JetStream) -> None:
-    assert await raise_epoch(js, 3, "one", 0) == 1
-    assert await raise_epoch(js, 3, "two", 0) == 2
-    assert await raise_epoch(js, 4, "one", 0) == 1
-    assert await raise_epoch(js, 3, "two", 40) == 41, "the checkpoint knows better"
+    assert await raise_epoch(js, BALANCE, 3, "one", 0) == 1
+    assert await raise_epoch(js, BALANCE, 3, "two", 0) == 2
+    assert await raise_epoch(js, BALANCE, 4, "one", 0) == 1
+    assert await raise_epoch(js, BALANCE, 3, "two", 40) == 41, "the checkpoint knows better"
     bucket = await js.kv("partitions")
     assert (await bucket.get("3")).value == b'{"epoch":41,"owner":"two"}'
     await bucket.delete("3")
-    assert await raise_epoch(js, 3, "two", 41) == 42
+    assert await raise_epoch(js, BALANCE, 3, "two", 41) == 42
     await eventually(lambda: js.context.delete_stream("KV_partitions"))
-    assert await raise_epoch(js, 3, "two", 42) == 43
+    assert await raise_epoch(js, BALANCE, 3, "two", 42) == 43
 
 
 def checkpoint(sequence: int | None, applied: int | None) -> Checkpoint:

@@ -1,13 +1,14 @@
 """A comparison names what hands did to an index, all of it and nothing else, and writes nothing."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from ulid import ULID
 
 from pipeline.events import DEPOSITED, Event, new_event, partition_of, slot_of, slots_of
 from pipeline.index import ProjectionUnavailable
-from pipeline.projection import fold_all
+from pipeline.projections import BALANCE
 from pipeline.rebuild.compare import Comparison
 from pipeline.rebuild.looks import Difference
 from pipeline.settings import Settings
@@ -109,7 +110,7 @@ async def test_the_fields_that_differ_are_named(world: Stores) -> None:
     def fields(kind: str) -> dict[str, tuple[object, object]]:
         return differences[histories[kind][0]["account_id"]].fields
 
-    right = fold_all(histories["fields"])
+    right: Any = BALANCE.fold_all(histories["fields"])
     assert right is not None
     assert fields("fields") == {
         "owner": ("Mallory", right["owner"]),

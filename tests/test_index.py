@@ -20,7 +20,7 @@ from pipeline.index import (
     UnknownCursor,
     Write,
 )
-from pipeline.projection import Document
+from pipeline.projections.balance import Balance
 from pipeline.settings import Settings
 from tests.support import eventually
 
@@ -41,7 +41,7 @@ async def http(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-def document(account_id: str, **changes: Any) -> Document:
+def document(account_id: str, **changes: Any) -> Balance:
     value: Any = {
         "id": account_id,
         "owner": "Ada",
@@ -293,7 +293,7 @@ async def test_a_document_is_read_as_soon_as_it_is_written(elastic: Elastic, ind
     assert await index.get("a") == document("a")
 
 
-async def filled(elastic: Elastic) -> list[Document]:
+async def filled(elastic: Elastic) -> list[Balance]:
     owners = ["Ada", "ada", "Bob", "Ada Lovelace", "Ada", "Zoë", "Bob", "x" * 200]
     all_of_them = [
         document(

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
-from pipeline.rebuild.jobs import BUCKET, KEPT, Busy, Job, Jobs, NoSuchJob, Part, Phase
+from pipeline.rebuild.jobs import KEPT, Busy, Job, Jobs, NoSuchJob, Part, Phase
 from pipeline.settings import Settings
 from tests.support import rounds
 
@@ -55,7 +55,7 @@ async def seen(jobs: Jobs) -> Job:
 async def test_before_the_first(js: JetStream, jobs: Jobs) -> None:
     assert await jobs.refresh() == frozenset()
     assert (jobs.current, jobs.all(), jobs.job("01M84R485MRRW2CVHYB01DBWQ8")) == (None, [], None)
-    assert await js.state(f"KV_{BUCKET}") is None, "to look makes nothing"
+    assert await js.state("KV_rebuild") is None, "to look makes nothing"
 
 
 async def test_one_is_started_and_everybody_knows(jobs: Jobs, other: Jobs) -> None:
@@ -186,7 +186,7 @@ async def test_a_retry_that_was_overtaken_can_be_tried_again(
 async def test_what_nobody_carries_out_does_not_run(js: JetStream, jobs: Jobs) -> None:
     """Whoever started it died between the two writes, or somebody deleted `current`."""
     job = await start(jobs)
-    await Bucket(js, BUCKET).delete("current")
+    await Bucket(js, "rebuild").delete("current")
     await jobs.refresh()
     orphan = jobs.job(job.id)
     assert orphan is not None
@@ -249,7 +249,7 @@ async def test_cancel_and_the_swap_at_once(js: JetStream, jobs: Jobs) -> None:
 
 
 async def test_old_ones_are_forgotten(js: JetStream, jobs: Jobs) -> None:
-    bucket = Bucket(js, BUCKET)
+    bucket = Bucket(js, "rebuild")
     await bucket.put("job.0", {"by": "hand"})
     await bucket.put("other", {"by": "hand"})
     ids = []
@@ -275,7 +275,7 @@ async def test_old_ones_are_forgotten(js: JetStream, jobs: Jobs) -> None:
 async def test_what_somebody_wrote_by_hand(js: JetStream, jobs: Jobs, other: Jobs) -> None:
     """It is none: a new rebuild can always be started, and what is right stays known."""
     job = await start(jobs)
-    bucket = Bucket(js, BUCKET)
+    bucket = Bucket(js, "rebuild")
     stored = await bucket.get(job.key)
     assert stored is not None
     for wrong in (
@@ -289,14 +289,14 @@ async def test_what_somebody_wrote_by_hand(js: JetStream, jobs: Jobs, other: Job
         assert (other.current, other.job(job.id), other.all()) == (None, None, [])
         with pytest.raises(NoSuchJob):
             await other.cancel(job.id)
-    await (await js.context.key_value(BUCKET)).put(job.key, b"no JSON")
+    await (await js.context.key_value("rebuild")).put(job.key, b"no JSON")
     assert (await start(other)).id != job.id
     for pointer in ({}, {"id": 7}, {"id": job.id}, {"id": "*"}):
         await bucket.put("current", pointer)
         await other.refresh()
         assert other.current is None
         assert await start(other) == await seen(jobs)
-    await (await js.context.key_value(BUCKET)).put("current", b"no JSON")
+    await (await js.context.key_value("rebuild")).put("current", b"no JSON")
     assert await start(other) == await seen(jobs)
 
 
@@ -309,9 +309,9 @@ async def test_a_part_written_by_hand_counts_as_none(
     job = await start(jobs)
     part = Part(job.id, 1, "replaying", 1, 2)
     await jobs.note(part)
-    stored = await Bucket(js, BUCKET).get(part.key)
+    stored = await Bucket(js, "rebuild").get(part.key)
     assert stored is not None
-    await Bucket(js, BUCKET).put(part.key, {**stored.value, **wrong} if wrong else {})
+    await Bucket(js, "rebuild").put(part.key, {**stored.value, **wrong} if wrong else {})
     await jobs.refresh()
     assert jobs.parts(job)[1] == Part(job.id, 1)
     await jobs.note(part)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import faust
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -17,6 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from api.accounts.app import create_app
 from api.metrics import Requests, middleware
 from pipeline import forwarder_metrics, metrics, worker_metrics
+from pipeline.agents.projecting import ProjectionAgent
 from pipeline.eventstore import EventStore
 from pipeline.exposition import exposed
 from pipeline.health import WELL, ready
@@ -24,6 +26,7 @@ from pipeline.histogram import Histogram
 from pipeline.metrics import Metric, Metrics, gauge
 from pipeline.ownership import Ownership
 from pipeline.partition_leases import PartitionLeases
+from pipeline.projections import BALANCE
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.up import accounts_url, balances_url
@@ -106,7 +109,7 @@ async def test_forwarder_and_worker_tell_what_is_in_the_stores(
         await store.append(event)
 
     async def parked() -> bool:
-        return (await scrape(worker))("bank_worker_parked_accounts") == 1
+        return (await scrape(worker))("bank_worker_parked_accounts", projection="balance") == 1
 
     await eventually(parked)
     await store.append(sick[3])
@@ -115,7 +118,9 @@ async def test_forwarder_and_worker_tell_what_is_in_the_stores(
     events = await store.count()
 
     async def all_done() -> bool:
-        return (await scrape(worker))("bank_worker_batch_events_sum") == events
+        return (await scrape(worker))(
+            "bank_worker_batch_events_sum", projection="balance"
+        ) == events
 
     await eventually(all_done, seconds=60, message="all is written or waits")
     sent, applied = await scrape(forwarder), await scrape(worker)
@@ -127,17 +132,20 @@ async def test_forwarder_and_worker_tell_what_is_in_the_stores(
     assert sent("bank_forwarder_leading") == 1
     assert (await scrape(standby))("bank_forwarder_leading") == 0
 
-    assert applied("bank_worker_events_applied_total") == events - 1
-    assert applied("bank_worker_events_waiting_total") == 1
-    assert applied("bank_worker_accounts_parked_total") == 1
-    assert applied("bank_worker_accounts_healed_total", cause="gap") == 1
-    assert applied("bank_worker_accounts_healed_total", cause="unsound") == 0
-    assert applied("bank_worker_batch_seconds_count") == applied("bank_worker_batch_events_count")
-    assert 0 < applied("bank_worker_batch_seconds_sum") < 60 * PARTITIONS
-    assert 30 < applied("bank_worker_documents_written_total") <= events - 2
-    assert applied("bank_worker_events_duplicate_total") == 0
-    for name in ("partitions_held", "partitions_ready", "leases_held"):
-        assert applied(f"bank_worker_{name}") == PARTITIONS
+    assert applied("bank_worker_events_applied_total", projection="balance") == events - 1
+    assert applied("bank_worker_events_waiting_total", projection="balance") == 1
+    assert applied("bank_worker_accounts_parked_total", projection="balance") == 1
+    assert applied("bank_worker_accounts_healed_total", projection="balance", cause="gap") == 1
+    assert applied("bank_worker_accounts_healed_total", projection="balance", cause="unsound") == 0
+    assert applied("bank_worker_batch_seconds_count", projection="balance") == applied(
+        "bank_worker_batch_events_count", projection="balance"
+    )
+    assert 0 < applied("bank_worker_batch_seconds_sum", projection="balance") < 60 * PARTITIONS
+    assert 30 < applied("bank_worker_documents_written_total", projection="balance") <= events - 2
+    assert applied("bank_worker_events_duplicate_total", projection="balance") == 0
+    for name in ("partitions_held", "partitions_ready"):
+        assert applied(f"bank_worker_{name}", projection="balance") == PARTITIONS
+    assert applied("bank_worker_leases_held") == PARTITIONS
     assert applied("bank_worker_leases_known") == 1
     assert applied("bank_worker_rebalances_total") >= 1
 
@@ -446,15 +454,17 @@ async def test_each_figure_of_a_worker_is_its_own() -> None:
     ownership.rebalances = 7
     counters = Counters()
     values = numbered(counters, 10)
-    seen = worker_metrics.Seen(ownership, counters, lambda: None)
+    agent = ProjectionAgent(faust.App("test", broker="nats://127.0.0.1:1"), BALANCE)
+    agent.counters = counters
+    seen = worker_metrics.Seen(ownership, [agent])
     text, _ = await worker_metrics.worker_metrics(seen).exposition()
     await ownership.leases.close()
     told = parsed(text.decode())
-    assert {name: told(name) for name in APPLIED} == {
+    assert {name: told(name, projection="balance") for name in APPLIED} == {
         name: values.pop(field) for name, field in APPLIED.items()
     }
     for cause, field in (("gap", "gaps"), ("unsound", "unsound")):
-        healed = told("bank_worker_accounts_healed_total", cause=cause)
+        healed = told("bank_worker_accounts_healed_total", projection="balance", cause=cause)
         assert healed == values.pop(field)
     assert not values
     assert told("bank_worker_rebalances_total") == 7

@@ -19,16 +19,8 @@ from pipeline.events import (
     new_event,
     rfc3339,
 )
-from pipeline.projection import (
-    ERA,
-    FIELDS,
-    MAPPING,
-    Unfoldable,
-    advance,
-    fold,
-    fold_all,
-    sound,
-)
+from pipeline.projection import ERA, Unfoldable
+from pipeline.projections import BALANCE
 from tests.bank import as_delivered, history
 
 ACCOUNT = "01J00000000000000000000000"
@@ -36,7 +28,7 @@ ACCOUNT = "01J00000000000000000000000"
 
 def test_a_document_after_each_kind_of_event() -> None:
     created = new_event(ACCOUNT, 1, CREATED, {"owner": "Ada", "money": 100})
-    document = fold(None, created)
+    document: Any = BALANCE.fold(None, created)
     assert document == {
         "id": ACCOUNT,
         "owner": "Ada",
@@ -47,21 +39,22 @@ def test_a_document_after_each_kind_of_event() -> None:
         "event_id": created["_id"],
         "updated_at": rfc3339(created["created_at"]),
     }
-    document = fold(document, new_event(ACCOUNT, 2, DEPOSITED, {"money": 50}))
-    document = fold(document, new_event(ACCOUNT, 3, WITHDRAWN, {"money": 150}))
+    document = BALANCE.fold(document, new_event(ACCOUNT, 2, DEPOSITED, {"money": 50}))
+    document = BALANCE.fold(document, new_event(ACCOUNT, 3, WITHDRAWN, {"money": 150}))
     assert (document["balance"], document["version"], document["owner"]) == (0, 3, "Ada")
     last = new_event(ACCOUNT, 4, OWNER_UPDATED, {"owner": "Grace"})
-    document = fold(document, last)
+    document = BALANCE.fold(document, last)
     assert (document["balance"], document["owner"]) == (0, "Grace")
     assert document["event_id"] == last["_id"]
 
 
 def test_the_status_follows_the_account_s_life() -> None:
     created = new_event(ACCOUNT, 1, CREATED, {"owner": "Ada", "money": 0})
-    document, seen = fold(None, created), []
+    document: Any = BALANCE.fold(None, created)
+    seen = []
     for version, kind in enumerate((FROZEN, UNFROZEN, OWNER_UPDATED, CLOSED), start=2):
         body: Body = {"owner": "Grace", "reason": ""}
-        document = fold(document, new_event(ACCOUNT, version, kind, body))
+        document = BALANCE.fold(document, new_event(ACCOUNT, version, kind, body))
         seen.append((document["status"], document["owner"], document["balance"]))
     assert seen == [
         ("frozen", "Ada", 0),
@@ -72,13 +65,13 @@ def test_the_status_follows_the_account_s_life() -> None:
 
 
 def test_the_mapping_has_every_field_of_a_document_and_no_other() -> None:
-    assert set(MAPPING["properties"]) == FIELDS
-    assert MAPPING["dynamic"] == "strict"
+    assert set(BALANCE.mapping["properties"]) == BALANCE.fields
+    assert BALANCE.mapping["dynamic"] == "strict"
 
 
 def test_an_event_from_the_stream_folds_like_the_one_from_the_store() -> None:
     events = history(ACCOUNT, 12)
-    assert fold_all(as_delivered(events)) == fold_all(events)
+    assert BALANCE.fold_all(as_delivered(events)) == BALANCE.fold_all(events)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +86,15 @@ def test_an_event_from_the_stream_folds_like_the_one_from_the_store() -> None:
     ],
 )
 def test_what_is_no_next_event_is_not_folded(change: Any) -> None:
-    document = fold(None, history(ACCOUNT, 1)[0])
+    document = BALANCE.fold(None, history(ACCOUNT, 1)[0])
     event: Any = {**new_event(ACCOUNT, 2, DEPOSITED, {"money": 1}), **change}
     with pytest.raises(Unfoldable, match=event["_id"]):
-        fold(document, event)
+        BALANCE.fold(document, event)
 
 
 def test_a_first_event_that_opens_no_account_is_not_folded() -> None:
     with pytest.raises(Unfoldable):
-        fold(None, new_event(ACCOUNT, 1, DEPOSITED, {"money": 1}))
+        BALANCE.fold(None, new_event(ACCOUNT, 1, DEPOSITED, {"money": 1}))
 
 
 @given(length=st.integers(1, 30), start=st.integers(0, 30), end=st.integers(0, 30))
@@ -110,11 +103,11 @@ def test_any_run_of_a_history_advances_to_its_end_or_stops_at_the_gap(
 ) -> None:
     events = history(ACCOUNT, length, seed=length)
     known, run = min(start, length), events[min(end, length) :]
-    before = fold_all(events[:known])
-    result = advance(before, run)
+    before = BALANCE.fold_all(events[:known])
+    result = BALANCE.advance(before, run)
     gap = bool(run) and run[0]["version"] > known + 1
     assert (result.gap is not None) is gap
-    assert result.document == (before if gap or not run else fold_all(events))
+    assert result.document == (before if gap or not run else BALANCE.fold_all(events))
     assert result.applied + result.duplicates == (0 if gap else len(run))
 
 
@@ -122,21 +115,21 @@ def test_any_run_of_a_history_advances_to_its_end_or_stops_at_the_gap(
 def test_a_fold_depends_on_the_set_of_versions_only(data: st.DataObject) -> None:
     events = history(ACCOUNT, 10, seed=data.draw(st.integers(0, 1000)))
     cut = data.draw(st.integers(0, 10))
-    first = advance(None, events[:cut])
-    second = advance(first.document, events)
-    assert second.document == fold_all(events)
+    first = BALANCE.advance(None, events[:cut])
+    second = BALANCE.advance(first.document, events)
+    assert second.document == BALANCE.fold_all(events)
     assert second.duplicates == cut
 
 
 def test_a_document_is_sound_only_as_we_write_it() -> None:
     events: list[Event] = history(ACCOUNT, 5)
-    document: Any = fold_all(events)
-    assert sound(5, document)
-    assert sound(3 * ERA + 5, document)
-    assert not sound(6, document)
-    assert not sound(5, {**document, "version": 4})
-    assert not sound(5, {**document, "extra": 1})
-    assert not sound(5, {k: v for k, v in document.items() if k != "owner"})
-    assert not sound(5, {**document, "balance": "1"})
-    assert not sound(5, None)
-    assert not sound(0, {**document, "version": 0})
+    document: Any = BALANCE.fold_all(events)
+    assert BALANCE.sound(5, document)
+    assert BALANCE.sound(3 * ERA + 5, document)
+    assert not BALANCE.sound(6, document)
+    assert not BALANCE.sound(5, {**document, "version": 4})
+    assert not BALANCE.sound(5, {**document, "extra": 1})
+    assert not BALANCE.sound(5, {k: v for k, v in document.items() if k != "owner"})
+    assert not BALANCE.sound(5, {**document, "balance": "1"})
+    assert not BALANCE.sound(5, None)
+    assert not BALANCE.sound(0, {**document, "version": 0})

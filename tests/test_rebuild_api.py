@@ -18,7 +18,7 @@ from api.streams import STREAMS
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
-from pipeline.rebuild.jobs import BUCKET, Phase
+from pipeline.rebuild.jobs import Phase
 from pipeline.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.conftest import placed
@@ -71,6 +71,7 @@ async def test_one_from_its_start_to_its_end(bank: Client, worker: FakeWorker) -
     begun = await started(bank)
     assert begun == {
         "id": begun["id"],
+        "projection": "balance",
         "kind": "online",
         "state": "running",
         "phase": "wanted",
@@ -218,7 +219,7 @@ async def test_what_can_not_be_asked_for(
 ) -> None:
     document = await problem(await bank.post("/balance/rebuild", json=body), 400, "invalid-input")
     assert [error["pointer"] for error in document["errors"]] == [pointer]
-    assert await js.state(f"KV_{BUCKET}") is None, "nothing was started"
+    assert await js.state("KV_rebuild") is None, "nothing was started"
 
 
 async def test_a_body_that_is_none(bank: Client) -> None:
@@ -288,7 +289,7 @@ async def test_one_that_is_not_there(bank: Client, worker: FakeWorker, job_id: s
 
 async def test_what_somebody_wrote_by_hand(bank: Client, js: JetStream, worker: FakeWorker) -> None:
     begun = await started(bank)
-    bucket = Bucket(js, BUCKET)
+    bucket = Bucket(js, "rebuild")
     await bucket.put(f"part.{begun['id']}.0", {"done": "all"})
     assert (await shown(bank, begun["id"]))["partitions"][0]["done"] == 0
     await bucket.put(f"job.{begun['id']}", {"phase": "nonsense"})
@@ -420,7 +421,7 @@ async def test_a_rebuild_that_is_forgotten_ends_its_stream(bank: Client, js: Jet
     begun = await started(bank)
     async with following(bank, begun["id"]) as events:
         await events.next()
-        await Bucket(js, BUCKET).delete(f"job.{begun['id']}")
+        await Bucket(js, "rebuild").delete(f"job.{begun['id']}")
         with pytest.raises(EOFError):
             await events.next()
     await problem(await bank.get(f"/rebuilds/{begun['id']}/events"), 404, "rebuild-not-found")

@@ -19,7 +19,7 @@ from pipeline.cli import main
 from pipeline.commands import rebuild_watch
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
-from pipeline.rebuild.jobs import BUCKET, Job, Phase
+from pipeline.rebuild.jobs import Job, Phase
 from pipeline.settings import PREFIX, Settings, environment
 from tests.conftest import placed
 from tests.rebuilds import FINISHED, FakeWorker
@@ -244,7 +244,7 @@ def test_one_that_is_forgotten_while_it_is_followed(settings: Settings) -> None:
 
     async def forgets(worker: FakeWorker) -> None:
         ids.append((await worker.wanted()).id)
-        await worker.js.context.delete_key_value(BUCKET)
+        await worker.js.context.delete_key_value("rebuild")
 
     with meanwhile(settings, forgets):
         failed = bank(settings, "--wait")

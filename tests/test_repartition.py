@@ -107,7 +107,7 @@ async def drain(js: JetStream, partitions: Sequence[int] | None = None) -> None:
     now = await in_force(js)
     last = await ends(js, now)
     for partition in range(now.count) if partitions is None else partitions:
-        durable = Durable(js, TP(STREAM, partition), 2.0)
+        durable = Durable(js, TP(STREAM, partition), STREAM, 2.0)
         await durable.ensure()
         await durable.reset(max(last[partition], now.at))
 
@@ -129,7 +129,7 @@ async def almost(store: EventStore, js: JetStream) -> AsyncIterator[None]:
         return end if end > last else 0
 
     async def work() -> None:
-        durable, last = Durable(js, TP(STREAM, 0), 2.0), 0
+        durable, last = Durable(js, TP(STREAM, 0), STREAM, 2.0), 0
         await durable.ensure()
         for event in opening(1000):
             await store.append(event)
@@ -255,7 +255,7 @@ async def test_it_does_not_even_stop_for_workers_that_are_not_there(
         await requests.ask(8, 1)
         refused = await answered(requests, "refused")
         assert re.fullmatch(f"after 1 s partition 3 {reason}", refused.reason)
-        await Durable(js, TP(STREAM, 3), 2.0).ensure()
+        await Durable(js, TP(STREAM, 3), STREAM, 2.0).ensure()
     assert (await js.last_message(STREAM, TOKEN_SUBJECT)) is None, "it never stopped"
 
 
@@ -270,7 +270,7 @@ async def test_workers_that_are_far_behind_are_waited_for_before_it_stops(
     sequences = [each.sequence for each in await messages(js) if each.subject == subject(0)]
     await requests.ask(8, 2)
     for sequence in sequences[:30]:  # at work, but for ever behind
-        await Durable(js, TP(STREAM, 0), 2.0).reset(sequence)
+        await Durable(js, TP(STREAM, 0), STREAM, 2.0).reset(sequence)
         await asyncio.sleep(0.05)
     meanwhile = await append(store, 1, "m")
     assert await eventually(lambda: forwarded(js, meanwhile))

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.drained import ends
 from pipeline.events import partition_of
-from pipeline.index import ConditionalWrite, Elastic
+from pipeline.index import ConditionalWrite, Elastic, Generation
 from pipeline.jetstream import STREAM
 from pipeline.partitioning import Partitioning
 from pipeline.projector import Projector
@@ -76,7 +76,7 @@ async def switched(world: World, now: Partitioning, count: int) -> Partitioning:
 
 async def claim_of(world: World, partition: int, of: int) -> Checkpoint | None:
     elastic = Elastic(world.settings.elasticsearch_url)
-    key = claim_id(1, partition, of)
+    key = claim_id(Generation(1, ""), partition, of)
     found = (await elastic.mget(ALIAS, [key])).get(key)
     await elastic.close()
     return checkpoint_of(found)

@@ -22,7 +22,7 @@ from api.accounts.snapshots import EVERY, believed, taken
 from pipeline.events import DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.eventstore.snapshots import AT_ONCE
-from pipeline.projection import replay
+from pipeline.projections import BALANCE
 from pipeline.settings import Settings
 from pipeline.upcasters import UPCASTERS
 from tests.api import Client, serving
@@ -314,7 +314,7 @@ async def test_a_time_beyond_all_years_stops_nobody(store: EventStore) -> None:
     stored = bson.encode({**event, "created_at": DatetimeMS(2**60)})
     read: Any = bson.decode(stored, store._events.codec_options)
     assert fold(event["account_id"], [read]).balance == event["body"]["money"]
-    assert replay([read]).poison is not None
+    assert BALANCE.replay([read]).poison is not None
 
 
 async def test_what_was_loaded_once_is_not_read_again(

@@ -11,11 +11,11 @@ import pytest
 from pipeline.events import SLOTS, Event, slots_of
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, GenerationGone, Generations, Write
-from pipeline.projection import fold_all
+from pipeline.projections import BALANCE
 from pipeline.settings import Settings
 from pipeline.synchronise import Progress, synchronise
-from pipeline.tables.balances import Balances
 from pipeline.tables.counters import Counters
+from pipeline.tables.table import Table
 from tests.bank import PARTITIONS, Lot, accounts, append, exact
 
 pytestmark = pytest.mark.elasticsearch
@@ -30,10 +30,8 @@ class World:
 
     lot: Lot = field(default_factory=Lot)
 
-    def table(self) -> Balances:
-        return Balances(
-            self.elastic, self.generation.alias, self.store, self.lot, Counters(), capacity=50
-        )
+    def table(self) -> Table:
+        return Table(self.elastic, self.generation, self.store, self.lot, Counters(), capacity=50)
 
     async def synchronise(self) -> list[Progress]:
         """Every partition, all at the same time."""
@@ -87,7 +85,7 @@ async def test_only_what_is_wrong_is_written(world: World) -> None:
         junk = {"id": victims[1], "balance": 10**9}
         async with http.put(f"{path}/{victims[1]}", json=junk) as answer:
             assert answer.status == 200
-        lie: Any = {**(fold_all(histories[2]) or {}), "balance": 10**9, "version": 5}
+        lie: Any = {**(BALANCE.fold_all(histories[2]) or {}), "balance": 10**9, "version": 5}
         lying = f"{path}/{victims[2]}?version=5&version_type=external_gte"
         async with http.put(lying, json=lie) as answer:
             assert answer.status == 200
@@ -103,7 +101,7 @@ async def test_documents_behind_the_store_catch_up(world: World) -> None:
     histories = accounts(10, 6)
     await append(world.store, histories)
     for events in histories:
-        document: Any = fold_all(events[:3])
+        document: Any = BALANCE.fold_all(events[:3])
         await world.elastic.bulk(world.generation.alias, [Write(document["id"], 3, document)])
     await world.synchronise()
     assert await world.exact()
@@ -134,7 +132,7 @@ async def test_an_account_longer_than_a_list_is_one_document(world: World) -> No
     report = await synchronise(range(SLOTS), stored, world.table().documents)
     assert (report.events, report.accounts, report.written) == (2300, 1, 1)
     found = await world.elastic.mget(world.generation.alias, [events[0]["account_id"]])
-    assert [each.source for each in found.values()] == [fold_all(events)]
+    assert [each.source for each in found.values()] == [BALANCE.fold_all(events)]
 
 
 async def test_a_deleted_generation_ends_it(world: World) -> None:

@@ -29,7 +29,8 @@ from pipeline.events import (
     new_event,
 )
 from pipeline.eventstore import EventStore
-from pipeline.projection import Document, fold_all, replay
+from pipeline.projection import Document
+from pipeline.projections import BALANCE
 from pipeline.settings import Settings
 from pipeline.upcasters import UPCASTERS, Unreadable, Upcaster, newest, require_newest, upcast
 from tests.api import Client, problem, serving
@@ -130,7 +131,7 @@ def test_any_mix_of_forms_is_one_history(steps: list[int]) -> None:
     stored = [older(event, back) for event, back in zip(events, steps, strict=True)]
     assert [upcast(event) for event in stored] == events
     delivered = [decode(encode(event)) for event in stored]
-    assert fold_all(delivered) == fold_all(events)
+    assert BALANCE.fold_all(delivered) == BALANCE.fold_all(events)
 
 
 @pytest.mark.usefixtures("two_older_forms")
@@ -149,7 +150,7 @@ async def test_every_reader_of_the_store_sees_the_newest_form(
     assert [page async for page in store.replay(range(SLOTS))] == [events]
     async with bank.get(f"/{account_id}") as answer:
         shown = await answer.json()
-    document, account = fold_all(events), fold(account_id, events)
+    document, account = BALANCE.fold_all(events), fold(account_id, events)
     assert document is not None
     for name, value in (("balance", 0), ("owner", "Grace"), ("status", "open"), ("version", 7)):
         assert shown[name] == getattr(account, name) == document[name] == value  # type: ignore[literal-required]
@@ -189,13 +190,15 @@ async def test_what_is_in_no_known_form_is_decided_by_nobody(
         assert reason in document["detail"]
         assert answer.headers["Retry-After"]
     assert await store.count() == 4
-    result = replay((await store.load_many([sick_id]))[sick_id])
-    assert result.document == fold_all(sick[:1])
+    result = BALANCE.replay((await store.load_many([sick_id]))[sick_id])
+    assert result.document == BALANCE.fold_all(sick[:1])
     assert result.poison is not None
     assert reason in result.poison.reason
     pages = [event["_id"] async for page in store.replay(range(SLOTS)) for event in page]
     assert {event["_id"] for event in (*good, *sick)} == set(pages)
-    assert not (await checked(store, *filter(None, [fold_all(good), result.document]))).holds
+    assert not (
+        await checked(store, *filter(None, [BALANCE.fold_all(good), result.document]))
+    ).holds
     async with bank.post("/deposit", json={"id": other, "money": 1}) as answer:
         assert answer.status == 200
 

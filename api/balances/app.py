@@ -6,6 +6,7 @@ from aiohttp import web
 
 from api.balances import parked, partitions, rebuild_events, rebuilds
 from api.balances.connections import CONNECTIONS, Connections
+from api.balances.projected import PROJECTIONS
 from api.balances.queries import DocumentNotFound
 from api.balances.routes import INDEX, routes
 from api.balances.waiting import WAITING, Waiting
@@ -14,6 +15,7 @@ from api.server import application
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import Index, ProjectionUnavailable, UnknownCursor
 from pipeline.metrics import Metrics
+from pipeline.projections import projections
 from pipeline.settings import Settings
 
 
@@ -21,21 +23,22 @@ def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
     index = Index(settings.elasticsearch_url)
     connections = Connections(settings)
-    snapshot = partitions.PartitionSnapshot(connections, settings)
+    kept = projections(settings.projections)
+    snapshots = partitions.Snapshots(connections, settings, kept)
     rebuilding = rebuilds.Rebuilds(connections, settings)
     watching = rebuild_events.Watching(rebuilding)
     waiting = Waiting(index, connections)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
-        await snapshot.close()
+        await snapshots.close()
         await watching.close()
         await waiting.close()
         await connections.close()
         await index.close()
 
     metrics = Metrics("balances")
-    metrics.register(snapshot, before_scrape=snapshot.refresh)
+    metrics.register(snapshots, before_scrape=snapshots.refresh)
     every_route = [
         *parked.routes,
         *partitions.routes,
@@ -47,7 +50,8 @@ def create_app(settings: Settings) -> web.Application:
     app[INDEX] = index
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
-    app[partitions.SNAPSHOT] = snapshot
+    app[PROJECTIONS] = kept
+    app[partitions.SNAPSHOTS] = snapshots
     app[rebuilds.REBUILDS] = rebuilding
     app[rebuild_events.WATCHING] = watching
     app[parked.PARKED] = parked.ParkedAccounts(connections, settings)

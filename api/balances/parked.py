@@ -9,6 +9,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from api.balances.connections import Connections
+from api.balances.projected import projection_of
 from api.problems import Problem
 from api.replies import reply
 from pipeline.parked import Parked, ParkedAccount
@@ -18,20 +19,23 @@ routes = web.RouteTableDef()
 
 
 class ParkedAccounts:
-    """The list of parked accounts for the service's lifetime."""
+    """The lists of parked accounts for the service's lifetime, one for each projection."""
 
     def __init__(self, connections: Connections, settings: Settings) -> None:
         self.connections, self._settings = connections, settings
-        self._parked: Parked | None = None
+        self._parked: dict[str, Parked] = {}
 
     @asynccontextmanager
-    async def now(self) -> AsyncIterator[Parked]:
+    async def now(self, request: web.Request) -> AsyncIterator[Parked]:
         """The list as it is now, or problem 503 `pipeline-unavailable`."""
+        projection = projection_of(request)
         async with self.connections.jetstream() as js:
-            if self._parked is None:
-                self._parked = Parked(js, replicas=self._settings.stream_replicas)
-            await self._parked.refresh()
-            yield self._parked
+            if projection.name not in self._parked:
+                replicas = self._settings.stream_replicas
+                self._parked[projection.name] = Parked(js, projection, replicas=replicas)
+            parked = self._parked[projection.name]
+            await parked.refresh()
+            yield parked
 
 
 PARKED: Final = web.AppKey("parked", ParkedAccounts)
@@ -39,14 +43,14 @@ PARKED: Final = web.AppKey("parked", ParkedAccounts)
 
 @routes.get("/parked")
 async def parked_accounts(request: web.Request) -> web.Response:
-    async with request.app[PARKED].now() as parked:
+    async with request.app[PARKED].now(request) as parked:
         return reply({"data": [asdict(each) for each in parked.all()], "has_more": False})
 
 
 @routes.get("/parked/{id}")
 async def parked_account(request: web.Request) -> web.Response:
     """The account, and how many of its events wait."""
-    async with request.app[PARKED].now() as parked:
+    async with request.app[PARKED].now(request) as parked:
         account = _found(parked, request)
     head = await request.app[PARKED].connections.store.head(account.account_id)
     return reply(_with_waiting(account, head))
@@ -55,18 +59,20 @@ async def parked_account(request: web.Request) -> web.Response:
 @routes.post("/parked/{id}/retry")
 async def retry(request: web.Request) -> web.Response:
     """Accepted: the owner of its partition tries again, and the entry goes or says why not."""
-    async with request.app[PARKED].now() as parked:
+    async with request.app[PARKED].now(request) as parked:
         account_id = request.match_info["id"]
         if not await parked.ask_retry(account_id):
             raise _not_parked(account_id)
         place = f"/parked/{quote(account_id, safe='')}"
+        if request.query_string:
+            place += f"?{request.query_string}"
         return reply(asdict(parked[account_id]), status=202, headers={"Location": place})
 
 
 @routes.delete("/parked/{id}")
 async def drop(request: web.Request) -> web.Response:
     """Off the list as it is: its document stays behind, and its next event may park it again."""
-    async with request.app[PARKED].now() as parked:
+    async with request.app[PARKED].now(request) as parked:
         account_id = request.match_info["id"]
         if not await parked.drop(account_id):
             raise _not_parked(account_id)

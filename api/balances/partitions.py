@@ -1,17 +1,20 @@
 """`GET /partitions` and the lag in `/metrics`, both from a reading that is a second old at most."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
 
 from api.balances.connections import Connections
+from api.balances.projected import projection_of
 from api.replies import reply
 from pipeline.metrics import Metric
 from pipeline.onlooker import Onlooker
 from pipeline.partition_metrics import families
-from pipeline.partition_status import Partitions, Reading
+from pipeline.partition_status import Partitions, PartitionStatus, Reading
+from pipeline.projection import Projection
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 
@@ -19,12 +22,21 @@ routes = web.RouteTableDef()
 
 
 class PartitionSnapshot:
-    """The partitions for the service's lifetime, and a collector of their metrics."""
+    """A projection's partitions for the service's lifetime."""
 
-    def __init__(self, connections: Connections, settings: Settings) -> None:
-        self._onlooker = Onlooker(settings, connections.connected, lambda: connections.store)
+    def __init__(
+        self, connections: Connections, settings: Settings, projection: Projection
+    ) -> None:
+        self._onlooker = Onlooker(
+            settings, connections.connected, lambda: connections.store, projection
+        )
         self._snapshot = Snapshot(Partitions(self._onlooker, settings.partitions).read)
         self._latest: Reading | None = None
+
+    @property
+    def latest(self) -> Sequence[PartitionStatus]:
+        """As they were before the last scrape; nothing if that could not be read."""
+        return self._latest.partitions if self._latest else []
 
     async def now(self) -> Reading:
         self._latest = await self._snapshot.get()
@@ -38,19 +50,38 @@ class PartitionSnapshot:
             self._latest = None
             raise
 
-    def collect(self) -> Iterator[Metric]:
-        return families(self._latest.partitions if self._latest else [])
-
     async def close(self) -> None:
         await self._snapshot.close()
         await self._onlooker.close()
 
 
-SNAPSHOT: Final = web.AppKey("partitions", PartitionSnapshot)
+class Snapshots:
+    """Those of all projections by name, and a collector of their metrics."""
+
+    def __init__(
+        self, connections: Connections, settings: Settings, projections: Iterable[Projection]
+    ) -> None:
+        self.of = {
+            each.name: PartitionSnapshot(connections, settings, each) for each in projections
+        }
+
+    async def refresh(self) -> None:
+        """Before a scrape."""
+        await asyncio.gather(*(each.refresh() for each in self.of.values()))
+
+    def collect(self) -> Iterator[Metric]:
+        return families({name: each.latest for name, each in self.of.items()})
+
+    async def close(self) -> None:
+        for each in self.of.values():
+            await each.close()
+
+
+SNAPSHOTS: Final = web.AppKey("partitions", Snapshots)
 
 
 @routes.get("/partitions")
 async def partitions(request: web.Request) -> web.Response:
     """All of them. What is null is unknown, and said why, or is not there."""
-    reading = await request.app[SNAPSHOT].now()
+    reading = await request.app[SNAPSHOTS].of[projection_of(request).name].now()
     return reply({"data": [asdict(each) for each in reading.partitions]})

@@ -1,14 +1,14 @@
 """`GET /rebuilds/{id}/events`: a rebuild as it goes on. All who watch share one reading."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 from aiohttp import web
 
-from api.balances.rebuilds import Rebuilds, not_found
+from api.balances.rebuilds import Rebuilds, not_found, of_id
 from api.problems import Problem
 from api.streams import EVERY, event, stream
 from pipeline.rebuild.jobs import Jobs
@@ -36,11 +36,11 @@ class Watching:
 
     async def told(self, job_id: str) -> Told | None:
         """How it is; None when there is no such rebuild. Problem 503 `pipeline-unavailable`."""
-        jobs = await self._snapshot.get()
-        told = self._told.get(job_id) or _told(jobs, job_id)
+        everything = await self._snapshot.get()
+        told = self._told.get(job_id) or _told(everything, job_id)
         if told is None:  # started since, or there is none
-            async with self._rebuilds.now() as jobs:
-                return _told(jobs, job_id)
+            async with self._rebuilds.now() as everything:
+                return _told(everything, job_id)
         self._told[job_id] = told
         return told
 
@@ -62,10 +62,10 @@ class Watching:
     async def close(self) -> None:
         await self._snapshot.close()
 
-    async def _read(self) -> Jobs:
-        async with self._rebuilds.now() as jobs:
+    async def _read(self) -> list[Jobs]:
+        async with self._rebuilds.now() as everything:
             self._told = {}
-            return jobs
+            return everything
 
 
 WATCHING: Final = web.AppKey("watching", Watching)
@@ -80,8 +80,9 @@ async def events(request: web.Request) -> web.StreamResponse:
     return await stream(request, watching.news(job_id, first))
 
 
-def _told(jobs: Jobs, job_id: str) -> Told | None:
-    job = jobs.job(job_id)
-    if job is None:
+def _told(everything: Iterable[Jobs], job_id: str) -> Told | None:
+    found = of_id(everything, job_id)
+    if found is None:
         return None
+    jobs, job = found
     return Told(orjson.dumps(as_json(job, jobs.parts(job))), not job.active)

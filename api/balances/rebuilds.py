@@ -1,6 +1,7 @@
 """The routes of rebuilds: start or join one, see how far it is, call it off."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
@@ -8,11 +9,13 @@ from aiohttp import web
 from pydantic import Field
 
 from api.balances.connections import Connections
+from api.balances.projected import no_projection
 from api.inputs import Input, body
 from api.problems import Problem
 from api.replies import reply
 from pipeline.jetstream import JetStream
 from pipeline.partitioning import MOST
+from pipeline.projections import projections
 from pipeline.rebuild.jobs import Busy, Job, Jobs, NoSuchJob
 from pipeline.rebuild.progress import as_json
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
@@ -38,24 +41,25 @@ class Wanted(Input):
 
 
 class Rebuilds:
-    """The rebuilds for the service's lifetime."""
+    """The rebuilds of all projections, for the service's lifetime."""
 
     def __init__(self, connections: Connections, settings: Settings) -> None:
         self._connections, self._settings = connections, settings
-        self._jobs: Jobs | None = None
+        self._projections = projections(settings.projections)
+        self._jobs: list[Jobs] = []
 
     @asynccontextmanager
-    async def now(self) -> AsyncIterator[Jobs]:
-        """The rebuilds as they are now, or problem 503 `pipeline-unavailable`."""
+    async def now(self) -> AsyncIterator[list[Jobs]]:
+        """Each projection's as they are now, or problem 503 `pipeline-unavailable`."""
         async with self._connections.jetstream() as js:
-            jobs = self._on(js)
-            await jobs.refresh()
-            yield jobs
+            everything = self._on(js)
+            await asyncio.gather(*(jobs.refresh() for jobs in everything))
+            yield everything
 
-    async def start(self, asked: Asked) -> dict[str, Any]:
-        """The rebuild that does it, which may run already; problems 400 and 409."""
+    async def start(self, projection: str, asked: Asked) -> dict[str, Any]:
+        """The rebuild that does it, which may run already; problems 400, 404 and 409."""
         async with self._connections.jetstream() as js:
-            jobs = self._on(js)
+            jobs = self._of(projection, js)
             try:
                 job, _ = await start(js, jobs, asked, expected=self._settings.partitions)
             except NoSuchPartition as error:
@@ -64,47 +68,56 @@ class Rebuilds:
                 raise _busy(error.job) from error
             return as_json(job, jobs.parts(job))
 
-    def _on(self, js: JetStream) -> Jobs:
-        if self._jobs is None:
-            self._jobs = Jobs(js, replicas=self._settings.stream_replicas)
+    def _of(self, projection: str, js: JetStream) -> Jobs:
+        for jobs in self._on(js):
+            if jobs.projection.name == projection:
+                return jobs
+        raise no_projection(projection)
+
+    def _on(self, js: JetStream) -> list[Jobs]:
+        replicas = self._settings.stream_replicas
+        self._jobs = self._jobs or [Jobs(js, each, replicas=replicas) for each in self._projections]
         return self._jobs
 
 
 REBUILDS: Final = web.AppKey("rebuilds", Rebuilds)
 
 
-@routes.post("/balance/rebuild")
+@routes.post("/{projection}/rebuild")
 async def rebuild(request: web.Request) -> web.Response:
     wanted = await body(request, Wanted) if request.can_read_body else Wanted()
-    return _accepted(await request.app[REBUILDS].start(wanted.asked()))
+    return _accepted(await _started(request, wanted.asked()))
 
 
-@routes.get("/balance/rebuild", allow_head=False)
+@routes.get("/{projection}/rebuild", allow_head=False)
 async def rebuild_by_get(request: web.Request) -> web.Response:
     """What people type into a browser's address line: all of it, as a POST without a body."""
-    return _accepted(await request.app[REBUILDS].start(Asked()))
+    return _accepted(await _started(request, Asked()))
 
 
 @routes.get("/rebuilds")
 async def rebuilds(request: web.Request) -> web.Response:
     """Those that are still known, the last one first."""
-    async with request.app[REBUILDS].now() as jobs:
-        data = [as_json(job, jobs.parts(job)) for job in jobs.all()]
+    async with request.app[REBUILDS].now() as everything:
+        found = [(job, jobs.parts(job)) for jobs in everything for job in jobs.all()]
+    found.sort(key=lambda each: each[0].id, reverse=True)
+    data = [as_json(job, parts) for job, parts in found]
     return reply({"data": data, "has_more": False})
 
 
 @routes.get("/rebuilds/{id}")
 async def one(request: web.Request) -> web.Response:
-    async with request.app[REBUILDS].now() as jobs:
-        job = _found(jobs, request)
+    async with request.app[REBUILDS].now() as everything:
+        jobs, job = _found(everything, request)
         return reply(as_json(job, jobs.parts(job)))
 
 
 @routes.delete("/rebuilds/{id}")
 async def cancel(request: web.Request) -> web.Response:
     """Accepted: workers drop what they built. One that is called off already stays so."""
-    async with request.app[REBUILDS].now() as jobs:
-        job_id = _found(jobs, request).id
+    async with request.app[REBUILDS].now() as everything:
+        jobs, found = _found(everything, request)
+        job_id = found.id
         try:
             job = await jobs.cancel(job_id)
         except NoSuchJob as error:
@@ -118,12 +131,24 @@ def not_found(job_id: str) -> Problem:
     return Problem(404, "rebuild-not-found", f"There is no rebuild {job_id}, or it is long over.")
 
 
-def _found(jobs: Jobs, request: web.Request) -> Job:
+def of_id(everything: Iterable[Jobs], job_id: str) -> tuple[Jobs, Job] | None:
+    """A rebuild, and those of its projection."""
+    for jobs in everything:
+        if (job := jobs.job(job_id)) is not None:
+            return jobs, job
+    return None
+
+
+def _found(everything: Iterable[Jobs], request: web.Request) -> tuple[Jobs, Job]:
     job_id = request.match_info["id"]
-    job = jobs.job(job_id)
-    if job is None:
+    found = of_id(everything, job_id)
+    if found is None:
         raise not_found(job_id)
-    return job
+    return found
+
+
+async def _started(request: web.Request, asked: Asked) -> dict[str, Any]:
+    return await request.app[REBUILDS].start(request.match_info["projection"], asked)
 
 
 def _accepted(shown: dict[str, Any]) -> web.Response:

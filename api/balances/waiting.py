@@ -21,7 +21,8 @@ from api.balances.queries import Document, document
 from pipeline.ending import ended
 from pipeline.events import partition_of, slot_of
 from pipeline.index import Index, ProjectionUnavailable
-from pipeline.nudges import ALL, nudged
+from pipeline.nudges import all_of, nudged
+from pipeline.projections import BALANCE
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Waiting:
 
     async def _listen(self) -> Subscription:
         js = await self._connections.connected()
-        return await js.nc.subscribe(ALL, cb=self._hear)
+        return await js.nc.subscribe(all_of(BALANCE), cb=self._hear)
 
     async def _hear(self, message: Msg) -> None:
         if self._waiters:

@@ -1,1 +1,1 @@
-"""Faust agents: `balance.py` keeps the projection."""
+"""Agents: `projecting.py` keeps a projection, one Faust agent each; `rebuild.py` builds it anew."""

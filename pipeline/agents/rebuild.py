@@ -15,7 +15,6 @@ from pipeline.ending import ended
 from pipeline.index import Generation, GenerationGone
 from pipeline.leases import Lease, LeaseUnavailable
 from pipeline.outage import Outage
-from pipeline.projection import VERSION
 from pipeline.projector import Projector
 from pipeline.rebuild.build import Build
 from pipeline.rebuild.coordinator import Coordinator
@@ -58,7 +57,9 @@ class RebuildAgent:
     def __init__(self, settings: Settings, projector: Projector) -> None:
         self._shared = shared = projector.shared
         self._appliers: Mapping[int, Applier] = projector.appliers
-        self._lease = Lease(settings.redis_url, LEASE, shared.owner, settings.lease_seconds)
+        self._lease = Lease(
+            settings.redis_url, shared.projection.named(LEASE), shared.owner, settings.lease_seconds
+        )
         self._coordinator = Coordinator(shared, self._lease, settings.rebuild_grace_seconds)
         self._pace = Pace(settings.rebuild_rate)
         self._works: dict[int, _Work] = {}
@@ -97,7 +98,7 @@ class RebuildAgent:
             await self._stop(partition)
         if job is None:
             return
-        if job.projection != VERSION:
+        if job.version != self._shared.projection.version:
             return  # other workers know how
         if job.of == self._shared.partitions and job.phase not in ("cancelled", "failed"):
             await self._follow(job)

@@ -1,7 +1,15 @@
 """Faust over NATS JetStream: `faust.App(broker='nats://…')`. See docs/bridge.md."""
 
 from pipeline.bridge.batch import Batch, BatchSchema
-from pipeline.bridge.options import Assign, Assignment, Everything, Options, configure, options_of
+from pipeline.bridge.options import (
+    Assign,
+    Assignment,
+    BeforeCommit,
+    Everything,
+    Options,
+    configure,
+    options_of,
+)
 from pipeline.bridge.transport import Transport
 
 __all__ = [
@@ -9,6 +17,7 @@ __all__ = [
     "Assignment",
     "Batch",
     "BatchSchema",
+    "BeforeCommit",
     "Everything",
     "Options",
     "Transport",

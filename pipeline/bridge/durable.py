@@ -19,16 +19,17 @@ class Reached(NamedTuple):
 
 
 class Durable:
-    """`{topic}-{partition}`, filtered to the partition's subject."""
+    """`{topic}-{partition}` of a stream, filtered to the partition's subject."""
 
-    def __init__(self, js: JetStream, tp: TP, lease_seconds: float) -> None:
-        self._js, self._tp, self._lease_seconds = js, tp, lease_seconds
+    def __init__(self, js: JetStream, tp: TP, stream: str, lease_seconds: float) -> None:
+        self._js, self._lease_seconds = js, lease_seconds
+        self._stream, self._subject = stream, f"{stream}.{tp.partition}"
         self.name = f"{tp.topic}-{tp.partition}"
 
     @property
     def next_subject(self) -> str:
         """Where pull requests go."""
-        return f"$JS.API.CONSUMER.MSG.NEXT.{self._tp.topic}.{self.name}"
+        return f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}"
 
     async def ensure(self) -> None:
         """Make the consumer unless it is there."""
@@ -61,12 +62,11 @@ class Durable:
         return delivered, floor
 
     async def _create(self) -> None:
-        topic, subject = self._tp.topic, f"{self._tp.topic}.{self._tp.partition}"
         config = {
             "durable_name": self.name,
             "name": self.name,
             "ack_policy": "all",
-            "filter_subject": subject,
+            "filter_subject": self._subject,
             "priority_groups": [GROUP],
             "priority_policy": "pinned_client",
             "priority_timeout": int(self._lease_seconds * 1e9),
@@ -74,8 +74,8 @@ class Durable:
             "ack_wait": _ACK_WAIT_NS,
             "max_waiting": 64,
         }
-        body = {"stream_name": topic, "config": config}
-        await self._js.api(f"CONSUMER.CREATE.{topic}.{self.name}.{subject}", body)
+        body = {"stream_name": self._stream, "config": config}
+        await self._js.api(f"CONSUMER.CREATE.{self._stream}.{self.name}.{self._subject}", body)
 
     async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return await self._js.api(f"CONSUMER.{verb}.{self._tp.topic}.{self.name}", body)
+        return await self._js.api(f"CONSUMER.{verb}.{self._stream}.{self.name}", body)

@@ -62,7 +62,7 @@ class Feed:
     ) -> None:
         self.js, self.tp, self.options = js, tp, options
         self.on_data, self.on_trouble = on_data, on_trouble
-        self.durable = Durable(js, tp, options.lease_seconds)
+        self.durable = Durable(js, tp, options.stream(tp.topic), options.lease_seconds)
         self.buffer: deque[tuple[Position, Msg]] = deque()
         self.out = Outstanding()
         self.take = 0
@@ -164,7 +164,7 @@ class Feed:
         delivered, floor = await self.durable.progress()
         if floor.number > delivered.number or floor.sequence <= self.handed:
             return floor.number > delivered.number
-        state = await self.js.state(self.tp.topic)
+        state = await self.js.state(self.options.stream(self.tp.topic))
         return state is not None and floor.sequence >= state.first
 
     async def _restart(
@@ -173,7 +173,7 @@ class Feed:
         self.out.begin_count()
         await self.close()
         await self.durable.ensure()
-        state = await self.js.state(self.tp.topic)
+        state = await self.js.state(self.options.stream(self.tp.topic))
         created = state.created if state else None
         anew = not keep or created != self._created
         self._created = created

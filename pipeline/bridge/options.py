@@ -56,6 +56,8 @@ async def _all(done: Mapping[TP, int]) -> Collection[TP]:
 class Options:
     """How the bridge reads.
 
+    A topic in `streams` has no stream of its own: it reads that one, with its own consumers.
+
     `batch` bounds the messages of one delivery, `in_flight` the deliveries of a partition that are
     handed over and not done. `lease_seconds` is how long a silent reader keeps its pin. An app
     that knows better than the ack floor where to start sets `waits_for_seek`: nothing of a new
@@ -68,8 +70,13 @@ class Options:
     batch: int = 500
     in_flight: int = 4
     waits_for_seek: bool = False
+    streams: Mapping[str, str] = field(default_factory=dict)
     replicas: int = 1
     max_age_hours: float = 0.0
+
+    def stream(self, topic: str) -> str:
+        """The stream that a topic reads."""
+        return self.streams.get(topic, topic)
 
     @property
     def expires(self) -> float:

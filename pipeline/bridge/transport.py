@@ -75,7 +75,7 @@ class Transport(base.Transport):
         else:
             self._partitions[topic] = await ensure_partitioned(
                 self.js,
-                topic,
+                options.stream(topic),
                 wanted,
                 replicas=options.replicas,
                 max_age_hours=options.max_age_hours,
@@ -90,9 +90,12 @@ class Transport(base.Transport):
             return max(self._partitions.values(), default=0)
         return self._partitions.get(topic, 0)
 
-    def repartitioned(self, topic: str, partitions: int) -> None:
-        """The app knows better how many partitions its topic has than the stream's metadata."""
-        self._partitions[topic] = partitions
+    def repartitioned(self, stream: str, partitions: int) -> None:
+        """The app knows better how many partitions a stream has than the stream's metadata."""
+        options = options_of(self.app)
+        for topic in self._partitions:
+            if options.stream(topic) == stream:
+                self._partitions[topic] = partitions
 
     def key_partition(self, topic: str, key: bytes | None) -> int:
         """The partition of a key: CRC-32 modulo the number of partitions."""
@@ -101,7 +104,8 @@ class Transport(base.Transport):
     async def last_sequence(self, tp: TP) -> int:
         """The last message of the partition that exists; 0 when there is none."""
         rest = ".>" if private.is_changelog(self.app, tp) else ""
-        last = await self.js.last_message(tp.topic, f"{tp.topic}.{tp.partition}{rest}")
+        stream = options_of(self.app).stream(tp.topic)
+        last = await self.js.last_message(stream, f"{stream}.{tp.partition}{rest}")
         return last.sequence if last else 0
 
     async def publish(

@@ -16,6 +16,8 @@ from pipeline.index.survey import Survey
 from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
 from pipeline.parked import Parked
 from pipeline.partitioning import partitioning
+from pipeline.projection import Projection
+from pipeline.projections import BALANCE
 from pipeline.settings import PREFIX, Settings, masked
 
 _PATIENCE: Final = 15.0
@@ -34,6 +36,7 @@ class Stores:
     projection: Survey
     js: JetStream
     parked: frozenset[str]
+    of: Projection = BALANCE
 
     async def under_way(self) -> frozenset[int]:
         """The slots whose partitions hold events that are not applied, or not acknowledged."""
@@ -65,10 +68,10 @@ class Stores:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Stores]:
-    """The stores, each of which has answered; raises `Unreachable`."""
+async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncIterator[Stores]:
+    """The stores with that projection, each of which has answered; raises `Unreachable`."""
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    projection = Survey(settings.elasticsearch_url)
+    survey = Survey(settings.elasticsearch_url, projection.name)
     js: JetStream | None = None
     try:
         try:
@@ -76,7 +79,7 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
         except StoreUnavailable as error:
             raise _unreachable("MongoDB", "mongodb_url", settings, error) from error
         try:
-            await projection.ping()
+            await survey.ping()
         except ProjectionUnavailable as error:
             raise _unreachable("Elasticsearch", "elasticsearch_url", settings, error) from error
         try:
@@ -85,14 +88,14 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
                 await js.api(f"STREAM.INFO.{STREAM}")
         except Exception as error:
             raise _unreachable("NATS", "nats_url", settings, error) from error
-        parked = Parked(js)
+        parked = Parked(js, projection)
         await parked.refresh()
         waiting = frozenset(account.account_id for account in parked.all())
-        yield Stores(store, projection, js, waiting)
+        yield Stores(store, survey, js, waiting, projection)
     finally:
         if js is not None:
             await js.close()
-        await projection.close()
+        await survey.close()
         await store.close()
 
 

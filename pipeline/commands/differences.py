@@ -16,6 +16,7 @@ from pipeline.events import SLOTS, slots_of
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.partitioning import partitioning
+from pipeline.projection import Projection
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.hands import CannotMend, mender
 from pipeline.rebuild.looks import Difference
@@ -29,6 +30,7 @@ _LONGEST: Final = 40
 
 def dry_run(
     settings: Settings,
+    projection: Projection,
     *,
     partitions: Sequence[int] = (),
     account_ids: Sequence[str] = (),
@@ -39,7 +41,7 @@ def dry_run(
 
     `Told` with the exit code 2 when that can't be found out.
     """
-    return reached(_compare(settings, partitions, account_ids, as_json, patience))
+    return reached(_compare(settings, projection, partitions, account_ids, as_json, patience))
 
 
 def reached(main: Coroutine[Any, Any, T]) -> T:
@@ -59,6 +61,7 @@ def reached(main: Coroutine[Any, Any, T]) -> T:
 
 async def _compare(
     settings: Settings,
+    projection: Projection,
     partitions: Sequence[int],
     account_ids: Sequence[str],
     as_json: bool,
@@ -66,7 +69,7 @@ async def _compare(
 ) -> int:
     began, kinds = time.monotonic(), Counter[str]()
     shown: list[dict[str, Any]] = []
-    async with opened(settings) as stores, mender(settings, stores) as mending:
+    async with opened(settings, projection) as stores, mender(settings, stores) as mending:
         comparison = mending.comparison(patience)
         parts = [comparison.slots(slots) for slots in await _slots(stores, partitions)]
         for part in [comparison.these(account_ids)] if account_ids else parts:
@@ -106,7 +109,7 @@ def line(difference: Difference) -> str:
         for name, (there, wanted) in difference.fields.items()
     )
     waits = " (parked: `bank parked show`)" if difference.parked else ""
-    return f"{difference.account_id:<26}  {difference.what:<8} {fields}{waits}".rstrip()
+    return f"{difference.document_id:<26}  {difference.what:<8} {fields}{waits}".rstrip()
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ from pipeline.commands.differences import line, reached
 from pipeline.commands.failures import Told
 from pipeline.events import SLOTS
 from pipeline.parked import Parked
+from pipeline.projection import Projection
 from pipeline.rebuild.hands import Mender, mender
 from pipeline.rebuild.looks import Difference
 from pipeline.settings import Settings
@@ -32,17 +33,19 @@ class Repair:
     first: list[Difference] = field(default_factory=list)
 
 
-def mend_account(settings: Settings, account_id: str) -> bool:
+def mend_account(settings: Settings, projection: Projection, account_id: str) -> bool:
     """Make one account's document what the store says, here and now; print what was done.
 
     A parked account goes on if that works. Returns whether all is right now; `Told` with the exit
     code 2 when a store can't be reached.
     """
-    return reached(_mend_account(settings, account_id))
+    return reached(_mend_account(settings, projection, account_id))
 
 
-async def _mend_account(settings: Settings, account_id: str) -> bool:
-    async with opened(settings) as stores, mender(settings, stores) as mending:
+async def _mend_account(settings: Settings, projection: Projection, account_id: str) -> bool:
+    async with opened(settings, projection) as stores, mender(settings, stores) as mending:
+        if projection.every:
+            return await _mend_documents(mending, account_id)
         before, parked = await mending.look(account_id), account_id in mending.parked
         if before.what == "right" and not parked:
             known = before.wanted > 0
@@ -51,14 +54,31 @@ async def _mend_account(settings: Settings, account_id: str) -> bool:
         mended = await mending.mend([account_id])
         if before.what != "right":
             done = "removed" if mended.removed else "written" if mended.written else "left"
-            click.echo(f"{line(Difference.of(account_id, before, mending.parked))}: {done}")
+            click.echo(f"{line(mending.difference(account_id, before))}: {done}")
         if parked:
             click.echo(f"{account_id}: {_waits(mending.parked, account_id)}")
         after = await mending.look(account_id)
         if after.what not in ("right", "behind"):
-            told = line(Difference.of(account_id, after, mending.parked))
+            told = line(mending.difference(account_id, after))
             raise Told(f"it is not right yet: {told}")
         return account_id not in mending.parked
+
+
+async def _mend_documents(mending: Mender, account_id: str) -> bool:
+    """The same, where each of the account's events has a document."""
+    found = [each async for each in mending.comparison(_PATIENCE).these([account_id])]
+    parked = account_id in mending.parked
+    if not found and not parked:
+        click.echo(f"{account_id}: is right already")
+        return True
+    await mending.mend([mending.projection.before(account_id, 1)])
+    for each in found:
+        click.echo(f"{line(each)}: mended")
+    if parked:
+        click.echo(f"{account_id}: {_waits(mending.parked, account_id)}")
+    async for each in mending.comparison(_PATIENCE).these([account_id]):
+        raise Told(f"it is not right yet: {line(each)}")
+    return account_id not in mending.parked
 
 
 def tell(repair: Repair) -> None:
@@ -92,7 +112,7 @@ async def _repair(mending: Mender) -> Repair:
         repair.found += 1
         if len(repair.first) < SHOWN:
             repair.first.append(difference)
-        chunk.append(difference.account_id)
+        chunk.append(difference.document_id)
         if len(chunk) == _CHUNK:
             await _mend(mending, chunk, repair)
     await _mend(mending, chunk, repair)

@@ -12,13 +12,16 @@ from rich.markup import escape
 from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.parked_list import chosen, opened, outcomes
+from pipeline.commands.projected import of_projection, projection_of
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.eventstore import EventStore
 from pipeline.parked import ParkedAccount
+from pipeline.projection import Projection
 from pipeline.settings import Settings, load
 
 T = TypeVar("T")
+Asked = tuple[Settings, Projection]
 
 NONE: Final = "no account is parked"
 _SHOWN: Final = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
@@ -30,6 +33,7 @@ the event that can't be applied. Its next event parks it again while the cause i
 
 
 @click.group(invoke_without_command=True)
+@of_projection
 @as_json
 @click.pass_context
 def parked(ctx: click.Context, as_json: bool) -> None:
@@ -101,30 +105,31 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
     The document stays at the version before the event that can't be applied, and the next event
     of the account parks it again while the cause is there.
     """
-    settings = _setup()
-    accounts = _uninterrupted(run(_some(settings, account_ids)))
+    asked = _setup()
+    accounts = _uninterrupted(run(_some(asked, account_ids)))
     if not yes:
         click.echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
-    _uninterrupted(run(_drop(settings, accounts)))
+    _uninterrupted(run(_drop(asked, accounts)))
 
 
-async def _all(settings: Settings) -> list[ParkedAccount]:
-    async with opened(settings) as parked:
+async def _all(asked: Asked) -> list[ParkedAccount]:
+    async with opened(*asked) as parked:
         return parked.all()
 
 
-async def _some(settings: Settings, account_ids: Sequence[str]) -> list[ParkedAccount]:
-    async with opened(settings) as parked:
+async def _some(asked: Asked, account_ids: Sequence[str]) -> list[ParkedAccount]:
+    async with opened(*asked) as parked:
         return chosen(parked, account_ids)
 
 
 async def _one(
-    settings: Settings, account_id: str
+    asked: Asked, account_id: str
 ) -> tuple[ParkedAccount, int, Mapping[str, Any] | None]:
     """The account, its newest version, and the event that can't be applied, if it is stored."""
-    async with opened(settings) as parked:
+    async with opened(*asked) as parked:
         [account] = chosen(parked, [account_id])
+    settings, _ = asked
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     try:
         head = await store.head(account_id)
@@ -135,28 +140,28 @@ async def _one(
     return account, head, event
 
 
-async def _retry(settings: Settings, account_ids: Sequence[str], seconds: float) -> int:
+async def _retry(asked: Asked, account_ids: Sequence[str], seconds: float) -> int:
     """Ask for all, then tell of each what came of it; how many are not applied."""
-    async with opened(settings) as parked:
+    async with opened(*asked) as parked:
         accounts = chosen(parked, account_ids) if account_ids else parked.all()
         if not accounts:
             click.echo(NONE)
         for each in accounts:
             await parked.ask_retry(each.account_id)
-        asked = [each.account_id for each in accounts]
+        ids = [each.account_id for each in accounts]
         if not seconds:
-            for account_id in asked:
+            for account_id in ids:
                 click.echo(f"{account_id}: asked")
             return 0
         left = 0
-        async for account_id, fault in outcomes(parked, asked, seconds):
+        async for account_id, fault in outcomes(parked, ids, seconds):
             click.echo(f"{account_id}: {fault or 'applied'}")
             left += fault is not None
         return left
 
 
-async def _drop(settings: Settings, accounts: Iterable[ParkedAccount]) -> bool:
-    async with opened(settings) as parked:
+async def _drop(asked: Asked, accounts: Iterable[ParkedAccount]) -> bool:
+    async with opened(*asked) as parked:
         for each in accounts:
             if await parked.drop(each.account_id):
                 click.echo(f"{each.account_id}: dropped; its document stays as it is")
@@ -171,10 +176,10 @@ def _uninterrupted(result: T | None) -> T:
     return result
 
 
-def _setup() -> Settings:
+def _setup() -> Asked:
     settings = load()
     logs.setup(settings, "parked")
-    return settings
+    return settings, projection_of(settings)
 
 
 def _list(accounts: list[ParkedAccount], as_json: bool) -> None:

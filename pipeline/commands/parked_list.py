@@ -9,16 +9,17 @@ from typing import Final
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.parked import Parked, ParkedAccount
+from pipeline.projection import Projection
 from pipeline.settings import Settings
 
 _EVERY: Final = 0.2
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Parked]:
+async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Parked]:
     """The list as it is now; `Told` when NATS does not answer."""
     async with jetstream(settings) as js:
-        parked = Parked(js, replicas=settings.stream_replicas)
+        parked = Parked(js, projection, replicas=settings.stream_replicas)
         await parked.refresh()
         yield parked
 

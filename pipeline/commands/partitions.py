@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline import logs
 from pipeline.commands.failures import Told
+from pipeline.commands.projected import of_projection, projection_of
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.ending import ended
@@ -20,6 +21,7 @@ from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream
 from pipeline.onlooker import Onlooker
 from pipeline.partition_status import Partitions, PartitionStatus, Reading
+from pipeline.projection import Projection
 from pipeline.settings import Settings, load
 
 Show = Callable[[Reading], None]
@@ -30,6 +32,7 @@ _NOBODY: Final = "nobody"
 
 @click.command()
 @as_json
+@of_projection
 @click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
 def partitions(as_json: bool, watch: bool) -> None:
     """Whose each partition is, how far it has come and how far it is behind.
@@ -40,10 +43,11 @@ def partitions(as_json: bool, watch: bool) -> None:
     """
     settings = load()
     logs.setup(settings, "partitions")
+    projection = projection_of(settings)
     if watch:
-        run(_watch(settings, as_json))
+        run(_watch(settings, projection, as_json))
         return
-    reading = run(_once(settings))
+    reading = run(_once(settings, projection))
     if reading is None:
         raise Told("interrupted")
     _print(reading, as_json)
@@ -54,14 +58,14 @@ def partitions(as_json: bool, watch: bool) -> None:
         )
 
 
-async def _once(settings: Settings) -> Reading:
-    async with _opened(settings) as reader:
+async def _once(settings: Settings, projection: Projection) -> Reading:
+    async with _opened(settings, projection) as reader:
         return await reader.read()
 
 
-async def _watch(settings: Settings, as_json: bool) -> None:
+async def _watch(settings: Settings, projection: Projection, as_json: bool) -> None:
     out = console()
-    async with _opened(settings) as reader:
+    async with _opened(settings, projection) as reader:
         if as_json or not out.is_terminal:
             await _repeat(reader, lambda reading: _print(reading, as_json))
         with Live(console=out, auto_refresh=False) as live:
@@ -75,11 +79,11 @@ async def _repeat(reader: Partitions, show: Show) -> None:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Partitions]:
+async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[Partitions]:
     """A reader of the servers that the settings name, connected as far as they answer."""
     connecting = asyncio.create_task(JetStream.connect(settings.nats_url, "bank partitions"))
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    onlooker = Onlooker(settings, lambda: asyncio.shield(connecting), lambda: store)
+    onlooker = Onlooker(settings, lambda: asyncio.shield(connecting), lambda: store, projection)
     try:
         yield Partitions(onlooker, settings.partitions)
     finally:

@@ -10,6 +10,7 @@ from pipeline import logs
 from pipeline.commands.differences import dry_run as compare
 from pipeline.commands.failures import Told
 from pipeline.commands.mending import mend_account
+from pipeline.commands.projected import of_projection, projection_of
 from pipeline.commands.rebuild_jobs import (
     INTERRUPTED,
     Found,
@@ -22,6 +23,7 @@ from pipeline.commands.rebuild_shown import listing, outcome, said, table
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console
 from pipeline.partitioning import MOST
+from pipeline.projection import Projection
 from pipeline.rebuild.progress import as_json as progress
 from pipeline.rebuild.starting import Asked
 from pipeline.settings import Settings, load
@@ -54,6 +56,7 @@ T = TypeVar("T")
     default=None,
     help="Show how it goes until it is over (default in a terminal), or print its id and leave.",
 )
+@of_projection
 @as_json
 @click.pass_context
 def rebuild(
@@ -86,18 +89,20 @@ def rebuild(
         return
     if account_id is not None and partitions:
         raise click.UsageError("either --account or --partition")
-    settings = _setup()
+    settings, projection = _setup()
     if dry_run:
         accounts = [account_id] if account_id is not None else []
-        differ = compare(settings, partitions=partitions, account_ids=accounts, as_json=as_json)
+        differ = compare(
+            settings, projection, partitions=partitions, account_ids=accounts, as_json=as_json
+        )
         raise SystemExit(1 if differ else 0)
     if account_id is not None:
-        raise SystemExit(0 if mend_account(settings, account_id) else 1)
+        raise SystemExit(0 if mend_account(settings, projection, account_id) else 1)
     if partitions and not in_place:
         click.echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)
     wait = sys.stdout.isatty() if wait is None else wait
-    found = _uninterrupted(run(started(settings, asked, wait=wait)))
+    found = _uninterrupted(run(started(settings, projection, asked, wait=wait)))
     if wait:
         _show_end(found, as_json)
     else:
@@ -110,7 +115,7 @@ def rebuild(
 @as_json
 def status(job_id: str | None, wait: bool, as_json: bool) -> None:
     """How far a rebuild is; without ID the last one."""
-    job, parts = _uninterrupted(run(found(_setup(), job_id, wait=wait)))
+    job, parts = _uninterrupted(run(found(*_setup(), job_id, wait=wait)))
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
@@ -127,7 +132,7 @@ def cancel(job_id: str | None) -> None:
 
     One whose generation readers see already can't be called off.
     """
-    job = _uninterrupted(run(cancelled(_setup(), job_id)))
+    job = _uninterrupted(run(cancelled(*_setup(), job_id)))
     if job.phase != "cancelled":
         raise Told(f"{said(job)}; it can't be called off any more")
     click.echo(said(job))
@@ -137,7 +142,7 @@ def cancel(job_id: str | None) -> None:
 @as_json
 def list_(as_json: bool) -> None:
     """The last rebuilds, the newest first."""
-    known = _uninterrupted(run(everything(_setup())))
+    known = _uninterrupted(run(everything(*_setup())))
     if as_json:
         click.echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:
@@ -165,7 +170,7 @@ def _json(found: Found) -> str:
     return json.dumps(progress(*found), indent=1)
 
 
-def _setup() -> Settings:
+def _setup() -> tuple[Settings, Projection]:
     settings = load()
     logs.setup(settings, "rebuild")
-    return settings
+    return settings, projection_of(settings)

@@ -11,6 +11,7 @@ from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.commands.rebuild_shown import said, what
 from pipeline.commands.rebuild_watch import Bars, follow
+from pipeline.projection import Projection
 from pipeline.rebuild.jobs import Busy, Job, Jobs, NoSuchJob, Part
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
 from pipeline.settings import Settings
@@ -20,10 +21,10 @@ INTERRUPTED: Final = 130
 Found = tuple[Job, list[Part]]
 
 
-async def started(settings: Settings, asked: Asked, *, wait: bool) -> Found:
+async def started(settings: Settings, projection: Projection, asked: Asked, *, wait: bool) -> Found:
     """The rebuild that does what is asked; says on stderr whether it ran already."""
     async with jetstream(settings) as js:
-        jobs = Jobs(js, replicas=settings.stream_replicas)
+        jobs = Jobs(js, projection, replicas=settings.stream_replicas)
         try:
             job, joined = await start(js, jobs, asked, expected=settings.partitions)
         except NoSuchPartition as error:
@@ -38,22 +39,24 @@ async def started(settings: Settings, asked: Asked, *, wait: bool) -> Found:
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
-async def found(settings: Settings, job_id: str | None, *, wait: bool) -> Found:
+async def found(
+    settings: Settings, projection: Projection, job_id: str | None, *, wait: bool
+) -> Found:
     """The rebuild of that id, or the last one."""
-    async with opened(settings) as jobs:
+    async with opened(settings, projection) as jobs:
         job = _chosen(jobs, job_id)
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
-async def everything(settings: Settings) -> list[Found]:
+async def everything(settings: Settings, projection: Projection) -> list[Found]:
     """All that are still known, the last one first."""
-    async with opened(settings) as jobs:
+    async with opened(settings, projection) as jobs:
         return [(job, jobs.parts(job)) for job in jobs.all()]
 
 
-async def cancelled(settings: Settings, job_id: str | None) -> Job:
+async def cancelled(settings: Settings, projection: Projection, job_id: str | None) -> Job:
     """The rebuild, called off unless it is too late."""
-    async with opened(settings) as jobs:
+    async with opened(settings, projection) as jobs:
         chosen = _chosen(jobs, job_id)
         try:
             return await jobs.cancel(chosen.id)
@@ -62,10 +65,10 @@ async def cancelled(settings: Settings, job_id: str | None) -> Job:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Jobs]:
+async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Jobs]:
     """The rebuilds as they are now; `Told` when NATS does not answer."""
     async with jetstream(settings) as js:
-        jobs = Jobs(js, replicas=settings.stream_replicas)
+        jobs = Jobs(js, projection, replicas=settings.stream_replicas)
         await jobs.refresh()
         yield jobs
 

@@ -4,9 +4,10 @@ The driver is imported in this package only.
 """
 
 from pipeline.index.client import Elastic
-from pipeline.index.generations import LIVE, Generation, Generations
+from pipeline.index.generations import Generations
 from pipeline.index.glance import Glance
 from pipeline.index.reader import Index, UnknownCursor
+from pipeline.index.seen import Generation
 from pipeline.index.values import (
     ConditionalWrite,
     Found,
@@ -18,7 +19,6 @@ from pipeline.index.values import (
 )
 
 __all__ = [
-    "LIVE",
     "ConditionalWrite",
     "Elastic",
     "Found",

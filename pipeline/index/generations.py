@@ -1,83 +1,54 @@
-"""Generations of the projection: indexes `balance-{n}`, each with an alias `balance-g{n}` of its
-own for writers; the live one also has the alias `balance` for readers.
+"""Generations of a projection: indexes `balance-{n}`, each with an alias `balance-g{n}` of its own
+for writers; the live one also has the alias `balance` for readers. Others have their own name.
 """
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportError
 
 from pipeline.index.client import Elastic
+from pipeline.index.seen import Generation, Seen, adoption, highest, newest, repairs, seen
 from pipeline.outage import Outage, brief
-from pipeline.projection import MAPPING, VERSION
+from pipeline.projection import Projection
+from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)
 
-LIVE: Final = "balance"
-_NAME: Final = re.compile(r"balance-(\d+)")
 _POLL: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One index of the projection. The uuid tells it from one of the same name made later;
-    `projection` is the version of the fold that it was made for, 0 where nothing tells."""
-
-    number: int
-    uuid: str
-    projection: int = field(default=VERSION, compare=False)
-
-    @property
-    def index(self) -> str:
-        return f"balance-{self.number}"
-
-    @property
-    def alias(self) -> str:
-        return f"balance-g{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """An index that is there, with the aliases it has."""
-
-    name: str
-    uuid: str
-    aliases: frozenset[str]
-    projection: int
-
-    @property
-    def generation(self) -> Generation | None:
-        match = _NAME.fullmatch(self.name)
-        return Generation(int(match[1]), self.uuid, self.projection) if match else None
 
 
 class Generations:
     """Finds the live generation, and makes one where there is none."""
 
     def __init__(
-        self, elastic: Elastic, *, shards: int = 1, replicas: int = 0, grace_seconds: float = 5.0
+        self,
+        elastic: Elastic,
+        projection: Projection = BALANCE,
+        *,
+        shards: int = 1,
+        replicas: int = 0,
+        grace_seconds: float = 5.0,
     ) -> None:
+        self.projection, self._name = projection, projection.name
         self._elastic, self._client = elastic, elastic.client
         self._shards, self._replicas, self._grace = shards, replicas, grace_seconds
         self._had_one = False
         self._missing_since: float | None = None
         self._lock = asyncio.Lock()
-        self._outage = Outage(log, "the generations")
+        self._outage = Outage(log, f"the generations of {projection.name}")
 
     async def live(self) -> Generation | None:
         """The generation that readers see now, or None. Raises the driver's errors."""
-        return _live(await self._survey())
+        return newest(await self._survey(), self._name)
 
     async def ensure_live(self) -> Generation:
         """The live generation, made or adopted if need be; waits while Elasticsearch is down.
 
         An index that vanished under this process is made anew only after the grace, so that a
-        person can make `balance` by hand first; that one is adopted.
+        person can make the index by hand first; that one is adopted.
         """
         async with self._lock:
             attempt = 0
@@ -96,25 +67,24 @@ class Generations:
 
     async def bearing(self, alias: str) -> Generation | None:
         """The newest generation with that alias. Raises the driver's errors."""
-        return _newest(await self._survey(), alias)
+        return newest(await self._survey(), alias)
 
     async def unread(self, generation: Generation) -> bool:
         """Whether that very index is there, and readers do not see it."""
-        return any(
-            each.generation == generation and not _claims(each) for each in await self._survey()
-        )
+        return any(each.generation == generation and not each.read for each in await self._survey())
 
     async def create_next(self, alias: str, *, refresh: str) -> None:
         """Make a generation above all there are, with that alias, too."""
-        await self.create(_highest(await self._survey()) + 1, alias, refresh=refresh)
+        await self.create(highest(await self._survey()) + 1, alias, refresh=refresh)
 
     async def create(self, number: int, *more: str, refresh: str = "1s") -> None:
         """Make generation `number`, empty, unless it is there; `more` aliases beside its own."""
-        aliases: dict[str, Any] = {alias: {} for alias in (f"balance-g{number}", *more)}
+        generation = Generation(number, "", self.projection)
+        aliases: dict[str, Any] = {alias: {} for alias in (generation.alias, *more)}
         made = await self._elastic.make_index(
-            f"balance-{number}",
+            generation.index,
             aliases,
-            MAPPING,
+            self.projection.mapping,
             {
                 "number_of_shards": self._shards,
                 "number_of_replicas": self._replicas,
@@ -122,21 +92,21 @@ class Generations:
             },
         )
         if made:
-            log.info("made the index balance-%d", number)
+            log.info("made the index %s", generation.index)
 
     async def _step(self) -> Generation | None:
         """Look, and do what brings a live generation nearer; None: look again."""
-        seen = await self._survey()
-        strangers = [each for each in seen if each.generation is None and _claims(each)]
-        generation = _live(seen)
+        indexes = await self._survey()
+        strangers = [each for each in indexes if each.generation is None and each.read]
+        generation = newest(indexes, self._name)
         if strangers:
-            await self._adopt(strangers, generation or await self._next(seen))
+            await self._adopt(strangers, generation or await self._next(indexes))
             return None
         if generation is None:
             if not self._in_grace():
-                await self.create(_highest(seen) + 1, LIVE)
+                await self.create(highest(indexes) + 1, self._name)
             return None
-        actions = _repairs(seen, generation)
+        actions = repairs(indexes, generation)
         if actions:
             await self._client.indices.update_aliases(actions=actions)
             return None
@@ -147,23 +117,17 @@ class Generations:
             return False
         if self._missing_since is None:
             self._missing_since = time.monotonic()
-            log.warning("the index is gone; it is made anew in %g s", self._grace)
+            log.warning("the index of %s is gone; it is made anew in %g s", self._name, self._grace)
         return time.monotonic() - self._missing_since < self._grace
 
-    async def _next(self, seen: list[_Seen]) -> Generation:
-        number = _highest(seen) + 1
+    async def _next(self, indexes: list[Seen]) -> Generation:
+        number = highest(indexes) + 1
         await self.create(number)
-        return Generation(number, "")
+        return Generation(number, "", self.projection)
 
-    async def _adopt(self, strangers: list[_Seen], generation: Generation) -> None:
+    async def _adopt(self, strangers: list[Seen], generation: Generation) -> None:
         """Put the generation in the place of indexes that somebody made by hand."""
-        actions: list[dict[str, Any]] = [
-            {"remove_index": {"index": each.name}}
-            if each.name == LIVE
-            else {"remove": {"index": each.name, "alias": LIVE, "must_exist": True}}
-            for each in strangers
-        ]
-        actions.append({"add": {"index": generation.index, "alias": LIVE}})
+        actions = adoption(strangers, generation)
         try:
             await self._client.indices.update_aliases(actions=actions)
         except (BadRequestError, NotFoundError) as error:  # another worker was quicker
@@ -173,54 +137,11 @@ class Generations:
             names = ", ".join(each.name for each in strangers)
             log.warning("%s was made by hand: %s takes its place", names, generation.index)
 
-    async def _survey(self) -> list[_Seen]:
+    async def _survey(self) -> list[Seen]:
         answer = await self._client.indices.get(
-            index=f"{LIVE},{LIVE}-*",
+            index=f"{self._name},{self._name}-*",
             ignore_unavailable=True,
             allow_no_indices=True,
             filter_path="*.aliases,*.settings.index.uuid,*.mappings._meta",
         )
-        return [
-            _Seen(
-                name,
-                about["settings"]["index"]["uuid"],
-                frozenset(about.get("aliases", {})),
-                _projection(about.get("mappings", {})),
-            )
-            for name, about in answer.body.items()
-        ]
-
-
-def _projection(mappings: Mapping[str, Any]) -> int:
-    found = mappings.get("_meta", {}).get("projection")
-    return found if isinstance(found, int) else 0
-
-
-def _claims(seen: _Seen) -> bool:
-    """Whether readers of `balance` meet this index."""
-    return seen.name == LIVE or LIVE in seen.aliases
-
-
-def _live(seen: list[_Seen]) -> Generation | None:
-    return _newest(seen, LIVE)
-
-
-def _newest(seen: list[_Seen], alias: str) -> Generation | None:
-    generations = [each.generation for each in seen if alias in each.aliases]
-    return max((g for g in generations if g), key=lambda g: g.number, default=None)
-
-
-def _highest(seen: list[_Seen]) -> int:
-    return max((each.generation.number for each in seen if each.generation), default=0)
-
-
-def _repairs(seen: list[_Seen], generation: Generation) -> list[dict[str, Any]]:
-    """Alias actions that leave the generation as the only live one, with its own alias."""
-    actions: list[dict[str, Any]] = []
-    for each in seen:
-        if each.name == generation.index:
-            if generation.alias not in each.aliases:
-                actions.append({"add": {"index": each.name, "alias": generation.alias}})
-        elif LIVE in each.aliases:
-            actions.append({"remove": {"index": each.name, "alias": LIVE, "must_exist": True}})
-    return actions
+        return seen(self.projection, answer.body)

@@ -6,9 +6,11 @@ from typing import TypeVar
 from elasticsearch import ApiError, NotFoundError, TransportError
 
 from pipeline.index.client import Elastic
-from pipeline.index.generations import Generation, Generations
+from pipeline.index.generations import Generations
+from pipeline.index.seen import Generation
 from pipeline.index.values import GenerationGone, ProjectionUnavailable
 from pipeline.outage import brief
+from pipeline.projection import Projection
 
 T = TypeVar("T")
 
@@ -24,6 +26,6 @@ class Glance(Elastic):
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
 
-    async def live(self) -> Generation | None:
+    async def live(self, projection: Projection) -> Generation | None:
         """The generation that readers see now, or None."""
-        return await self.patiently(Generations(self).live)
+        return await self.patiently(Generations(self, projection).live)

@@ -6,9 +6,9 @@ from typing import Any, Final, TypeVar
 from elasticsearch import ApiError, NotFoundError, TransportError
 
 from pipeline.index.client import connect
-from pipeline.index.generations import LIVE
 from pipeline.index.values import ProjectionUnavailable
 from pipeline.outage import brief
+from pipeline.projection import FIRST
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Index:
     async def get(self, account_id: str) -> dict[str, Any] | None:
         """The document of an account, as last written, or None."""
         try:
-            answer = await self._client.get(index=LIVE, id=account_id)
+            answer = await self._client.get(index=FIRST, id=account_id)
         except NotFoundError as error:
             if isinstance(error.body, dict) and error.body.get("found") is False:
                 return None
@@ -49,7 +49,7 @@ class Index:
     async def many(self, account_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""
         try:
-            answer = await self._client.mget(index=LIVE, ids=list(account_ids))
+            answer = await self._client.mget(index=FIRST, ids=list(account_ids))
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
         return {item["_id"]: item["_source"] for item in answer["docs"] if item.get("found")}
@@ -78,7 +78,7 @@ class Index:
         cursor = await self._cursor(after, sort) if after is not None else None
         answer = await _answered(
             self._client.search(
-                index=LIVE,
+                index=FIRST,
                 query=query,
                 sort=order,
                 search_after=cursor,
@@ -92,7 +92,7 @@ class Index:
 
     async def ping(self) -> None:
         """Raise unless there is a projection to read."""
-        await _answered(self._client.count(index=LIVE))
+        await _answered(self._client.count(index=FIRST))
 
     async def close(self) -> None:
         await self._client.close()

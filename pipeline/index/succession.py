@@ -1,7 +1,7 @@
 """One generation follows another: made beside the live one, put in its place at once, dropped.
 
-The generation being built bears the alias `balance-building`. The swap takes it away, and so does
-giving up: whichever comes first decides, in Elasticsearch itself.
+The generation being built bears the alias `balance-building`, after its projection. The swap takes
+it away, and so does giving up: whichever comes first decides, in Elasticsearch itself.
 """
 
 import logging
@@ -10,12 +10,12 @@ from typing import Any, Final
 from elasticsearch import ApiError, BadRequestError, NotFoundError
 
 from pipeline.index.client import Elastic
-from pipeline.index.generations import LIVE, Generation, Generations
+from pipeline.index.generations import Generations
+from pipeline.index.seen import Generation
 from pipeline.index.values import GenerationGone
 
 log = logging.getLogger(__name__)
 
-BUILDING: Final = "balance-building"
 NEVER: Final = "-1"
 LIVE_REFRESH: Final = "1s"
 
@@ -28,13 +28,15 @@ class Succession:
 
     def __init__(self, elastic: Elastic, generations: Generations) -> None:
         self._client, self._generations = elastic.client, generations
+        self._live = generations.projection.name
+        self._building = f"{self._live}-building"
 
     async def begin(self) -> Generation:
         """Make the next generation, which nobody reads yet, or find the one being built."""
         building = await self.building()
         if building is not None:
             return building
-        await self._generations.create_next(BUILDING, refresh=NEVER)
+        await self._generations.create_next(self._building, refresh=NEVER)
         building = await self.building()
         if building is None:
             raise GenerationGone("the generation to build was deleted as soon as it was made")
@@ -42,7 +44,7 @@ class Succession:
 
     async def building(self) -> Generation | None:
         """The generation that is being built."""
-        return await self._generations.bearing(BUILDING)
+        return await self._generations.bearing(self._building)
 
     async def swap(self, old: Generation | None, new: Generation) -> bool:
         """Let readers see the new one from now on; False if it is not being built any more.
@@ -51,12 +53,12 @@ class Succession:
         shows at least as much, so nobody sees a version go back.
         """
         actions: list[dict[str, Any]] = [
-            {"remove": {"index": new.index, "alias": BUILDING, "must_exist": True}},
-            {"add": {"index": new.index, "alias": LIVE}},
+            _removal(new, self._building),
+            {"add": {"index": new.index, "alias": self._live}},
         ]
         if old is not None:
             await self._refresh_every(old, NEVER)
-            actions.insert(0, {"remove": {"index": old.index, "alias": LIVE, "must_exist": True}})
+            actions.insert(0, _removal(old, self._live))
         await self._client.indices.refresh(index=new.index)
         await self._refresh_every(new, LIVE_REFRESH)
         try:
@@ -70,9 +72,7 @@ class Succession:
     async def give_up(self, new: Generation) -> bool:
         """Delete a generation being built; False if readers see it already, or it is gone."""
         try:
-            await self._client.indices.update_aliases(
-                actions=[{"remove": {"index": new.index, "alias": BUILDING, "must_exist": True}}]
-            )
+            await self._client.indices.update_aliases(actions=[_removal(new, self._building)])
         except (BadRequestError, NotFoundError):
             return False
         live = await self._generations.live()
@@ -99,3 +99,7 @@ class Succession:
         except ApiError as error:
             if error.status_code != 404:
                 raise
+
+
+def _removal(generation: Generation, alias: str) -> dict[str, Any]:
+    return {"remove": {"index": generation.index, "alias": alias, "must_exist": True}}

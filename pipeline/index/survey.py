@@ -9,21 +9,21 @@ from typing import Any, Final
 from elasticsearch import ApiError, TransportError
 
 from pipeline.index.client import connect
-from pipeline.index.generations import LIVE
 from pipeline.index.values import Found, ProjectionUnavailable, Stamp
 from pipeline.outage import brief
+from pipeline.projection import FIRST
 
 PAGE: Final = 2000
 _KEEP_ALIVE: Final = "2m"
 
 
 class Survey:
-    """Reads what is behind an alias: the live generation, if no other one is named.
+    """Reads what is behind an alias: a projection's name for its live generation.
 
     Every call raises `ProjectionUnavailable` when it gets no answer or no index is there.
     """
 
-    def __init__(self, url: str, alias: str = LIVE) -> None:
+    def __init__(self, url: str, alias: str = FIRST) -> None:
         self._client, self._alias = connect(url), alias
 
     async def close(self) -> None:

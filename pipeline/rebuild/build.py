@@ -40,7 +40,7 @@ class Build:
     ) -> None:
         assert job.generation is not None
         assert job.uuid is not None
-        self.generation = Generation(job.generation, job.uuid)
+        self.generation = Generation(job.generation, job.uuid, shared.projection)
         self._applier, self._shared = applier, shared
         self._gate, self._pace = gate, pace
         self._slots = slots_of(applier.partition, shared.partitions)
@@ -136,7 +136,7 @@ class Build:
         shared = self._shared
         documents = Documents(
             shared.elastic,
-            self.generation.alias,
+            self.generation,
             shared.store,
             shared.parked,
             Counters(),

@@ -21,11 +21,12 @@ from pipeline.checker.sums import Sums, fingerprint
 from pipeline.events import slot_of
 from pipeline.histories import histories
 from pipeline.index import Found
-from pipeline.projection import Advance, replay
+from pipeline.projection import Advance, Projection
+from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.rebuild.looks import Difference, Look, Waiting, look
 from pipeline.rebuild.mend import Store
-from pipeline.tables.states import believed
+from pipeline.tables.states import Truth, believed
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 10_000
@@ -43,7 +44,7 @@ class Log(Protocol):
         """The slots for which not all up to that end is applied."""
 
 
-class Projection(Ids, Protocol):
+class Documents(Ids, Protocol):
     """What is read of the index; `pipeline.index.survey.Survey` is one."""
 
     async def found(self, ids: Sequence[str]) -> dict[str, Found]: ...
@@ -61,31 +62,32 @@ class Comparison:
     def __init__(
         self,
         store: Store,
-        projection: Projection,
+        documents: Documents,
         log: Log | None,
+        projection: Projection = BALANCE,
         *,
         parked: Waiting = frozenset(),
         patience: float = PATIENCE,
     ) -> None:
         self.accounts = self.events = self.documents = self.lagging = 0
-        self._store, self._projection, self._log = store, projection, log
+        self._store, self._documents, self._log = store, documents, log
+        self._projection = projection
         self._parked, self._patience = parked, patience
         self._doubts: dict[str, Look | None] = {}
 
     async def slots(self, slots: range) -> AsyncIterator[Difference]:
         """What differs among all accounts of the slots, and all documents."""
         ids = Sums()
-        async with aclosing(histories(self._store, slots, CHUNK)) as chunks:  # type: ignore[type-var]
+        async with aclosing(histories(self._projection, self._store, slots, CHUNK)) as chunks:  # type: ignore[type-var]
             async for accounts, events, _ in chunks:
                 self.events += events
                 await self._compare(accounts, ids)
                 async for difference in self._settled(MOST_DOUBTS):
                     yield difference
-        async with aclosing(strangers(slots, ids, self._projection)) as pages:  # type: ignore[type-var]
+        async with aclosing(strangers(self._projection, slots, ids, self._documents)) as pages:  # type: ignore[type-var]
             async for page in pages:
-                stored = await self._store.load_many(page)
-                ghosts = [each for each in page if replay(stored[each]).document is None]
-                self._doubts |= dict.fromkeys(ghosts)
+                truths = await self._truths(page)
+                self._doubts |= {each: None for each in page if each not in truths[each].documents}
                 async for difference in self._settled(MOST_DOUBTS):
                     yield difference
         async for difference in self._settled(1):
@@ -95,22 +97,22 @@ class Comparison:
         """What differs among some accounts, whether they are there or not."""
         for ids in _lists(account_ids, MOST_DOUBTS):
             self.accounts += len(ids)
-            self._doubts |= dict.fromkeys(ids)
+            self._doubts |= dict.fromkeys(await self._ids_of(ids))
             async for difference in self._settled(1):
                 yield difference
 
     async def _compare(self, accounts: Sequence[Advance], ids: Sums) -> None:
         """At first sight; what came after the events were read is in doubt, too."""
-        found = await self._projection.found([each.account_id for each in accounts])
-        self.accounts += len(accounts)
+        wanted = {each["id"]: each for account in accounts for each in account.documents}
+        found = await self._documents.found(list(wanted))
+        self.accounts += sum(not account.more for account in accounts)
         self.documents += len(found)
         for each in found:
             ids.add(fingerprint(each), 1)
-        for account in accounts:
-            there = found.get(account.account_id)
-            state = believed(there)
-            if (state.document if state else there) != account.document:
-                self._doubts[account.account_id] = None
+        for document_id, document in wanted.items():
+            state = believed(self._projection, found.get(document_id))
+            if state is None or state.document != document:
+                self._doubts[document_id] = None
 
     async def _settled(self, doubts: int) -> AsyncIterator[Difference]:
         """If so many are in doubt, look until none is."""
@@ -136,30 +138,45 @@ class Comparison:
         self, ids: Sequence[str], moving: Container[int] | None
     ) -> list[Difference]:
         """`moving`: the patience is over, and events of these slots are on their way."""
-        found = await self._projection.found(ids)
-        stored = await self._store.load_many(ids)
+        found = await self._documents.found(ids)
+        truths = await self._truths(ids)
         differences: list[Difference] = []
         for each in ids:
-            before, now = self._doubts.pop(each), look(found.get(each), stored[each])
+            before, now = self._doubts.pop(each), look(each, found.get(each), truths[each])
             if self._right(each, before, now, moving):
                 continue
             if moving is None and not _steady(before, now):
                 first = before.wanted if before else 0
                 self._doubts[each] = now._replace(wanted=first or now.wanted)
             else:
-                differences.append(Difference.of(each, now, self._parked))
+                differences.append(Difference.of(self._projection, each, now, self._parked))
         return differences
 
     def _right(
-        self, account_id: str, before: Look | None, now: Look, moving: Container[int] | None
+        self, document_id: str, before: Look | None, now: Look, moving: Container[int] | None
     ) -> bool:
         if now.what not in ("behind", "missing"):
             return now.what == "right"
         if before is not None and now.version >= before.wanted > 0:
             return True  # it goes on
-        late = moving is not None and slot_of(account_id) in moving
+        slot = slot_of(self._projection.account_id(document_id))
+        late = moving is not None and slot in moving
         self.lagging += late
         return late
+
+    async def _truths(self, document_ids: Iterable[str]) -> dict[str, Truth]:
+        """By document, what its account comes to as the store is now."""
+        accounts = {each: self._projection.account_id(each) for each in document_ids}
+        stored = await self._store.load_many(set(accounts.values()))
+        truths = {each: Truth(self._projection, events) for each, events in stored.items()}
+        return {each: truths[account] for each, account in accounts.items()}
+
+    async def _ids_of(self, account_ids: Sequence[str]) -> list[str]:
+        if not self._projection.every:
+            return list(account_ids)
+        stored = await self._store.load_many(account_ids)
+        truths = [Truth(self._projection, events) for events in stored.values()]
+        return [each for truth in truths for each in truth.documents]
 
 
 def _steady(before: Look | None, now: Look) -> bool:

@@ -30,6 +30,7 @@ class Coordinator:
     def __init__(self, shared: Shared, lease: Lease, grace_seconds: float) -> None:
         self._shared, self._lease, self._grace = shared, lease, grace_seconds
         self._jobs: Jobs = shared.jobs
+        self._projection = shared.projection
         self._succession = Succession(shared.elastic, shared.generations)
 
     async def step(self, job: Job) -> None:
@@ -91,7 +92,7 @@ class Coordinator:
         await self._jobs.change(job.id, begun)
 
     async def _swap_when_complete(self, job: Job) -> None:
-        new, live = _new(job), await self._shared.generations.live()
+        new, live = self._new(job), await self._shared.generations.live()
         if live != new:
             if await self._succession.building() != new:
                 await self._fail(job, f"the index {new.index} was deleted")
@@ -111,8 +112,8 @@ class Coordinator:
 
     async def _complete(self, job: Job, live: Generation | None) -> bool:
         """Whether whoever owns a partition now has all of it in the new generation."""
-        ids = {p: claim_id(_new(job).number, p, job.of) for p in job.partitions}
-        lives = {p: claim_id(live.number, p, job.of) for p in job.partitions} if live else {}
+        ids = {p: claim_id(self._new(job), p, job.of) for p in job.partitions}
+        lives = {p: claim_id(live, p, job.of) for p in job.partitions} if live else {}
         claims = await self._shared.checkpoints.read([*ids.values(), *lives.values()])
         return all(
             _whole(job, claims.get(ids[p]), claims.get(lives[p]) if live else None)
@@ -129,13 +130,18 @@ class Coordinator:
         if _seconds_since(job.swapped) < self._grace:
             return
         if job.old is not None and job.old_uuid is not None:
-            await self._succession.drop(Generation(job.old, job.old_uuid))
+            await self._succession.drop(Generation(job.old, job.old_uuid, self._projection))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
     async def _give_up(self, job: Job) -> None:
         if job.generation is not None:
-            await self._succession.give_up(_new(job))
+            await self._succession.give_up(self._new(job))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
+
+    def _new(self, job: Job) -> Generation:
+        assert job.generation is not None
+        assert job.uuid is not None
+        return Generation(job.generation, job.uuid, self._projection)
 
     async def _fail(self, job: Job, reason: str) -> None:
         log.error("rebuild %s failed: %s", job.id, reason)
@@ -146,12 +152,6 @@ class Coordinator:
             return replace(job, phase="failed", finished=_now(), reason=reason)
 
         await self._jobs.change(job.id, failed)
-
-
-def _new(job: Job) -> Generation:
-    assert job.generation is not None
-    assert job.uuid is not None
-    return Generation(job.generation, job.uuid)
 
 
 def _whole(job: Job, built: Checkpoint | None, live: Checkpoint | None) -> bool:

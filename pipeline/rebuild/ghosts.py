@@ -1,4 +1,4 @@
-"""Ids that only the index has, found in constant memory: documents of accounts that are not there.
+"""Ids that only the index has, found in constant memory: documents that nothing in the store makes.
 
 The slot of a document is reckoned by its id, whatever that is: the fields of a ghost lie.
 """
@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.events import slot_of
+from pipeline.projection import Projection
 
 
 class Ids(Protocol):
@@ -17,25 +18,27 @@ class Ids(Protocol):
     def ids(self) -> AsyncIterator[list[str]]: ...
 
 
-async def strangers(slots: range, known: Sums, index: Ids) -> AsyncIterator[list[str]]:
+async def strangers(
+    projection: Projection, slots: range, known: Sums, index: Ids
+) -> AsyncIterator[list[str]]:
     """Lists of ids of those slots with all in them that are not among the known, and some others.
 
     The index is scanned once, and a second time only where it has not what is known.
     """
-    async with aclosing(_of(slots, index)) as pages:  # type: ignore[type-var]
+    async with aclosing(_of(projection, slots, index)) as pages:  # type: ignore[type-var]
         async for page in pages:
             for each in page:
                 known.add(fingerprint(each), -1)
     uneven = known.uneven()
     if not uneven:
         return
-    async with aclosing(_of(slots, index)) as pages:  # type: ignore[type-var]
+    async with aclosing(_of(projection, slots, index)) as pages:  # type: ignore[type-var]
         async for page in pages:
             if doubtful := [each for each in page if fingerprint(each) % BUCKETS in uneven]:
                 yield doubtful
 
 
-async def _of(slots: range, index: Ids) -> AsyncIterator[list[str]]:
+async def _of(projection: Projection, slots: range, index: Ids) -> AsyncIterator[list[str]]:
     async with aclosing(index.ids()) as pages:  # type: ignore[type-var]
         async for page in pages:
-            yield [each for each in page if slot_of(each) in slots]
+            yield [each for each in page if slot_of(projection.account_id(each)) in slots]

@@ -16,14 +16,14 @@ from pipeline.index import Elastic, Generation, GenerationGone, Generations
 from pipeline.jetstream import JetStream
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning, partitioning
-from pipeline.projection import VERSION
+from pipeline.projection import Projection
 from pipeline.rebuild.compare import PATIENCE, Comparison
-from pipeline.rebuild.looks import Look, look
+from pipeline.rebuild.looks import Difference, Look, look
 from pipeline.rebuild.mend import Mended, mend
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.states import Cache
+from pipeline.tables.states import Cache, Truth
 
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1
@@ -41,7 +41,7 @@ class Mender:
     def __init__(
         self, stores: Stores, elastic: Elastic, generations: Generations, parked: Parked
     ) -> None:
-        self.parked = parked
+        self.parked, self.projection = parked, stores.of
         self._stores, self._elastic, self._generations = stores, elastic, generations
         self._freeing = Freeing(parked)
 
@@ -51,31 +51,38 @@ class Mender:
         return Comparison(
             stores.store,
             stores.projection,
-            None if lag_differs else _Log(stores.js),
+            None if lag_differs else _Log(stores.js, stores.of),
+            stores.of,
             parked=self.parked,
             patience=patience,
         )
 
-    async def look(self, account_id: str) -> Look:
-        """One look at an account."""
-        found = await self._stores.projection.found([account_id])
+    async def look(self, document_id: str) -> Look:
+        """One look at a document."""
+        account_id = self.projection.account_id(document_id)
+        found = await self._stores.projection.found([document_id])
         stored = await self._stores.store.load_many([account_id])
-        return look(found.get(account_id), stored[account_id])
+        truth = Truth(self.projection, stored[account_id])
+        return look(document_id, found.get(document_id), truth)
 
-    async def mend(self, account_ids: Collection[str]) -> Mended:
+    def difference(self, document_id: str, look: Look) -> Difference:
+        """What such a look says, if it is the last word."""
+        return Difference.of(self.projection, document_id, look, self.parked)
+
+    async def mend(self, document_ids: Collection[str]) -> Mended:
         """See `pipeline.rebuild.mend.mend`; a generation that goes meanwhile is begun anew."""
         while True:
             generation = await self.live()
             documents = Documents(
                 self._elastic,
-                generation.alias,
+                generation,
                 self._stores.store,
                 self._freeing,
                 Counters(),
                 Cache(0),
             )
             try:
-                return await mend(account_ids, self._stores.store, documents)
+                return await mend(document_ids, self._stores.store, documents)
             except GenerationGone:
                 await asyncio.sleep(_POLL)
 
@@ -84,10 +91,10 @@ class Mender:
         generation = await self._elastic.patiently(self._generations.live)
         if generation is None:
             raise CannotMend("there is no live generation; a worker makes one")
-        if generation.projection != VERSION:
+        if generation.version != self.projection.version:
             raise CannotMend(
-                f"{generation.index} is of version {generation.projection} of the projection, "
-                f"this command of version {VERSION}: it can't judge its documents"
+                f"{generation.index} is of version {generation.version} of the projection, "
+                f"this command of version {self.projection.version}: it can't judge its documents"
             )
         return generation
 
@@ -96,10 +103,10 @@ class Mender:
 async def mender(settings: Settings, stores: Stores) -> AsyncIterator[Mender]:
     """Who mends on these stores. Raises `CannotMend`."""
     elastic = Elastic(settings.elasticsearch_url)
-    parked = Parked(stores.js, replicas=settings.stream_replicas)
+    parked = Parked(stores.js, stores.of, replicas=settings.stream_replicas)
     try:
         await parked.refresh()
-        mending = Mender(stores, elastic, Generations(elastic), parked)
+        mending = Mender(stores, elastic, Generations(elastic, stores.of), parked)
         await mending.live()
         yield mending
     finally:
@@ -109,8 +116,8 @@ async def mender(settings: Settings, stores: Stores) -> AsyncIterator[Mender]:
 class _Log:
     """The log, and how far the workers are with it."""
 
-    def __init__(self, js: JetStream) -> None:
-        self._js = js
+    def __init__(self, js: JetStream, projection: Projection) -> None:
+        self._js, self._projection = js, projection
 
     async def end(self) -> tuple[Partitioning, tuple[int, ...]] | None:
         now = await partitioning(self._js)
@@ -120,7 +127,7 @@ class _Log:
         if end is None:
             return frozenset()
         now, last = end
-        found = await standings(self._js, now, last, range(now.count))
+        found = await standings(self._js, now, last, range(now.count), [self._projection.name])
         late = [each.partition for each in found if each.events]
         return frozenset(slot for each in late for slot in slots_of(each, now.count))
 

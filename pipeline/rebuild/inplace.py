@@ -52,7 +52,7 @@ class InPlace:
                 raise Lost("the partition is being taken")
             documents = Documents(
                 shared.elastic,
-                taken.live.generation.alias,
+                taken.live.generation,
                 shared.store,
                 shared.parked,
                 Counters(),

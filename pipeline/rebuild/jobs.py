@@ -1,5 +1,7 @@
 """Rebuilds as durable jobs, in the JetStream KV bucket `rebuild`; every worker reads them.
 
+Every projection has a bucket of its own.
+
 Key `job.{id}` is a job, `current` names the last one that was started, and `part.{id}.{p}` tells
 how far partition p is. The job says what is wanted; which generation is live, the alias alone says.
 How far a partition's replay may be believed stands in its checkpoint, beside the data; what is here
@@ -19,9 +21,9 @@ from ulid import ULID
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry, Mirror, Overtaken
 from pipeline.logs import moment
-from pipeline.projection import VERSION
+from pipeline.projection import FIRST, Projection
+from pipeline.projections.balance import BALANCE
 
-BUCKET: Final = "rebuild"
 KEPT: Final = 20
 """Finished jobs that can still be asked for."""
 
@@ -50,7 +52,7 @@ class Job:
     """A rebuild. `partitions` are to be done, of a bank that has `of`.
 
     Online: `generation` is the one that is built, `uuid` its index's, `old` the one that was live,
-    `projection` the version of the fold, which only workers of that version build.
+    `version` that of the fold, which only workers of that version build.
     Times are RFC 3339. `revision` is the entry's own.
     """
 
@@ -69,7 +71,8 @@ class Job:
     finished: str | None = None
     dropped: bool = False
     reason: str | None = None
-    projection: int = VERSION
+    projection: str = FIRST
+    version: int = BALANCE.version
     revision: int = 0
 
     @property
@@ -110,8 +113,11 @@ _PART: Final = TypeAdapter(Part)
 class Jobs:
     """The jobs as this process knows them; `refresh` learns what others did."""
 
-    def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
-        self._bucket = Bucket(js, BUCKET, replicas=replicas)
+    def __init__(
+        self, js: JetStream, projection: Projection = BALANCE, *, replicas: int = 1
+    ) -> None:
+        self.projection = projection
+        self._bucket = Bucket(js, projection.named("rebuild"), replicas=replicas)
         self._mirror = Mirror(self._bucket)
 
     async def refresh(self) -> frozenset[str]:
@@ -153,14 +159,25 @@ class Jobs:
             await self.refresh()
             pointer, last = self._mirror.entries.get("current"), self.current
             if last is not None and last.active:
-                if (last.kind, last.partitions, last.projection) != (
+                if (last.kind, last.partitions, last.version) != (
                     kind,
                     tuple(partitions),
-                    VERSION,
+                    self.projection.version,
                 ):
                     raise Busy(last)
                 return last, True
-            job = _next(last, kind, tuple(partitions), of, concurrency)
+            wanted = Job(
+                str(ULID()),
+                kind,
+                "wanted",
+                tuple(partitions),
+                of,
+                concurrency,
+                _now(),
+                projection=self.projection.name,
+                version=self.projection.version,
+            )
+            job = _next(last, wanted)
             try:
                 job = await self._write(job)
             except Overtaken:
@@ -241,18 +258,16 @@ def _now() -> str:
     return moment(time.time())
 
 
-def _next(
-    last: Job | None, kind: Kind, partitions: tuple[int, ...], of: int, concurrency: int
-) -> Job:
-    again = (
-        last is not None
-        and last.phase == "failed"
-        and (last.kind, last.partitions, last.of) == (kind, partitions, of)
-        and last.projection == VERSION
-    )
-    if again and last is not None:  # if its generation is still there it is gone on with
-        return replace(last, phase="wanted", finished=None, reason=None, concurrency=concurrency)
-    return Job(str(ULID()), kind, "wanted", partitions, of, concurrency, _now())
+def _next(last: Job | None, wanted: Job) -> Job:
+    """The wanted one; or the last, if it failed and was the same."""
+    if last is None or last.phase != "failed" or _asks(last) != _asks(wanted):
+        return wanted
+    # if its generation is still there it is gone on with
+    return replace(last, phase="wanted", finished=None, reason=None, concurrency=wanted.concurrency)
+
+
+def _asks(job: Job) -> tuple[object, ...]:
+    return job.kind, job.partitions, job.of, job.version
 
 
 def _read(model: TypeAdapter[T], entry: Entry) -> T | None:

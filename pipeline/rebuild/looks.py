@@ -1,13 +1,11 @@
 """One look at a document and at its account's events, pure: how does it differ from their fold?"""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pipeline.events import Event
 from pipeline.index import Found, Stamp
-from pipeline.projection import ERA, Document, replay
-from pipeline.tables.states import believed, judged
+from pipeline.projection import ERA, Document, Projection
+from pipeline.tables.states import Truth, believed, judged
 
 
 class Look(NamedTuple):
@@ -42,29 +40,34 @@ class Difference:
     what: Kind
     fields: dict[str, tuple[Any, Any]]
     parked: bool
+    document_id: str
 
     @classmethod
-    def of(cls, account_id: str, look: Look, parked: Waiting) -> "Difference":
+    def of(
+        cls, projection: Projection, document_id: str, look: Look, parked: Waiting
+    ) -> "Difference":
         """What such a look says, if it is the last word."""
         what: Kind = "differs"
         if look.what == "missing" or look.what == "extra":
             what = look.what
-        return cls(account_id, what, look.fields, account_id in parked)
+        account_id = projection.account_id(document_id)
+        return cls(account_id, what, look.fields, account_id in parked, document_id)
 
     def as_json(self) -> dict[str, Any]:
         fields = {name: {"is": a, "should_be": b} for name, (a, b) in self.fields.items()}
         return {**asdict(self), "fields": fields}
 
 
-def look(found: Found | None, events: Sequence[Event]) -> Look:
-    """Compare a document with events that were read after it."""
-    document = replay(events).document
+def look(document_id: str, found: Found | None, truth: Truth) -> Look:
+    """Compare a document with what its account's events, which were read after it, come to."""
+    projection = truth.projection
+    document = truth.documents.get(document_id)
     wanted = document["version"] if document else 0
     if found is None:
         return Look("missing" if document else "right", None, 0, wanted, {})
     if document is None:
         return Look("extra", found.stamp, 0, 0, {})
-    state, there = judged(found, events), believed(found)
+    state, there = judged(found, truth, document_id), believed(projection, found)
     if state is None:
         return Look("right", found.stamp, wanted, wanted, {})
     fields = _differing(found, document)

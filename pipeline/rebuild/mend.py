@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from pipeline.checker.sums import Sums, fingerprint
 from pipeline.histories import Replayed
-from pipeline.projection import Advance, replay
+from pipeline.projection import Advance
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.documents import Documents, Histories
@@ -33,20 +33,20 @@ class Mended:
     removed: int
 
 
-async def mend(account_ids: Iterable[str], store: Histories, documents: Documents) -> Mended:
-    """Make the documents of some accounts right, or remove them; a parked one goes on if it can.
+async def mend(document_ids: Iterable[str], store: Histories, documents: Documents) -> Mended:
+    """Make some documents right, and all others of their accounts, or remove them; a parked account
+    goes on if it can.
 
     Raises `GenerationGone`, and the errors of store and parking lot; then it may be repeated.
     """
-    ids = list(dict.fromkeys(account_ids))
+    projection, ids = documents.projection, list(dict.fromkeys(document_ids))
     events = accounts = written = removed = 0
     for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
-        stored = await store.load_many(chunk)
-        histories = [replay(each) for each in stored.values() if each]
+        stored = await store.load_many({projection.account_id(each) for each in chunk})
+        histories = [projection.replay(each) for each in stored.values() if each]
         written += await documents.bring(histories)
-        removed += await documents.remove(
-            [each for each in chunk if replay(stored[each]).document is None]
-        )
+        known = {document["id"] for each in histories for document in each.documents}
+        removed += await documents.remove([each for each in chunk if each not in known])
         accounts += len(histories)
         events += sum(map(len, stored.values()))
     return Mended(events, accounts, written, removed)
@@ -66,7 +66,7 @@ async def mend_partition(
     """
     seen, removed = _Seen(documents), 0
     report = await synchronise(slots, store, seen, progress)
-    async with aclosing(strangers(slots, seen.ids, survey)) as pages:  # type: ignore[type-var]
+    async with aclosing(strangers(documents.projection, slots, seen.ids, survey)) as pages:  # type: ignore[type-var]
         async for page in pages:
             removed += await documents.remove(page)
     return Mended(report.events, report.accounts, report.written, removed)
@@ -77,11 +77,12 @@ class _Seen:
 
     def __init__(self, documents: Documents) -> None:
         self.ids = Sums()
+        self.projection = documents.projection
         self._documents = documents
 
     async def bring(self, histories: Sequence[Advance]) -> int:
         written = await self._documents.bring(histories)
-        for each in histories:
-            if each.document is not None:
-                self.ids.add(fingerprint(each.document["id"]), 1)
+        for history in histories:
+            for each in history.documents:
+                self.ids.add(fingerprint(each["id"]), 1)
         return written

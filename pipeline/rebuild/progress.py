@@ -24,6 +24,7 @@ def as_json(job: Job, parts: Sequence[Part]) -> dict[str, Any]:
     """The rebuild as HTTP, its event stream and `--json` show it."""
     return {
         "id": job.id,
+        "projection": job.projection,
         "kind": job.kind,
         "state": state_of(job),
         "phase": job.phase,

@@ -71,7 +71,8 @@ class Replay:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _some(self, slots: range) -> None:
-        async with aclosing(histories(self._store, slots, CHUNK)) as chunks:  # type: ignore[type-var]
+        read = histories(self._documents.projection, self._store, slots, CHUNK)
+        async with aclosing(read) as chunks:  # type: ignore[type-var]
             async for accounts, events, slot in chunks:
                 await self._pace.spend(events)
                 await self._fly(asyncio.create_task(self._write(accounts)), slot, events)
@@ -91,8 +92,8 @@ class Replay:
 
     async def _write(self, accounts: Sequence[Advance]) -> None:
         """Nothing was there: what is now is a live event's, and its version decides."""
-        states = [State(0, each.document) for each in accounts if each.document is not None]
+        states = [State(0, document) for each in accounts for document in each.documents]
         await self._documents.write(states)
         for each in accounts:
-            if each.poison is not None:
+            if each.poison is not None and not each.more:
                 await self._documents.park(each.poison)

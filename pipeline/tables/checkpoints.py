@@ -31,7 +31,6 @@ from pipeline.tables.claims import (
     Lost,
     Position,
     checkpoint_of,
-    claim_id,
     inherited,
     moved,
     nothing,
@@ -205,8 +204,10 @@ class Checkpoints:
         anew: bool = False,
     ) -> tuple[Checkpoint, dict[int, Checkpoint | None]]:
         """Write the claim found, or of nothing, as ours; and those of the partitions before."""
-        number, partition = empty.generation, empty.partition
-        sources = {p: claim_id(number, p, now.before or 0) for p in now.sources(partition)}
+        sources = {
+            p: replace(empty, partition=p, partitions=now.before or 0).id
+            for p in now.sources(empty.partition)
+        }
         boots = await self._elastic.boots()
         await self._ensure_index()
         found = await self._elastic.mget(ALIAS, [empty.id, *sources.values()])
@@ -218,7 +219,7 @@ class Checkpoints:
         write = ConditionalWrite(claim.id, there.stamp if there else None, asdict(claim))
         (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
         if stamp is None:
-            raise Fenced(f"partition {partition}: another worker is taking it too")
+            raise Fenced(f"partition {empty.partition}: another worker is taking it too")
         self._held[claim.key] = _Held(claim, stamp, boots)
         self._cursors[claim.key] = claim.cursor
         return claim, {p: checkpoint_of(found.get(key)) for p, key in sources.items()}

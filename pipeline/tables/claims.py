@@ -6,10 +6,12 @@ from typing import Any, Final, NamedTuple
 
 from pipeline.index import Found, Generation
 from pipeline.partitioning import Partitioning
+from pipeline.projection import FIRST
 
 MAPPING: Final[dict[str, Any]] = {
     "dynamic": "strict",
     "properties": {
+        "projection": {"type": "keyword"},
         "partition": {"type": "integer"},
         "partitions": {"type": "integer"},
         "at": {"type": "long"},
@@ -58,6 +60,7 @@ class Checkpoint:
     epoch: int
     cursor: int | None
     owner: str
+    projection: str = FIRST
 
     @property
     def key(self) -> "Key":
@@ -65,7 +68,7 @@ class Checkpoint:
 
     @property
     def id(self) -> str:
-        return claim_id(self.generation, self.partition, self.partitions)
+        return _id(self.projection, self.generation, self.partition, self.partitions)
 
     def speaks_of(self, other: "Checkpoint") -> bool:
         """Whether both are of one index, stream and partitioning."""
@@ -87,12 +90,17 @@ def nothing(partition: int, now: Partitioning, generation: Generation, stream: s
         epoch=0,
         cursor=None,
         owner="",
+        projection=generation.projection.name,
     )
 
 
-def claim_id(generation: int, partition: int, partitions: int) -> str:
+def claim_id(generation: Generation, partition: int, partitions: int) -> str:
     """Partition 3 of 8 and partition 3 of 6 are not the same."""
-    return f"{generation}-{partition}-of-{partitions}"
+    return _id(generation.projection.name, generation.number, partition, partitions)
+
+
+def _id(projection: str, generation: int, partition: int, partitions: int) -> str:
+    return f"{projection}-{generation}-{partition}-of-{partitions}"
 
 
 def inherited(

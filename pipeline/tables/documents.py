@@ -5,8 +5,9 @@ compared with is judged by the store as it is now.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from pipeline.projection import Advance, Unfoldable, replay
+from pipeline.projection import Advance, Unfoldable
 from pipeline.tables.states import State, doubtful, over
 from pipeline.tables.writer import Histories, ParkingLot, Writer
 
@@ -16,45 +17,52 @@ __all__ = ["Documents", "Histories", "ParkingLot"]
 class Documents(Writer):
     """A generation's documents. Everything may be repeated, and run beside live traffic."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._refused: set[str] = set()  # accounts of which a part could not be written
+
     async def bring(self, histories: Sequence[Advance]) -> int:
         """Make the documents what whole histories say; returns how many were to be written.
 
         A poison parks its account; a parked account without one is right now, and parked no more.
+        Of a history that comes in parts, only the last one can say that.
         """
-        documents = {each.document["id"]: each.document for each in histories if each.document}
-        poisons = {each.account_id: each.poison for each in histories}
+        documents = {each["id"]: each for history in histories for each in history.documents}
+        poisons = {each.account_id: each.poison for each in histories if not each.more}
         found = await self.found(documents)
         wanted: list[State] = []
         doubted = {}
-        for account, document in documents.items():
-            there = found.get(account)
-            if there is not None and doubtful(there, document):
-                doubted[account] = there
-            elif (state := over(there, document)) is not None:
+        for document_id, document in documents.items():
+            there = found.get(document_id)
+            if there is not None and doubtful(self.projection, there, document):
+                doubted[document_id] = there
+            elif (state := over(self.projection, there, document)) is not None:
                 wanted.append(state)
         judged = await self.judge(doubted)
         poisons |= {poison.event["account_id"]: poison for poison in judged.poisons}
         parked = await self.write(wanted + judged.states)
-        await self._park_and_free(poisons, parked)
+        self._refused |= parked & {each.account_id for each in histories if each.more}
+        await self._park_and_free(poisons, parked | self._refused)
+        self._refused -= poisons.keys()
         return len(wanted) + len(judged.states)
 
     async def remove(self, ids: Collection[str]) -> int:
-        """Delete the documents of accounts that come to nothing by the store; returns how many.
+        """Delete those of the documents that the store knows nothing of; returns how many.
 
         Only the very document is deleted that was there before the store was asked.
         """
         left, removed = set(ids), 0
         while found := await self.found(left):
-            stored = await self._store.load_many(list(found))
+            truths = await self._truths(map(self.projection.account_id, found))
             ghosts = {
                 each: there.stamp
                 for each, there in found.items()
-                if replay(stored[each]).document is None
+                if each not in truths[self.projection.account_id(each)].documents
             }
             left = await self._elastic.delete(self.alias, ghosts)
             removed += len(ghosts) - len(left)
             for each in ghosts:
-                self.cache.forget(each)
+                self.cache.forget(self.projection.account_id(each))
         return removed
 
     async def replay(self, account_id: str) -> None:
@@ -62,7 +70,7 @@ class Documents(Writer):
         events = (await self._store.load_many([account_id]))[account_id]
         self.cache.forget(account_id)
         if events:
-            await self.bring([replay(events)])
+            await self.bring([self.projection.replay(events)])
         else:
             await self._parked.drop(account_id)
 
@@ -82,4 +90,4 @@ class Documents(Writer):
         free = [account for account in right if account not in self._parked]
         if free:  # what came while they were parked, and after they were read, was left to us
             stored = await self._store.load_many(free)
-            await self.bring([replay(events) for events in stored.values()])
+            await self.bring([self.projection.replay(events) for events in stored.values()])

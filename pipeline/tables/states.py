@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipeline.events import Event
 from pipeline.index import Found, Write
-from pipeline.projection import ERA, Document, replay, sound
+from pipeline.projection import ERA, Document, Projection, Unfoldable, account_of
 
 
 class State(NamedTuple):
@@ -26,7 +26,7 @@ class State(NamedTuple):
 
 
 class Cache:
-    """The states that were used last, up to `capacity`, by account."""
+    """The last states of the accounts that were used last, up to `capacity` of them."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -38,7 +38,7 @@ class Cache:
 
     def keep(self, state: State) -> None:
         """Note what is in the index now, unless something newer is known."""
-        account = state.document["id"]
+        account = account_of(state.document)
         known = self._states.get(account)
         if (
             known is None
@@ -54,25 +54,25 @@ class Cache:
         self._states.pop(account, None)
 
 
-def believed(found: Found | None) -> State | None:
+def believed(projection: Projection, found: Found | None) -> State | None:
     """A stored document as a state, if it is as we write them."""
-    if found is None or not sound(found.version, found.source):
+    if found is None or not projection.sound(found.version, found.source):
         return None
     return State(found.version // ERA, found.source)  # type: ignore[arg-type]
 
 
-def doubtful(found: Found | None, document: Document) -> bool:
+def doubtful(projection: Projection, found: Found | None, document: Document) -> bool:
     """Whether a document is not one of ours, or can't be told from a lie by an older one."""
-    there = believed(found)
+    there = believed(projection, found)
     if found is None or there is None:
         return found is not None
     newer = there.document["version"] - document["version"]
     return newer > 0 or (newer == 0 and there.document != document)
 
 
-def over(found: Found | None, document: Document) -> State | None:
+def over(projection: Projection, found: Found | None, document: Document) -> State | None:
     """What to write so that the document is there, over one that is not `doubtful`."""
-    there = believed(found)
+    there = believed(projection, found)
     if there is None:
         return State(0, document)
     if there.document["version"] < document["version"]:
@@ -80,20 +80,47 @@ def over(found: Found | None, document: Document) -> State | None:
     return None
 
 
-def judged(found: Found, events: Sequence[Event]) -> State | None:
-    """What to write over a document, by the account's events as the store had them after it.
+class Truth:
+    """What an account's events, as the store has them, come to."""
+
+    def __init__(self, projection: Projection, events: Sequence[Event]) -> None:
+        self.projection, self._events = projection, events
+        self.advance = projection.replay(events)
+        self.documents = {each["id"]: each for each in self.advance.documents}
+
+    @property
+    def poison(self) -> Unfoldable | None:
+        """The event that can't be folded."""
+        return self.advance.poison
+
+    def at(self, version: int, document: Document) -> Document | None:
+        """What one of the documents was when its account was at that version."""
+        if self.projection.every:
+            return document
+        before = [event for event in self._events if event["version"] <= version]
+        return self.projection.replay(before).document
+
+
+def judged(found: Found, truth: Truth, document_id: str) -> State | None:
+    """What to write over a document, by its account's events as the store had them after it.
 
     None: it is what they come to, or they come to nothing.
     """
-    document = replay(events).document
+    document = truth.documents.get(document_id)
     if document is None:
         return None
-    there = believed(found)
-    if there is None or there.document != _at(events, there.document["version"]):
+    there = believed(truth.projection, found)
+    if there is None or there.document != truth.at(there.document["version"], document):
         return State(max(found.version // ERA, -1) + 1, document, raised=True)
-    return over(found, document)
+    return over(truth.projection, found, document)
 
 
-def _at(events: Sequence[Event], version: int) -> Document | None:
-    """The document as it is at a version, or at the last one before."""
-    return replay([event for event in events if event["version"] <= version]).document
+def following(
+    projection: Projection, before: State | None, after: Iterable[Document]
+) -> list[State]:
+    """What to write of an account that came from one state to these documents."""
+    if not projection.every:
+        era = before.era if before else 0
+        return [State(era, document) for document in after]
+    known = before.document["version"] if before else 0
+    return [State(0, document) for document in after if document["version"] > known]

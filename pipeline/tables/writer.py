@@ -6,15 +6,15 @@ Elasticsearch will not have parks its account.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pipeline.events import Event
-from pipeline.index import Elastic, Found
-from pipeline.projection import Document, Unfoldable, replay
+from pipeline.index import Elastic, Found, Generation
+from pipeline.projection import Document, Unfoldable, account_of
 from pipeline.tables.ceiling import LAST, dig_up, lower, stuck
 from pipeline.tables.counters import Counters
-from pipeline.tables.states import Cache, State, believed, judged
+from pipeline.tables.states import Cache, State, Truth, believed, following, judged
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +54,13 @@ class Writer:
     def __init__(
         self,
         elastic: Elastic,
-        alias: str,
+        generation: Generation,
         store: Histories,
         parked: ParkingLot,
         counters: Counters,
         cache: Cache,
     ) -> None:
-        self.alias, self.cache = alias, cache
+        self.alias, self.projection, self.cache = generation.alias, generation.projection, cache
         self._elastic, self._store, self._parked = elastic, store, parked
         self._counters = counters
 
@@ -97,20 +97,20 @@ class Writer:
             step = min(step + 1, 20)
         return frozenset(parked)
 
-    async def load(self, eras: Mapping[str, int], histories: Mapping[str, list[Event]]) -> Loaded:
-        """The accounts' states from the store, each with the era it is to be written with.
+    async def load(
+        self, before: Mapping[str, State | None], histories: Mapping[str, list[Event]]
+    ) -> Loaded:
+        """What accounts come to by the store, over the states that are known of them.
 
         `histories` are the events that asked for it; what the store does not know is not shown.
         """
-        stored = await self._store.load_many(list(eras)) if eras else {}
-        loaded = Loaded([], [])
-        for account, era in eras.items():
-            document, *_, poison = replay(stored[account])
-            if document is not None:
-                loaded.states.append(State(era, document))
-            if poison is not None:
-                loaded.poisons.append(poison)
-            elif account in histories:
+        truths = await self._truths(before)
+        loaded = Loaded([], _poisons(truths))
+        for account, truth in truths.items():
+            document, poison = truth.advance.document, truth.poison
+            documents = truth.advance.documents
+            loaded.states.extend(following(self.projection, before[account], documents))
+            if poison is None:
                 newest = document["version"] if document else 0
                 if newest < (wanted := histories[account][-1]["version"]):
                     log.error("version %d of account %s is not in the store", wanted, account)
@@ -118,16 +118,15 @@ class Writer:
 
     async def judge(self, found: Mapping[str, Found]) -> Loaded:
         """What to write over documents that may be lies, by the store as it is after them."""
-        stored = await self._store.load_many(list(found)) if found else {}
-        loaded = Loaded([], [])
-        for account, there in found.items():
-            state, poison = judged(there, stored[account]), replay(stored[account]).poison
+        truths = await self._truths(map(self.projection.account_id, found))
+        loaded = Loaded([], _poisons(truths))
+        for document_id, there in found.items():
+            truth = truths[self.projection.account_id(document_id)]
+            state = judged(there, truth, document_id)
             if state is not None:
                 loaded.states.append(state)
-            elif stored[account] and (truth := believed(there)) is not None:
-                self.cache.keep(truth)
-            if poison is not None:
-                loaded.poisons.append(poison)
+            elif document_id in truth.documents and (known := believed(self.projection, there)):
+                self.cache.keep(known)
         return loaded
 
     async def park(self, poison: Unfoldable) -> str:
@@ -152,44 +151,68 @@ class Writer:
         doubted: dict[str, Found] = {}
         buried: dict[str, int] = {}
         for state in conflicts:
-            account = state.document["id"]
-            there = found.get(account)
+            document_id = state.document["id"]
+            there = found.get(document_id)
             if there is None:
-                buried[account] = min(state.era + step, LAST)
-            elif (truth := believed(there)) and truth.document == state.document:
-                self.cache.keep(truth)
+                buried[document_id] = min(state.era + step, LAST)
+            elif (known := believed(self.projection, there)) and known.document == state.document:
+                self.cache.keep(known)
             else:
-                doubted[account] = there
+                doubted[document_id] = there
         await dig_up(
             self._elastic, self.alias, [s for s in conflicts if s.document["id"] in buried]
         )
-        loaded, judged = await self.load(buried, {}), await self.judge(doubted)
-        repairs = [state._replace(raised=True) for state in loaded.states]
-        repairs += [state for state in judged.states if state.raised]
+        revived, judged = await self._revive(buried), await self.judge(doubted)
+        repairs = revived.states + [state for state in judged.states if state.raised]
         self._counters.repaired += len(repairs)
         again = repairs + [state for state in judged.states if not state.raised]
-        return Loaded(again, loaded.poisons + judged.poisons)
+        return Loaded(again, revived.poisons + judged.poisons)
+
+    async def _revive(self, eras: Mapping[str, int]) -> Loaded:
+        """Documents that were deleted, by the store, each in the era it is to be written in."""
+        truths = await self._truths(map(self.projection.account_id, eras))
+        loaded = Loaded([], _poisons(truths))
+        for document_id, era in eras.items():
+            document = truths[self.projection.account_id(document_id)].documents.get(document_id)
+            if document is not None:
+                loaded.states.append(State(era, document, raised=True))
+        return loaded
 
     async def _overtaken(self, written: Sequence[State]) -> list[State]:
         """What went over a newer document, for its era was raised: events came since it was read.
 
         From now on no writer gets past that era unseen, so that one look at the store is enough.
         """
-        raised = {state.document["id"]: state for state in written if state.raised}
-        stored = await self._store.load_many(list(raised)) if raised else {}
-        newest = {account: replay(events).document for account, events in stored.items()}
+        raised = [state for state in written if state.raised]
+        truths = await self._truths(account_of(state.document) for state in raised)
+        newest = {
+            document_id: document
+            for truth in truths.values()
+            for document_id, document in truth.documents.items()
+        }
         return [
             State(state.era, document)
-            for account, state in raised.items()
-            if (document := newest[account]) and document["version"] > state.document["version"]
+            for state in raised
+            if (document := newest.get(state.document["id"]))
+            and document["version"] > state.document["version"]
         ]
+
+    async def _truths(self, accounts: Iterable[str]) -> dict[str, Truth]:
+        """What the store says of the accounts now."""
+        ids = list(dict.fromkeys(accounts))
+        stored = await self._store.load_many(ids) if ids else {}
+        return {account: Truth(self.projection, stored[account]) for account in ids}
+
+
+def _poisons(truths: Mapping[str, Truth]) -> list[Unfoldable]:
+    return [truth.poison for truth in truths.values() if truth.poison is not None]
 
 
 def _refused(document: Document, reason: str) -> Unfoldable:
     """A document that Elasticsearch will not have, told as of its last event."""
     event = {
         "_id": document["event_id"],
-        "account_id": document["id"],
+        "account_id": account_of(document),
         "version": document["version"],
         "kind": "document",
     }

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.projection import MAPPING, VERSION
+from pipeline.projections import BALANCE
 from tests.load import Load
 from tests.rebuild.bank import Bank
 from tests.support import eventually
@@ -15,14 +15,19 @@ pytestmark = pytest.mark.elasticsearch
 async def live_of_version(bank: Bank, version: int, **changes: Any) -> None:
     """A generation as workers of another version left it: other fields, and a document."""
     properties = {"id": {"type": "keyword"}, "version": {"type": "long"}}
-    mapping = {**MAPPING, "_meta": {"projection": version}, "properties": properties, **changes}
+    mapping = {
+        **BALANCE.mapping,
+        "_meta": {"projection": version},
+        "properties": properties,
+        **changes,
+    }
     aliases: dict[str, Any] = {"balance": {}, "balance-g1": {}}
     await bank.elastic.make_index("balance-1", aliases, mapping, {"number_of_replicas": 0})
     await bank.elastic.client.index(index="balance-1", id="x", document={"id": "x", "version": 1})
 
 
 async def test_an_older_generation_is_replaced_by_a_rebuild(bank: Bank) -> None:
-    await live_of_version(bank, VERSION - 1)
+    await live_of_version(bank, BALANCE.version - 1)
     load = Load(bank.store)
     await load.write(300)
     await bank.start("bank", "forwarder")
@@ -30,12 +35,12 @@ async def test_an_older_generation_is_replaced_by_a_rebuild(bank: Bank) -> None:
         worker = await bank.worker()
         await eventually(lambda: bank.is_single(2), seconds=90)
     await bank.becomes_exact()
-    assert f"is of version {VERSION - 1} of the projection" in worker.log()
+    assert f"is of version {BALANCE.version - 1} of the projection" in worker.log()
     assert "parked" not in worker.log()
 
 
 async def test_a_newer_generation_is_left_alone(bank: Bank) -> None:
-    await live_of_version(bank, VERSION + 1)
+    await live_of_version(bank, BALANCE.version + 1)
     await bank.start("bank", "forwarder")
     worker = await bank.worker()
     await Load(bank.store).write(50)

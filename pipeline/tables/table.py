@@ -1,4 +1,4 @@
-"""The table of balances: an account's events folded onto its document, batch by batch.
+"""The table of a projection: accounts' events folded onto their documents, batch by batch.
 
 The state is a bounded cache, read through from the generation and, where that can't be believed,
 from the event store. The truth is in the store; the version is the fence. So deliveries may repeat,
@@ -11,22 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pipeline.events import Event
-from pipeline.index import Elastic, Found
-from pipeline.projection import advance
+from pipeline.index import Elastic, Found, Generation
+from pipeline.projection import account_of
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents, Histories, ParkingLot
-from pipeline.tables.states import Cache, State, believed
+from pipeline.tables.states import Cache, State, believed, following
 
 CAPACITY: Final = 16_384
 
 
-class Balances:
+class Table:
     """Applies a partition's events to a generation. One task at a time may use it."""
 
     def __init__(
         self,
         elastic: Elastic,
-        alias: str,
+        generation: Generation,
         store: Histories,
         parked: ParkingLot,
         counters: Counters,
@@ -35,7 +35,8 @@ class Balances:
     ) -> None:
         self.counters, self._parked = counters, parked
         self._cache = Cache(capacity)
-        self.documents = Documents(elastic, alias, store, parked, counters, self._cache)
+        self._projection = generation.projection
+        self.documents = Documents(elastic, generation, store, parked, counters, self._cache)
 
     async def apply(self, events: Sequence[Event]) -> int:
         """Bring the documents of the events' accounts to at least those events.
@@ -44,29 +45,28 @@ class Balances:
         store and parking lot; then it may be repeated.
         """
         histories = self._by_account(events)
-        known, eras, doubted = await self._read_through(histories)
+        known, lacking, doubted = await self._read_through(histories)
         judged = await self.documents.judge(doubted)
         self._count(judged.states, doubted, histories)
         states = judged.states
         for account, history in histories.items():
             if account in doubted:
                 continue
-            if account in eras:
+            if account in lacking:
                 self.counters.applied += len(history)
                 continue
             before = known.get(account)
-            era = before.era if before else 0
-            after = advance(before.document if before else None, history)
+            after = self._projection.advance(before.document if before else None, history)
             self.counters.duplicates += after.duplicates
             if after.gap is not None or after.poison is not None:
                 self.counters.gaps += 1
                 self.counters.applied += len(history) - after.duplicates
-                eras[account] = era
-            elif after.applied and after.document is not None:
+                lacking[account] = before
+            elif after.applied:
                 self.counters.applied += after.applied
-                states.append(State(era, after.document))
+                states += following(self._projection, before, after.documents)
         # The stream may be wrong about an account, the store is not: it alone parks one.
-        loaded = await self.documents.load(eras, histories)
+        loaded = await self.documents.load(lacking, histories)
         await self.documents.write(states + loaded.states)
         for poison in judged.poisons + loaded.poisons:
             await self.documents.park(poison)
@@ -102,32 +102,32 @@ class Balances:
 
     async def _read_through(
         self, histories: Mapping[str, list[Event]]
-    ) -> tuple[dict[str, State], dict[str, int], dict[str, Found]]:
-        """The accounts' states; which have to be loaded from the store, for what era; and the
-        documents that the store has to judge.
+    ) -> tuple[dict[str, State], dict[str, State | None], dict[str, Found]]:
+        """The accounts' states; which have to be loaded from the store; and the documents that the
+        store has to judge.
 
         A version 1 has no state before it, so it needs none.
         """
         known = self._cache.known(histories)
-        eras: dict[str, int] = {}
+        lacking: dict[str, State | None] = {}
         doubted: dict[str, Found] = {}
-        needed = [
-            account
+        needed = {
+            account: self._projection.before(account, history[0]["version"])
             for account, history in histories.items()
             if account not in known and history[0]["version"] > 1
-        ]
-        found = await self.documents.found(needed)
-        for account in needed:
-            there = found.get(account)
-            state = believed(there)
-            if there is None:
+        }
+        found = await self.documents.found(needed.values())
+        for account, document_id in needed.items():
+            there = found.get(document_id)
+            state = believed(self._projection, there)
+            if there is None or (self._projection.every and not _is(document_id, state)):
                 self.counters.gaps += 1
-                eras[account] = 0
+                lacking[account] = None
             elif state is None or _swallows(state, histories[account]):
                 doubted[account] = there
             else:
                 known[account] = state
-        return known, eras, doubted
+        return known, lacking, doubted
 
     def _count(
         self,
@@ -135,13 +135,17 @@ class Balances:
         doubted: Iterable[str],
         histories: Mapping[str, list[Event]],
     ) -> None:
-        raised = {state.document["id"]: state.raised for state in states}
+        raised = {account_of(state.document): state.raised for state in states}
         self.counters.unsound += sum(raised.values())
         for account in doubted:
             if account in raised:
                 self.counters.applied += len(histories[account])
             else:
                 self.counters.duplicates += len(histories[account])
+
+
+def _is(document_id: str, state: State | None) -> bool:
+    return state is not None and state.document["id"] == document_id
 
 
 def _swallows(state: State, history: Sequence[Event]) -> bool:

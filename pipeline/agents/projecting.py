@@ -1,4 +1,4 @@
-"""The balance agent: hands every fetched batch to the projector, which writes Elasticsearch.
+"""A projection's agent: hands every fetched batch to its projector, which writes Elasticsearch.
 
 Faust delivers; the projector's appliers, one a partition, fold and write side by side, so a
 partition that waits keeps no other one waiting. A batch is acked in Faust once its documents are
@@ -13,8 +13,9 @@ import faust
 from faust.types import TP
 
 from pipeline.bridge import Batch
-from pipeline.jetstream import STREAM
+from pipeline.projection import Projection
 from pipeline.projector import Projector
+from pipeline.tables.counters import Counters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,23 +53,26 @@ class Handed:
 class BridgeSource:
     """The appliers' `Source`: the feeds of the Faust consumer."""
 
-    def __init__(self, app: faust.App) -> None:
-        self._app = app
+    def __init__(self, app: faust.App, topic: str) -> None:
+        self._app, self._topic = app, topic
 
     async def seek(self, partition: int, sequence: int | None, take: int) -> int:
-        tp = TP(STREAM, partition)
+        tp = TP(self._topic, partition)
         position: int = await self._app.consumer.seek_after(tp, sequence, label=take)
         return position
 
     async def contested(self, partition: int) -> None:
-        await self._app.consumer.keeps(TP(STREAM, partition))
+        await self._app.consumer.keeps(TP(self._topic, partition))
 
 
-class BalanceAgent:
-    """The agent of one app. `projector` is there while the worker's assignment runs."""
+class ProjectionAgent:
+    """Of one app and projection, whose name is the topic's. `projector` is there while the worker's
+    assignment runs."""
 
-    def __init__(self, app: faust.App) -> None:
-        self.source = BridgeSource(app)
+    def __init__(self, app: faust.App, projection: Projection) -> None:
+        self.projection, self.topic = projection, projection.name
+        self.source = BridgeSource(app, self.topic)
+        self.counters = Counters()
         self.projector: Projector | None = None
         app.on_partitions_assigned.connect(self._take, weak=False)
         app.on_partitions_revoked.connect(self._release, weak=False)
@@ -80,21 +84,21 @@ class BalanceAgent:
                 await self.projector.offer(Handed(event.value, event.ack))
 
     async def before_commit(self, done: Mapping[TP, int]) -> Collection[TP]:
-        """Checkpoint what is to be acked; return where that holds."""
-        sequences = {tp.partition: last for tp, last in done.items() if tp.topic == STREAM}
-        if self.projector is None:
+        """Checkpoint what is to be acked of our topic; return where that holds."""
+        sequences = {tp.partition: last for tp, last in done.items() if tp.topic == self.topic}
+        if self.projector is None or not sequences:
             return []
         claimed = await self.projector.checkpoint(sequences)
-        return [tp for tp in done if tp.topic != STREAM or tp.partition in claimed]
+        return [TP(self.topic, partition) for partition in claimed]
 
     async def _take(self, app: Any, assigned: set[TP], **_: Any) -> None:
         if self.projector is not None:
             for tp in assigned:
-                if tp.topic == STREAM:
+                if tp.topic == self.topic:
                     self.projector.take(tp.partition)
 
     async def _release(self, app: Any, revoked: set[TP], **_: Any) -> None:
         if self.projector is not None:
             for tp in revoked:
-                if tp.topic == STREAM:
+                if tp.topic == self.topic:
                     await self.projector.release(tp.partition)

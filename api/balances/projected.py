@@ -1,0 +1,34 @@
+"""Which projection a request is about: `?projection=`, the first one if it does not say."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from aiohttp import web
+from pydantic import Field
+
+from api.inputs import Input, query
+from api.problems import Problem
+from pipeline.projection import FIRST, Projection
+from pipeline.projections import UnknownProjection, chosen
+
+PROJECTIONS: Final = web.AppKey("projections", Sequence[Projection])
+
+
+class ProjectionQuery(Input):
+    """The parameter of whatever every projection has one of."""
+
+    projection: Annotated[str, Field(min_length=1, max_length=40)] = FIRST
+
+
+def projection_of(request: web.Request) -> Projection:
+    """The projection that is asked about; problem 404 `projection-not-found`."""
+    name = query(request, ProjectionQuery).projection
+    kept: Sequence[Projection] = request.app[PROJECTIONS]
+    try:
+        return chosen(name, kept)
+    except UnknownProjection as error:
+        raise no_projection(name) from error
+
+
+def no_projection(name: str) -> Problem:
+    return Problem(404, "projection-not-found", f"There is no projection {name}.")

@@ -1,0 +1,39 @@
+"""`--projection`: which one a command is about."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from pipeline.commands.failures import Told
+from pipeline.projection import FIRST, Projection
+from pipeline.projections import UnknownProjection, chosen, projections
+from pipeline.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def of_projection(command: F) -> F:
+    """Give a command or a group the option; `projection_of` reads it, in subcommands too."""
+
+    def keep(ctx: click.Context, _: click.Parameter, value: str) -> None:
+        ctx.meta[__name__] = value
+
+    return click.option(
+        "--projection",
+        metavar="NAME",
+        default=FIRST,
+        show_default=True,
+        expose_value=False,
+        callback=keep,
+        help="Which projection, of those in BANK_PROJECTIONS.",
+    )(command)
+
+
+def projection_of(settings: Settings) -> Projection:
+    """What the command line says; `Told` if there is none of that name."""
+    name = click.get_current_context().meta.get(__name__, FIRST)
+    try:
+        return chosen(name, projections(settings.projections))
+    except UnknownProjection as error:
+        raise Told(str(error), 2) from error

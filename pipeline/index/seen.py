@@ -1,0 +1,107 @@
+"""What indexes of a projection there are, and what that says of its generations; pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.projection import Projection
+from pipeline.projections.balance import BALANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One index of a projection. The uuid tells it from one of the same name made later;
+    `version` is that of the fold that it was made for, 0 where nothing tells."""
+
+    number: int
+    uuid: str
+    projection: Projection = BALANCE
+    version: int = field(default=0, compare=False)
+
+    @property
+    def index(self) -> str:
+        return f"{self.projection.name}-{self.number}"
+
+    @property
+    def alias(self) -> str:
+        return f"{self.projection.name}-g{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An index that is there, with the aliases it has."""
+
+    name: str
+    uuid: str
+    aliases: frozenset[str]
+    version: int
+    projection: Projection
+
+    @property
+    def generation(self) -> Generation | None:
+        """None for one that is not named as ours are."""
+        name, _, number = self.name.rpartition("-")
+        if name != self.projection.name or re.fullmatch("0|[1-9][0-9]*", number) is None:
+            return None
+        return Generation(int(number), self.uuid, self.projection, self.version)
+
+    @property
+    def read(self) -> bool:
+        """Whether readers of the projection meet this index."""
+        return self.name == self.projection.name or self.projection.name in self.aliases
+
+
+def seen(projection: Projection, answer: Mapping[str, Any]) -> list[Seen]:
+    """Elasticsearch's answer to a question for indexes."""
+    return [
+        Seen(
+            name,
+            about["settings"]["index"]["uuid"],
+            frozenset(about.get("aliases", {})),
+            _version(about.get("mappings", {})),
+            projection,
+        )
+        for name, about in answer.items()
+    ]
+
+
+def newest(indexes: Iterable[Seen], alias: str) -> Generation | None:
+    """The newest generation with that alias."""
+    generations = [each.generation for each in indexes if alias in each.aliases]
+    return max((g for g in generations if g), key=lambda g: g.number, default=None)
+
+
+def highest(indexes: Iterable[Seen]) -> int:
+    """The highest number of a generation, 0 if there is none."""
+    return max((each.generation.number for each in indexes if each.generation), default=0)
+
+
+def repairs(indexes: Sequence[Seen], live: Generation) -> list[dict[str, Any]]:
+    """Alias actions that leave the generation as the only live one, with its own alias."""
+    name = live.projection.name
+    actions: list[dict[str, Any]] = []
+    for each in indexes:
+        if each.name == live.index:
+            if live.alias not in each.aliases:
+                actions.append({"add": {"index": each.name, "alias": live.alias}})
+        elif name in each.aliases:
+            actions.append({"remove": {"index": each.name, "alias": name, "must_exist": True}})
+    return actions
+
+
+def adoption(strangers: Iterable[Seen], heir: Generation) -> list[dict[str, Any]]:
+    """Alias actions that put a generation in the place of indexes that somebody made by hand."""
+    name = heir.projection.name
+    actions: list[dict[str, Any]] = [
+        {"remove_index": {"index": each.name}}
+        if each.name == name
+        else {"remove": {"index": each.name, "alias": name, "must_exist": True}}
+        for each in strangers
+    ]
+    return [*actions, {"add": {"index": heir.index, "alias": name}}]
+
+
+def _version(mappings: Mapping[str, Any]) -> int:
+    found = mappings.get("_meta", {}).get("projection")
+    return found if isinstance(found, int) else 0

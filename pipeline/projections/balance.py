@@ -1,0 +1,92 @@
+"""The first projection: an account as it is now, one document each."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from pipeline.events import (
+    CLOSED,
+    CREATED,
+    DEPOSITED,
+    FROZEN,
+    OWNER_UPDATED,
+    UNFROZEN,
+    WITHDRAWN,
+    Event,
+    rfc3339,
+)
+from pipeline.projection import FIRST, Document, Projection, whole
+
+_STATUS: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
+
+
+class Balance(Document):
+    """An account as people read it: `balance` in minor units, `updated_at` the RFC 3339 time of
+    its last event."""
+
+    owner: str
+    balance: int
+    status: str
+    updated_at: str
+
+
+def after(document: Balance | None, event: Event) -> dict[str, Any]:
+    """The account after the event."""
+    owner, balance, status = _after(document, event)
+    return {
+        "owner": owner,
+        "balance": whole(balance),
+        "status": status,
+        "updated_at": time_of(event),
+    }
+
+
+def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
+    """Owner, balance and status after the event."""
+    kind, body = event["kind"], event["body"]
+    if document is None:
+        if kind != CREATED:
+            raise ValueError(f"{kind} before {CREATED}")
+        return text(body["owner"]), whole(body["money"]), _STATUS[kind]
+    owner, balance, status = document["owner"], document["balance"], document["status"]
+    if kind == DEPOSITED:
+        return owner, balance + whole(body["money"]), status
+    if kind == WITHDRAWN:
+        return owner, balance - whole(body["money"]), status
+    if kind == OWNER_UPDATED:
+        return text(body["owner"]), balance, status
+    if kind in _STATUS and kind != CREATED:
+        return owner, balance, _STATUS[kind]
+    raise ValueError(f"{kind} after version {document['version']}")
+
+
+def time_of(event: Event) -> str:
+    """When it happened, as documents say it: RFC 3339."""
+    moment: Any = event["created_at"]
+    if isinstance(moment, str):
+        datetime.fromisoformat(moment)
+    elif not isinstance(moment, datetime):
+        raise TypeError(f"time {moment!r}")
+    return rfc3339(moment)
+
+
+def text(value: Any) -> str:
+    """What has to be text; raises `TypeError`."""
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"owner {value!r}")
+
+
+BALANCE: Final = Projection(
+    FIRST,
+    after,
+    {
+        "owner": {
+            "type": "text",
+            "fields": {"keyword": {"type": "keyword", "ignore_above": 256}},
+        },
+        "balance": {"type": "long"},
+        "status": {"type": "keyword"},
+        "updated_at": {"type": "date"},
+    },
+    version=3,
+)

@@ -1,0 +1,66 @@
+"""The second projection: an account's statement, one document for each of its events."""
+
+from typing import Any, Final
+
+from pipeline.events import CREATED, DEPOSITED, KINDS, WITHDRAWN, Event
+from pipeline.projection import Document, Projection, whole
+from pipeline.projections.balance import text, time_of
+
+
+class Entry(Document):
+    """What one event did: `amount`, signed, and the `balance` after it, both in minor units.
+
+    `amount` is 0 where no money moved. Of a transfer, `counterparty` is the other account and
+    `transfer` its id; else both are null. `at` is the RFC 3339 time.
+    """
+
+    account_id: str
+    kind: str
+    amount: int
+    balance: int
+    counterparty: str | None
+    transfer: str | None
+    at: str
+
+
+def after(document: Entry | None, event: Event) -> dict[str, Any]:
+    """The entry of the event, which follows the entry before it."""
+    kind, body = event["kind"], event["body"]
+    if (document is None) != (kind == CREATED):
+        raise ValueError(f"{kind} is not what an account may begin or go on with")
+    amount = _amount(kind, body)
+    transfer: Any = body.get("transfer") or {}
+    return {
+        "kind": kind,
+        "amount": amount,
+        "balance": whole((document["balance"] if document else 0) + amount),
+        "counterparty": text(transfer["counterparty"]) if transfer else None,
+        "transfer": text(transfer["id"]) if transfer else None,
+        "at": time_of(event),
+    }
+
+
+def _amount(kind: str, body: Any) -> int:
+    if kind in (CREATED, DEPOSITED):
+        return whole(body["money"])
+    if kind == WITHDRAWN:
+        return -whole(body["money"])
+    if kind in KINDS:
+        return 0
+    raise ValueError(f"{kind} is unknown")
+
+
+STATEMENT: Final = Projection(
+    "statement",
+    after,
+    {
+        "kind": {"type": "keyword"},
+        "amount": {"type": "long"},
+        "balance": {"type": "long"},
+        "counterparty": {"type": "keyword"},
+        "transfer": {"type": "keyword"},
+        "at": {"type": "date"},
+    },
+    every=True,
+    optional=("counterparty", "transfer"),
+)
