@@ -27,7 +27,7 @@ from pipeline.events import (
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
 from pipeline.jetstream import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
-from pipeline.projection import Document
+from pipeline.projection import Document, Projection
 from pipeline.projections import BALANCE
 from pipeline.projector import Projector
 
@@ -78,9 +78,9 @@ async def publish_markers(js: JetStream, partitions: int = PARTITIONS) -> None:
     await js.publish_batch([Outgoing(subject(p), MARKER) for p in range(partitions)], state.last)
 
 
-async def documents(url: str) -> dict[str, dict[str, Any]]:
-    """Everything that readers may see, by id."""
-    survey = Survey(url)
+async def documents(url: str, projection: Projection = BALANCE) -> dict[str, dict[str, Any]]:
+    """Everything that readers of a projection may see, by id."""
+    survey = Survey(url, projection.name)
     try:
         found: dict[str, dict[str, Any]] = {}
         async for ids in survey.ids():
@@ -90,23 +90,21 @@ async def documents(url: str) -> dict[str, dict[str, Any]]:
         await survey.close()
 
 
-async def folds(store: EventStore) -> dict[str, Document]:
+async def folds(store: EventStore, projection: Projection = BALANCE) -> dict[str, Document]:
     """What every document has to be, by the event store; a poison event ends a history."""
     expected: dict[str, Document] = {}
     histories: dict[str, list[Event]] = {}
     async for events in store.replay(range(SLOTS)):
         for event in events:
             histories.setdefault(event["account_id"], []).append(event)
-    for account_id, events in histories.items():
-        document = BALANCE.replay(events).document
-        if document is not None:
-            expected[account_id] = document
+    for events in histories.values():
+        expected |= {each["id"]: each for each in projection.replay(events).documents}
     return expected
 
 
-async def exact(url: str, store: EventStore) -> bool:
+async def exact(url: str, store: EventStore, projection: Projection = BALANCE) -> bool:
     """Whether the projection is exactly what the store says: none wrong, missing or extra."""
-    return await documents(url) == await folds(store)
+    return await documents(url, projection) == await folds(store, projection)
 
 
 class Lot(dict[str, dict[str, Any]]):

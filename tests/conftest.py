@@ -23,6 +23,9 @@ from pipeline.settings import Settings
 from pipeline.wheels import WHEELS
 from tests.support import Role, Servers, free_port
 
+OURS = ("balance", "statement", "turnover", "bank-")
+"""How the names of the indexes begin that tests may delete."""
+
 
 def placed(data_dir: Path, **changes: object) -> Settings:
     """Settings for servers on free ports of this machine, with their data in `data_dir`.
@@ -137,7 +140,7 @@ async def wipe_elasticsearch(url: str) -> None:
     """Delete the bank's indexes, each by its name: Elasticsearch wants it so."""
     async with aiohttp.ClientSession(url) as http:
         async with http.get("/_alias") as answer:
-            names = [name for name in await answer.json() if not name.startswith(".")]
+            names = [name for name in await answer.json() if name.startswith(OURS)]
         for name in names:
             async with http.delete(f"/{name}") as answer:
                 assert answer.status in (200, 404), await answer.text()

@@ -43,7 +43,8 @@ class Hand:
         there = await self.found(account_id)
         document: dict[str, Any] = there["_source"] if there else ghost(account_id)
         version, number = document.get("version", 1), there["_version"] if there else 1
-        rich = {**document, "owner": "Mallory", "balance": 10**9}
+        lies = {"owner": "Mallory", "balance": 10**9}
+        rich = document | {name: lies[name] for name in lies.keys() & document.keys()}
         match kind:
             case "same":
                 await self.put(account_id, document)

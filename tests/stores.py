@@ -10,7 +10,7 @@ from pipeline.events import Event, slots_of
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, Generations, Stamp
 from pipeline.index.survey import Survey
-from pipeline.projection import ERA
+from pipeline.projection import ERA, Projection
 from pipeline.projections import BALANCE
 from pipeline.rebuild.mend import Mended, Store, mend_partition
 from pipeline.settings import Settings
@@ -67,7 +67,8 @@ class Stores:
 
     async def exact(self) -> bool:
         """Whether the index is what the store says, with nothing in it that is not ours."""
-        return await exact(self.settings.elasticsearch_url, self.store) and await self.sound()
+        url, projection = self.settings.elasticsearch_url, self.generation.projection
+        return await exact(url, self.store, projection) and await self.sound()
 
     async def sound(self) -> bool:
         """Whether each document's `_version` is as we write it."""
@@ -91,12 +92,12 @@ class Stores:
 
 
 @asynccontextmanager
-async def stores(settings: Settings) -> AsyncIterator[Stores]:
+async def stores(settings: Settings, projection: Projection = BALANCE) -> AsyncIterator[Stores]:
     elastic = Elastic(settings.elasticsearch_url)
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
-    generation = await Generations(elastic).ensure_live()
-    survey = Survey(settings.elasticsearch_url)
+    generation = await Generations(elastic, projection).ensure_live()
+    survey = Survey(settings.elasticsearch_url, projection.name)
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
         hand = Hand(http, generation.index)
         yield Stores(settings, elastic, store, survey, generation, hand)

@@ -1,7 +1,7 @@
 """The routes of reading: an account as it is, as it was, and what happened to it."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from aiohttp import web
@@ -11,14 +11,11 @@ from pydantic_core import PydanticCustomError
 from api.accounts.answers import answer
 from api.accounts.routes import SERVICE
 from api.inputs import ACCOUNT_ID, Input, query
+from api.moments import Moment
 from api.replies import reply
 
 MOST: Final = 1000
 _LARGEST: Final = 2**31
-
-_RFC3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
 
 routes = web.RouteTableDef()
 
@@ -29,18 +26,6 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def _moment(text: str) -> datetime:
-    """As naive UTC, like the times of events."""
-    try:
-        if _RFC3339.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).astimezone(UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):  # a 30th of February, or outside of the years 1 to 9999
-        pass
-    raise PydanticCustomError(
-        "moment", "Must be a time as in RFC 3339, 2026-01-31T12:00:00Z; a + is written %2B"
-    )
-
-
 Number = Annotated[int, BeforeValidator(_whole_number)]
 
 
@@ -48,7 +33,7 @@ class PastQuery(Input):
     """The parameters of `GET /{id}`, at most one of them: which past is asked for."""
 
     version: Annotated[Number, Field(ge=1, le=_LARGEST)] | None = None
-    at: Annotated[datetime, BeforeValidator(_moment)] | None = None
+    at: Moment | None = None
 
     @field_validator("at")
     @classmethod

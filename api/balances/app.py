@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from api.balances import parked, partitions, rebuild_events, rebuilds
+from api.balances import parked, partitions, rebuild_events, rebuilds, statements
 from api.balances.connections import CONNECTIONS, Connections
 from api.balances.projected import PROJECTIONS
 from api.balances.queries import DocumentNotFound
@@ -14,6 +14,7 @@ from api.problems import Problem, unavailable
 from api.server import application
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import Index, ProjectionUnavailable, UnknownCursor
+from pipeline.index.statements import Statements
 from pipeline.metrics import Metrics
 from pipeline.projections import projections
 from pipeline.settings import Settings
@@ -21,7 +22,7 @@ from pipeline.settings import Settings
 
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
-    index = Index(settings.elasticsearch_url)
+    index, entries = Index(settings.elasticsearch_url), Statements(settings.elasticsearch_url)
     connections = Connections(settings)
     kept = projections(settings.projections)
     snapshots = partitions.Snapshots(connections, settings, kept)
@@ -35,6 +36,7 @@ def create_app(settings: Settings) -> web.Application:
         await watching.close()
         await waiting.close()
         await connections.close()
+        await entries.close()
         await index.close()
 
     metrics = Metrics("balances")
@@ -44,10 +46,12 @@ def create_app(settings: Settings) -> web.Application:
         *partitions.routes,
         *rebuilds.routes,
         *rebuild_events.routes,
+        *statements.routes,
         *routes,
     ]
     app = application(every_route, {"elasticsearch": index.ping}, _translate, metrics)
     app[INDEX] = index
+    app[statements.STATEMENTS] = entries
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
     app[PROJECTIONS] = kept

@@ -42,6 +42,10 @@ def _version(text: str) -> int:
     return int(text)
 
 
+Limit = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=MOST)]
+"""How many a page has at most."""
+
+
 class DocumentQuery(Input):
     """The parameters of `GET /{id}`: wait for a version of the account, for so many seconds."""
 
@@ -54,7 +58,7 @@ class PageQuery(Input):
 
     owner: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     sort: Sort = "owner"
-    limit: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=MOST)] = 20
+    limit: Limit = 20
     starting_after: AccountId | None = None
 
 

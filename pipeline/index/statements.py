@@ -1,0 +1,67 @@
+"""The reader's side of the second projection: an account's statement, page by page."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from elasticsearch import ApiError, TransportError
+
+from pipeline.events import rfc3339
+from pipeline.index.client import connect
+from pipeline.index.reader import TIMEOUT
+from pipeline.index.values import ProjectionUnavailable
+from pipeline.outage import brief
+from pipeline.projections import STATEMENT
+
+_HITS: Final = "hits.hits._source"
+
+
+class Wanted(NamedTuple):
+    """Which entries: of some kinds, from a time on, before another one; `after` this version, in
+    the order that is asked for."""
+
+    kinds: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    after: int | None = None
+    newest_first: bool = True
+    limit: int = 20
+
+
+class Statements:
+    """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url, TIMEOUT)
+
+    async def page(self, account_id: str, wanted: Wanted) -> tuple[list[dict[str, Any]], bool]:
+        """Up to `limit` entries, and whether there are more. New ones show within a second."""
+        order = "desc" if wanted.newest_first else "asc"
+        try:
+            answer = await self._client.search(
+                index=STATEMENT.name,
+                query={"bool": {"filter": _filter(account_id, wanted)}},
+                sort=[{"version": {"order": order}}],
+                search_after=None if wanted.after is None else [wanted.after],
+                size=wanted.limit + 1,
+                track_total_hits=False,
+                filter_path=_HITS,
+            )
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        hits = answer.body.get("hits", {}).get("hits", [])
+        return [hit["_source"] for hit in hits[: wanted.limit]], len(hits) > wanted.limit
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _filter(account_id: str, wanted: Wanted) -> list[Mapping[str, Any]]:
+    times = {"gte": wanted.since, "lt": wanted.until}
+    between = {name: rfc3339(moment) for name, moment in times.items() if moment is not None}
+    found: list[Mapping[str, Any]] = [{"term": {"account_id": account_id}}]
+    if wanted.kinds:
+        found.append({"terms": {"kind": list(wanted.kinds)}})
+    if between:
+        found.append({"range": {"at": between}})
+    return found
