@@ -62,14 +62,14 @@ class Hand:
                 number += 50
                 await self.put(account_id, {**rich, "version": number % ERA}, number)
             case "newer era":
-                number = 5 * ERA + version + 50
+                number = (number // ERA + 5) * ERA + version + 50
                 await self.put(account_id, {**rich, "version": version + 50}, number)
             case "older era":
                 await self.put(account_id, {**rich, "version": 1}, (number // ERA + 1) * ERA + 1)
             case "forged":
                 await self.put(account_id, rich, number)
             case "huge":
-                await self.put(account_id, rich, 2**62)
+                await self.put(account_id, rich, max(2**62, number + ERA))
             case "ceiling":
                 await self.put(account_id, rich, HIGHEST - 7)
             case "highest" | "ghost of the highest version":

@@ -34,7 +34,9 @@ async def bank(settings: Settings) -> AsyncIterator[Settings]:
     """A bank as `bank up` starts it, on servers that run already."""
     without = [word for name in WHEELS for word in ("--without", name)]
     # The README's few seconds of grace, with room for a slow machine.
-    settings = settings.model_copy(update={"index_grace_seconds": 15.0})
+    settings = settings.model_copy(
+        update={"index_grace_seconds": 15.0, "projections": "balance statement"}
+    )
     async with Role(settings, "bank", "up", *without) as up:
         await eventually(
             lambda: "The bank is open" in up.log(), seconds=120, message="the bank opens"
@@ -70,7 +72,7 @@ async def test_every_command_gives_what_is_shown(bank: Settings) -> None:
         if not step.command.startswith((*LEFT_TO_CI, *NEEDS_MORE, *RUN_BY_UP)):
             await follow(step, names, bank)
             ran += 1
-    assert ran == 28
+    assert ran == 30
     assert names.bound.keys() == {"ID", "OTHER", "TRANSFER", "REBUILD"}
 
 
