@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3
 REAL := $(BIN)/python scripts/with_elasticsearch.py
 
 .PHONY: help up demo install lint test test-real test-long bench-write bench-rebuild clean

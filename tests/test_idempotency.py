@@ -273,7 +273,7 @@ async def test_a_killed_replica_answers_again_after_its_restart_and_so_do_others
     answers: dict[str, bytes | None] = {}
     keys = (f"key {n}" for n in itertools.count())
 
-    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=30)) as http:
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=120)) as http:
 
         async def ask(key: str) -> bytes | None:
             headers = {"Idempotency-Key": key}

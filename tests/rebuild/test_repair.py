@@ -25,7 +25,7 @@ from tests.load import Load
 from tests.rebuild.bank import Bank, fill
 from tests.support import Role, eventually, rounds
 
-pytestmark = pytest.mark.elasticsearch
+pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(300, 1500))]
 
 
 @asynccontextmanager
