@@ -38,17 +38,22 @@ class _Work:
     """A step of the job in one partition, and the task that does it."""
 
     def __init__(self, job: Job, step: Step, part: Build | InPlace) -> None:
-        self._of, self._part = (job.id, step), part
+        self._of, self._part = _asked(job, step), part
         self.task = asyncio.create_task(part.run() if step == "run" else part.turn())
 
     def stands(self, job: Job, step: Step) -> bool:
         """Whether it is under way, or done, and still what is to be done."""
-        if (job.id, step) != self._of:
+        if _asked(job, step) != self._of:
             return False
         if not self.task.done():
             return True
         failed = self.task.cancelled() or self.task.exception() is not None
         return not failed and (step == "turn" or self._part.stands)
+
+
+def _asked(job: Job, step: Step) -> tuple[str, str | None, Step]:
+    """A job that failed and was started again is the same, but its generation may be another."""
+    return job.id, job.uuid, step
 
 
 class RebuildAgent:
