@@ -35,7 +35,7 @@ test-real: install ## Run what touches Elasticsearch on the real one (needs Java
 	$(REAL) $(REAL) $(BIN)/pytest -n 2 --dist worksteal -m elasticsearch
 
 test-long: install ## Run every test with the full number of rounds
-	BANK_TEST_LONG=1 $(BIN)/pytest
+	BANK_TEST_LONG=1 $(BIN)/pytest --timeout 3600
 
 bench-write: install ## Measure how fast commands are executed, beside bare inserts
 	$(BIN)/python benchmarks/write_path.py
