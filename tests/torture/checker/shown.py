@@ -1,0 +1,54 @@
+"""Invariants of what is shown and of the log: 4, 10 and 11."""
+
+from tests.torture.breaches import Breaches
+from tests.torture.checker.fold import Account, shown
+from tests.torture.checker.stores import Event, Shown
+
+_ERA = 1 << 40
+
+
+def differences(accounts: dict[str, Account], documents: dict[str, Shown]) -> dict[str, str]:
+    """What is wrong with the documents, by account."""
+    found = dict.fromkeys(documents.keys() - accounts.keys(), "extra")
+    for account, last in accounts.items():
+        there = documents.get(account)
+        if there is None:
+            found[account] = "missing"
+        elif faults := shown(last, there.source):
+            found[account] = ", ".join(faults)
+        elif there.version % _ERA != last.version:
+            found[account] = f"_version {there.version} does not fit version {last.version}"
+    return found
+
+
+def check_documents(
+    accounts: dict[str, Account], documents: dict[str, Shown], breaches: Breaches
+) -> None:
+    wrong = differences(accounts, documents)
+    breaches.looked(4, len(accounts))
+    for account, what in sorted(wrong.items()):
+        breaches.add(4, f"{account}: {what}")
+
+
+def check_rebuilt(before: dict[str, Shown], after: dict[str, Shown], breaches: Breaches) -> None:
+    """Two generations of one position have the same documents."""
+    breaches.looked(10, len(before))
+    for account in sorted(before.keys() | after.keys()):
+        old, new = before.get(account), after.get(account)
+        if old is None or new is None or old.source != new.source:
+            breaches.add(10, f"{account}: {old and old.source}, rebuilt {new and new.source}")
+
+
+def check_log(events: list[Event], breaches: Breaches) -> None:
+    """No event twice, and no version of an account after a later one."""
+    seen: set[str] = set()
+    versions: dict[str, int] = {}
+    for event in events:
+        account, version = event["account_id"], event["version"]
+        breaches.judge(11, event["_id"] not in seen, f"{event['_id']} is in the log twice")
+        before = versions.get(account, 0)
+        breaches.judge(
+            11, version >= before, f"{account}: version {version} is in the log after {before}"
+        )
+        seen.add(event["_id"])
+        versions[account] = max(version, before)

@@ -1,0 +1,89 @@
+"""The stores as they are: all events, all documents, the whole log. Raises the drivers' errors."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import nats
+from nats.errors import TimeoutError as NothingLeft
+from nats.js.api import AckPolicy, ConsumerConfig
+from pymongo import MongoClient
+
+_PAGE: Final = 10_000
+_BATCH: Final = 500
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A document in the index, with Elasticsearch's own `_version`."""
+
+    version: int
+    source: dict[str, Any]
+
+
+async def histories(url: str, database: str) -> dict[str, list[Event]]:
+    """Every event by account, in order of its version."""
+
+    def read() -> list[Event]:
+        with MongoClient[Event](url, directConnection=True, retryWrites=False) as client:
+            return list(client[database]["events"].find())
+
+    found: dict[str, list[Event]] = {}
+    for event in await asyncio.to_thread(read):
+        found.setdefault(event["account_id"], []).append(event)
+    for events in found.values():
+        events.sort(key=lambda event: event["version"])
+    return found
+
+
+async def documents(url: str, index: str = "balance") -> dict[str, Shown]:
+    """Everything that an index or alias holds, by id; nothing if it is not there."""
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(url, timeout=timeout) as http:
+        async with http.post(f"/{index}/_refresh"):
+            pass
+        query = {"size": _PAGE, "version": True, "query": {"match_all": {}}}
+        async with http.post(f"/{index}/_search", json=query) as answer:
+            if answer.status == 404:
+                return {}
+            hits = (await answer.json())["hits"]["hits"]
+    assert len(hits) < _PAGE, "more documents than are read at once"
+    return {hit["_id"]: Shown(hit["_version"], hit["_source"]) for hit in hits}
+
+
+async def behind_alias(url: str, alias: str = "balance") -> str:
+    """The index that readers see."""
+    async with aiohttp.ClientSession(url) as http, http.get(f"/_alias/{alias}") as answer:
+        (name,) = await answer.json()
+    return str(name)
+
+
+async def log(url: str, marked: str) -> list[Event]:
+    """The events in the stream in its order, without those that bear the header `marked`."""
+    client = await nats.connect(url)
+    found: list[Event] = []
+    try:
+        js = client.jetstream()
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        subscription = await js.pull_subscribe("balance.*", stream="balance", config=config)
+        left = (await subscription.consumer_info()).num_pending or 0
+        while left > 0:
+            try:
+                messages = await subscription.fetch(min(_BATCH, left), timeout=5)
+            except NothingLeft:
+                break
+            left -= len(messages)
+            for message in messages:
+                if marked in (message.headers or {}):
+                    continue
+                event = json.loads(message.data or b"{}")
+                if "account_id" in event:
+                    found.append(event)
+        await subscription.unsubscribe()
+    finally:
+        await client.close()
+    return found

@@ -1,0 +1,109 @@
+"""Invariants of the event store and of what clients were told: 1, 2, 3, 5 and 8."""
+
+from collections import Counter
+from typing import Any
+
+from tests.torture.breaches import Breaches
+from tests.torture.checker.fold import Account, money, states
+from tests.torture.checker.stores import Event
+from tests.torture.history import Attempt, History, Sent
+
+_KINDS = {
+    "create": "AccountCreated",
+    "deposit": "MoneyDeposited",
+    "withdraw": "MoneyWithdrawn",
+    "transfer": "MoneyWithdrawn",
+    "owner": "OwnerUpdated",
+    "freeze": "AccountFrozen",
+    "unfreeze": "AccountUnfrozen",
+    "close": "AccountClosed",
+}
+
+
+def check_store(histories: dict[str, list[Event]], breaches: Breaches) -> None:
+    """Versions, balances and transfers of the events as they are."""
+    legs: dict[str, list[Event]] = {}
+    for account, events in histories.items():
+        versions = [event["version"] for event in events]
+        whole = versions == list(range(1, len(events) + 1))
+        breaches.judge(2, whole, f"{account} has the versions {_odd(versions)}")
+        low = next((each for each in states(events) if each.balance < 0), None)
+        breaches.judge(5, low is None, f"{account}: {low}")
+        for event in events:
+            if transfer := event["body"].get("transfer"):
+                legs.setdefault(transfer["id"], []).append(event)
+    for transfer_id, pair in legs.items():
+        kinds = Counter(event["kind"] for event in pair)
+        net = sum(money(event) for event in pair)
+        parties = {event["account_id"] for event in pair}
+        told = {event["body"]["transfer"]["counterparty"] for event in pair}
+        holds = kinds == {"MoneyWithdrawn": 1, "MoneyDeposited": 1} and not net
+        breaches.judge(
+            1, holds and parties == told, f"transfer {transfer_id}: {dict(kinds)}, {net}"
+        )
+
+
+def check_sums(
+    histories: dict[str, list[Event]], balances: dict[str, int], breaches: Breaches
+) -> None:
+    """What all documents show together is what came into the bank less what went out."""
+    moved = sum(
+        money(event)
+        for events in histories.values()
+        for event in events
+        if "transfer" not in event["body"]
+    )
+    total = sum(balances.values())
+    breaches.judge(1, total == moved, f"the balances are {total}, the movements {moved}")
+
+
+def check_history(history: History, histories: dict[str, list[Event]], breaches: Breaches) -> None:
+    """What clients were told is in the store, and nothing that they did not ask for."""
+    by_key: dict[str, list[Event]] = {}
+    for events in histories.values():
+        for event in events:
+            if key := event.get("idempotency_key"):
+                by_key.setdefault(key, []).append(event)
+            else:
+                second = event["kind"] == "MoneyDeposited" and "transfer" in event["body"]
+                breaches.judge(3, second, f"nobody asked for {event['_id']}, {event['kind']}")
+    after = {name: states(events) for name, events in histories.items()}
+    sent = {each.key: each for each in history.all if not each.reused}
+    for key, events in by_key.items():
+        breaches.judge(8, len(events) == 1, f"{key} had {len(events)} effects")
+        breaches.judge(3, key in sent, f"nobody sent {key}, of which {events[0]['_id']} is")
+    for each in history.all:
+        if each.reused:
+            breaches.judge(8, each.answer is None, f"{each.key} was taken a second time")
+        elif each.rejected:
+            breaches.judge(3, each.key not in by_key, f"{each.key} was rejected, and executed")
+        elif answer := each.answer:
+            fault = _told(each, answer, by_key.get(each.key, []), after)
+            breaches.judge(3, not fault, f"{each.key}, {each.command.path}: {fault}")
+
+
+def _told(sent: Sent, answer: Attempt, events: list[Event], after: dict[str, list[Account]]) -> str:
+    """What is wrong with an acknowledgement."""
+    document, body = answer.document, sent.command.body
+    if not events:
+        return "it was acknowledged, and has no event"
+    event = events[0]
+    wanted: dict[str, Any] = {"id": event["account_id"], "version": event["version"]}
+    if event["kind"] != _KINDS[sent.command.kind]:
+        return f"its event is {event['kind']}"
+    if any(event["body"][name] != body[name] for name in ("money", "owner") if name in body):
+        return f"its event has {event['body']}"
+    if sent.command.account and event["account_id"] != sent.command.account:
+        return f"its event is of {event['account_id']}"
+    states = after[event["account_id"]]
+    if event["version"] > len(states):
+        return f"its event has version {event['version']} of {len(states)}"
+    then = states[event["version"] - 1]
+    wanted |= {"owner": then.owner, "balance": then.balance, "status": then.status}
+    told = {name: document.get(name) for name in wanted}
+    return "" if told == wanted else f"it was told {told}, not {wanted}"
+
+
+def _odd(versions: list[int]) -> str:
+    wrong = [(n, v) for n, v in enumerate(versions, 1) if n != v]
+    return f"…{wrong[0][1]}… where {wrong[0][0]} should be" if wrong else ""

@@ -1,0 +1,109 @@
+"""Clients of the account services: random commands, each with a key, repeated until answered."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import aiohttp
+
+from tests.torture.breaches import Breaches
+from tests.torture.commands import Commands
+from tests.torture.history import LOST, Attempt, History, Sent
+
+CLIENTS: Final = 8
+_PAUSE: Final = (0.02, 0.14)
+"""Between two commands of a client, in seconds: so many that the machine is not the fault."""
+_SECONDS: Final = 6.0
+_TWICE, _LATER, _REUSED = 0.04, 0.06, 0.02
+
+
+class Clients:
+    """All clients. `urls` are the replicas'; which one gets an attempt is drawn each time."""
+
+    def __init__(
+        self, urls: Sequence[str], seed: int, history: History, breaches: Breaches
+    ) -> None:
+        self._urls, self._seed = urls, seed
+        self._history, self._breaches = history, breaches
+        self._stop = asyncio.Event()
+        self._http: aiohttp.ClientSession
+
+    async def run(self) -> None:
+        """Send until `stop`; what has no answer then is left for `finish`."""
+        async with self._session() as self._http, asyncio.TaskGroup() as tasks:
+            for number in range(CLIENTS):
+                tasks.create_task(self._client(random.Random(f"client {self._seed} {number}")))
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def finish(self, seconds: float) -> None:
+        """Send again what has no answer, until each has one or the time is up."""
+        chance = random.Random(f"finish {self._seed}")
+        async with self._session() as self._http:
+            open_ = [sent for sent in self._history.all if sent.outcome == "unknown"]
+            try:
+                async with asyncio.timeout(seconds):
+                    for sent in open_:
+                        await self._until_told(chance, sent, for_ever=True)
+            except TimeoutError:
+                self._breaches.add(12, f"{sent.command.path} is still not answered: {sent.key}")
+
+    def _session(self) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(total=_SECONDS)
+        return aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+
+    async def _client(self, chance: random.Random) -> None:
+        commands = Commands(chance, self._history)
+        while not self._stop.is_set():
+            await self._one(chance, commands)
+            await asyncio.sleep(chance.uniform(*_PAUSE))
+
+    async def _one(self, chance: random.Random, commands: Commands) -> None:
+        sent = self._history.begin(f"{chance.getrandbits(96):024x}", commands.next())
+        if chance.random() < _TWICE:
+            await asyncio.gather(*(self._attempt(chance, sent) for _ in "ab"))
+        await self._until_told(chance, sent)
+        if sent.answer is None:
+            return
+        if chance.random() < _LATER:
+            await self._attempt(chance, sent)
+        if "money" in sent.command.body and chance.random() < _REUSED:
+            other = commands.other(sent.command)
+            await self._attempt(chance, self._history.begin(sent.key, other, reused=True))
+
+    async def _until_told(
+        self, chance: random.Random, sent: Sent, *, for_ever: bool = False
+    ) -> None:
+        """Send until it is acknowledged or refused; a refusal after a lost answer is one too."""
+        pause = 0.1
+        while True:
+            await self._attempt(chance, sent)
+            if sent.answer or sent.attempts[-1].refused:
+                return
+            if self._stop.is_set() and not for_ever:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    async def _attempt(self, chance: random.Random, sent: Sent) -> None:
+        number = chance.randrange(len(self._urls))
+        at, command = self._history.now(), sent.command
+        try:
+            async with self._http.request(
+                command.method,
+                self._urls[number] + command.path,
+                json=command.body,
+                headers={"Idempotency-Key": sent.key},
+            ) as answer:
+                body = await answer.read()
+                attempt = Attempt(at, number, answer.status, body, answer.headers.get("ETag"))
+        except (aiohttp.ClientError, TimeoutError):
+            attempt = Attempt(at, number, LOST, b"", None)
+        first = sent.answer
+        sent.attempts.append(attempt)
+        self._history.learn(attempt)
+        if first is not None and attempt.acknowledged and not sent.reused:
+            same = (first.status, first.body, first.etag) == attempt[2:]
+            self._breaches.judge(8, same, f"{sent.key}: {first.body!r}, then {attempt.body!r}")

@@ -1,0 +1,36 @@
+"""A server whose disk is full.
+
+Its files may not grow: the limit of the process on their size is set to what they have. A write
+past it fails as on a full disk, but for the number of the error, and a server that dies of it is
+started again on what it had written.
+"""
+
+import resource
+from functools import partial
+from typing import Final
+
+from tests.torture.faults.base import Maker
+from tests.torture.faults.processes import ServerFault
+from tests.torture.world import SERVERS
+
+_ROOM: Final = 64 * 1024
+
+
+class DiskFull(ServerFault):
+    async def begin(self) -> None:
+        self._limit(_ROOM)
+
+    async def heal(self) -> None:
+        if self.server.death() is None:
+            self._limit(resource.RLIM_INFINITY)
+        await self.server.start()
+
+    def _limit(self, size: int) -> None:
+        _, hard = resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE)
+        wanted = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (wanted, hard))
+
+
+DISKS: Final[dict[str, Maker]] = {
+    f"disk-full-{server}": partial(DiskFull, server) for server in SERVERS
+}

@@ -1,0 +1,96 @@
+"""What people do to a bank that runs: rebuilds, more or fewer partitions and workers."""
+
+import asyncio
+from typing import Any, Final
+
+from tests.support import Role, eventually
+from tests.torture.faults.base import Fault, Maker
+from tests.torture.world import GUEST
+
+_COUNTS: Final = (2, 3, 4, 6)
+_START_SECONDS: Final = 20.0
+
+
+class Rebuild(Fault):
+    """All of it, into a new generation, beside whatever else happens."""
+
+    async def begin(self) -> None:
+        self._rebuild = await eventually(self._started, seconds=_START_SECONDS, every=0.3)
+
+    async def _started(self) -> Any:
+        status, body = await self.world.ask_balances("POST", "/balance/rebuild")
+        return body if status == 202 else None
+
+
+class RebuildCancelled(Rebuild):
+    async def heal(self) -> None:
+        await self.world.ask_balances("DELETE", f"/rebuilds/{self._rebuild['id']}")
+
+
+class RebuildKilled(Rebuild):
+    """With a worker that dies in the midst of it."""
+
+    async def begin(self) -> None:
+        await super().begin()
+        self._name = self.chance.choice(self.world.of("worker"))
+        await asyncio.sleep(self.chance.uniform(0, 1))
+        await self.world.kill(self._name)
+
+    async def heal(self) -> None:
+        await self.world.start(self._name)
+
+
+class InPlace(Rebuild):
+    """Compared and mended in the live generation."""
+
+    async def _started(self) -> Any:
+        status, body = await self.world.ask_balances(
+            "POST", "/balance/rebuild", json={"in_place": True}
+        )
+        return body if status == 202 else None
+
+
+class Join(Fault):
+    """A worker joins, and leaves in good order."""
+
+    async def begin(self) -> None:
+        await self.world.start(GUEST)
+
+    async def heal(self) -> None:
+        await self.world.leave(GUEST)
+
+
+class Vanish(Join):
+    """A worker joins, and is killed."""
+
+    async def heal(self) -> None:
+        await self.world.kill(GUEST)
+
+
+class Repartition(Fault):
+    """Another number of partitions, and once more another. A refusal is an answer, too."""
+
+    async def begin(self) -> None:
+        await self._to(self.chance.choice(_COUNTS))
+
+    async def heal(self) -> None:
+        await self._to(self.chance.choice(_COUNTS))
+
+    async def _to(self, count: int) -> None:
+        command = Role(self.world.settings, "bank", "repartition", str(count), "--patience", "5")
+        await command.start()
+        try:
+            await command.wait(30)
+        finally:
+            await command.close()
+
+
+OPERATORS: Final[dict[str, Maker]] = {
+    "rebuild": Rebuild,
+    "rebuild-cancelled": RebuildCancelled,
+    "rebuild-killed": RebuildKilled,
+    "rebuild-in-place": InPlace,
+    "worker-joins": Join,
+    "worker-vanishes": Vanish,
+    "repartition": Repartition,
+}

@@ -1,0 +1,145 @@
+"""What is lost in a server while all of them run: keys, streams, consumers, buckets, indexes."""
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+import redis.asyncio
+from nats.aio.client import Client
+from pymongo import MongoClient
+
+from tests.support import eventually
+from tests.torture.faults.base import Fault, Maker
+from tests.torture.world import OPLOG_ENTRIES
+
+_STREAM: Final = "balance"
+_BUCKETS: Final = ("partitions", "rebuild", "bank")
+_REFILL_SECONDS: Final = 45.0
+_PAD: Final = 500
+
+
+async def api(client: Client, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of JetStream; RuntimeError for a refusal."""
+    reply = await client.request(f"$JS.API.{verb}", orjson.dumps(body or {}), timeout=3)
+    answer: dict[str, Any] = orjson.loads(reply.data)
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return answer
+
+
+class FlushAll(Fault):
+    """Redis forgets every lease."""
+
+    async def begin(self) -> None:
+        client = redis.asyncio.from_url(self.world.settings.redis_url)
+        try:
+            await client.flushall()
+        finally:
+            await client.aclose()
+
+
+class StreamPurged(Fault):
+    async def begin(self) -> None:
+        async with self.world.nats() as client:
+            await api(client, f"STREAM.PURGE.{_STREAM}")
+
+
+class StreamDeleted(Fault):
+    async def begin(self) -> None:
+        async with self.world.nats() as client:
+            await api(client, f"STREAM.DELETE.{_STREAM}")
+
+
+class MessagesDeleted(Fault):
+    """Some of the newest messages are taken out of the stream, one by one."""
+
+    async def begin(self) -> None:
+        async with self.world.nats() as client:
+            last = (await api(client, f"STREAM.INFO.{_STREAM}"))["state"]["last_seq"]
+            for sequence in range(max(1, last - self.chance.randint(1, 20)), last):
+                await api(client, f"STREAM.MSG.DELETE.{_STREAM}", {"seq": sequence})
+
+
+class ConsumerDeleted(Fault):
+    """The position of a partition is gone."""
+
+    async def begin(self) -> None:
+        async with self.world.nats() as client:
+            names = (await api(client, f"CONSUMER.NAMES.{_STREAM}"))["consumers"]
+            await api(client, f"CONSUMER.DELETE.{_STREAM}.{self.chance.choice(sorted(names))}")
+
+
+class BucketDeleted(Fault):
+    """Epochs, rebuilds or what is wanted of the bank are gone. Not the list of parked accounts:
+    an account that leaves it stays behind on purpose until its next event."""
+
+    async def begin(self) -> None:
+        async with self.world.nats() as client:
+            await api(client, f"STREAM.DELETE.KV_{self.chance.choice(_BUCKETS)}")
+
+
+class IndexDeleted(Fault):
+    """The live generation is deleted by hand. It is healed when all is shown again."""
+
+    async def begin(self) -> None:
+        self.world.hide()
+        self._wanted = await self._count()
+        _, found = await self.world.ask("GET", "/_alias/balance")
+        for name in found:
+            await self.world.ask("DELETE", f"/{name}")
+
+    async def heal(self) -> None:
+        async def refilled() -> bool:
+            return await self._count() >= self._wanted
+
+        try:
+            await eventually(refilled, seconds=_REFILL_SECONDS, every=0.3)
+        finally:
+            self.world.show()
+
+    async def _count(self) -> int:
+        await self.world.ask("POST", "/balance/_refresh")
+        _, answer = await self.world.ask("GET", "/balance/_count")
+        return int(answer["count"])
+
+
+class CheckpointsDeleted(Fault):
+    async def begin(self) -> None:
+        await self.world.ask("DELETE", "/bank-checkpoints")
+
+
+class HistoryLost(Fault):
+    """The change stream's history is overwritten while no forwarder runs.
+
+    Events are stored meanwhile: nobody can forward them any more.
+    """
+
+    async def begin(self) -> None:
+        for name in self.world.of("forwarder"):
+            await self.world.kill(name)
+        await asyncio.to_thread(self._overwrite)
+
+    async def heal(self) -> None:
+        for name in self.world.of("forwarder"):
+            await self.world.start(name)
+
+    def _overwrite(self) -> None:
+        """Fill the oplog with what another collection gets."""
+        url, pad = self.world.settings.mongodb_url, "." * _PAD
+        with MongoClient[dict[str, Any]](url, directConnection=True, retryWrites=False) as client:
+            noise = client["torture"]["noise"]
+            for _ in range(OPLOG_ENTRIES // 1000 + 2):
+                noise.insert_many([{"pad": pad} for _ in range(1000)])
+
+
+STORES: Final[dict[str, Maker]] = {
+    "flushall": FlushAll,
+    "stream-purged": StreamPurged,
+    "stream-deleted": StreamDeleted,
+    "messages-deleted": MessagesDeleted,
+    "consumer-deleted": ConsumerDeleted,
+    "bucket-deleted": BucketDeleted,
+    "index-deleted": IndexDeleted,
+    "checkpoints-deleted": CheckpointsDeleted,
+    "history-lost": HistoryLost,
+}

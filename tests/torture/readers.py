@@ -1,0 +1,126 @@
+"""Readers of both services, who notice what must never be shown while all else goes on."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import aiohttp
+
+from tests.torture.breaches import Breaches
+from tests.torture.history import History
+from tests.torture.world import World
+
+_PAUSE: Final = 0.05
+_SECONDS: Final = 8.0
+
+
+class Readers:
+    """Each route has the versions that were shown there; a request compares with those that had
+    been shown when it was sent, for answers overtake each other."""
+
+    def __init__(self, world: World, seed: int, history: History, breaches: Breaches) -> None:
+        self._world, self._seed = world, seed
+        self._history, self._breaches = history, breaches
+        self._shown: dict[str, dict[str, int]] = {"list": {}, "document": {}}
+        self._stop = asyncio.Event()
+        self._http: aiohttp.ClientSession
+
+    async def run(self) -> None:
+        """Read until `stop`."""
+        timeout = aiohttp.ClientTimeout(total=_SECONDS)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as self._http,
+            asyncio.TaskGroup() as tasks,
+        ):
+            readers = (self._walk, self._document, self._fresh, self._strong)
+            for reader in readers:
+                chance = random.Random(f"{reader.__name__} {self._seed}")
+                tasks.create_task(self._for_ever(reader, chance))
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def _for_ever(
+        self, read: Callable[[random.Random], Awaitable[None]], chance: random.Random
+    ) -> None:
+        while not self._stop.is_set():
+            if self._history.versions:
+                try:
+                    await read(chance)
+                except (aiohttp.ClientError, TimeoutError):
+                    continue
+                finally:
+                    await asyncio.sleep(_PAUSE)
+            else:
+                await asyncio.sleep(_PAUSE)
+
+    async def _walk(self, _: random.Random) -> None:
+        """All accounts, page by page: whoever was in the walk before is in this one."""
+        before, blinded = set(self._shown["list"]), self._world.blinded
+        seen, after = set(), ""
+        while True:
+            floor = dict(self._shown["list"])
+            status, body = await self._get(f"/?sort=id&limit=100{after}")
+            if status != 200:
+                return
+            for document in body["data"]:
+                seen.add(document["id"])
+                self._saw("list", floor, document)
+            if not body["has_more"]:
+                break
+            after = f"&starting_after={body['data'][-1]['id']}"
+        if self._sighted(blinded):
+            missing = before - seen
+            self._breaches.judge(6, not missing, f"missing in the list: {sorted(missing)[:3]}")
+
+    async def _document(self, chance: random.Random) -> None:
+        account, blinded = self._drawn(chance), self._world.blinded
+        floor = dict(self._shown["document"])
+        status, body = await self._get(f"/{account}")
+        if status == 200:
+            self._saw("document", floor, body)
+        elif status == 404 and account in floor and self._sighted(blinded):
+            self._breaches.judge(6, False, f"{account} was shown, and is not found any more")
+
+    async def _fresh(self, chance: random.Random) -> None:
+        """With the version that was acknowledged: a fresh answer has at least that."""
+        account = self._drawn(chance)
+        version = self._history.versions[account]
+        status, body = await self._get(f"/{account}?min_version={version}&timeout=2")
+        if status == 200 and not body.get("stale"):
+            holds = body["version"] >= version
+            self._breaches.judge(7, holds, f"{account}: {body['version']} is not {version}")
+
+    async def _strong(self, chance: random.Random) -> None:
+        """The account services read from the store: what was acknowledged is there."""
+        account, url = self._drawn(chance), chance.choice(self._world.accounts)
+        version = self._history.versions[account]
+        async with self._http.get(f"{url}/{account}") as answer:
+            status, body = answer.status, await answer.json(content_type=None)
+        if status == 200:
+            there = f"{account}: {body['version']}, but {version} was acknowledged"
+            self._breaches.judge(3, body["version"] >= version, there)
+        elif status == 404:
+            self._breaches.judge(3, False, f"{account} was acknowledged, and is not found")
+
+    async def _get(self, path: str) -> tuple[int, Any]:
+        async with self._http.get(self._world.balances + path) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    def _drawn(self, chance: random.Random) -> str:
+        accounts = list(self._history.versions)
+        return accounts[int(len(accounts) * chance.random() ** 3)]
+
+    def _sighted(self, blinded: int) -> bool:
+        """Whether nothing has hidden the projection since then."""
+        return not self._world.blind and self._world.blinded == blinded
+
+    def _saw(self, route: str, floor: dict[str, int], document: dict[str, Any]) -> None:
+        account, version = document["id"], document["version"]
+        least = floor.get(account, 0)
+        self._breaches.judge(
+            6, version >= least, f"{route}: {account} went from {least} back to {version}"
+        )
+        shown = self._shown[route]
+        shown[account] = max(version, shown.get(account, 0))

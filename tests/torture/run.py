@@ -1,0 +1,97 @@
+"""One run from its beginning to its verdict."""
+
+import asyncio
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.support import Role
+from tests.torture.breaches import Breaches
+from tests.torture.checker.end import Judge
+from tests.torture.clients import Clients
+from tests.torture.history import History
+from tests.torture.nemesis import Nemesis
+from tests.torture.readers import Readers
+from tests.torture.schedule import Step, schedule
+from tests.torture.watch import Watch
+from tests.torture.world import SERVERS, World
+
+SETTLE_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run. `settle` is how long the bank may take to come to rest, in seconds."""
+
+    seed: int
+    minutes: float
+    faults: tuple[str, ...]
+    settle: float = SETTLE_SECONDS
+
+    @property
+    def steps(self) -> list[Step]:
+        return schedule(self.seed, self.minutes, self.faults)
+
+
+@dataclass
+class Outcome:
+    """What came of a plan; `folder` has history and logs."""
+
+    plan: Plan
+    folder: Path
+    history: History = field(default_factory=History)
+    breaches: Breaches = field(default_factory=Breaches)
+    begun: list[Step] = field(default_factory=list)
+    missed: dict[Step, str] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return not self.breaches.found
+
+
+async def torture(plan: Plan) -> Outcome:
+    """Run it whole. It ends early when an invariant is seen broken."""
+    outcome = Outcome(plan, Path(tempfile.mkdtemp(prefix="bank-torture-")))
+    async with AsyncExitStack() as stack:
+        world = World(outcome.folder)
+        await world.begin(stack)
+        stack.push_async_callback(_keep_logs, outcome, world.roles)
+        await _under_load(world, outcome)
+        outcome.breaches.live = False
+        judge = Judge(
+            {name: str(getattr(world.settings, f"{name}_url")) for name in SERVERS},
+            world.settings.mongodb_database,
+            world.ask_balances,
+            outcome.history,
+            outcome.breaches,
+        )
+        await judge.judge(plan.settle)
+    return outcome
+
+
+async def _under_load(world: World, outcome: Outcome) -> None:
+    """Clients, readers, watch and nemesis; then peace, until every client has its answers."""
+    plan, history, breaches = outcome.plan, outcome.history, outcome.breaches
+    clients = Clients(world.accounts, plan.seed, history, breaches)
+    readers = Readers(world, plan.seed, history, breaches)
+    watch = Watch(world, breaches)
+    nemesis = Nemesis(world, plan.steps)
+    async with asyncio.TaskGroup() as tasks:
+        for each in (clients, readers, watch):
+            tasks.create_task(each.run())
+        await nemesis.run(breaches.broken)
+        outcome.begun, outcome.missed = nemesis.begun, nemesis.missed
+        await world.restore()
+        await world.at_work(plan.settle)
+        clients.stop()
+        await clients.finish(plan.settle)
+        readers.stop()
+        watch.stop()
+
+
+async def _keep_logs(outcome: Outcome, roles: dict[str, Role]) -> None:
+    for name, role in roles.items():
+        (outcome.folder / f"{name}.log").write_text(role.log())
+    outcome.history.write(outcome.folder / "history.jsonl")

@@ -1,0 +1,47 @@
+"""Which fault begins when and how long it lasts: a pure function of seed, minutes and names."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+_GAP: Final = (1.5, 5.0)
+_LENGTH: Final = (1.0, 7.0)
+_FIRST: Final = 2.0
+
+
+class Step(NamedTuple):
+    """A fault from `begin` to `end`, in seconds since the nemesis set out.
+
+    `seed` is what the fault draws its own choices from: whom it hits, how hard.
+    """
+
+    begin: float
+    end: float
+    fault: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.begin:6.1f} s to {self.end:6.1f} s  {self.fault}"
+
+
+def schedule(seed: int, minutes: float, names: Sequence[str]) -> list[Step]:
+    """The steps in order of their beginning; none ends after the time. They may overlap.
+
+    Every name comes once before any comes again, so a long run leaves no fault out. The order in
+    which the names are given does not matter.
+    """
+    chance, over = random.Random(f"torture {seed}"), 60 * minutes
+    steps: list[Step] = []
+    at = _FIRST
+    for name in _dealt(chance, sorted(set(names))):
+        end = at + chance.uniform(*_LENGTH)
+        if end > over:
+            break
+        steps.append(Step(round(at, 1), round(end, 1), name, chance.randrange(2**32)))
+        at += chance.uniform(*_GAP)
+    return steps
+
+
+def _dealt(chance: random.Random, names: list[str]) -> Iterator[str]:
+    while names:
+        yield from chance.sample(names, len(names))
