@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 
@@ -15,6 +16,15 @@ _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
 
 
+class Floor(NamedTuple):
+    """The least versions that a request may be answered with, and in which life of Elasticsearch
+    they were shown: what it shows after its end is compared with nothing before it, for it may
+    have lost its last second."""
+
+    life: int
+    versions: dict[str, int]
+
+
 class Readers:
     """Each route has the versions that were shown there; a request compares with those that had
     been shown when it was sent, for answers overtake each other."""
@@ -22,7 +32,8 @@ class Readers:
     def __init__(self, world: World, seed: int, history: History, breaches: Breaches) -> None:
         self._world, self._seed = world, seed
         self._history, self._breaches = history, breaches
-        self._shown: dict[str, dict[str, int]] = {"list": {}, "document": {}}
+        self._shown: dict[str, dict[str, int]] = {}
+        self._life = -1
         self._stop = asyncio.Event()
         self._http: aiohttp.ClientSession
 
@@ -46,21 +57,16 @@ class Readers:
     ) -> None:
         while not self._stop.is_set():
             if self._history.versions:
-                try:
+                with suppress(aiohttp.ClientError, TimeoutError):
                     await read(chance)
-                except (aiohttp.ClientError, TimeoutError):
-                    continue
-                finally:
-                    await asyncio.sleep(_PAUSE)
-            else:
-                await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_PAUSE)
 
     async def _walk(self, _: random.Random) -> None:
         """All accounts, page by page: whoever was in the walk before is in this one."""
-        before, blinded = set(self._shown["list"]), self._world.blinded
+        before, blinded = self._floor("list"), self._world.blinded
         seen, after = set(), ""
         while True:
-            floor = dict(self._shown["list"])
+            floor = self._floor("list")
             status, body = await self._get(f"/?sort=id&limit=100{after}")
             if status != 200:
                 return
@@ -70,18 +76,19 @@ class Readers:
             if not body["has_more"]:
                 break
             after = f"&starting_after={body['data'][-1]['id']}"
-        if self._sighted(blinded):
-            missing = before - seen
+        if self._sighted(blinded) and before.life == self._world.lives:
+            missing = before.versions.keys() - seen
             self._breaches.judge(6, not missing, f"missing in the list: {sorted(missing)[:3]}")
 
     async def _document(self, chance: random.Random) -> None:
         account, blinded = self._drawn(chance), self._world.blinded
-        floor = dict(self._shown["document"])
+        floor = self._floor("document")
         status, body = await self._get(f"/{account}")
         if status == 200:
             self._saw("document", floor, body)
-        elif status == 404 and account in floor and self._sighted(blinded):
-            self._breaches.judge(6, False, f"{account} was shown, and is not found any more")
+        elif status == 404 and account in floor.versions and self._sighted(blinded):
+            there = floor.life != self._world.lives
+            self._breaches.judge(6, there, f"{account} was shown, and is not found any more")
 
     async def _fresh(self, chance: random.Random) -> None:
         """With the version that was acknowledged: a fresh answer has at least that."""
@@ -116,9 +123,17 @@ class Readers:
         """Whether nothing has hidden the projection since then."""
         return not self._world.blind and self._world.blinded == blinded
 
-    def _saw(self, route: str, floor: dict[str, int], document: dict[str, Any]) -> None:
+    def _floor(self, route: str) -> Floor:
+        """For a request that is sent now."""
+        if self._life != self._world.lives:
+            self._life, self._shown = self._world.lives, {"list": {}, "document": {}}
+        return Floor(self._life, dict(self._shown[route]))
+
+    def _saw(self, route: str, floor: Floor, document: dict[str, Any]) -> None:
+        if not floor.life == self._life == self._world.lives:
+            return
         account, version = document["id"], document["version"]
-        least = floor.get(account, 0)
+        least = floor.versions.get(account, 0)
         self._breaches.judge(
             6, version >= least, f"{route}: {account} went from {least} back to {version}"
         )

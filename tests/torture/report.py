@@ -21,6 +21,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
     yield f"seed {outcome.plan.seed}, {begun} of {planned} faults begun"
     for step, why in outcome.missed.items():
         yield f"  {step}  missed: {why}"
+    yield ", ".join(f"{what} after {seconds:.0f} s" for what, seconds in outcome.phases)
     yield ", ".join(f"{count:,} {what}" for what, count in outcome.history.counts().items())
     for number, title in INVARIANTS.items():
         found, checked = outcome.breaches.of(number), outcome.breaches.checked[number]

@@ -45,6 +45,11 @@ class Outcome:
     breaches: Breaches = field(default_factory=Breaches)
     begun: list[Step] = field(default_factory=list)
     missed: dict[Step, str] = field(default_factory=dict)
+    phases: list[tuple[str, float]] = field(default_factory=list)
+    """What was reached, and after how many seconds."""
+
+    def reached(self, phase: str) -> None:
+        self.phases.append((phase, self.history.now()))
 
     @property
     def holds(self) -> bool:
@@ -58,7 +63,9 @@ async def torture(plan: Plan) -> Outcome:
         world = World(outcome.folder)
         await world.begin(stack)
         stack.push_async_callback(_keep_logs, outcome, world.roles)
+        outcome.reached("all at work")
         await _under_load(world, outcome)
+        outcome.reached("all answered")
         outcome.breaches.live = False
         judge = Judge(
             {name: str(getattr(world.settings, f"{name}_url")) for name in SERVERS},
@@ -68,6 +75,7 @@ async def torture(plan: Plan) -> Outcome:
             outcome.breaches,
         )
         await judge.judge(plan.settle)
+        outcome.reached("judged")
     return outcome
 
 
@@ -83,6 +91,7 @@ async def _under_load(world: World, outcome: Outcome) -> None:
             tasks.create_task(each.run())
         await nemesis.run(breaches.broken)
         outcome.begun, outcome.missed = nemesis.begun, nemesis.missed
+        outcome.reached("faults over")
         await world.restore()
         await world.at_work(plan.settle)
         clients.stop()

@@ -19,6 +19,7 @@ class Watch:
     def __init__(self, world: World, breaches: Breaches) -> None:
         self._world, self._breaches = world, breaches
         self._claims: dict[str, tuple[int, str]] = {}
+        self._life = 0
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -34,9 +35,13 @@ class Watch:
         self._stop.set()
 
     async def _look_at_claims(self) -> None:
+        if self._life != self._world.lives:  # what was seen last may be lost
+            self._life = self._world.lives
+            self._claims.clear()
+        life = self._life
         await self._world.ask("POST", f"/{_CHECKPOINTS}/_refresh")
         status, body = await self._world.ask("POST", f"/{_CHECKPOINTS}/_search?size=1000", json={})
-        if status != 200:
+        if status != 200 or life != self._world.lives:
             return
         for hit in body["hits"]["hits"]:
             self._see(hit["_id"], hit["_source"])

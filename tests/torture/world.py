@@ -15,7 +15,7 @@ import aiohttp
 import nats
 import nats.aio.client
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded import EmbeddedServers, Server
 from pipeline.settings import Settings
 from pipeline.wheels import WHEELS
 from tests.proxy import HttpProxy, TcpProxy
@@ -76,7 +76,9 @@ class World:
         self.blind = 0
         """How many faults have taken the projection away from readers at this moment."""
         self.blinded = 0
-        """How many ever have."""
+        """Goes up whenever that changes."""
+        self.lives = 0
+        """Goes up whenever Elasticsearch ends: it may have lost its last second then."""
 
     def of(self, kind: str) -> list[str]:
         """The names of the roles of a kind, those that come and go excepted."""
@@ -119,6 +121,15 @@ class World:
         """The roles that ended and nobody wanted it."""
         running = [name for name in self.roles if name not in self.down]
         return [name for name in running if self.roles[name].exit_code is not None]
+
+    # ---------------------------------------------------------------- servers
+
+    async def end(self, server: Server, number: int) -> None:
+        """End a server by a signal."""
+        forgets = server.name == "elasticsearch"
+        self.lives += forgets
+        await server.kill(number)
+        self.lives += forgets
 
     def hide(self) -> None:
         """From now on readers may miss accounts, until `show` is called as often."""

@@ -1,11 +1,12 @@
 """A server whose disk is full.
 
-Its files may not grow: the limit of the process on their size is set to what they have. A write
-past it fails as on a full disk, but for the number of the error, and a server that dies of it is
-started again on what it had written.
+No file of it may grow beyond a few kilobytes: the kernel's limit for the process. A write past it
+fails as on a full disk, but for the number of the error. Healed as its operator would: there is
+room again, and the server is started anew. Until then JetStream refuses to write the stream.
 """
 
 import resource
+import signal
 from functools import partial
 from typing import Final
 
@@ -23,6 +24,7 @@ class DiskFull(ServerFault):
     async def heal(self) -> None:
         if self.server.death() is None:
             self._limit(resource.RLIM_INFINITY)
+            await self.world.end(self.server, signal.SIGTERM)
         await self.server.start()
 
     def _limit(self, size: int) -> None:

@@ -56,7 +56,7 @@ class ServerFault(Fault):
 
 class KillServer(ServerFault):
     async def begin(self) -> None:
-        await self.server.kill()
+        await self.world.end(self.server, signal.SIGKILL)
 
     async def heal(self) -> None:
         await self.server.start()
@@ -72,7 +72,7 @@ class StopServer(ServerFault):
 
 class RestartServer(ServerFault):
     async def begin(self) -> None:
-        await self.server.kill(signal.SIGTERM)
+        await self.world.end(self.server, signal.SIGTERM)
         await self.server.start()
 
 
