@@ -46,7 +46,8 @@ def main() -> int:
 
 def _write(path: Path, outcome: Outcome) -> None:
     found = [each._asdict() for each in outcome.breaches.found]
-    path.write_text(json.dumps({"plan": asdict(outcome.plan), "breaches": found}))
+    about = {"plan": asdict(outcome.plan), "folder": str(outcome.folder)}
+    path.write_text(json.dumps({**about, "seconds": outcome.history.now(), "breaches": found}))
 
 
 if __name__ == "__main__":

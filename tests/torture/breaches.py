@@ -16,7 +16,7 @@ INVARIANTS: Final = {
     8: "one idempotency key, one effect, one answer",
     9: "an owner with an old epoch moves no checkpoint",
     10: "a rebuilt generation equals the live one",
-    11: "the log has each event once, and an account's in order",
+    11: "the log has each event once, an account's in order and without a gap",
     12: "no role ends by itself; all come back to work",
 }
 """The ten of the design, and two that stand on the rest of it."""

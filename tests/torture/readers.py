@@ -132,7 +132,8 @@ class Readers:
     def _saw(self, route: str, floor: Floor, document: dict[str, Any]) -> None:
         if not floor.life == self._life == self._world.lives:
             return
-        account, version = document["id"], document["version"]
+        account, version, balance = document["id"], document["version"], document["balance"]
+        self._breaches.judge(5, balance >= 0, f"{route}: {account} has {balance}")
         least = floor.versions.get(account, 0)
         self._breaches.judge(
             6, version >= least, f"{route}: {account} went from {least} back to {version}"

@@ -74,7 +74,10 @@ async def torture(plan: Plan) -> Outcome:
             outcome.history,
             outcome.breaches,
         )
-        await judge.judge(plan.settle)
+        try:
+            await judge.judge(plan.settle)
+        except Exception as error:  # a bank that can't be judged is no sound one
+            outcome.breaches.add(12, f"the judge could not end: {error!r}")
         outcome.reached("judged")
     return outcome
 
@@ -87,14 +90,19 @@ async def _under_load(world: World, outcome: Outcome) -> None:
     watch = Watch(world, breaches)
     nemesis = Nemesis(world, plan.steps)
     async with asyncio.TaskGroup() as tasks:
-        for each in (clients, readers, watch):
+        sending = tasks.create_task(clients.run())
+        for each in (readers, watch):
             tasks.create_task(each.run())
         await nemesis.run(breaches.broken)
         outcome.begun, outcome.missed = nemesis.begun, nemesis.missed
         outcome.reached("faults over")
         await world.restore()
-        await world.at_work(plan.settle)
+        try:
+            await world.at_work(plan.settle)
+        except AssertionError as error:
+            breaches.add(12, str(error))
         clients.stop()
+        await sending
         await clients.finish(plan.settle)
         readers.stop()
         watch.stop()

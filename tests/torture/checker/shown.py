@@ -2,7 +2,7 @@
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker.fold import Account, shown
-from tests.torture.checker.stores import Event, Shown
+from tests.torture.checker.stores import Logged, Shown
 
 _ERA = 1 << 40
 
@@ -39,16 +39,25 @@ def check_rebuilt(before: dict[str, Shown], after: dict[str, Shown], breaches: B
             breaches.add(10, f"{account}: {old and old.source}, rebuilt {new and new.source}")
 
 
-def check_log(events: list[Event], breaches: Breaches) -> None:
-    """No event twice, and no version of an account after a later one."""
+def check_log(messages: list[Logged], breaches: Breaches) -> None:
+    """No event twice, and an account's without a gap.
+
+    A marker may stand for events before it, and what was taken out of the log leaves a hole in
+    its sequence: neither is a loss.
+    """
     seen: set[str] = set()
     versions: dict[str, int] = {}
-    for event in events:
+    before = 0
+    for sequence, event, resync in messages:
+        if resync or sequence != before + 1:
+            versions.clear()
+        before = sequence
+        if event is None:
+            continue
         account, version = event["account_id"], event["version"]
         breaches.judge(11, event["_id"] not in seen, f"{event['_id']} is in the log twice")
-        before = versions.get(account, 0)
-        breaches.judge(
-            11, version >= before, f"{account}: version {version} is in the log after {before}"
-        )
         seen.add(event["_id"])
-        versions[account] = max(version, before)
+        last = versions.get(account, version - 1)
+        follows = f"{account}: in the log, version {version} follows {last}"
+        breaches.judge(11, version == last + 1, follows)
+        versions[account] = version

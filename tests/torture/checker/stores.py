@@ -3,11 +3,10 @@
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import nats
-from nats.errors import TimeoutError as NothingLeft
 from nats.js.api import AckPolicy, ConsumerConfig
 from pymongo import MongoClient
 
@@ -62,28 +61,40 @@ async def behind_alias(url: str, alias: str = "balance") -> str:
     return str(name)
 
 
-async def log(url: str, marked: str) -> list[Event]:
-    """The events in the stream in its order, without those that bear the header `marked`."""
+class Logged(NamedTuple):
+    """A message of the log; `event` is None for what is none, such as a marker."""
+
+    sequence: int
+    event: Event | None
+    resync: bool
+
+
+async def log(url: str, marked: str) -> list[Logged]:
+    """The whole stream in its order, without what bears the header `marked`."""
     client = await nats.connect(url)
-    found: list[Event] = []
+    found: list[Logged] = []
     try:
         js = client.jetstream()
         config = ConsumerConfig(ack_policy=AckPolicy.NONE)
         subscription = await js.pull_subscribe("balance.*", stream="balance", config=config)
         left = (await subscription.consumer_info()).num_pending or 0
         while left > 0:
-            try:
-                messages = await subscription.fetch(min(_BATCH, left), timeout=5)
-            except NothingLeft:
-                break
+            messages = await subscription.fetch(min(_BATCH, left), timeout=10)
             left -= len(messages)
             for message in messages:
-                if marked in (message.headers or {}):
-                    continue
-                event = json.loads(message.data or b"{}")
-                if "account_id" in event:
-                    found.append(event)
+                sequence = message.metadata.sequence.stream
+                told = {} if marked in (message.headers or {}) else _json(message.data)
+                event = told if "account_id" in told else None
+                found.append(Logged(sequence, event, told.get("kind") == "resync"))
         await subscription.unsubscribe()
     finally:
         await client.close()
     return found
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,186 @@
+"""Mutations of the product that a checker must not believe: what each breaks, and what shows it."""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class Mutation(NamedTuple):
+    """`old`, found exactly once in `file`, becomes `new`; `faults` and `seed` bring it out."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    faults: str
+    seed: int = 1
+    minutes: float = 0.6
+
+
+class NotThere(Exception):
+    """The text of a mutation is not in its file exactly once: the product has moved on."""
+
+
+def mutate(mutation: Mutation, root: Path) -> None:
+    """Change the copy of the repository in `root`. Raises `NotThere`."""
+    path = root / mutation.file
+    text = path.read_text() if path.exists() else ""
+    if (times := text.count(mutation.old)) != 1:
+        raise NotThere(f"{mutation.name}: {times} times in {mutation.file}: {mutation.old!r}")
+    path.write_text(text.replace(mutation.old, mutation.new))
+
+
+MUTATIONS: Final = (
+    Mutation(
+        "checkpoint and ack before the write",
+        "pipeline/applier.py",
+        """        count = await self._persistently(
+            lambda: apply(""",
+        """        taken.applied = max(delivery.last for delivery in batch)
+        for delivery in batch:
+            delivery.done()
+        count = await self._persistently(
+            lambda: apply(""",
+        "items-busy,kill-worker",
+    ),
+    Mutation(
+        "no version guard on documents",
+        "pipeline/index/client.py",
+        """        "version": write.version,
+        "version_type": "external",
+""",
+        "",
+        "stop-worker,kill-worker",
+    ),
+    Mutation(
+        "resume token saved before the events",
+        "pipeline/writer.py",
+        "        last = messages[-1]\n",
+        """        first = [Outgoing("balance.token", b"", {TOKEN_HEADER: token})]
+        self.sequence = await self._publish(first)
+        last = messages[-1]
+""",
+        "slow-nats,kill-forwarder,cut-nats",
+    ),
+    Mutation(
+        "no expected sequence",
+        "pipeline/jetstream.py",
+        '                headers["Nats-Expected-Last-Sequence"] = str(expected)\n',
+        "                pass\n",
+        "stop-forwarder,hang-nats",
+    ),
+    Mutation(
+        "no markers to all partitions but one",
+        "pipeline/leader.py",
+        "await self._writer.publish(said + markers, token)",
+        "await self._writer.publish(said + markers[:1], token)",
+        "history-lost",
+    ),
+    Mutation(
+        "markers are not heeded",
+        "pipeline/applying.py",
+        "            if is_marker(data):\n",
+        "            if is_marker(data) and not data:\n",
+        "history-lost",
+    ),
+    Mutation(
+        "seek forgotten",
+        "pipeline/taking.py",
+        "    if not places or position < floor or floor < claim.at:\n",
+        "    if not places:\n",
+        "kill-elasticsearch,items-busy",
+    ),
+    Mutation(
+        "an index made anew is not filled",
+        "pipeline/taking.py",
+        "        await synchronise(taken)\n",
+        "        pass\n",
+        "index-deleted",
+    ),
+    Mutation(
+        "double write forgotten in a rebuild",
+        "pipeline/applying.py",
+        "            await building.balances.apply(begun)\n",
+        "            begun.clear()\n",
+        "rebuild,rebuild-killed",
+    ),
+    Mutation(
+        "epoch not checked",
+        "pipeline/index/client.py",
+        """        operation = "index"
+        action["if_seq_no"], action["if_primary_term"] = write.stamp
+""",
+        """        operation = "index"
+""",
+        "stop-worker,hang-elasticsearch",
+    ),
+    Mutation(
+        "items that were too busy are forgotten",
+        "pipeline/index/client.py",
+        "                    busy.append(i)\n",
+        "                    pass\n",
+        "items-busy",
+    ),
+    Mutation(
+        "no unique version of an account",
+        "pipeline/eventstore/store.py",
+        'IndexModel(_ORDER, unique=True, name="account_version")',
+        'IndexModel(_ORDER, name="account_version")',
+        "kill-redis",
+    ),
+    Mutation(
+        "a transfer outside its transaction",
+        "pipeline/eventstore/transactions.py",
+        "await self._events.insert_many(documents, session=session)",
+        "await self._events.insert_many(documents)",
+        "kill-accounts,kill-mongodb",
+    ),
+    Mutation(
+        "a write without an answer counts as stored",
+        "pipeline/eventstore/rows.py",
+        "            return refusals(error)\n",
+        "            return refusals(error)\n        except PyMongoError:\n            pass\n",
+        "kill-mongodb,cut-mongodb",
+    ),
+    Mutation(
+        "MongoDB does not sync what it has committed",
+        "pipeline/wheels.py",
+        "where, *oplog, durable]",
+        "where, *oplog]",
+        "kill-mongodb",
+    ),
+    Mutation(
+        "no idempotency check",
+        "api/accounts/execution.py",
+        '        event["idempotency_key"], event["request"] = terms.key, terms.request\n',
+        '        event["request"] = terms.request\n',
+        "kill-redis",
+    ),
+    Mutation(
+        "a key is taken for another command",
+        "api/accounts/once.py",
+        '        if event.get("request") != request:\n',
+        "        if not request:\n",
+        "kill-redis",
+    ),
+    Mutation(
+        "a repeated answer tells of the account as it is now",
+        "api/accounts/once.py",
+        'account = await self._states.at(event["account_id"], event["version"])',
+        'account = (await self._states.of([event["account_id"]]))[0][event["account_id"]]',
+        "kill-redis",
+    ),
+    Mutation(
+        "nobody looks at the balance before a withdrawal",
+        "api/accounts/account.py",
+        "            if state.balance < money:\n",
+        "            if state.balance < -money:\n",
+        "kill-redis",
+    ),
+    Mutation(
+        "a read does not wait for its version",
+        "api/balances/waiting.py",
+        "            if has(there, version):\n                return there, True\n",
+        "            return there, True\n",
+        "stop-worker,slow-nats",
+    ),
+)

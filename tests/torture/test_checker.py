@@ -1,0 +1,177 @@
+"""The judge's arithmetic: what is sound passes, and each lie is found out."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.torture.breaches import Breaches
+from tests.torture.checker.fold import slot, states
+from tests.torture.checker.shown import check_documents, check_log, check_rebuilt
+from tests.torture.checker.stores import Event, Logged, Shown
+from tests.torture.checker.truth import check_history, check_store, check_sums
+from tests.torture.history import Attempt, Command, History
+
+ADA, BOB = "01K0000000000000000000000A", "01K0000000000000000000000B"
+WHEN = datetime(2026, 1, 2, 3, 4, 5, 678000)
+
+
+def event(account: str, version: int, kind: str, key: str | None = None, **body: Any) -> Event:
+    made = {"_id": f"{account}-{version}", "account_id": account, "version": version}
+    made |= {"kind": kind, "body": body, "slot": slot(account), "created_at": WHEN}
+    return made | ({"idempotency_key": key} if key else {})
+
+
+def bank() -> dict[str, list[Event]]:
+    """Ada opens with 10, gives Bob 4; Bob opened with nothing."""
+    paid, got = ({"id": "T", "counterparty": other} for other in (BOB, ADA))
+    return {
+        ADA: [
+            event(ADA, 1, "AccountCreated", "k1", owner="Ada", money=10),
+            event(ADA, 2, "MoneyWithdrawn", "k3", money=4, transfer=paid),
+        ],
+        BOB: [
+            event(BOB, 1, "AccountCreated", "k2", owner="Bob", money=0),
+            event(BOB, 2, "MoneyDeposited", money=4, transfer=got),
+        ],
+    }
+
+
+def document(events: list[Event]) -> Shown:
+    last = states(events)[-1]
+    fields = {name: getattr(last, name) for name in type(last).__slots__}
+    told = WHEN.isoformat(timespec="milliseconds") + "Z"
+    return Shown(last.version, {**fields, "updated_at": told})
+
+
+def told() -> History:
+    """What the clients of that bank have sent, and were answered."""
+    history, events = History(), bank()
+    create = Command("create", "POST", "/create", {"owner": "Ada", "money": 10})
+    other = Command("create", "POST", "/create", {"owner": "Bob", "money": 0})
+    body = {"from": ADA, "to": BOB, "money": 4}
+    transfer = Command("transfer", "POST", "/transfer", body, ADA, BOB)
+    for key, command, account, version in (
+        ("k1", create, ADA, 1),
+        ("k2", other, BOB, 1),
+        ("k3", transfer, ADA, 2),
+    ):
+        then = states(events[account])[version - 1]
+        answer = {"id": account, "owner": then.owner, "balance": then.balance}
+        answer |= {"version": version, "status": then.status}
+        acknowledge(history, key, command, answer)
+    return history
+
+
+def acknowledge(history: History, key: str, command: Command, answer: dict[str, Any]) -> None:
+    attempt = Attempt(0.0, 0, 200, json.dumps(answer).encode(), None)
+    history.begin(key, command).attempts.append(attempt)
+
+
+def broken(breaches: Breaches) -> set[int]:
+    return {breach.number for breach in breaches.found}
+
+
+def judged(histories: dict[str, list[Event]], history: History | None = None) -> set[int]:
+    breaches = Breaches()
+    check_store(histories, breaches)
+    check_history(history or told(), histories, breaches)
+    return broken(breaches)
+
+
+def test_a_sound_bank_passes() -> None:
+    assert judged(bank()) == set()
+
+
+@pytest.mark.parametrize("lost", [(ADA, 1), (BOB, 1)])
+def test_half_of_a_transfer_is_found_out(lost: tuple[str, int]) -> None:
+    histories = bank()
+    del histories[lost[0]][lost[1]]
+    assert 1 in judged(histories)
+
+
+def test_versions_and_balances_are_looked_at() -> None:
+    histories = bank()
+    histories[ADA][1]["version"] = 3
+    assert 2 in judged(histories)
+    histories = bank()
+    histories[ADA][1]["body"]["money"] = histories[BOB][1]["body"]["money"] = 11
+    assert 5 in judged(histories)
+
+
+def test_what_was_told_has_to_be_stored_and_nothing_else() -> None:
+    histories = bank()
+    del histories[BOB]
+    assert 3 in judged(histories)
+    histories = bank()
+    histories[ADA].append(event(ADA, 3, "MoneyDeposited", "k9", money=1))
+    assert judged(histories) == {3}
+    histories[ADA][-1]["idempotency_key"] = "k1"
+    assert judged(histories) == {8}
+
+
+def test_a_rejected_command_leaves_nothing_but_an_unknown_one_may() -> None:
+    histories = bank()
+    histories[ADA].append(event(ADA, 3, "MoneyWithdrawn", "k4", money=1))
+    command = Command("withdraw", "POST", "/withdraw", {"id": ADA, "money": 1}, ADA)
+    refusal, lost = Attempt(0.0, 0, 422, b"{}", None), Attempt(0.0, 0, 0, b"", None)
+    history = told()
+    sent = history.begin("k4", command)
+    sent.attempts.append(refusal)
+    assert judged(histories, history) == {3}
+    sent.attempts.insert(0, lost)
+    assert judged(histories, history) == set()
+
+
+def test_an_answer_that_tells_of_another_state_is_found_out() -> None:
+    history = told()
+    first = history.all[0].attempts[0]
+    wrong = {**first.document, "balance": 6, "version": 2}
+    history.all[0].attempts[0] = first._replace(body=json.dumps(wrong).encode())
+    assert judged(bank(), history) == {3}
+
+
+@pytest.mark.parametrize(
+    ("change", "version"),
+    [({"balance": 7}, 2), ({"version": 1}, 2), ({"updated_at": ""}, 2), ({}, 3)],
+)
+def test_documents_are_compared_field_by_field(change: dict[str, Any], version: int) -> None:
+    accounts = {name: states(events)[-1] for name, events in bank().items()}
+    documents = {name: document(events) for name, events in bank().items()}
+    breaches = Breaches()
+    check_documents(accounts, documents, breaches)
+    check_rebuilt(documents, documents, breaches)
+    assert broken(breaches) == set()
+    there = Shown(version, documents[ADA].source | change)
+    check_documents(accounts, {**documents, ADA: there}, breaches)
+    assert broken(breaches) == {4}
+    for wrong in ({BOB: documents[BOB]}, {**documents, "ghost": documents[ADA]}):
+        breaches = Breaches()
+        check_documents(accounts, wrong, breaches)
+        check_rebuilt(documents, wrong, breaches)
+        assert broken(breaches) == {4, 10}
+
+
+def test_sums_are_compared() -> None:
+    breaches = Breaches()
+    check_sums(bank(), {ADA: 6, BOB: 4}, breaches)
+    assert broken(breaches) == set()
+    check_sums(bank(), {ADA: 7, BOB: 4}, breaches)
+    assert broken(breaches) == {1}
+
+
+def test_the_log_has_each_event_once_in_order_and_without_a_gap() -> None:
+    ada = [event(ADA, version, "MoneyDeposited", money=1) for version in range(1, 5)]
+
+    def found(*log: tuple[int, Event | None, bool]) -> set[int]:
+        breaches = Breaches()
+        check_log([Logged(*each) for each in log], breaches)
+        return broken(breaches)
+
+    assert found(*((n, each, False) for n, each in enumerate(ada, 1))) == set()
+    assert found((1, ada[0], False), (2, ada[0], False)) == {11}
+    assert found((1, ada[1], False), (2, ada[0], False)) == {11}
+    assert found((1, ada[0], False), (2, ada[2], False)) == {11}
+    assert found((1, ada[0], False), (2, None, True), (3, ada[2], False)) == set()
+    assert found((1, ada[0], False), (3, ada[2], False)) == set()

@@ -1,0 +1,23 @@
+"""The whole bank under torture, with a seed of its own: every invariant holds."""
+
+import asyncio
+import shutil
+
+import pytest
+
+from tests.support import rounds
+from tests.torture.faults import FAULTS
+from tests.torture.report import announced, lines
+from tests.torture.run import Plan, torture
+
+
+@pytest.mark.timeout(1800)
+def test_every_invariant_holds_under_torture() -> None:
+    plan = Plan(seed=14, minutes=rounds(1, 10), faults=tuple(sorted(FAULTS)))
+    print(announced(plan))
+    outcome = asyncio.run(torture(plan))
+    said = "\n".join(lines(outcome))
+    print(said)
+    assert outcome.holds, said
+    assert all(outcome.breaches.checked.values()), said
+    shutil.rmtree(outcome.folder, ignore_errors=True)
