@@ -4,8 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 3
 REAL := $(BIN)/python scripts/with_elasticsearch.py
+SEED ?= $(shell date +%s)
+MINUTES ?= 5
+FAULTS ?=
 
-.PHONY: help up demo install lint test test-real test-long bench-write bench-rebuild clean
+.PHONY: help up demo install lint test test-real test-long torture mutations bench-write bench-rebuild clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +39,12 @@ test-real: install ## Run what touches Elasticsearch on the real one (needs Java
 
 test-long: install ## Run every test with the full number of rounds
 	BANK_TEST_LONG=1 $(BIN)/pytest --timeout 3600
+
+torture: install ## Run the bank under seeded faults and judge it: SEED=7 MINUTES=5 FAULTS=kill-worker,flushall
+	$(BIN)/python -m tests.torture --seed $(SEED) --minutes $(MINUTES) --faults "$(FAULTS)"
+
+mutations: install ## See that torture catches mutations of the bank; takes half an hour
+	$(BIN)/python -m tests.torture.mutations
 
 bench-write: install ## Measure how fast commands are executed, beside bare inserts
 	$(BIN)/python benchmarks/write_path.py
