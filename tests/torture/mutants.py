@@ -99,7 +99,7 @@ MUTATIONS: Final = (
     Mutation(
         "double write forgotten in a rebuild",
         "pipeline/applying.py",
-        "            await building.balances.apply(begun)\n",
+        "            await building.table.apply(begun)\n",
         "            begun.clear()\n",
         "rebuild,rebuild-killed",
     ),
