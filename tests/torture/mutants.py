@@ -40,7 +40,7 @@ MUTATIONS: Final = (
             delivery.done()
         count = await self._persistently(
             lambda: apply(""",
-        "items-busy,kill-worker",
+        "index-blocked,kill-worker",
     ),
     Mutation(
         "no version guard on documents",

@@ -63,7 +63,7 @@ class Readers:
 
     async def _walk(self, _: random.Random) -> None:
         """All accounts, page by page: whoever was in the walk before is in this one."""
-        before, blinded = self._floor("list"), self._world.blinded
+        before, hidden = self._floor("list"), self._world.hidden
         seen, after = set(), ""
         while True:
             floor = self._floor("list")
@@ -76,17 +76,17 @@ class Readers:
             if not body["has_more"]:
                 break
             after = f"&starting_after={body['data'][-1]['id']}"
-        if self._sighted(blinded) and before.life == self._world.lives:
+        if self._sighted(hidden) and before.life == self._world.lives:
             missing = before.versions.keys() - seen
             self._breaches.judge(6, not missing, f"missing in the list: {sorted(missing)[:3]}")
 
     async def _document(self, chance: random.Random) -> None:
-        account, blinded = self._drawn(chance), self._world.blinded
+        account, hidden = self._drawn(chance), self._world.hidden
         floor = self._floor("document")
         status, body = await self._get(f"/{account}")
         if status == 200:
             self._saw("document", floor, body)
-        elif status == 404 and account in floor.versions and self._sighted(blinded):
+        elif status == 404 and account in floor.versions and self._sighted(hidden):
             there = floor.life != self._world.lives
             self._breaches.judge(6, there, f"{account} was shown, and is not found any more")
 
@@ -119,9 +119,9 @@ class Readers:
         accounts = list(self._history.versions)
         return accounts[int(len(accounts) * chance.random() ** 3)]
 
-    def _sighted(self, blinded: int) -> bool:
+    def _sighted(self, hidden: int) -> bool:
         """Whether nothing has hidden the projection since then."""
-        return not self._world.blind and self._world.blinded == blinded
+        return not self._world.hiding and self._world.hidden == hidden
 
     def _floor(self, route: str) -> Floor:
         """For a request that is sent now."""

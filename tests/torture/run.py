@@ -16,7 +16,8 @@ from tests.torture.nemesis import Nemesis
 from tests.torture.readers import Readers
 from tests.torture.schedule import Step, schedule
 from tests.torture.watch import Watch
-from tests.torture.world import SERVERS, World
+from tests.torture.ways import SERVERS
+from tests.torture.world import World
 
 SETTLE_SECONDS: Final = 120.0
 

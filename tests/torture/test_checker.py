@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.torture.breaches import Breaches
-from tests.torture.checker.fold import slot, states
+from tests.torture.checker.fold import PROJECTIONS, Event, slot, states
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt
-from tests.torture.checker.stores import Event, Logged, Shown
+from tests.torture.checker.stores import Logged, Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
 from tests.torture.history import Attempt, Command, History
 
@@ -38,11 +38,15 @@ def bank() -> dict[str, list[Event]]:
     }
 
 
-def document(events: list[Event]) -> Shown:
-    last = states(events)[-1]
-    fields = {name: getattr(last, name) for name in type(last).__slots__}
+def documents(projection: str) -> dict[str, Shown]:
+    """As they are in the index: times are texts."""
     told = WHEN.isoformat(timespec="milliseconds") + "Z"
-    return Shown(last.version, {**fields, "updated_at": told})
+    return {
+        name: Shown(
+            fields["version"], {n: told if value == WHEN else value for n, value in fields.items()}
+        )
+        for name, fields in PROJECTIONS[projection](bank()).items()
+    }
 
 
 def told() -> History:
@@ -132,25 +136,45 @@ def test_an_answer_that_tells_of_another_state_is_found_out() -> None:
     assert judged(bank(), history) == {3}
 
 
+@pytest.mark.parametrize("projection", PROJECTIONS)
 @pytest.mark.parametrize(
     ("change", "version"),
-    [({"balance": 7}, 2), ({"version": 1}, 2), ({"updated_at": ""}, 2), ({}, 3)],
+    [({"balance": 7}, 1), ({"version": 3}, 1), ({"slot": 1}, 1), ({"odd": 1}, 1), ({}, 3)],
 )
-def test_documents_are_compared_field_by_field(change: dict[str, Any], version: int) -> None:
-    accounts = {name: states(events)[-1] for name, events in bank().items()}
-    documents = {name: document(events) for name, events in bank().items()}
+def test_documents_are_compared_field_by_field(
+    projection: str, change: dict[str, Any], version: int
+) -> None:
+    wanted, there = PROJECTIONS[projection](bank()), documents(projection)
     breaches = Breaches()
-    check_documents(accounts, documents, breaches)
-    check_rebuilt(documents, documents, breaches)
+    check_documents(wanted, there, breaches)
+    check_rebuilt(there, there, breaches)
     assert broken(breaches) == set()
-    there = Shown(version, documents[ADA].source | change)
-    check_documents(accounts, {**documents, ADA: there}, breaches)
+    name, first = next(iter(there.items()))
+    lie = Shown(first.version + version - 1, first.source | change)
+    check_documents(wanted, {**there, name: lie}, breaches)
     assert broken(breaches) == {4}
-    for wrong in ({BOB: documents[BOB]}, {**documents, "ghost": documents[ADA]}):
+    for wrong in (dict(list(there.items())[1:]), {**there, "ghost": first}):
         breaches = Breaches()
-        check_documents(accounts, wrong, breaches)
-        check_rebuilt(documents, wrong, breaches)
+        check_documents(wanted, wrong, breaches)
+        check_rebuilt(there, wrong, breaches)
         assert broken(breaches) == {4, 10}
+
+
+@pytest.mark.parametrize("field", ["updated_at", "at"])
+def test_times_are_compared_as_times(field: str) -> None:
+    projection = "balance" if field == "updated_at" else "statement"
+    wanted, there = PROJECTIONS[projection](bank()), documents(projection)
+    name, first = next(iter(there.items()))
+    for text, right in (
+        ("2026-01-02T03:04:05.678000Z", True),
+        ("2026-01-02T04:04:05.678+01:00", True),
+        ("2026-01-02T03:04:05.679Z", False),
+        ("", False),
+    ):
+        breaches = Breaches()
+        told = Shown(first.version, first.source | {field: text})
+        check_documents(wanted, {**there, name: told}, breaches)
+        assert (not breaches.found) is right
 
 
 def test_sums_are_compared() -> None:

@@ -1,31 +1,23 @@
 """The bank under torture: embedded servers, every role, and a proxy on each way between them.
 
-This is the one place that wires. Clients reach the services by proxies, too.
+This is the one place that wires, and all that a fault may touch.
 """
 
 import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import nats
-import nats.aio.client
+from nats.aio.client import Client
 
 from pipeline.embedded import EmbeddedServers, Server
-from pipeline.settings import Settings
 from pipeline.wheels import WHEELS
-from tests.proxy import HttpProxy, TcpProxy
-from tests.support import Role, eventually, free_port
-
-SERVERS: Final = tuple(WHEELS)
-CLIENTS: Final = "clients"
-PARTITIONS: Final = 4
-OPLOG_ENTRIES: Final = 5000
-"""Little enough that history can be lost in the midst of a run, and enough for any pause in it."""
+from tests.support import Role, eventually
+from tests.torture.ways import CLIENTS, SERVICES, Ways, placed, short_of_history
 
 ROLES: Final = {
     "accounts-1": "accounts",
@@ -39,71 +31,39 @@ ROLES: Final = {
 }
 """All that may run, by name. The last worker only joins for a while."""
 GUEST: Final = "worker-3"
-
-
-def _placed(folder: Path) -> Settings:
-    urls = {f"{n}_url": f"{w.scheme}://127.0.0.1:{free_port()}" for n, w in WHEELS.items()}
-    return Settings.model_validate(
-        {
-            "data_dir": folder / "data",
-            "partitions": PARTITIONS,
-            "lease_seconds": 2,
-            "index_grace_seconds": 1,
-            "rebuild_grace_seconds": 2,
-            "token_seconds": 5,
-            "accounts_port": free_port(),
-            "balances_port": free_port(),
-            **urls,
-        }
-    )
+_START_SECONDS: Final = 90.0
 
 
 class World:
-    """Everything that a fault may touch. `settings` lead straight to the servers.
+    """`settings` lead straight to the servers; `down` are the roles that are not to run now.
 
-    `ways` are the TCP proxies by (role, server), and (role, "clients") in front of a service;
-    `elastic` is the HTTP proxy that all ways to Elasticsearch go through. `down` names the roles
-    that do not run because a fault wants it so.
+    `hiding` is how many faults have taken the projection away from readers; `hidden` goes up
+    whenever that changes. `lives` goes up whenever Elasticsearch ends: it may have lost its last
+    second then.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.settings = folder, _placed(folder)
+        self.settings = placed(folder)
         self.servers = EmbeddedServers(self.settings)
-        self.elastic = HttpProxy(self.settings.elasticsearch_url)
-        self.ways: dict[tuple[str, str], TcpProxy] = {}
+        self.ways = Ways(self.settings)
         self.roles: dict[str, Role] = {}
         self.down: set[str] = {GUEST}
-        self.blind = 0
-        """How many faults have taken the projection away from readers at this moment."""
-        self.blinded = 0
-        """Goes up whenever that changes."""
-        self.lives = 0
-        """Goes up whenever Elasticsearch ends: it may have lost its last second then."""
-
-    def of(self, kind: str) -> list[str]:
-        """The names of the roles of a kind, those that come and go excepted."""
-        return [name for name, each in ROLES.items() if each == kind and name != GUEST]
-
-    @property
-    def accounts(self) -> list[str]:
-        return [self.ways[name, CLIENTS].url for name in self.of("accounts")]
-
-    @property
-    def balances(self) -> str:
-        return self.ways["balances-1", CLIENTS].url
+        self.hiding = self.hidden = self.lives = 0
 
     # ---------------------------------------------------------------- roles
 
+    def of(self, kind: str) -> list[str]:
+        """The names of the roles of a kind, the guest excepted."""
+        return [name for name, each in ROLES.items() if each == kind and name != GUEST]
+
     async def start(self, name: str, **environ: str) -> None:
         """Start a role unless it runs; `environ` is for this life alone."""
-        role = self.roles[name]
-        if name not in self.down:
-            return
-        self.down.discard(name)
-        usual = role.environ
-        role.environ = {**usual, **environ}
-        await role.start()
-        role.environ = usual
+        if name in self.down:
+            self.down.discard(name)
+            role = self.roles[name]
+            usual, role.environ = role.environ, {**role.environ, **environ}
+            await role.start()
+            role.environ = usual
 
     async def kill(self, name: str) -> None:
         """SIGKILL."""
@@ -133,23 +93,29 @@ class World:
 
     def hide(self) -> None:
         """From now on readers may miss accounts, until `show` is called as often."""
-        self.blind += 1
-        self.blinded += 1
+        self.hiding += 1
+        self.hidden += 1
 
     def show(self) -> None:
-        self.blind -= 1
-        self.blinded += 1
+        self.hiding -= 1
+        self.hidden += 1
 
-    # ---------------------------------------------------------------- what faults speak to
+    # ---------------------------------------------------------------- what is spoken to
+
+    @property
+    def accounts(self) -> list[str]:
+        """URLs of the account services, as clients reach them."""
+        return [self.ways.all[name, CLIENTS].url for name in self.of("accounts")]
+
+    @property
+    def balances(self) -> str:
+        return self.ways.all["balances-1", CLIENTS].url
 
     @asynccontextmanager
-    async def nats(self) -> AsyncIterator[nats.aio.client.Client]:
-        """A connection of its own. Raises when the server is away."""
+    async def nats(self) -> AsyncIterator[Client]:
+        """A connection of its own, by no proxy. Raises when the server is away."""
         client = await nats.connect(
-            self.settings.nats_url,
-            connect_timeout=2,
-            allow_reconnect=False,
-            error_cb=_ignored,
+            self.settings.nats_url, connect_timeout=2, allow_reconnect=False, error_cb=_ignored
         )
         try:
             yield client
@@ -168,37 +134,36 @@ class World:
 
     async def begin(self, stack: AsyncExitStack) -> None:
         """Start all of it on the stack; each role is at work afterwards."""
-        self._shorten_oplog()
+        WHEELS["mongodb"] = short_of_history(WHEELS["mongodb"])
         await self.servers.start()
         stack.push_async_callback(self.servers.stop)
-        await stack.enter_async_context(self.elastic)
+        await stack.enter_async_context(self.ways.elastic)
         for name, kind in ROLES.items():
-            self.roles[name] = await self._wired(stack, name, kind)
+            told = await self.ways.told(stack, name, kind)
+            words = ["--id", name] if kind == "worker" else []
+            self.roles[name] = Role(told, "bank", kind, *words)
         stack.push_async_callback(self._close)
         for name in ROLES:
             if name not in self.down:
                 await self.roles[name].start()
-        await self.at_work(90)
+        await self.at_work(_START_SECONDS)
 
     async def restore(self) -> None:
         """Undo whatever faults have left: all servers and roles run, all ways are open."""
         for server in self.servers.servers.values():
             await server.kill(signal.SIGCONT)
             await server.start()
-        self.elastic.faults.clear()
-        for way in self.ways.values():
+        self.ways.elastic.faults.clear()
+        for way in self.ways.all.values():
             await way.mend()
-        for name, role in self.roles.items():
-            if name == GUEST:
-                await self.leave(name)
-            elif name in self.down:
-                await self.start(name)
-            else:
-                await role.kill(signal.SIGCONT)
+        await self.leave(GUEST)
+        for name in ROLES.keys() - {GUEST}:
+            await self.start(name)
+            await self.roles[name].kill(signal.SIGCONT)
 
     async def at_work(self, seconds: float) -> None:
-        """Wait until both services say that they are ready."""
-        for name in (*self.of("accounts"), *self.of("balances")):
+        """Wait until every service says that it is ready."""
+        for name in (name for kind in SERVICES for name in self.of(kind)):
             url = self._direct(name) + "/readyz"
 
             async def ready(url: str = url) -> bool:
@@ -209,36 +174,9 @@ class World:
     async def _close(self) -> None:
         await asyncio.gather(*(role.close() for role in self.roles.values()))
 
-    async def _wired(self, stack: AsyncExitStack, name: str, kind: str) -> Role:
-        urls = {}
-        for server in SERVERS:
-            target = str(getattr(self.settings, f"{server}_url"))
-            if server == "elasticsearch":
-                target = self.elastic.url
-            if server == "mongodb":
-                target += "/?directConnection=true"
-            way = self.ways[name, server] = await stack.enter_async_context(TcpProxy(target))
-            urls[f"{server}_url"] = way.url
-        told: dict[str, Any] = dict(urls)
-        if kind in ("accounts", "balances"):
-            told[f"{kind}_port"] = port = free_port()
-            way = TcpProxy(f"http://127.0.0.1:{port}")
-            self.ways[name, CLIENTS] = await stack.enter_async_context(way)
-        words = ["--id", name] if kind == "worker" else []
-        return Role(self.settings.model_copy(update=told), "bank", kind, *words)
-
     def _direct(self, name: str) -> str:
         role, kind = self.roles[name], ROLES[name]
         return f"http://127.0.0.1:{role.environ[f'BANK_{kind.upper()}_PORT']}"
-
-    def _shorten_oplog(self) -> None:
-        """An option that comes again counts in place of the first."""
-        wheel = WHEELS["mongodb"]
-        command = wheel.command
-        WHEELS["mongodb"] = replace(
-            wheel,
-            command=lambda *where: [*command(*where), "--oplog-max-entries", str(OPLOG_ENTRIES)],
-        )
 
 
 async def _asked(method: str, url: str, **options: Any) -> tuple[int, Any]:

@@ -3,17 +3,23 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
+
+import aiohttp
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
-from tests.torture.checker.fold import Account, states
+from tests.torture.checker.fold import PROJECTIONS, Fields
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt, differences
+from tests.torture.checker.stores import Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
 from tests.torture.history import History
 
 MARK: Final = "Torture"
 """The header of what a fault put into the log."""
+
+_EVERY: Final = 0.3
 
 Ask = Callable[[str, str], Awaitable[tuple[int, Any]]]
 
@@ -28,61 +34,65 @@ class Judge:
         self._history, self._breaches = history, breaches
 
     async def judge(self, seconds: float) -> None:
-        """Everything; the projection may take so long to show all that is stored."""
+        """Everything; what is projected may take so long to show all that is stored."""
         histories = await stores.histories(self._urls["mongodb"], self._database)
         check_store(histories, self._breaches)
         check_history(self._history, histories, self._breaches)
-        accounts = {name: states(events)[-1] for name, events in histories.items()}
-        await self._settled(accounts, seconds)
-        documents = await stores.documents(self._urls["elasticsearch"])
-        check_documents(accounts, documents, self._breaches)
-        shown = {name: int(each.source.get("balance", 0)) for name, each in documents.items()}
-        check_sums(histories, shown, self._breaches)
-        check_log(await stores.log(self._urls["nats"], MARK), self._breaches)
-        await self._rebuilt(seconds)
-
-    async def _settled(self, accounts: dict[str, Account], seconds: float) -> None:
-        """Wait until every document is right, or the time is up: what is wrong then is told."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                found = await stores.documents(self._urls["elasticsearch"])
-            except (OSError, TimeoutError, KeyError):
-                found = {}
-            if not differences(accounts, found):
-                return
-            await asyncio.sleep(0.3)
+        for projection, fold in PROJECTIONS.items():
+            wanted = fold(histories)
+            documents = await self._settled(projection, wanted, deadline)
+            check_documents(wanted, documents, self._breaches)
+            if projection == "balance":
+                shown = {n: int(each.source.get("balance", 0)) for n, each in documents.items()}
+                check_sums(histories, shown, self._breaches)
+        check_log(await stores.log(self._urls["nats"], MARK), self._breaches)
+        for projection in PROJECTIONS:
+            await self._rebuilt(projection, seconds)
 
-    async def _rebuilt(self, seconds: float) -> None:
+    async def _settled(
+        self, projection: str, wanted: dict[str, Fields], deadline: float
+    ) -> dict[str, Shown]:
+        """The documents when all are right, or when the time is up: then some are wrong."""
+        found: dict[str, Shown] = {}
+        while time.monotonic() < deadline:
+            with suppress(aiohttp.ClientError, TimeoutError, KeyError):
+                found = await stores.documents(self._urls["elasticsearch"], projection)
+                if not differences(wanted, found):
+                    break
+            await asyncio.sleep(_EVERY)
+        return found
+
+    async def _rebuilt(self, projection: str, seconds: float) -> None:
         """Have a generation built beside the live one, and compare the two."""
         url = self._urls["elasticsearch"]
-        before, name = await stores.documents(url), await stores.behind_alias(url)
+        before = await stores.documents(url, projection)
+        name = await stores.behind_alias(url, projection)
         try:
             async with asyncio.timeout(seconds):
-                rebuild = await self._started()
-                while rebuild["state"] == "running":
-                    await asyncio.sleep(0.2)
-                    status, body = await self._ask("GET", f"/rebuilds/{rebuild['id']}")
-                    rebuild = body if status == 200 else rebuild
+                state = await self._ended(await self._started(projection))
         except TimeoutError:
-            self._breaches.add(10, "the rebuild did not come to its end")
+            self._breaches.add(10, f"the rebuild of {projection} did not come to its end")
             return
-        now = await stores.behind_alias(url)
-        done = rebuild["state"] == "done" and now != name
-        self._breaches.judge(10, done, f"the rebuild ended as {rebuild['state']} with {now}")
-        check_rebuilt(before, await stores.documents(url), self._breaches)
+        now = await stores.behind_alias(url, projection)
+        done = state == "done" and now != name
+        self._breaches.judge(10, done, f"the rebuild of {name} is {state}, and {now} is live")
+        check_rebuilt(before, await stores.documents(url, projection), self._breaches)
 
-    async def _started(self) -> dict[str, Any]:
-        """A rebuild that is ours: one that a fault has left is waited for first."""
+    async def _started(self, projection: str) -> str:
+        """The id of one that is ours: one that a fault has left is waited for first."""
         while True:
             status, body = await self._ask("GET", "/rebuilds")
-            running = (
-                [each for each in body["data"] if each["state"] == "running"]
-                if status == 200
-                else [0]
-            )
-            if not running:
-                status, body = await self._ask("POST", "/balance/rebuild")
+            if status == 200 and all(each["state"] != "running" for each in body["data"]):
+                status, body = await self._ask("POST", f"/{projection}/rebuild")
                 if status == 202:
-                    return dict(body)
-            await asyncio.sleep(0.2)
+                    return str(body["id"])
+            await asyncio.sleep(_EVERY)
+
+    async def _ended(self, rebuild: str) -> str:
+        """How it ended."""
+        while True:
+            status, body = await self._ask("GET", f"/rebuilds/{rebuild}")
+            if status == 200 and body["state"] != "running":
+                return str(body["state"])
+            await asyncio.sleep(_EVERY)

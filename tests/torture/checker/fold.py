@@ -1,11 +1,15 @@
 """How events make an account, told once more and in other words than the product's."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 SIGNS: Final = {"AccountCreated": 1, "MoneyDeposited": 1, "MoneyWithdrawn": -1}
 """Which way money goes; every other kind moves none."""
+Event = dict[str, Any]
+Fields = dict[str, Any]
+
 _STATUSES: Final = {
     "AccountCreated": "open",
     "AccountFrozen": "frozen",
@@ -28,7 +32,7 @@ class Account:
     updated_at: datetime
 
 
-def money(event: dict[str, Any]) -> int:
+def money(event: Event) -> int:
     """What the event adds to its account's balance."""
     sign = SIGNS.get(event["kind"], 0)
     return sign * int(event["body"]["money"]) if sign else 0
@@ -42,7 +46,7 @@ def slot(account_id: str) -> int:
     return number % 1024
 
 
-def states(events: list[dict[str, Any]]) -> list[Account]:
+def states(events: list[Event]) -> list[Account]:
     """The account after each of its events, which are in order of their versions."""
     found: list[Account] = []
     owner, status, balance = "", "", 0
@@ -66,21 +70,51 @@ def states(events: list[dict[str, Any]]) -> list[Account]:
     return found
 
 
-def shown(account: Account, document: dict[str, Any]) -> list[str]:
-    """Where a document differs from the account, and how."""
-    wanted: dict[str, Any] = {
-        name: getattr(account, name) for name in Account.__slots__ if name != "updated_at"
-    }
-    faults = [
-        f"{name} {document.get(name)!r}, not {value!r}"
-        for name, value in wanted.items()
-        if document.get(name) != value
+def balances(histories: Mapping[str, list[Event]]) -> dict[str, Fields]:
+    """What the projection `balance` has to hold, by id of the document."""
+    last = [states(events)[-1] for events in histories.values()]
+    return {account.id: asdict(account) for account in last}
+
+
+def statements(histories: Mapping[str, list[Event]]) -> dict[str, Fields]:
+    """What the projection `statement` has to hold: an entry for each event."""
+    found: dict[str, Fields] = {}
+    for account, events in histories.items():
+        for event, after in zip(events, states(events), strict=True):
+            name, other = f"{account}-{event['version']}", event["body"].get("transfer", {})
+            found[name] = {
+                "id": name,
+                "account_id": account,
+                "version": event["version"],
+                "slot": slot(account),
+                "event_id": event["_id"],
+                "kind": event["kind"],
+                "amount": money(event),
+                "balance": after.balance,
+                "counterparty": other.get("counterparty"),
+                "transfer": other.get("id"),
+                "at": event["created_at"],
+            }
+    return found
+
+
+PROJECTIONS: Final = {"balance": balances, "statement": statements}
+
+
+def faults(wanted: Fields, there: Fields) -> list[str]:
+    """Where a document differs from what it has to be, and how."""
+    return [
+        f"{name} {there.get(name)!r}, not {wanted.get(name)!r}"
+        for name in sorted(wanted.keys() | there.keys())
+        if not _same(wanted.get(name), there.get(name))
     ]
-    told = str(document.get("updated_at", ""))
+
+
+def _same(wanted: Any, there: Any) -> bool:
+    """A time is text in a document; that of an event is naive and in UTC."""
+    if not isinstance(wanted, datetime):
+        return bool(wanted == there)
     try:
-        when = datetime.fromisoformat(told).replace(tzinfo=None)
+        return datetime.fromisoformat(str(there)).astimezone(UTC).replace(tzinfo=None) == wanted
     except ValueError:
-        return [*faults, f"updated_at {told!r}"]
-    if when != account.updated_at:
-        faults.append(f"updated_at {told}, not {account.updated_at}")
-    return faults
+        return False

@@ -1,33 +1,32 @@
 """Invariants of what is shown and of the log: 4, 10 and 11."""
 
 from tests.torture.breaches import Breaches
-from tests.torture.checker.fold import Account, shown
+from tests.torture.checker.fold import Fields, faults
 from tests.torture.checker.stores import Logged, Shown
 
 _ERA = 1 << 40
 
 
-def differences(accounts: dict[str, Account], documents: dict[str, Shown]) -> dict[str, str]:
-    """What is wrong with the documents, by account."""
-    found = dict.fromkeys(documents.keys() - accounts.keys(), "extra")
-    for account, last in accounts.items():
-        there = documents.get(account)
+def differences(wanted: dict[str, Fields], documents: dict[str, Shown]) -> dict[str, str]:
+    """What is wrong with the documents, by id."""
+    found = dict.fromkeys(documents.keys() - wanted.keys(), "extra")
+    for name, fields in wanted.items():
+        there = documents.get(name)
         if there is None:
-            found[account] = "missing"
-        elif faults := shown(last, there.source):
-            found[account] = ", ".join(faults)
-        elif there.version % _ERA != last.version:
-            found[account] = f"_version {there.version} does not fit version {last.version}"
+            found[name] = "missing"
+        elif wrong := faults(fields, there.source):
+            found[name] = ", ".join(wrong)
+        elif there.version % _ERA != fields["version"]:
+            found[name] = f"_version {there.version} does not fit version {fields['version']}"
     return found
 
 
 def check_documents(
-    accounts: dict[str, Account], documents: dict[str, Shown], breaches: Breaches
+    wanted: dict[str, Fields], documents: dict[str, Shown], breaches: Breaches
 ) -> None:
-    wrong = differences(accounts, documents)
-    breaches.looked(4, len(accounts))
-    for account, what in sorted(wrong.items()):
-        breaches.add(4, f"{account}: {what}")
+    breaches.looked(4, len(wanted))
+    for name, what in sorted(differences(wanted, documents).items()):
+        breaches.add(4, f"{name}: {what}")
 
 
 def check_rebuilt(before: dict[str, Shown], after: dict[str, Shown], breaches: Breaches) -> None:

@@ -10,10 +10,10 @@ import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 from pymongo import MongoClient
 
-_PAGE: Final = 10_000
-_BATCH: Final = 500
+from tests.torture.checker.fold import Event
 
-Event = dict[str, Any]
+_PAGE: Final = 1000
+_BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +39,26 @@ async def histories(url: str, database: str) -> dict[str, list[Event]]:
     return found
 
 
-async def documents(url: str, index: str = "balance") -> dict[str, Shown]:
+async def documents(url: str, index: str) -> dict[str, Shown]:
     """Everything that an index or alias holds, by id; nothing if it is not there."""
+    found: dict[str, Shown] = {}
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(url, timeout=timeout) as http:
         async with http.post(f"/{index}/_refresh"):
             pass
-        query = {"size": _PAGE, "version": True, "query": {"match_all": {}}}
-        async with http.post(f"/{index}/_search", json=query) as answer:
-            if answer.status == 404:
-                return {}
-            hits = (await answer.json())["hits"]["hits"]
-    assert len(hits) < _PAGE, "more documents than are read at once"
-    return {hit["_id"]: Shown(hit["_version"], hit["_source"]) for hit in hits}
+        query: dict[str, Any] = {"size": _PAGE, "version": True, "sort": [{"id": "asc"}]}
+        while True:
+            async with http.post(f"/{index}/_search", json=query) as answer:
+                if answer.status == 404:
+                    return {}
+                hits = (await answer.json())["hits"]["hits"]
+            found |= {hit["_id"]: Shown(hit["_version"], hit["_source"]) for hit in hits}
+            if len(hits) < _PAGE:
+                return found
+            query["search_after"] = hits[-1]["sort"]
 
 
-async def behind_alias(url: str, alias: str = "balance") -> str:
+async def behind_alias(url: str, alias: str) -> str:
     """The index that readers see."""
     async with aiohttp.ClientSession(url) as http, http.get(f"/_alias/{alias}") as answer:
         (name,) = await answer.json()

@@ -4,8 +4,7 @@ from collections import Counter
 from typing import Any
 
 from tests.torture.breaches import Breaches
-from tests.torture.checker.fold import Account, money, states
-from tests.torture.checker.stores import Event
+from tests.torture.checker.fold import Account, Event, money, states
 from tests.torture.history import Attempt, History, Sent
 
 _KINDS = {

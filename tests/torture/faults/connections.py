@@ -5,7 +5,8 @@ from functools import partial
 from typing import Final
 
 from tests.torture.faults.base import Fault, Maker
-from tests.torture.world import CLIENTS, GUEST, SERVERS, World
+from tests.torture.ways import CLIENTS, SERVERS
+from tests.torture.world import World
 
 _SLOW: Final = (0.02, 0.3)
 
@@ -15,8 +16,7 @@ class WayFault(Fault):
 
     def __init__(self, target: str, world: World, chance: random.Random) -> None:
         super().__init__(world, chance)
-        ways = [key for key in world.ways if key[1] == target and key[0] != GUEST]
-        self.way = world.ways[chance.choice(ways)]
+        self.way = chance.choice(world.ways.to_target(target))
 
     async def heal(self) -> None:
         await self.way.mend()

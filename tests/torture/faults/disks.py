@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.torture.faults.base import Maker
 from tests.torture.faults.processes import ServerFault
-from tests.torture.world import SERVERS
+from tests.torture.ways import SERVERS
 
 _ROOM: Final = 64 * 1024
 

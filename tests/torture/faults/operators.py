@@ -1,9 +1,11 @@
 """What people do to a bank that runs: rebuilds, more or fewer partitions and workers."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.support import Role, eventually
+from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.faults.base import Fault, Maker
 from tests.torture.world import GUEST
 
@@ -12,13 +14,16 @@ _START_SECONDS: Final = 20.0
 
 
 class Rebuild(Fault):
-    """All of it, into a new generation, beside whatever else happens."""
+    """All of a projection, into a new generation, beside whatever else happens."""
+
+    wanted: Mapping[str, Any] = {}
 
     async def begin(self) -> None:
+        self._path = f"/{self.chance.choice(sorted(PROJECTIONS))}/rebuild"
         self._rebuild = await eventually(self._started, seconds=_START_SECONDS, every=0.3)
 
     async def _started(self) -> Any:
-        status, body = await self.world.ask_balances("POST", "/balance/rebuild")
+        status, body = await self.world.ask_balances("POST", self._path, json=self.wanted)
         return body if status == 202 else None
 
 
@@ -43,11 +48,7 @@ class RebuildKilled(Rebuild):
 class InPlace(Rebuild):
     """Compared and mended in the live generation."""
 
-    async def _started(self) -> Any:
-        status, body = await self.world.ask_balances(
-            "POST", "/balance/rebuild", json={"in_place": True}
-        )
-        return body if status == 202 else None
+    wanted: Mapping[str, Any] = {"in_place": True}
 
 
 class Join(Fault):

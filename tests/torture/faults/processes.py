@@ -6,7 +6,8 @@ from functools import partial
 from typing import Final
 
 from tests.torture.faults.base import Fault, Maker
-from tests.torture.world import SERVERS, World
+from tests.torture.ways import SERVERS
+from tests.torture.world import World
 
 KINDS: Final = ("accounts", "balances", "forwarder", "worker")
 

@@ -1,17 +1,20 @@
 """Elasticsearch refuses: whole requests, items of bulks for now, or documents for good."""
 
+import re
 from typing import Final
 
 from tests.proxy import Answering, ItemErrors, busy_items
 from tests.proxy import Fault as ProxyFault
-from tests.proxy.bulk import ItemError
+from tests.proxy.bulk import Item, ItemError
 from tests.support import eventually
+from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.faults.base import Fault, Maker
 
 _RETRY_SECONDS: Final = 45.0
 _UNFIT: Final = ItemError(400, "document_parsing_exception", "failed to parse: a fault")
-_ULID: Final = 26
-"""The length of an account's id; a checkpoint's is another."""
+_BLOCKED: Final = ItemError(429, "cluster_block_exception", "index blocked: a fault")
+_ID: Final = re.compile(r"(01[0-9A-Z]{24})(-\d+)?")
+"""Of a document: its account's, in a statement with a version behind it."""
 
 
 class ProxyRefusal(Fault):
@@ -22,11 +25,11 @@ class ProxyRefusal(Fault):
 
     async def begin(self) -> None:
         self._there = self.fault()
-        self.world.elastic.faults.append(self._there)
+        self.world.ways.elastic.faults.append(self._there)
 
     async def heal(self) -> None:
-        if self._there in self.world.elastic.faults:
-            self.world.elastic.faults.remove(self._there)
+        if self._there in self.world.ways.elastic.faults:
+            self.world.ways.elastic.faults.remove(self._there)
 
 
 class TooBusy(ProxyRefusal):
@@ -50,25 +53,41 @@ class ItemsBusy(ProxyRefusal):
         return busy_items(self.chance.uniform(0.2, 0.8), seed=self.chance.randrange(2**32))
 
 
+class IndexBlocked(ProxyRefusal):
+    """No document can be written, and checkpoints can: what a disk's watermark does to an index."""
+
+    def fault(self) -> ProxyFault:
+        return ItemErrors(lambda item: _BLOCKED if _ID.fullmatch(item.id) else None)
+
+
 class DocumentsRefused(ProxyRefusal):
     """Some accounts' documents are refused for good, so they are parked; healed by a retry."""
 
     def fault(self) -> ProxyFault:
         tail = self.chance.choice("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
-        return ItemErrors(
-            lambda item: _UNFIT if item.id.endswith(tail) and len(item.id) == _ULID else None
-        )
+
+        def judge(item: Item) -> ItemError | None:
+            found = _ID.fullmatch(item.id)
+            return _UNFIT if found and found[1].endswith(tail) else None
+
+        return ItemErrors(judge)
 
     async def heal(self) -> None:
         await super().heal()
         await eventually(self._retried, seconds=_RETRY_SECONDS, every=0.5)
 
     async def _retried(self) -> bool:
-        status, body = await self.world.ask_balances("GET", "/parked")
+        return all([await self._retry(projection) for projection in PROJECTIONS])
+
+    async def _retry(self, projection: str) -> bool:
+        """Whether none was left to try."""
+        which = f"?projection={projection}"
+        status, body = await self.world.ask_balances("GET", f"/parked{which}")
         if status != 200:
             return False
         for each in body["data"]:
-            await self.world.ask_balances("POST", f"/parked/{each['account_id']}/retry")
+            path = f"/parked/{each['account_id']}/retry{which}"
+            await self.world.ask_balances("POST", path)
         return not body["data"]
 
 
@@ -76,5 +95,6 @@ REFUSALS: Final[dict[str, Maker]] = {
     "elasticsearch-429": TooBusy,
     "elasticsearch-503": Unavailable,
     "items-busy": ItemsBusy,
+    "index-blocked": IndexBlocked,
     "documents-refused": DocumentsRefused,
 }

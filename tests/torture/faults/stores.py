@@ -9,8 +9,9 @@ from nats.aio.client import Client
 from pymongo import MongoClient
 
 from tests.support import eventually
+from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.faults.base import Fault, Maker
-from tests.torture.world import OPLOG_ENTRIES
+from tests.torture.ways import OPLOG_ENTRIES
 
 _STREAM: Final = "balance"
 _BUCKETS: Final = ("partitions", "rebuild", "bank")
@@ -79,12 +80,13 @@ class BucketDeleted(Fault):
 
 
 class IndexDeleted(Fault):
-    """The live generation is deleted by hand. It is healed when all is shown again."""
+    """A live generation is deleted by hand. It is healed when all is shown again."""
 
     async def begin(self) -> None:
+        self._alias = self.chance.choice(sorted(PROJECTIONS))
         self.world.hide()
         self._wanted = await self._count()
-        _, found = await self.world.ask("GET", "/_alias/balance")
+        _, found = await self.world.ask("GET", f"/_alias/{self._alias}")
         for name in found:
             await self.world.ask("DELETE", f"/{name}")
 
@@ -98,8 +100,8 @@ class IndexDeleted(Fault):
             self.world.show()
 
     async def _count(self) -> int:
-        await self.world.ask("POST", "/balance/_refresh")
-        _, answer = await self.world.ask("GET", "/balance/_count")
+        await self.world.ask("POST", f"/{self._alias}/_refresh")
+        _, answer = await self.world.ask("GET", f"/{self._alias}/_count")
         return int(answer["count"])
 
 

@@ -1,0 +1,77 @@
+"""Where everything listens: servers and services on free ports, and a proxy on each way."""
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.settings import Settings
+from pipeline.wheels import WHEELS, Wheel
+from tests.proxy import HttpProxy, TcpProxy
+from tests.support import free_port
+
+SERVERS: Final = tuple(WHEELS)
+SERVICES: Final = ("accounts", "balances")
+CLIENTS: Final = "clients"
+PARTITIONS: Final = 4
+OPLOG_ENTRIES: Final = 5000
+"""Little enough that history can be lost in the midst of a run, and enough for any pause in it."""
+
+_QUICK: Final = {
+    "lease_seconds": 2,
+    "index_grace_seconds": 1,
+    "rebuild_grace_seconds": 2,
+    "token_seconds": 5,
+}
+"""What takes minutes in a bank would not come up in a run."""
+
+
+def placed(folder: Path) -> Settings:
+    """Settings that lead straight to servers of this run, with their data in the folder."""
+    urls = {f"{n}_url": f"{w.scheme}://127.0.0.1:{free_port()}" for n, w in WHEELS.items()}
+    data = {"data_dir": folder / "data", "partitions": PARTITIONS}
+    return Settings.model_validate({**data, **_QUICK, **urls})
+
+
+def short_of_history(wheel: Wheel) -> Wheel:
+    """MongoDB with a short oplog: an option that comes again counts in place of the first."""
+    command = wheel.command
+    return replace(
+        wheel,
+        command=lambda *where: [*command(*where), "--oplog-max-entries", str(OPLOG_ENTRIES)],
+    )
+
+
+class Ways:
+    """The TCP proxies by (role, server), and by (role, "clients") in front of a service.
+
+    All ways to Elasticsearch lead on through one HTTP proxy, `elastic`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.elastic = HttpProxy(settings.elasticsearch_url)
+        self.all: dict[tuple[str, str], TcpProxy] = {}
+
+    async def told(self, stack: AsyncExitStack, name: str, kind: str) -> Settings:
+        """Open a role's ways on the stack; returns the settings that lead through them."""
+        told: dict[str, Any] = {}
+        for server in SERVERS:
+            way = self.all[name, server] = TcpProxy(self._target(server))
+            await stack.enter_async_context(way)
+            told[f"{server}_url"] = way.url
+        if kind in SERVICES:
+            told[f"{kind}_port"] = port = free_port()
+            way = self.all[name, CLIENTS] = TcpProxy(f"http://127.0.0.1:{port}")
+            await stack.enter_async_context(way)
+        return self._settings.model_copy(update=told)
+
+    def to_target(self, target: str) -> list[TcpProxy]:
+        """All ways to a server, or those of the clients."""
+        return [way for (_, to), way in self.all.items() if to == target]
+
+    def _target(self, server: str) -> str:
+        if server == "elasticsearch":
+            return self.elastic.url
+        url = str(getattr(self._settings, f"{server}_url"))
+        return f"{url}/?directConnection=true" if server == "mongodb" else url
