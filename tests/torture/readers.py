@@ -14,6 +14,7 @@ from tests.torture.world import World
 
 _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
+_ROUTES: Final = ("list", "document", "statement")
 
 
 class Floor(NamedTuple):
@@ -44,7 +45,7 @@ class Readers:
             aiohttp.ClientSession(timeout=timeout) as self._http,
             asyncio.TaskGroup() as tasks,
         ):
-            readers = (self._walk, self._document, self._fresh, self._strong)
+            readers = (self._walk, self._document, self._statement, self._fresh, self._strong)
             for reader in readers:
                 chance = random.Random(f"{reader.__name__} {self._seed}")
                 tasks.create_task(self._for_ever(reader, chance))
@@ -90,6 +91,14 @@ class Readers:
             there = floor.life != self._world.lives
             self._breaches.judge(6, there, f"{account} was shown, and is not found any more")
 
+    async def _statement(self, chance: random.Random) -> None:
+        """The newest entry. While an index is filled again its entries come one after another."""
+        account, hidden = self._drawn(chance), self._world.hidden
+        floor = self._floor("statement")
+        status, body = await self._get(f"/{account}/statement?limit=1")
+        if status == 200 and body["data"] and self._sighted(hidden):
+            self._saw("statement", floor, {**body["data"][0], "id": account})
+
     async def _fresh(self, chance: random.Random) -> None:
         """With the version that was acknowledged: a fresh answer has at least that."""
         account = self._drawn(chance)
@@ -126,7 +135,7 @@ class Readers:
     def _floor(self, route: str) -> Floor:
         """For a request that is sent now."""
         if self._life != self._world.lives:
-            self._life, self._shown = self._world.lives, {"list": {}, "document": {}}
+            self._life, self._shown = self._world.lives, {route: {} for route in _ROUTES}
         return Floor(self._life, dict(self._shown[route]))
 
     def _saw(self, route: str, floor: Floor, document: dict[str, Any]) -> None:

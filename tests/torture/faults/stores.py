@@ -15,7 +15,6 @@ from tests.torture.faults.base import Fault, Maker
 from tests.torture.ways import OPLOG_ENTRIES
 
 _STREAM: Final = "balance"
-_BUCKETS: Final = ("partitions", "rebuild", "bank")
 _REFILL_SECONDS: Final = 45.0
 _PAD: Final = 500
 
@@ -72,12 +71,14 @@ class ConsumerDeleted(Fault):
 
 
 class BucketDeleted(Fault):
-    """Epochs, rebuilds or what is wanted of the bank are gone. Not the list of parked accounts:
-    an account that leaves it stays behind on purpose until its next event."""
+    """Epochs, rebuilds or what is wanted of the bank are gone. Not a list of parked accounts: an
+    account that leaves it stays behind on purpose until its next event."""
 
     async def begin(self) -> None:
         async with self.world.nats() as client:
-            await api(client, f"STREAM.DELETE.KV_{self.chance.choice(_BUCKETS)}")
+            names = (await api(client, "STREAM.NAMES"))["streams"]
+            buckets = [name for name in names if name.startswith("KV_") and "parked" not in name]
+            await api(client, f"STREAM.DELETE.{self.chance.choice(sorted(buckets))}")
 
 
 class IndexDeleted(Fault):
