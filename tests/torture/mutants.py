@@ -104,14 +104,11 @@ MUTATIONS: Final = (
         "rebuild,rebuild-killed",
     ),
     Mutation(
-        "epoch not checked",
-        "pipeline/index/client.py",
-        """        operation = "index"
-        action["if_seq_no"], action["if_primary_term"] = write.stamp
-""",
-        """        operation = "index"
-""",
-        "stop-worker,hang-elasticsearch",
+        "the epoch is not raised",
+        "pipeline/epochs.py",
+        "    epoch = 1 + max(above,",
+        "    epoch = max(1, above,",
+        "kill-worker,stop-worker",
     ),
     Mutation(
         "items that were too busy are forgotten",
@@ -140,13 +137,6 @@ MUTATIONS: Final = (
         "            return refusals(error)\n",
         "            return refusals(error)\n        except PyMongoError:\n            pass\n",
         "kill-mongodb,cut-mongodb",
-    ),
-    Mutation(
-        "MongoDB does not sync what it has committed",
-        "pipeline/wheels.py",
-        "where, *oplog, durable]",
-        "where, *oplog]",
-        "kill-mongodb",
     ),
     Mutation(
         "no idempotency check",

@@ -2,12 +2,13 @@
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.settings import Settings
 from pipeline.wheels import WHEELS, Wheel
-from tests.proxy import HttpProxy, TcpProxy
+from tests.proxy import Fault, Forward, HttpProxy, Reply, Request, TcpProxy
 from tests.support import free_port
 
 SERVERS: Final = tuple(WHEELS)
@@ -51,6 +52,9 @@ class Ways:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.elastic = HttpProxy(settings.elasticsearch_url)
+        self.observers: list[Fault] = []
+        """See every request to Elasticsearch and its answer, and change nothing."""
+        self.elastic.faults.append(self._observed)
         self.all: dict[tuple[str, str], TcpProxy] = {}
 
     async def told(self, stack: AsyncExitStack, name: str, kind: str) -> Settings:
@@ -69,6 +73,15 @@ class Ways:
     def to_target(self, target: str) -> list[TcpProxy]:
         """All ways to a server, or those of the clients."""
         return [way for (_, to), way in self.all.items() if to == target]
+
+    async def _observed(self, request: Request, forward: Forward) -> Reply:
+        for observer in self.observers:
+            forward = partial(observer, forward=forward)
+        return await forward(request)
+
+    def mend_elastic(self) -> None:
+        """Take all faults out of the HTTP proxy."""
+        self.elastic.faults[:] = [self._observed]
 
     def _target(self, server: str) -> str:
         if server == "elasticsearch":

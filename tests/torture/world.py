@@ -38,8 +38,8 @@ class World:
     """`settings` lead straight to the servers; `down` are the roles that are not to run now.
 
     `hiding` is how many faults have taken the projection away from readers; `hidden` goes up
-    whenever that changes. `lives` goes up whenever Elasticsearch ends: it may have lost its last
-    second then.
+    whenever that changes. `lives` goes up whenever Elasticsearch ends, for it may have lost its
+    last second then, and whenever the checkpoints are deleted.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -153,7 +153,7 @@ class World:
         for server in self.servers.servers.values():
             await server.kill(signal.SIGCONT)
             await server.start()
-        self.ways.elastic.faults.clear()
+        self.ways.mend_elastic()
         for way in self.ways.all.values():
             await way.mend()
         await self.leave(GUEST)

@@ -106,7 +106,9 @@ class IndexDeleted(Fault):
 
 class CheckpointsDeleted(Fault):
     async def begin(self) -> None:
+        self.world.lives += 1
         await self.world.ask("DELETE", "/bank-checkpoints")
+        self.world.lives += 1
 
 
 class HistoryLost(Fault):
