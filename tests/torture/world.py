@@ -86,10 +86,14 @@ class World:
 
     async def end(self, server: Server, number: int) -> None:
         """End a server by a signal."""
-        forgets = server.name == "elasticsearch"
-        self.lives += forgets
+        self.ended(server)
         await server.kill(number)
-        self.lives += forgets
+        self.ended(server)
+
+    def ended(self, server: Server) -> None:
+        """Take note that a server ends or has ended, whatever ended it."""
+        if server.name == "elasticsearch":
+            self.lives += 1
 
     def hide(self) -> None:
         """From now on readers may miss accounts, until `show` is called as often."""

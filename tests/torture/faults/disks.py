@@ -25,6 +25,7 @@ class DiskFull(ServerFault):
         if self.server.death() is None:
             self._limit(resource.RLIM_INFINITY)
             await self.world.end(self.server, signal.SIGTERM)
+        self.world.ended(self.server)
         await self.server.start()
 
     def _limit(self, size: int) -> None:
