@@ -13,7 +13,7 @@ from tests.torture.run import Plan, torture
 
 @pytest.mark.timeout(1800)
 def test_every_invariant_holds_under_torture() -> None:
-    plan = Plan(seed=14, minutes=rounds(1, 10), faults=tuple(sorted(FAULTS)))
+    plan = Plan(seed=1164, minutes=rounds(6, 50) / 5, faults=tuple(sorted(FAULTS)))
     print(announced(plan))
     outcome = asyncio.run(torture(plan))
     said = "\n".join(lines(outcome))
