@@ -94,7 +94,8 @@ async def test_any_delivery_converges_to_all_entries(world: Stores, data: st.Dat
         for event in batch:
             assert await entries(world, event["account_id"], event["version"])
     await table.apply(as_delivered(events[-1] for events in histories))
-    assert await world.exact()
+    wanted = {e["id"]: e for events in histories for e in STATEMENT.replay(events).documents}
+    assert await world.survey.documents(list(wanted)) == wanted
 
 
 async def entries(world: Stores, account_id: str, version: int) -> bool:
@@ -127,6 +128,18 @@ async def test_a_predecessor_that_is_gone_is_healed_with_all_before_it(world: St
     await table.apply(as_delivered(events[4:]))
     assert await world.exact()
     assert table.counters.gaps == 1
+
+
+@elasticsearch
+async def test_an_old_entry_that_is_mended_is_not_gone_on_from(world: Stores) -> None:
+    events = history(str(ULID()), 5)
+    table = await world.live(events[:4])
+    await world.hand.do("newer era", f"{events[0]['account_id']}-2")
+    await table.documents.bring([STATEMENT.replay(events[:4])])
+    assert table.counters.documents == 5
+    await world.arrives(table, events[4])
+    assert table.counters.healed == 0
+    assert await world.exact()
 
 
 DAMAGE = ("same", "junk", "empty", "newer era", "older era", "huge", "highest", "delete")

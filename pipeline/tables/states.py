@@ -42,7 +42,7 @@ class Cache:
         known = self._states.get(account)
         if (
             known is None
-            or known.era < state.era
+            or (known.era < state.era and known.document["id"] == state.document["id"])
             or known.document["version"] <= state.document["version"]
         ):
             self._states[account] = state
