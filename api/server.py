@@ -18,6 +18,7 @@ from pipeline.exposition import metrics_route
 from pipeline.listening import CannotListen, listen
 from pipeline.metrics import Metrics
 from pipeline.readiness import Checks
+from pipeline.readiness_metrics import show_readiness
 from pipeline.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,10 @@ def application(
     measured: Metrics,
 ) -> web.Application:
     """What both services share: problem documents, correlation ids, health, metrics, a limit on
-    bodies. `measured` shows the service's own collectors, and gets those of its requests."""
+    bodies. `measured` shows the service's own collectors, and gets those of requests and checks."""
     requests = metrics.Requests()
     measured.register(requests)
+    show_readiness(measured, checks)
     app = web.Application(
         middlewares=[
             _note,

@@ -14,6 +14,7 @@ from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
 from pipeline.listening import listen
 from pipeline.metrics import Metrics
 from pipeline.readiness import Checks, missing
+from pipeline.readiness_metrics import show_readiness
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def metrics_route(metrics: Metrics) -> web.RouteDef:
 @asynccontextmanager
 async def exposed(settings: Settings, metrics: Metrics, checks: Checks) -> AsyncIterator[str]:
     """Listen while the body runs, whose value is the URL. Raises `CannotListen`."""
+    show_readiness(metrics, checks)
     app = web.Application()
     app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(checks)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)

@@ -1,9 +1,11 @@
 """What a forwarder shows of itself: its metrics, and what it needs to be ready."""
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.eventstore import EventStore
+from pipeline.eventstore import EventStore, token_time
 from pipeline.jetstream import JetStream
 from pipeline.leader import Counters
 from pipeline.leases import Lease
@@ -32,12 +34,21 @@ class Seen:
             yield counter(f"bank_forwarder_{name}", meaning, value)
         leads = self.lease is not None and self.lease.held
         yield gauge("bank_forwarder_leading", "1 while this forwarder leads, 0 in standby", leads)
+        yield gauge(
+            "bank_forwarder_token_age_seconds",
+            "Age of the change that the log's resume token stands at; NaN: not known",
+            self._token_age() if leads else math.nan,
+        )
         yield histogram("bank_forwarder_batch_events", "Events in a batch", now.batch_events)
         yield histogram(
             "bank_forwarder_publish_seconds",
             "Time from handing a batch to JetStream to its acknowledgement",
             now.publish_seconds,
         )
+
+    def _token_age(self) -> float:
+        at = token_time(self.counters.token)
+        return math.nan if at is None else max(0.0, time.time() - at)
 
     async def nats(self) -> None:
         if self.js is None or not self.js.nc.is_connected:

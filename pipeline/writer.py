@@ -37,7 +37,7 @@ class StandDown(Exception):
 class Counters:
     """What a forwarder has done: events and atomic batches published, resyncs asked for, batches
     rejected because another one had written, events that can't be forwarded; how many events
-    batches had, and how long publishing any batch took."""
+    batches had, how long publishing any batch took, and the resume token at the log's end."""
 
     forwarded: int = 0
     batches: int = 0
@@ -46,6 +46,7 @@ class Counters:
     skipped: int = 0
     batch_events: Histogram = field(default_factory=lambda: Histogram(SIZES), repr=False)
     publish_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS), repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 class Writer:
@@ -71,6 +72,7 @@ class Writer:
             log.warning("The stream does not end with a message of a forwarder")
         else:
             self.token = last.headers[TOKEN_HEADER]
+        self._counters.token = self.token
         return state
 
     @property
@@ -88,6 +90,7 @@ class Writer:
         except WrongLastSequence:
             self.sequence = await self._landed(len(messages))
         self.token, self.published = token, time.monotonic()
+        self._counters.token = token
         self._counters.batches += 1
         self._counters.publish_seconds.observe(self.published - began)
 

@@ -1,6 +1,6 @@
 """MongoDB as the event store. The driver is imported in this one package."""
 
-from pipeline.eventstore.changes import Changes
+from pipeline.eventstore.changes import Changes, token_time
 from pipeline.eventstore.errors import HistoryLost, KeyTaken, StoreUnavailable, VersionConflict
 from pipeline.eventstore.outcomes import Stored
 from pipeline.eventstore.store import EventStore
@@ -15,4 +15,5 @@ __all__ = [
     "Stored",
     "Unread",
     "VersionConflict",
+    "token_time",
 ]

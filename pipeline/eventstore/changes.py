@@ -80,6 +80,19 @@ def position(token: str | None, collection: str) -> dict[str, Any]:
     return {"resumeAfter": after}
 
 
+def token_time(token: str | None) -> float | None:
+    """When the change that the token stands at was made, in seconds since 1970.
+
+    None for one that does not tell: only MongoDB's begin with the cluster time, as 0x82 and its
+    seconds and increment in big-endian order.
+    """
+    try:
+        data = bytes.fromhex(json_util.loads(token or "")["after"]["_data"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return float(int.from_bytes(data[1:5])) if data[:1] == b"\x82" and len(data) >= 9 else None
+
+
 def batch_of(cursor: Cursor) -> list[dict[str, Any]]:
     """The changes that a reply brought."""
     return cursor["nextBatch"] if "nextBatch" in cursor else cursor["firstBatch"]  # type: ignore[no-any-return]
