@@ -56,7 +56,13 @@ def parked(ctx: click.Context, as_json: bool) -> None:
 @click.argument("account_id", metavar="ID")
 @as_json
 def show(account_id: str, as_json: bool) -> None:
-    """One account: all fields, how many events wait, and the event that can't be applied."""
+    """One account: all fields, how many events wait, and the event that can't be applied.
+
+    \b
+    Examples:
+      bank parked show ID             for people
+      bank parked show --json ID      for machines
+    """
     account, head, event = _uninterrupted(run(_one(_setup(), account_id)))
     waiting = max(head - account.version + 1, 0)
     if as_json:
@@ -88,6 +94,12 @@ def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
 
     The worker that owns the account's partition does it. Exits with 1 unless every account was
     applied within the time; what was asked stays asked.
+
+    \b
+    Examples:
+      bank parked retry ID              one account
+      bank parked retry --all           all that are parked
+      bank parked retry --wait 0 --all  only ask, and leave
     """
     if bool(account_ids) == everyone:
         raise click.UsageError("name accounts, or give --all")
@@ -104,6 +116,11 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
 
     The document stays at the version before the event that can't be applied, and the next event
     of the account parks it again while the cause is there.
+
+    \b
+    Examples:
+      bank parked drop ID             asks first
+      bank parked drop --yes ID       does not ask
     """
     asked = _setup()
     accounts = _uninterrupted(run(_some(asked, account_ids)))

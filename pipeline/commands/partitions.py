@@ -40,6 +40,12 @@ def partitions(as_json: bool, watch: bool) -> None:
     The lag is what the event store has and the live index has not, in events and in seconds since
     the oldest of them was stored. What can't be known is said, never shown as 0. Exits with 1 when
     a server does not answer.
+
+    \b
+    Examples:
+      bank partitions                         once
+      bank partitions --watch                 every second, until Ctrl-C
+      bank partitions --projection statement  those of another projection
     """
     settings = load()
     logs.setup(settings, "partitions")

@@ -114,7 +114,14 @@ def rebuild(
 @click.option("--wait", is_flag=True, help="Show how it goes until it is over.")
 @as_json
 def status(job_id: str | None, wait: bool, as_json: bool) -> None:
-    """How far a rebuild is; without ID the last one."""
+    """How far a rebuild is; without ID the last one.
+
+    \b
+    Examples:
+      bank rebuild status             the last one, with each partition
+      bank rebuild status --wait      until it is over
+      bank rebuild status --json ID   that one, for machines
+    """
     job, parts = _uninterrupted(run(found(*_setup(), job_id, wait=wait)))
     if wait:
         _show_end((job, parts), as_json)
@@ -131,6 +138,11 @@ def cancel(job_id: str | None) -> None:
     """Call a rebuild off, without ID the last one; readers keep what they have.
 
     One whose generation readers see already can't be called off.
+
+    \b
+    Examples:
+      bank rebuild cancel             the last one
+      bank rebuild cancel ID          that one
     """
     job = _uninterrupted(run(cancelled(*_setup(), job_id)))
     if job.phase != "cancelled":
@@ -141,7 +153,13 @@ def cancel(job_id: str | None) -> None:
 @rebuild.command(name="list")
 @as_json
 def list_(as_json: bool) -> None:
-    """The last rebuilds, the newest first."""
+    """The last rebuilds, the newest first.
+
+    \b
+    Examples:
+      bank rebuild list               a line each
+      bank rebuild list --json        for machines
+    """
     known = _uninterrupted(run(everything(*_setup())))
     if as_json:
         click.echo(json.dumps([progress(*each) for each in known], indent=1))

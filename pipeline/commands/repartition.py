@@ -39,6 +39,12 @@ def repartition(number: int | None, patience: float) -> None:
     Commands are taken and balances read meanwhile. The forwarder stands still until the workers
     have applied what it has forwarded, some tenths of a second if they keep up. Nothing is lost,
     nor applied out of order for an account. Exits with 1 if nothing was changed.
+
+    \b
+    Examples:
+      bank repartition                   how many there are
+      bank repartition 16                make them sixteen
+      bank repartition 16 --patience 60  with time for workers that are behind
     """
     settings = load()
     logs.setup(settings, "repartition")

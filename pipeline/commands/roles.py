@@ -13,7 +13,13 @@ from pipeline.settings import Settings, load
 
 @click.command()
 def servers() -> None:
-    """Run the four servers whose URLs point to this machine."""
+    """Run the four servers whose URLs point to this machine.
+
+    \b
+    Examples:
+      bank servers                       until Ctrl-C; the data stays in .bank/
+      BANK_DATA_DIR=/tmp/b bank servers  in another folder
+    """
     from pipeline.embedded import EmbeddedServers
 
     async def main() -> None:
@@ -32,19 +38,37 @@ def servers() -> None:
 
 @click.command()
 def accounts() -> None:
-    """Run the account service, which takes commands."""
+    """Run the account service, which takes commands. Any number may run.
+
+    \b
+    Examples:
+      bank accounts                          on port 8000 of this machine
+      BANK_ACCOUNTS_PORT=8001 bank accounts  a second one
+    """
     _become("api.accounts")
 
 
 @click.command()
 def balances() -> None:
-    """Run the balance service, which reads the projection."""
+    """Run the balance service, which reads the projection. Any number may run.
+
+    \b
+    Examples:
+      bank balances                          on port 8030 of this machine
+      BANK_BALANCES_PORT=8031 bank balances  a second one
+    """
     _become("api.balances")
 
 
 @click.command()
 def forwarder() -> None:
-    """Carry events from MongoDB to JetStream. Any number may run; one leads."""
+    """Carry events from MongoDB to JetStream. Any number may run; one leads.
+
+    \b
+    Examples:
+      bank forwarder                         leads, or stands by
+      BANK_METRICS_PORT=9400 bank forwarder  with metrics and probes on that port
+    """
     from pipeline import forwarder
 
     run(forwarder.run(_setup("forwarder")))
@@ -61,7 +85,13 @@ def _name(_: click.Context, __: click.Parameter, given: str | None) -> str | Non
     "--id", "name", callback=_name, help="Name of the owner to show; default: host and process id."
 )
 def worker(name: str | None) -> None:
-    """Carry events from JetStream into the projection. Any number may run."""
+    """Carry events from JetStream into the projection. Any number may run.
+
+    \b
+    Examples:
+      bank worker                     takes its share of the partitions
+      bank worker --id w1             shown by that name in `bank partitions`
+    """
     from pipeline.app import worker as work
 
     run(work(_setup("worker"), name=name))

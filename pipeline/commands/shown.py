@@ -26,7 +26,14 @@ as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.command()
 @as_json
 def settings(as_json: bool) -> None:
-    """Every setting with meaning, default and present value."""
+    """Every setting with meaning, default and present value.
+
+    \b
+    Examples:
+      bank settings                     as a table; secrets are masked
+      BANK_PARTITIONS=16 bank settings  what a role would be told
+      bank settings --json              for machines
+    """
     described = list(describe(load()))
     if as_json:
         click.echo(json.dumps([each._asdict() for each in described], indent=1))
@@ -41,7 +48,15 @@ def settings(as_json: bool) -> None:
 @click.command()
 @as_json
 def status(as_json: bool) -> None:
-    """What runs in the data folder, and whether it is well."""
+    """What runs in the data folder, and whether it is well.
+
+    Exits with 1 unless something runs there and all of it is well.
+
+    \b
+    Examples:
+      bank status                     role, process, address and health
+      bank status --json              for machines
+    """
     folder = load().data_dir
     processes = read_processes(folder)
     healths = asyncio.run(all_health(processes))
@@ -84,6 +99,12 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
 
     --repair writes documents, never events, under live traffic and with or without workers; then
     the exit code is that of the second check.
+
+    \b
+    Examples:
+      bank verify                     the stores as they are
+      bank verify --patience 60       with time for a bank that is behind
+      bank verify --repair            and mend what differs
     """
     settings = load()
     logs.setup(settings, "verify")

@@ -40,7 +40,14 @@ Ctrl-C ends it. What was stored stays in {folder}.
     help="Use the server that listens at this one's URL already. Can be given more than once.",
 )
 def up(without: tuple[str, ...]) -> None:
-    """Run servers, forwarder, worker and both services in this terminal."""
+    """Run servers, forwarder, worker and both services in this terminal.
+
+    \b
+    Examples:
+      bank up                          until Ctrl-C; the data stays in .bank/
+      bank up --without mongodb        on the MongoDB that runs already
+      BANK_ACCOUNTS_PORT=8001 bank up  with a setting of your own
+    """
     settings = load()
     lines = Lines(prefix=settings.log_format == "text")
     logs.setup(settings, "up", RoleStream("up", lines))
@@ -74,6 +81,12 @@ def demo(accounts: int, commands: int, seed: int) -> None:
 
     Exits with 0 only if each command was answered as it must be, all was projected and every
     invariant holds.
+
+    \b
+    Examples:
+      bank demo                               a thousand accounts, twenty thousand commands
+      bank demo --accounts 50 --commands 500  a small one
+      bank demo --seed 7                      other commands
     """
     settings = load()
     with _bars() as bars:
