@@ -1,0 +1,141 @@
+"""The wheel: it has every file, names all that it imports, and works where nothing else is."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pytest
+
+from tests.support import rounds
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("pipeline", "api")
+PARTS = {"pydantic_core": "pydantic"}
+"""What belongs to a dependency, which asks for exactly one version of it."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as pip builds it, by the same backend."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    built = subprocess.run(
+        [*command, "--directory", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (found,) = folder.glob("bank_transfer-*.whl")
+    return found
+
+
+def sources() -> Iterator[Path]:
+    """Every file of the packages, code or not, that is kept in the repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            yield Path(name)
+
+
+def test_every_file_of_the_packages_is_in_the_wheel_and_no_other(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == {str(path) for path in sources()}
+
+
+def test_the_wheel_has_the_command_the_transport_and_the_licence(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        by_name = {Path(name).name: name for name in archive.namelist() if ".dist-info/" in name}
+        points = archive.read(by_name["entry_points.txt"]).decode()
+    assert "[console_scripts]\nbank = pipeline.cli:main" in points
+    assert "[faust.transports]\nnats = pipeline.bridge:Transport" in points
+    assert "LICENSE" in by_name
+
+
+# ------------------------------------------------------------------ what it needs
+
+
+def imported() -> set[str]:
+    """The names of the packages that the bank's code imports, anywhere."""
+    found = set[str]()
+    for path in sources():
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse((ROOT / path).read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found.add(node.module)
+    return {name.split(".")[0] for name in found}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_all_that_is_imported_is_a_dependency() -> None:
+    """Of its own: what another one brings today may be gone tomorrow."""
+    declared = {
+        canonical(match[0])
+        for line in requires("bank-transfer") or []
+        if "extra ==" not in line and (match := re.match(r"[\w.-]+", line))
+    }
+    owners = packages_distributions()
+    foreign = imported() - set(sys.stdlib_module_names) - set(PACKAGES)
+    assert len(foreign) > 10
+    missing = {
+        name
+        for name in foreign
+        if not declared & set(map(canonical, owners.get(PARTS.get(name, name), ())))
+    }
+    assert not missing
+
+
+# ------------------------------------------------------------------ that it works
+
+
+def test_a_bank_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
+    """In an environment with the wheel, and the dependencies of this one: nothing is fetched."""
+    folder, home = tmp_path / "venv", tmp_path / "home"
+    home.mkdir()
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, *install, wheel], check=True, timeout=120
+    )
+    site = sysconfig.get_path("purelib", vars={"base": str(folder)})
+    # Only the folder: a .pth file in it, such as that of an editable install, is not read.
+    Path(site, "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BANK_")}
+    environ = {**clean, "TMPDIR": "/tmp", "PYTHONPATH": ""}
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(
+            command, cwd=home, env=environ, capture_output=True, text=True, check=False, timeout=240
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    where = "import api, json, pipeline; print(json.dumps([pipeline.__file__, api.__file__]))"
+    assert all(each.startswith(str(folder)) for each in json.loads(run(python, "-c", where)))
+    bank = folder / "bin" / "bank"
+    assert run(bank, "--version").split()[-1] == wheel.name.split("-")[1]
+    load = ["--accounts", "20", "--commands", str(rounds(200, 20_000))]
+    assert "All of it holds." in run(bank, "demo", *load)
