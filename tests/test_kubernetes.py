@@ -4,6 +4,8 @@ import base64
 import shutil
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,11 @@ def kustomization(folder: Path) -> Manifest:
     return found
 
 
-def written() -> Iterator[Manifest]:
+@cache
+def written() -> list[Manifest]:
     """The resources of the base as they are written."""
-    for name in kustomization(BASE)["resources"]:
-        yield from yaml.safe_load_all((BASE / name).read_text())
+    texts = [(BASE / name).read_text() for name in kustomization(BASE)["resources"]]
+    return [each for text in texts for each in yaml.safe_load_all(text)]
 
 
 def variables(folder: Path, generator: str) -> dict[str, str]:
@@ -88,7 +91,7 @@ def test_the_schemas_accept_every_resource(version: str) -> None:
     ("key", "value"), [("replica", 2), ("replicas", "two"), ("selector", {"labels": {}})]
 )
 def test_the_schemas_do_not_accept_everything(key: str, value: object) -> None:
-    deployment = kind("Deployment")["worker"]
+    deployment = deepcopy(kind("Deployment")["worker"])
     deployment["spec"][key] = value
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(deployment, VERSIONS[-1], strict=True)
