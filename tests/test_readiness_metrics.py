@@ -11,13 +11,16 @@ import pytest
 from pipeline import metrics as measuring
 from pipeline.eventstore import token_time
 from pipeline.exposition import exposed
+from pipeline.forwarder import Counters, run
 from pipeline.forwarder_metrics import Seen, forwarder_metrics
+from pipeline.jetstream import STREAM, TOKEN_HEADER, JetStream
 from pipeline.leases import Lease
 from pipeline.metrics import Metrics
 from pipeline.readiness import NotReady
 from pipeline.readiness_metrics import show_readiness
 from pipeline.settings import Settings
 from tests.scrape import parsed, scrape
+from tests.support import eventually
 
 TOKEN = "8262E2EE54000000022B0229296E04"
 """MongoDB's, of 1659039316 s and increment 2."""
@@ -102,3 +105,24 @@ async def test_only_a_leader_tells_the_age_of_the_token() -> None:
     assert 99 <= await age() <= 110
     seen.counters.token = None
     assert math.isnan(await age())
+
+
+async def test_a_forwarder_knows_the_token_at_the_end_of_the_log(settings: Settings) -> None:
+    async def last() -> str | None:
+        js = await JetStream.connect(settings.nats_url, "test")
+        try:
+            message = await js.last_message(STREAM)
+            return message.headers.get(TOKEN_HEADER) if message else None
+        finally:
+            await js.close()
+
+    async def knows() -> bool:
+        return counters.token is not None and counters.token == await last()
+
+    for batches in (1, 0):  # it asks for a resync; a second one only finds what the first wrote
+        counters, stop = Counters(), asyncio.Event()
+        work = asyncio.create_task(run(settings, stop=stop, counters=counters))
+        await eventually(knows)
+        assert counters.batches == batches
+        stop.set()
+        await work

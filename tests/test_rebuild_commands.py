@@ -8,7 +8,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -296,16 +296,20 @@ async def test_in_a_terminal_there_is_a_bar_for_each_partition(
         stderr=terminal,
     )
     os.close(terminal)
-    os.set_blocking(screen, False)
     shown = bytearray()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:  # all the time: a terminal that nobody reads stops who writes to it
+        try:
+            shown.extend(os.read(screen, 1 << 16))
+        except OSError:  # its other end is closed
+            loop.remove_reader(screen)
 
     def seen(words: str) -> bool:
-        with suppress(OSError):
-            while more := os.read(screen, 1 << 16):
-                shown.extend(more)
         text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode(errors="replace"))
         return bool(re.search(words, text))
 
+    loop.add_reader(screen, read)
     await worker.wanted()
     await worker.turns("building")
     await worker.notes(
@@ -316,6 +320,7 @@ async def test_in_a_terminal_there_is_a_bar_for_each_partition(
     await worker.carries_out()
     assert await command.wait() == 0
     await eventually(lambda: seen("is done: 8 partitions, 80 events"))
+    loop.remove_reader(screen)
     os.close(screen)
 
 
