@@ -131,5 +131,7 @@ def _invalid(errors: list[dict[str, str]]) -> Problem:
 
 
 def _sentence(error: dict[str, str]) -> str:
-    where = error.get("parameter") or error["pointer"].removeprefix("#/").removeprefix("#")
+    where = error.get("parameter")
+    if where is None:  # the one of `?=1` has no name, but is there
+        where = error["pointer"].removeprefix("#/").removeprefix("#")
     return f"{where}: {error['detail']}" if where else error["detail"]

@@ -145,6 +145,8 @@ async def test_owners_match_exactly(bank: Client) -> None:
         ("color=red", "color"),
         ("%00=%ff", "\0"),
         ("OWNER=Ada", "OWNER"),
+        ("=1", ""),
+        ("=1&=2", ""),
     ],
 )
 async def test_a_wrong_parameter_is_named(bank: Client, query: str, parameter: str) -> None:
