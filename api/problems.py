@@ -3,17 +3,45 @@
 import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final, NotRequired
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from typing_extensions import TypedDict
 
 from api import correlation
+from api.problem_types import path_of, title_of
 
 log = logging.getLogger(__name__)
 
 Translate = Callable[[Exception], "Problem | None"]
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Fault(TypedDict):
+    """What is wrong with one field or parameter: where it is, in the body or among the parameters,
+    and why."""
+
+    pointer: NotRequired[str]
+    parameter: NotRequired[str]
+    detail: str
+
+
+class ProblemDocument(TypedDict):
+    """What went wrong, as in RFC 9457. `type` is stable, and has a page of its own."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: NotRequired[list[Fault]]
+    account: NotRequired[str]
+    version: NotRequired[int]
+    missing: NotRequired[list[str]]
+    rebuild: NotRequired[str]
 
 
 class Problem(Exception):
@@ -39,8 +67,8 @@ class Problem(Exception):
     def response(self, instance: str) -> web.Response:
         """The document, as the answer to the request for the path `instance`."""
         document = {
-            "type": f"/problems/{self.name}",
-            "title": self.name.replace("-", " ").capitalize(),
+            "type": path_of(self.name),
+            "title": title_of(self.name),
             "status": self.status,
             "detail": self.detail,
             "instance": instance,
@@ -49,7 +77,7 @@ class Problem(Exception):
         return web.Response(
             status=self.status,
             body=orjson.dumps(document),
-            content_type="application/problem+json",
+            content_type=MEDIA_TYPE,
             headers=self.headers,
         )
 

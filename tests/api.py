@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from api.problem_types import PROBLEM_TYPES
 from tests.support import eventually
 
 Client = TestClient[web.Request, web.Application]
@@ -33,6 +34,7 @@ async def problem(answer: ClientResponse, status: int, name: str) -> dict[str, A
     """The problem document of an answer that must be exactly this one."""
     document: dict[str, Any] = await answer.json(content_type="application/problem+json")
     assert (answer.status, document["type"]) == (status, f"/problems/{name}"), document
+    assert PROBLEM_TYPES[name].status == status
     assert document["status"] == status
     assert document["title"]
     assert document["detail"]

@@ -72,12 +72,12 @@ def translate(error: Exception) -> Problem | None:
 
 
 def _mismatch(error: VersionMismatch) -> Problem:
-    name = "version-mismatch"
     if not error.version:
-        return Problem(412, name, "An account that is yet to be opened has no version to match.")
+        none = "An account that is yet to be opened has no version to match."
+        return Problem(412, "version-mismatch", none)
     return Problem(
         412,
-        name,
+        "version-mismatch",
         f"Account {error.account_id} has version {error.version}.",
         headers={"ETag": f'"{error.version}"'},
         account=error.account_id,

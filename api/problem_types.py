@@ -1,0 +1,251 @@
+"""Every type of problem that the two services answer: what it means, and what to do about it."""
+
+from typing import Final, NamedTuple
+
+
+class ProblemType(NamedTuple):
+    """`name` makes the type, `/problems/{name}`, which never changes; nor does the status."""
+
+    name: str
+    status: int
+    meaning: str
+    remedy: str
+    anywhere: bool = False
+    """Any path may answer it."""
+
+    @property
+    def title(self) -> str:
+        return title_of(self.name)
+
+    @property
+    def path(self) -> str:
+        """The type as problems have it; its page is there."""
+        return path_of(self.name)
+
+
+def title_of(name: str) -> str:
+    """The title that goes with a name."""
+    return name.replace("-", " ").capitalize()
+
+
+def path_of(name: str) -> str:
+    """The type that goes with a name."""
+    return f"/problems/{name}"
+
+
+_EVERY: Final = (
+    # What a request is.
+    ProblemType(
+        "invalid-json",
+        400,
+        "The body is no JSON, or one of its objects has a key twice.",
+        "Send one JSON object in UTF-8. `detail` says what is wrong.",
+    ),
+    ProblemType(
+        "invalid-body",
+        400,
+        "The body is not what its headers promise: cut off, or encoded in another way.",
+        "Check `Content-Length` and `Content-Encoding`.",
+    ),
+    ProblemType(
+        "invalid-input",
+        400,
+        "A field of the body or a parameter is missing or unknown, or its value is none for it.",
+        "Each of `errors` names one: by `pointer` in the body, or by `parameter`. Mend them all.",
+    ),
+    ProblemType(
+        "invalid-idempotency-key",
+        400,
+        "The header `Idempotency-Key` is empty, too long, not printable ASCII, or there twice.",
+        "Send one key of 1 to 200 printable ASCII characters; a new UUID will do.",
+    ),
+    ProblemType(
+        "invalid-if-match",
+        400,
+        "The header `If-Match` is no list of entity tags, and not `*`.",
+        'Send the `ETag` of an earlier answer as it was, such as `"3"`.',
+    ),
+    ProblemType(
+        "transfer-to-self",
+        400,
+        "Both sides of the transfer are the same account.",
+        "Name two accounts. Nothing was moved.",
+    ),
+    ProblemType(
+        "not-found",
+        404,
+        "No route has this path; most often an id in it is not written as an id.",
+        "An account's id is 26 characters of 0-9 and A-Z. All routes are at `/docs`.",
+        anywhere=True,
+    ),
+    ProblemType(
+        "method-not-allowed",
+        405,
+        "The path exists, but not with this method.",
+        "The header `Allow` lists the methods there are.",
+        anywhere=True,
+    ),
+    ProblemType(
+        "body-too-large",
+        413,
+        "The body is longer than 64 KiB, as it was sent or once it is decoded.",
+        "No command is that long: check what was sent.",
+    ),
+    ProblemType(
+        "unsupported-media-type",
+        415,
+        "The header `Content-Type` says that the body is something else than JSON.",
+        "Send `Content-Type: application/json`.",
+    ),
+    # What an account refuses.
+    ProblemType(
+        "account-not-found",
+        404,
+        "There is no such account; in a reading of the past, not by then. The balance service"
+        " follows the events: it may not know an account that was opened just now.",
+        "Check the id. After a command, ask the balance service with `min_version`.",
+    ),
+    ProblemType(
+        "version-not-found",
+        404,
+        "The account has fewer events than that.",
+        "Ask for a lower version, or for the account without one.",
+    ),
+    ProblemType(
+        "account-exists",
+        409,
+        "The id that was made for a new account is taken already. It nearly never happens.",
+        "Send the command again.",
+    ),
+    ProblemType(
+        "account-frozen",
+        409,
+        "The account is frozen: it takes no money, gives none, keeps its owner and can't be"
+        " closed. Of a transfer, `account` names the one in the way.",
+        "Unfreeze it first.",
+    ),
+    ProblemType(
+        "account-not-frozen",
+        409,
+        "Only a frozen account can be unfrozen.",
+        "Nothing is to be done: the account is open.",
+    ),
+    ProblemType(
+        "account-closed",
+        409,
+        "The account is closed for good: it takes no command at all.",
+        "Use another account.",
+    ),
+    ProblemType(
+        "account-not-empty",
+        409,
+        "Only an account with a balance of 0 can be closed.",
+        "Withdraw or transfer what is left, then close it.",
+    ),
+    ProblemType(
+        "insufficient-funds",
+        422,
+        "The balance would fall below zero.",
+        "Take less, or pay in first. Nothing was moved.",
+    ),
+    ProblemType(
+        "balance-too-large",
+        422,
+        "The balance would reach 2^53 minor units, more than every JSON reader keeps exact.",
+        "Pay in less, or into another account. Nothing was moved.",
+    ),
+    # On which terms a command is sent.
+    ProblemType(
+        "version-mismatch",
+        412,
+        "The account has another version than `If-Match` asks for. No event was stored.",
+        "Read the account again, decide anew, and send that with its `ETag`.",
+    ),
+    ProblemType(
+        "idempotency-key-reused",
+        422,
+        "Another command was executed under this idempotency key. Nothing was done.",
+        "Take a new key for each command; repeat a command with its body as it was.",
+    ),
+    ProblemType(
+        "too-many-conflicts",
+        409,
+        "Others wrote to the account in each of several attempts. Nothing was stored.",
+        "Send the command again after `Retry-After` seconds.",
+    ),
+    # What the balance service knows.
+    ProblemType(
+        "not-parked",
+        404,
+        "No account of that id is parked in this projection.",
+        "`GET /parked` lists those that are; a retry that worked takes one off.",
+    ),
+    ProblemType(
+        "projection-not-found",
+        404,
+        "The bank keeps no projection of that name.",
+        "Name one of those in the setting `BANK_PROJECTIONS`.",
+    ),
+    ProblemType(
+        "rebuild-not-found",
+        404,
+        "There is no rebuild of that id, or it is so long over that it was forgotten.",
+        "`GET /rebuilds` lists those that are known.",
+    ),
+    ProblemType(
+        "rebuild-busy",
+        409,
+        "Another rebuild runs, which is not the one that was asked for: `rebuild` is its id.",
+        "Wait until it is done, or cancel it.",
+    ),
+    ProblemType(
+        "rebuild-finished",
+        409,
+        "The rebuild is over, or readers see what it built: it can't be called off any more.",
+        "Nothing is to be done. To go back to the events, start another one.",
+    ),
+    # What does not answer.
+    ProblemType(
+        "internal-error",
+        500,
+        "The fault is ours. A command may have been executed.",
+        "Tell whoever runs the bank the correlation id: the log has all of it. A command with an"
+        " idempotency key may be sent again.",
+        anywhere=True,
+    ),
+    ProblemType(
+        "not-ready",
+        503,
+        "Something that the service depends on does not answer: `missing` names it.",
+        "Wait; it is asked anew each time.",
+    ),
+    ProblemType(
+        "account-unreadable",
+        503,
+        "The account has an event that this service can't read, most often of a newer release."
+        " Nothing is decided on such an account, and it is not shown.",
+        "Upgrade the service; `detail` tells which event it is.",
+    ),
+    ProblemType(
+        "store-unavailable",
+        503,
+        "The event store does not answer. A command may have been stored all the same.",
+        "Send it again with the same idempotency key: it is executed once. Without a key, look"
+        " at the account first.",
+    ),
+    ProblemType(
+        "pipeline-unavailable",
+        503,
+        "NATS JetStream does not answer, which keeps rebuilds and parked accounts.",
+        "Try again after `Retry-After` seconds. Documents can be read meanwhile.",
+    ),
+    ProblemType(
+        "projection-unavailable",
+        503,
+        "Elasticsearch does not answer, or has no projection yet.",
+        "Try again after `Retry-After` seconds. The account service reads from the events.",
+    ),
+)
+
+PROBLEM_TYPES: Final = {each.name: each for each in _EVERY}
+"""By name."""
