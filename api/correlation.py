@@ -7,8 +7,17 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from ulid import ULID
 
+from api.operations import Header
+
 HEADER: Final = "X-Correlation-ID"
 _LONGEST: Final = 100
+
+DESCRIBED: Final = Header(
+    HEADER,
+    "What the log, the events and the answer know the request by; a new one unless it is given,"
+    " in printable ASCII.",
+    {"type": "string", "maxLength": _LONGEST},
+)
 
 _current: ContextVar[str] = ContextVar("correlation_id")
 

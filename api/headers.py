@@ -1,16 +1,37 @@
-"""Request headers that have a grammar of their own: `Idempotency-Key` and `If-Match`."""
+"""Headers that have a grammar of their own, `Idempotency-Key`, `If-Match` and `Accept`; and how
+those that the services know are described."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
+from api.operations import Header
 from api.problems import Problem
 
 _LONGEST_KEY: Final = 200
 _TAG: Final = r'(W/)?"([\x21\x23-\x7e\x80-\uffff]*)"'
 _TAGS: Final = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
+
+_WEIGHT: Final = re.compile(r"[01](\.[0-9]{0,3})?")
+
+IDEMPOTENCY_KEY: Final = Header(
+    "Idempotency-Key",
+    "The client's name for this command, which is executed once however often it is sent.",
+    {"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY, "pattern": "^[ -~]+$"},
+)
+IF_MATCH: Final = Header(
+    "If-Match",
+    'Execute the command on one of these versions (`"3"`), or not at all; `*` is any.',
+    {"type": "string"},
+)
+ETAG: Final = Header("ETag", 'The version of the account: `"3"`.', {"type": "string"})
+RETRY_AFTER: Final = Header(
+    "Retry-After", "Seconds after which to send it again.", {"type": "string"}
+)
+LOCATION: Final = Header("Location", "Where it is to be found.", {"type": "string"})
 
 
 def idempotency_key(request: web.Request) -> str | None:
@@ -50,3 +71,22 @@ def if_match(request: web.Request) -> Condition | None:
     if not _TAGS.fullmatch(tags):
         raise Problem(400, "invalid-if-match", 'If-Match takes "<version>", a list of them, or *.')
     return Condition(frozenset(tag for weak, tag in re.findall(_TAG, tags) if not weak))
+
+
+def prefers_html(request: web.Request) -> bool:
+    """Whether the client would rather have a page than JSON, as browsers do; see `Accept`."""
+    accepted = ",".join(request.headers.getall("Accept", []))
+    weights = dict(_weighed(each) for each in accepted.split(","))
+    return _weight(weights, "text/html") > _weight(weights, "application/json")
+
+
+def _weighed(media_range: str) -> tuple[str, float]:
+    kind, *options = (each.strip().lower() for each in media_range.split(";"))
+    weight = next((each.removeprefix("q=") for each in options if each.startswith("q=")), "1")
+    return kind, float(weight) if _WEIGHT.fullmatch(weight) else 0.0
+
+
+def _weight(weights: Mapping[str, float], kind: str) -> float:
+    """Of the range that says most about it."""
+    ranges = (kind, f"{kind.partition('/')[0]}/*", "*/*")
+    return next((weights[each] for each in ranges if each in weights), 0.0)

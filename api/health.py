@@ -1,19 +1,33 @@
 """`/livez` (the process runs) and `/readyz` (all it depends on answers), for both services."""
 
-from aiohttp import web
+from typing import Literal
 
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from api.operations import json, operation
 from api.problems import unavailable
 from api.replies import reply
 from pipeline.readiness import Checks, missing
 
 
+class Health(TypedDict):
+    """What is not well is a problem instead."""
+
+    status: Literal["ok"]
+
+
 def routes(checks: Checks) -> list[web.RouteDef]:
     """Both routes. Not ready is a 503 problem whose `missing` names each dependency that failed."""
 
+    @operation(json(Health))
     async def live(_: web.Request) -> web.Response:
+        """Whether the process runs."""
         return reply({"status": "ok"})
 
+    @operation(json(Health), "not-ready")
     async def ready(_: web.Request) -> web.Response:
+        """Whether all that the service depends on answers."""
         if names := await missing(checks):
             raise unavailable("not-ready", f"No answer from {', '.join(names)}.", missing=names)
         return reply({"status": "ok"})

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import orjson
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from api.problems import Problem
@@ -27,13 +27,19 @@ def _whole_id(value: str) -> str:
     return value
 
 
-AccountId = Annotated[str, AfterValidator(_whole_id)]
+AccountId = Annotated[
+    str,
+    AfterValidator(_whole_id),
+    WithJsonSchema({"type": "string", "pattern": f"^{ACCOUNT_ID}$"}),
+]
 
 
 class Input(BaseModel):
     """Base of all inputs: no unknown fields, and no value is turned into another type."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
 
 T = TypeVar("T", bound=Input)

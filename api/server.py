@@ -10,8 +10,10 @@ from weakref import WeakSet
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from api import correlation, health, metrics, problems
+from api import correlation, describing, health, metrics, problems
+from api.describing import CONTRACT, Contract
 from api.inputs import MAX_BODY
+from api.operations import Answer, operation
 from api.streams import STREAMS, Streams
 from pipeline import logs
 from pipeline.exposition import metrics_route
@@ -37,7 +39,8 @@ def application(
     measured: Metrics,
 ) -> web.Application:
     """What both services share: problem documents, correlation ids, health, metrics, a limit on
-    bodies. `measured` shows the service's own collectors, and gets those of requests and checks."""
+    bodies, and the contract made of their routes. `measured` shows the service's own collectors,
+    and gets those of requests and checks."""
     requests = metrics.Requests()
     measured.register(requests)
     show_readiness(measured, checks)
@@ -53,7 +56,9 @@ def application(
     app[_UNDER_WAY] = WeakSet()
     app[STREAMS] = Streams()
     app.on_shutdown.append(_end_streams)
-    app.add_routes([*health.routes(checks), metrics_route(measured), *routes])
+    shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
+    app.add_routes([*shared, *routes])
+    app[CONTRACT] = Contract(f"The {measured.role} service", app.router)
     return app
 
 
@@ -95,6 +100,12 @@ async def _note(request: web.Request, handler: Handler) -> web.StreamResponse:
     assert task is not None
     request.app[_UNDER_WAY].add(task)
     return await handler(request)
+
+
+def _described(metrics_route: web.RouteDef) -> web.RouteDef:
+    texts = {"text/plain": str, "application/openmetrics-text": str}
+    operation(Answer(texts), about="What the service tells Prometheus.")(metrics_route.handler)
+    return metrics_route
 
 
 async def _end_streams(app: web.Application) -> None:

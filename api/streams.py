@@ -12,6 +12,9 @@ from api import correlation
 
 log = logging.getLogger(__name__)
 
+EVENTS: Final = "text/event-stream"
+"""The media type of such an answer."""
+
 EVERY: Final = 0.5
 """Seconds from one look for news to the next."""
 HEARTBEAT: Final = 10.0
@@ -22,7 +25,7 @@ _FAREWELL: Final = 1.0
 """Seconds in which it must take the end."""
 
 _HEADERS: Final = {
-    "Content-Type": "text/event-stream",
+    "Content-Type": EVENTS,
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }

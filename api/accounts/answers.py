@@ -1,11 +1,28 @@
 """An account as an answer."""
 
-from typing import Any
+from typing import Any, Final, Literal, NotRequired
 
 from aiohttp import web
+from typing_extensions import TypedDict
 
 from api.accounts.account import Account
 from api.replies import reply
+from api.shapes import readable
+from pipeline.events import Transfer
+
+
+class ShownAccount(TypedDict):
+    """An account: `balance` in minor units; `version` counts its events."""
+
+    id: str
+    owner: str
+    balance: int
+    version: int
+    status: Literal["open", "frozen", "closed"]
+
+
+EXECUTED: Final = readable(ShownAccount, "Executed", transfer=NotRequired[readable(Transfer)])
+"""The account as a command left it; of a transfer the one that paid."""
 
 
 def answer(

@@ -29,7 +29,9 @@ class CreateInput(Input):
     """`POST /create`: who owns the account, and the minor units that it opens with."""
 
     owner: Owner
+    """Some printable characters, none of them a control character."""
     money: Annotated[int, Field(ge=0, lt=MAX_MONEY)]
+    """In minor units."""
 
 
 class MoneyInput(Input):
@@ -37,6 +39,7 @@ class MoneyInput(Input):
 
     id: AccountId
     money: Money
+    """In minor units."""
 
 
 class TransferInput(Input):
@@ -45,6 +48,7 @@ class TransferInput(Input):
     source: AccountId = Field(alias="from")
     target: AccountId = Field(alias="to")
     money: Money
+    """In minor units."""
 
 
 class AccountInput(Input):
@@ -57,9 +61,11 @@ class FreezeInput(AccountInput):
     """`POST /freeze`."""
 
     reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
+    """Kept in the event."""
 
 
 class OwnerInput(Input):
     """`PATCH /{id}`."""
 
     owner: Owner
+    """Some printable characters, none of them a control character."""

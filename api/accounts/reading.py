@@ -8,11 +8,16 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from api.accounts.answers import answer
+from api.accounts.answers import ShownAccount, answer
+from api.accounts.described import UNREADABLE
 from api.accounts.routes import SERVICE
+from api.headers import ETAG
 from api.inputs import ACCOUNT_ID, Input, query
 from api.moments import Moment
+from api.operations import json, operation
 from api.replies import reply
+from api.shapes import Page, readable
+from pipeline.events import Event
 
 MOST: Final = 1000
 _LARGEST: Final = 2**31
@@ -26,14 +31,16 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-Number = Annotated[int, BeforeValidator(_whole_number)]
+_FROM_TEXT: Final = BeforeValidator(_whole_number)
 
 
 class PastQuery(Input):
     """The parameters of `GET /{id}`, at most one of them: which past is asked for."""
 
-    version: Annotated[Number, Field(ge=1, le=_LARGEST)] | None = None
+    version: Annotated[int, Field(ge=1, le=_LARGEST), _FROM_TEXT] | None = None
+    """As its first so many events left it."""
     at: Moment | None = None
+    """As it was at that time; a `+` in it is written `%2B`."""
 
     @field_validator("at")
     @classmethod
@@ -46,12 +53,25 @@ class PastQuery(Input):
 class EventsQuery(Input):
     """The parameters of `GET /{id}/events`."""
 
-    after: Annotated[Number, Field(ge=0, le=_LARGEST)] = 0
-    limit: Annotated[Number, Field(ge=1, le=MOST)] = 100
+    after: Annotated[int, Field(ge=0, le=_LARGEST), _FROM_TEXT] = 0
+    """Events above this version."""
+    limit: Annotated[int, Field(ge=1, le=MOST), _FROM_TEXT] = 100
+    """So many at most."""
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")
+@operation(
+    json(ShownAccount, ETAG),
+    "account-not-found",
+    "version-not-found",
+    *UNREADABLE,
+    query=PastQuery,
+)
 async def get(request: web.Request) -> web.Response:
+    """The account as it is, or as it was.
+
+    It is folded from the event store: who was answered by a command finds it here.
+    """
     account_id, past = request.match_info["id"], query(request, PastQuery)
     service = request.app[SERVICE]
     if past.version is not None:
@@ -62,8 +82,17 @@ async def get(request: web.Request) -> web.Response:
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}/events")
+@operation(
+    json(Page[readable(Event)]),  # type: ignore[misc]
+    "account-not-found",
+    "store-unavailable",
+    query=EventsQuery,
+)
 async def events(request: web.Request) -> web.Response:
-    """The events as they are stored, in whatever form they once were."""
+    """What happened to the account: its events, in order of version.
+
+    They are as they are stored, in whatever form they once were.
+    """
     wanted = query(request, EventsQuery)
     page = await request.app[SERVICE].histories.events(
         request.match_info["id"], wanted.after, wanted.limit

@@ -15,11 +15,12 @@ from api.accounts.bodies import (
     TransferInput,
 )
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
+from api.accounts.described import EXISTING, OPEN, commands
 from api.accounts.execution import Done
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
 from api.accounts.terms import Terms
-from api.headers import idempotency_key, if_match
+from api.headers import LOCATION, idempotency_key, if_match
 from api.inputs import ACCOUNT_ID, Input, body, fingerprint
 
 SERVICE: Final = web.AppKey("account_service", AccountService)
@@ -31,7 +32,9 @@ routes = web.RouteTableDef()
 
 @routes.post("/create")
 @command
+@commands(CreateInput, "account-exists", status=201, headers=(LOCATION,))
 async def create(request: web.Request) -> web.Response:
+    """Open an account, with money in it or none."""
     given, terms = await _asked(request, CreateInput)
     done = await request.app[SERVICE].create(given.owner, given.money, terms)
     return _done(done, status=201, headers={"Location": f"/{done.account.id}"})
@@ -39,22 +42,30 @@ async def create(request: web.Request) -> web.Response:
 
 @routes.post("/deposit")
 @command
+@commands(MoneyInput, *OPEN, "balance-too-large")
 async def deposit(request: web.Request) -> web.Response:
+    """Pay in."""
     given, terms = await _asked(request, MoneyInput)
     return _done(await request.app[SERVICE].execute(given.id, Deposit(given.money), terms))
 
 
 @routes.post("/withdraw")
 @command
+@commands(MoneyInput, *OPEN, "insufficient-funds")
 async def withdraw(request: web.Request) -> web.Response:
+    """Pay out."""
     given, terms = await _asked(request, MoneyInput)
     return _done(await request.app[SERVICE].execute(given.id, Withdraw(given.money), terms))
 
 
 @routes.post("/transfer")
 @command
+@commands(TransferInput, *OPEN, "insufficient-funds", "balance-too-large", "transfer-to-self")
 async def transfer(request: web.Request) -> web.Response:
-    """Answers with the account that paid; the other one is not the sender's to see."""
+    """Move money from one account to another, whole or not at all.
+
+    Answers with the account that paid; the other one is not the sender's to see.
+    """
     given, terms = await _asked(request, TransferInput)
     return _done(
         await request.app[SERVICE].transfer(given.source, given.target, given.money, terms)
@@ -63,28 +74,36 @@ async def transfer(request: web.Request) -> web.Response:
 
 @routes.post("/freeze")
 @command
+@commands(FreezeInput, *OPEN)
 async def freeze(request: web.Request) -> web.Response:
+    """Let nothing happen to an account until it is unfrozen."""
     given, terms = await _asked(request, FreezeInput)
     return _done(await request.app[SERVICE].execute(given.id, Freeze(given.reason), terms))
 
 
 @routes.post("/unfreeze")
 @command
+@commands(AccountInput, *EXISTING, "account-not-frozen")
 async def unfreeze(request: web.Request) -> web.Response:
+    """Open a frozen account again."""
     given, terms = await _asked(request, AccountInput)
     return _done(await request.app[SERVICE].execute(given.id, Unfreeze(), terms))
 
 
 @routes.post("/close")
 @command
+@commands(AccountInput, *OPEN, "account-not-empty")
 async def close(request: web.Request) -> web.Response:
+    """End an account, which must be empty, for good."""
     given, terms = await _asked(request, AccountInput)
     return _done(await request.app[SERVICE].execute(given.id, Close(), terms))
 
 
 @routes.patch(f"/{{id:{ACCOUNT_ID}}}")
 @command
+@commands(OwnerInput, *OPEN)
 async def update_owner(request: web.Request) -> web.Response:
+    """Give the account another owner."""
     given, terms = await _asked(request, OwnerInput)
     account_id = request.match_info["id"]
     return _done(await request.app[SERVICE].execute(account_id, UpdateOwner(given.owner), terms))

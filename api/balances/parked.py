@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Final
 from urllib.parse import quote
 
 from aiohttp import web
 
 from api.balances.connections import Connections
-from api.balances.projected import projection_of
+from api.balances.projected import ProjectionQuery, projection_of
+from api.headers import LOCATION
+from api.operations import Answer, json, operation
 from api.problems import Problem
 from api.replies import reply
+from api.shapes import Page
 from pipeline.parked import Parked, ParkedAccount
 from pipeline.settings import Settings
 
@@ -41,24 +44,46 @@ class ParkedAccounts:
 PARKED: Final = web.AppKey("parked", ParkedAccounts)
 
 
+@dataclass(frozen=True, slots=True)
+class ParkedAndWaiting(ParkedAccount):
+    """A parked account, and how many of its events wait."""
+
+    waiting: int
+
+
+_MAY_END: Final = ("projection-not-found", "pipeline-unavailable")
+
+
 @routes.get("/parked")
+@operation(json(Page[ParkedAccount]), *_MAY_END, query=ProjectionQuery)
 async def parked_accounts(request: web.Request) -> web.Response:
+    """The accounts that wait, because one of their events can't be applied."""
     async with request.app[PARKED].now(request) as parked:
         return reply({"data": [asdict(each) for each in parked.all()], "has_more": False})
 
 
 @routes.get("/parked/{id}")
+@operation(
+    json(ParkedAndWaiting), "not-parked", "store-unavailable", *_MAY_END, query=ProjectionQuery
+)
 async def parked_account(request: web.Request) -> web.Response:
-    """The account, and how many of its events wait."""
+    """A parked account, and how many of its events wait."""
     async with request.app[PARKED].now(request) as parked:
         account = _found(parked, request)
     head = await request.app[PARKED].connections.store.head(account.account_id)
-    return reply(_with_waiting(account, head))
+    waiting = max(head - account.version + 1, 0)
+    return reply(asdict(ParkedAndWaiting(**asdict(account), waiting=waiting)))
 
 
 @routes.post("/parked/{id}/retry")
+@operation(
+    json(ParkedAccount, LOCATION, status=202), "not-parked", *_MAY_END, query=ProjectionQuery
+)
 async def retry(request: web.Request) -> web.Response:
-    """Accepted: the owner of its partition tries again, and the entry goes or says why not."""
+    """Ask for another try.
+
+    The owner of the account's partition tries again, and the entry goes or says why not.
+    """
     async with request.app[PARKED].now(request) as parked:
         account_id = request.match_info["id"]
         if not await parked.ask_retry(account_id):
@@ -70,8 +95,12 @@ async def retry(request: web.Request) -> web.Response:
 
 
 @routes.delete("/parked/{id}")
+@operation(Answer({}, status=204), "not-parked", *_MAY_END, query=ProjectionQuery)
 async def drop(request: web.Request) -> web.Response:
-    """Off the list as it is: its document stays behind, and its next event may park it again."""
+    """Take an account off the list as it is.
+
+    Its document stays behind, and its next event may park it again.
+    """
     async with request.app[PARKED].now(request) as parked:
         account_id = request.match_info["id"]
         if not await parked.drop(account_id):
@@ -88,7 +117,3 @@ def _found(parked: Parked, request: web.Request) -> ParkedAccount:
 
 def _not_parked(account_id: str) -> Problem:
     return Problem(404, "not-parked", f"No account {account_id} is parked.", account=account_id)
-
-
-def _with_waiting(account: ParkedAccount, head: int) -> dict[str, Any]:
-    return {**asdict(account), "waiting": max(head - account.version + 1, 0)}

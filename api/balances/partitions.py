@@ -8,8 +8,10 @@ from typing import Final
 from aiohttp import web
 
 from api.balances.connections import Connections
-from api.balances.projected import projection_of
+from api.balances.projected import ProjectionQuery, projection_of
+from api.operations import json, operation
 from api.replies import reply
+from api.shapes import All
 from pipeline.metrics import Metric
 from pipeline.onlooker import Onlooker
 from pipeline.partition_metrics import families
@@ -81,7 +83,11 @@ SNAPSHOTS: Final = web.AppKey("partitions", Snapshots)
 
 
 @routes.get("/partitions")
+@operation(json(All[PartitionStatus]), "projection-not-found", query=ProjectionQuery)
 async def partitions(request: web.Request) -> web.Response:
-    """All of them. What is null is unknown, and said why, or is not there."""
+    """All partitions: whose each one is, and how far behind.
+
+    What is null is unknown, and said why, or is not there.
+    """
     reading = await request.app[SNAPSHOTS].of[projection_of(request).name].now()
     return reply({"data": [asdict(each) for each in reading.partitions]})

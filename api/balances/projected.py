@@ -18,6 +18,7 @@ class ProjectionQuery(Input):
     """The parameter of whatever every projection has one of."""
 
     projection: Annotated[str, Field(min_length=1, max_length=40)] = FIRST
+    """The name of the projection."""
 
 
 def projection_of(request: web.Request) -> Projection:

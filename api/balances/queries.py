@@ -1,19 +1,25 @@
 """What readers ask of the projection: one document, or a page of them in order."""
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from api.inputs import AccountId, Input
+from api.shapes import readable
 from pipeline.index import Index
+from pipeline.projections.balance import Balance
 
 MOST: Final = 100
 LONGEST_WAIT: Final = 30
 
 Document = dict[str, Any]
 """id, owner, balance, status, version, slot, event_id, updated_at."""
+
+SHOWN: Final = readable(Balance, "Document")
+STALE: Final = readable(Balance, "MaybeStale", stale=NotRequired[Literal[True]])
+"""A document as its readers see it, in a page and alone."""
 
 Sort = Literal["owner", "-owner", "balance", "-balance", "updated_at", "-updated_at", "id", "-id"]
 
@@ -42,24 +48,30 @@ def _version(text: str) -> int:
     return int(text)
 
 
-Limit = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=MOST)]
+Limit = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(_whole_number)]
 """How many a page has at most."""
 
 
 class DocumentQuery(Input):
     """The parameters of `GET /{id}`: wait for a version of the account, for so many seconds."""
 
-    min_version: Annotated[int, BeforeValidator(_version), Field(ge=1)] | None = None
-    timeout: Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=LONGEST_WAIT)] = 5.0
+    min_version: Annotated[int, Field(ge=1), BeforeValidator(_version)] | None = None
+    """Wait until the document has this version of the account."""
+    timeout: Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_seconds)] = 5.0
+    """Seconds to wait at most; then it answers with what there is, and `stale`."""
 
 
 class PageQuery(Input):
     """The parameters of `GET /`; a leading `-` in `sort` means descending."""
 
     owner: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Only accounts of exactly this owner."""
     sort: Sort = "owner"
+    """A leading `-` means descending; ties are in order of id."""
     limit: Limit = 20
+    """How many a page has at most."""
     starting_after: AccountId | None = None
+    """The id of the last document of the page before."""
 
 
 async def document(index: Index, account_id: str) -> Document:

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 from aiohttp import web
+from typing_extensions import TypedDict
 
 from api.balances.rebuilds import Rebuilds, not_found, of_id
+from api.operations import Answer, operation
 from api.problems import Problem
-from api.streams import EVERY, event, stream
+from api.streams import EVENTS, EVERY, event, stream
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json
 from pipeline.snapshot import Snapshot
@@ -68,11 +70,20 @@ class Watching:
             return everything
 
 
+class RebuildEvent(TypedDict):
+    """An event; its `data` is the rebuild as `GET /rebuilds/{id}` shows it, in one line."""
+
+    event: Literal["progress", "end"]
+    data: str
+
+
 WATCHING: Final = web.AppKey("watching", Watching)
 
 
 @routes.get("/rebuilds/{id}/events", allow_head=False)
+@operation(Answer({EVENTS: RebuildEvent}), "rebuild-not-found", "pipeline-unavailable")
 async def events(request: web.Request) -> web.StreamResponse:
+    """A rebuild as it goes on: an event `progress` for each change, `end` when it is over."""
     watching, job_id = request.app[WATCHING], request.match_info["id"]
     first = await watching.told(job_id)
     if first is None:

@@ -10,9 +10,13 @@ from pydantic import Field
 
 from api.balances.connections import Connections
 from api.balances.projected import no_projection
+from api.balances.shown import Rebuild
+from api.headers import LOCATION
 from api.inputs import Input, body
+from api.operations import json, operation
 from api.problems import Problem
 from api.replies import reply
+from api.shapes import Page
 from pipeline.jetstream import JetStream
 from pipeline.partitioning import MOST
 from pipeline.projections import projections
@@ -26,12 +30,15 @@ routes = web.RouteTableDef()
 Number = Annotated[int, Field(ge=0, lt=MOST)]
 
 
-class Wanted(Input):
+class RebuildInput(Input):
     """The body of `POST /balance/rebuild`; all of it may be left out."""
 
     partitions: Annotated[list[Number], Field(min_length=1, max_length=MOST)] | None = None
+    """Only these, in place; all of them unless told."""
     in_place: bool | None = None
+    """Mend the live generation, and build no next one."""
     max_concurrent: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    """How many partitions at a time; 1 unless told."""
 
     def asked(self) -> Asked:
         """Problem 400 for what contradicts itself."""
@@ -82,22 +89,29 @@ class Rebuilds:
 
 REBUILDS: Final = web.AppKey("rebuilds", Rebuilds)
 
+_ACCEPTED: Final = json(Rebuild, LOCATION, status=202)
+_MAY_END: Final = ("projection-not-found", "rebuild-busy", "pipeline-unavailable")
+
 
 @routes.post("/{projection}/rebuild")
+@operation(_ACCEPTED, *_MAY_END, body=RebuildInput, body_required=False)
 async def rebuild(request: web.Request) -> web.Response:
-    wanted = await body(request, Wanted) if request.can_read_body else Wanted()
+    """Start a rebuild of the projection from the events, or join the one that does the same."""
+    wanted = await body(request, RebuildInput) if request.can_read_body else RebuildInput()
     return _accepted(await _started(request, wanted.asked()))
 
 
 @routes.get("/{projection}/rebuild", allow_head=False)
+@operation(_ACCEPTED, *_MAY_END)
 async def rebuild_by_get(request: web.Request) -> web.Response:
-    """What people type into a browser's address line: all of it, as a POST without a body."""
+    """The same as a POST without a body: what people type into a browser's address line."""
     return _accepted(await _started(request, Asked()))
 
 
 @routes.get("/rebuilds")
+@operation(json(Page[Rebuild]), "pipeline-unavailable")
 async def rebuilds(request: web.Request) -> web.Response:
-    """Those that are still known, the last one first."""
+    """The rebuilds that are still known, the last one first."""
     async with request.app[REBUILDS].now() as everything:
         found = [(job, jobs.parts(job)) for jobs in everything for job in jobs.all()]
     found.sort(key=lambda each: each[0].id, reverse=True)
@@ -106,15 +120,21 @@ async def rebuilds(request: web.Request) -> web.Response:
 
 
 @routes.get("/rebuilds/{id}")
+@operation(json(Rebuild), "rebuild-not-found", "pipeline-unavailable")
 async def one(request: web.Request) -> web.Response:
+    """A rebuild, and how far it is."""
     async with request.app[REBUILDS].now() as everything:
         jobs, job = _found(everything, request)
         return reply(as_json(job, jobs.parts(job)))
 
 
 @routes.delete("/rebuilds/{id}")
+@operation(_ACCEPTED, "rebuild-not-found", "rebuild-finished", "pipeline-unavailable")
 async def cancel(request: web.Request) -> web.Response:
-    """Accepted: workers drop what they built. One that is called off already stays so."""
+    """Call a rebuild off: workers drop what they built.
+
+    One that is called off already stays so.
+    """
     async with request.app[REBUILDS].now() as everything:
         jobs, found = _found(everything, request)
         job_id = found.id

@@ -6,8 +6,11 @@ from aiohttp import web
 
 from api.balances import queries
 from api.balances.waiting import WAITING
+from api.headers import ETAG
 from api.inputs import ACCOUNT_ID, query
+from api.operations import json, operation
 from api.replies import reply
+from api.shapes import Page
 from pipeline.index import Index
 
 INDEX: Final = web.AppKey("index", Index)
@@ -16,14 +19,25 @@ routes = web.RouteTableDef()
 
 
 @routes.get("/")
+@operation(json(Page[queries.SHOWN]), "projection-unavailable", query=queries.PageQuery)
 async def page(request: web.Request) -> web.Response:
+    """Accounts in pages, of one owner or of all. What is new shows within a second."""
     documents, has_more = await queries.page(request.app[INDEX], query(request, queries.PageQuery))
     return reply({"data": documents, "has_more": has_more})
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")
+@operation(
+    json(queries.STALE, ETAG),
+    "account-not-found",
+    "projection-unavailable",
+    query=queries.DocumentQuery,
+)
 async def document(request: web.Request) -> web.Response:
-    """As it is; with `min_version` not before it has that version, or time is out."""
+    """An account as the projection has it.
+
+    With `min_version` not before it has that version, or time is out: then it is `stale`.
+    """
     account_id, asked = request.match_info["id"], query(request, queries.DocumentQuery)
     if asked.min_version is None:
         found, fresh = await queries.document(request.app[INDEX], account_id), True

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Final
 
 from aiohttp import web
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api.balances import queries
@@ -12,9 +12,12 @@ from api.balances.queries import Limit
 from api.balances.routes import INDEX
 from api.inputs import ACCOUNT_ID, Input, query
 from api.moments import Moment
+from api.operations import json, operation
 from api.replies import reply
+from api.shapes import Page, readable
 from pipeline.events import KINDS
 from pipeline.index.statements import Statements, Wanted
+from pipeline.projections.statement import Entry
 
 STATEMENTS: Final = web.AppKey("statements", Statements)
 
@@ -34,19 +37,39 @@ def _version(text: str) -> int:
     return int(text)
 
 
+Kinds = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_kinds),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "enum": sorted(KINDS)}}),
+]
+
+
 class StatementQuery(Input):
     """The parameters of `GET /{id}/statement`; `until` is not in it. Newest first, unless told."""
 
-    kind: Annotated[tuple[str, ...], BeforeValidator(_kinds)] = ()
+    kind: Kinds = ()
+    """Only entries of some of these kinds, with commas between them."""
     since: Moment | None = None
+    """Entries of that time, and later ones."""
     until: Moment | None = None
+    """Entries before that time."""
     sort: Annotated[str, Field(pattern="^-?version$")] = "-version"
+    """`-version` has the newest first."""
     limit: Limit = 20
-    starting_after: Annotated[int, BeforeValidator(_version)] | None = None
+    """How many a page has at most."""
+    starting_after: Annotated[int, Field(ge=0), BeforeValidator(_version)] | None = None
+    """The `version` of the last entry of the page before."""
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}/statement")
+@operation(
+    json(Page[readable(Entry)]),  # type: ignore[misc]
+    "account-not-found",
+    "projection-unavailable",
+    query=StatementQuery,
+)
 async def statement(request: web.Request) -> web.Response:
+    """The account's entries, one for each event, with the balance after it."""
     account_id, asked = request.match_info["id"], query(request, StatementQuery)
     wanted = Wanted(
         asked.kind,

@@ -1,0 +1,48 @@
+"""What all commands have in common, for their descriptions."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from api.accounts.answers import EXECUTED
+from api.accounts.outcomes import REPLAY
+from api.headers import ETAG, IDEMPOTENCY_KEY, IF_MATCH
+from api.inputs import Input
+from api.operations import Header, json, operation
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+UNREADABLE: Final = ("account-unreadable", "store-unavailable")
+"""What any look at an account may end in."""
+
+EXISTING: Final = ("account-not-found", "account-closed")
+OPEN: Final = (*EXISTING, "account-frozen")
+"""Problems of commands that want the account so."""
+
+_TERMS: Final = (
+    "invalid-idempotency-key",
+    "idempotency-key-reused",
+    "invalid-if-match",
+    "version-mismatch",
+    "too-many-conflicts",
+)
+
+
+_REPLAYED: Final = Header(
+    REPLAY,
+    "There if the command was executed before under its key; this is its answer again.",
+    {"const": "true"},
+)
+
+
+def commands(
+    body: type[Input], *problems: str, status: int = 200, headers: tuple[Header, ...] = ()
+) -> Callable[[H], H]:
+    """Describes the handler of a command, which may be refused with these problems."""
+    return operation(
+        json(EXECUTED, ETAG, _REPLAYED, *headers, status=status),
+        *problems,
+        *_TERMS,
+        *UNREADABLE,
+        body=body,
+        headers=(IDEMPOTENCY_KEY, IF_MATCH),
+    )

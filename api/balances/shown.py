@@ -1,0 +1,35 @@
+"""A rebuild as it is shown: the shape of what `pipeline.rebuild.progress` makes of a job."""
+
+from typing_extensions import TypedDict
+
+from pipeline.rebuild.jobs import Kind, PartState, Phase
+from pipeline.rebuild.progress import State
+
+
+class Part(TypedDict):
+    """How far a partition is; `pauses_ms` are those of its live traffic."""
+
+    partition: int
+    state: PartState
+    done: int
+    total: int
+    events_per_second: float
+    seconds_left: float | None
+    pauses_ms: list[float]
+    owner: str
+
+
+class Rebuild(TypedDict):
+    """A rebuild, and how far each of its partitions is. `done` and `total` count events."""
+
+    id: str
+    projection: str
+    kind: Kind
+    state: State
+    phase: Phase
+    partitions: list[Part]
+    started: str
+    finished: str | None
+    reason: str | None
+    done: int
+    total: int

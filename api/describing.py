@@ -1,0 +1,120 @@
+"""`/openapi.json`, `/docs` and `/problems`: what a service says of itself. They ask no server."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final
+
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from api.docs import docs_page
+from api.headers import prefers_html
+from api.openapi import Route, described, document
+from api.operations import HTML, JSON, Answer, json, operation
+from api.problem_pages import problem_page, problems_page
+from api.problem_types import PROBLEM_TYPES, ProblemType
+from api.problems import Problem
+from api.replies import reply
+from api.shapes import All, Schema
+
+routes = web.RouteTableDef()
+
+
+class Answering(TypedDict):
+    """A route."""
+
+    method: str
+    path: str
+
+
+class ShownType(TypedDict):
+    """A type of problem: what it means, what to do, and which routes answer it.
+
+    `anywhere`: and any other path may, too.
+    """
+
+    type: str
+    title: str
+    status: int
+    meaning: str
+    remedy: str
+    anywhere: bool
+    routes: list[Answering]
+
+
+class Contract:
+    """What a service takes and answers, read from its routes when it is first asked for."""
+
+    def __init__(self, title: str, router: web.UrlDispatcher) -> None:
+        self._title, self._router = title, router
+
+    @cached_property
+    def routes(self) -> Sequence[Route]:
+        return list(described(self._router.routes()))
+
+    @cached_property
+    def document(self) -> Schema:
+        return document(self._title, self.routes)
+
+    def answering(self, problem: ProblemType) -> list[Route]:
+        """The routes that may answer with this problem."""
+        return [each for each in self.routes if problem.name in each.problems]
+
+
+CONTRACT: Final = web.AppKey("contract", Contract)
+
+
+@routes.get("/openapi.json")
+@operation(json(dict[str, object]))
+async def openapi(request: web.Request) -> web.Response:
+    """This contract, as an OpenAPI 3.1 document."""
+    return reply(request.app[CONTRACT].document)
+
+
+@routes.get("/docs")
+@operation(Answer({HTML: str}))
+async def docs(request: web.Request) -> web.Response:
+    """This contract, as a page."""
+    return docs_page(request.app[CONTRACT].document)
+
+
+@routes.get("/problems")
+@operation(Answer({JSON: All[ShownType], HTML: str}))
+async def problem_types(request: web.Request) -> web.Response:
+    """All types of problems, as JSON or as a page."""
+    if prefers_html(request):
+        return _varying(problems_page())
+    contract = request.app[CONTRACT]
+    return _varying(reply({"data": [_shown(each, contract) for each in PROBLEM_TYPES.values()]}))
+
+
+@routes.get("/problems/{name}")
+@operation(Answer({JSON: ShownType, HTML: str}))
+async def problem_type(request: web.Request) -> web.Response:
+    """What a problem means and what to do about it, as JSON or as a page."""
+    name, contract = request.match_info["name"], request.app[CONTRACT]
+    if name not in PROBLEM_TYPES:
+        raise Problem(404, "not-found", f"There is no type of problem {name}.")
+    found = PROBLEM_TYPES[name]
+    if prefers_html(request):
+        return _varying(problem_page(found, contract.answering(found)))
+    return _varying(reply(_shown(found, contract)))
+
+
+def _shown(problem: ProblemType, contract: Contract) -> ShownType:
+    answering = contract.answering(problem)
+    return {
+        "type": problem.path,
+        "title": problem.title,
+        "status": problem.status,
+        "meaning": problem.meaning,
+        "remedy": problem.remedy,
+        "anywhere": problem.anywhere,
+        "routes": [{"method": each.method, "path": each.path} for each in answering],
+    }
+
+
+def _varying(response: web.Response) -> web.Response:
+    """For caches: who accepts something else gets something else."""
+    response.headers["Vary"] = "Accept"
+    return response

@@ -1,0 +1,151 @@
+"""The OpenAPI 3.1 document of a service, made of its routes and what is said beside them."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+
+from api import correlation
+from api.headers import ETAG, RETRY_AFTER
+from api.operations import JSON, Answer, Header, Operation, all_problems, operation_of
+from api.problem_types import PROBLEM_TYPES
+from api.problems import MEDIA_TYPE, ProblemDocument
+from api.shapes import Schema, Schemas, parameters
+
+_ABOUT: Final = """\
+A `HEAD` is answered as its `GET` would be, without the body, or with 405. Errors are problem
+documents (RFC 9457), and each `type` has a page that tells what to do. Only what is no sound HTTP
+at all is refused in plain text."""
+
+_OF_STATUS: Final = {409: (RETRY_AFTER,), 412: (ETAG,), 503: (RETRY_AFTER,)}
+"""Headers that problems may have."""
+
+
+class Undescribed(LookupError):
+    """A route whose handler has no `@operation`."""
+
+
+class Route(NamedTuple):
+    """A route as it is described. `variables` are the parameters in its path, as expressions."""
+
+    method: str
+    path: str
+    variables: dict[str, str]
+    name: str
+    about: str
+    operation: Operation
+
+    @property
+    def problems(self) -> list[str]:
+        """The names of all that it may answer."""
+        return all_problems(self.operation, variable=bool(self.variables))
+
+
+def described(routes: Iterable[web.AbstractRoute]) -> Iterator[Route]:
+    """All but HEAD, which goes with GET; raises `Undescribed`."""
+    for route in routes:
+        if route.method == "HEAD":
+            continue
+        operation, resource = operation_of(route.handler), route.resource
+        if operation is None or resource is None:
+            raise Undescribed(f"{route.method} {resource.canonical if resource else route}")
+        about = inspect.cleandoc(operation.about or route.handler.__doc__ or "")
+        name = route.handler.__name__
+        yield Route(route.method, resource.canonical, _variables(resource), name, about, operation)
+
+
+def document(title: str, routes: Sequence[Route]) -> Schema:
+    """The document of a service with these routes."""
+    schemas = Schemas(
+        [each.operation.body for each in routes if each.operation.body is not None],
+        [
+            ProblemDocument,
+            *(of for each in routes for of in each.operation.answer.content.values()),
+        ],
+    )
+    paths: Schema = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version("bank-transfer"), "description": _ABOUT},
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "parameters": {correlation.HEADER: _given(correlation.DESCRIBED)},
+        },
+    }
+
+
+def _variables(resource: web.AbstractResource) -> dict[str, str]:
+    pattern = resource.get_info().get("pattern")
+    return dict(re.findall(r"\(\?P<(\w+)>([^()]*)\)", pattern.pattern)) if pattern else {}
+
+
+def _operation(route: Route, schemas: Schemas) -> Schema:
+    operation = route.operation
+    summary, _, description = route.about.partition("\n")
+    described: Schema = {
+        "operationId": route.name,
+        "summary": summary.removesuffix("."),
+        "parameters": [
+            *(_in_path(name, pattern) for name, pattern in route.variables.items()),
+            *(parameters(operation.query) if operation.query is not None else ()),
+            *map(_given, operation.headers),
+            {"$ref": f"#/components/parameters/{correlation.HEADER}"},
+        ],
+        "responses": {
+            str(operation.answer.status): _answer(operation.answer, schemas),
+            **_problems(route.problems, schemas),
+        },
+    }
+    if description:
+        described["description"] = description.strip()
+    if operation.body is not None:
+        content = {JSON: {"schema": schemas.of(operation.body)}}
+        described["requestBody"] = {"required": operation.body_required, "content": content}
+    return described
+
+
+def _in_path(name: str, pattern: str) -> Schema:
+    schema = {"type": "string", "pattern": f"^{pattern}$"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _given(header: Header) -> Schema:
+    name, meaning, schema = header
+    return {"name": name, "in": "header", "description": meaning, "schema": schema}
+
+
+def _answer(answer: Answer, schemas: Schemas) -> Schema:
+    media = {kind: {"schema": schemas.given(of)} for kind, of in answer.content.items()}
+    return _response(HTTPStatus(answer.status).phrase, answer.headers, media)
+
+
+def _problems(names: Iterable[str], schemas: Schemas) -> Schema:
+    types = sorted((PROBLEM_TYPES[name] for name in names), key=lambda each: each.status)
+    responses = {}
+    for status, group in groupby(types, key=lambda each: each.status):
+        those = list(group)
+        only = {"properties": {"type": {"enum": [each.path for each in those]}}}
+        schema = {"allOf": [schemas.given(ProblemDocument), only]}
+        responses[str(status)] = _response(
+            "; ".join(each.title for each in those),
+            _OF_STATUS.get(status, ()),
+            {MEDIA_TYPE: {"schema": schema}},
+        )
+    return responses
+
+
+def _response(description: str, headers: Iterable[Header], content: Any) -> Schema:
+    shown = {
+        each.name: {"description": each.meaning, "schema": each.schema}
+        for each in (*headers, correlation.DESCRIBED)
+    }
+    response: Schema = {"description": description, "headers": shown}
+    return {**response, "content": content} if content else response

@@ -1,0 +1,97 @@
+"""What a route takes and answers, said beside its handler: OpenAPI and its page are made of it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+
+from aiohttp.typedefs import Handler
+
+JSON: Final = "application/json"
+HTML: Final = "text/html"
+
+_KEPT: Final = "__operation__"
+
+
+class Header(NamedTuple):
+    """A header of requests or answers; `schema` as in JSON Schema."""
+
+    name: str
+    meaning: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is no problem: `content` has the type of its body for each media type."""
+
+    content: Mapping[str, Any]
+    status: int = 200
+    headers: tuple[Header, ...] = ()
+
+
+def json(of: Any, *headers: Header, status: int = 200) -> Answer:
+    """An answer in JSON, which has the shape of this type."""
+    return Answer({JSON: of}, status, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`body` and `query` are the models that check them. `problems`: the names of those that it
+    may answer beside what its inputs imply (`all_problems`); `about` is in place of the
+    handler's docstring."""
+
+    answer: Answer
+    body: Any = None
+    body_required: bool = True
+    query: Any = None
+    headers: tuple[Header, ...] = ()
+    problems: tuple[str, ...] = ()
+    about: str = ""
+
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+def operation(
+    answer: Answer,
+    *problems: str,
+    body: Any = None,
+    body_required: bool = True,
+    query: Any = None,
+    headers: Iterable[Header] = (),
+    about: str = "",
+) -> Callable[[H], H]:
+    """Describes the handler; the first line of its docstring is the title."""
+    described = Operation(answer, body, body_required, query, tuple(headers), problems, about)
+
+    def describe(handler: H) -> H:
+        setattr(handler, _KEPT, described)
+        return handler
+
+    return describe
+
+
+def operation_of(handler: Handler) -> Operation | None:
+    """How a handler is described, if it is. Decorators that use `wraps` keep it."""
+    return getattr(handler, _KEPT, None)
+
+
+_OF_BODIES: Final = (
+    "invalid-json",
+    "invalid-body",
+    "invalid-input",
+    "body-too-large",
+    "unsupported-media-type",
+)
+
+
+def all_problems(operation: Operation, *, variable: bool) -> list[str]:
+    """The names of all problems that it may answer; `variable`: its path has parameters."""
+    names = [
+        *(_OF_BODIES if operation.body is not None else ()),
+        *(("invalid-input",) if operation.query is not None else ()),
+        *(("not-found",) if variable else ()),
+        *operation.problems,
+        "internal-error",
+    ]
+    return list(dict.fromkeys(names))
