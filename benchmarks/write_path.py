@@ -1,215 +1,150 @@
-"""How fast commands are executed, beside the bare inserts of the same documents in the same run.
+"""(a) Commands, beside bare inserts of the same kind of documents by the same driver.
 
-    python benchmarks/write_path.py [--seconds 2] [--rounds 5] [--in-flight 64] [--mongodb-url …]
-
-Everything goes straight to the service object, without HTTP. The measurements take turns; the table
-shows each one's median. Trust the ratios: rates depend on the machine and on what else it does.
+Everything goes straight to the service object, without HTTP.
 """
 
-import argparse
 import asyncio
-import itertools
-import statistics
-import tempfile
+import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import WriteConcern
-from rich.console import Console
-from rich.table import Table
 from ulid import ULID
 
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from api.accounts.terms import Terms
-from pipeline.embedded import EmbeddedServers
-from pipeline.events import DEPOSITED, Event, new_event
+from benchmarks.bank import Bank
+from benchmarks.figures import Result
+from benchmarks.history import SEED, History, Zipf
+from benchmarks.rounds import interleaved
+from benchmarks.size import Size
 from pipeline.eventstore import EventStore
-from pipeline.preflight import free_ports
 from pipeline.settings import Settings
 
-ACCOUNTS: Final = 2000
-"""More than are in flight, so that no two commands wait for one of them; all are remembered."""
+TITLE: Final = "Write path"
+IN_FLIGHT: Final = 64
+ACCOUNTS: Final = 2_000
+"""All are remembered by a service that remembers any."""
+_FEWER: Final = 4
+"""Loading is slow: so many times fewer commands say as much."""
 
-Measure = Callable[[float], Awaitable[int]]
-"""Works for so many seconds; returns how many events it stored."""
+LONE: Final = "bare insert_one, one after another"
+ONE: Final = "bare insert_one, 64 in flight"
+MANY: Final = "bare insert_many of 64"
+ZIPF: Final = "service, Zipf accounts"
+EVEN: Final = "service, each account in turn"
+HOT: Final = "service, one hot account"
+KEYED: Final = "service, one hot account, each with a key"
+COLD: Final = "service, each account to load"
 
 
-class Bench:
-    """What is measured, on one database of its own."""
+class WritePath:
+    """What is measured, on one database."""
 
-    def __init__(self, url: str, in_flight: int) -> None:
-        self.database, self.in_flight = f"bench-{ULID()}"[:38].lower(), in_flight
-        self.client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
-            url, retryWrites=False, w="majority", journal=True
+    def __init__(self, settings: Settings, count: int) -> None:
+        self._count = count
+        self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+            settings.mongodb_url, retryWrites=False
         )
-        self.store = EventStore(url, self.database)
-        self.service, self.forgetful = (
-            AccountService(self.store, cached=cached) for cached in (10_000, 0)
-        )
-        self.accounts: list[str] = []
-        self.forgotten: list[str] = []
-
-    async def open(self) -> None:
-        # Apart: what one service stores makes the states that another remembers old.
-        for service, accounts in ((self.service, self.accounts), (self.forgetful, self.forgotten)):
-            await service.open()
-            for _ in range(0, ACCOUNTS, 250):
-                opened = (service.create("Ada", 0, Terms("bench")) for _ in range(250))
-                accounts += [done.account.id for done in await asyncio.gather(*opened)]
-
-    async def close(self) -> None:
-        await self.client.drop_database(self.database)
-        await self.store.close()
-        self.client.close()
-
-    async def insert_one(self, seconds: float) -> int:
-        documents = _documents(1)
-        return await self._bare(seconds, lambda events: events.insert_one(next(documents)[0]), 1)
-
-    async def insert_many(self, seconds: float) -> int:
-        documents = _documents(self.in_flight)
-        return await self._bare(
-            seconds,
-            lambda events: events.insert_many(next(documents), ordered=False),
-            self.in_flight,
-        )
-
-    async def _bare(
-        self, seconds: float, insert: Callable[[Any], Awaitable[Any]], size: int
-    ) -> int:
-        events = self.client[self.database].get_collection(
+        database = self._client[settings.mongodb_database]
+        self._events = database.get_collection(
             "events", write_concern=WriteConcern("majority", j=True)
         )
-        number, end = 0, time.monotonic() + seconds
-        while time.monotonic() < end:
-            await insert(events)
-            number += size
-        return number
+        self._store = EventStore(settings.mongodb_url, settings.mongodb_database)
+        # Apart: what one service stores makes the states that another remembers old.
+        self._service, self._forgetful = (
+            AccountService(self._store, cached=cached) for cached in (10_000, 0)
+        )
+        self._accounts: list[str] = []
+        self._forgotten: list[str] = []
+        self._chance, self._zipf = random.Random(SEED), Zipf(ACCOUNTS, random.Random(SEED))
+        self._history = History(ACCOUNTS)
 
-    async def cold(self, seconds: float) -> int:
-        return await self._commands(self.service, self.accounts, seconds)
+    async def open(self, accounts: int = ACCOUNTS) -> None:
+        for service, ids in ((self._service, self._accounts), (self._forgetful, self._forgotten)):
+            await service.open()
+            for _ in range(0, accounts, 250):
+                opened = (service.create("Ada", 0, Terms("bench")) for _ in range(250))
+                ids += [done.account.id for done in await asyncio.gather(*opened)]
 
-    async def loaded(self, seconds: float) -> int:
-        return await self._commands(self.forgetful, self.forgotten, seconds)
+    async def close(self) -> None:
+        await self._store.close()
+        self._client.close()
 
-    async def hot(self, seconds: float) -> int:
-        return await self._commands(self.service, self.accounts[:1], seconds)
+    async def insert_one(self, in_flight: int) -> float:
+        left = iter(self._history.next(self._count))
+        return await self._clients(in_flight, left, self._events.insert_one)
 
-    async def keyed(self, seconds: float) -> int:
-        return await self._commands(self.service, self.accounts[:1], seconds, keys=True)
+    async def insert_many(self) -> float:
+        events = self._history.next(self._count)
+        rows = (events[i : i + IN_FLIGHT] for i in range(0, len(events), IN_FLIGHT))
+        return await self._clients(
+            1, rows, lambda row: self._events.insert_many(row, ordered=False)
+        )
 
-    async def _commands(
-        self, service: AccountService, accounts: list[str], seconds: float, *, keys: bool = False
-    ) -> int:
-        number, end, around = 0, time.monotonic() + seconds, itertools.cycle(accounts)
+    async def commands(self, accounts: Sequence[str], *, keys: bool = False) -> float:
+        """Deposits into these accounts, in this order, round and round."""
+        service = self._forgetful if accounts is self._forgotten else self._service
+        count = self._count // (_FEWER if service is self._forgetful else 1)
+        left = (accounts[number % len(accounts)] for number in range(count))
+
+        async def deposit(account: str) -> None:
+            terms = Terms("bench", str(ULID()), "request") if keys else Terms("bench")
+            await service.execute(account, Deposit(1), terms)
+
+        return await self._clients(IN_FLIGHT, left, deposit, count)
+
+    async def _clients(
+        self,
+        number: int,
+        left: Iterator[Any],
+        work: Callable[[Any], Awaitable[Any]],
+        count: int | None = None,
+    ) -> float:
+        """Events a second, when so many clients do what is left."""
 
         async def client() -> None:
-            nonlocal number
-            while time.monotonic() < end:
-                terms = Terms("bench", str(ULID()), "request") if keys else Terms("bench")
-                await service.execute(next(around), Deposit(1), terms)
-                number += 1
+            for each in left:
+                await work(each)
 
-        await asyncio.gather(*(client() for _ in range(self.in_flight)))
-        return number
+        began = time.perf_counter()
+        await asyncio.gather(*(client() for _ in range(number)))
+        return (count or self._count) / (time.perf_counter() - began)
 
-
-def _documents(size: int) -> Iterator[list[Event]]:
-    """Events as the service stores them, of accounts that do not exist."""
-    while True:
-        yield [new_event(str(ULID()), 2, DEPOSITED, {"money": 1}) for _ in range(size)]
-
-
-@asynccontextmanager
-async def mongodb(url: str | None) -> AsyncIterator[str]:
-    """The server at the URL, or one of this run alone."""
-    if url:
-        yield url
-        return
-    with tempfile.TemporaryDirectory(prefix="bank-bench-") as folder:
-        url = f"mongodb://127.0.0.1:{next(free_ports('127.0.0.1'))}"
-        settings = Settings.model_validate({"data_dir": Path(folder), "mongodb_url": url})
-        servers = EmbeddedServers(settings, ["mongodb"])
-        await servers.start()
-        try:
-            yield url
-        finally:
-            await servers.stop()
+    async def rounds(self, rounds: int) -> dict[str, list[float]]:
+        often = [self._accounts[k % len(self._accounts)] for k in self._zipf.take(self._count)]
+        return await interleaved(
+            {
+                LONE: lambda: self.insert_one(1),
+                ONE: lambda: self.insert_one(IN_FLIGHT),
+                MANY: self.insert_many,
+                ZIPF: lambda: self.commands(often),
+                EVEN: lambda: self.commands(self._accounts),
+                HOT: lambda: self.commands(self._accounts[:1]),
+                KEYED: lambda: self.commands(self._accounts[:1], keys=True),
+                COLD: lambda: self.commands(self._forgotten),
+            },
+            rounds,
+        )
 
 
-async def measured(
-    measures: dict[str, Measure], seconds: float, rounds: int
-) -> dict[str, list[float]]:
-    """Events a second of each, round by round; one more round comes first and does not count."""
-    rates: dict[str, list[float]] = {name: [] for name in measures}
-    for turn in range(rounds + 1):
-        for name, measure in measures.items():
-            began = time.monotonic()
-            number = await measure(seconds if turn else seconds / 4)
-            if turn:
-                rates[name].append(number / (time.monotonic() - began))
-    return rates
-
-
-def table(medians: dict[str, float], in_flight: int) -> Table:
-    """Each rate, and how it compares with the two bare inserts."""
-    shown = Table("", "events/s", "× insert_one", "× insert_many", title=f"{in_flight} in flight")
-    for column in shown.columns[1:]:
-        column.justify = "right"
-    for name, rate in medians.items():
-        against = (rate / medians[ONE], rate / medians[MANY])
-        shown.add_row(name, f"{rate:,.0f}", *(f"{ratio:.2f}" for ratio in against))
-    return shown
-
-
-ONE: Final = "bare insert_one, one after another"
-MANY: Final = "bare insert_many, as many as in flight"
-COLD: Final = "service, many accounts"
-HOT: Final = "service, one hot account"
-GOALS: Final = [(HOT, COLD, 0.5), (COLD, ONE, 2.0), (COLD, MANY, 0.7)]
-
-
-async def run(url: str | None, seconds: float, rounds: int, in_flight: int) -> None:
-    console = Console()
-    async with mongodb(url) as server:
-        bench = Bench(server, in_flight)
-        await bench.open()
-        try:
-            measures: dict[str, Measure] = {
-                ONE: bench.insert_one,
-                MANY: bench.insert_many,
-                COLD: bench.cold,
-                HOT: bench.hot,
-                "the same, each with a key": bench.keyed,
-                "service, many accounts, each to load": bench.loaded,
-            }
-            rates = await measured(measures, seconds, rounds)
-        finally:
-            await bench.close()
-    medians = {name: statistics.median(each) for name, each in rates.items()}
-    console.print(table(medians, in_flight))
-    for name, base, goal in GOALS:
-        ratio = medians[name] / medians[base]
-        verdict = "reached" if ratio >= goal else "MISSED"
-        console.print(f"{name} / {base}: {ratio:.2f}, goal {goal}: {verdict}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+async def measure(bank: Bank, size: Size) -> Result:
+    path = WritePath(await bank.fresh(), size.writes)
+    try:
+        await path.open()
+        rates = await path.rounds(size.rounds)
+    finally:
+        await path.close()
+    result = Result()
+    by_name = {name: result.add(name, "events/s", each) for name, each in rates.items()}
+    result.compare("write path / insert_one", by_name[ZIPF], by_name[ONE], 2.0)
+    result.compare("write path / insert_many", by_name[ZIPF], by_name[MANY], 0.7)
+    result.compare("write path / insert_one, one after another", by_name[ZIPF], by_name[LONE])
+    result.compare("hot account / many accounts", by_name[HOT], by_name[EVEN], 0.5)
+    result.notes.append(
+        f"{size.writes} commands a round into {ACCOUNTS} accounts, majority and journal."
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="of all measurements in turn")
-    parser.add_argument("--in-flight", type=int, default=64, help="commands at the same time")
-    parser.add_argument("--mongodb-url", help="a server that runs; else one is started")
-    given = parser.parse_args()
-    asyncio.run(run(given.mongodb_url, given.seconds, given.rounds, given.in_flight))
-
-
-if __name__ == "__main__":
-    main()
+    return result

@@ -1,0 +1,111 @@
+"""`python -m benchmarks`: measures, keeps the figures and writes docs/performance.md."""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks import (
+    forwarding,
+    growth,
+    latency,
+    machine,
+    projecting,
+    rebuilding,
+    report,
+    scaling,
+    write_path,
+)
+from benchmarks.bank import Bank, NotEmpty, bank, given_urls
+from benchmarks.figures import Result
+from benchmarks.size import FULL, QUICK, SIZES, Size
+
+Measure = Callable[[Bank, Size], Awaitable[Result]]
+
+MEASURES: Final[dict[str, tuple[str, Measure]]] = {
+    "a": (write_path.TITLE, write_path.measure),
+    "b": (forwarding.TITLE, forwarding.measure),
+    "c": (projecting.TITLE, projecting.measure),
+    "d": (rebuilding.TITLE, rebuilding.measure),
+    "e": (latency.TITLE, latency.measure),
+    "f": (growth.TITLE, growth.measure),
+    "g": (scaling.TITLE, scaling.measure),
+}
+
+
+async def measured(run: Bank, letter: str, size: Size) -> dict[str, Any]:
+    """One measure, with when and how it was taken."""
+    title, measure = MEASURES[letter]
+    before, began = machine.load(), time.monotonic()
+    taken = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    result = await measure(run, size)
+    return {
+        "title": title,
+        "size": size.name,
+        "taken": taken,
+        "seconds": round(time.monotonic() - began, 1),
+        "load_average": {"before": before, "after": machine.load()},
+        **result.json(),
+    }
+
+
+async def run(letters: Sequence[str], size: Size, given: dict[str, str]) -> dict[str, Any]:
+    """All of the measures one after another, on the same servers."""
+    console = Console()
+    found: dict[str, Any] = {}
+    async with bank(given) as servers:
+        settings = await servers.fresh()
+        told = {
+            "machine": machine.machine(),
+            "servers": await machine.versions(settings, servers.embedded),
+        }
+        for letter in letters:
+            found[letter] = await measured(servers, letter, size)
+            show(console, letter, found[letter])
+    return {**told, "measures": found}
+
+
+def show(console: Console, letter: str, found: dict[str, Any]) -> None:
+    """A measure in the terminal, as soon as it is taken."""
+    console.print(f"({letter}) {found['title']}, {found['seconds']} s", style="bold")
+    for name, figure in found["figures"].items():
+        console.print(f"  {name}: {report.number(figure['median'])} {figure['unit']}")
+    for name, spread in found["spreads"].items():
+        percents = ", ".join(f"{p} {report.number(spread[p])}" for p in spread if p[0] == "p")
+        console.print(f"  {name}: {percents} ms, {spread['count']} samples")
+    for name, ratio in found["ratios"].items():
+        verdict = {True: ", goal met", False: ", goal MISSED"}.get(ratio.get("met"), "")
+        console.print(f"  {name}: {ratio['value']}{verdict}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, epilog="Servers by URL: see bank.py."
+    )
+    parser.add_argument("measures", nargs="*", help=f"some of {' '.join(MEASURES)}; else all")
+    parser.add_argument("--size", choices=SIZES, default=FULL.name)
+    parser.add_argument("--quick", action="store_const", dest="size", const=QUICK.name)
+    parser.add_argument("--real", action="store_true", help="on servers by URL, as a column apart")
+    parser.add_argument("--show", action="store_true", help="only show the figures, keep nothing")
+    asked = parser.parse_args()
+    if unknown := set(asked.measures) - set(MEASURES):
+        parser.error(f"there is no measure {', '.join(sorted(unknown))}")
+    given = given_urls() if asked.real else {}
+    if asked.real and not given:
+        parser.error("--real: name at least one server, as BANK_TEST_ELASTICSEARCH_URL does")
+    try:
+        letters = sorted(set(asked.measures)) or list(MEASURES)
+        found = asyncio.run(run(letters, SIZES[asked.size], given))
+    except NotEmpty as reason:
+        parser.exit(2, f"{reason}\n")
+    if not asked.show:
+        column = "real" if asked.real else "embedded"
+        report.write(report.merged(report.read(), column, found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""What a run ran on: cores, memory, versions, how busy it was, and what processes used."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import redis.asyncio
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from pipeline.index import Elastic
+from pipeline.jetstream import JetStream
+from pipeline.settings import Settings
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_GIB: Final = 2**30
+WHEELS: Final = {"mongodb": "SecantusDB", "elasticsearch": "noida-db"}
+"""The embedded servers that are not the real thing: what they are."""
+
+
+def machine() -> dict[str, Any]:
+    """Cores that we may use, memory in GiB, and the Python that runs."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
+    cores = len(os.sched_getaffinity(0))
+    return {"cores": cores, "memory_gib": round(memory), "python": platform.python_version()}
+
+
+def load() -> float:
+    """How many processes wanted to run, on average of the last minute."""
+    return round(os.getloadavg()[0], 1)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far, with all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has had resident so far, in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(peak) / 1024
+
+
+async def versions(settings: Settings, embedded: set[str]) -> dict[str, str]:
+    """What each server says it is; for the embedded ones also what they are."""
+    told = {
+        "mongodb": await _mongodb(settings.mongodb_url),
+        "nats": await _nats(settings.nats_url),
+        "redis": await _redis(settings.redis_url),
+        "elasticsearch": await _elasticsearch(settings.elasticsearch_url),
+    }
+    for name, package in WHEELS.items():
+        if name in embedded:
+            told[name] = f"{package} {_installed(package)}, as {told[name]}"
+    return told
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "?"
+
+
+async def _mongodb(url: str) -> str:
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(url)
+    try:
+        return str((await client.admin.command("buildInfo"))["version"])
+    finally:
+        client.close()
+
+
+async def _nats(url: str) -> str:
+    js = await JetStream.connect(url, "benchmark")
+    try:
+        found = js.nc.connected_server_version
+        return f"{found.major}.{found.minor}.{found.patch}"
+    finally:
+        await js.close()
+
+
+async def _redis(url: str) -> str:
+    async with redis.asyncio.from_url(url) as client:
+        return str((await client.info("server"))["redis_version"])
+
+
+async def _elasticsearch(url: str) -> str:
+    elastic = Elastic(url)
+    try:
+        nodes = (await elastic.client.nodes.info(metric="os"))["nodes"]
+        return str(next(iter(nodes.values()))["version"])
+    finally:
+        await elastic.close()

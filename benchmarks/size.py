@@ -1,0 +1,76 @@
+"""How much a run does. Counts are of one round; a round comes `rounds` times."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`name` is what people see. Every count is of events, where nothing else is said."""
+
+    name: str
+    rounds: int
+    writes: int
+    """(a) commands of each kind."""
+    forwarded: int
+    projected: int
+    """(c) to the worker, and (g) to all workers."""
+    rival: int
+    """(c) to what handles message by message."""
+    rebuilt: int
+    naive: int
+    """(d) of the replay that awaits an index call for each event."""
+    beside: int
+    """(d) live commands a second beside a rebuild."""
+    seconds: float
+    """(e) at each load."""
+    accounts: tuple[int, ...]
+    """(f) from the smallest to the largest bank."""
+    grown: int
+    workers: tuple[int, ...] = (1, 2, 4)
+
+
+QUICK: Final = Size(
+    name="quick",
+    rounds=5,
+    writes=600,
+    forwarded=4_000,
+    projected=5_000,
+    rival=200,
+    rebuilt=4_000,
+    naive=200,
+    beside=100,
+    seconds=1.0,
+    accounts=(10_000, 100_000),
+    grown=4_000,
+)
+FULL: Final = Size(
+    name="full",
+    rounds=5,
+    writes=4_000,
+    forwarded=20_000,
+    projected=30_000,
+    rival=1_000,
+    rebuilt=30_000,
+    naive=1_000,
+    beside=200,
+    seconds=6.0,
+    accounts=(10_000, 100_000, 1_000_000),
+    grown=20_000,
+)
+TINY: Final = Size(
+    name="tiny",
+    rounds=2,
+    writes=64,
+    forwarded=200,
+    projected=200,
+    rival=10,
+    rebuilt=300,
+    naive=20,
+    beside=20,
+    seconds=0.3,
+    accounts=(100, 300),
+    grown=200,
+    workers=(1, 2),
+)
+SIZES: Final = {size.name: size for size in (QUICK, FULL, TINY)}
