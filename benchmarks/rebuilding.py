@@ -1,30 +1,24 @@
 """(d) A rebuild, beside a bare cursor scan in the same order and beside a naive replay.
 
-Then a worker rebuilds a live bank, first with nobody there, then beside steady commands.
+Then a worker rebuilds the same bank while it lives (live_rebuild.py).
 """
 
-import asyncio
 import time
-from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from benchmarks import live_rebuild
 from benchmarks.bank import Bank
-from benchmarks.children import started, working
-from benchmarks.figures import Result, Spread
+from benchmarks.figures import Result
 from benchmarks.history import History
-from benchmarks.latency import FORWARDER
-from benchmarks.load import Load, Seen, clients
-from benchmarks.rounds import Measure, interleaved
+from benchmarks.rounds import interleaved
 from benchmarks.size import Size
-from benchmarks.stream import connected
 from pipeline.events import SLOTS
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, Generations
 from pipeline.projection import Document
 from pipeline.projections import BALANCE
-from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.replay import Pace, Replay
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
@@ -37,9 +31,6 @@ ORDER: Final = [("slot", 1), ("account_id", 1), ("version", 1)]
 SCAN: Final = "bare cursor scan"
 REPLAY: Final = "replay"
 NAIVE: Final = "naive replay, each event indexed"
-QUIET: Final = "whole rebuild by a worker, no other load"
-_AFTER: Final = 0.5
-"""Seconds between a rebuild and the next one."""
 
 
 class Nobody(dict[str, Any]):
@@ -120,24 +111,6 @@ class Rebuilding:
         return rate
 
 
-async def rebuilt(jobs: Jobs, settings: Settings, store: EventStore) -> float:
-    """Rebuild all partitions, one at a time, and wait for the end; events a second."""
-    events, began = await store.estimate(), time.monotonic()
-    partitions = settings.partitions
-    job, _ = await jobs.start("online", range(partitions), partitions)
-    while (now := jobs.job(job.id)) is None or now.phase in ("wanted", "building"):
-        await asyncio.sleep(0.02)
-        await jobs.refresh()
-    if now.phase in ("failed", "cancelled"):
-        raise RuntimeError(f"the rebuild {now.phase}: {now.reason}")
-    rate = events / (time.monotonic() - began)
-    while (now := jobs.job(job.id)) is not None and now.active:
-        await asyncio.sleep(0.05)
-        await jobs.refresh()
-    await asyncio.sleep(_AFTER)
-    return rate
-
-
 async def measure(bank: Bank, size: Size) -> Result:
     result = Result()
     settings = await bank.fresh(rebuild_grace_seconds=0)
@@ -151,50 +124,9 @@ async def measure(bank: Bank, size: Size) -> Result:
     by_name = {name: result.add(name, "events/s", each) for name, each in rates.items()}
     result.compare("replay / bare scan", by_name[REPLAY], by_name[SCAN], 0.7)
     result.compare("replay / naive replay", by_name[REPLAY], by_name[NAIVE])
-    await _live(bank, settings, size, result)
+    await live_rebuild.measure(bank, settings, size, result)
     result.notes.append(
         f"{size.rebuilt} events of {ACCOUNTS} Zipf accounts; a worker rebuilds one partition at a "
         "time. Its rates are those of a whole rebuild, from the command to the swap."
     )
     return result
-
-
-async def _live(bank: Bank, settings: Settings, size: Size, result: Result) -> None:
-    rates: dict[str, list[float]] = {QUIET: []}
-    beside = f"whole rebuild by a worker, beside {size.beside} commands/s"
-    rates[beside] = []
-    before, during = Seen(), Seen()
-    async with AsyncExitStack() as stack:
-        js = await stack.enter_async_context(connected(settings))
-        await stack.enter_async_context(working(bank, settings))
-        forwarder = await stack.enter_async_context(started(bank, settings, FORWARDER))
-        await forwarder.ready()
-        load = await stack.enter_async_context(clients(settings))
-        await load.steady(size.beside, size.seconds)  # until all is settled
-        store = EventStore(settings.mongodb_url, settings.mongodb_database)
-        stack.push_async_callback(store.close)
-        jobs = Jobs(js)
-
-        async def rebuild() -> float:
-            return await rebuilt(jobs, settings, store)
-
-        for _ in range(size.rounds):
-            seen = await load.steady(size.beside, size.seconds)
-            before.due += seen.due
-            rates[QUIET].append(await rebuild())
-            rates[beside].append(await _beside(load, rebuild, size, during))
-    quiet, loaded = (result.add(name, "events/s", each) for name, each in rates.items())
-    result.compare("rebuild beside load / without", loaded, quiet)
-    commands = f"{size.beside} commands/s to visible"
-    result.spreads.append(Spread(f"{commands}, no rebuild", before.due))
-    result.spreads.append(Spread(f"{commands}, during a rebuild", during.due))
-
-
-async def _beside(load: Load, rebuild: Measure, size: Size, during: Seen) -> float:
-    over = asyncio.Event()
-    sending = asyncio.create_task(load.steady(size.beside, 600, over))
-    try:
-        return await rebuild()
-    finally:
-        over.set()
-        during.due += (await sending).due
