@@ -74,8 +74,13 @@ class Generations:
         return any(each.generation == generation and not each.read for each in await self._survey())
 
     async def create_next(self, alias: str, *, refresh: str) -> None:
-        """Make a generation above all there are, with that alias, too."""
-        await self.create(highest(await self._survey()) + 1, alias, refresh=refresh)
+        """Make a generation above all there are, with that alias, unless one bears it.
+
+        One look decides both: two processes that do it at once mean the same index.
+        """
+        indexes = await self._survey()
+        if newest(indexes, alias) is None:
+            await self.create(highest(indexes) + 1, alias, refresh=refresh)
 
     async def create(self, number: int, *more: str, refresh: str = "1s") -> None:
         """Make generation `number`, empty, unless it is there; `more` aliases beside its own."""

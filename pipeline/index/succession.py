@@ -33,9 +33,6 @@ class Succession:
 
     async def begin(self) -> Generation:
         """Make the next generation, which nobody reads yet, or find the one being built."""
-        building = await self.building()
-        if building is not None:
-            return building
         await self._generations.create_next(self._building, refresh=NEVER)
         building = await self.building()
         if building is None:

@@ -1,0 +1,49 @@
+"""One generation made to follow another, by several processes at once."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.index import Elastic, Generations
+from pipeline.index.seen import Seen
+from pipeline.index.succession import Succession
+from pipeline.settings import Settings
+
+pytestmark = pytest.mark.elasticsearch
+
+
+@pytest.fixture
+async def elastic(settings: Settings) -> AsyncIterator[Elastic]:
+    elastic = Elastic(settings.elasticsearch_url)
+    yield elastic
+    await elastic.close()
+
+
+class Overtaken(Generations):
+    """Someone else begins the next generation just after this one looked for the first time."""
+
+    other: Succession | None
+
+    async def _survey(self) -> list[Seen]:
+        found = await super()._survey()
+        other, self.other = self.other, None
+        if other is not None:
+            await other.begin()
+        return found
+
+
+async def test_two_that_begin_at_once_build_the_same_generation(elastic: Elastic) -> None:
+    generations, overtaken = Generations(elastic), Overtaken(elastic)
+    await generations.ensure_live()
+    overtaken.other = Succession(elastic, generations)
+    begun = await Succession(elastic, overtaken).begin()
+    assert begun.number == 2
+    assert begun == await Succession(elastic, generations).building()
+    assert await generations.bearing("balance-g3") is None, "nothing is left over"
+
+
+async def test_a_generation_that_is_begun_is_begun_once(elastic: Elastic) -> None:
+    generations = Generations(elastic)
+    await generations.ensure_live()
+    succession = Succession(elastic, generations)
+    assert await succession.begin() == await succession.begin()
