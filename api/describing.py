@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 from typing_extensions import TypedDict
 
+from api.access import open_to_all
 from api.docs import docs_page
 from api.headers import prefers_html
 from api.openapi import Route, described, document
@@ -65,6 +66,7 @@ CONTRACT: Final = web.AppKey("contract", Contract)
 
 
 @routes.get("/openapi.json")
+@open_to_all
 @operation(json(dict[str, object]))
 async def openapi(request: web.Request) -> web.Response:
     """This contract, as an OpenAPI 3.1 document."""
@@ -72,6 +74,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 
 @routes.get("/docs")
+@open_to_all
 @operation(Answer({HTML: str}))
 async def docs(request: web.Request) -> web.Response:
     """This contract, as a page."""
@@ -79,6 +82,7 @@ async def docs(request: web.Request) -> web.Response:
 
 
 @routes.get("/problems")
+@open_to_all
 @operation(Answer({JSON: All[ShownType], HTML: str}))
 async def problem_types(request: web.Request) -> web.Response:
     """All types of problems, as JSON or as a page."""
@@ -89,6 +93,7 @@ async def problem_types(request: web.Request) -> web.Response:
 
 
 @routes.get("/problems/{name}")
+@open_to_all
 @operation(Answer({JSON: ShownType, HTML: str}))
 async def problem_type(request: web.Request) -> web.Response:
     """What a problem means and what to do about it, as JSON or as a page."""

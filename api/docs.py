@@ -42,6 +42,7 @@ def _operation(name: str, operation: Schema, document: Schema) -> Markup:
         tag("h2", code(name)),
         tag("p", tag("strong", phrase(operation["summary"]))),
         prose(operation.get("description", "")),
+        tag("p", tag("span", _lets_in(operation["security"]), class_="dim")),
         tag("h3", "Takes"),
         _body(body) if body else "",
         table(f"Parameters of {name}", ["Parameter", "In", "Type", "Meaning"], map(_row, given)),
@@ -49,6 +50,11 @@ def _operation(name: str, operation: Schema, document: Schema) -> Markup:
         tag("dl", [_answer(*each) for each in operation["responses"].items()]),
         id=operation["operationId"],
     )
+
+
+def _lets_in(security: list[Schema]) -> str:
+    roles = [role for each in security for those in each.values() for role in those]
+    return f"Lets in: {', '.join(roles) or 'everybody'}."
 
 
 def _resolved(given: Schema, document: Schema) -> Schema:

@@ -31,6 +31,9 @@ ETAG: Final = Header("ETag", 'The version of the account: `"3"`.', {"type": "str
 RETRY_AFTER: Final = Header(
     "Retry-After", "Seconds after which to send it again.", {"type": "string"}
 )
+WWW_AUTHENTICATE: Final = Header(
+    "WWW-Authenticate", "That a key is wanted, as in RFC 6750.", {"type": "string"}
+)
 LOCATION: Final = Header("Location", "Where it is to be found.", {"type": "string"})
 
 

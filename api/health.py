@@ -5,6 +5,7 @@ from typing import Literal
 from aiohttp import web
 from typing_extensions import TypedDict
 
+from api.access import open_to_all
 from api.operations import json, operation
 from api.problems import unavailable
 from api.replies import reply
@@ -20,11 +21,13 @@ class Health(TypedDict):
 def routes(checks: Checks) -> list[web.RouteDef]:
     """Both routes. Not ready is a 503 problem whose `missing` names each dependency that failed."""
 
+    @open_to_all
     @operation(json(Health))
     async def live(_: web.Request) -> web.Response:
         """Whether the process runs."""
         return reply({"status": "ok"})
 
+    @open_to_all
     @operation(json(Health), "not-ready")
     async def ready(_: web.Request) -> web.Response:
         """Whether all that the service depends on answers."""

@@ -12,10 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Wit
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from api.problems import Problem
+from pipeline.events import ACCOUNT_ID
 
 MAX_BODY: Final = 64 * 1024
-ACCOUNT_ID: Final = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
-"""A ULID, as a pattern for routes and models."""
 
 _MOST_FAULTS: Final = 20
 _JSON_TYPE = re.compile(r"application/([^\s;]+\+)?json", re.IGNORECASE)
@@ -48,7 +47,8 @@ T = TypeVar("T", bound=Input)
 async def body(request: web.Request, model: type[T]) -> T:
     """The JSON body as `model`; problem 400, 413 or 415."""
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
-    if content_type and not _JSON_TYPE.fullmatch(content_type):
+    # A page of another site may send a body of no type, or a form's, without asking; never JSON.
+    if not _JSON_TYPE.fullmatch(content_type):
         raise Problem(
             415,
             "unsupported-media-type",

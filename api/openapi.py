@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from api import correlation
-from api.headers import ETAG, RETRY_AFTER
+from api.access import Access, access_of
+from api.headers import ETAG, RETRY_AFTER, WWW_AUTHENTICATE
 from api.operations import JSON, Answer, Header, Operation, all_problems, operation_of
 from api.problem_types import PROBLEM_TYPES
 from api.problems import MEDIA_TYPE, ProblemDocument
@@ -20,9 +21,26 @@ from api.shapes import Schema, Schemas, parameters
 _ABOUT: Final = """\
 A `HEAD` is answered as its `GET` would be, without the body, or with 405. Errors are problem
 documents (RFC 9457), and each `type` has a page that tells what to do. Only what is no sound HTTP
-at all is refused in plain text."""
+at all is refused in plain text. Where keys are on, a route lets in those whose key has one of its
+roles; where they are off, everybody."""
 
-_OF_STATUS: Final = {409: (RETRY_AFTER,), 412: (ETAG,), 503: (RETRY_AFTER,)}
+_SCHEME: Final = "key"
+_SCHEMES: Final = {
+    _SCHEME: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "bank_{id}_{secret}",
+        "description": "A key that `bank keys create` has made. The bank may run without.",
+    }
+}
+
+_OF_STATUS: Final = {
+    401: (WWW_AUTHENTICATE,),
+    409: (RETRY_AFTER,),
+    412: (ETAG,),
+    429: (RETRY_AFTER,),
+    503: (RETRY_AFTER,),
+}
 """Headers that problems may have."""
 
 
@@ -39,11 +57,13 @@ class Route(NamedTuple):
     name: str
     about: str
     operation: Operation
+    access: Access
 
     @property
     def problems(self) -> list[str]:
         """The names of all that it may answer."""
-        return all_problems(self.operation, variable=bool(self.variables))
+        guarded = self.access.roles is not None
+        return all_problems(self.operation, variable=bool(self.variables), guarded=guarded)
 
 
 def described(routes: Iterable[web.AbstractRoute]) -> Iterator[Route]:
@@ -56,7 +76,8 @@ def described(routes: Iterable[web.AbstractRoute]) -> Iterator[Route]:
             raise Undescribed(f"{route.method} {resource.canonical if resource else route}")
         about = inspect.cleandoc(operation.about or route.handler.__doc__ or "")
         name = route.handler.__name__
-        yield Route(route.method, resource.canonical, _variables(resource), name, about, operation)
+        access, variables = access_of(route.handler), _variables(resource)
+        yield Route(route.method, resource.canonical, variables, name, about, operation, access)
 
 
 def document(title: str, routes: Sequence[Route]) -> Schema:
@@ -78,6 +99,7 @@ def document(title: str, routes: Sequence[Route]) -> Schema:
         "components": {
             "schemas": schemas.components,
             "parameters": {correlation.HEADER: _given(correlation.DESCRIBED)},
+            "securitySchemes": _SCHEMES,
         },
     }
 
@@ -103,6 +125,8 @@ def _operation(route: Route, schemas: Schemas) -> Schema:
             str(operation.answer.status): _answer(operation.answer, schemas),
             **_problems(route.problems, schemas),
         },
+        # Any one of these will do, as OpenAPI reads it.
+        "security": [{_SCHEME: [role]} for role in sorted(route.access.roles or ())],
     }
     if description:
         described["description"] = description.strip()

@@ -85,9 +85,21 @@ _OF_BODIES: Final = (
 )
 
 
-def all_problems(operation: Operation, *, variable: bool) -> list[str]:
-    """The names of all problems that it may answer; `variable`: its path has parameters."""
+_OF_KEYS: Final = (
+    "key-required",
+    "key-invalid",
+    "not-allowed",
+    "cross-site",
+    "too-many-requests",
+    "keys-unavailable",
+)
+
+
+def all_problems(operation: Operation, *, variable: bool, guarded: bool) -> list[str]:
+    """The names of all problems that it may answer; `variable`: its path has parameters;
+    `guarded`: not everybody may ask."""
     names = [
+        *(_OF_KEYS if guarded else ("cross-site",)),
         *(_OF_BODIES if operation.body is not None else ()),
         *(("invalid-input",) if operation.query is not None else ()),
         *(("not-found",) if variable else ()),

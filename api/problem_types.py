@@ -97,6 +97,41 @@ _EVERY: Final = (
         "The header `Content-Type` says that the body is something else than JSON.",
         "Send `Content-Type: application/json`.",
     ),
+    # Who asks.
+    ProblemType(
+        "key-required",
+        401,
+        "Keys are on, and the request has none.",
+        "Send `Authorization: Bearer bank_…`; whoever runs the bank makes keys with"
+        " `bank keys create`.",
+    ),
+    ProblemType(
+        "key-invalid",
+        401,
+        "There is no such key: it is another bank's or was revoked, its secret is another one, it"
+        " has expired, or it is none at all.",
+        "Ask whoever runs the bank for a new key.",
+    ),
+    ProblemType(
+        "not-allowed",
+        403,
+        "The key is good, but not for this: its role may not, or the account is not its holder's,"
+        " whether or not there is such an account.",
+        "Use a key whose role may. `/docs` tells which roles each route lets in.",
+    ),
+    ProblemType(
+        "cross-site",
+        403,
+        "Keys are off, and a browser has sent this for a page of another site, or under a name that"
+        " such a page may have given to this machine.",
+        "Nothing was done. Tools other than browsers are not meant; for pages, turn keys on.",
+    ),
+    ProblemType(
+        "too-many-requests",
+        429,
+        "The key asks more often than it may. Nothing was done.",
+        "Send it again after `Retry-After` seconds, and fewer from then on.",
+    ),
     # What an account refuses.
     ProblemType(
         "account-not-found",
@@ -153,6 +188,12 @@ _EVERY: Final = (
         422,
         "The balance would reach 2^53 minor units, more than every JSON reader keeps exact.",
         "Pay in less, or into another account. Nothing was moved.",
+    ),
+    ProblemType(
+        "payee-refused",
+        422,
+        "The account to be paid takes no money, or there is none. A customer is not told which.",
+        "Check the id, and ask its holder. Nothing was moved.",
     ),
     # On which terms a command is sent.
     ProblemType(
@@ -212,6 +253,12 @@ _EVERY: Final = (
         "Tell whoever runs the bank the correlation id: the log has all of it. A command with an"
         " idempotency key may be sent again.",
         anywhere=True,
+    ),
+    ProblemType(
+        "keys-unavailable",
+        503,
+        "The keys can't be read, or not for so long that they may have changed.",
+        "Wait until NATS answers again: without keys, nobody is let in.",
     ),
     ProblemType(
         "not-ready",

@@ -3,21 +3,23 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 from weakref import WeakSet
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
-from api import correlation, describing, health, metrics, problems
+from api import correlation, describing, health, metrics, origins, problems
+from api.access import OBSERVERS, allowed
 from api.describing import CONTRACT, Contract
+from api.guard import Guard
 from api.inputs import MAX_BODY
 from api.operations import Answer, operation
 from api.streams import STREAMS, Streams
 from pipeline import logs
 from pipeline.exposition import metrics_route
-from pipeline.listening import CannotListen, listen
+from pipeline.listening import CannotListen, check_guarded, is_loopback, listen
 from pipeline.metrics import Metrics
 from pipeline.readiness import Checks
 from pipeline.readiness_metrics import show_readiness
@@ -33,16 +35,20 @@ _UNDER_WAY: Final = web.AppKey("under_way", WeakSet[asyncio.Task[object]])
 
 
 def application(
+    settings: Settings,
     routes: Iterable[web.AbstractRouteDef],
     checks: Checks,
     translate: problems.Translate,
     measured: Metrics,
 ) -> web.Application:
-    """What both services share: problem documents, correlation ids, health, metrics, a limit on
-    bodies, and the contract made of their routes. `measured` shows the service's own collectors,
+    """What both services share: problem documents, correlation ids, keys, health, metrics, a limit
+    on bodies, and the contract made of their routes. `measured` shows the service's own collectors,
     and gets those of requests and checks."""
     requests = metrics.Requests()
     measured.register(requests)
+    guard = Guard(settings) if settings.keys == "on" else None
+    if guard is not None:
+        checks = {**checks, "keys": guard.keyring.ping}
     show_readiness(measured, checks)
     app = web.Application(
         middlewares=[
@@ -50,12 +56,15 @@ def application(
             metrics.middleware(requests),
             correlation.middleware,
             problems.middleware(translate),
+            *_guarding(guard, settings),
         ],
         client_max_size=MAX_BODY,
     )
     app[_UNDER_WAY] = WeakSet()
     app[STREAMS] = Streams()
     app.on_shutdown.append(_end_streams)
+    if guard is not None:
+        app.cleanup_ctx.append(_following(guard))
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
     app.add_routes([*shared, *routes])
     app[CONTRACT] = Contract(f"The {measured.role} service", app.router)
@@ -66,6 +75,7 @@ def run(role: str, create_app: Callable[[Settings], web.Application]) -> None:
     """Serve until SIGTERM or SIGINT. `SystemExit` with a message when it can't even start."""
     try:
         settings = load()
+        check_guarded(settings)
         logs.setup(settings, role)
         asyncio.run(_main(role, create_app, settings))
     except (SettingsError, CannotListen) as error:
@@ -78,6 +88,8 @@ async def _main(
     stopping = _stop_signal()
     # One line for each request is for debugging; the figures of a running service are its metrics.
     access_log = logging.getLogger("aiohttp.access") if settings.log_level == "DEBUG" else None
+    if settings.keys != "on":
+        log.info("keys are off: whoever reaches %s may do anything", settings.host)
     app = create_app(settings)
     runner = web.AppRunner(app, access_log=access_log, shutdown_timeout=GRACE)
     await runner.setup()
@@ -105,7 +117,23 @@ async def _note(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _described(metrics_route: web.RouteDef) -> web.RouteDef:
     texts = {"text/plain": str, "application/openmetrics-text": str}
     operation(Answer(texts), about="What the service tells Prometheus.")(metrics_route.handler)
+    allowed(*OBSERVERS)(metrics_route.handler)
     return metrics_route
+
+
+def _guarding(guard: Guard | None, settings: Settings) -> Iterable[Middleware]:
+    if guard is not None:
+        return [guard.middleware]
+    alone = [origins.by_address] if is_loopback(settings.host) else []
+    return [*alone, origins.same_site]
+
+
+def _following(guard: Guard) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def following(_: web.Application) -> AsyncIterator[None]:
+        async with guard.keyring.followed():
+            yield
+
+    return following
 
 
 async def _end_streams(app: web.Application) -> None:

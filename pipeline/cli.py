@@ -4,6 +4,7 @@ import click
 
 from pipeline.commands import (
     failures,
+    keys,
     parked,
     partitions,
     rebuild,
@@ -22,6 +23,7 @@ ORDER = (
     parked.parked,
     rebuild.rebuild,
     repartition.repartition,
+    keys.keys,
     shown.settings,
     roles.servers,
     roles.accounts,

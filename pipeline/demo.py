@@ -146,4 +146,4 @@ def scratch(base: Settings) -> Settings:
     ports = free_ports("127.0.0.1")
     urls = {f"{name}_url": f"{w.scheme}://127.0.0.1:{next(ports)}" for name, w in WHEELS.items()}
     services = {"host": "127.0.0.1", "accounts_port": next(ports), "balances_port": next(ports)}
-    return base.model_copy(update={"data_dir": folder, **urls, **services})
+    return base.model_copy(update={"data_dir": folder, "keys": "off", **urls, **services})

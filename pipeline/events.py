@@ -15,6 +15,8 @@ from ulid import ULID
 from pipeline.upcasters import newest, upcast
 
 SLOTS: Final = 1024
+ACCOUNT_ID: Final = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
+"""A ULID, as a pattern for routes and models."""
 MAX_MONEY: Final = 2**53
 """Money stays below this, so that it is exact in every JSON reader."""
 

@@ -1,17 +1,36 @@
 """Listening on an address, or telling which setting to change."""
 
 import errno
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Final
 
 from aiohttp import web
 
-from pipeline.settings import PREFIX
+from pipeline.settings import PREFIX, Settings
 
 _NOT_OURS: Final = {errno.EADDRINUSE: "the port is taken", errno.EACCES: "the port is not allowed"}
 
 
 class CannotListen(Exception):
     """The address can't be listened on; the message names the setting to change."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address. A name may stand for any, but `localhost`."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def check_guarded(settings: Settings) -> None:
+    """Raise `CannotListen` where others could use the services without being asked for a key."""
+    if settings.keys == "off" and not is_loopback(settings.host):
+        raise CannotListen(
+            f"{PREFIX}HOST={settings.host} lets other machines in, and {PREFIX}KEYS is off: whoever"
+            f" comes could move any money. Set {PREFIX}KEYS=on and make keys (`bank keys create`),"
+            f" or, if nobody comes, {PREFIX}KEYS=off-although-others-can-reach-it."
+        )
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, who: str, setting: str) -> str:

@@ -60,6 +60,19 @@ class Settings(BaseSettings):
         description="What a worker keeps: names, or package.module:NAME of your own",
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address that every role listens on")
+    keys: Literal["on", "off", "off-although-others-can-reach-it"] = Field(
+        "off", description="Whether the services ask for API keys: `bank keys create`"
+    )
+    keys_rate: float = Field(
+        100,
+        ge=0,
+        description="Requests a second that a key may make of one replica; 0: any number",
+    )
+    keys_max_age_seconds: float = Field(
+        900.0,
+        gt=0,
+        description="How long the services go by the keys they read last while NATS is away",
+    )
     accounts_port: Port = Field(8000, description="Port of the account service")
     balances_port: Port = Field(8030, description="Port of the balance service")
     metrics_port: AnyPort = Field(

@@ -16,7 +16,7 @@ from typing import Final
 
 from pipeline.embedded import EmbeddedServers
 from pipeline.health import unwell
-from pipeline.listening import url
+from pipeline.listening import check_guarded, url
 from pipeline.preflight import EmbeddedError, free_ports, port_taken
 from pipeline.processes import Child, Children
 from pipeline.settings import PREFIX, Settings, environment
@@ -53,6 +53,7 @@ async def running(
     `without` names servers that run already. Raises EmbeddedError, also in the midst of the body
     when a server dies.
     """
+    check_guarded(settings)
     servers = EmbeddedServers(settings, [name for name in WHEELS if name not in without])
     await servers.start()
     try:

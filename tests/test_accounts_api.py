@@ -353,7 +353,10 @@ async def attempt_create(client: Client) -> bool:
     return await attempt(client, "/create", owner="Ada", money=1) == 201
 
 
-HEAD = b"POST /create HTTP/1.1\r\nHost: x\r\nContent-Length: 27\r\n\r\n"
+HEAD = (
+    b"POST /create HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 27\r\n\r\n"
+)
 BODY = b'{"owner": "Ada", "money":1}'
 
 

@@ -231,13 +231,14 @@ async def test_other_media_types(bank: Bank, kind: str) -> None:
         assert "application/json" in document["detail"]
 
 
-async def test_a_body_without_media_type_is_taken_for_json(bank: Bank) -> None:
+async def test_a_body_without_media_type_is_refused(bank: Bank) -> None:
+    """A page of another site may send such a one without asking."""
     answer = await bank.client.post(
         "/deposit",
-        data=json.dumps({"id": NOBODY, "money": 1}).encode(),
+        data=json.dumps({"id": bank.poor, "money": 1}).encode(),
         skip_auto_headers=["Content-Type"],
     )
-    await problem(answer, 404, "account-not-found")
+    await problem(answer, 415, "unsupported-media-type")
 
 
 async def test_a_body_that_is_not_encoded_as_its_header_says(bank: Bank) -> None:

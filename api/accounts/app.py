@@ -37,7 +37,8 @@ def create_app(settings: Settings) -> web.Application:
 
     metrics, outcomes = Metrics("accounts"), Outcomes()
     metrics.register(outcomes)
-    app = application([*routes, *reading.routes], {"mongodb": service.ping}, translate, metrics)
+    every_route, checks = [*routes, *reading.routes], {"mongodb": service.ping}
+    app = application(settings, every_route, checks, translate, metrics)
     app[SERVICE], app[OUTCOMES] = service, outcomes
     app.cleanup_ctx.append(lifetime)
     return app

@@ -8,16 +8,17 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from api.access import READERS, allowed
 from api.accounts.answers import ShownAccount, answer
 from api.accounts.described import UNREADABLE
 from api.accounts.routes import SERVICE
 from api.headers import ETAG
-from api.inputs import ACCOUNT_ID, Input, query
+from api.inputs import Input, query
 from api.moments import Moment
 from api.operations import json, operation
 from api.replies import reply
 from api.shapes import Page, readable
-from pipeline.events import Event
+from pipeline.events import ACCOUNT_ID, Event
 
 MOST: Final = 1000
 _LARGEST: Final = 2**31
@@ -60,6 +61,7 @@ class EventsQuery(Input):
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")
+@allowed(*READERS, own="id")
 @operation(
     json(ShownAccount, ETAG),
     "account-not-found",
@@ -82,6 +84,7 @@ async def get(request: web.Request) -> web.Response:
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}/events")
+@allowed(*READERS, own="id")
 @operation(
     json(Page[readable(Event)]),  # type: ignore[misc]
     "account-not-found",

@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from api import correlation
+from api.access import TELLER, allowed
 from api.accounts.answers import answer
 from api.accounts.bodies import (
     AccountInput,
@@ -15,13 +16,15 @@ from api.accounts.bodies import (
     TransferInput,
 )
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
+from api.accounts.customers import discreet, scoped_key
 from api.accounts.described import EXISTING, OPEN, commands
 from api.accounts.execution import Done
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
 from api.accounts.terms import Terms
-from api.headers import LOCATION, idempotency_key, if_match
-from api.inputs import ACCOUNT_ID, Input, body, fingerprint
+from api.headers import LOCATION, if_match
+from api.inputs import Input, body, fingerprint
+from pipeline.events import ACCOUNT_ID
 
 SERVICE: Final = web.AppKey("account_service", AccountService)
 
@@ -31,6 +34,7 @@ routes = web.RouteTableDef()
 
 
 @routes.post("/create")
+@allowed(TELLER)
 @command
 @commands(CreateInput, "account-exists", status=201, headers=(LOCATION,))
 async def create(request: web.Request) -> web.Response:
@@ -41,6 +45,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 @routes.post("/deposit")
+@allowed(TELLER)
 @command
 @commands(MoneyInput, *OPEN, "balance-too-large")
 async def deposit(request: web.Request) -> web.Response:
@@ -50,6 +55,7 @@ async def deposit(request: web.Request) -> web.Response:
 
 
 @routes.post("/withdraw")
+@allowed(TELLER, own="id")
 @command
 @commands(MoneyInput, *OPEN, "insufficient-funds")
 async def withdraw(request: web.Request) -> web.Response:
@@ -59,20 +65,30 @@ async def withdraw(request: web.Request) -> web.Response:
 
 
 @routes.post("/transfer")
+@allowed(TELLER, own="source")
 @command
-@commands(TransferInput, *OPEN, "insufficient-funds", "balance-too-large", "transfer-to-self")
+@commands(
+    TransferInput,
+    *OPEN,
+    "insufficient-funds",
+    "balance-too-large",
+    "transfer-to-self",
+    "payee-refused",
+)
 async def transfer(request: web.Request) -> web.Response:
     """Move money from one account to another, whole or not at all.
 
     Answers with the account that paid; the other one is not the sender's to see.
     """
     given, terms = await _asked(request, TransferInput)
-    return _done(
-        await request.app[SERVICE].transfer(given.source, given.target, given.money, terms)
-    )
+    with discreet(request, given.target):
+        return _done(
+            await request.app[SERVICE].transfer(given.source, given.target, given.money, terms)
+        )
 
 
 @routes.post("/freeze")
+@allowed(TELLER)
 @command
 @commands(FreezeInput, *OPEN)
 async def freeze(request: web.Request) -> web.Response:
@@ -82,6 +98,7 @@ async def freeze(request: web.Request) -> web.Response:
 
 
 @routes.post("/unfreeze")
+@allowed(TELLER)
 @command
 @commands(AccountInput, *EXISTING, "account-not-frozen")
 async def unfreeze(request: web.Request) -> web.Response:
@@ -91,6 +108,7 @@ async def unfreeze(request: web.Request) -> web.Response:
 
 
 @routes.post("/close")
+@allowed(TELLER)
 @command
 @commands(AccountInput, *OPEN, "account-not-empty")
 async def close(request: web.Request) -> web.Response:
@@ -100,6 +118,7 @@ async def close(request: web.Request) -> web.Response:
 
 
 @routes.patch(f"/{{id:{ACCOUNT_ID}}}")
+@allowed(TELLER)
 @command
 @commands(OwnerInput, *OPEN)
 async def update_owner(request: web.Request) -> web.Response:
@@ -111,7 +130,7 @@ async def update_owner(request: web.Request) -> web.Response:
 
 async def _asked(request: web.Request, model: type[T]) -> tuple[T, Terms]:
     """What a command is given, and on which terms it is sent."""
-    key, condition = idempotency_key(request), if_match(request)
+    key, condition = scoped_key(request), if_match(request)
     given = await body(request, model)
     asked = fingerprint(request, given) if key is not None else ""
     return given, Terms(correlation.current(), key, asked, condition)

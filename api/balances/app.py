@@ -49,7 +49,8 @@ def create_app(settings: Settings) -> web.Application:
         *statements.routes,
         *routes,
     ]
-    app = application(every_route, {"elasticsearch": index.ping}, _translate, metrics)
+    checks = {"elasticsearch": index.ping}
+    app = application(settings, every_route, checks, _translate, metrics)
     app[INDEX] = index
     app[statements.STATEMENTS] = entries
     app[CONNECTIONS] = connections

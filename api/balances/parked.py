@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from api.access import OBSERVERS, OPERATOR, allowed
 from api.balances.connections import Connections
 from api.balances.projected import ProjectionQuery, projection_of
 from api.headers import LOCATION
@@ -55,6 +56,7 @@ _MAY_END: Final = ("projection-not-found", "pipeline-unavailable")
 
 
 @routes.get("/parked")
+@allowed(*OBSERVERS)
 @operation(json(Page[ParkedAccount]), *_MAY_END, query=ProjectionQuery)
 async def parked_accounts(request: web.Request) -> web.Response:
     """The accounts that wait, because one of their events can't be applied."""
@@ -63,6 +65,7 @@ async def parked_accounts(request: web.Request) -> web.Response:
 
 
 @routes.get("/parked/{id}")
+@allowed(*OBSERVERS)
 @operation(
     json(ParkedAndWaiting), "not-parked", "store-unavailable", *_MAY_END, query=ProjectionQuery
 )
@@ -76,6 +79,7 @@ async def parked_account(request: web.Request) -> web.Response:
 
 
 @routes.post("/parked/{id}/retry")
+@allowed(OPERATOR)
 @operation(
     json(ParkedAccount, LOCATION, status=202), "not-parked", *_MAY_END, query=ProjectionQuery
 )
@@ -95,6 +99,7 @@ async def retry(request: web.Request) -> web.Response:
 
 
 @routes.delete("/parked/{id}")
+@allowed(OPERATOR)
 @operation(Answer({}, status=204), "not-parked", *_MAY_END, query=ProjectionQuery)
 async def drop(request: web.Request) -> web.Response:
     """Take an account off the list as it is.

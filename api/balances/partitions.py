@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from api.access import OBSERVERS, allowed
 from api.balances.connections import Connections
 from api.balances.projected import ProjectionQuery, projection_of
 from api.operations import json, operation
@@ -83,6 +84,7 @@ SNAPSHOTS: Final = web.AppKey("partitions", Snapshots)
 
 
 @routes.get("/partitions")
+@allowed(*OBSERVERS)
 @operation(json(All[PartitionStatus]), "projection-not-found", query=ProjectionQuery)
 async def partitions(request: web.Request) -> web.Response:
     """All partitions: whose each one is, and how far behind.

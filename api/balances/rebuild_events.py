@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from typing_extensions import TypedDict
 
+from api.access import OBSERVERS, allowed
 from api.balances.rebuilds import Rebuilds, not_found, of_id
 from api.operations import Answer, operation
 from api.problems import Problem
@@ -81,6 +82,7 @@ WATCHING: Final = web.AppKey("watching", Watching)
 
 
 @routes.get("/rebuilds/{id}/events", allow_head=False)
+@allowed(*OBSERVERS)
 @operation(Answer({EVENTS: RebuildEvent}), "rebuild-not-found", "pipeline-unavailable")
 async def events(request: web.Request) -> web.StreamResponse:
     """A rebuild as it goes on: an event `progress` for each change, `end` when it is over."""

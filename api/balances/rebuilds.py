@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
+from api.access import OBSERVERS, OPERATOR, allowed
 from api.balances.connections import Connections
 from api.balances.projected import no_projection
 from api.balances.shown import Rebuild
@@ -94,6 +95,7 @@ _MAY_END: Final = ("projection-not-found", "rebuild-busy", "pipeline-unavailable
 
 
 @routes.post("/{projection}/rebuild")
+@allowed(OPERATOR)
 @operation(_ACCEPTED, *_MAY_END, body=RebuildInput, body_required=False)
 async def rebuild(request: web.Request) -> web.Response:
     """Start a rebuild of the projection from the events, or join the one that does the same."""
@@ -102,6 +104,7 @@ async def rebuild(request: web.Request) -> web.Response:
 
 
 @routes.get("/{projection}/rebuild", allow_head=False)
+@allowed(OPERATOR)
 @operation(_ACCEPTED, *_MAY_END)
 async def rebuild_by_get(request: web.Request) -> web.Response:
     """The same as a POST without a body: what people type into a browser's address line."""
@@ -109,6 +112,7 @@ async def rebuild_by_get(request: web.Request) -> web.Response:
 
 
 @routes.get("/rebuilds")
+@allowed(*OBSERVERS)
 @operation(json(Page[Rebuild]), "pipeline-unavailable")
 async def rebuilds(request: web.Request) -> web.Response:
     """The rebuilds that are still known, the last one first."""
@@ -120,6 +124,7 @@ async def rebuilds(request: web.Request) -> web.Response:
 
 
 @routes.get("/rebuilds/{id}")
+@allowed(*OBSERVERS)
 @operation(json(Rebuild), "rebuild-not-found", "pipeline-unavailable")
 async def one(request: web.Request) -> web.Response:
     """A rebuild, and how far it is."""
@@ -129,6 +134,7 @@ async def one(request: web.Request) -> web.Response:
 
 
 @routes.delete("/rebuilds/{id}")
+@allowed(OPERATOR)
 @operation(_ACCEPTED, "rebuild-not-found", "rebuild-finished", "pipeline-unavailable")
 async def cancel(request: web.Request) -> web.Response:
     """Call a rebuild off: workers drop what they built.

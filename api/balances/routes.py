@@ -4,13 +4,15 @@ from typing import Final
 
 from aiohttp import web
 
+from api.access import READERS, allowed
 from api.balances import queries
 from api.balances.waiting import WAITING
 from api.headers import ETAG
-from api.inputs import ACCOUNT_ID, query
+from api.inputs import query
 from api.operations import json, operation
 from api.replies import reply
 from api.shapes import Page
+from pipeline.events import ACCOUNT_ID
 from pipeline.index import Index
 
 INDEX: Final = web.AppKey("index", Index)
@@ -19,6 +21,7 @@ routes = web.RouteTableDef()
 
 
 @routes.get("/")
+@allowed(*READERS)
 @operation(json(Page[queries.SHOWN]), "projection-unavailable", query=queries.PageQuery)
 async def page(request: web.Request) -> web.Response:
     """Accounts in pages, of one owner or of all. What is new shows within a second."""
@@ -27,6 +30,7 @@ async def page(request: web.Request) -> web.Response:
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")
+@allowed(*READERS, own="id")
 @operation(
     json(queries.STALE, ETAG),
     "account-not-found",

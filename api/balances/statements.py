@@ -7,15 +7,16 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from api.access import READERS, allowed
 from api.balances import queries
 from api.balances.queries import Limit
 from api.balances.routes import INDEX
-from api.inputs import ACCOUNT_ID, Input, query
+from api.inputs import Input, query
 from api.moments import Moment
 from api.operations import json, operation
 from api.replies import reply
 from api.shapes import Page, readable
-from pipeline.events import KINDS
+from pipeline.events import ACCOUNT_ID, KINDS
 from pipeline.index.statements import Statements, Wanted
 from pipeline.projections.statement import Entry
 
@@ -62,6 +63,7 @@ class StatementQuery(Input):
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}/statement")
+@allowed(*READERS, own="id")
 @operation(
     json(Page[readable(Entry)]),  # type: ignore[misc]
     "account-not-found",

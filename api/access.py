@@ -1,0 +1,66 @@
+"""Who may use a route, said beside its handler: some roles, or everybody. Unsaid, only operators.
+
+    @routes.post("/withdraw")
+    @allowed(TELLER, own="id")
+
+`own` names what says whose account it is, a parameter of the path or a field of the body: with it,
+customers may, too, on accounts of their own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from aiohttp.typedefs import Handler
+
+from pipeline.keys import Role
+
+_KEPT: Final = "__access__"
+
+TELLER, VIEWER, OPERATOR, CUSTOMER = Role.TELLER, Role.VIEWER, Role.OPERATOR, Role.CUSTOMER
+READERS: Final = (TELLER, VIEWER, OPERATOR)
+"""Whoever may look at any account."""
+OBSERVERS: Final = (VIEWER, OPERATOR)
+"""Whoever may look at the bank's own works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`roles` is None for everybody, who needs no key; `own` as above."""
+
+    roles: frozenset[Role] | None
+    own: str | None = None
+
+
+_UNSAID: Final = Access(frozenset({OPERATOR}))
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+def allowed(*roles: Role, own: str | None = None) -> Callable[[H], H]:
+    """Lets in these roles; with `own` customers, too."""
+    return _keep(Access(frozenset(roles) | ({CUSTOMER} if own else set()), own))
+
+
+def open_to_all(handler: H) -> H:
+    """Lets in everybody: for what tells nothing of anybody's account."""
+    return _keep(Access(None))(handler)
+
+
+def said(handler: Handler) -> bool:
+    """Whether somebody said who may."""
+    return hasattr(handler, _KEPT)
+
+
+def access_of(handler: Handler) -> Access:
+    """Who may use what this handles. Decorators that use `wraps` keep it."""
+    access: Access = getattr(handler, _KEPT, _UNSAID)
+    return access
+
+
+def _keep(access: Access) -> Callable[[H], H]:
+    def keep(handler: H) -> H:
+        setattr(handler, _KEPT, access)
+        return handler
+
+    return keep

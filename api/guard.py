@@ -1,0 +1,79 @@
+"""Nobody passes without a key of a role that the route lets in, nor more often than it may.
+
+It stands before every handler, so whatever a handler does, such as answering again what was
+answered under an idempotency key, it does for somebody who may.
+"""
+
+import math
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from api.access import CUSTOMER, Access, access_of
+from api.inputs import body
+from api.keyring import Keyring
+from api.limits import Limits
+from api.operations import operation_of
+from api.problems import Problem
+from pipeline.keys import Key
+from pipeline.settings import Settings
+
+_OWN: Final = "own"
+
+
+class Guard:
+    """What all requests of a service pass when keys are on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keyring = Keyring(settings)
+        self._rate, self._limits = settings.keys_rate, Limits()
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Problem 401, 403, 429 or 503 instead of the handler's answer."""
+        found = request.match_info
+        access = access_of(found.handler)
+        # What the router has not found is nobody's secret: all routes are at /docs.
+        if access.roles is not None and found.http_exception is None:
+            holder = self.keyring.holder(request)
+            self._limit(holder)
+            await _admit(request, holder, access)
+        return await handler(request)
+
+    def _limit(self, holder: Key) -> None:
+        rate = self._rate if holder.rate is None else holder.rate
+        if seconds := self._limits.take(holder.id, rate):
+            raise Problem(
+                429,
+                "too-many-requests",
+                f"Key {holder.id} may ask {rate:g} times a second.",
+                headers={"Retry-After": str(math.ceil(seconds))},
+            )
+
+
+def customers_account(request: web.Request) -> str | None:
+    """The account that a customer's request is about, and that is theirs; None: no customer's."""
+    own: str | None = request.get(_OWN)
+    return own
+
+
+async def _admit(request: web.Request, holder: Key, access: Access) -> None:
+    if holder.role not in (access.roles or ()):
+        raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
+    if holder.role is CUSTOMER:
+        account_id = await _named(request, access.own or "")
+        # Before anything is looked up: the answer is the same whether there is such an account.
+        if account_id not in holder.accounts:
+            raise Problem(403, "not-allowed", "This key does not reach that account.")
+        request[_OWN] = account_id
+
+
+async def _named(request: web.Request, own: str) -> str:
+    """What the request says in the parameter or field `own`; problems of a body that is none."""
+    if own in request.match_info:
+        return request.match_info[own]
+    operation = operation_of(request.match_info.handler)
+    assert operation is not None, "a test finds routes that are not described"
+    given: Any = await body(request, operation.body)
+    return str(getattr(given, own))

@@ -1,0 +1,120 @@
+"""A service's copy of the API keys, which follows the bucket: no request waits for a server."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+from nats.errors import Error as NatsError
+
+from api.problems import Problem, unavailable
+from pipeline import keys
+from pipeline.ending import ended
+from pipeline.jetstream import JetStream, JetStreamError, ServerTooOld
+from pipeline.keys import Key
+from pipeline.kv import Mirror
+from pipeline.outage import Outage
+from pipeline.readiness import NotReady
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EVERY: Final = 0.25
+"""Seconds between two looks: a key that is revoked opens nothing after that."""
+
+_ASKING: Final = {"WWW-Authenticate": 'Bearer realm="bank"'}
+_REFUSING: Final = {"WWW-Authenticate": 'Bearer realm="bank", error="invalid_token"'}
+
+
+class Keyring:
+    """The keys as they were read last. None is known, and nobody gets in, until that succeeded."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url, self._longest = settings.nats_url, settings.keys_max_age_seconds
+        self._keys: dict[str, Key] = {}
+        self._read_at: float | None = None
+
+    def holder(self, request: web.Request) -> Key:
+        """Whose key the request bears; problem 401, or 503 `keys-unavailable`."""
+        self._require_known()
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if not scheme:
+            detail = "This takes a key: Authorization: Bearer bank_…"
+            raise Problem(401, "key-required", detail, headers=_ASKING)
+        named = keys.parted(token.strip()) if scheme.lower() == "bearer" else None
+        key = self._keys.get(named[0]) if named else None
+        # One answer to all that is wrong: only who has the key may know that it has expired.
+        if named is None or key is None or not key.opened_by(named[1]):
+            detail = "There is no such key, or it was revoked."
+            raise Problem(401, "key-invalid", detail, headers=_REFUSING)
+        if key.expired:
+            raise Problem(401, "key-invalid", f"Key {key.id} has expired.", headers=_REFUSING)
+        return key
+
+    async def ping(self) -> None:
+        """Raise `NotReady` unless requests can be answered."""
+        if not self._known():
+            raise NotReady("the keys were not read")
+
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """Keep the copy up to date meanwhile, however often NATS comes and goes."""
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            await ended(following)
+
+    async def _follow(self) -> None:
+        js = await self._connected()
+        try:
+            mirror = Mirror(keys.bucket(js))
+            outage, attempt = Outage(log, "the keys"), 0
+            while True:
+                try:
+                    await self._refresh(mirror)
+                except (NatsError, JetStreamError, OSError) as error:
+                    await outage.pause(error, attempt)
+                    attempt += 1
+                else:
+                    outage.over()
+                    attempt = 0
+                    await asyncio.sleep(EVERY)
+        finally:
+            await js.close()
+
+    async def _connected(self) -> JetStream:
+        outage, attempt = Outage(log, "the keys"), 0
+        while True:
+            try:
+                return await JetStream.patiently(self._url, "bank keys")
+            except (NatsError, ServerTooOld, OSError) as error:
+                await outage.pause(error, attempt)
+                attempt += 1
+
+    async def _refresh(self, mirror: Mirror) -> None:
+        began = asyncio.get_running_loop().time()
+        changed = await mirror.refresh()
+        self._change(mirror, changed)
+        self._read_at = began
+
+    def _change(self, mirror: Mirror, changed: Iterable[str]) -> None:
+        for key_id in changed:
+            entry = mirror.entries.get(key_id)
+            key = keys.key_of(entry) if entry else None
+            if key is not None:
+                self._keys[key_id] = key
+                continue
+            self._keys.pop(key_id, None)
+            if entry:
+                log.warning("the entry of key %r is not understood: it opens nothing", key_id)
+
+    def _known(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._read_at is not None and now - self._read_at <= self._longest
+
+    def _require_known(self) -> None:
+        if not self._known():
+            raise unavailable("keys-unavailable", "The keys can't be read: nobody can be let in.")

@@ -1,0 +1,43 @@
+"""How often one may ask: a token bucket for each key, in this process, by the monotonic clock."""
+
+import time
+from typing import Final
+
+BURST: Final = 2.0
+"""A bucket holds what comes in so many seconds: who was quiet may ask that often at once."""
+
+
+class Bucket:
+    """Full at first; `rate` tokens a second flow in, and each request takes one."""
+
+    __slots__ = ("_at", "_most", "_rate", "_tokens")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate, self._at = rate, now
+        self._tokens = self._most = max(1.0, BURST * rate)
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0; or, if there is none, the seconds until there will be."""
+        self._tokens = min(self._most, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0
+
+
+class Limits:
+    """The buckets of all who have asked. Keys are as few as their holders: none is forgotten."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, Bucket] = {}
+
+    def take(self, who: str, rate: float) -> float:
+        """As `Bucket.take`. A rate of 0 is none: one may ask as often as one likes."""
+        if not rate:
+            return 0.0
+        now = time.monotonic()
+        bucket = self._buckets.get(who)
+        if bucket is None:
+            bucket = self._buckets[who] = Bucket(rate, now)
+        return bucket.take(now)

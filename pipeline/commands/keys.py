@@ -1,0 +1,186 @@
+"""`bank keys`: API keys for the services; made, listed, revoked."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import click
+from pydantic import ValidationError
+from rich.markup import escape
+
+from pipeline import keys as kept
+from pipeline import logs
+from pipeline.commands.failures import Told
+from pipeline.commands.reaching import jetstream
+from pipeline.commands.running import run
+from pipeline.commands.shown import as_json, console, plain_table
+from pipeline.keys import Key, Role
+from pipeline.kv import Bucket
+from pipeline.settings import Settings, load
+
+NONE: Final = "there are no keys; `bank keys create` makes one"
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def keys(ctx: click.Context, as_json: bool) -> None:
+    """API keys, which the services ask for where BANK_KEYS is on.
+
+    Without a subcommand, lists them. Secrets are not kept, so no key can be shown again.
+
+    \b
+    Examples:
+      bank keys                                  who may do what, and until when
+      bank keys create --role teller             a key for commands
+      bank keys revoke ID                        it opens nothing from now on
+    """
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+@keys.command("list")
+@as_json
+def list_(as_json: bool) -> None:
+    """All keys, without their secrets.
+
+    \b
+    Examples:
+      bank keys list                  for people
+      bank keys list --json           for machines
+    """
+    _list(as_json)
+
+
+def _moment(_: click.Context, __: click.Parameter, given: str | None) -> datetime | None:
+    if given is None:
+        return None
+    moment = _later(given)
+    if moment is None or moment.tzinfo is None or moment <= datetime.now(UTC):
+        raise click.BadParameter("30d, 12h or 45m, or a time to come such as 2030-01-31T12:00:00Z")
+    return moment
+
+
+def _later(given: str) -> datetime | None:
+    try:
+        if span := re.fullmatch("([0-9]{1,6})([mhd])", given):
+            return datetime.now(UTC) + timedelta(**{_UNITS[span[2]]: int(span[1])})
+        return datetime.fromisoformat(given)
+    except (ValueError, OverflowError):
+        return None
+
+
+@keys.command()
+@click.option("--role", required=True, type=click.Choice([each.value for each in Role]))
+@click.option(
+    "--account", "accounts", multiple=True, metavar="ID", help="A customer's. May be repeated."
+)
+@click.option("--name", default="", help="Whose it is, for the list.")
+@click.option("--expires", callback=_moment, metavar="WHEN", help="30d, 12h, or as in RFC 3339.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second.")
+def create(
+    role: str, accounts: tuple[str, ...], name: str, expires: datetime | None, rate: float | None
+) -> None:
+    """Make a key and print it, alone on stdout. It is shown this once.
+
+    A teller sends commands, a viewer reads, an operator rebuilds and reads, a customer reaches the
+    accounts that are named.
+
+    \b
+    Examples:
+      bank keys create --role viewer --name prometheus       until it is revoked
+      bank keys create --role teller --expires 30d           for thirty days
+      bank keys create --role customer --account ID          for one account
+    """
+    try:
+        key, token = kept.new(
+            Role(role), accounts=frozenset(accounts), name=name, expires=expires, rate=rate
+        )
+    except ValidationError as error:
+        raise click.UsageError(_faults(error)) from None
+    if run(_put(_setup(), key)) is None:
+        raise Told("interrupted: `bank keys list` tells whether there is one more")
+    click.echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
+    click.echo(token)
+
+
+@keys.command()
+@click.argument("key_ids", metavar="ID...", nargs=-1, required=True)
+def revoke(key_ids: tuple[str, ...]) -> None:
+    """Take keys away. They open nothing a moment later.
+
+    \b
+    Examples:
+      bank keys revoke ID             the id is the middle part of a key
+      bank keys revoke ID OTHER       several
+    """
+    run(_revoke(_setup(), key_ids))
+
+
+def _setup() -> Settings:
+    settings = load()
+    logs.setup(settings, "keys")
+    return settings
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Bucket]:
+    async with jetstream(settings) as js:
+        yield kept.bucket(js, replicas=settings.stream_replicas)
+
+
+async def _put(settings: Settings, key: Key) -> bool:
+    async with _opened(settings) as bucket:
+        await bucket.put(key.id, kept.value(key), expected=0)
+    return True
+
+
+async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
+    async with _opened(settings) as bucket:
+        entries = await bucket.entries()
+        if unknown := [each for each in key_ids if each not in entries]:
+            raise Told(f"there is no key {', '.join(unknown)}; `bank keys` lists those that are")
+        for key_id in key_ids:
+            await bucket.delete(key_id)
+            click.echo(f"{key_id}: revoked")
+
+
+async def _all(settings: Settings) -> list[Key]:
+    async with _opened(settings) as bucket:
+        found = [kept.key_of(each) for each in (await bucket.entries()).values()]
+    return sorted((each for each in found if each), key=lambda each: each.created)
+
+
+def _list(as_json: bool) -> None:
+    found = run(_all(_setup()))
+    if found is None:
+        raise Told("interrupted")
+    if as_json:
+        shown = [each.model_dump(mode="json", exclude={"digest"}) for each in found]
+        click.echo(json.dumps(shown, indent=1))
+    elif not found:
+        click.echo(NONE)
+    else:
+        table = plain_table("id", "role", "name", "created", "expires", "accounts")
+        for each in found:
+            table.add_row(*map(escape, _row(each)))
+        console().print(table)
+
+
+def _row(key: Key) -> tuple[str, ...]:
+    expires = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
+    if key.expired:
+        expires += ", expired"
+    accounts = " ".join(sorted(key.accounts))
+    return key.id, key.role, key.name, f"{key.created:%Y-%m-%d %H:%M}", expires, accounts
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(
+        f"--{str(each['loc'][0]).removesuffix('s')}: {each['msg']}" if each["loc"] else each["msg"]
+        for each in error.errors()
+    )

@@ -1,0 +1,104 @@
+"""API keys: how they are made, what is kept of them, and how a secret is told to be the right one.
+
+Whoever calls sends `bank_{id}_{secret}`. The KV bucket `keys` has an entry for each id, which holds
+the secret's SHA-256 and never the secret. A slow hash is for passwords, which people choose: here
+256 random bits are to be guessed, and no hash makes that slower than hopeless.
+"""
+
+import hmac
+import re
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Annotated, Any, Final, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.events import ACCOUNT_ID
+from pipeline.jetstream import JetStream
+from pipeline.kv import Bucket, Entry
+
+BUCKET: Final = "keys"
+_TOKEN: Final = re.compile("bank_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+
+
+class Role(StrEnum):
+    """What the holder of a key is to the bank; `docs/security.md` has what each may do."""
+
+    TELLER = "teller"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    CUSTOMER = "customer"
+
+
+class Key(BaseModel):
+    """A key as it is kept. `rate` is in requests a second, None: as the services are set.
+
+    A field that is not known is an error: it may be a limit, which must not be overlooked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    role: Role
+    accounts: frozenset[Annotated[str, Field(pattern=f"^{ACCOUNT_ID}$")]] = frozenset()
+    name: Annotated[str, Field(max_length=100)] = ""
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+    rate: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _customers_have_accounts(self) -> Self:
+        if (self.role is Role.CUSTOMER) != bool(self.accounts):
+            raise ValueError("a customer has accounts, and nobody else has")
+        return self
+
+    @property
+    def expired(self) -> bool:
+        return self.expires is not None and self.expires <= datetime.now(UTC)
+
+    def opened_by(self, secret: str) -> bool:
+        """Whether this is the key's secret. How long that takes tells nothing of it."""
+        return hmac.compare_digest(self.digest, _digest(secret))
+
+
+def new(role: Role, **limits: Any) -> tuple[Key, str]:
+    """A new key, and what its holder sends: the only time that this is known.
+
+    `limits`: `accounts`, `name`, `expires`, `rate`. Raises pydantic's `ValidationError`.
+    """
+    key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    now = datetime.now(UTC)
+    key = Key(id=key_id, digest=_digest(secret), role=role, created=now, **limits)
+    return key, f"bank_{key_id}_{secret}"
+
+
+def parted(token: str) -> tuple[str, str] | None:
+    """The id and the secret in what a holder sends; None if it is nothing of that kind."""
+    found = _TOKEN.fullmatch(token)
+    return (found[1], found[2]) if found else None
+
+
+def bucket(js: JetStream, *, replicas: int = 1) -> Bucket:
+    """Where the keys are."""
+    return Bucket(js, BUCKET, replicas=replicas)
+
+
+def value(key: Key) -> dict[str, Any]:
+    """A key as its entry has it."""
+    return key.model_dump(mode="json", exclude={"id"}, exclude_none=True)
+
+
+def key_of(entry: Entry) -> Key | None:
+    """The key of an entry; None for one that somebody wrote by hand and wrote wrong, or that a
+    newer release wrote: nobody gets in by what is not understood."""
+    try:
+        return Key.model_validate({**entry.value, "id": entry.key})
+    except ValidationError:
+        return None
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
