@@ -5,6 +5,7 @@ The reader's side, a feed of one partition, is `pipeline/bridge/feed.py`.
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -13,9 +14,7 @@ import nats
 import orjson
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import BucketNotFoundError, NotFoundError
-from nats.js.kv import KeyValue
+from nats.js.errors import NotFoundError
 from ulid import ULID
 
 from pipeline.ending import ended
@@ -36,6 +35,10 @@ _WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 _DUPLICATE_IN_BATCH: Final = 10201
 _STREAM_NOT_FOUND: Final = 10059
 _NAME_IN_USE: Final = 10058
+# A stream being deleted is told of no more while its files still go, and its name can't be taken.
+_CANNOT_CREATE: Final = 10049
+_DELETING_SECONDS: Final = 10.0
+_DELETING_POLL_SECONDS: Final = 0.05
 _TIMEOUT: Final = 5.0
 _PATIENCE: Final = 3.0
 
@@ -250,23 +253,29 @@ class JetStream:
             "metadata": dict(metadata or {}),
             **config,
         }
+        deadline = time.monotonic() + _DELETING_SECONDS
         while True:
             if (there := await self.config(name)) is not None:
                 return there
             try:
                 return dict((await self.api(f"STREAM.CREATE.{name}", wanted))["config"])
             except JetStreamError as error:
-                if error.code != _NAME_IN_USE:
+                if error.code == _CANNOT_CREATE and time.monotonic() < deadline:
+                    await asyncio.sleep(_DELETING_POLL_SECONDS)
+                elif error.code != _NAME_IN_USE:
                     raise
 
-    async def kv(self, bucket: str, *, replicas: int = 1) -> KeyValue:
-        """A key-value bucket, made unless it is there."""
-        try:
-            return await self.context.key_value(bucket)
-        except BucketNotFoundError:
-            return await self.context.create_key_value(
-                KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=replicas)
-            )
+    async def ensure_bucket(self, bucket: str, *, replicas: int = 1) -> None:
+        """Make a key-value bucket, the kind that NATS clients make, unless it is there."""
+        await self.ensure_stream(
+            f"KV_{bucket}",
+            [f"$KV.{bucket}.>"],
+            replicas=replicas,
+            max_msgs_per_subject=1,
+            discard="new",
+            deny_delete=True,
+            allow_rollup_hdrs=True,
+        )
 
 
 async def ensure_partitioned(

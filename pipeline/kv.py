@@ -45,7 +45,7 @@ class Bucket:
 
     async def ensure(self) -> None:
         """Make the bucket unless it is there."""
-        await self.js.kv(self.name, replicas=self._replicas)
+        await self.js.ensure_bucket(self.name, replicas=self._replicas)
 
     async def get(self, key: str) -> Entry | None:
         """The key's value now. One that is no JSON object counts as none."""

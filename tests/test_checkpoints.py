@@ -200,7 +200,7 @@ async def test_epochs_rise_whatever_is_lost(js: JetStream) -> None:
     assert await raise_epoch(js, BALANCE, 3, "two", 0) == 2
     assert await raise_epoch(js, BALANCE, 4, "one", 0) == 1
     assert await raise_epoch(js, BALANCE, 3, "two", 40) == 41, "the checkpoint knows better"
-    bucket = await js.kv("partitions")
+    bucket = await js.context.key_value("partitions")
     assert (await bucket.get("3")).value == b'{"epoch":41,"owner":"two"}'
     await bucket.delete("3")
     assert await raise_epoch(js, BALANCE, 3, "two", 41) == 42

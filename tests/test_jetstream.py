@@ -1,11 +1,13 @@
 """A connection to JetStream ends for certain, whatever it is doing."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
-from pipeline.jetstream import JetStream
+from pipeline.jetstream import JetStream, JetStreamError
 from pipeline.settings import Settings
 
 
@@ -34,3 +36,32 @@ async def test_one_that_tries_to_reconnect_is_closed_for_certain(
     await js.close()
     assert asyncio.all_tasks() <= before
     assert swallowed
+
+
+@pytest.mark.parametrize("refusals", [2, None])
+async def test_a_stream_is_made_once_the_deleted_one_has_let_go_of_its_name(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, refusals: int | None
+) -> None:
+    """And an error that stays is told; here NATS answers as it does while files still go."""
+    monkeypatch.setattr("pipeline.jetstream._DELETING_SECONDS", 0.5)
+    js = await JetStream.connect(settings.nats_url, "test")
+    ask, refused = js.api, 0
+
+    async def api(verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        nonlocal refused
+        if verb.startswith("STREAM.CREATE") and (refusals is None or refused < refusals):
+            refused += 1
+            raise JetStreamError(10049, "error creating store for stream")
+        return await ask(verb, body)
+
+    monkeypatch.setattr(js, "api", api)
+    try:
+        if refusals is None:
+            with pytest.raises(JetStreamError, match="creating store"):
+                await js.ensure_stream("again", ["again.*"])
+            assert refused > 2
+        else:
+            assert (await js.ensure_stream("again", ["again.*"]))["name"] == "again"
+            assert refused == refusals
+    finally:
+        await js.close()
