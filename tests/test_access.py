@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -201,3 +202,20 @@ def test_what_is_kept_is_the_key_without_its_secret() -> None:
     assert Key.model_validate({**keys.value(key), "id": key.id}) == key
     assert key.opened_by(named[1])
     assert not key.opened_by(key.digest)
+
+
+def shown(service: str) -> Iterator[str]:
+    """The table of a service as `docs/security.md` has it."""
+    port = {"accounts": 8000, "balances": 8030}[service]
+    yield f"| {service.capitalize()}, port {port} | " + " | ".join(Role) + " |"
+    yield "| --- |" + " --- |" * len(Role)
+    for route, may in TABLE[service].items():
+        if may != ALL:
+            ticks = ("yes" if role in may.split() else "" for role in Role)
+            yield f"| `{route}` | " + " | ".join(ticks) + " |"
+
+
+@service
+def test_the_page_has_the_table(service: str) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
+    assert "\n".join(shown(service)) in page

@@ -80,6 +80,13 @@ def test_the_roles_are_given_settings_that_exist_and_hosts_that_run(
             assert url.split("://")[1].split(":")[0] in SERVERS
 
 
+def test_without_keys_ports_are_published_to_this_machine_alone(services: dict[str, Any]) -> None:
+    assert load(services["accounts"]["environment"]).keys == "off-although-others-can-reach-it"
+    published = [port for service in services.values() for port in service.get("ports", ())]
+    assert {"127.0.0.1:8000:8000", "127.0.0.1:8030:8030"} <= set(published)
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
 def test_the_metrics_of_every_replica_are_on_one_port(services: dict[str, Any]) -> None:
     for role in ("forwarder", "worker"):
         settings = load(services[role]["environment"])
