@@ -229,18 +229,19 @@ async def test_callers_who_go_away_take_nobody_along(
 
 
 async def test_replicas_share_a_hot_account(bank: Replicas) -> None:
-    """Neither is kept out by the other, however busy that is."""
-    account, number = await opened(bank.bank), rounds(300, 3000)
+    """Neither is kept out by the other, however busy that is: but for the first half second, in
+    which who came first does not know yet that there is another."""
+    account, number = await opened(bank.bank), rounds(150, 1500)
     done = [0, 0]
 
     async def client(which: int) -> None:
-        while sum(done) < number:
+        while min(done) < number:
             answer = await send(bank[which], deposit(account))
             done[which % 2] += answer.status == 200
             assert answer.status == 200 or answer.problem == "too-many-conflicts", answer
 
     await asyncio.gather(*(client(n) for n in range(24)))
-    assert min(done) > number // 10
+    assert min(done) > sum(done) // 10
     assert (await bank.read(account))["balance"] == sum(done)
 
 
@@ -258,13 +259,13 @@ async def test_transfers_and_rows_take_turns(bank: Replicas) -> None:
 
     async def move(number: int) -> None:
         payer, payee = accounts if number // 2 % 2 else accounts[::-1]
-        for _ in range(rounds(3, 30)):
+        for _ in range(rounds(2, 30)):
             answer = await send(bank[number], transfer(payer, payee))
             while answer.problem == "too-many-conflicts":
                 answer = await send(bank[number], transfer(payer, payee))
             assert answer.status == 200, answer
 
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         paying = [asyncio.create_task(busy(number)) for number in range(8)]
         await asyncio.gather(*(move(number) for number in range(4)))
         over.set()

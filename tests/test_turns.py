@@ -31,18 +31,24 @@ def test_who_is_alone_and_not_busy_never_waits(clock: Clock) -> None:
     for _ in range(100):
         clock.row(turn)
         assert turn.wait() == 0
-        clock.now += 0.03
+        clock.now += 0.06
 
 
-def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(clock: Clock) -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.03])
+def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(
+    clock: Clock, pause: float
+) -> None:
+    """Pauses in which nobody could read and write are as good as none."""
     turn, waits = Turn(), list[float]()
     for _ in range(100):
         clock.row(turn)
         if wait := turn.wait():
             waits.append(wait)
             clock.now += wait
-    assert waits == [pytest.approx(0.03)] * len(waits)
-    assert 4 <= len(waits) <= 6, "once in half a second"
+        else:
+            clock.now += pause
+    assert waits == [pytest.approx(0.06)] * len(waits)
+    assert len(waits) == pytest.approx((clock.now - 1000) / 0.57, abs=1), "twice a second"
 
 
 @pytest.mark.parametrize("how", ["lost", "read"])
@@ -52,7 +58,7 @@ def test_while_others_are_known_they_get_a_turn_after_each_row(clock: Clock, how
         turn.lost()
         assert turn.wait() == 0, "who lost tries again at once"
     clock.row(turn, others=how == "read")
-    assert turn.wait() == pytest.approx(0.03)
+    assert turn.wait() == pytest.approx(0.06)
     clock.row(turn, 0.001)
     assert turn.wait() == pytest.approx(0.02), "a transfer takes so long"
     clock.now += 1.1

@@ -1,8 +1,8 @@
 """Turns at a hot account: a replica that never pauses would keep all others out.
 
 Whoever loses a race has to read before they can try again, so they come too late every time. Who
-wins therefore stands aside afterwards for as long as the row took: always while others are known to
-write to the account, and now and then to find out. Who is not busy all the time need not.
+wins therefore stands aside afterwards for as long as a reading and a row take: always while others
+are known to write to the account, and now and then to find out. Who pauses that long anyway need not.
 """
 
 import time
@@ -11,6 +11,8 @@ from typing import Final
 _REMEMBERED: Final = 1000
 _KNOWN: Final = 1.0
 """Seconds for which somebody who wrote to the account is taken to go on."""
+_READ_AND_WRITE: Final = 2
+"""How often as long as a row the others need: they read what it left behind before theirs."""
 _LEAST: Final = 0.02
 """Seconds to stand aside at least: the others' next may be a transfer, which takes longer."""
 _ASKING: Final = 0.5
@@ -37,10 +39,11 @@ class Turn:
         took = now - began
         if others:
             self._others_until = now + _KNOWN
-        if began - self._ended >= took:  # there was a pause before it
+        aside = max(_READ_AND_WRITE * took, _LEAST)
+        if began - self._ended >= aside:  # the others had their time before it
             self._busy_since = began
         if now < self._others_until or now - self._busy_since > _ASKING:
-            self._resume = self._busy_since = now + max(took, _LEAST)
+            self._resume = self._busy_since = now + aside
         self._ended = now
 
 
