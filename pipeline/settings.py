@@ -1,17 +1,19 @@
 """Every setting, typed, with its default and its meaning, read from the environment (`BANK_…`)."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import SettingsConfigDict
 
+from pipeline import credentials
+from pipeline.access import PREFIX as PREFIX
+from pipeline.access import AccessSettings
+from pipeline.access import masked as masked
 from pipeline.projections import projections
 
-PREFIX = "BANK_"
 TEST_PREFIX = "BANK_TEST_"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -27,7 +29,7 @@ class SettingsError(Exception):
     """One or more `BANK_…` variables are unknown or wrong; the message names each."""
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """What a process may be told from outside. Frozen: read once at start."""
 
     model_config = SettingsConfigDict(
@@ -37,22 +39,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path(".bank"), description="Folder of the embedded servers' data and logs"
     )
-    mongodb_url: str = Field(
-        "mongodb://127.0.0.1:27017", pattern="^mongodb(\\+srv)?://", description="The event store"
-    )
     mongodb_database: str = Field(
         "bank", pattern="^[A-Za-z0-9_-]{1,38}$", description="Database of the collection `events`"
-    )
-    nats_url: str = Field(
-        "nats://127.0.0.1:4222",
-        pattern="^(nats|tls|wss?)://",
-        description="NATS with JetStream, 2.14+",
-    )
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379", pattern="^(rediss?|unix)://", description="Leases"
-    )
-    elasticsearch_url: str = Field(
-        "http://127.0.0.1:9200", pattern="^https?://", description="The projection"
     )
     partitions: int = Field(8, ge=1, le=256, description="Partitions of a new bank")
     projections: Annotated[str, AfterValidator(_found)] = Field(
@@ -115,6 +103,9 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         "text", description="Log lines for people or machines"
     )
+    traces: Literal["off", "otlp"] = Field(
+        "off", description="OpenTelemetry spans over OTLP, by the variables OTEL_…"
+    )
 
 
 class Described(NamedTuple):
@@ -135,23 +126,63 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and value != ""
     }
     known = {PREFIX + field.upper(): field for field in Settings.model_fields}
-    faults = [
-        f"{name}: no such setting (`bank settings` lists all)"
-        for name in given
-        if name not in known
-    ]
+    values, faults = _read(given, {*known, *_files()})
     try:
-        settings = Settings(**{known[n]: v for n, v in given.items() if n in known})  # type: ignore[arg-type]
+        settings = Settings(**{known[name]: value for name, value in values.items()})  # type: ignore[arg-type]
     except ValidationError as error:
         faults += [f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+    else:
+        faults += [f"{PREFIX}{n.upper()}: {why}" for n, why in credentials.faults(settings)]
     if faults:
         raise SettingsError("\n".join(faults))
     return settings
 
 
+def _files() -> dict[str, str]:
+    """The variables that name a file with the value of another: those of secrets and of URLs."""
+    names = [
+        PREFIX + name.upper()
+        for name, field in Settings.model_fields.items()
+        if field.annotation is SecretStr or name.endswith("_url")
+    ]
+    return {f"{name}_FILE": name for name in names}
+
+
+def _read(given: Mapping[str, str], known: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """The values, those in files read; and what is wrong, of which no value is told."""
+    faults = [
+        f"{name}: no such setting (`bank settings` lists all)"
+        for name in given
+        if name not in known
+    ]
+    values = {name: value for name, value in given.items() if name in known}
+    for name, of in _files().items():
+        if (file := values.pop(name, None)) is None:
+            continue
+        if of in values:
+            faults.append(f"{name}: {of} is set as well; one of them is enough")
+            continue
+        try:
+            values[of] = Path(file).read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"{name}: the file can't be read: {_why(error)}")
+    return values, faults
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or "" if isinstance(error, OSError) else "it is not text"
+
+
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that give a child process these very settings."""
-    return {PREFIX + name.upper(): str(value) for name, value in settings.model_dump().items()}
+    """The variables that give a child process these very settings, and no file in their place."""
+    values = ((name, getattr(settings, name)) for name in Settings.model_fields)
+    return dict.fromkeys(_files(), "") | {PREFIX + name.upper(): _text(v) for name, v in values}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return "" if value is None else str(value)
 
 
 def describe(settings: Settings) -> Iterator[Described]:
@@ -159,17 +190,11 @@ def describe(settings: Settings) -> Iterator[Described]:
     for name, field in Settings.model_fields.items():
         yield Described(
             PREFIX + name.upper(),
-            masked(str(getattr(settings, name))),
-            str(field.default),
+            _shown(getattr(settings, name)),
+            _text(field.default),
             field.description or "",
         )
 
 
-def masked(value: str) -> str:
-    """Hide the password of a URL; any other text stays as it is."""
-    if "://" not in value or "@" not in value:
-        return value
-    parts = urlsplit(value)
-    user, _, host = parts.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return urlunsplit(parts._replace(netloc=f"{name}{':***' if colon else ''}@{host}"))
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, SecretStr) else masked(_text(value))

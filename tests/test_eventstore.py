@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from pipeline.eventstore import (
     KeyTaken,
     StoreUnavailable,
     VersionConflict,
+    token_time,
 )
 from pipeline.settings import Settings
 from tests.support import eventually, rounds
@@ -162,6 +164,16 @@ async def test_commands_that_wait_together_are_one_insert(
     assert len(listener.sizes) < 10
 
 
+async def test_rows_and_single_events_that_wait_together_are_one_insert(
+    inserts: tuple[EventStore, Inserts],
+) -> None:
+    store, listener = inserts
+    rows = [[deposit(account(n), v) for v in range(1, 2 + n % 3)] for n in range(60)]
+    stored = await asyncio.gather(*(store.append_row(row) for row in rows))
+    assert stored == [(len(row), None) for row in rows]
+    assert listener.sizes == [120]
+
+
 async def test_a_lone_command_waits_for_nobody(inserts: tuple[EventStore, Inserts]) -> None:
     store, listener = inserts
     for version in range(1, 6):
@@ -278,6 +290,28 @@ async def test_replay_is_in_order_whole_and_bounded(store: EventStore, settings:
     assert len(set(seen)) == len(seen)
 
 
+async def test_slots_are_begun_before_they_are_read(store: EventStore, settings: Settings) -> None:
+    """So that what is stored until a slot is begun is seen by whoever replays it."""
+    await fill(settings, [deposit(account(n), 1) for n in range(3000)])
+    begun: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def begin(slot: int) -> None:
+        with MongoClient[Event](settings.mongodb_url) as client:
+            late = [deposit(account(n), 2) for n in range(3000) if slot_of(account(n)) == slot - 1]
+            if late:
+                client[settings.mongodb_database]["events"].insert_many(late)
+        begun.append(slot)
+
+    async for events in store.replay(range(SLOTS), begin):
+        assert events[-1]["slot"] < begun[-1]
+        seen += [(event["slot"], event["version"]) for event in events]
+    assert begun == sorted(begun)
+    assert begun[-1] == SLOTS
+    last = {slot - 1 for slot in begun}
+    assert {slot for slot, version in seen if version == 2} == last & {slot for slot, _ in seen}
+
+
 async def test_replay_of_some_slots_and_leaving_it_early(
     store: EventStore, settings: Settings
 ) -> None:
@@ -378,6 +412,29 @@ async def test_only_inserts_are_told(store: EventStore, settings: Settings) -> N
 
 @pytest.mark.parametrize("token", ["", "nonsense", "{}", '{"collection": "", "after": {}}'])
 async def test_what_is_no_token_is_lost_history(store: EventStore, token: str) -> None:
+    with pytest.raises(HistoryLost):
+        async with store.watch(token):
+            pass
+
+
+@pytest.mark.parametrize(
+    "nonsense", [None, 5, "x", [], {}, {"_data": 5}, {"_data": "82zz"}, {"_data": "00"}], ids=str
+)
+async def test_a_token_of_the_collection_with_nonsense_in_it_is_lost_history(
+    store: EventStore, nonsense: object
+) -> None:
+    """Anybody may have published it. With None in it the stream would begin at now, unnoticed."""
+    async with store.watch(None) as batches:
+        token = json.loads((await anext(batches)).token)
+    told = json.dumps({**token, "after": nonsense})
+    with pytest.raises(HistoryLost):
+        async with store.watch(told):
+            pass
+    assert token_time(told) is None
+
+
+@pytest.mark.parametrize("token", ['{"collection": {"$oid": "x"}}', "[" * 100_000])
+async def test_what_no_reader_of_json_takes_is_lost_history(store: EventStore, token: str) -> None:
     with pytest.raises(HistoryLost):
         async with store.watch(token):
             pass

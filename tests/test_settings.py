@@ -106,7 +106,7 @@ def test_each_setting_is_described() -> None:
     [
         ("mongodb://ann:secret@db:27017/?x=1", "mongodb://ann:***@db:27017/?x=1"),
         ("redis://:secret@cache:6379", "redis://:***@cache:6379"),
-        ("nats://token@host:4222", "nats://token@host:4222"),
+        ("nats://token@host:4222", "nats://***@host:4222"),
         ("http://127.0.0.1:9200", "http://127.0.0.1:9200"),
         ("ann@example.org", "ann@example.org"),
     ],

@@ -10,7 +10,10 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import bson
 from bson import json_util
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -23,6 +26,7 @@ WAIT_MS: Final = 500
 """How long the server waits for a first change before it answers with an empty batch."""
 
 Cursor: TypeAlias = Mapping[str, Any]
+"""A reply or the cursor in it; the documents within are `RawBSONDocument`s."""
 
 _INSERTS: Final = {"$match": {"operationType": "insert"}}
 # FailedToParse, CappedPositionLost, CloseChangeStream, InvalidResumeToken,
@@ -70,11 +74,10 @@ def position(token: str | None, collection: str) -> dict[str, Any]:
     """What tells the change stream of that collection where to begin. Raises `HistoryLost`."""
     if token is None:
         return {}
-    try:
-        told = json_util.loads(token)
-        theirs, after = told["collection"], told["after"]
-    except (ValueError, TypeError, KeyError):
-        raise HistoryLost(f"this is no resume token: {token[:80]!r}") from None
+    told = _told(token)
+    if told is None:
+        raise HistoryLost(f"this is no resume token: {token[:80]!r}")
+    theirs, after = told
     if theirs != collection:
         raise HistoryLost("the collection `events` is not the one that the token is of")
     return {"resumeAfter": after}
@@ -86,22 +89,45 @@ def token_time(token: str | None) -> float | None:
     None for one that does not tell: only MongoDB's begin with the cluster time, as 0x82 and its
     seconds and increment in big-endian order.
     """
+    told = _told(token or "")
     try:
-        data = bytes.fromhex(json_util.loads(token or "")["after"]["_data"])
-    except (ValueError, TypeError, KeyError):
+        data = bytes.fromhex(told[1]["_data"]) if told else b""
+    except ValueError:
         return None
     return float(int.from_bytes(data[1:5])) if data[:1] == b"\x82" and len(data) >= 9 else None
 
 
-def batch_of(cursor: Cursor) -> list[dict[str, Any]]:
-    """The changes that a reply brought."""
+def _told(token: str) -> tuple[str, dict[str, Any]] | None:
+    """The collection and the driver's token in ours; None for what anybody may have published."""
+    try:
+        told = json_util.loads(token)
+        theirs, after = told["collection"], told["after"]
+    except (ValueError, TypeError, KeyError, BSONError, RecursionError):
+        return None
+    sound = isinstance(after, dict) and isinstance(after.get("_data"), str)
+    return (theirs, after) if sound else None
+
+
+def raw_batch_of(cursor: Cursor) -> list[RawBSONDocument]:
+    """The changes that a reply brought, as they came."""
     return cursor["nextBatch"] if "nextBatch" in cursor else cursor["firstBatch"]  # type: ignore[no-any-return]
 
 
-def _changes(cursor: Cursor, collection: str) -> Changes:
-    told = {"collection": collection, "after": cursor["postBatchResumeToken"]}
-    events = [change["fullDocument"] for change in batch_of(cursor)]
-    return Changes(events, json_util.dumps(told))
+def batch_of(events: Collection, cursor: Cursor) -> list[dict[str, Any]]:
+    """The changes that a reply brought."""
+    options: Any = events.codec_options
+    return [bson.decode(change.raw, options) for change in raw_batch_of(cursor)]
+
+
+def token_of(cursor: Cursor) -> dict[str, Any]:
+    """The driver's resume token after a reply."""
+    return bson.decode(cursor["postBatchResumeToken"].raw)
+
+
+def _changes(events: Collection, cursor: Cursor, collection: str) -> Changes:
+    told = {"collection": collection, "after": token_of(cursor)}
+    found = [change["fullDocument"] for change in batch_of(events, cursor)]
+    return Changes(found, json_util.dumps(told))
 
 
 async def opened(
@@ -109,7 +135,7 @@ async def opened(
     session: AsyncIOMotorClientSession,
     after: dict[str, Any],
     size: int = 0,
-) -> dict[str, Any]:
+) -> Cursor:
     """The whole reply; its first batch has up to `size` changes."""
     query = {
         "aggregate": events.name,
@@ -129,9 +155,11 @@ async def more(
 
 async def _answer(
     events: Collection, session: AsyncIOMotorClientSession, query: dict[str, Any]
-) -> dict[str, Any]:
+) -> Cursor:
+    """The reply as it came: it is decoded while the server makes the next one."""
+    raw = events.codec_options.with_options(document_class=RawBSONDocument)
     try:
-        return await events.database.command(query, session=session)  # type: ignore[no-any-return]
+        return await events.database.command(query, session=session, codec_options=raw)  # type: ignore[no-any-return]
     except OperationFailure as error:
         if error.code in _LOST:
             raise HistoryLost(str(error)) from error
@@ -149,9 +177,9 @@ async def _read(
         while cursor["id"]:
             ahead = asyncio.create_task(more(events, session, cursor["id"]))
             await asyncio.sleep(0)  # let it set out before the consumer works on this batch
-            yield _changes(cursor, collection)
+            yield _changes(events, cursor, collection)
             cursor = await asyncio.shield(ahead)
-        yield _changes(cursor, collection)
+        yield _changes(events, cursor, collection)
         raise HistoryLost("the collection `events` was dropped or renamed")
     finally:
         if ahead is not None:

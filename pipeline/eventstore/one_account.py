@@ -3,18 +3,38 @@
 For some servers read and sort all that a range may hold, however little of it is wanted.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 
-from pipeline.events import Event, slot_of
+from pipeline.events import Event, misplaced, slot_of
 from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.outcomes import Collection
 from pipeline.upcasters import upcast
 
 _ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
 _LIST: Final = 1000
+
+
+def placed(found: Iterable[Event]) -> list[Event]:
+    """What was found, but for what somebody put there that is misplaced."""
+    return [event for event in found if misplaced(event) is None]
+
+
+def readable(found: Iterable[Event]) -> list[Event]:
+    """The same, each in the newest form of its kind."""
+    return [*map(upcast, placed(found))]
+
+
+async def head(events: Collection, account_id: str) -> int:
+    """The newest version of the account, 0 if there is none."""
+    with reachable():
+        newest = events.find(_of(account_id, {"$gte": 1})).sort("version", DESCENDING)
+        async for event in newest:
+            if misplaced(event) is None:
+                return int(event["version"])
+    return 0
 
 
 async def walk(
@@ -29,7 +49,7 @@ async def walk(
         most = _LIST if to is None else min(_LIST, to - after)
         found = await read(events, account_id, after, most)
         if found:
-            yield [upcast(event) for event in found]
+            yield [*map(upcast, found)]
         if len(found) < most:
             return
         after = found[-1]["version"]
@@ -42,7 +62,7 @@ async def page(events: Collection, account_id: str, after: int, limit: int) -> l
     if left := limit - len(found):
         rest = events.find(_of(account_id, {"$gt": after + limit})).sort(_ORDER).limit(left)
         with reachable():
-            found += await rest.to_list(left)
+            found += placed(await rest.to_list(left))
     return found
 
 
@@ -50,7 +70,7 @@ async def _near(events: Collection, account_id: str, after: int, limit: int) -> 
     """Those of the next `limit` versions."""
     versions = {"$gt": after, "$lte": after + limit}
     with reachable():
-        return await events.find(_of(account_id, versions)).sort(_ORDER).to_list(None)
+        return placed(await events.find(_of(account_id, versions)).sort(_ORDER).to_list(None))
 
 
 def _of(account_id: str, versions: dict[str, int]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Final
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from pipeline.correlation import detached
 from pipeline.events import Event
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.outcomes import (
@@ -71,7 +72,7 @@ class Rows:
         """Have it written with all others that wait at this moment."""
         self._waiting.append(row)
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write())
+            self._writer = detached(self._write())
 
     async def close(self, seconds: float) -> None:
         """Wait for those under way."""
@@ -102,7 +103,7 @@ class Rows:
         attempt = 0
         while live := [row for row in group if not row.outcome.done()]:
             try:
-                decided = await self._insert_group(live)
+                decided = await self._insert_group(live, first=not attempt)
             except PyMongoError as error:
                 await self._outage.pause(error, attempt)
             else:
@@ -111,11 +112,15 @@ class Rows:
                     await asyncio.sleep(_PAUSE)
             attempt += 1
 
-    async def _insert_group(self, rows: list[Row]) -> bool:
-        """Single events and longer rows at the same time; whether no event lost a race."""
+    async def _insert_group(self, rows: list[Row], *, first: bool) -> bool:
+        """Whether no event lost a race. One command at first, for it is seldom that any event is
+        refused; what is left then goes down as single events and longer rows at the same time."""
+        singles, longer = [r for r in rows if r.left == 1], [r for r in rows if r.left > 1]
+        if first and longer:
+            return await self._insert_rows(rows)
         results = await asyncio.gather(
-            self._insert_singles([row for row in rows if row.left == 1]),
-            self._insert_rows([row for row in rows if row.left > 1]),
+            self._insert_singles(singles),
+            self._insert_rows(longer),
             return_exceptions=True,  # both to their end, before anything is tried again
         )
         for result in results:

@@ -25,6 +25,8 @@ from pipeline.eventstore.changes import (
     more,
     opened,
     position,
+    raw_batch_of,
+    token_of,
 )
 from pipeline.eventstore.errors import HistoryLost, reachable
 from pipeline.eventstore.outcomes import Collection
@@ -71,22 +73,22 @@ async def _until_now(
 ) -> Unread:
     reply = await opened(events, session, after, BATCH)
     now, cursor = reply["operationTime"], reply["cursor"]
-    found = [*_events(cursor, now)]
+    found = [*_events(events, cursor, now)]
     while not (complete := _reached(cursor, now)):
         if not cursor["id"]:
             raise HistoryLost("the collection `events` was dropped or renamed")
         if len(found) >= most or time.monotonic() > until:
             break
         cursor = await more(events, session, cursor["id"], _WAIT_MS)
-        found += _events(cursor, now)
+        found += _events(events, cursor, now)
     with suppress(PyMongoError):
         kill = {"killCursors": events.name, "cursors": [cursor["id"]]}
         await events.database.command(kill, session=session)
     return Unread(found, complete)
 
 
-def _events(cursor: Cursor, now: Timestamp) -> Iterator[Event]:
-    for change in batch_of(cursor):
+def _events(events: Collection, cursor: Cursor, now: Timestamp) -> Iterator[Event]:
+    for change in batch_of(events, cursor):
         if change["clusterTime"] <= now:
             event = change["fullDocument"]
             if not isinstance(event.get("created_at"), datetime):  # somebody's hand was there
@@ -100,9 +102,9 @@ def _reached(cursor: Cursor, now: Timestamp) -> bool:
     A sharded MongoDB also answers with nothing when one shard is slow. Its token then tells the
     time that was reached, in the first bytes after 0x82.
     """
-    if batch := batch_of(cursor):
+    if batch := raw_batch_of(cursor):
         return bool(batch[-1]["clusterTime"] > now)
-    token = cursor["postBatchResumeToken"]["_data"]
+    token = token_of(cursor)["_data"]
     if isinstance(token, str) and token.startswith("82"):
         return Timestamp(int(token[2:10], 16), int(token[10:18], 16)) >= now
     return True

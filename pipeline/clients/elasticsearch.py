@@ -1,0 +1,19 @@
+"""The client of Elasticsearch."""
+
+from typing import Any
+
+from elasticsearch import AsyncElasticsearch
+
+from pipeline.access import Access
+
+
+def client(at: Access | str, **options: Any) -> AsyncElasticsearch:
+    """A client that connects when it is first used; `options` are the driver's."""
+    access = Access.of(at)
+    if access.token:
+        options["api_key"] = access.token
+    elif access.password:
+        options["basic_auth"] = (access.user, access.password)
+    if access.tls:
+        options["ssl_context"] = access.context()
+    return AsyncElasticsearch(access.url, **options)

@@ -1,0 +1,21 @@
+"""The client of MongoDB."""
+
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from pipeline.access import Access
+
+
+def client(at: Access | str, **options: Any) -> "AsyncIOMotorClient[dict[str, Any]]":
+    """A client that connects when it is first used; `options` are the driver's."""
+    access = Access.of(at)
+    told = {"username": access.user, "password": access.password}
+    if access.ca_file:
+        told["tlsCAFile"] = str(access.ca_file)
+    if access.cert_file:
+        told["tlsCertificateKeyFile"] = str(access.cert_file)
+    options |= {name: value for name, value in told.items() if value}
+    if access.ca_file or access.cert_file:
+        options["tls"] = True
+    return AsyncIOMotorClient(access.url, **options)

@@ -1,0 +1,1 @@
+"""The bank over TLS, with servers that want to know who comes."""
