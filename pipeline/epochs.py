@@ -5,9 +5,14 @@ Every projection has a bucket of its own, for each claims its partitions by itse
 Whoever takes or seeks a partition raises its epoch by compare-and-set; the highest one owns it.
 """
 
+from typing import Final
+
 from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket
+from pipeline.kv import Bucket, Entry
 from pipeline.projection import Projection
+
+HIGHEST: Final = 2**53
+"""No partition is taken that often: what is above was written by hand, and counts as none."""
 
 
 def bucket_of(js: JetStream, projection: Projection) -> Bucket:
@@ -21,7 +26,7 @@ async def raise_epoch(
     """The new epoch, higher than `above` and than any before it. Raises `kv.Overtaken`."""
     bucket = bucket_of(js, projection)
     known = await bucket.get(str(partition))
-    epoch = 1 + max(above, int(known.value.get("epoch", 0)) if known else 0)
+    epoch = 1 + max(above, (epoch_of(known) or 0) if known else 0)
     await bucket.put(
         str(partition),
         {"epoch": epoch, "owner": owner},
@@ -33,4 +38,10 @@ async def raise_epoch(
 async def owner_of(js: JetStream, projection: Projection, partition: int) -> str | None:
     """Who raised the epoch last."""
     known = await bucket_of(js, projection).get(str(partition))
-    return str(known.value["owner"]) if known else None
+    return str(known.value.get("owner")) if known else None
+
+
+def epoch_of(entry: Entry) -> int | None:
+    """The epoch that an entry tells; None for what somebody wrote by hand and wrote wrong."""
+    epoch = entry.value.get("epoch")
+    return epoch if type(epoch) is int and 0 <= epoch < HIGHEST else None

@@ -4,12 +4,16 @@ A bucket `b` is the stream `KV_b` with a message for each key, subject `$KV.b.{k
 sequence is the key's revision. A deleted key leaves a tombstone.
 """
 
+import asyncio
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 import orjson
 from nats.errors import NoRespondersError
+from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from pipeline.jetstream import JetStream, StreamState, WrongLastSequence, checked
@@ -20,6 +24,9 @@ _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _DELETED: Final = ("KV-Operation", "Nats-Marker-Reason")
 _DELETE: Final = {"KV-Operation": "DEL"}
 _TIMEOUT: Final = 5.0
+_AT_ONCE: Final = 16
+_SPAN: Final = 32
+"""Sequences that are not worth being parted."""
 
 
 class Overtaken(Exception):
@@ -71,18 +78,37 @@ class Bucket:
         await self._publish(key, b"", _DELETE, expected)
 
     async def read(self, after: int = 0) -> tuple[dict[str, Entry | None], int]:
-        """The keys written after this sequence, deleted ones as None, and the last sequence."""
+        """The keys written after this sequence, deleted ones as None, and the last sequence.
+
+        A whole bucket is read in several places at once, for each message is a request.
+        """
+        state = None if after else await self.js.state(self.stream)
+        if state is not None:
+            after = state.last
+        pieces = await asyncio.gather(*(self._span(*span) for span in _spans(state)))
+        # Keys written again meanwhile may be gone where they were: they are here.
+        rest, last = await self._span(after, inf)
+        latest = {key: each for piece, _ in pieces for key, each in piece.items()}
+        return latest | rest, last
+
+    async def _span(self, after: int, to: float) -> tuple[dict[str, Entry | None], int]:
+        """The keys last written after the one sequence and up to the other, and the last one."""
         latest: dict[str, Entry | None] = {}
+        while message := await self._next(after):
+            if (sequence := message.seq or 0) > to:
+                break
+            after = sequence
+            key = str(message.subject).removeprefix(self._prefix)
+            latest[key] = _entry(key, after, message.headers or {}, message.data or b"")
+        return latest, after
+
+    async def _next(self, after: int) -> RawStreamMsg | None:
         try:
-            while True:
-                message = await self.js.context.get_msg(
-                    self.stream, seq=after + 1, subject=f"{self._prefix}>", next=True
-                )
-                after = message.seq or 0
-                key = str(message.subject).removeprefix(self._prefix)
-                latest[key] = _entry(key, after, message.headers or {}, message.data or b"")
+            return await self.js.context.get_msg(
+                self.stream, seq=after + 1, subject=f"{self._prefix}>", next=True
+            )
         except NotFoundError:
-            return latest, after
+            return None
 
     async def _vacant(self, key: str) -> int:
         """The sequence of what is left of a key without a value, 0 if nothing is."""
@@ -156,6 +182,14 @@ class Mirror:
     def _connections(self) -> int:
         """A server that was away may have lost its last writes and have others in their place."""
         return int(self._bucket.js.nc.stats["reconnects"])
+
+
+def _spans(state: StreamState | None) -> Iterator[tuple[int, int]]:
+    """Parts of a stream to be read at once."""
+    if state is not None and state.messages:
+        step = max(_SPAN, -(-(state.last - state.first + 1) // _AT_ONCE))
+        for after in range(state.first - 1, state.last, step):
+            yield after, min(after + step, state.last)
 
 
 def _entry(key: str, revision: int, headers: dict[str, str], data: bytes) -> Entry | None:

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import aiohttp
 import pytest
 from elastic_transport import ConnectionTimeout
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.epochs import raise_epoch
-from pipeline.index import ConditionalWrite, Elastic, Generation
+from pipeline.epochs import owner_of, raise_epoch
+from pipeline.index import ConditionalWrite, Elastic, Found, Generation, Stamp
 from pipeline.jetstream import JetStream, StreamState
+from pipeline.kv import Bucket
 from pipeline.partitioning import Partitioning
 from pipeline.projections import BALANCE
 from pipeline.settings import Settings
@@ -25,6 +27,7 @@ from pipeline.tables.checkpoints import (
     Lost,
     Position,
 )
+from pipeline.tables.claims import checkpoint_of
 from tests.support import eventually
 
 pytestmark = pytest.mark.elasticsearch
@@ -39,13 +42,6 @@ async def elastic(settings: Settings) -> AsyncIterator[Elastic]:
     elastic = Elastic(settings.elasticsearch_url)
     yield elastic
     await elastic.close()
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
 
 
 async def one_more(above: int) -> int:
@@ -206,6 +202,23 @@ async def test_epochs_rise_whatever_is_lost(js: JetStream) -> None:
     assert await raise_epoch(js, BALANCE, 3, "two", 41) == 42
     await eventually(lambda: js.context.delete_stream("KV_partitions"))
     assert await raise_epoch(js, BALANCE, 3, "two", 42) == 43
+
+
+@pytest.mark.parametrize("nonsense", ["x", None, -1, 2**53, 2**62, 1.5, True, {}])
+async def test_an_epoch_written_by_hand_keeps_nobody_out(js: JetStream, nonsense: Any) -> None:
+    bucket = Bucket(js, "partitions")
+    await bucket.put("3", {"epoch": 7 if nonsense is None else nonsense})
+    assert await raise_epoch(js, BALANCE, 3, "one", 9) == 10
+    assert await owner_of(js, BALANCE, 3) == "one"
+
+
+@pytest.mark.parametrize(
+    "nonsense", [{"epoch": "x"}, {"epoch": 2**62}, {"epoch": -1}, {"sequence": []}, {"cursor": 1.5}]
+)
+def test_nonsense_in_a_checkpoint_claims_nothing(nonsense: dict[str, Any]) -> None:
+    source = asdict(checkpoint(5, 5))
+    assert checkpoint_of(Found(1, Stamp(1, 1), source)) == checkpoint(5, 5)
+    assert checkpoint_of(Found(1, Stamp(1, 1), source | nonsense)) is None
 
 
 def checkpoint(sequence: int | None, applied: int | None) -> Checkpoint:

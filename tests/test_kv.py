@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,8 @@ import pytest
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Mirror, Overtaken
-from pipeline.settings import Settings
 from tests.conftest import placed
 from tests.support import eventually, rounds
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
 
 
 @pytest.fixture

@@ -5,13 +5,15 @@ events a second. A topic asks for them by its schema: `app.topic('balance', sche
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import faust
 
 if TYPE_CHECKING:
     from pipeline.bridge.feed import Feed
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +30,13 @@ class Batch:
     feed: "Feed"
     take: int
     label: int | None
+    _read: dict[Callable[[bytes], Any], list[Any]] = field(default_factory=dict, init=False)
+
+    def read(self, how: Callable[[bytes], T]) -> list[T]:
+        """Each message's data, read that way: once, for all agents that have the batch."""
+        if how not in self._read:
+            self._read[how] = [how(data) for _, data in self.messages]
+        return self._read[how]
 
     @property
     def last(self) -> int:

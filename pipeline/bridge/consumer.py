@@ -38,7 +38,7 @@ class Consumer(FaustConsumer):
         self.options = options_of(self.app)
         self.feeds: dict[TP, Feed] = {}
         self.topics: list[str] = []
-        self.subscribed, self._data = asyncio.Event(), asyncio.Event()
+        self.subscribed, self._news = asyncio.Event(), asyncio.Event()
         self.moves = Moves(self)
         self._batched: set[str] = set()
         self._repairs: dict[TP, asyncio.Task[None]] = {}
@@ -80,7 +80,7 @@ class Consumer(FaustConsumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
-            self._data.clear()
+            self._news.clear()
             handed = 0
             for tp, feed in list(self.feeds.items()):
                 await feed.ask()
@@ -97,22 +97,28 @@ class Consumer(FaustConsumer):
         if batched:
             previous = feed.handed
             if waiting < self.options.in_flight and (taken := feed.hand_over(self.options.batch)):
-                messages = [(position.stream, message.data) for position, message in taken]
+                messages = [(each.position.stream, each.data) for each in taken]
                 value = Batch(tp.partition, previous, messages, feed, feed.take, feed.label)
-                yield self._message(tp, taken[-1][0], None, value)
+                yield self._message(tp, taken[-1].position, None, value)
         else:
             while waiting < PLAIN_IN_FLIGHT and (taken := feed.hand_over(1)):
-                position, message = taken[0]
-                yield self._message(tp, position, key_of(message.headers), message.data)
+                (one,) = taken
+                yield self._message(tp, one.position, key_of(one.headers), one.data)
                 waiting += 1
 
     def _message(self, tp: TP, position: Any, key: bytes | None, value: Any) -> ConsumerMessage:
         return private.message(self.app, tp, position.stream, position.seconds, key, value)
 
+    def ack(self, message: ConsumerMessage) -> bool:
+        """Faust is done with a delivery: its partition may have another one waiting."""
+        done: bool = super().ack(message)
+        self._news.set()
+        return done
+
     async def _idle(self) -> None:
         try:
             async with asyncio.timeout(_IDLE_SECONDS):
-                await self._data.wait()
+                await self._news.wait()
         except TimeoutError:
             pass
 
@@ -172,7 +178,7 @@ class Consumer(FaustConsumer):
 
     async def take(self, tp: TP) -> None:
         """Make the partition's feed, and read from its ack floor unless the app will seek."""
-        feed = Feed(self.transport.js, tp, self.options, self._data.set, self._trouble)
+        feed = Feed(self.transport.js, tp, self.options, self._news.set, self._trouble)
         self.feeds[tp] = feed
         if not self.options.waits_for_seek:
             await self._insist(tp, lambda: feed.seek(None))

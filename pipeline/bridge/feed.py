@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 import orjson
 from faust.types import TP
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
 from pipeline.bridge.outstanding import Ack, Out, Outstanding
 from pipeline.jetstream import JetStream
+from pipeline.straight import Straight, header
 
 _CONSUMER_GONE = frozenset({"404", "503"})
+_PIN = b"Nats-Pin-Id"
 
 
 class Position(NamedTuple):
@@ -34,15 +35,24 @@ class Position(NamedTuple):
     deliveries: int
 
 
+class Arrived(NamedTuple):
+    """A message as it came; `reply` is where it is to be acked, `headers` the whole header."""
+
+    position: Position
+    data: bytes
+    reply: bytes
+    headers: bytes
+
+
 class Trouble(NamedTuple):
     """What a feed tells its owner: it must be read anew, or another worker has the partition."""
 
     pinned_elsewhere: bool
 
 
-def position_of(message: Msg) -> Position:
+def position_of(reply: bytes) -> Position:
     """Parse `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<n>.<seq>.<cseq>.<ns>.<pending>…`."""
-    tokens = message.reply.split(".")
+    tokens = reply.split(b".")
     at = 4 if len(tokens) == 9 else 6
     return Position(
         int(tokens[at + 1]), int(tokens[at + 2]), int(tokens[at + 3]) / 1e9, int(tokens[at])
@@ -63,7 +73,7 @@ class Feed:
         self.js, self.tp, self.options = js, tp, options
         self.on_data, self.on_trouble = on_data, on_trouble
         self.durable = Durable(js, tp, options.stream(tp.topic), options.lease_seconds)
-        self.buffer: deque[tuple[Position, Msg]] = deque()
+        self.buffer: deque[Arrived] = deque()
         self.out = Outstanding()
         self.take = 0
         self.label: int | None = None
@@ -71,7 +81,7 @@ class Feed:
         self.open = self.started = self._left = False
         self._created: str | None = None
         self._inbox = ""
-        self._subscription: Subscription | None = None
+        self._subscription: Straight | None = None
         self._asked, self._asked_at = 0, 0.0
         self._pin: str | None = None
         self._last, self._next_delivery = 0, 1
@@ -136,13 +146,13 @@ class Feed:
         except Exception:
             self._asked -= self.options.batch
 
-    def hand_over(self, limit: int) -> list[tuple[Position, Msg]]:
+    def hand_over(self, limit: int) -> list[Arrived]:
         """Take up to `limit` messages out of the buffer; they count as out until acked."""
         taken = [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
         if taken:
-            position, message = taken[-1]
-            self.handed = position.stream
-            self.out.append(Out(position.stream, message.reply))
+            last = taken[-1]
+            self.handed = last.position.stream
+            self.out.append(Out(last.position.stream, last.reply.decode()))
         return taken
 
     async def ack(self, ack: Ack) -> None:
@@ -194,35 +204,35 @@ class Feed:
         self.out.counted_from(floor)
         self._asked, self._next_delivery, self._last = 0, 1, floor
         self._inbox = self.js.nc.new_inbox()
-        self._subscription = await self.js.nc.subscribe(self._inbox, cb=self._receiver(self._inbox))
+        self._subscription = await self.js.nc.subscribe_straight(
+            self._inbox, self._on_message, self._status_of(self._inbox)
+        )
         self.open = not self._left
         await self.ask()
         return floor
 
-    def _receiver(self, inbox: str) -> Callable[[Msg], Any]:
+    def _status_of(self, inbox: str) -> Callable[[Msg], Any]:
         async def receive(message: Msg) -> None:
-            if not self.open or inbox != self._inbox:
-                return
-            if message.reply:
-                self._on_message(message)
-            else:
+            if self.open and inbox == self._inbox:
                 await self._on_status(message.headers or {})
 
         return receive
 
-    def _on_message(self, message: Msg) -> None:
-        position = position_of(message)
-        if message.headers and "Nats-Pin-Id" in message.headers:
-            self._pin = message.headers["Nats-Pin-Id"]
+    def _on_message(self, reply: bytes, data: bytes, headers: bytes) -> None:
+        if not self.open:
+            return
+        position = position_of(reply)
+        if _PIN in headers:
+            self._pin = header(headers, _PIN)
         in_order = position.consumer == self._next_delivery and position.stream > self._last
         if not in_order or position.deliveries > 1:
             self._fail(Trouble(pinned_elsewhere=False))
             return
         self._next_delivery, self._last = position.consumer + 1, position.stream
         self._asked -= 1
-        self.out.came(position.stream, message.reply)
+        self.out.came(position.stream, reply)
         if position.stream > self.handed:
-            self.buffer.append((position, message))
+            self.buffer.append(Arrived(position, data, reply, headers))
             self.on_data()
 
     async def _on_status(self, headers: dict[str, str]) -> None:

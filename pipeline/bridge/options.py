@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 import faust
 from faust.types import TP
 
+from pipeline.access import Access
+
 Assign = Callable[[Set[int], Set[int]], Awaitable[None]]
 """`await assign(partitions, lost)`: the whole new share, and what was lost without a hand-over.
 
@@ -61,14 +63,16 @@ class Options:
     `batch` bounds the messages of one delivery, `in_flight` the deliveries of a partition that are
     handed over and not done. `lease_seconds` is how long a silent reader keeps its pin. An app
     that knows better than the ack floor where to start sets `waits_for_seek`: nothing of a new
-    partition is read before its `Consumer.seek_after`.
+    partition is read before its `Consumer.seek_after`. `nats` is for what the broker's URL
+    can't say: credentials, and what TLS goes by.
     """
 
     assignment: Assignment = field(default_factory=Everything)
     before_commit: BeforeCommit = _all
+    nats: Access | None = None
     lease_seconds: float = 10.0
-    batch: int = 500
-    in_flight: int = 4
+    batch: int = 1000
+    in_flight: int = 2
     waits_for_seek: bool = False
     streams: Mapping[str, str] = field(default_factory=dict)
     replicas: int = 1

@@ -57,11 +57,13 @@ class Outstanding(deque[Out]):
         for out in self:
             out.reply = None if out.last > floor else ""
 
-    def came(self, sequence: int, reply: str) -> None:
+    def came(self, sequence: int, reply: bytes) -> None:
         """A message was delivered: by its reply the one that ends with it can be acked."""
         while self._again and self._again[0].last <= sequence:
             out = self._again.popleft()
-            out.reply = reply if out.last == sequence else ""  # gone: a later ack is for it too
+            out.reply = (
+                reply.decode() if out.last == sequence else ""
+            )  # gone: a later ack is for it too
 
     def forget(self) -> None:
         """None is ours to ack any more."""

@@ -3,10 +3,10 @@
 A plain topic's message goes to `{topic}.{p}`. A changelog's goes to `{topic}.{p}.{key}`, of which
 the stream keeps the last, and is fenced by the log: it names the sequence of its key that this
 worker saw last, so one that woke up late can't overwrite what the partition's next owner wrote.
+What is left of a deleted key goes after a day.
 """
 
 import asyncio
-import base64
 import logging
 from typing import Any
 
@@ -16,11 +16,15 @@ from ulid import ULID
 
 from pipeline.bridge import private
 from pipeline.jetstream import JetStreamError, WrongLastSequence
+from pipeline.straight import header
+from pipeline.subjects import decode_key, encode_key
 
 log = logging.getLogger(__name__)
 
 KEY_HEADER = "Faust-Key"
 MESSAGE_ID = "Nats-Msg-Id"
+TOMBSTONE_SECONDS = 24 * 3600
+"""For how long a deleted key fences late workers; Kafka's `delete.retention.ms` by default, too."""
 _RETRY_SECONDS = 0.2
 _TIMEOUT = 3.0
 
@@ -29,25 +33,10 @@ class ChangelogFenced(Exception):
     """A later owner of the partition has written this key."""
 
 
-def encode_key(key: bytes) -> str:
-    """A key as one token of a subject, or as a header's value."""
-    return base64.urlsafe_b64encode(key).decode().rstrip("=") or "_"
-
-
-def decode_key(text: str) -> bytes:
-    """`encode_key` turned round."""
-    return b"" if text == "_" else base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def key_of(headers: dict[str, str] | None) -> bytes | None:
+def key_of(headers: bytes) -> bytes | None:
     """The key of a plain topic's message; None when its publisher is not Faust."""
-    text = (headers or {}).get(KEY_HEADER)
+    text = header(headers, KEY_HEADER.encode())
     return decode_key(text) if text else None
-
-
-def key_in(subject: str) -> bytes:
-    """The key of a changelog's message."""
-    return decode_key(subject.rsplit(".", 1)[-1])
 
 
 class Producer(base.Producer):
@@ -130,7 +119,10 @@ class Producer(base.Producer):
     ) -> None:
         if before is not None and not before.done():  # one at a time for a key, in order
             await asyncio.wait([before])
-        await self._write(subject, tp, value, {}, done, fenced=True)
+        headers = {} if value else {"Nats-TTL": str(TOMBSTONE_SECONDS)}
+        await self._write(subject, tp, value, headers, done, fenced=True)
+        if not value:  # should the key be written again, the log tells
+            self._seen.pop(subject, None)
         if self._tail.get(subject) is done:
             del self._tail[subject]
 

@@ -5,7 +5,7 @@ from nats.js.api import DeliverPolicy
 
 from pipeline.bridge import private
 from pipeline.bridge.feed import position_of
-from pipeline.bridge.producer import key_in
+from pipeline.subjects import key_in
 
 _CHUNK = 500
 
@@ -29,7 +29,7 @@ async def recover(transport: private.Wired, tp: TP) -> int:
     try:
         while sequence < last:
             message = await subscription.next_msg(timeout=10)
-            position = position_of(message)
+            position = position_of(message.reply.encode())
             sequence, count = position.stream, count + 1
             transport.app.producer.saw(message.subject, sequence)
             key = key_in(message.subject)

@@ -17,7 +17,13 @@ from pipeline.bridge import private
 from pipeline.bridge.consumer import Consumer
 from pipeline.bridge.options import options_of
 from pipeline.bridge.producer import Producer
-from pipeline.jetstream import JetStream, checked, ensure_partitioned, say_back
+from pipeline.jetstream import (
+    JetStream,
+    checked,
+    ensure_changelog,
+    ensure_partitioned,
+    say_back,
+)
 
 if TYPE_CHECKING:
     import faust
@@ -48,9 +54,9 @@ class Transport(base.Transport):
         """Connect once; the consumer and the producer share the connection."""
         async with self._connecting:
             if not self._connected:
-                url = str(self.url[0])
+                at = options_of(self.app).nats or str(self.url[0])
                 self.js = await JetStream.patiently(
-                    url, name=self.app.conf.id, reconnected_cb=self._reconnected
+                    at, name=self.app.conf.id, reconnected_cb=self._reconnected
                 )
                 self._connected = True
 
@@ -68,9 +74,7 @@ class Transport(base.Transport):
         options = options_of(self.app)
         wanted = partitions or self.app.conf.topic_partitions
         if private.is_changelog(self.app, TP(topic, 0)):
-            await self.js.ensure_stream(
-                topic, [f"{topic}.*.>"], replicas=options.replicas, max_msgs_per_subject=1
-            )
+            await ensure_changelog(self.js, topic, replicas=options.replicas)
             self._changelogs.add(topic)
         else:
             self._partitions[topic] = await ensure_partitioned(

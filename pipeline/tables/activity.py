@@ -6,16 +6,17 @@ their truth is the event store.
 """
 
 from collections import Counter
-from contextlib import suppress
 from typing import Any, Final
 
 import faust
 
 from pipeline.bridge import Batch
-from pipeline.events import KINDS, NoEvent, decode
+from pipeline.events import KINDS, NoEvent, event_in
+from pipeline.projection import moved
 
 WINDOW_SECONDS: Final = 60.0
 KEPT_SECONDS: Final = 3600.0
+MOST: Final = 2**63 - 1
 
 
 class Activity:
@@ -34,19 +35,29 @@ class Activity:
         async for event in stream.noack().events():
             if not event.value.stale:
                 for name, amount in tally(event.value).items():
-                    self.table[f"{event.value.partition}:{name}"] += amount
+                    self.table[f"{event.value.partition}:{name}"].apply(added, amount)
             event.ack()
 
 
 def tally(batch: Batch) -> Counter[str]:
     """Events and money of a batch by kind; what is no event is not counted."""
     found: Counter[str] = Counter()
-    for _, data in batch.messages:
-        with suppress(NoEvent):
-            event: Any = decode(data)
+    for event in batch.read(event_in):
+        if not isinstance(event, NoEvent):
             kind, body = str(event.get("kind")), event.get("body")
             name = kind if kind in KINDS else "other"
-            money = body.get("money") if isinstance(body, dict) else 0
             found[f"{name}:events"] += 1
-            found[f"{name}:money"] += money if isinstance(money, int) else 0
+            found[f"{name}:money"] += _amount(body.get("money") if isinstance(body, dict) else 0)
     return found
+
+
+def added(counted: int, amount: int) -> int:
+    """Their sum, as far as a changelog's JSON can hold it."""
+    return min(counted + amount, MOST)
+
+
+def _amount(money: Any) -> int:
+    try:
+        return moved(money)
+    except (TypeError, ValueError):
+        return 0

@@ -9,17 +9,15 @@ since the partition was taken may have forgotten documents: then the claim is no
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from pipeline.index import (
     ConditionalWrite,
     Elastic,
-    Found,
     Generation,
     GenerationGone,
     ProjectionUnavailable,
-    Stamp,
 )
 from pipeline.outage import Outage
 from pipeline.partitioning import Partitioning
@@ -27,7 +25,6 @@ from pipeline.tables.claims import (
     MAPPING,
     Checkpoint,
     Fenced,
-    Key,
     Lost,
     Position,
     checkpoint_of,
@@ -36,6 +33,7 @@ from pipeline.tables.claims import (
     nothing,
     verdict,
 )
+from pipeline.tables.held import Held
 
 log = logging.getLogger(__name__)
 
@@ -43,22 +41,12 @@ INDEX: Final = "bank-checkpoints"
 ALIAS: Final = "bank-checkpoints-live"
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A checkpoint as this owner wrote it, and the nodes' boots when the partition was taken."""
-
-    checkpoint: Checkpoint
-    stamp: Stamp
-    boots: Mapping[str, int]
-
-
 class Checkpoints:
     """The checkpoints of the partitions that one worker owns, in each generation it writes."""
 
     def __init__(self, elastic: Elastic, owner: str, *, replicas: int = 0) -> None:
         self._elastic, self._owner, self._replicas = elastic, owner, replicas
-        self._held: dict[Key, _Held] = {}
-        self._cursors: dict[Key, int | None] = {}
+        self._held = Held()
         self._lock = asyncio.Lock()
         self._mapped = False
         self._outage = Outage(log, "checkpoints")
@@ -78,7 +66,7 @@ class Checkpoints:
         index or stream. Raises `Fenced`.
         """
         async with self._lock:
-            self._forget(partition)
+            self._held.forget(partition)
             claim = nothing(partition, now, generation, stream)
             claim, before = await self._claim(claim, now, next_epoch)
             # What is inherited is not written yet: the next write, which is onto this one, proves
@@ -107,7 +95,7 @@ class Checkpoints:
             return epoch
 
         async with self._lock:
-            if not self._holds(partition, epoch):
+            if not self._held.holds(partition, epoch):
                 raise Lost(f"partition {partition} was taken anew")
             claim = nothing(partition, now, generation, stream)
             claim, _ = await self._claim(replace(claim, cursor=0), now, same, anew=anew)
@@ -127,11 +115,11 @@ class Checkpoints:
             failed: dict[int, Exception] = {}
             wanted: list[Checkpoint] = []
             for partition, position in positions.items():
-                if not self._holds(partition, position.epoch):
+                if not self._held.holds(partition, position.epoch):
                     failed[partition] = Lost(f"partition {partition} was taken anew")
                     continue
-                for held in self._of(partition):
-                    claim = moved(held, position, self._cursors[held.key], back)
+                for held in self._held.of(partition):
+                    claim = moved(held, position, self._held.cursor(held.key), back)
                     if claim != held:
                         wanted.append(claim)
             if wanted:
@@ -148,50 +136,32 @@ class Checkpoints:
     async def verify(self) -> dict[int, Exception]:
         """The partitions whose checkpoint is not there as it was written."""
         async with self._lock:
-            held = list(self._held.values())
+            held = self._held.all()
             if not held:
                 return {}
             try:
-                found = await self._elastic.mget(ALIAS, [each.checkpoint.id for each in held])
+                found = await self._elastic.mget(ALIAS, [each.id for each in held])
             except GenerationGone as error:
-                return {each.checkpoint.partition: Lost(str(error)) for each in held}
+                return {each.partition: Lost(str(error)) for each in held}
             failed = {
-                each.checkpoint.partition: verdict(each.checkpoint, found.get(each.checkpoint.id))
+                each.partition: verdict(each, found.get(each.id))
                 for each in held
-                if not _same(each, found.get(each.checkpoint.id))
+                if each.key in self._held  # it may have been let go meanwhile
+                and not self._held.is_there(each.key, found.get(each.id))
             }
-            return failed | await self._restarted({each.checkpoint.partition for each in held})
+            return failed | await self._restarted({each.partition for each in held})
 
     def reach(self, partition: int, generation: Generation, cursor: int | None) -> None:
         """What the next write says of a generation being built: see `Checkpoint.cursor`."""
-        if (partition, generation.number) in self._held:
-            self._cursors[partition, generation.number] = cursor
+        self._held.reach((partition, generation.number), cursor)
 
     def forget(self, partition: int) -> None:
         """Let the partition go."""
-        self._forget(partition)
+        self._held.forget(partition)
 
     def forget_generation(self, partition: int, generation: Generation) -> None:
         """Claim the partition in that generation no more."""
-        self._held.pop((partition, generation.number), None)
-
-    # ---------------------------------------------------------------- what is held
-
-    def _of(self, partition: int) -> list[Checkpoint]:
-        return [each.checkpoint for (p, _), each in self._held.items() if p == partition]
-
-    def _holds(self, partition: int, epoch: int) -> bool:
-        held = self._of(partition)
-        return bool(held) and all(each.epoch == epoch for each in held)
-
-    def _forget(self, partition: int) -> None:
-        for key in [key for key in self._held if key[0] == partition]:
-            del self._held[key]
-
-    def _hold(self, checkpoint: Checkpoint, stamp: Stamp) -> None:
-        held = self._held.get(checkpoint.key)
-        if held is not None:  # it may have been let go meanwhile
-            self._held[checkpoint.key] = _Held(checkpoint, stamp, held.boots)
+        self._held.forget_generation(partition, generation)
 
     # ---------------------------------------------------------------- compare and set
 
@@ -220,8 +190,7 @@ class Checkpoints:
         (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
         if stamp is None:
             raise Fenced(f"partition {empty.partition}: another worker is taking it too")
-        self._held[claim.key] = _Held(claim, stamp, boots)
-        self._cursors[claim.key] = claim.cursor
+        self._held.take(claim, stamp, boots)
         return claim, {p: checkpoint_of(found.get(key)) for p, key in sources.items()}
 
     async def _swap(self, wanted: Sequence[Checkpoint]) -> dict[int, Exception]:
@@ -230,7 +199,7 @@ class Checkpoints:
         attempt = 0
         while wanted := [each for each in wanted if each.key in self._held]:
             writes = [
-                ConditionalWrite(each.id, self._held[each.key].stamp, asdict(each))
+                ConditionalWrite(each.id, self._held.stamp(each.key), asdict(each))
                 for each in wanted
             ]
             try:
@@ -247,7 +216,7 @@ class Checkpoints:
                 if stamp is None:
                     unsure.append(each)
                 else:
-                    self._hold(each, stamp)
+                    self._held.move(each, stamp)
             wanted = await self._look(unsure, failed) if unsure else []
         return failed
 
@@ -264,8 +233,8 @@ class Checkpoints:
         for each in unsure:
             there = found.get(each.id)
             if there is not None and there.source == asdict(each):
-                self._hold(each, there.stamp)
-            elif each.key in self._held and _same(self._held[each.key], there):
+                self._held.move(each, there.stamp)
+            elif self._held.is_there(each.key, there):
                 again.append(each)
             else:
                 failed[each.partition] = verdict(each, there)
@@ -273,13 +242,7 @@ class Checkpoints:
 
     async def _restarted(self, partitions: Collection[int]) -> dict[int, Exception]:
         """The partitions that were taken before some node's last start."""
-        boots = await self._elastic.boots()
-        return {
-            partition: Lost(f"partition {partition}: Elasticsearch was restarted")
-            for (partition, _), held in self._held.items()
-            if partition in partitions
-            and any(boots.get(node, at) != at for node, at in held.boots.items())
-        }
+        return self._held.restarted(partitions, await self._elastic.boots())
 
     async def _ensure_index(self) -> None:
         settings = {"number_of_shards": 1, "number_of_replicas": self._replicas}
@@ -289,12 +252,6 @@ class Checkpoints:
         if not made and not self._mapped:  # an older version's may lack a field
             await self._elastic.patiently(lambda: self._elastic.extend_mapping(ALIAS, MAPPING))
         self._mapped = True
-
-
-def _same(held: _Held, found: Found | None) -> bool:
-    return (
-        found is not None and found.stamp == held.stamp and found.source == asdict(held.checkpoint)
-    )
 
 
 __all__ = ["ALIAS", "INDEX", "Checkpoint", "Checkpoints", "Fenced", "Lost", "Position"]

@@ -1,9 +1,12 @@
 """What a checkpoint claims, as the index holds it, and how two claims compare."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.epochs import HIGHEST
 from pipeline.index import Found, Generation
 from pipeline.partitioning import Partitioning
 from pipeline.projection import FIRST
@@ -76,6 +79,9 @@ class Checkpoint:
         return ours == (other.index_uuid, other.stream, other.partitions, other.at)
 
 
+_CHECKED: Final = TypeAdapter(Checkpoint)
+
+
 def nothing(partition: int, now: Partitioning, generation: Generation, stream: str) -> Checkpoint:
     """A claim of nothing, by nobody."""
     return Checkpoint(
@@ -141,9 +147,10 @@ def moved(held: Checkpoint, position: Position, cursor: int | None, back: bool) 
 def checkpoint_of(found: Found | None) -> Checkpoint | None:
     """None for a document that is no checkpoint: somebody's hand was there."""
     try:
-        return Checkpoint(**found.source) if found else None
-    except TypeError:
+        claim = _CHECKED.validate_python(asdict(Checkpoint(**found.source))) if found else None
+    except (TypeError, ValidationError):
         return None
+    return claim if claim and 0 <= claim.epoch < HIGHEST else None
 
 
 def verdict(mine: Checkpoint, found: Found | None) -> Exception:

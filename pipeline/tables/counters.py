@@ -1,6 +1,8 @@
 """What happened to events and documents, counted for people and metrics."""
 
+import time
 from dataclasses import dataclass, field
+from math import inf
 
 from pipeline.histogram import SECONDS, SIZES, Histogram
 
@@ -13,7 +15,8 @@ class Counters:
     because an event, or a believable document, was missing; `healed` is both. `repaired`: accounts
     rewritten over what somebody wrote by hand. `documents`: written. `parked`:
     accounts, `waiting`: their events. `unreadable`: messages of strangers, skipped.
-    `batch_events`, `batch_seconds`: how large batches were, and how long from offered to written.
+    `batch_events`, `batch_seconds`: how large batches were, and how long from offered to written;
+    `batch_at`: when the last one was, by the monotonic clock.
     """
 
     applied: int = 0
@@ -30,11 +33,13 @@ class Counters:
     retaken: int = 0
     batch_events: Histogram = field(default_factory=lambda: Histogram(SIZES), repr=False)
     batch_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS), repr=False)
+    batch_at: float = field(default=-inf, repr=False)
 
     def batch(self, events: int, seconds: float) -> None:
         """Note a batch that was written."""
         self.batch_events.observe(events)
         self.batch_seconds.observe(seconds)
+        self.batch_at = time.monotonic()
 
     @property
     def healed(self) -> int:

@@ -7,15 +7,20 @@ overlap, come out of order or not at all: the documents still become what the st
 An event that can't be folded parks its account and holds up no other.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from pipeline.correlation import about
 from pipeline.events import Event
 from pipeline.index import Elastic, Found, Generation
 from pipeline.projection import account_of
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents, Histories, ParkingLot
 from pipeline.tables.states import Cache, State, believed, following
+
+log = logging.getLogger(__name__)
 
 CAPACITY: Final = 16_384
 
@@ -32,8 +37,10 @@ class Table:
         counters: Counters,
         *,
         capacity: int = CAPACITY,
+        healing: int = logging.INFO,
     ) -> None:
-        self.counters, self._parked = counters, parked
+        """`healing`: the severity of a log line about accounts loaded from the event store."""
+        self.counters, self._parked, self._healing = counters, parked, healing
         self._cache = Cache(capacity)
         self._projection = generation.projection
         self.documents = Documents(elastic, generation, store, parked, counters, self._cache)
@@ -67,19 +74,33 @@ class Table:
                 states += following(self._projection, before, after.documents)
         # The stream may be wrong about an account, the store is not: it alone parks one.
         loaded = await self.documents.load(lacking, histories)
-        await self.documents.write(states + loaded.states)
+        refused = await self.documents.write(states + loaded.states)
+        healed = [*lacking, *(account_of(each.document) for each in judged.states if each.raised)]
+        self._tell(self._healing, "Loaded from the event store", healed, histories)
+        self._tell(logging.INFO, "Refused by Elasticsearch", refused, histories)
         for poison in judged.poisons + loaded.poisons:
             await self.documents.park(poison)
         return len(states) + len(loaded.states)
 
+    def _tell(
+        self,
+        level: int,
+        what: str,
+        accounts: Collection[str],
+        histories: Mapping[str, Sequence[Event]],
+    ) -> None:
+        """Log whose events met with something that is not usual."""
+        if accounts and log.isEnabledFor(level):
+            events = (event for account in accounts for event in histories.get(account, ()))
+            log.log(level, "%s: %d accounts", what, len(accounts), extra=about(events))
+
     def _by_account(self, events: Iterable[Event]) -> dict[str, list[Event]]:
         """Each account's events in order of version, none twice; those of parked accounts wait."""
-        histories: dict[str, list[Event]] = {}
+        histories: defaultdict[str, list[Event]] = defaultdict(list)
         for event in events:
-            if event["account_id"] in self._parked:
-                self.counters.waiting += 1
-            else:
-                histories.setdefault(event["account_id"], []).append(event)
+            histories[event["account_id"]].append(event)
+        for account in [account for account in histories if account in self._parked]:
+            self.counters.waiting += len(histories.pop(account))
         for account, history in histories.items():
             highest = 0
             for event in history:

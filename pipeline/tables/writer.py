@@ -9,6 +9,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from pipeline.correlation import about
 from pipeline.events import Event
 from pipeline.index import Elastic, Found, Generation
 from pipeline.projection import Document, Unfoldable, account_of
@@ -142,7 +143,8 @@ class Writer:
             reason=poison.reason,
         )
         self._counters.parked += 1
-        log.error("Account %s is parked at version %d: %s", account_id, event["version"], poison)
+        said = "Account %s is parked at version %d: %s"
+        log.error(said, account_id, event["version"], poison, extra=about([event]))
         return account_id
 
     async def _settle(self, conflicts: Sequence[State], step: int) -> Loaded:

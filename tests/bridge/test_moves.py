@@ -10,6 +10,7 @@ import faust
 import pytest
 from faust.types import TP
 
+from pipeline.bridge import producer
 from pipeline.bridge.producer import ChangelogFenced
 from pipeline.jetstream import JetStream, ensure_partitioned
 from pipeline.settings import Settings
@@ -89,6 +90,39 @@ async def test_a_late_worker_cannot_overwrite_a_table(
             with pytest.raises(ChangelogFenced):
                 await late
             assert new.sums["0"] == 0 + 4 + 8 + 12
+
+
+async def test_what_is_left_of_a_deleted_key_goes_in_the_end(
+    settings: Settings, js: JetStream, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "TOMBSTONE_SECONDS", 1)
+    app = Summing(settings.nats_url, "same", scratch)
+    topic = app.sums.changelog_topic.get_topic_name()
+    await js.ensure_stream(topic, [f"{topic}.*.>"], max_msgs_per_subject=1)  # an older version's
+
+    async def delete() -> None:
+        await app.app.producer.send_and_wait(topic, b'"1"', None, 1, None, None)
+
+    async with running(app, ALL):
+        await publish(js, range(PARTITIONS))
+        await app.has(PARTITIONS)
+        await eventually(lambda: _number(js, topic, PARTITIONS))
+        await delete()
+        await eventually(lambda: _number(js, topic, PARTITIONS - 1))
+        await publish(js, range(9, 10))  # 9 is in partition 1
+        await app.has(PARTITIONS + 1)
+        await app.app.producer.flush()
+        assert await _number(js, topic, PARTITIONS)
+        await delete()
+        await publish(js, range(13, 14))  # while it is still there
+        await app.has(PARTITIONS + 2)
+        await app.app.producer.flush()
+        assert await _number(js, topic, PARTITIONS)
+
+
+async def _number(js: JetStream, stream: str, number: int) -> bool:
+    state = await js.state(stream)
+    return state is not None and state.messages == number
 
 
 async def test_an_app_that_knows_nothing_of_the_bridge_runs_on_it(

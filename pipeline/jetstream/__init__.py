@@ -1,0 +1,50 @@
+"""JetStream as the bank uses it: the stream `balance`, atomic batches fenced by sequence.
+
+The reader's side, a feed of one partition, is `pipeline/bridge/feed.py`.
+"""
+
+from pipeline.jetstream.client import JetStream
+from pipeline.jetstream.connection import OLDEST_SERVER, say_back
+from pipeline.jetstream.streams import ensure_changelog, ensure_partitioned
+from pipeline.jetstream.values import (
+    BATCH_HEADER,
+    MARKER,
+    PARTITIONS_KEY,
+    RESYNC,
+    STREAM,
+    TOKEN_HEADER,
+    TOKEN_SUBJECT,
+    DuplicateMessage,
+    JetStreamError,
+    Outgoing,
+    ServerTooOld,
+    Stored,
+    StreamState,
+    WrongLastSequence,
+    checked,
+    subject,
+)
+
+__all__ = [
+    "BATCH_HEADER",
+    "MARKER",
+    "OLDEST_SERVER",
+    "PARTITIONS_KEY",
+    "RESYNC",
+    "STREAM",
+    "TOKEN_HEADER",
+    "TOKEN_SUBJECT",
+    "DuplicateMessage",
+    "JetStream",
+    "JetStreamError",
+    "Outgoing",
+    "ServerTooOld",
+    "Stored",
+    "StreamState",
+    "WrongLastSequence",
+    "checked",
+    "ensure_changelog",
+    "ensure_partitioned",
+    "say_back",
+    "subject",
+]

@@ -1,0 +1,206 @@
+"""The calls the bank needs: atomic batches fenced by sequence, what streams hold, making them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+import orjson
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+from ulid import ULID
+
+from pipeline.access import Access
+from pipeline.jetstream.connection import Refusals, closed, connected
+from pipeline.jetstream.values import (
+    BATCH_HEADER,
+    JetStreamError,
+    Outgoing,
+    Stored,
+    StreamState,
+    checked,
+)
+from pipeline.straight import StraightClient, frame
+
+log = logging.getLogger(__package__)
+
+_STREAM_NOT_FOUND: Final = 10059
+_NAME_IN_USE: Final = 10058
+# A stream being deleted is told of no more while its files still go, and its name can't be taken.
+_CANNOT_CREATE: Final = 10049
+_DELETING_SECONDS: Final = 10.0
+_DELETING_POLL_SECONDS: Final = 0.05
+_TIMEOUT: Final = 5.0
+_PATIENCE: Final = 3.0
+_PIECE: Final = 250
+"""Messages of a batch that are written at once: the server begins with them meanwhile."""
+
+
+class JetStream:
+    """One connection that comes back by itself, and the calls the bank needs on it."""
+
+    def __init__(self, nc: StraightClient, closing: asyncio.Event) -> None:
+        self.nc, self._closing = nc, closing
+        self.context: JetStreamContext = nc.jetstream(timeout=_TIMEOUT)
+
+    @classmethod
+    async def connect(cls, at: Access | str, name: str, **options: Any) -> Self:
+        """Connect, for ever if need be, or raise `ServerTooOld`. `options` go to the driver."""
+        closing = asyncio.Event()
+        return cls(await connected(at, name, closing, **options), closing)
+
+    @classmethod
+    async def patiently(cls, at: Access | str, name: str, **options: Any) -> Self:
+        """`connect`, and say so when that takes long."""
+        said = ("NATS at %s does not answer: waiting", Access.of(at))
+        patience = asyncio.get_running_loop().call_later(_PATIENCE, log.warning, *said)
+        try:
+            return await cls.connect(at, name, **options)
+        finally:
+            patience.cancel()
+
+    @classmethod
+    async def within(cls, seconds: float, at: Access | str, name: str) -> Self:
+        """`connect`, or raise a TimeoutError that says why not."""
+        refusals = Refusals(at, tell=False)
+        try:
+            async with asyncio.timeout(seconds):
+                return await cls.connect(at, name, error_cb=refusals.noted)
+        except TimeoutError:
+            raise TimeoutError(refusals.last or "no answer in time") from None
+
+    async def close(self) -> None:
+        self._closing.set()
+        await closed(self.nc)
+
+    async def ping(self) -> None:
+        """Raise unless JetStream answers."""
+        await self.api("INFO")
+
+    async def api(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call `$JS.API.{verb}`; a refusal raises `JetStreamError`."""
+        payload = orjson.dumps(body) if body is not None else b""
+        reply = await self.nc.request(f"$JS.API.{verb}", payload, timeout=_TIMEOUT)
+        return checked(orjson.loads(reply.data))
+
+    async def publish_batch(
+        self, messages: Sequence[Outgoing], expected: int, batch: str | None = None
+    ) -> int:
+        """Publish up to 1000 messages that land whole or not at all; return the last sequence.
+
+        `expected` is the stream's last sequence as the caller knows it. Another one raises
+        `WrongLastSequence` and nothing lands: that is what fences a stale forwarder. `batch` is
+        the id that the stored messages have in their headers.
+        """
+        if not messages:
+            raise ValueError("a batch holds at least one message")
+        batch = batch or str(ULID())
+        headers = [
+            {**each.headers, BATCH_HEADER: batch, "Nats-Batch-Sequence": str(number)}
+            for number, each in enumerate(messages, 1)
+        ]
+        headers[0]["Nats-Expected-Last-Sequence"] = str(expected)
+        headers[-1]["Nats-Batch-Commit"] = "1"
+        *rest, last = messages
+        frames = [frame(each.subject, headers[i], each.data) for i, each in enumerate(rest)]
+        for start in range(0, len(frames), _PIECE):
+            await self.nc.publish_straight(frames[start : start + _PIECE])
+            await asyncio.sleep(0)
+        reply = await self.nc.request(
+            last.subject, last.data, timeout=2 * _TIMEOUT, headers=headers[-1]
+        )
+        return int(checked(orjson.loads(reply.data))["seq"])
+
+    async def last_message(self, stream: str, subject: str | None = None) -> Stored | None:
+        """The newest message that still exists, of the whole stream or of one subject.
+
+        A purge leaves the stream's last sequence but no message: then there is None.
+        """
+        try:
+            message = await self.context.get_last_msg(stream, subject or ">")
+        except NotFoundError:
+            return None
+        return Stored(
+            message.subject or "",
+            message.data or b"",
+            dict(message.headers or {}),
+            message.seq or 0,
+        )
+
+    async def state(self, stream: str) -> StreamState | None:
+        """Where the stream stands, or None when there is no such stream."""
+        info = await self._info(stream)
+        return None if info is None else _state(info)
+
+    async def counted(self, stream: str, subject: str) -> tuple[StreamState, int] | None:
+        """Where the stream stands, and how many messages of that subject it has, at one moment."""
+        info = await self._info(stream, {"subjects_filter": subject})
+        if info is None:
+            return None
+        return _state(info), (info["state"].get("subjects") or {}).get(subject, 0)
+
+    async def config(self, stream: str) -> dict[str, Any] | None:
+        """How the stream is configured, or None when there is no such stream."""
+        info = await self._info(stream)
+        return info and dict(info["config"])
+
+    async def _info(
+        self, stream: str, wanted: Mapping[str, Any] | None = None
+    ) -> dict[str, Any] | None:
+        try:
+            return await self.api(f"STREAM.INFO.{stream}", wanted)
+        except JetStreamError as error:
+            if error.code == _STREAM_NOT_FOUND:
+                return None
+            raise
+
+    async def ensure_stream(
+        self,
+        name: str,
+        subjects: Sequence[str],
+        *,
+        replicas: int = 1,
+        max_age_hours: float = 0,
+        metadata: Mapping[str, str] | None = None,
+        **config: Any,
+    ) -> dict[str, Any]:
+        """Make the stream unless it is there; return the config in force, whoever made it."""
+        wanted = {
+            "name": name,
+            "subjects": list(subjects),
+            "storage": "file",
+            "num_replicas": replicas,
+            "max_age": int(max_age_hours * 3600 * 1e9),
+            "allow_direct": True,
+            "metadata": dict(metadata or {}),
+            **config,
+        }
+        deadline = time.monotonic() + _DELETING_SECONDS
+        while True:
+            if (there := await self.config(name)) is not None:
+                return there
+            try:
+                return dict((await self.api(f"STREAM.CREATE.{name}", wanted))["config"])
+            except JetStreamError as error:
+                if error.code == _CANNOT_CREATE and time.monotonic() < deadline:
+                    await asyncio.sleep(_DELETING_POLL_SECONDS)
+                elif error.code != _NAME_IN_USE:
+                    raise
+
+    async def ensure_bucket(self, bucket: str, *, replicas: int = 1) -> None:
+        """Make a key-value bucket, the kind that NATS clients make, unless it is there."""
+        await self.ensure_stream(
+            f"KV_{bucket}",
+            [f"$KV.{bucket}.>"],
+            replicas=replicas,
+            max_msgs_per_subject=1,
+            discard="new",
+            deny_delete=True,
+            allow_rollup_hdrs=True,
+        )
+
+
+def _state(info: Mapping[str, Any]) -> StreamState:
+    state = info["state"]
+    return StreamState(info["created"], state["first_seq"], state["last_seq"], state["messages"])

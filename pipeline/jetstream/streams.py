@@ -1,0 +1,38 @@
+"""The kinds of streams that a Faust app has: of its topics, and of its tables' changelogs."""
+
+from typing import Any, Final
+
+from pipeline.jetstream.client import JetStream
+from pipeline.jetstream.values import PARTITIONS_KEY
+
+_EXPIRING: Final[dict[str, Any]] = {"allow_msg_ttl": True}
+
+
+async def ensure_partitioned(
+    js: JetStream, name: str, partitions: int, *, replicas: int = 1, max_age_hours: float = 0
+) -> int:
+    """Make a stream with subjects `{name}.{p}`; return the number of partitions in force.
+
+    The number is kept in the stream's metadata: what the caller asks for is for a new one only.
+    """
+    config = await js.ensure_stream(
+        name,
+        [f"{name}.*"],
+        replicas=replicas,
+        max_age_hours=max_age_hours,
+        metadata={PARTITIONS_KEY: str(partitions)},
+        allow_atomic=True,
+    )
+    return int(config.get("metadata", {}).get(PARTITIONS_KEY, partitions))
+
+
+async def ensure_changelog(js: JetStream, name: str, *, replicas: int = 1) -> None:
+    """Make a stream with subjects `{name}.{p}.{key}`, of each of which the last message is kept.
+
+    Messages may have a time to live, in a stream of an older version as well.
+    """
+    config = await js.ensure_stream(
+        name, [f"{name}.*.>"], replicas=replicas, max_msgs_per_subject=1, **_EXPIRING
+    )
+    if not config.get("allow_msg_ttl"):
+        await js.api(f"STREAM.UPDATE.{name}", {**config, **_EXPIRING})

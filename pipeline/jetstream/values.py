@@ -1,0 +1,82 @@
+"""What is said over JetStream: the bank's names, messages and streams, and what a refusal means."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+STREAM: Final = "balance"
+TOKEN_SUBJECT: Final = "balance.token"
+TOKEN_HEADER: Final = "Bank-Resume-Token"
+BATCH_HEADER: Final = "Nats-Batch-Id"
+RESYNC: Final = "resync"
+MARKER: Final = b'{"kind":"resync"}'
+PARTITIONS_KEY: Final = "partitions"
+
+_WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+_DUPLICATE_IN_BATCH: Final = 10201
+
+
+class JetStreamError(Exception):
+    """The server refused; `code` is its `err_code`."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code
+
+
+class WrongLastSequence(JetStreamError):
+    """The stream is not where the publisher saw it last: another one has written."""
+
+
+class DuplicateMessage(JetStreamError):
+    """A message id of the batch was stored within the duplicate window."""
+
+
+class ServerTooOld(Exception):
+    """Atomic batches, pinned consumers and consumer reset need nats-server 2.14."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as the stream holds it."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Where a stream stands. `created` tells a stream from one of the same name made later."""
+
+    created: str
+    first: int
+    last: int
+    messages: int
+
+
+def subject(partition: int) -> str:
+    """The subject of a partition's events."""
+    return f"{STREAM}.{partition}"
+
+
+def checked(reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply of a JetStream call, unless it is an error: that is raised as what it means."""
+    error = reply.get("error")
+    if not error:
+        return reply
+    code, text = int(error.get("err_code", error.get("code", 0))), str(error.get("description"))
+    if code in _WRONG_LAST_SEQUENCE:
+        raise WrongLastSequence(code, text)
+    if code == _DUPLICATE_IN_BATCH:
+        raise DuplicateMessage(code, text)
+    raise JetStreamError(code, text)

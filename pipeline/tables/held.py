@@ -1,0 +1,94 @@
+"""The checkpoints that one owner has written, as it wrote them: onto those go its next writes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+
+from pipeline.index import Found, Generation, Stamp
+from pipeline.tables.claims import Checkpoint, Key, Lost
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A checkpoint, its stamp, and the nodes' boots when the partition was taken."""
+
+    checkpoint: Checkpoint
+    stamp: Stamp
+    boots: Mapping[str, int]
+
+
+class Held:
+    """By partition and generation."""
+
+    def __init__(self) -> None:
+        self._held: dict[Key, _Held] = {}
+        self._cursors: dict[Key, int | None] = {}
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._held
+
+    def all(self) -> list[Checkpoint]:
+        """Every checkpoint that is held."""
+        return [each.checkpoint for each in self._held.values()]
+
+    def of(self, partition: int) -> list[Checkpoint]:
+        """One for each generation that the partition's owner writes."""
+        return [each for each in self.all() if each.partition == partition]
+
+    def holds(self, partition: int, epoch: int) -> bool:
+        """Whether the partition is held, in that epoch and no other."""
+        held = self.of(partition)
+        return bool(held) and all(each.epoch == epoch for each in held)
+
+    def stamp(self, key: Key) -> Stamp:
+        """Where its last write stands, which the next one must find there."""
+        return self._held[key].stamp
+
+    def is_there(self, key: Key, found: Found | None) -> bool:
+        """Whether what was found is the last write, untouched."""
+        if found is None or key not in self._held:
+            return False
+        held = self._held[key]
+        return found.stamp == held.stamp and found.source == asdict(held.checkpoint)
+
+    def cursor(self, key: Key) -> int | None:
+        """What the next write says of a generation being built: see `Checkpoint.cursor`."""
+        return self._cursors[key]
+
+    # ---------------------------------------------------------------- changes
+
+    def take(self, checkpoint: Checkpoint, stamp: Stamp, boots: Mapping[str, int]) -> None:
+        """Hold it from now on; `boots` as they were before it was read."""
+        self._held[checkpoint.key] = _Held(checkpoint, stamp, boots)
+        self._cursors[checkpoint.key] = checkpoint.cursor
+
+    def move(self, checkpoint: Checkpoint, stamp: Stamp) -> None:
+        """It was written anew; nothing, if it was let go meanwhile."""
+        if (held := self._held.get(checkpoint.key)) is not None:
+            self._held[checkpoint.key] = replace(held, checkpoint=checkpoint, stamp=stamp)
+
+    def reach(self, key: Key, cursor: int | None) -> None:
+        """Set its cursor; nothing, if it is not held."""
+        if key in self._held:
+            self._cursors[key] = cursor
+
+    def forget(self, partition: int) -> None:
+        """Let the partition go."""
+        for each in self.of(partition):
+            del self._held[each.key]
+
+    def forget_generation(self, partition: int, generation: Generation) -> None:
+        """Let the partition go in that generation."""
+        self._held.pop((partition, generation.number), None)
+
+    # ---------------------------------------------------------------- nodes
+
+    def restarted(
+        self, partitions: Collection[int], boots: Mapping[str, int]
+    ) -> dict[int, Exception]:
+        """Those of the partitions that were taken before some node's last start."""
+        return {
+            partition: Lost(f"partition {partition}: Elasticsearch was restarted")
+            for (partition, _), held in self._held.items()
+            if partition in partitions
+            and any(boots.get(node, at) != at for node, at in held.boots.items())
+        }

@@ -1,0 +1,97 @@
+"""The last hour by minute and kind, as the changelog of the table `activity` has it.
+
+Only what is new is read each time. It is as approximate as the table (`activity.py`).
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from pipeline.jetstream import JetStream, StreamState
+from pipeline.logs import moment
+from pipeline.messages import Message, messages
+from pipeline.subjects import key_in
+
+CHANGELOG: Final = "bank-activity-changelog"
+MINUTES: Final = 60
+_SECONDS: Final = 60
+
+ByKind = dict[str, dict[str, int]]
+"""For each kind the number of `events`, and their `money` in minor units."""
+
+
+class _Count(NamedTuple):
+    minute: int
+    kind: str
+    figure: str
+    number: int
+
+
+class Minutes:
+    """What was read so far; `read` learns what is new."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, _Count] = {}
+        self._cursor = 0
+        self._known: tuple[str, int] | None = None
+
+    async def read(self, js: JetStream, now: float | None = None) -> dict[str, ByKind]:
+        """The last 60 minutes, the present one among them, by the RFC 3339 time of their beginning.
+
+        Raises the errors of NATS. Where no worker ever ran nothing was counted.
+        """
+        last = int(time.time() if now is None else now) // _SECONDS * _SECONDS
+        first = last - (MINUTES - 1) * _SECONDS
+        await self._refresh(js, await js.state(CHANGELOG), first)
+        self._counts = {key: each for key, each in self._counts.items() if each.minute >= first}
+        found: defaultdict[int, defaultdict[str, Counter[str]]] = defaultdict(
+            lambda: defaultdict(Counter)
+        )
+        for each in self._counts.values():
+            found[each.minute][each.kind][each.figure] += each.number
+        return {
+            moment(minute): _shown(found[minute]) for minute in range(first, last + 1, _SECONDS)
+        }
+
+    async def _refresh(self, js: JetStream, state: StreamState | None, first: int) -> None:
+        reconnects = int(js.nc.stats["reconnects"])  # what a server lost may have come anew
+        known = (state.created, reconnects) if state else None
+        if known is None or known != self._known or (state and state.last < self._cursor):
+            self._counts, self._cursor = {}, 0
+        self._known = known
+        if state is None or state.last == self._cursor:
+            return
+        begin: dict[str, Any] = {"seq": self._cursor + 1}
+        if not self._cursor:
+            begin = {"start_time": moment(first)}
+        async for several in messages(js, CHANGELOG, begin):
+            for each in several:
+                self._note(each)
+            self._cursor = several[-1].sequence
+
+    def _note(self, message: Message) -> None:
+        count = _count(message)
+        if count is None:
+            self._counts.pop(message.subject, None)
+        else:
+            self._counts[message.subject] = count
+
+
+def _count(message: Message) -> _Count | None:
+    """None for a window that has ended long ago, and for what somebody wrote by hand."""
+    try:
+        key, (began, _) = orjson.loads(key_in(message.subject))
+        _, kind, figure = key.split(":")
+        return _Count(int(began), kind, figure, int(orjson.loads(message.data)))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _shown(kinds: Mapping[str, Counter[str]]) -> ByKind:
+    return {
+        kind: {"events": figures["events"], "money": figures["money"]}
+        for kind, figures in sorted(kinds.items())
+    }
