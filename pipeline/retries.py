@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from pipeline.applier import Applier
 from pipeline.ending import ended
 from pipeline.events import partition_of, slot_of
+from pipeline.index import GenerationGone
 from pipeline.outage import Outage
-from pipeline.shared import Shared
+from pipeline.shared import Shared, Taken
 from pipeline.tables.checkpoints import Lost
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,17 @@ class Retries:
     async def _replay(self, applier: Applier, account_id: str) -> None:
         log.info("Account %s: replaying it from the event store", account_id)
         try:
-            await applier.between(lambda taken: taken.live.table.documents.replay(account_id))
+            await applier.between(lambda taken: self._replay_all(taken, account_id))
         except Lost:  # the partition is another's, or is taken anew: whoever has it then does it
             return
         if account_id not in self._shared.parked:
             log.info("Account %s is parked no more", account_id)
+
+    async def _replay_all(self, taken: Taken, account_id: str) -> None:
+        """A generation being built comes first: what it refuses is parked still."""
+        if taken.building is not None:
+            with suppress(GenerationGone):
+                await taken.building.table.documents.replay(account_id)
+                if account_id in self._shared.parked:
+                    return
+        await taken.live.table.documents.replay(account_id)

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.jetstream import JetStream
-from pipeline.rebuild.jobs import Job, Jobs, Part, Phase
+from pipeline.rebuild.job import Job, Part, Phase
+from pipeline.rebuild.jobs import Jobs
 from tests.support import eventually
 
 FINISHED = "2026-11-23T17:44:16.517Z"

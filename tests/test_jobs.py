@@ -1,7 +1,6 @@
 """Rebuilds as durable jobs: whoever starts, joins, changes or cancels them at the same moment."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,18 +8,12 @@ import pytest
 
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
-from pipeline.rebuild.jobs import KEPT, Busy, Job, Jobs, NoSuchJob, Part, Phase
+from pipeline.rebuild.job import Busy, Job, NoSuchJob, Part, Phase
+from pipeline.rebuild.jobs import KEPT, Jobs
 from pipeline.settings import Settings
 from tests.support import rounds
 
 ALL = range(4)
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
 
 
 @pytest.fixture

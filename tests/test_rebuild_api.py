@@ -18,7 +18,7 @@ from api.streams import STREAMS
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
-from pipeline.rebuild.jobs import Phase
+from pipeline.rebuild.job import Phase
 from pipeline.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.conftest import placed
@@ -27,13 +27,6 @@ from tests.support import Role, eventually
 
 P = 8
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
 
 
 @pytest.fixture

@@ -19,11 +19,12 @@ from pipeline.cli import main
 from pipeline.commands import rebuild_watch
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
-from pipeline.rebuild.jobs import Job, Phase
+from pipeline.rebuild.job import Job, Phase
 from pipeline.settings import PREFIX, Settings, environment
 from tests.conftest import placed
+from tests.ports import free_port
 from tests.rebuilds import FINISHED, FakeWorker
-from tests.support import Role, eventually, free_port
+from tests.support import Role, eventually
 
 T = TypeVar("T")
 Start = Callable[..., Awaitable[Role]]

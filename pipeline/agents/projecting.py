@@ -7,7 +7,7 @@ written; the bridge then has the position checkpointed, and acks it in JetStream
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 from faust.types import TP
@@ -16,6 +16,8 @@ from pipeline.bridge import Batch
 from pipeline.projection import Projection
 from pipeline.projector import Projector
 from pipeline.tables.counters import Counters
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +46,9 @@ class Handed:
     @property
     def messages(self) -> Sequence[tuple[int, bytes]]:
         return self.batch.messages
+
+    def read(self, how: Callable[[bytes], T]) -> Sequence[T]:
+        return self.batch.read(how)
 
     def done(self) -> None:
         if not self.batch.stale:

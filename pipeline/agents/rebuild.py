@@ -1,7 +1,8 @@
 """The rebuild agent of a worker: follows the rebuild that is asked for, in the partitions it owns.
 
-It looks at the job a few times a second. For each of its partitions it runs that partition's part,
-again from where it was whenever the partition was taken anew; whoever owns a partition does it.
+It looks at the job a few times a second, and at once when it has carried it on itself. For each of
+its partitions it runs that partition's part, again from where it was whenever the partition was
+taken anew; whoever owns a partition does it.
 """
 
 import asyncio
@@ -19,8 +20,8 @@ from pipeline.projector import Projector
 from pipeline.rebuild.build import Build
 from pipeline.rebuild.coordinator import Coordinator
 from pipeline.rebuild.inplace import InPlace
-from pipeline.rebuild.jobs import Job
-from pipeline.rebuild.replay import Pace
+from pipeline.rebuild.job import Job
+from pipeline.rebuild.pace import Pace
 from pipeline.settings import Settings
 from pipeline.shared import Taken
 from pipeline.tables.checkpoints import Fenced, Lost
@@ -47,8 +48,11 @@ class _Work:
             return False
         if not self.task.done():
             return True
-        failed = self.task.cancelled() or self.task.exception() is not None
-        return not failed and (step == "turn" or self._part.stands)
+        return not self.failed and (step == "turn" or self._part.stands)
+
+    @property
+    def failed(self) -> bool:
+        return self.task.cancelled() or self.task.exception() is not None
 
 
 def _asked(job: Job, step: Step) -> tuple[str, str | None, Step]:
@@ -59,17 +63,21 @@ def _asked(job: Job, step: Step) -> tuple[str, str | None, Step]:
 class RebuildAgent:
     """One worker's; an async context manager that runs it."""
 
-    def __init__(self, settings: Settings, projector: Projector) -> None:
+    def __init__(
+        self, settings: Settings, projector: Projector, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         self._shared = shared = projector.shared
+        self._look_seconds = look_seconds
         self._appliers: Mapping[int, Applier] = projector.appliers
         self._lease = Lease(
-            settings.redis_url, shared.projection.named(LEASE), shared.owner, settings.lease_seconds
+            settings.redis, shared.projection.named(LEASE), shared.owner, settings.lease_seconds
         )
         self._coordinator = Coordinator(shared, self._lease, settings.rebuild_grace_seconds)
-        self._pace = Pace(settings.rebuild_rate)
+        self._pace = Pace(settings.rebuild_rate, lambda: shared.counters.batch_at)
         self._works: dict[int, _Work] = {}
         self._gate, self._gate_of = asyncio.Semaphore(1), ""
         self._task: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -87,16 +95,32 @@ class RebuildAgent:
     async def _run(self) -> None:
         outage, attempt = Outage(log, "the rebuild"), 0
         while True:
+            self._ended.clear()
             try:
                 await self._shared.jobs.refresh()
                 await self._look(self._shared.jobs.current)
+                if not await self._moved():
+                    await self._pause()
             except Exception as error:
                 await outage.pause(error, attempt)
                 attempt += 1
             else:
                 outage.over()
                 attempt = 0
-                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _moved(self) -> bool:
+        """Whether a job is not any more as it was looked at: there is more to be done."""
+        return any(key.startswith("job.") for key in await self._shared.jobs.refresh())
+
+    async def _pause(self) -> None:
+        """A moment, or until all that is under way here has come to its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._look_seconds):
+                await self._ended.wait()
+
+    def _note_end(self, _: asyncio.Task[None]) -> None:
+        if all(work.task.done() and not work.failed for work in self._works.values()):
+            self._ended.set()
 
     async def _look(self, job: Job | None) -> None:
         for partition in self._works.keys() - self._appliers.keys():
@@ -126,7 +150,8 @@ class RebuildAgent:
                 continue
             if work is not None:
                 await self._stop(partition)
-            self._works[partition] = _Work(job, step, self._part(job, applier))
+            self._works[partition] = work = _Work(job, step, self._part(job, applier))
+            work.task.add_done_callback(self._note_end)
 
     def _part(self, job: Job, applier: Applier) -> Build | InPlace:
         if self._gate_of != job.id:

@@ -14,8 +14,9 @@ from pipeline.applier import Applier
 from pipeline.ending import ended
 from pipeline.events import slot_of, slots_of
 from pipeline.index import Generation
-from pipeline.rebuild.jobs import Job, Part
-from pipeline.rebuild.replay import Pace, Replay
+from pipeline.rebuild.job import Job, Part
+from pipeline.rebuild.pace import Pace, Paced
+from pipeline.rebuild.replay import Replay
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.tables.checkpoints import Lost
 from pipeline.tables.claims import nothing
@@ -24,6 +25,9 @@ from pipeline.tables.documents import Documents
 from pipeline.tables.states import Cache
 
 NOTE_SECONDS: Final = 0.5
+REFUSED_SECONDS: Final = 20.0
+"""For how long a partition waits for Elasticsearch to take documents that it refused."""
+_AGAIN_SECONDS: Final = 1.0
 
 
 class Build:
@@ -64,9 +68,9 @@ class Build:
                 await self._replay()
             self._shared.checkpoints.reach(self._applier.partition, self.generation, None)
             await self._write_claims()
-            await self._note(state="replayed")
         finally:
-            await ended(counting)
+            await ended(counting)  # or it would count what came after the replay, too
+        await self._note(state="replayed", total=self._part.done)
 
     async def turn(self) -> None:
         """Readers see the generation: write it alone from now on."""
@@ -144,8 +148,23 @@ class Build:
         )
         await self._note(state="replaying")
         self._replaying_since = time.monotonic()
-        work = Replay(shared.store, documents, self._pace, self._begin, self._reached)
-        await work.run(range(self._cursor, self._slots.stop), await shared.store.estimate())
+        store = Paced(shared.store, self._pace)
+        work = Replay(store, documents, self._begin, self._reached)
+        await work.run(range(self._cursor, self._slots.stop))
+        await self._insist(documents, work.refused)
+
+    async def _insist(self, documents: Documents, refused: set[str]) -> None:
+        """Try what was refused again: readers see those accounts now, and must not miss them.
+
+        What is refused for good stays parked, and the rebuild comes to its end.
+        """
+        until = time.monotonic() + REFUSED_SECONDS
+        while refused and time.monotonic() < until:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            self._still_ours()
+            for account_id in sorted(refused):
+                await documents.replay(account_id)
+            refused = {each for each in refused if each in self._shared.parked}
 
     @property
     def _cursor(self) -> int:
@@ -182,7 +201,7 @@ class Build:
     # ---------------------------------------------------------------- for people
 
     async def _count(self) -> None:
-        total = await self._shared.store.count(self._slots)
+        total = await self._pace.gently(lambda: self._shared.store.count(self._slots))
         await self._note(total=total)
 
     async def _note(self, **changes: object) -> None:

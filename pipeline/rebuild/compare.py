@@ -19,19 +19,23 @@ from typing import Any, Final, Protocol
 
 from pipeline.checker.sums import Sums, fingerprint
 from pipeline.events import slot_of
-from pipeline.histories import histories
+from pipeline.histories import Replayed, histories
 from pipeline.index import Found
 from pipeline.projection import Advance, Projection
 from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.rebuild.looks import Difference, Look, Waiting, look
-from pipeline.rebuild.mend import Store
+from pipeline.tables.documents import Histories
 from pipeline.tables.states import Truth, believed
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 10_000
 """So many accounts are in doubt at a time; with more, the walk waits until they are not."""
 PATIENCE: Final = 10.0
+
+
+class Store(Histories, Replayed, Protocol):
+    """What is needed of the event store."""
 
 
 class Log(Protocol):

@@ -14,7 +14,8 @@ from pipeline.index import Generation
 from pipeline.index.succession import Succession
 from pipeline.leases import Lease, LeaseUnavailable
 from pipeline.logs import moment
-from pipeline.rebuild.jobs import Job, Jobs
+from pipeline.rebuild.job import Job
+from pipeline.rebuild.jobs import Jobs
 from pipeline.shared import Shared
 from pipeline.tables.claims import Checkpoint, claim_id
 

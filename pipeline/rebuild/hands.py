@@ -102,7 +102,7 @@ class Mender:
 @asynccontextmanager
 async def mender(settings: Settings, stores: Stores) -> AsyncIterator[Mender]:
     """Who mends on these stores. Raises `CannotMend`."""
-    elastic = Elastic(settings.elasticsearch_url)
+    elastic = Elastic(settings.elasticsearch)
     parked = Parked(stores.js, stores.of, replicas=settings.stream_replicas)
     try:
         await parked.refresh()

@@ -12,9 +12,9 @@ from pipeline.applier import Applier
 from pipeline.ending import ended
 from pipeline.events import slots_of
 from pipeline.index.survey import Survey
-from pipeline.rebuild.jobs import Job, Part
+from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.mend import mend_partition
-from pipeline.rebuild.replay import Pace
+from pipeline.rebuild.pace import Pace, Paced
 from pipeline.shared import Shared
 from pipeline.synchronise import Progress
 from pipeline.tables.checkpoints import Lost
@@ -37,7 +37,8 @@ class InPlace:
         gate: asyncio.Semaphore,
         pace: Pace,
     ) -> None:
-        self._applier, self._shared, self._gate = applier, shared, gate
+        self._applier, self._shared = applier, shared
+        self._gate, self._pace = gate, pace
         self._slots = slots_of(applier.partition, shared.partitions)
         self._part = replace(part, owner=shared.owner)
         self._telling: asyncio.Task[None] | None = None
@@ -58,14 +59,12 @@ class InPlace:
                 Counters(),
                 Cache(0),
             )
-            self._part = replace(
-                self._part, state="replaying", total=await shared.store.count(self._slots)
-            )
-            survey = Survey(shared.elastic.url, documents.alias)
+            total = await self._pace.gently(lambda: shared.store.count(self._slots))
+            self._part = replace(self._part, state="replaying", total=total)
+            survey = Survey(shared.elastic.access, documents.alias)
             try:
-                mended = await mend_partition(
-                    self._slots, shared.store, documents, survey, self._progress
-                )
+                store = Paced(shared.store, self._pace)
+                mended = await mend_partition(self._slots, store, documents, survey, self._progress)
             finally:
                 await survey.close()
                 if self._telling is not None:

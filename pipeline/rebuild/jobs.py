@@ -12,102 +12,23 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal, TypeVar
+from dataclasses import asdict, replace
+from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
 from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket, Entry, Mirror, Overtaken
+from pipeline.kv import Bucket, Mirror, Overtaken
 from pipeline.logs import moment
-from pipeline.projection import FIRST, Projection
+from pipeline.projection import Projection
 from pipeline.projections.balance import BALANCE
+from pipeline.rebuild.job import Busy, Job, Kind, NoSuchJob, Part, read
 
 KEPT: Final = 20
 """Finished jobs that can still be asked for."""
 
 _ID: Final = re.compile("[0-9A-Z]{26}")
 _NOT_LAST: Final = "it never began: another rebuild was started, or whoever asked for it died"
-
-Kind = Literal["online", "in-place"]
-Phase = Literal["wanted", "building", "swapped", "done", "cancelled", "failed"]
-PartState = Literal["waiting", "replaying", "replayed", "done"]
-
-
-class Busy(Exception):
-    """Another rebuild is under way, which is not what was asked for."""
-
-    def __init__(self, job: "Job") -> None:
-        super().__init__(f"the rebuild {job.id} is under way")
-        self.job = job
-
-
-class NoSuchJob(Exception):
-    """There is no rebuild of that id, or it is too long ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A rebuild. `partitions` are to be done, of a bank that has `of`.
-
-    Online: `generation` is the one that is built, `uuid` its index's, `old` the one that was live,
-    `version` that of the fold, which only workers of that version build.
-    Times are RFC 3339. `revision` is the entry's own.
-    """
-
-    id: str
-    kind: Kind
-    phase: Phase
-    partitions: tuple[int, ...]
-    of: int
-    concurrency: int
-    started: str
-    generation: int | None = None
-    uuid: str | None = None
-    old: int | None = None
-    old_uuid: str | None = None
-    swapped: str | None = None
-    finished: str | None = None
-    dropped: bool = False
-    reason: str | None = None
-    projection: str = FIRST
-    version: int = BALANCE.version
-    revision: int = 0
-
-    @property
-    def key(self) -> str:
-        return f"job.{self.id}"
-
-    @property
-    def active(self) -> bool:
-        return self.phase in ("wanted", "building", "swapped")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """How far a partition is: events replayed of how many, and the pauses of its live traffic."""
-
-    job: str
-    partition: int
-    state: PartState = "waiting"
-    done: int = 0
-    total: int = 0
-    events_per_second: float = 0.0
-    pauses_ms: list[float] = field(default_factory=list)
-    owner: str = ""
-    removed: int = 0
-    updated: str = ""
-
-    @property
-    def key(self) -> str:
-        return f"part.{self.job}.{self.partition}"
-
-
-T = TypeVar("T", Job, Part)
-
-_JOB: Final = TypeAdapter(Job)
-_PART: Final = TypeAdapter(Part)
 
 
 class Jobs:
@@ -132,8 +53,7 @@ class Jobs:
 
     def job(self, job_id: str) -> Job | None:
         """The job of that id. Nobody carries out one that `current` does not name: it failed."""
-        entry = self._mirror.entries.get(f"job.{job_id}")
-        job = _read(_JOB, entry) if entry else None
+        job = read(Job, self._mirror.entries.get(f"job.{job_id}"))
         pointer = self._mirror.entries.get("current")
         if job is None or not job.active or (pointer and pointer.value.get("id") == job_id):
             return job
@@ -157,15 +77,7 @@ class Jobs:
         """
         while True:
             await self.refresh()
-            pointer, last = self._mirror.entries.get("current"), self.current
-            if last is not None and last.active:
-                if (last.kind, last.partitions, last.version) != (
-                    kind,
-                    tuple(partitions),
-                    self.projection.version,
-                ):
-                    raise Busy(last)
-                return last, True
+            last = self.current
             wanted = Job(
                 str(ULID()),
                 kind,
@@ -177,27 +89,21 @@ class Jobs:
                 projection=self.projection.name,
                 version=self.projection.version,
             )
-            job = _next(last, wanted)
-            try:
-                job = await self._write(job)
-            except Overtaken:
-                continue
-            try:
-                await self._bucket.put(
-                    "current", {"id": job.id}, expected=pointer.revision if pointer else 0
-                )
-            except Overtaken:
-                await self._take_back(job, last)
-                continue
-            await self._prune(job)
-            await self.refresh()
-            return job, False
+            if last is not None and last.active:
+                if _asks(last) != _asks(wanted):
+                    raise Busy(last)
+                return last, True
+            with suppress(Overtaken):
+                job = await self._begin(_next(last, wanted), last)
+                await self._prune(job)
+                await self.refresh()
+                return job, False
 
     async def change(self, job_id: str, change: Callable[[Job], Job]) -> Job:
         """Write what `change` makes of the job as it is; raises `NoSuchJob`."""
         while True:
             entry = await self._bucket.get(f"job.{job_id}") if _ID.fullmatch(job_id) else None
-            job = _read(_JOB, entry) if entry else None
+            job = read(Job, entry)
             if job is None:
                 raise NoSuchJob(job_id)
             changed = change(job)
@@ -227,7 +133,19 @@ class Jobs:
     def part(self, job: Job, partition: int) -> Part:
         """How far that partition is."""
         entry = self._mirror.entries.get(f"part.{job.id}.{partition}")
-        return (_read(_PART, entry) if entry else None) or Part(job.id, partition)
+        return read(Part, entry) or Part(job.id, partition)
+
+    async def _begin(self, job: Job, last: Job | None) -> Job:
+        """Write it, and that it is the current one; raises `Overtaken`, and then it is not."""
+        pointer = self._mirror.entries.get("current")
+        job = await self._write(job)
+        try:
+            revision = pointer.revision if pointer else 0
+            await self._bucket.put("current", {"id": job.id}, expected=revision)
+        except Overtaken:
+            await self._take_back(job, last)
+            raise
+        return job
 
     async def _write(self, job: Job) -> Job:
         value = asdict(job)
@@ -268,15 +186,3 @@ def _next(last: Job | None, wanted: Job) -> Job:
 
 def _asks(job: Job) -> tuple[object, ...]:
     return job.kind, job.partitions, job.of, job.version
-
-
-def _read(model: TypeAdapter[T], entry: Entry) -> T | None:
-    """What an entry says; None for what somebody wrote by hand and wrote wrong."""
-    value: dict[str, Any] = dict(entry.value)
-    if model is _JOB:
-        value["revision"] = entry.revision
-    try:
-        found = model.validate_python(value)
-    except ValidationError:
-        return None
-    return found if found.key == entry.key else None

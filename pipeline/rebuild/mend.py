@@ -7,7 +7,7 @@ somebody wrote by hand is written over in a higher era, and what has no event in
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from pipeline.checker.sums import Sums, fingerprint
 from pipeline.histories import Replayed
@@ -17,10 +17,6 @@ from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.documents import Documents, Histories
 
 CHUNK: Final = 500
-
-
-class Store(Histories, Replayed, Protocol):
-    """What is needed of the event store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ async def mend(document_ids: Iterable[str], store: Histories, documents: Documen
 
 async def mend_partition(
     slots: range,
-    store: Store,
+    store: Replayed,
     documents: Documents,
     survey: Ids,
     progress: Callable[[Progress], None] = lambda _: None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pipeline.partition_leases import name_of
-from pipeline.rebuild.jobs import Job, Part, Phase
+from pipeline.rebuild.job import Job, Part, Phase
 
 State = Literal["running", "done", "cancelled", "failed"]
 

@@ -1,67 +1,58 @@
 """Replaying slots of the event store into a generation being built, beside live traffic.
 
-Some slots at a time: from the moment that they are begun, live events of theirs are written, too.
+Slots are begun as they are about to be read: from then on live events of theirs are written, too.
 A few bulks are in flight; the cursor follows what is written.
 """
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
 
-from pipeline.events import SLOTS
-from pipeline.histories import Replayed, histories
+from pipeline.events import Event
+from pipeline.histories import histories
 from pipeline.projection import Advance
 from pipeline.tables.documents import Documents
 from pipeline.tables.states import State
 
 CHUNK: Final = 250
 IN_FLIGHT: Final = 2
-EVENTS_BEGUN: Final = 5_000
-"""Slots with about so many events are begun together: fewer, and queries cost more than reading;
-more, and live accounts are loaded for a second write long before their replay."""
 
 
-class Pace:
-    """Holds a worker's replays to so many events a second; 0 holds nothing."""
+class Store(Protocol):
+    """What is needed of the event store; see `EventStore.replay`."""
 
-    def __init__(self, rate: float) -> None:
-        self._rate, self._free = rate, 0.0
-
-    async def spend(self, events: int) -> None:
-        if self._rate <= 0:
-            return
-        now = time.monotonic()
-        self._free = max(now, self._free) + events / self._rate
-        await asyncio.sleep(self._free - now)
+    def replay(
+        self, slots: Iterable[int], begin: Callable[[int], None]
+    ) -> AsyncIterator[list[Event]]: ...
 
 
 class Replay:
     """One partition's replay. `reached` hears of each slot below which all is written, and of how
-    many events that took; `begin` of each slot up to which live events are to be written."""
+    many events that took; `begin` of each slot up to which live events are to be written.
+    `refused` are accounts that were parked because Elasticsearch would not have a document."""
 
     def __init__(
         self,
-        store: Replayed,
+        store: Store,
         documents: Documents,
-        pace: Pace,
         begin: Callable[[int], None],
         reached: Callable[[int, int], Awaitable[None]],
     ) -> None:
-        self._store, self._documents, self._pace = store, documents, pace
+        self._store, self._documents = store, documents
         self._begin, self._reached = begin, reached
+        self.refused: set[str] = set()
         self._flying: deque[tuple[asyncio.Task[None] | None, int, int]] = deque()
 
-    async def run(self, slots: range, events_in_store: int) -> None:
+    async def run(self, slots: range) -> None:
         """Replay the slots. Raises `GenerationGone`, and the errors of store and parking lot."""
-        step = max(1, EVENTS_BEGUN * SLOTS // max(1, events_in_store))
+        read = histories(self._documents.projection, self, slots, CHUNK)
         try:
-            for start in range(slots.start, slots.stop, step):
-                stop = min(start + step, slots.stop)
-                self._begin(stop)
-                await self._some(range(start, stop))
+            async with aclosing(read) as chunks:  # type: ignore[type-var]
+                async for accounts, events, slot in chunks:
+                    await self._fly(asyncio.create_task(self._write(accounts)), slot, events)
+            await self._fly(None, slots.stop, 0)
             while self._flying:
                 await self._land()
         finally:
@@ -70,13 +61,9 @@ class Replay:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _some(self, slots: range) -> None:
-        read = histories(self._documents.projection, self._store, slots, CHUNK)
-        async with aclosing(read) as chunks:  # type: ignore[type-var]
-            async for accounts, events, slot in chunks:
-                await self._pace.spend(events)
-                await self._fly(asyncio.create_task(self._write(accounts)), slot, events)
-        await self._fly(None, slots.stop, 0)
+    def replay(self, slots: Iterable[int]) -> AsyncIterator[list[Event]]:
+        """The slots' events, each slot begun before it is read."""
+        return self._store.replay(slots, self._begin)
 
     async def _fly(self, task: asyncio.Task[None] | None, upto: int, events: int) -> None:
         self._flying.append((task, upto, events))
@@ -93,7 +80,7 @@ class Replay:
     async def _write(self, accounts: Sequence[Advance]) -> None:
         """Nothing was there: what is now is a live event's, and its version decides."""
         states = [State(0, document) for each in accounts for document in each.documents]
-        await self._documents.write(states)
+        self.refused |= await self._documents.write(states)
         for each in accounts:
             if each.poison is not None and not each.more:
                 await self._documents.park(each.poison)

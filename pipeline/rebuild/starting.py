@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.jetstream import JetStream
 from pipeline.partitioning import partitioning
-from pipeline.rebuild.jobs import Job, Jobs, Kind
+from pipeline.rebuild.job import Job, Kind
+from pipeline.rebuild.jobs import Jobs
 
 
 class NoSuchPartition(Exception):

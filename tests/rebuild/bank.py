@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pipeline.events import CREATED, DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic
-from pipeline.rebuild.jobs import Job, Jobs
+from pipeline.rebuild.job import Job
+from pipeline.rebuild.jobs import Jobs
 from pipeline.settings import Settings
 from tests.bank import exact
 from tests.support import Role, eventually

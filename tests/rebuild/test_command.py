@@ -30,6 +30,7 @@ async def owner(bank: Bank, account_id: str) -> str:
     return str(found["_source"]["owner"])
 
 
+@pytest.mark.drill
 async def test_what_differs_is_told_and_made_right(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
     await bank.worker()

@@ -17,6 +17,7 @@ SLOW = "1500"
 """Events a second, so that there is a midst."""
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_killed_worker_is_gone_on_from(bank: Bank) -> None:
     seed = random.randrange(2**32)
@@ -28,7 +29,7 @@ async def test_a_killed_worker_is_gone_on_from(bank: Bank) -> None:
     await fill(bank.store, 300, 10)
     await bank.becomes_exact()
     async with load.steady(100):
-        for number in range(rounds(3, 10)):
+        for number in range(rounds(2, 10)):
             job = await bank.rebuild()
             await asyncio.sleep(chance.uniform(0.3, 4))
             victim = chance.choice(workers)
@@ -40,6 +41,7 @@ async def test_a_killed_worker_is_gone_on_from(bank: Bank) -> None:
     assert await bank.store.count() == load.acknowledged + 3000
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_workers_join_and_leave_in_the_midst(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
@@ -58,6 +60,7 @@ async def test_workers_join_and_leave_in_the_midst(bank: Bank) -> None:
     await bank.becomes_exact()
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_worker_asleep_through_a_whole_rebuild_changes_nothing(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
@@ -102,6 +105,11 @@ async def test_a_server_restarted_in_the_midst(
         await own_servers.servers[server].kill()
         await asyncio.sleep(0.5)
         await own_servers.servers[server].start()
-        assert (await bank.over(job)).phase == "done"
+        ended = await bank.over(job)
+        if ended.reason == "the index balance-2 was deleted":
+            # The embedded server loses what it was told in its last second: somebody asks again.
+            assert server == "elasticsearch"
+            ended = await bank.over(await bank.rebuild())
+        assert ended.phase == "done", ended
         await eventually(lambda: bank.is_single(2), seconds=60)
     await bank.becomes_exact()

@@ -19,6 +19,7 @@ async def damage(bank: Bank, account: str, body: dict[str, Any]) -> None:
     await bank.elastic.client.index(index="balance", id=account, document=body, refresh=True)
 
 
+@pytest.mark.drill
 async def test_damaged_partitions_are_made_right_under_load(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
     await bank.worker()

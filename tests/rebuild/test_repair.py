@@ -73,6 +73,7 @@ async def verdict(bank: Bank, *options: str) -> tuple[int, Any]:
     return code, json.loads(told)
 
 
+@pytest.mark.drill
 async def test_verify_repairs_under_load(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
     for _ in range(2):
@@ -120,6 +121,7 @@ async def test_repair_needs_no_worker(bank: Bank) -> None:
     await bank.becomes_exact()
 
 
+@pytest.mark.drill
 async def test_a_parked_account_goes_on_when_its_cause_is_mended(bank: Bank) -> None:
     """With a worker that takes it off the list, and without one."""
     await bank.start("bank", "forwarder")

@@ -1,0 +1,100 @@
+"""A rebuild and its parts: what a job asks for, and how far each partition is."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.kv import Entry
+from pipeline.projection import FIRST
+from pipeline.projections.balance import BALANCE
+
+Kind = Literal["online", "in-place"]
+Phase = Literal["wanted", "building", "swapped", "done", "cancelled", "failed"]
+PartState = Literal["waiting", "replaying", "replayed", "done"]
+
+
+class Busy(Exception):
+    """Another rebuild is under way, which is not what was asked for."""
+
+    def __init__(self, job: "Job") -> None:
+        super().__init__(f"the rebuild {job.id} is under way")
+        self.job = job
+
+
+class NoSuchJob(Exception):
+    """There is no rebuild of that id, or it is too long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A rebuild. `partitions` are to be done, of a bank that has `of`.
+
+    Online: `generation` is the one that is built, `uuid` its index's, `old` the one that was live,
+    `version` that of the fold, which only workers of that version build.
+    Times are RFC 3339. `revision` is the entry's own.
+    """
+
+    id: str
+    kind: Kind
+    phase: Phase
+    partitions: tuple[int, ...]
+    of: int
+    concurrency: int
+    started: str
+    generation: int | None = None
+    uuid: str | None = None
+    old: int | None = None
+    old_uuid: str | None = None
+    swapped: str | None = None
+    finished: str | None = None
+    dropped: bool = False
+    reason: str | None = None
+    projection: str = FIRST
+    version: int = BALANCE.version
+    revision: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"job.{self.id}"
+
+    @property
+    def active(self) -> bool:
+        return self.phase in ("wanted", "building", "swapped")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How far a partition is: events replayed of how many, and the pauses of its live traffic."""
+
+    job: str
+    partition: int
+    state: PartState = "waiting"
+    done: int = 0
+    total: int = 0
+    events_per_second: float = 0.0
+    pauses_ms: list[float] = field(default_factory=list)
+    owner: str = ""
+    removed: int = 0
+    updated: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"part.{self.job}.{self.partition}"
+
+
+T = TypeVar("T", Job, Part)
+
+_CHECKED: Final[dict[type, TypeAdapter[Any]]] = {kind: TypeAdapter(kind) for kind in (Job, Part)}
+
+
+def read(kind: type[T], entry: Entry | None) -> T | None:
+    """What an entry says; None for none, and for what somebody wrote by hand and wrote wrong."""
+    if entry is None:
+        return None
+    value = {**entry.value, "revision": entry.revision} if kind is Job else entry.value
+    try:
+        found: T = _CHECKED[kind].validate_python(value)
+    except ValidationError:
+        return None
+    return found if found.key == entry.key else None

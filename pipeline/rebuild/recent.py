@@ -1,0 +1,28 @@
+"""The rebuild that concerns whoever looks now."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pipeline.rebuild.job import Job
+from pipeline.rebuild.jobs import Jobs
+from pipeline.rebuild.progress import as_json
+
+_LATELY: Final = timedelta(minutes=10)
+
+
+def recent(everything: Iterable[Jobs], now: datetime) -> dict[str, Any] | None:
+    """The one that runs, of whichever projection, or the last one if it ended lately."""
+    last = [(jobs, jobs.current) for jobs in everything]
+    found = [(jobs, job) for jobs, job in last if job is not None and _concerns(job, now)]
+    if not found:
+        return None
+    jobs, job = max(found, key=lambda each: (each[1].active, each[1].id))
+    return as_json(job, jobs.parts(job))
+
+
+def _concerns(job: Job, now: datetime) -> bool:
+    if job.active:
+        return True
+    ended = datetime.fromisoformat(job.finished or job.started)
+    return now - ended < _LATELY

@@ -1,0 +1,94 @@
+"""Rebuilds as gauges. What is not known is NaN, which no rule takes for 0."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.metrics import Metric, gauge
+from pipeline.rebuild.job import Job, Part
+from pipeline.rebuild.progress import altogether
+
+_PHASES: Final = ("wanted", "building", "swapped")
+_STATES: Final = ("waiting", "replaying", "replayed", "done")
+_WHOLE: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A rebuild under way: events replayed of how many, and for how many seconds, as far as was
+    seen, it has come no further than it ever was."""
+
+    done: int
+    total: int
+    still_seconds: float
+
+
+class Watch:
+    """Of one projection: looks at the last rebuild now and then, and remembers how far it was.
+
+    A partition that begins anew comes further only beyond the point where it has been. The time is
+    counted from the first look, by one clock.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._job: tuple[str, str | None] | None = None
+        self._furthest: dict[int, tuple[int, int]] = {}
+        self._since = 0.0
+
+    def look(self, job: Job | None, parts: Sequence[Part]) -> Running | None:
+        """How far it is now; None when none is under way."""
+        if job is None or not job.active:
+            self._job = None
+            return None
+        if self._job != (job.id, job.uuid):
+            self._job, self._furthest = (job.id, job.uuid), {}
+        if self._came_further(job, parts):
+            self._since = self._clock()
+        whole = altogether(job, parts)
+        return Running(whole.done, whole.total, self._clock() - self._since)
+
+    def _came_further(self, job: Job, parts: Sequence[Part]) -> bool:
+        now = {part.partition: (_STATES.index(part.state), part.done) for part in parts}
+        now[_WHOLE] = (_PHASES.index(job.phase), 0)
+        before = self._furthest
+        self._furthest = {each: max(at, before.get(each, at)) for each, at in now.items()}
+        return self._furthest != before
+
+
+_Value = Callable[[Running | None], float]
+
+_GAUGES: Final[tuple[tuple[str, str, _Value], ...]] = (
+    (
+        "bank_rebuild_running",
+        "1 while a rebuild of the projection is under way, else 0; NaN: not known",
+        lambda seen: seen is not None,
+    ),
+    (
+        "bank_rebuild_events",
+        "Events to be replayed by the rebuild that is under way; NaN: none is, or not known",
+        lambda seen: math.nan if seen is None else seen.total,
+    ),
+    (
+        "bank_rebuild_events_replayed",
+        "Events that it has replayed; NaN: none is under way, or not known",
+        lambda seen: math.nan if seen is None else seen.done,
+    ),
+    (
+        "bank_rebuild_still_seconds",
+        "Seconds, as far as this service has seen, that it has come no further; "
+        "NaN: none is under way, or not known",
+        lambda seen: math.nan if seen is None else seen.still_seconds,
+    ),
+)
+
+
+def families(projections: Sequence[str], known: Mapping[str, Running | None]) -> Iterator[Metric]:
+    """A family for each figure, with a sample for each projection; those not `known` are NaN."""
+    for name, meaning, value_of in _GAUGES:
+        family = gauge(name, meaning, labels=["projection"])
+        for each in projections:
+            family.add_metric([each], value_of(known[each]) if each in known else math.nan)
+        yield family
