@@ -1,6 +1,9 @@
 """Logging of every process: lines for people or for machines on stderr, in UTC.
 
 A line of text says when, how bad, which module and what; a JSON line says the same and the role.
+One that is about a request, or about events, says by which correlation ids, in brackets:
+
+    2026-11-27T14:05:00.123Z ERROR   api.problems [01KB2…]: POST /deposit failed
 """
 
 import logging
@@ -10,12 +13,14 @@ from typing import Final, Protocol
 
 from pythonjsonlogger.json import JsonFormatter
 
+from pipeline import correlation
 from pipeline.settings import Settings
 
 CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymongo")
 """Libraries that tell every request: heard from WARNING on, or whole at DEBUG."""
 
 REPEATED: Final = (
+    "asyncio",
     "elastic_transport.node_pool",
     "faust.topics",
     "faust.transport.producer",
@@ -36,6 +41,7 @@ def setup(settings: Settings, role: str, stream: Stream | None = None) -> None:
     """Send every log of this process to stderr, or `stream`, as the settings say."""
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(_Json(role) if settings.log_format == "json" else _Text())
+    handler.addFilter(_serving)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -53,9 +59,23 @@ def moment(created: float) -> str:
     return text.replace("+00:00", "Z")
 
 
+def _serving(record: logging.LogRecord) -> bool:
+    """A filter that lets all pass, and notes which request the line was logged for."""
+    served = correlation.current()
+    if served is not None:
+        setattr(record, correlation.FIELD, served)
+    return True
+
+
 class _Text(logging.Formatter):
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s%(about)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        one = getattr(record, correlation.FIELD, None)
+        ids = getattr(record, correlation.FIELDS, [one] if one else [])
+        record.about = f" [{' '.join(ids)}]" if ids else ""
+        return super().format(record)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return moment(record.created)

@@ -1,0 +1,24 @@
+"""A span for each request, of the trace that its W3C `traceparent` names; if spans are on."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from api.metrics import METHODS, OTHER, route_of
+from pipeline import spans
+
+
+def middlewares() -> Iterable[Middleware]:
+    """None while spans are off: a request then costs nothing more."""
+    return [_middleware] if spans.on() else []
+
+
+@web.middleware
+async def _middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    route = route_of(request)
+    method = request.method if request.method in METHODS else "HTTP"
+    with spans.request(method, "" if route == OTHER else route, request.headers) as span:
+        response = await handler(request)
+        span.answered(response.status)
+    return response

@@ -1,0 +1,164 @@
+"""`bank trace`: the way of a command, by the correlation id of its request."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import click
+
+from pipeline import logs
+from pipeline.commands.failures import Told
+from pipeline.commands.reaching import onlookers
+from pipeline.commands.running import run
+from pipeline.commands.shown import as_json
+from pipeline.commands.trace_shown import show
+from pipeline.eventstore import EventStore
+from pipeline.projections import projections
+from pipeline.settings import Settings, load
+from pipeline.trace.searching import Found, by_time, made_at, of_account
+from pipeline.trace.telling import as_json as told
+from pipeline.trace.telling import rfc3339
+from pipeline.trace.way import Way, way
+
+_AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LAST: Final = timedelta(hours=1)
+MOST: Final = 100
+"""Events whose ways are looked for."""
+
+
+def _since(_: click.Context, __: click.Parameter, given: str | None) -> datetime | None:
+    if given is None:
+        return None
+    if ago := _AGO.fullmatch(given):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        raise click.BadParameter("such as 30m, 12h, 7d or 2026-11-27T14:05:00Z") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment > datetime.now(UTC):
+        raise click.BadParameter("that time is yet to come")
+    return moment
+
+
+@click.command()
+@click.argument("correlation_id", metavar="CORRELATION_ID")
+@click.option("--account", metavar="ID", help="An account that the command was for.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=_since,
+    help="Search the events decided from then on: a time, or how long ago, such as 12h.",
+)
+@click.option(
+    "--patience",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Seconds that the search may take.",
+)
+@as_json
+def trace(
+    correlation_id: str,
+    account: str | None,
+    since: datetime | None,
+    patience: float,
+    as_json: bool,
+) -> None:
+    """The way of a command, by the correlation id of its request.
+
+    That is the X-Correlation-ID of the answer, and the id in every log line.
+
+    Of each of its events: when it was stored, when and where it came into the stream, how far each
+    projection has come, which version readers see, and whether the account is parked. What can't
+    be known is said. Reads only.
+
+    The event store has no index of these ids. An id that the service made tells its own time, and
+    the events of that time are searched. One that the client gave does not: name an account with
+    --account, which is quick however many events there are, or the time with --since; else the
+    last hour is searched. A command that was refused left no event, so there is nothing to find.
+    Exits with 1 when nothing is found or a server does not answer.
+
+    \b
+    Examples:
+      bank trace 01KB2RWNZ5T8J6W7CWS1B6V3QN     made by the service
+      bank trace order-66 --account ID          given by the client, quick
+      bank trace order-66 --since 12h           given by the client, by time
+      bank trace --json order-66                for machines
+    """
+    settings = load()
+    logs.setup(settings, "trace")
+    traced = run(_trace(settings, correlation_id, account, since, patience))
+    if traced is None:
+        raise Told("interrupted")
+    found, ways = traced
+    if as_json:
+        click.echo(json.dumps(told(correlation_id, found, ways), indent=1))
+    else:
+        show(correlation_id, found, ways)
+    if len(found.events) > MOST:
+        said = f"{len(found.events):,} events have that id; the first {MOST} are shown"
+        click.echo(said, err=True)
+    _complain(correlation_id, found, ways)
+
+
+def _complain(correlation_id: str, found: Found, ways: Sequence[Way]) -> None:
+    """Whatever makes what was shown less than all of it."""
+    if not found.complete:
+        raise Told(f"not all of {_where(found)} was searched in time: give it more --patience")
+    if not ways:
+        raise Told(
+            f"no event of {correlation_id} {_where(found)}; a command that was refused left none, "
+            "--since and --account search elsewhere"
+        )
+    if silent := sorted(set[str]().union(*(each.silent for each in ways))):
+        raise Told(
+            f"no answer from {', '.join(silent)}\n"
+            "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
+        )
+
+
+def _where(found: Found) -> str:
+    if found.searched is None:
+        return "in that account"
+    since, until = map(rfc3339, found.searched)
+    return f"from {since} to {until}"
+
+
+async def _trace(
+    settings: Settings,
+    correlation_id: str,
+    account: str | None,
+    since: datetime | None,
+    patience: float,
+) -> tuple[Found, list[Way]]:
+    async with onlookers(settings, projections(settings.projections)) as (store, looking):
+        found = await _found(store, correlation_id, account, since, patience)
+        ways = await asyncio.gather(*(way(each, looking) for each in found.events[:MOST]))
+        return found, ways
+
+
+async def _found(
+    store: EventStore,
+    correlation_id: str,
+    account: str | None,
+    since: datetime | None,
+    patience: float,
+) -> Found:
+    if account is not None:
+        return await of_account(store, correlation_id, account)
+    await store.ping()  # or the search would wait for MongoDB with all of its patience
+    now = datetime.now(UTC)
+    if since is None and made_at(correlation_id) is None:
+        since = now - _LAST
+    return await by_time(store, correlation_id, since, now, patience, _progress)
+
+
+def _progress(since: datetime, until: datetime) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"searching events from {rfc3339(since)} to {rfc3339(until)} …", err=True)

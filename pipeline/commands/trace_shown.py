@@ -1,0 +1,89 @@
+"""The ways of a command's events, as people read them."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.markup import escape
+
+from pipeline.asking import Unknown
+from pipeline.commands.shown import console, plain_table
+from pipeline.trace.searching import Found, made_at, transfer_of
+from pipeline.trace.telling import rfc3339
+from pipeline.trace.way import Projected, Way
+
+Row = tuple[str, str, str, str]
+"""A step, its time, how long after the one before in milliseconds, and what is there."""
+
+_UNRECORDED: Final = "not recorded"
+
+
+def show(correlation_id: str, found: Found, ways: Sequence[Way]) -> None:
+    """Print them in the order of their ids."""
+    out, made = console(), made_at(correlation_id)
+    if found.events:
+        number = len(found.events)
+        out.print(f"{correlation_id}: {number} event{'s' if number > 1 else ''}", markup=False)
+    for way in ways:
+        out.print()
+        out.print(_title(way), markup=False, highlight=False)
+        table = plain_table("", "time", "after", "where")
+        for row in _rows(way, made):
+            table.add_row(*map(escape, row))
+        out.print(table)
+
+
+def _title(way: Way) -> str:
+    event = way.event
+    version, account_id = event.get("version"), event.get("account_id")
+    title = f"{event.get('kind')}, version {version} of account {account_id}"
+    if transfer := transfer_of(event):
+        title += f"\ntransfer {transfer['id']} with account {transfer['counterparty']}"
+    title += f"\nevent {event['_id']}"
+    if caused := event.get("causation_id"):
+        title += f", caused by event {caused}"
+    return title
+
+
+def _rows(way: Way, made: datetime | None) -> Iterator[Row]:
+    before = made
+    if made is not None:
+        yield "asked", rfc3339(made), "", "by the correlation id's own time"
+    if isinstance(way.stored, Unknown):
+        yield "stored", f"unknown: {way.stored.why}", "", "in the event store"
+    else:
+        yield "stored", rfc3339(way.stored), _after(before, way.stored), "in the event store"
+        before = way.stored
+    if isinstance(way.logged, Unknown):
+        yield "forwarded", "unknown", "", way.logged.why
+    else:
+        at = datetime.fromisoformat(way.logged.at)
+        where = f"{way.logged.subject}, sequence {way.logged.sequence}"
+        yield "forwarded", rfc3339(at), _after(before, at), where
+    for each in way.projected:
+        yield each.projection, _UNRECORDED, "", "; ".join(_said(each, way.event["version"]))
+
+
+def _after(before: datetime | None, at: datetime) -> str:
+    return f"{1000 * (at - before).total_seconds():+,.0f} ms" if before else ""
+
+
+def _said(at: Projected, version: int) -> Iterator[str]:
+    if isinstance(at.position, Unknown):
+        yield f"position unknown: {at.position.why}"
+    elif isinstance(at.passed, Unknown):
+        yield f"all up to {at.position} is in {at.index}"
+    else:
+        passed = "passed" if at.passed else "not passed yet"
+        yield f"{passed}: all up to {at.position} is in {at.index}"
+    if isinstance(at.version, Unknown):
+        yield f"document unknown: {at.version.why}"
+    elif at.version is None:
+        yield "there is no document"
+    else:
+        old = "" if at.version >= version else ", which is older"
+        yield f"the document is at version {at.version}{old}"
+    if isinstance(at.parked, Unknown):
+        yield f"parked or not is unknown: {at.parked.why}"
+    elif at.parked is not None:
+        yield f"PARKED at version {at.parked.version} since {at.parked.since}: {at.parked.reason}"

@@ -1,0 +1,63 @@
+"""The ways of a command's events as JSON; null is what is not known, and beside it stands why."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from pipeline.asking import Unknown
+from pipeline.logs import moment
+from pipeline.trace.searching import Found, made_at, transfer_of
+from pipeline.trace.way import Projected, Way
+
+
+def as_json(correlation_id: str, found: Found, ways: Sequence[Way]) -> dict[str, Any]:
+    """What `bank trace --json` prints; times are RFC 3339."""
+    made = made_at(correlation_id)
+    return {
+        "correlation_id": correlation_id,
+        "made_at": rfc3339(made) if made else None,
+        "searched": list(map(rfc3339, found.searched)) if found.searched else None,
+        "complete": found.complete,
+        "events": [_way(each) for each in ways],
+    }
+
+
+def rfc3339(at: datetime) -> str:
+    """A moment with a timezone, to the millisecond."""
+    return moment(at.timestamp())
+
+
+def _way(way: Way) -> dict[str, Any]:
+    event = way.event
+    stored = rfc3339(way.stored) if isinstance(way.stored, datetime) else way.stored
+    message = way.logged if isinstance(way.logged, Unknown) else asdict(way.logged)
+    return {
+        "event_id": event["_id"],
+        "account_id": event.get("account_id"),
+        "version": event.get("version"),
+        "kind": event.get("kind"),
+        "transfer": transfer_of(event),
+        "causation_id": event.get("causation_id"),
+        **_or_why("stored_at", stored),
+        **_or_why("stream", message),
+        "projections": [_projected(each) for each in way.projected],
+    }
+
+
+def _projected(at: Projected) -> dict[str, Any]:
+    parked = at.parked if isinstance(at.parked, Unknown | None) else asdict(at.parked)
+    return {
+        "projection": at.projection,
+        "index": at.index,
+        **_or_why("position", at.position),
+        **_or_why("passed", at.passed),
+        **_or_why("document_version", at.version),
+        **_or_why("parked", parked),
+    }
+
+
+def _or_why(name: str, answer: object) -> dict[str, object]:
+    if isinstance(answer, Unknown):
+        return {name: None, f"{name}_unknown": answer.why}
+    return {name: answer}

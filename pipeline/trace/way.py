@@ -1,0 +1,185 @@
+"""The way of one event: stored, forwarded, applied in each projection; or why that is not known.
+
+All servers are asked at the same time, each once; what can't be seen is never guessed.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from pipeline.asking import Unknown, asked
+from pipeline.events import Event, partition_of
+from pipeline.eventstore import HistoryLost
+from pipeline.index import Found, GenerationGone
+from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
+from pipeline.outage import brief
+from pipeline.outgoing import addressed
+from pipeline.parked import ParkedAccount
+from pipeline.partitioning import Partitioning
+from pipeline.reached import position_of
+from pipeline.trace.logged import Logged, StillSearching, logged
+
+SECONDS: Final = 8.0
+"""In which the servers must have answered."""
+_END_SECONDS: Final = 3.0
+_SEARCHING_SECONDS: Final = 4.0
+
+_NO_TIME: Final = Unknown("its created_at is no time")
+_WAITS: Final = Unknown("not forwarded yet: it waits for a forwarder")
+_GONE: Final = Unknown(
+    "not in the stream: workers read it from the event store (a resync), or it has left the stream"
+)
+_LATE: Final = Unknown("too many messages came after it was stored to look at all of them")
+_MANY: Final = Unknown("not in the stream yet, or no more: too many events wait to be forwarded")
+_NO_INDEX: Final = Unknown("there is no live index")
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """How far a projection is. All up to `position` is in the live `index`; `passed`: that is
+    beyond the event. `version` is the document's, None: there is no document."""
+
+    projection: str
+    position: int | Unknown
+    passed: bool | Unknown
+    index: str | None
+    version: int | Unknown | None
+    parked: ParkedAccount | Unknown | None
+
+    @property
+    def answers(self) -> tuple[object, ...]:
+        return self.position, self.passed, self.version, self.parked
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """`stored` is the event's `created_at`, by the clock of the service that decided it."""
+
+    event: Event
+    stored: datetime | Unknown
+    logged: Logged | Unknown
+    projected: Sequence[Projected]
+
+    @property
+    def silent(self) -> set[str]:
+        """The servers that did not answer."""
+        answers = [self.logged, *(a for each in self.projected for a in each.answers)]
+        return {each.silent for each in answers if isinstance(each, Unknown) and each.silent}
+
+
+async def way(event: Event, onlookers: Sequence[Onlooker]) -> Way:
+    """Where the event is now. `onlookers`: one for each projection that is kept."""
+    began = asyncio.get_running_loop().time()
+    until = began + SECONDS
+    at: object = event.get("created_at")
+    stored = at.replace(tzinfo=UTC) if isinstance(at, datetime) else _NO_TIME
+    try:
+        addressed(event)
+    except (KeyError, TypeError, ValueError) as error:
+        return Way(event, stored, Unknown(f"never, for it is no event: {brief(error)}"), ())
+    end = await asked("NATS", onlookers[0].log_end(), began + _END_SECONDS)
+    found = await _logged(event, stored, end, onlookers[0], until)
+    projected = await asyncio.gather(
+        *(_projected(event, found, end, each, until) for each in onlookers)
+    )
+    return Way(event, stored, found, projected)
+
+
+async def _logged(
+    event: Event,
+    stored: datetime | Unknown,
+    end: LogEnd | Unknown,
+    onlooker: Onlooker,
+    until: float,
+) -> Logged | Unknown:
+    now = _partitioning(end)
+    if isinstance(now, Unknown) or isinstance(stored, Unknown):
+        return now if isinstance(now, Unknown) else _NO_TIME
+
+    async def find() -> Logged | Unknown | None:
+        js = await onlooker.jetstream()
+        try:
+            return await logged(js, now, event, stored, _SEARCHING_SECONDS)
+        except StillSearching:
+            return _LATE
+
+    found = await asked("NATS", find(), until)
+    if found is not None:
+        return found
+    token = end.token if isinstance(end, LogEnd) else end
+    if isinstance(token, Unknown):
+        return token
+    return await asked("MongoDB", _waiting(event, token, onlooker), until)
+
+
+async def _waiting(event: Event, token: str, onlooker: Onlooker) -> Unknown:
+    """Why the stream has no message of the event."""
+    try:
+        unread = await onlooker.unread(token)
+    except HistoryLost:
+        return _MANY
+    if any(each["_id"] == event["_id"] for each in unread.events):
+        return _WAITS
+    return _GONE if unread.complete else _MANY
+
+
+async def _projected(
+    event: Event,
+    message: Logged | Unknown,
+    end: LogEnd | Unknown,
+    onlooker: Onlooker,
+    until: float,
+) -> Projected:
+    account_id = event["account_id"]
+    (index, position), version, parked = await asyncio.gather(
+        _position(event, _partitioning(end), onlooker, until),
+        asked("Elasticsearch", _version(event, onlooker), until),
+        asked("NATS", onlooker.parked_account(account_id), until),
+    )
+    passed: bool | Unknown
+    if isinstance(position, Unknown):
+        passed = position
+    else:
+        passed = message if isinstance(message, Unknown) else position >= message.sequence
+    name = onlooker.projection.name
+    return Projected(name, position, passed, index, version, parked)
+
+
+async def _position(
+    event: Event, now: Partitioning | Unknown, onlooker: Onlooker, until: float
+) -> tuple[str | None, int | Unknown]:
+    """The live index, and how far the event's partition is in it."""
+    if isinstance(now, Unknown):
+        return None, now
+    found = await asked("Elasticsearch", onlooker.claims(now), until)
+    stream = await asked("NATS", onlooker.stream(), until)
+    if isinstance(found, Unknown):
+        return None, found
+    generation, claims = found
+    index = generation.index if generation else None
+    if isinstance(stream, Unknown):
+        return index, stream
+    partition = partition_of(event["slot"], now.count)
+    return index, position_of(partition, now, generation, stream.state, claims)
+
+
+async def _version(event: Event, onlooker: Onlooker) -> int | Unknown | None:
+    try:
+        found = await onlooker.document(event["account_id"], event["version"])
+    except GenerationGone:
+        return _NO_INDEX
+    return _told(onlooker, found) if found else None
+
+
+def _told(onlooker: Onlooker, found: Found) -> int | Unknown:
+    if not onlooker.projection.sound(found.version, found.source):
+        return Unknown("its document is not as a worker writes it")
+    return int(found.source["version"])
+
+
+def _partitioning(end: LogEnd | Unknown) -> Partitioning | Unknown:
+    if isinstance(end, Unknown):
+        return end
+    return end.partitions or NO_STREAM
