@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.asking import Unknown
-from pipeline.epochs import bucket_of
+from pipeline.epochs import bucket_of, epoch_of
 from pipeline.events import partition_of, slot_of
-from pipeline.eventstore import EventStore, HistoryLost
-from pipeline.index import Generation, GenerationGone, Glance
-from pipeline.jetstream import STREAM, JetStream, StreamState
+from pipeline.eventstore import EventStore, HistoryLost, Unread
+from pipeline.index import Found, Generation, GenerationGone, Glance
+from pipeline.jetstream import STREAM, TOKEN_SUBJECT, JetStream, StreamState
 from pipeline.kv import Entry, Mirror
 from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
-from pipeline.parked import Parked
+from pipeline.parked import Parked, ParkedAccount
 from pipeline.partition_leases import PartitionLeases, View, name_of
 from pipeline.partitioning import Partitioning, partitioning
 from pipeline.projection import Projection
@@ -50,6 +50,21 @@ class Epoch:
     owner: str
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Where the stream stood `at` a moment of the event loop's clock; `tokens`: how many of its
+    messages are only there to renew the resume token."""
+
+    state: StreamState
+    tokens: int
+    at: float
+
+    @property
+    def given(self) -> int:
+        """How many messages it was ever given, tokens left out."""
+        return self.state.last - self.tokens
+
+
 class Onlooker:
     """Asks each server for what it knows. Raises whatever that server's driver raises."""
 
@@ -62,8 +77,8 @@ class Onlooker:
     ) -> None:
         self.projection = projection
         self._connected, self._store = connected, store
-        self._elastic = Glance(settings.elasticsearch_url)
-        self._leases = PartitionLeases(settings.redis_url, "onlooker", settings.lease_seconds)
+        self._elastic = Glance(settings.elasticsearch)
+        self._leases = PartitionLeases(settings.redis, "onlooker", settings.lease_seconds)
         self._epochs: Mirror | None = None
         self._parked: Parked | None = None
 
@@ -90,7 +105,7 @@ class Onlooker:
     async def unforwarded(self, token: str, partitions: int) -> list[Waiting] | Unknown:
         """What the event store has after the end of the log, by partition."""
         try:
-            unread = await self._store().unread(token, most=MOST, seconds=_COUNTING_SECONDS)
+            unread = await self.unread(token)
         except HistoryLost:
             return Unknown(f"{TO_SYNCHRONISE}: the change stream can't go on where the log ends")
         return unforwarded(unread, partitions)
@@ -107,9 +122,10 @@ class Onlooker:
         claims = {key: checkpoint_of(each) for key, each in found.items()}
         return generation, {key: claim for key, claim in claims.items() if claim is not None}
 
-    async def stream(self) -> StreamState | Unknown:
+    async def stream(self) -> Log | Unknown:
         """Where the stream stands."""
-        return await (await self.jetstream()).state(STREAM) or NO_STREAM
+        found = await (await self.jetstream()).counted(STREAM, TOKEN_SUBJECT)
+        return NO_STREAM if found is None else Log(*found, asyncio.get_running_loop().time())
 
     async def unapplied(self, partition: int, position: int) -> Waiting | Unknown:
         return await unapplied(await self.jetstream(), partition, position)
@@ -125,6 +141,23 @@ class Onlooker:
         found = {key: _epoch(each) for key, each in self._epochs.entries.items()}
         return {int(key): epoch for key, epoch in found.items() if epoch and key.isdecimal()}
 
+    async def unread(self, token: str) -> Unread:
+        """What the event store has after the end of the log. Raises `HistoryLost`."""
+        return await self._store().unread(token, most=MOST, seconds=_COUNTING_SECONDS)
+
+    async def document(self, account_id: str, version: int) -> Found | None:
+        """The document that readers see of the account, at that version of a list of them."""
+        document_id = self.projection.of(account_id, version)
+        found = await self._elastic.mget(self.projection.name, [document_id])
+        return found.get(document_id)
+
+    async def parked_account(self, account_id: str) -> ParkedAccount | None:
+        """How the account is parked, if it is."""
+        parked = self._parked or Parked(await self.jetstream(), self.projection)
+        self._parked = parked
+        await parked.refresh()
+        return parked.get(account_id)
+
     async def parked(self, partitions: int) -> Counter[int]:
         """How many accounts are parked, by partition."""
         js = await self.jetstream()
@@ -137,5 +170,5 @@ class Onlooker:
 
 def _epoch(entry: Entry) -> Epoch | None:
     """None for what somebody wrote by hand and wrote wrong."""
-    number, owner = entry.value.get("epoch"), entry.value.get("owner")
-    return Epoch(number, name_of(owner)) if type(number) is int and type(owner) is str else None
+    number, owner = epoch_of(entry), entry.value.get("owner")
+    return Epoch(number, name_of(owner)) if number is not None and type(owner) is str else None

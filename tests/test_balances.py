@@ -1,6 +1,7 @@
 """The table of balances: documents become what the store says, however events arrive and whoever
 writes over them by hand."""
 
+import logging
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -127,8 +128,9 @@ async def test_events_in_another_order_heal_and_are_counted(world: World) -> Non
 @pytest.mark.parametrize("skipped", [0, 2])
 @pytest.mark.parametrize("cached", [True, False])
 async def test_a_skipped_event_heals_and_is_counted(
-    world: World, skipped: int, cached: bool
+    world: World, skipped: int, cached: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "pipeline.tables.table")
     events = history(str(ULID()), 5)
     await append(world.store, [events])
     table = world.table()
@@ -137,6 +139,9 @@ async def test_a_skipped_event_heals_and_is_counted(
     await later.apply(events[skipped + 1 :])
     assert await world.documents(events) == [BALANCE.fold_all(events)]
     assert later.counters.gaps == later.counters.healed == 1
+    [told] = [each for each in caplog.records if each.name == "pipeline.tables.table"]
+    assert told.getMessage() == "Loaded from the event store: 1 accounts"
+    assert told.__dict__["correlation_ids"] == [e["correlation_id"] for e in events[skipped + 1 :]]
     await later.apply([events[skipped]])
     assert await world.documents(events) == [BALANCE.fold_all(events)]
 
@@ -343,17 +348,24 @@ async def test_an_event_that_is_wrong_in_the_stream_alone_parks_nobody(world: Wo
     assert await world.documents(events) == [BALANCE.fold_all(events)]
 
 
-async def test_a_hole_in_a_history_parks_the_account(world: World) -> None:
+async def test_a_hole_in_a_history_parks_the_account(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     events = history(str(ULID()), 6)
     await append(world.store, [events[:2] + events[3:]])
     table = world.table()
     await table.apply(as_delivered(events[:2] + events[3:]))
     assert world.lot[events[0]["account_id"]]["version"] == 4
+    [told] = [each for each in caplog.records if "is parked" in each.getMessage()]
+    assert told.__dict__["correlation_ids"] == [events[3]["correlation_id"]]
     assert await world.documents(events) == [BALANCE.fold_all(events[:2])]
 
 
-async def test_what_elasticsearch_refuses_parks_its_account(world: World) -> None:
+async def test_what_elasticsearch_refuses_parks_its_account(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """Here the mapping was made by hand, and lacks a field."""
+    caplog.set_level(logging.INFO, "pipeline.tables.table")
     histories = accounts(2, 4)
     await append(world.store, histories)
     indices = world.elastic.client.indices
@@ -369,6 +381,10 @@ async def test_what_elasticsearch_refuses_parks_its_account(world: World) -> Non
     for history_ in histories:
         await table.apply(as_delivered(history_[:2]))
     assert len(world.lot) == 2
+    said = [each for each in caplog.records if "Refused by" in each.getMessage()]
+    assert [each.__dict__["correlation_ids"] for each in said] == [
+        [event["correlation_id"] for event in history_[:2]] for history_ in histories
+    ]
     assert all("refuses" in about["reason"] for about in world.lot.values())
     await indices.put_mapping(index=world.generation.index, properties={"slot": slot})
     for history_ in histories:

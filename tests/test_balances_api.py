@@ -119,8 +119,39 @@ async def test_owners_match_exactly(bank: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("search", "owners"),
+    [
+        ("ada", ["Ada", "Ada", "Ada", "Ada Byron"]),
+        ("AD", ["Ada", "Ada", "Ada", "Ada Byron"]),
+        ("byron ada", ["Ada Byron"]),
+        ("ada by", ["Ada Byron"]),
+        ("ad byron", []),
+        ("g", ["Grace", "Grace", "grace"]),
+        ("öm", ["Ömer"]),
+        ("race", []),
+        ("*", []),
+        ("  ", []),
+        (account_id(6), ["Ömer"]),
+        (account_id(77), []),
+    ],
+)
+async def test_a_search_finds_words_of_names_and_ids(
+    bank: Client, search: str, owners: list[str]
+) -> None:
+    found = await page(bank, search=search)
+    assert [each["owner"] for each in found["data"]] == owners
+    if owners:
+        assert await walk(bank, search=search, limit="1") == found["data"]
+    assert (await page(bank, search=search, owner="Ada"))["data"] == [
+        each for each in found["data"] if each["owner"] == "Ada"
+    ]
+
+
+@pytest.mark.parametrize(
     ("query", "parameter"),
     [
+        ("search=", "search"),
+        (f"search={'a' * 201}", "search"),
         ("limit=0", "limit"),
         ("limit=101", "limit"),
         ("limit=-1", "limit"),
@@ -154,12 +185,24 @@ async def test_a_wrong_parameter_is_named(bank: Client, query: str, parameter: s
     assert [error["parameter"] for error in document["errors"]] == [parameter]
 
 
+async def test_no_page_starts_after_a_document_that_lacks_what_it_is_sorted_by(
+    bank: Client, generation: Generation, elastic: Elastic
+) -> None:
+    """Somebody's hand was in it."""
+    damaged = "01JD9999999999999999999999"
+    await elastic.bulk(generation.alias, [Write(damaged, 1, {"id": damaged})])
+    document = await problem(
+        await bank.get(f"/?sort=balance&starting_after={damaged}"), 400, "invalid-input"
+    )
+    assert [error["parameter"] for error in document["errors"]] == ["starting_after"]
+
+
 async def test_what_is_not_there(bank: Client) -> None:
     document = await problem(
         await bank.get("/01JD9999999999999999999999"), 404, "account-not-found"
     )
     assert "01JD9999999999999999999999" in document["detail"]
-    for path in ("/x", f"/{NOBODY.lower()}", "/ui", "/balance", f"/{NOBODY}/x", "/_search"):
+    for path in ("/x", f"/{NOBODY.lower()}", "/ui/x", "/balance", f"/{NOBODY}/x", "/_search"):
         await problem(await bank.get(path), 404, "not-found")
     await problem(await bank.post("/"), 405, "method-not-allowed")
     await problem(await bank.delete(f"/{NOBODY}"), 405, "method-not-allowed")

@@ -29,6 +29,10 @@ def events_of(account_id: str) -> list[Event]:
     return events  # type: ignore[return-value]
 
 
+def keeping(settings: Settings) -> Settings:
+    return settings.model_copy(update={"projections": "balance statement"})
+
+
 @pytest.fixture
 async def bank(settings: Settings) -> AsyncIterator[Client]:
     """With two accounts, whose entries all are visible to searches."""
@@ -36,7 +40,7 @@ async def bank(settings: Settings) -> AsyncIterator[Client]:
         async with stores(settings, projection) as world:
             await world.table().apply([*events_of(ADA), *events_of(BOB)])
             await world.elastic.client.indices.refresh(index=projection.name)
-    async with serving(create_app(settings)) as client:
+    async with serving(create_app(keeping(settings))) as client:
         yield client
 
 
@@ -116,7 +120,15 @@ async def test_an_account_that_is_not_there_has_no_statement(bank: Client) -> No
 
 async def test_without_the_projection_it_is_said(settings: Settings) -> None:
     async with (
-        serving(create_app(settings), ready=False) as client,
+        serving(create_app(keeping(settings)), ready=False) as client,
         client.get(f"/{ADA}/statement") as answer,
     ):
         await problem(answer, 503, "projection-unavailable")
+
+
+async def test_a_bank_that_keeps_no_statements_says_so(settings: Settings) -> None:
+    async with (
+        serving(create_app(settings), ready=False) as client,
+        client.get(f"/{ADA}/statement") as answer,
+    ):
+        await problem(answer, 404, "projection-not-found")

@@ -4,12 +4,24 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from api.balances import parked, partitions, rebuild_events, rebuilds, statements
+from api import account_events
+from api.balances import (
+    activity,
+    overview,
+    parked,
+    partitions,
+    rebuild_events,
+    rebuilds,
+    statements,
+    ui,
+)
 from api.balances.connections import CONNECTIONS, Connections
 from api.balances.projected import PROJECTIONS
 from api.balances.queries import DocumentNotFound
+from api.balances.rebuild_figures import RebuildFigures
 from api.balances.routes import INDEX, routes
 from api.balances.waiting import WAITING, Waiting
+from api.balances.whoami import routes as whoami
 from api.problems import Problem, unavailable
 from api.server import application
 from pipeline.eventstore import StoreUnavailable
@@ -22,32 +34,38 @@ from pipeline.settings import Settings
 
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
-    index, entries = Index(settings.elasticsearch_url), Statements(settings.elasticsearch_url)
+    index, entries = Index(settings.elasticsearch), Statements(settings.elasticsearch)
     connections = Connections(settings)
     kept = projections(settings.projections)
     snapshots = partitions.Snapshots(connections, settings, kept)
     rebuilding = rebuilds.Rebuilds(connections, settings)
     watching = rebuild_events.Watching(rebuilding)
     waiting = Waiting(index, connections)
+    overviews = overview.Overviews(connections, settings, snapshots)
+    activities = activity.Activities(connections)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
-        await snapshots.close()
-        await watching.close()
-        await waiting.close()
-        await connections.close()
-        await entries.close()
-        await index.close()
+        asking = (overviews, activities, snapshots, watching, waiting)
+        for each in (*asking, connections, entries, index):
+            await each.close()
 
     metrics = Metrics("balances")
     metrics.register(snapshots, before_scrape=snapshots.refresh)
+    figures = RebuildFigures(rebuilding, [each.name for each in kept])
+    metrics.register(figures, before_scrape=figures.refresh)
     every_route = [
+        *overview.routes,
+        *activity.routes,
         *parked.routes,
         *partitions.routes,
         *rebuilds.routes,
         *rebuild_events.routes,
         *statements.routes,
+        account_events.route(lambda: connections.store),
+        *ui.routes,
         *routes,
+        *whoami,
     ]
     checks = {"elasticsearch": index.ping}
     app = application(settings, every_route, checks, _translate, metrics)
@@ -56,7 +74,10 @@ def create_app(settings: Settings) -> web.Application:
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
     app[PROJECTIONS] = kept
+    app[overview.OVERVIEWS] = overviews
+    app[activity.ACTIVITIES] = activities
     app[partitions.SNAPSHOTS] = snapshots
+    app[ui.FILES] = ui.read()
     app[rebuilds.REBUILDS] = rebuilding
     app[rebuild_events.WATCHING] = watching
     app[parked.PARKED] = parked.ParkedAccounts(connections, settings)

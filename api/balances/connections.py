@@ -14,6 +14,7 @@ from aiohttp import web
 from nats.errors import Error as NatsError
 
 from api.problems import unavailable
+from pipeline.correlation import detached
 from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream, JetStreamError, ServerTooOld
@@ -36,7 +37,7 @@ class Connections:
     @cached_property
     def store(self) -> EventStore:
         """The event store, whose every method may raise `StoreUnavailable`."""
-        return EventStore(self._settings.mongodb_url, self._settings.mongodb_database)
+        return EventStore(self._settings.mongodb, self._settings.mongodb_database)
 
     @asynccontextmanager
     async def jetstream(self) -> AsyncIterator[JetStream]:
@@ -71,8 +72,8 @@ class Connections:
         """
         connecting = self._connecting
         if connecting is None or (connecting.done() and connecting.exception()):
-            url = self._settings.nats_url
-            connecting = asyncio.create_task(JetStream.connect(url, "bank balances"))
+            nats = self._settings.nats
+            connecting = detached(JetStream.connect(nats, "bank balances"))
             self._connecting = connecting
         return await asyncio.shield(connecting)
 

@@ -17,7 +17,7 @@ from pipeline.metrics import Metric
 from pipeline.onlooker import Onlooker
 from pipeline.partition_metrics import families
 from pipeline.partition_status import Partitions, PartitionStatus, Reading
-from pipeline.projection import Projection
+from pipeline.projection import FIRST, Projection
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 
@@ -30,10 +30,11 @@ class PartitionSnapshot:
     def __init__(
         self, connections: Connections, settings: Settings, projection: Projection
     ) -> None:
-        self._onlooker = Onlooker(
+        self.projection = projection
+        self.onlooker = Onlooker(
             settings, connections.connected, lambda: connections.store, projection
         )
-        self._snapshot = Snapshot(Partitions(self._onlooker, settings.partitions).read)
+        self._snapshot = Snapshot(Partitions(self.onlooker, settings.partitions).read)
         self._latest: Reading | None = None
 
     @property
@@ -55,7 +56,7 @@ class PartitionSnapshot:
 
     async def close(self) -> None:
         await self._snapshot.close()
-        await self._onlooker.close()
+        await self.onlooker.close()
 
 
 class Snapshots:
@@ -67,6 +68,11 @@ class Snapshots:
         self.of = {
             each.name: PartitionSnapshot(connections, settings, each) for each in projections
         }
+
+    @property
+    def shown(self) -> list[PartitionSnapshot]:
+        """All of them, `balance` first, if it is kept."""
+        return sorted(self.of.values(), key=lambda each: each.projection.name != FIRST)
 
     async def refresh(self) -> None:
         """Before a scrape."""

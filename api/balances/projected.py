@@ -23,10 +23,14 @@ class ProjectionQuery(Input):
 
 def projection_of(request: web.Request) -> Projection:
     """The projection that is asked about; problem 404 `projection-not-found`."""
-    name = query(request, ProjectionQuery).projection
-    kept: Sequence[Projection] = request.app[PROJECTIONS]
+    return kept(request, query(request, ProjectionQuery).projection)
+
+
+def kept(request: web.Request, name: str) -> Projection:
+    """The projection of that name, if the bank keeps it; problem 404 `projection-not-found`."""
+    all_kept: Sequence[Projection] = request.app[PROJECTIONS]
     try:
-        return chosen(name, kept)
+        return chosen(name, all_kept)
     except UnknownProjection as error:
         raise no_projection(name) from error
 

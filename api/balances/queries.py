@@ -66,6 +66,9 @@ class PageQuery(Input):
 
     owner: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Only accounts of exactly this owner."""
+    search: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Only accounts whose owner's name has these words; of the last one the beginning will do. Or
+    the id of an account."""
     sort: Sort = "owner"
     """A leading `-` means descending; ties are in order of id."""
     limit: Limit = 20
@@ -89,6 +92,7 @@ async def page(index: Index, query: PageQuery) -> tuple[list[Document], bool]:
     """
     return await index.page(
         owner=query.owner,
+        search=query.search,
         sort=query.sort.removeprefix("-"),
         descending=query.sort.startswith("-"),
         limit=query.limit,

@@ -84,7 +84,7 @@ WATCHING: Final = web.AppKey("watching", Watching)
 @routes.get("/rebuilds/{id}/events", allow_head=False)
 @allowed(*OBSERVERS)
 @operation(Answer({EVENTS: RebuildEvent}), "rebuild-not-found", "pipeline-unavailable")
-async def events(request: web.Request) -> web.StreamResponse:
+async def rebuild_events(request: web.Request) -> web.StreamResponse:
     """A rebuild as it goes on: an event `progress` for each change, `end` when it is over."""
     watching, job_id = request.app[WATCHING], request.match_info["id"]
     first = await watching.told(job_id)

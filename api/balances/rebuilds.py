@@ -21,7 +21,8 @@ from api.shapes import Page
 from pipeline.jetstream import JetStream
 from pipeline.partitioning import MOST
 from pipeline.projections import projections
-from pipeline.rebuild.jobs import Busy, Job, Jobs, NoSuchJob
+from pipeline.rebuild.job import Busy, Job, NoSuchJob
+from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
 from pipeline.settings import Settings

@@ -2,7 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from pipeline.rebuild.jobs import Kind, PartState, Phase
+from pipeline.rebuild.job import Kind, PartState, Phase
 from pipeline.rebuild.progress import State
 
 

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from api.access import READERS, allowed
 from api.balances import queries
+from api.balances.projected import kept
 from api.balances.queries import Limit
 from api.balances.routes import INDEX
 from api.inputs import Input, query
@@ -18,7 +19,7 @@ from api.replies import reply
 from api.shapes import Page, readable
 from pipeline.events import ACCOUNT_ID, KINDS
 from pipeline.index.statements import Statements, Wanted
-from pipeline.projections.statement import Entry
+from pipeline.projections.statement import STATEMENT, Entry
 
 STATEMENTS: Final = web.AppKey("statements", Statements)
 
@@ -67,12 +68,14 @@ class StatementQuery(Input):
 @operation(
     json(Page[readable(Entry)]),  # type: ignore[misc]
     "account-not-found",
+    "projection-not-found",
     "projection-unavailable",
     query=StatementQuery,
 )
 async def statement(request: web.Request) -> web.Response:
     """The account's entries, one for each event, with the balance after it."""
     account_id, asked = request.match_info["id"], query(request, StatementQuery)
+    kept(request, STATEMENT.name)
     wanted = Wanted(
         asked.kind,
         asked.since,

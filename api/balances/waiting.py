@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
+from pipeline.correlation import detached
 from pipeline.ending import ended
 from pipeline.events import partition_of, slot_of
 from pipeline.index import Index, ProjectionUnavailable
@@ -99,9 +100,9 @@ class Waiting:
         self._new.add(waiter)
         self._wake.set()
         if self._listening is None or (self._listening.done() and self._listening.exception()):
-            self._listening = asyncio.create_task(self._listen())
+            self._listening = detached(self._listen())
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            self._task = detached(self._run())
 
     async def _listen(self) -> Subscription:
         js = await self._connections.connected()

@@ -1,0 +1,97 @@
+"""`GET /pipeline` and `GET /pipeline/events`: the pipeline as it stands, from the store to the
+projections. All who watch share one reading a second; while nobody does nothing is read."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+import orjson
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from api.access import OBSERVERS, allowed
+from api.balances.connections import Connections
+from api.balances.partitions import Snapshots
+from api.balances.shown import Rebuild
+from api.operations import JSON, Answer, json, operation
+from api.streams import EVENTS, event, stream
+from pipeline.overseer import Overseer
+from pipeline.overview import Overview
+from pipeline.settings import Settings
+from pipeline.snapshot import Snapshot
+
+EVERY: Final = 1.0
+"""Seconds from one event to the next, and the age of a reading at most."""
+
+routes = web.RouteTableDef()
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline(Overview):
+    """As an answer."""
+
+    rebuild: Rebuild | None
+
+
+class Overviews:
+    """Readings for the service's lifetime, each as JSON, which all who ask share."""
+
+    def __init__(self, connections: Connections, settings: Settings, partitions: Snapshots) -> None:
+        shown = partitions.shown
+        self._overseer = Overseer(
+            settings,
+            {each.projection: each.now for each in shown},
+            shown[0].onlooker,
+            lambda: connections.store,
+        )
+        self._snapshot = Snapshot(self._read, EVERY)
+
+    async def now(self) -> bytes:
+        return await self._snapshot.get()
+
+    async def news(self) -> AsyncGenerator[bytes | None, None]:
+        """A reading about once a second, for ever."""
+        last = b""
+        while True:
+            now = await self.now()
+            yield event("pipeline", now) if now != last else None
+            last = now
+            await asyncio.sleep(EVERY)
+
+    async def close(self) -> None:
+        await self._snapshot.close()
+        await self._overseer.close()
+
+    async def _read(self) -> bytes:
+        return orjson.dumps(asdict(await self._overseer.read()))
+
+
+class PipelineEvent(TypedDict):
+    """An event; its `data` is what `GET /pipeline` shows, in one line."""
+
+    event: Literal["pipeline"]
+    data: str
+
+
+OVERVIEWS: Final = web.AppKey("overviews", Overviews)
+
+
+@routes.get("/pipeline")
+@allowed(*OBSERVERS)
+@operation(json(Pipeline))
+async def pipeline(request: web.Request) -> web.Response:
+    """The pipeline as it stands: what waits at each stage, how fast it goes on, and who works.
+
+    What is null is unknown, and said why, or is not there. It is a second old at most.
+    """
+    body = await request.app[OVERVIEWS].now()
+    return web.Response(body=body, content_type=JSON, headers={"Cache-Control": "no-store"})
+
+
+@routes.get("/pipeline/events", allow_head=False)
+@allowed(*OBSERVERS)
+@operation(Answer({EVENTS: PipelineEvent}))
+async def pipeline_events(request: web.Request) -> web.StreamResponse:
+    """The same about once a second, as long as somebody listens: events `pipeline`."""
+    return await stream(request, request.app[OVERVIEWS].news())

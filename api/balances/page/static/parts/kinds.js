@@ -1,0 +1,14 @@
+// The kinds of events, as people call them.
+
+export const KINDS = {
+  AccountCreated: "Opened",
+  MoneyDeposited: "Paid in",
+  MoneyWithdrawn: "Paid out",
+  OwnerUpdated: "Owner changed",
+  AccountFrozen: "Frozen",
+  AccountUnfrozen: "Unfrozen",
+  AccountClosed: "Closed",
+};
+
+/** A kind that has no name here is called as it is. */
+export const kindName = (kind) => KINDS[kind] ?? String(kind);

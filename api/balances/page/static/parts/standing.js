@@ -1,0 +1,87 @@
+// What stands above every view: whether this is live and how old it is, and what is wrong with the bank.
+
+import { byId, h } from "../core/dom.js";
+import { span } from "../core/format.js";
+import { patch } from "../core/patch.js";
+import { troubles } from "../core/troubles.js";
+import { time } from "./figures.js";
+
+/** @param {import("../core/live.js").Live} live */
+export function standing(live) {
+  const stale = live.reading !== null && (live.old || live.state === "lost" || live.state === "paused");
+  byId("main").classList.toggle("is-stale", stale);
+  patch(byId("live"), connection(live));
+  patch(byId("age"), lost(live));
+  patch(byId("troubles"), live.reading && troubles(live.reading).map(trouble));
+}
+
+function connection(live) {
+  const paused = live.state === "paused";
+  const button = h(
+    "button",
+    { type: "button", class: "quiet", onclick: () => (paused ? live.resume() : live.pause()) },
+    paused ? "Go on" : "Pause",
+  );
+  if (live.state === "refused") return null;
+  return [
+    h("span", { class: `pulse ${tone(live)}` }, words(live)),
+    " ",
+    live.reading && time(live.reading.at),
+    live.reading && " UTC ",
+    button,
+  ];
+}
+
+const tone = (live) =>
+  live.state === "paused" ? "plain" : live.state === "live" && !live.old ? "good" : "bad";
+
+const words = (live) =>
+  ({ live: live.old ? "Old" : "Live", connecting: "Connecting", lost: "Connection lost", paused: "Paused" })[
+    live.state
+  ];
+
+/** That what is shown is old, in words; nothing while it is not. */
+function lost(live) {
+  const age = live.reading
+    ? `What is shown is ${span(live.age / 1000)} old.`
+    : "There is nothing to show yet.";
+  if (live.state === "lost") {
+    return h(
+      "p",
+      { class: "box bad", "data-key": "lost" },
+      h("strong", null, "Connection lost. "),
+      `${live.problem.detail} `,
+      h(
+        "span",
+        { "aria-hidden": "true" },
+        `${age} ${live.retryIn ? `Trying again in ${live.retryIn} s.` : "Trying again now."} `,
+      ),
+      h("button", { type: "button", onclick: () => live.hurry() }, "Try now"),
+    );
+  }
+  if (live.state === "paused")
+    return h(
+      "p",
+      { class: "box", "data-key": "paused" },
+      h("strong", null, "Paused. "),
+      h("span", { "aria-hidden": "true" }, age),
+    );
+  if (live.reading && live.old)
+    return h(
+      "p",
+      { class: "box bad", "data-key": "old" },
+      h("strong", null, "No new reading comes. "),
+      h("span", { "aria-hidden": "true" }, age),
+    );
+  return null;
+}
+
+const trouble = ({ key, bad, what, more, href }) =>
+  h(
+    "li",
+    { class: `box ${bad ? "bad" : "warn"}`, "data-key": key },
+    h("strong", null, what),
+    " ",
+    more,
+    href && [" ", h("a", { href }, "See")],
+  );

@@ -1,0 +1,74 @@
+// How a rebuild is started: what of, in which way; it asks before it does.
+
+import { get } from "../core/api.js";
+import { h } from "../core/dom.js";
+import { confirm } from "./confirm.js";
+import { doing, say } from "./notices.js";
+
+const WAYS = {
+  online: [
+    "Next generation",
+    "Builds a new index beside the live one, and puts it in its place when all of it is there. Readers see no half-built index, and no version goes back.",
+  ],
+  "in-place": [
+    "In place",
+    "Compares each document of the live index with the event store, and writes those that differ.",
+  ],
+};
+
+/**
+ * @param {HTMLElement} place
+ * @param {() => string[]} projections the names of those there are, when the reader opens the choice
+ * @param {() => void} started
+ */
+export function starter(place, projections, started) {
+  const which = h("select", { id: "rebuild-projection" });
+  const fill = () =>
+    which.replaceChildren(
+      ...projections().map((name) => h("option", { value: name, selected: name === which.value }, name)),
+    );
+  const ways = Object.entries(WAYS).map(([value, [name, words]], n) =>
+    h(
+      "label",
+      { class: "way" },
+      h("input", { type: "radio", name: "way", value, checked: n === 0 }),
+      h("span", null, h("strong", null, name), h("span", { class: "dim" }, words)),
+    ),
+  );
+  const submit = async (event) => {
+    event.preventDefault();
+    const way = new FormData(form).get("way");
+    if (await sure(which.value, way)) await start(which.value, way, started);
+  };
+  which.onfocus = fill;
+  fill();
+  const form = h(
+    "form",
+    { class: "card", onsubmit: submit, "aria-labelledby": "start" },
+    h("h2", { id: "start" }, "Start a rebuild"),
+    h("p", { class: "field" }, h("label", { for: "rebuild-projection" }, "Projection"), which),
+    h("fieldset", null, h("legend", null, "Way"), ways),
+    h("button", { class: "main" }, "Start…"),
+  );
+  place.append(form);
+}
+
+const sure = (projection, way) =>
+  confirm({
+    title: `Rebuild ${projection}?`,
+    text: [
+      WAYS[way][1],
+      "Commands are taken and balances read meanwhile. It takes time from the workers, MongoDB and Elasticsearch.",
+    ],
+    yes: "Start the rebuild",
+    no: "Not now",
+  });
+
+async function start(projection, way, started) {
+  const body = { in_place: way === "in-place" };
+  const rebuild = await doing("The rebuild was not started", () =>
+    get(`/${encodeURIComponent(projection)}/rebuild`, { method: "POST", body }),
+  );
+  if (rebuild) say("good", `The rebuild of ${projection} is under way.`, `Its id is ${rebuild.id}.`);
+  started();
+}

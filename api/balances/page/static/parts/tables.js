@@ -1,0 +1,49 @@
+// Tables: a caption that is heard, columns of figures to the right, and a region that scrolls sideways.
+
+import { h, heard } from "../core/dom.js";
+
+/**
+ * @typedef {{name: string, figures?: boolean, minor?: boolean, hidden?: boolean}} Column `minor` ones are left
+ *   out where there is little room; the name of a `hidden` one is only heard.
+ * @param {string} caption what the table is, for those who hear it
+ * @param {Column[]} columns
+ * @param {{key: string, cells: unknown[], tone?: string}[]} rows the first cell of each names the row
+ * @param {string} [empty] what to say when there are none
+ */
+export function table(caption, columns, rows, empty = "There are none.") {
+  if (!rows.length) return h("p", { class: "empty", "data-key": caption }, empty);
+  return h(
+    "div",
+    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0", "data-key": caption },
+    h(
+      "table",
+      null,
+      h("caption", { class: "heard" }, caption),
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          columns.map((each) =>
+            h("th", { scope: "col", class: kind(each) }, each.hidden ? heard(each.name) : each.name),
+          ),
+        ),
+      ),
+      h(
+        "tbody",
+        null,
+        rows.map((row) => tr(row, columns)),
+      ),
+    ),
+  );
+}
+
+const tr = ({ key, cells, tone }, columns) =>
+  h(
+    "tr",
+    { "data-key": key, class: tone },
+    cells.map((cell, n) => h(n ? "td" : "th", { class: kind(columns[n]), scope: n ? null : "row" }, cell)),
+  );
+
+const kind = ({ figures, minor }) => [figures && "num", minor && "minor"].filter(Boolean).join(" ") || null;

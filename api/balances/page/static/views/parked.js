@@ -1,0 +1,126 @@
+// Parked accounts: why each waits, and how it goes on. Each projection has a list of its own.
+
+import { get, path } from "../core/api.js";
+import { h, heard } from "../core/dom.js";
+import { counted } from "../core/format.js";
+import { patch } from "../core/patch.js";
+import { Resource } from "../core/resource.js";
+import { may, refused } from "../core/roles.js";
+import { address } from "../core/router.js";
+import { fact, figure, fullTime } from "../parts/figures.js";
+import { condition, readAt, soundness } from "../parts/problems.js";
+import { drop, retry } from "../parts/unpark.js";
+
+export const title = "Parked accounts";
+
+const EVERY_MS = 3_000;
+
+/** @param {HTMLElement} place @param {import("../app.js").Context} context */
+export function show(place, { live, signal, who }) {
+  const [state, lists] = [h("div"), h("div")];
+  const operator = may(who(), "operate");
+  place.append(
+    h(
+      "p",
+      { class: "lead" },
+      "One of their events can't be applied. Their later events wait in the event store, in order; every other account goes on.",
+    ),
+    !operator ? h("p", { class: "box" }, refused(who())) : "",
+    state,
+    lists,
+  );
+  const resource = new Resource(
+    (stop) => read(names(live), stop),
+    () => render(),
+    signal,
+  );
+  const again = () => resource.refresh();
+
+  function render() {
+    patch(state, condition(resource));
+    lists.className = soundness(resource);
+    patch(
+      lists,
+      (resource.value ?? []).map((each) =>
+        list(each, operator && { again, signal }, resource.value.length > 1),
+      ),
+      readAt(resource),
+    );
+  }
+
+  again();
+  live.addEventListener("change", () => live.state !== "paused" && resource.age > EVERY_MS && again(), {
+    signal,
+  });
+}
+
+const names = (live) => live.reading?.projected.map((each) => each.projection) ?? ["balance"];
+
+const read = (projections, signal) =>
+  Promise.all(
+    projections.map(async (projection) => ({
+      projection,
+      parked: (await get(path("/parked", { projection }), { signal })).data,
+    })),
+  );
+
+const list = ({ projection, parked }, acts, named) =>
+  h(
+    "section",
+    { "aria-label": `Parked in ${projection}`, "data-key": projection },
+    named && h("h2", null, projection),
+    parked.length
+      ? h(
+          "ul",
+          { class: "cards" },
+          parked.map((each) => card(projection, each, acts)),
+        )
+      : h("p", { class: "empty" }, "No account is parked."),
+  );
+
+const card = (projection, each, acts) =>
+  h(
+    "li",
+    { class: "card", "data-key": each.account_id },
+    h(
+      "div",
+      { class: "split" },
+      h("a", { href: address("accounts", each.account_id) }, h("code", null, each.account_id)),
+      acts && buttons(projection, each, acts),
+    ),
+    h("p", { class: "cause" }, each.reason),
+    h(
+      "dl",
+      { class: "facts" },
+      fact("Event", each.kind),
+      fact("Version", figure(each.version)),
+      fact("Tried", counted(each.attempts, "time")),
+      fact("Since", fullTime(each.since), " UTC"),
+    ),
+  );
+
+const buttons = (projection, each, { again, signal }) =>
+  h(
+    "div",
+    { class: "buttons" },
+    h(
+      "button",
+      {
+        type: "button",
+        disabled: each.retry,
+        onclick: () => retry(projection, each, again, signal),
+      },
+      each.retry ? "Retrying…" : "Retry",
+      heard(` ${each.account_id}`),
+    ),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "harm",
+        onclick: () => drop(projection, each, again),
+      },
+      "Drop…",
+      heard(` ${each.account_id}`),
+    ),
+  );

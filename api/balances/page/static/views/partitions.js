@@ -1,0 +1,137 @@
+// Partitions by owner: who has which, how far each is, and what nobody has.
+
+import { get, path } from "../core/api.js";
+import { h } from "../core/dom.js";
+import { counted } from "../core/format.js";
+import { patch } from "../core/patch.js";
+import { Resource } from "../core/resource.js";
+import { groups } from "../core/groups.js";
+import { badge, figure, seconds, time } from "../parts/figures.js";
+import { condition, soundness } from "../parts/problems.js";
+import { table } from "../parts/tables.js";
+
+export const title = "Partitions";
+
+const COLUMNS = [
+  { name: "Partition" },
+  { name: "Position", figures: true },
+  { name: "Waiting", figures: true },
+  { name: "Behind by", figures: true },
+  { name: "Parked", figures: true },
+  { name: "Epoch", figures: true, minor: true },
+];
+
+const EVERY_MS = 2_000;
+
+/** @param {HTMLElement} place @param {import("../app.js").Context} context */
+export function show(place, { live, signal, route }) {
+  let projection = route.query.get("projection") ?? "balance";
+  const [choice, state, list] = [h("div"), h("div"), h("div")];
+  place.append(choice, state, list);
+  // The readings have those of the first projection; those of another are asked for.
+  const other = new Resource(
+    (stop) => get(path("/partitions", { projection }), { signal: stop }),
+    () => render(),
+    signal,
+  );
+  const own = () => projection === live.reading?.projected[0]?.projection;
+
+  function render() {
+    if (!live.reading) return;
+    patch(
+      choice,
+      chooser(
+        live.reading.projected.map((each) => each.projection),
+        projection,
+        choose,
+      ),
+    );
+    patch(state, own() ? null : condition(other));
+    const partitions = own() ? live.reading.partitions : other.value?.data;
+    list.className = `workers ${own() ? "" : soundness(other)}`;
+    patch(list, partitions && groups(live.reading, partitions).map(group), notKnown(live.reading));
+  }
+
+  function choose(name) {
+    projection = name;
+    other.clear();
+    update();
+  }
+
+  function update() {
+    if (live.reading && !own() && !live.old && other.age > EVERY_MS) other.refresh();
+    render();
+  }
+
+  live.follow(update, signal);
+}
+
+const chooser = (names, chosen, choose) =>
+  names.length > 1 &&
+  h(
+    "p",
+    { class: "field" },
+    h("label", { for: "projection" }, "Projection"),
+    h(
+      "select",
+      { id: "projection", onchange: (event) => choose(event.target.value) },
+      names.map((name) => h("option", { value: name, selected: name === chosen }, name)),
+    ),
+  );
+
+const notKnown = ({ workers_unknown: why }) =>
+  why &&
+  h("p", { class: "box warn", "data-key": "unknown" }, h("strong", null, "Who is at work is unknown. "), why);
+
+const TONES = {
+  here: ["good", "at work"],
+  left: ["plain", "has left"],
+  lost: ["bad", "lost"],
+  nobody: ["bad", "nobody's"],
+  unknown: ["warn", "unknown"],
+};
+
+/** @param {import("../core/groups.js").Group} group */
+function group({ key, name, state, worker, partitions, words }) {
+  const [tone, word] = TONES[state];
+  return h(
+    "section",
+    { class: `worker ${state}`, "aria-labelledby": `worker-${key}`, "data-key": key },
+    h(
+      "header",
+      null,
+      h("h2", { id: `worker-${key}` }, name),
+      badge(tone, word),
+      h(
+        "p",
+        { class: "dim" },
+        partitions.length ? counted(partitions.length, "partition") : "no partition",
+        worker && ["; last seen at ", time(worker.seen), " UTC"],
+      ),
+    ),
+    words && h("p", { class: "words" }, words),
+    partitions.length > 0 &&
+      table(
+        `Partitions of ${name}`,
+        partitions.some(why) ? [...COLUMNS, { name: "Why unknown" }] : COLUMNS,
+        partitions.map(row),
+      ),
+  );
+}
+
+const why = (each) => [each.unknown, each.owner_unknown].filter(Boolean).join("; ");
+
+const row = (each) => ({
+  key: `p${each.partition}`,
+  cells: [
+    each.partition,
+    figure(each.position, undefined, each.unknown),
+    figure(each.lag_events, undefined, each.unknown),
+    seconds(each.lag_seconds, each.unknown),
+    each.parked > 0
+      ? h("a", { href: "#/parked" }, figure(each.parked))
+      : figure(each.parked, undefined, each.unknown),
+    figure(each.epoch, undefined, each.unknown),
+    ...(why(each) ? [h("span", { class: "dim" }, why(each))] : []),
+  ],
+});

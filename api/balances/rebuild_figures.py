@@ -1,0 +1,30 @@
+"""Rebuilds in `/metrics`: asked for before each scrape; what is not known is not shown."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from api.balances.rebuilds import Rebuilds
+from pipeline.metrics import Metric
+from pipeline.rebuild.jobs import Jobs
+from pipeline.rebuild_metrics import Running, Watch, families
+
+
+class RebuildFigures:
+    """A collector of them, for the service's lifetime."""
+
+    def __init__(self, rebuilds: Rebuilds, projections: Iterable[str]) -> None:
+        self._rebuilds = rebuilds
+        self._watches = {name: Watch() for name in projections}
+        self._known: Mapping[str, Running | None] = {}
+
+    async def refresh(self) -> None:
+        """Before a scrape."""
+        self._known = {}
+        async with self._rebuilds.now() as everything:
+            self._known = {each.projection.name: self._look(each) for each in everything}
+
+    def collect(self) -> Iterator[Metric]:
+        return families(list(self._watches), self._known)
+
+    def _look(self, jobs: Jobs) -> Running | None:
+        job = jobs.current
+        return self._watches[jobs.projection.name].look(job, jobs.parts(job) if job else [])

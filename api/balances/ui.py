@@ -1,0 +1,104 @@
+"""`GET /ui`: the operator's page. It holds no data: it asks the other routes for them.
+
+Its files are read once, when the service starts, and nothing else can be asked for.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from api.access import open_to_all
+from api.html import secured
+from api.operations import HTML, Answer, Header, operation
+from api.problems import Problem
+
+FOLDER: Final = Path(__file__).parent / "page" / "static"
+_INDEX: Final = "index.html"
+_KINDS: Final = {
+    ".html": HTML,
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff2": "font/woff2",
+    ".webmanifest": "application/manifest+json",
+    ".txt": "text/plain",
+    ".md": "text/plain",
+}
+"""Media types by the end of a file's name: what the page may be made of."""
+
+_HEADERS: Final = {
+    # What it needs comes from here, and nothing of it stands within the page itself.
+    **secured(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self';"
+        " connect-src 'self'; manifest-src 'self'"
+    ),
+    # A browser keeps them, and asks each time whether they are still the same.
+    "Cache-Control": "no-cache",
+}
+_ETAG: Final = Header("ETag", "Of the file's content.", {"type": "string"})
+
+routes = web.RouteTableDef()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the page; `etag` is of its content."""
+
+    body: bytes
+    kind: str
+    etag: str
+
+    def answer(self, request: web.Request) -> web.Response:
+        """The file, or 304 when the client has it."""
+        headers = {**_HEADERS, "ETag": f'"{self.etag}"'}
+        known = request.if_none_match or ()
+        if any(each.value in (self.etag, "*") for each in known):
+            return web.Response(status=304, headers=headers)
+        charset = "utf-8" if self.kind.startswith("text/") else None
+        return web.Response(
+            body=self.body, content_type=self.kind, charset=charset, headers=headers
+        )
+
+
+def read(folder: Path = FOLDER) -> Mapping[str, File]:
+    """All files by name, those in folders as `folder/name`."""
+    found = (each for each in sorted(folder.rglob("*")) if each.suffix in _KINDS)
+    return {each.relative_to(folder).as_posix(): _file(each) for each in found}
+
+
+def _file(path: Path) -> File:
+    body = path.read_bytes()
+    return File(body, _KINDS[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+
+
+FILES: Final = web.AppKey("files", Mapping[str, File])
+
+_UNCHANGED: Final = Answer({}, status=304, headers=(_ETAG,))
+
+
+@routes.get("/ui")
+@open_to_all
+@operation(Answer({HTML: str}, headers=(_ETAG,)), also=(_UNCHANGED,))
+async def ui(request: web.Request) -> web.Response:
+    """The operator's page: the pipeline, partitions, rebuilds, parked accounts, balances.
+
+    It needs no key, for it holds no data; what it shows it asks the other routes for.
+    """
+    return request.app[FILES][_INDEX].answer(request)
+
+
+@routes.get("/ui/{file:.*}")
+@open_to_all
+@operation(Answer(dict.fromkeys(_KINDS.values(), str), headers=(_ETAG,)), also=(_UNCHANGED,))
+async def ui_file(request: web.Request) -> web.Response:
+    """A file of the page."""
+    name = request.match_info["file"] or _INDEX
+    found = request.app[FILES].get(name)
+    if found is None:
+        raise Problem(404, "not-found", "The page has no such file.")
+    return found.answer(request)

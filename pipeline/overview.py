@@ -1,0 +1,153 @@
+"""The whole pipeline at a glance: the shape of it, and what answers of the servers come to.
+
+What can't be known is None, and the reason is beside it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pipeline.asking import Unknown, joined, why
+from pipeline.lag import Waiting, lag
+from pipeline.onlooker import Log
+from pipeline.partition_status import PartitionStatus, Reading
+from pipeline.roll import Roll, Worker, workers
+
+
+class Count(NamedTuple):
+    """About how many events were stored, `at` a moment of the event loop's clock."""
+
+    events: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Whether a server answered, and if it did not, what there is to say about it."""
+
+    name: str
+    up: bool
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """`events`: about how many MongoDB has; `rate`: so many more each second."""
+
+    events: int | None
+    rate: float | None
+    unknown: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """`events`: how many of those stored the stream has got, or workers were asked to read from the
+    store; `lag_events` and `lag_seconds`: how many it has not, and the age of the oldest."""
+
+    events: int | None
+    rate: float | None
+    lag_events: int | None
+    lag_seconds: float | None
+    unknown: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """`rate`: events applied a second. `lag_events` and `lag_seconds`: how many of those stored are
+    not in the index, and the age of the oldest; `waiting`: those of them that are in the stream.
+    `parked`: accounts that wait for somebody to look at them."""
+
+    projection: str
+    rate: float | None
+    lag_events: int | None
+    lag_seconds: float | None
+    waiting: int | None
+    parked: int | None
+    unknown: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """Who leads; `leader` and `unknown` are both None when nobody does."""
+
+    leader: str | None
+    unknown: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All of it, as it was read `at` an RFC 3339 time. Rates are events a second over the last few
+    seconds, and None until they are known.
+
+    `partitions` are those of the projection `balance`, or of the first one where it is not kept.
+    `rebuild` is the one that runs, or the last one if that ended in the last ten minutes.
+    """
+
+    at: str
+    servers: list[Server]
+    stored: Stored
+    forwarded: Forwarded
+    projected: list[Projected]
+    forwarder: Forwarder
+    workers: list[Worker]
+    workers_unknown: str | None
+    partitions: list[PartitionStatus]
+    rebuild: Any
+    rebuild_unknown: str | None
+
+
+def server(name: str, answer: object) -> Server:
+    """A server by what came of the question that it was asked."""
+    if isinstance(answer, Unknown) and answer.silent:
+        return Server(name, False, answer.why)
+    return Server(name, True, None)
+
+
+def stored(count: Count | Unknown, rate: float | None) -> Stored:
+    return Stored(None if isinstance(count, Unknown) else count.events, rate, why(count))
+
+
+def forwarded(
+    stored: Stored, unforwarded: Waiting | Unknown, log: Log | Unknown, rate: float | None
+) -> Forwarded:
+    behind = lag(unforwarded, Waiting(), datetime.now(UTC))
+    events = None
+    if stored.events is not None and behind.events is not None:
+        events = max(0, stored.events - behind.events)
+    unknown = joined(stored.unknown, behind.unknown, why(log))
+    return Forwarded(events, rate, behind.events, behind.seconds, unknown)
+
+
+def projected(name: str, reading: Reading, rate: float | None) -> Projected:
+    behind = lag(reading.unforwarded, reading.unapplied, datetime.now(UTC))
+    return Projected(
+        name,
+        rate,
+        behind.events,
+        behind.seconds,
+        None if isinstance(reading.unapplied, Unknown) else reading.unapplied.events,
+        None if isinstance(reading.parked, Unknown) else reading.parked,
+        joined(behind.unknown, why(reading.parked)),
+    )
+
+
+def forwarder(owner: str | Unknown | None) -> Forwarder:
+    """By the owner of the lease: a host, a process and a ULID."""
+    if isinstance(owner, Unknown):
+        return Forwarder(None, owner.why)
+    return Forwarder(owner and (owner.rpartition("-")[0] or owner), None)
+
+
+def attending(
+    roll: Roll | Unknown, partitions: Iterable[PartitionStatus], seconds: float
+) -> tuple[list[Worker], str | None]:
+    """The workers, each with its partitions, or why they can't be known."""
+    owned: defaultdict[str, list[int]] = defaultdict(list)
+    for each in partitions:
+        if each.owner_unknown is not None:
+            return [], each.owner_unknown
+        if each.owner is not None:
+            owned[each.owner].append(each.partition)
+    return ([], roll.why) if isinstance(roll, Unknown) else (workers(roll, seconds, owned), None)

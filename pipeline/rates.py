@@ -1,0 +1,39 @@
+"""How fast something goes on: events a second over the last few seconds."""
+
+from collections import deque
+from typing import Final
+
+_SPAN: Final = 5.0
+_LONGEST: Final = 30.0
+
+
+class Rate:
+    """Of one count that is read now and then."""
+
+    def __init__(self) -> None:
+        self._read: deque[tuple[float, int]] = deque()
+        self._of: object = None
+
+    def after(self, count: int | None, at: float = 0.0, of: object = None) -> float | None:
+        """The rate, now that the count was read at that second of some clock; None: not known yet.
+
+        It is taken over the last 5 seconds, or from the reading before if that is not much older.
+        What could not be read (None) begins anew, as the count of something else (`of`) does. A
+        count that went down stood still.
+        """
+        if count is None or of != self._of:
+            self._read.clear()
+        self._of = of
+        if count is None:
+            return None
+        if not self._read or at > self._read[-1][0]:
+            self._read.append((at, count))
+        self._forget(at)
+        (began, before), (ended, now) = self._read[0], self._read[-1]
+        return round(max(0, now - before) / (ended - began), 1) if ended > began else None
+
+    def _forget(self, now: float) -> None:
+        while len(self._read) > 2 and self._read[1][0] <= now - _SPAN:
+            self._read.popleft()
+        if len(self._read) > 1 and self._read[0][0] < now - _LONGEST:
+            self._read.popleft()

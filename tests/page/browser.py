@@ -1,0 +1,131 @@
+"""A headless Chromium of this machine, and a tab in it that keeps what it asked for."""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+
+REQUIRED: Final = "BANK_TEST_BROWSER"
+"""`required`: without a browser its tests fail; unset, they are skipped."""
+
+_PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_PATIENCE_MS: Final = 60_000
+_REFUSED: Final = re.compile(r"Failed to load resource: ")
+"""What Chromium itself says of an answer that is a problem; the page tells it, too."""
+
+Scheme = Literal["light", "dark"]
+DESKTOP: Final = (1440, 900)
+PHONE: Final = (360, 740)
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """The browser; skips or, where one is required, fails without it."""
+    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
+    if program is None:
+        why = "there is no Chromium (Debian: apt-get install chromium)"
+        if os.environ.get(REQUIRED) == "required":
+            pytest.fail(why)
+        pytest.skip(why)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        yield browser
+        await browser.close()
+
+
+@dataclass(eq=False)
+class Tab:
+    """The operator's page in a tab. `asked` are the URLs of all its requests, `errors` what went to
+    the console; of refused requests only where `refusals` is not set."""
+
+    page: Page
+    address: str
+    refusals: bool = False
+    asked: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    async def show(self, view: str = "overview") -> None:
+        """Open the view by its address, as a link would."""
+        await self.page.goto(f"{self.address}/ui#/{view}")
+        await expect(self.page.locator("h1")).to_be_visible()
+
+    async def says(self, *texts: str, where: str = "body") -> None:
+        """Wait until all of these are there to be read."""
+        for text in texts:
+            await expect(self.page.locator(where)).to_contain_text(text)
+
+    async def press(self, name: str) -> None:
+        """Press the button of that name."""
+        await self.page.get_by_role("button", name=name, exact=True).click()
+
+    async def violations(self) -> list[str]:
+        """What axe-core finds that is serious or critical."""
+        found = (await Axe().run(self.page)).response["violations"]
+        return [
+            f"{each['id']}: {each['help']}: {[node['html'] for node in each['nodes']][:3]}"
+            for each in found
+            if each["impact"] in ("serious", "critical")
+        ]
+
+    async def overflow(self) -> int:
+        """By how many pixels it is wider than the window."""
+        width: int = await self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        return width
+
+    def was_sound(self) -> None:
+        """Asked nobody but the service, and had nothing to complain of."""
+        assert {urlsplit(url).netloc for url in self.asked} <= {urlsplit(self.address).netloc}
+        assert not self.errors, self.errors
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not (
+            self.refusals and _REFUSED.match(message.text)
+        ):
+            self.errors.append(message.text)
+
+
+@asynccontextmanager
+async def tab(
+    browser: Browser,
+    address: str,
+    size: tuple[int, int] = DESKTOP,
+    scheme: Scheme = "light",
+    *,
+    refusals: bool = False,
+) -> AsyncIterator[Tab]:
+    """A new tab of a new reader; afterwards it must have been sound."""
+    width, height = size
+    context = await browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, service_workers="block"
+    )
+    context.set_default_timeout(_PATIENCE_MS)
+    expect.set_options(timeout=_PATIENCE_MS)
+    opened = Tab(await context.new_page(), address, refusals)
+    opened.listen()
+    yield opened
+    opened.was_sound()
+    await context.close()

@@ -1,0 +1,200 @@
+"""The page's pure modules, asked in the browser that will run them."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Browser
+
+from api.balances.app import create_app
+from tests.conftest import placed
+from tests.page.browser import Tab, tab
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NOW: Final = "2026-11-27T14:00:00.000Z"
+UP: Final = [{"name": name, "up": True, "detail": None} for name in ("mongodb", "redis")]
+LOST: Final = {"name": "w1", "state": "lost", "partitions": [], "seen": NOW}
+HERE: Final = {"name": "w2", "state": "here", "partitions": [], "seen": NOW}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tab]:
+    """A tab at a service that has nothing but the page's files: all its servers are away."""
+    app = create_app(placed(tmp_path_factory.mktemp("page")))
+    async with TestServer(app) as server:
+        address = str(server.make_url("")).rstrip("/")
+        async with tab(browser, address, refusals=True) as opened:
+            await opened.page.goto(f"{address}/ui/icon.svg")
+            yield opened
+
+
+def reading(*owners: str | None, **changes: Any) -> dict[str, Any]:
+    """A reading of a bank that is well, but for the changes."""
+    partitions = [
+        {"partition": number, "owner": owner, "owner_unknown": None}
+        for number, owner in enumerate(owners)
+    ]
+    return {
+        "servers": UP,
+        "forwarder": {"leader": "me", "unknown": None},
+        "workers": [HERE],
+        "workers_unknown": None,
+        "partitions": partitions,
+        "projected": [{"projection": "balance", "parked": 0}],
+        **changes,
+    }
+
+
+async def ask(page: Tab, module: str, name: str, *given: Any) -> Any:
+    """What a function of a module makes of it."""
+    return await page.page.evaluate(
+        "([module, name, given]) => import(`/ui/${module}.js`).then((it) => it[name](...given))",
+        [module, name, list(given)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "text"),
+    [
+        ("whole", 1234567, "1,234,567"),
+        ("whole", 2**53 - 1, "9,007,199,254,740,991"),
+        ("signed", -80, "−80"),
+        ("signed", 1200, "+1,200"),
+        ("signed", 0, "0"),
+        ("rate", 0, "0.0"),
+        ("rate", 9.94, "9.9"),
+        ("rate", 1234.5, "1,235"),
+        ("span", 0.04, "0.0 s"),
+        ("span", 12.4, "12 s"),
+        ("span", 200, "3 min 20 s"),
+        ("span", 7500, "2 h 5 min"),
+        ("span", 200000, "2 d 7 h"),
+        ("clock", "2026-11-27T14:02:33.5+01:00", "13:02:33"),
+        ("ranges", [3, 0, 1, 2, 5, 8, 7], "0–3, 5 and 7, 8"),
+        ("partitionsOf", [4], "partition 4"),
+    ],
+)
+async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> None:
+    assert await ask(page, "core/format", call, given) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (reading("w2", "w2"), []),
+        (reading("w2", None), ["Partition 1 is nobody's."]),
+        (reading(None, None, workers=[]), ["Nobody has any partition."]),
+        (reading("w2", "w1", workers=[HERE, LOST]), ["Worker w1 is lost."]),
+        (
+            reading("w2", None, workers=[HERE, LOST]),
+            ["Worker w1 is lost.", "Partition 1 is nobody's."],
+        ),
+        (
+            reading("w2", forwarder={"leader": None, "unknown": None}),
+            ["No forwarder leads."],
+        ),
+        (reading("w2", forwarder={"leader": None, "unknown": "Redis is silent"}), []),
+        (
+            reading("w2", servers=[{"name": "nats", "up": False, "detail": "no answer"}]),
+            ["NATS is down."],
+        ),
+        (
+            reading("w2", projected=[{"projection": "balance", "parked": 2}]),
+            ["2 accounts are parked."],
+        ),
+        (reading("w2", projected=[{"projection": "balance", "parked": None}]), []),
+    ],
+)
+async def test_troubles_are_told(page: Tab, given: dict[str, Any], said: list[str]) -> None:
+    found = await ask(page, "core/troubles", "troubles", given)
+    assert [each["what"] for each in found] == said
+
+
+async def test_an_owner_that_is_unknown_is_not_nobody(page: Tab) -> None:
+    given = reading("w2", None)
+    given["partitions"][1]["owner_unknown"] = "Redis does not answer"
+    assert await ask(page, "core/troubles", "troubles", given) == []
+    groups = await ask(page, "core/groups", "groups", given, given["partitions"])
+    assert [(each["name"], each["state"]) for each in groups] == [
+        ("Owner unknown", "unknown"),
+        ("w2", "here"),
+    ]
+
+
+async def test_addresses_are_read_as_they_are_written(page: Tab) -> None:
+    given = ("accounts", "a/b ?", {"search": "é&=", "sort": ""})
+    written = await ask(page, "core/router", "address", *given)
+    assert written == "#/accounts/a%2Fb%20%3F?search=%C3%A9%26%3D"
+    read = await ask(page, "core/router", "parsed", written)
+    assert (read["view"], read["id"]) == ("accounts", "a/b ?")
+    assert (await ask(page, "core/router", "parsed", ""))["view"] == "overview"
+
+
+async def test_server_sent_events_are_read_however_they_are_cut(page: Tab) -> None:
+    read = """async ([text, size]) => {
+      const { events } = await import('/ui/core/events.js');
+      const bytes = new TextEncoder().encode(text), found = [];
+      const body = new ReadableStream({ start(to) {
+        for (let at = 0; at < bytes.length; at += size) to.enqueue(bytes.slice(at, at + size));
+        to.close();
+      } });
+      for await (const event of events(body)) found.push(event);
+      return found;
+    }"""
+    text = ': still here\n\nevent: pipeline\ndata: {"a": "é"}\n\ndata: 1\ndata: 2\n\n'
+    for size in (1, 2, 7, 1000):
+        assert await page.page.evaluate(read, [text, size]) == [
+            {"event": "pipeline", "data": '{"a": "é"}'},
+            {"event": "message", "data": "1\n2"},
+        ]
+
+
+async def test_minutes_are_stacked(page: Tab) -> None:
+    assert await ask(page, "parts/minutes", "stacked", [[1, 2], [10, 20], [100, 200]]) == [
+        [111, 222],
+        [110, 220],
+        [100, 200],
+    ]
+    kinds = {"MoneyDeposited": {"events": 2, "money": 9}, "x": {"events": 1, "money": 0}}
+    minute = {"kinds": kinds}
+    assert await ask(page, "parts/minutes", "summed", minute, None, "events") == 1
+    assert await ask(page, "parts/minutes", "summed", minute, ["MoneyDeposited"], "money") == 9
+
+
+async def test_a_bar_has_its_rate_and_the_time_left(page: Tab) -> None:
+    half = {"done": 50, "total": 100, "events_per_second": 12.5, "seconds_left": 4.0}
+    part = {"partition": 0, "state": "replaying", "owner": "w1", **half}
+    over = {**part, "partition": 1, "state": "replayed", "done": 100, "seconds_left": 0}
+    unknown = {**part, "partition": 2, "events_per_second": 5, "seconds_left": None}
+    begun = {**part, "partition": 3, "events_per_second": 0, "seconds_left": None, "done": 0}
+    rebuild = {
+        "id": "1",
+        "projection": "balance",
+        "kind": "online",
+        "phase": "building",
+        "started": NOW,
+        "partitions": [part, over, unknown, begun],
+        "done": 200,
+        "total": 300,
+    }
+    shown = await page.page.evaluate(
+        """async (rebuild) => {
+          const { running } = await import('/ui/parts/running.js');
+          const bars = [...running(rebuild, true, () => {}).querySelectorAll('.bars li')];
+          const texts = (bar) => [...bar.querySelectorAll('label, .figure, .dim, .badge')]
+            .map((each) => each.textContent);
+          const part = (bar) => bar.getAttribute('value') / bar.getAttribute('max');
+          return bars.map((bar) => [part(bar.querySelector('progress')), ...texts(bar)]);
+        }""",
+        rebuild,
+    )
+    assert shown == [
+        [pytest.approx(2 / 3), "All", "200 of 300", "18/s", "5.7 s left"],
+        [0.5, "Partition 0", "50 of 100", "13/s", "4.0 s left", "w1"],
+        [1, "Partition 1", "100 of 100", "replayed", "w1"],
+        [0.5, "Partition 2", "50 of 100", "5.0/s", "time left unknown", "w1"],
+        [0, "Partition 3", "0 of 100", "replaying", "w1"],
+    ]
