@@ -4,7 +4,7 @@
     @allowed(TELLER, own="id")
 
 `own` names what says whose account it is, a parameter of the path or a field of the body: with it,
-customers may, too, on accounts of their own.
+customers may, too, on accounts of their own. What is about no account may name their role as well.
 """
 
 from collections.abc import Callable

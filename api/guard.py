@@ -5,7 +5,8 @@ answered under an idempotency key, it does for somebody who may.
 """
 
 import math
-from typing import Any, Final
+from contextvars import ContextVar
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -19,7 +20,8 @@ from api.problems import Problem
 from pipeline.keys import Key
 from pipeline.settings import Settings
 
-_OWN: Final = "own"
+_holder: ContextVar[Key] = ContextVar("holder")
+_own: ContextVar[str] = ContextVar("own_account")
 
 
 class Guard:
@@ -38,6 +40,7 @@ class Guard:
         if access.roles is not None and found.http_exception is None:
             holder = self.keyring.holder(request)
             self._limit(holder)
+            _holder.set(holder)
             await _admit(request, holder, access)
         return await handler(request)
 
@@ -52,21 +55,27 @@ class Guard:
             )
 
 
-def customers_account(request: web.Request) -> str | None:
-    """The account that a customer's request is about, and that is theirs; None: no customer's."""
-    own: str | None = request.get(_OWN)
-    return own
+def holder() -> Key | None:
+    """The key that let in the request under way; None: no key was asked for."""
+    return _holder.get(None)
+
+
+def customers_account() -> str | None:
+    """The account that the request under way is about, and that is its sender's; None: he is no
+    customer."""
+    return _own.get(None)
 
 
 async def _admit(request: web.Request, holder: Key, access: Access) -> None:
     if holder.role not in (access.roles or ()):
         raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
-    if holder.role is CUSTOMER:
-        account_id = await _named(request, access.own or "")
+    if holder.role is CUSTOMER and access.own is not None:
+        account_id = await _named(request, access.own)
         # Before anything is looked up: the answer is the same whether there is such an account.
         if account_id not in holder.accounts:
             raise Problem(403, "not-allowed", "This key does not reach that account.")
-        request[_OWN] = account_id
+        # aiohttp runs each request in a context of its own, so nothing needs to be put back.
+        _own.set(account_id)
 
 
 async def _named(request: web.Request, own: str) -> str:

@@ -8,7 +8,14 @@ from urllib.parse import quote
 
 import orjson
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from api.problems import Problem
@@ -31,6 +38,16 @@ AccountId = Annotated[
     AfterValidator(_whole_id),
     WithJsonSchema({"type": "string", "pattern": f"^{ACCOUNT_ID}$"}),
 ]
+
+
+def _whole_number(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,10}", text):
+        raise PydanticCustomError("number", "Must be a whole number")
+    return int(text)
+
+
+FROM_TEXT: Final = BeforeValidator(_whole_number)
+"""For parameters that are whole numbers."""
 
 
 class Input(BaseModel):

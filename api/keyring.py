@@ -32,7 +32,7 @@ class Keyring:
     """The keys as they were read last. None is known, and nobody gets in, until that succeeded."""
 
     def __init__(self, settings: Settings) -> None:
-        self._url, self._longest = settings.nats_url, settings.keys_max_age_seconds
+        self._nats, self._longest = settings.nats, settings.keys_max_age_seconds
         self._keys: dict[str, Key] = {}
         self._read_at: float | None = None
 
@@ -89,7 +89,7 @@ class Keyring:
         outage, attempt = Outage(log, "the keys"), 0
         while True:
             try:
-                return await JetStream.patiently(self._url, "bank keys")
+                return await JetStream.patiently(self._nats, "bank keys")
             except (NatsError, ServerTooOld, OSError) as error:
                 await outage.pause(error, attempt)
                 attempt += 1

@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pipeline.histogram import SECONDS, Histogram
 from pipeline.metrics import Metric, buckets, counter, histogram
 
-_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER: Final = "other"
 """The label of a route that does not exist, and of a method that nobody should send."""
 
@@ -55,15 +55,16 @@ def middleware(requests: Requests) -> Middleware:
     async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         response = await handler(request)
-        method = request.method if request.method in _METHODS else OTHER
+        method = request.method if request.method in METHODS else OTHER
         whole = isinstance(response, web.Response)
         seconds = time.perf_counter() - began if whole else None
-        requests.note(_route(request), method, response.status, seconds)
+        requests.note(route_of(request), method, response.status, seconds)
         return response
 
     return measure
 
 
-def _route(request: web.Request) -> str:
+def route_of(request: web.Request) -> str:
+    """The template of the route, or `OTHER`."""
     resource = request.match_info.route.resource
     return OTHER if resource is None else resource.canonical

@@ -86,7 +86,12 @@ def document(title: str, routes: Sequence[Route]) -> Schema:
         [each.operation.body for each in routes if each.operation.body is not None],
         [
             ProblemDocument,
-            *(of for each in routes for of in each.operation.answer.content.values()),
+            *(
+                of
+                for each in routes
+                for answer in each.operation.answers
+                for of in answer.content.values()
+            ),
         ],
     )
     paths: Schema = {}
@@ -122,7 +127,7 @@ def _operation(route: Route, schemas: Schemas) -> Schema:
             {"$ref": f"#/components/parameters/{correlation.HEADER}"},
         ],
         "responses": {
-            str(operation.answer.status): _answer(operation.answer, schemas),
+            **{str(each.status): _answer(each, schemas) for each in operation.answers},
             **_problems(route.problems, schemas),
         },
         # Any one of these will do, as OpenAPI reads it.

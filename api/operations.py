@@ -36,17 +36,23 @@ def json(of: Any, *headers: Header, status: int = 200) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`body` and `query` are the models that check them. `problems`: the names of those that it
+    """`also` are other answers that are no problems. `body` and `query` are the models that check
+    them. `problems`: the names of those that it
     may answer beside what its inputs imply (`all_problems`); `about` is in place of the
     handler's docstring."""
 
     answer: Answer
+    also: tuple[Answer, ...] = ()
     body: Any = None
     body_required: bool = True
     query: Any = None
     headers: tuple[Header, ...] = ()
     problems: tuple[str, ...] = ()
     about: str = ""
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        return (self.answer, *self.also)
 
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -55,6 +61,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 def operation(
     answer: Answer,
     *problems: str,
+    also: tuple[Answer, ...] = (),
     body: Any = None,
     body_required: bool = True,
     query: Any = None,
@@ -62,7 +69,7 @@ def operation(
     about: str = "",
 ) -> Callable[[H], H]:
     """Describes the handler; the first line of its docstring is the title."""
-    described = Operation(answer, body, body_required, query, tuple(headers), problems, about)
+    described = Operation(answer, also, body, body_required, query, tuple(headers), problems, about)
 
     def describe(handler: H) -> H:
         setattr(handler, _KEPT, described)

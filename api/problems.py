@@ -131,13 +131,7 @@ def _of_http(error: web.HTTPException) -> Problem:
 def _internal(request: web.Request, error: Exception) -> Problem:
     """A fault of ours: all of it goes to the log, none to the client."""
     reference = correlation.current()
-    log.error(
-        "%s %s failed (correlation id %s)",
-        request.method,
-        _instance(request),
-        reference,
-        exc_info=error,
-    )
+    log.error("%s %s failed", request.method, _instance(request), exc_info=error)
     return Problem(
         500,
         "internal-error",

@@ -10,7 +10,7 @@ from weakref import WeakSet
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from api import correlation, describing, health, metrics, origins, problems
+from api import correlation, describing, health, metrics, origins, problems, spans
 from api.access import OBSERVERS, allowed
 from api.describing import CONTRACT, Contract
 from api.guard import Guard
@@ -18,6 +18,7 @@ from api.inputs import MAX_BODY
 from api.operations import Answer, operation
 from api.streams import STREAMS, Streams
 from pipeline import logs
+from pipeline import spans as tracing
 from pipeline.exposition import metrics_route
 from pipeline.listening import CannotListen, check_guarded, is_loopback, listen
 from pipeline.metrics import Metrics
@@ -55,6 +56,7 @@ def application(
             _note,
             metrics.middleware(requests),
             correlation.middleware,
+            *spans.middlewares(),
             problems.middleware(translate),
             *_guarding(guard, settings),
         ],
@@ -77,6 +79,7 @@ def run(role: str, create_app: Callable[[Settings], web.Application]) -> None:
         settings = load()
         check_guarded(settings)
         logs.setup(settings, role)
+        tracing.setup(settings, role)
         asyncio.run(_main(role, create_app, settings))
     except (SettingsError, CannotListen) as error:
         raise SystemExit(str(error)) from None
@@ -91,7 +94,12 @@ async def _main(
     if settings.keys != "on":
         log.info("keys are off: whoever reaches %s may do anything", settings.host)
     app = create_app(settings)
-    runner = web.AppRunner(app, access_log=access_log, shutdown_timeout=GRACE)
+    runner = web.AppRunner(
+        app,
+        access_log_class=correlation.Access,
+        access_log=access_log,
+        shutdown_timeout=GRACE,
+    )
     await runner.setup()
     try:
         port = getattr(settings, f"{role}_port")

@@ -214,3 +214,24 @@ def test_a_transfer_nets_to_zero_or_is_refused(source: int, target: int, money: 
     if sent:
         after = reduce(evolve, sent, payer).balance + reduce(evolve, got, payee).balance
         assert after == source + target
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"_id": 5},
+        {"version": 2.0},
+        {"body": {"money": -1}},
+        {"body": {"money": MAX_MONEY}},
+        {"kind": "OwnerUpdated", "body": {"owner": 5}},
+        {"kind": ["MoneyDeposited"]},
+    ],
+    ids=str,
+)
+def test_nonsense_in_an_events_place_leaves_the_account_unreadable(
+    nonsense: dict[str, Any],
+) -> None:
+    opened = evolve(initial(ID), new_event(ID, 1, "AccountCreated", {"owner": "Ada", "money": 5}))
+    event: Any = {**new_event(ID, 2, "MoneyDeposited", {"money": 1}), **nonsense}
+    with pytest.raises(AccountUnreadable):
+        evolve(opened, event)

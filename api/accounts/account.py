@@ -116,9 +116,10 @@ def decide(command: Command, state: Account) -> list[Decision]:
 def evolve(state: Account, event: Event) -> Account:
     """The state after one more event; `AccountUnreadable` when it is not the next one, or none."""
     version = event["version"]
-    if version != state.version + 1:
+    if version != state.version + 1 or isinstance(version, float):
         raise AccountUnreadable(state.id, f"version {version} after {state.version}")
     try:
+        _text(event["_id"])
         require_newest(event)
         owner, balance, status = _after(state, event)
         until = _latest(state.until, event)
@@ -132,13 +133,13 @@ def _after(state: Account, event: Event) -> tuple[str, int, Status]:
     body, owner, balance, status = event["body"], state.owner, state.balance, state.status
     match event["kind"]:
         case "AccountCreated":
-            return body["owner"], _whole(body["money"]), "open"
+            return _text(body["owner"]), _whole(body["money"]), "open"
         case "MoneyDeposited":
             return owner, balance + _whole(body["money"]), status
         case "MoneyWithdrawn":
             return owner, balance - _whole(body["money"]), status
         case "OwnerUpdated":
-            return body["owner"], balance, status
+            return _text(body["owner"]), balance, status
         case "AccountFrozen":
             return owner, balance, "frozen"
         case "AccountUnfrozen":
@@ -179,7 +180,13 @@ def _require_open(state: Account) -> None:
         raise AccountFrozen(state.id)
 
 
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"text {value!r}")
+
+
 def _whole(money: object) -> int:
-    if isinstance(money, int) and not isinstance(money, bool):
+    if isinstance(money, int) and not isinstance(money, bool) and 0 <= money < MAX_MONEY:
         return money
     raise TypeError(f"money {money!r}")

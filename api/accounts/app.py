@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from api import account_events
 from api.accounts import reading
 from api.accounts.outcomes import OUTCOMES, Outcomes
 from api.accounts.refusals import translate
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    store = EventStore(settings.mongodb, settings.mongodb_database)
     service = AccountService(store)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
@@ -37,7 +38,8 @@ def create_app(settings: Settings) -> web.Application:
 
     metrics, outcomes = Metrics("accounts"), Outcomes()
     metrics.register(outcomes)
-    every_route, checks = [*routes, *reading.routes], {"mongodb": service.ping}
+    every_route = [*routes, *reading.routes, account_events.route(lambda: store)]
+    checks = {"mongodb": service.ping}
     app = application(settings, every_route, checks, translate, metrics)
     app[SERVICE], app[OUTCOMES] = service, outcomes
     app.cleanup_ctx.append(lifetime)

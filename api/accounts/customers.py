@@ -12,12 +12,12 @@ from api.problems import Problem
 
 
 @contextmanager
-def discreet(request: web.Request, payee: str) -> Iterator[None]:
+def discreet(payee: str) -> Iterator[None]:
     """Problem 422 `payee-refused` for whatever keeps another's account from being paid."""
     try:
         yield
     except (Refused, AccountUnreadable) as error:
-        if customers_account(request) is not None and error.account_id == payee:
+        if customers_account() is not None and error.account_id == payee:
             raise Problem(422, "payee-refused", "That account can't be paid.") from error
         raise
 
@@ -28,5 +28,5 @@ def scoped_key(request: web.Request) -> str | None:
     A customer's are apart from everybody else's, whom they could keep from using one. They go with
     the account and not with the API key, which is replaced now and then.
     """
-    key, own = idempotency_key(request), customers_account(request)
+    key, own = idempotency_key(request), customers_account()
     return f"{own}/{key}" if own and key else key

@@ -49,6 +49,8 @@ def execute(command: Command, state: Account, terms: Terms) -> Done:
     event = new_event(state.id, state.version + 1, kind, body, correlation_id=terms.correlation_id)
     if terms.key is not None:
         event["idempotency_key"], event["request"] = terms.key, terms.request
+    if terms.traceparent is not None:
+        event["traceparent"] = terms.traceparent
     return Done(event, evolve(state, event))
 
 

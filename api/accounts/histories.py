@@ -9,7 +9,7 @@ import logging
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from api.accounts.account import Account, evolve, initial
 from api.accounts.errors import AccountNotFound, Refused
@@ -56,13 +56,6 @@ class _Disproved(Exception):
     """The event that a state ends with is not in the store."""
 
 
-class Page(NamedTuple):
-    """Events as they are stored, in order of version, and whether more follow."""
-
-    events: list[Event]
-    has_more: bool
-
-
 class Histories:
     """Reads one event store. Every method may raise `StoreUnavailable` and `AccountUnreadable`."""
 
@@ -97,13 +90,6 @@ class Histories:
         if await self._store.page(account_id, after=0, limit=1):
             raise NotOpenedYet(account_id)
         raise AccountNotFound(account_id)
-
-    async def events(self, account_id: str, after: int, limit: int) -> Page:
-        """Up to `limit` events above the version `after`; `AccountNotFound`."""
-        events = await self._store.page(account_id, after=after, limit=limit + 1)
-        if not events and not (after and await self._store.page(account_id, after=0, limit=1)):
-            raise AccountNotFound(account_id)
-        return Page(events[:limit], len(events) > limit)
 
     async def _folded(self, account_id: str, until: Until) -> Account:
         state = await self._proved(self._loaded.get(account_id), until)

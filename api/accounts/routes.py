@@ -24,6 +24,7 @@ from api.accounts.service import AccountService
 from api.accounts.terms import Terms
 from api.headers import LOCATION, if_match
 from api.inputs import Input, body, fingerprint
+from pipeline import spans
 from pipeline.events import ACCOUNT_ID
 
 SERVICE: Final = web.AppKey("account_service", AccountService)
@@ -81,7 +82,7 @@ async def transfer(request: web.Request) -> web.Response:
     Answers with the account that paid; the other one is not the sender's to see.
     """
     given, terms = await _asked(request, TransferInput)
-    with discreet(request, given.target):
+    with discreet(given.target):
         return _done(
             await request.app[SERVICE].transfer(given.source, given.target, given.money, terms)
         )
@@ -133,7 +134,7 @@ async def _asked(request: web.Request, model: type[T]) -> tuple[T, Terms]:
     key, condition = scoped_key(request), if_match(request)
     given = await body(request, model)
     asked = fingerprint(request, given) if key is not None else ""
-    return given, Terms(correlation.current(), key, asked, condition)
+    return given, Terms(correlation.current(), key, asked, condition, spans.traceparent())
 
 
 def _done(done: Done, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -5,8 +5,9 @@ together. If one is not stored, what was decided after it is decided again, on f
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from api.accounts.account import Account
@@ -17,6 +18,7 @@ from api.accounts.queues import Queue, Waiting
 from api.accounts.states import States
 from api.accounts.terms import Terms
 from api.accounts.turns import Turns
+from pipeline.correlation import about, detached
 from pipeline.eventstore import (
     EventStore,
     KeyTaken,
@@ -24,6 +26,8 @@ from pipeline.eventstore import (
     StoreUnavailable,
     VersionConflict,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Rows:
         if queue is None:
             queue = self._queues[account_id] = Queue(account_id, self._turns[account_id])
             # A task of its own: a caller who is cancelled must not take the others along.
-            task = asyncio.create_task(self._serve(queue))
+            task = detached(self._serve(queue))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         queue.waiting.append(waiting)
@@ -89,6 +93,7 @@ class Rows:
         stored = await self._store.append_row([each.event for each in done])
         if stored.number:
             self._states.remember(done[stored.number - 1].account)
+        _tell(queue.account_id, done[: stored.number])
         if isinstance(stored.error, VersionConflict):
             queue.turn.lost()
         else:
@@ -105,6 +110,12 @@ class Rows:
             if waiting.terms.key in taken:
                 waiting.settle(KeyTaken(waiting.terms.key))
         return [waiting for waiting in row if not waiting.outcome.done()]
+
+
+def _tell(account_id: str, stored: Sequence[Done]) -> None:
+    if stored and log.isEnabledFor(logging.DEBUG):
+        told = about(each.event for each in stored)
+        log.debug("Stored %d events of account %s", len(stored), account_id, extra=told)
 
 
 def _decide(row: Iterable[Waiting], state: Account) -> Iterator[_Decided]:

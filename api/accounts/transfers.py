@@ -1,5 +1,7 @@
 """Transfers: two accounts' commands, decided together and appended in one transaction."""
 
+import logging
+
 from ulid import ULID
 
 from api.accounts.account import Account
@@ -10,6 +12,8 @@ from api.accounts.local import Locks
 from api.accounts.states import States
 from api.accounts.terms import Terms
 from pipeline.eventstore import EventStore, VersionConflict
+
+log = logging.getLogger(__name__)
 
 
 class Transfers:
@@ -45,9 +49,12 @@ class Transfers:
         pay = Withdraw(money, {"id": transfer_id, "counterparty": payee.id})
         receive = Deposit(money, {"id": transfer_id, "counterparty": payer.id})
         paid = execute(pay, payer, terms)
-        received = execute(receive, payee, Terms(terms.correlation_id))
+        received = execute(
+            receive, payee, Terms(terms.correlation_id, traceparent=terms.traceparent)
+        )
         received.event["causation_id"] = paid.event["_id"]
         await self._store.append(paid.event, received.event)
+        log.debug("Stored transfer %s", transfer_id)
         self._states.remember(paid.account)
         self._states.remember(received.account)
         return paid

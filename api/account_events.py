@@ -1,0 +1,58 @@
+"""`GET /{id}/events`: what happened to an account, by the event store. Both services have it."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from pydantic import Field
+
+from api.access import READERS, allowed
+from api.inputs import FROM_TEXT, Input, query
+from api.operations import json, operation
+from api.problems import Problem
+from api.replies import reply
+from api.shapes import Page, readable
+from pipeline.events import ACCOUNT_ID, Event
+from pipeline.eventstore import EventStore
+
+MOST: Final = 1000
+MOST_VERSIONS: Final = 2**31
+
+
+class EventsQuery(Input):
+    """The parameters of `GET /{id}/events`."""
+
+    after: Annotated[int, Field(ge=0, le=MOST_VERSIONS), FROM_TEXT] = 0
+    """Events above this version."""
+    limit: Annotated[int, Field(ge=1, le=MOST), FROM_TEXT] = 100
+    """So many at most."""
+
+
+def route(store: Callable[[], EventStore]) -> web.RouteDef:
+    """The route on an event store, which is not asked for before it is needed."""
+
+    @allowed(*READERS, own="id")
+    @operation(
+        json(Page[readable(Event)]),  # type: ignore[misc]
+        "account-not-found",
+        "store-unavailable",
+        query=EventsQuery,
+    )
+    async def events(request: web.Request) -> web.Response:
+        """What happened to the account: its events, in order of version.
+
+        They are as they are stored, in whatever form they once were.
+        """
+        wanted = query(request, EventsQuery)
+        return reply(await _page(store(), request.match_info["id"], wanted))
+
+    return web.get(f"/{{id:{ACCOUNT_ID}}}/events", events)
+
+
+async def _page(store: EventStore, account_id: str, wanted: EventsQuery) -> dict[str, Any]:
+    """Events as they are stored, and whether more follow; problem 404 `account-not-found`."""
+    found = await store.page(account_id, after=wanted.after, limit=wanted.limit + 1)
+    if not found and not (wanted.after and await store.page(account_id, after=0, limit=1)):
+        detail = f"There is no account {account_id}."
+        raise Problem(404, "account-not-found", detail, account=account_id)
+    return {"data": found[: wanted.limit], "has_more": len(found) > wanted.limit}

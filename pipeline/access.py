@@ -1,0 +1,202 @@
+"""How each server is reached: its URL, who we are there, and the files that TLS goes by."""
+
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings
+
+PREFIX: Final = "BANK_"
+
+_AUTHORITY: Final = re.compile(r"(?:[^@/?#\s]*@)?(?P<hosts>[^@/?#\s]*)(?:[/?#][^@\s]*)?")
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
+_SECRET_IN_QUERY: Final = re.compile(
+    r"([?&]\w*(?:password|token|secret|properties)\w*=)[^&#]*", re.I
+)
+_NATS: Final = ("nats", "tls", "ws", "wss")
+_TLS: Final = ("tls", "wss", "rediss", "https", "mongodb+srv")
+
+
+def _well_formed(url: str) -> str:
+    """Refuse what a driver would misread, and then tell parts of a password as a host or a port."""
+    scheme, _, rest = url.partition("://")
+    found = _AUTHORITY.fullmatch(rest)
+    hosts = found["hosts"].split(",") if found else []
+    if found and (scheme == "unix" or all(map(_HOST.fullmatch, hosts))):
+        return url
+    raise ValueError(
+        "needs a host, and a port that is a number; in a name or password of it, "
+        "@ is written %40, : %3A, / %2F, ? %3F and # %23"
+    )
+
+
+def masked(value: str) -> str:
+    """A URL without its secrets: password, token of NATS, and what the query has of either.
+
+    Any other text stays as it is.
+    """
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return value
+    credentials, at, place = rest.rpartition("@")
+    name, colon, _ = credentials.partition(":")
+    if colon:
+        name += ":***"
+    elif name and scheme in _NATS:
+        name = "***"
+    place = _SECRET_IN_QUERY.sub(r"\1***", place)
+    return f"{scheme}://{name}{at}{place}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Access:
+    """How one server is reached. As text it is its URL without secrets.
+
+    `token` is NATS's, or an API key of Elasticsearch; `cert_file` may hold the private key as well.
+    """
+
+    url: str
+    user: str = ""
+    password: str = ""
+    token: str = ""
+    nkey: str = ""
+    creds_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @classmethod
+    def of(cls, at: Self | str) -> "Access":
+        """A URL alone is all there is to it."""
+        return cls(at) if isinstance(at, str) else at
+
+    def __str__(self) -> str:
+        return masked(self.url)
+
+    __repr__ = __str__
+
+    @property
+    def scheme(self) -> str:
+        return self.url.partition("://")[0]
+
+    @property
+    def tls(self) -> bool:
+        """Whether the URL asks for TLS. MongoDB's says so in other ways, which its driver knows."""
+        return self.scheme in _TLS
+
+    @property
+    def guarded(self) -> bool:
+        """Whether anything is set beside the URL."""
+        return self != Access(self.url)
+
+    def context(self) -> ssl.SSLContext:
+        """What TLS goes by: the CA, or the system's; our certificate. Raises OSError, SSLError."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file is not None:
+            # Without a password for the key, OpenSSL would ask for it in the terminal.
+            context.load_cert_chain(self.cert_file, self.key_file, password="")
+        return context
+
+
+Url = Annotated[str, AfterValidator(_well_formed)]
+User = Annotated[str, Field(description="Who we are there, unless the URL says it")]
+Password = Annotated[SecretStr, Field(description="Password of that user")]
+CaFile = Annotated[
+    Path | None, Field(description="File of the CAs whose servers are trusted; else the system's")
+]
+CertFile = Annotated[Path | None, Field(description="File of the certificate that we show")]
+KeyFile = Annotated[
+    Path | None, Field(description="File of its private key; else that is in the same file")
+]
+
+SERVERS: Final = ("mongodb", "nats", "redis", "elasticsearch")
+
+
+class AccessSettings(BaseSettings):
+    """The settings by which the four servers are reached; each has an `Access` of its own."""
+
+    mongodb_url: Url = Field(
+        "mongodb://127.0.0.1:27017", pattern="^mongodb(\\+srv)?://", description="The event store"
+    )
+    mongodb_user: User = ""
+    mongodb_password: Password = SecretStr("")
+    mongodb_ca_file: CaFile = None
+    mongodb_cert_file: Annotated[
+        Path | None, Field(description="File of the certificate that we show and its private key")
+    ] = None
+    nats_url: Url = Field(
+        "nats://127.0.0.1:4222",
+        pattern="^(nats|tls|wss?)://",
+        description="NATS with JetStream, 2.14+",
+    )
+    nats_user: User = ""
+    nats_password: Password = SecretStr("")
+    nats_token: SecretStr = Field(SecretStr(""), description="In place of user and password")
+    nats_nkey: SecretStr = Field(SecretStr(""), description="In place of those: an nkey's seed")
+    nats_creds_file: Path | None = Field(
+        None, description="In place of those: file with a JWT and its seed"
+    )
+    nats_ca_file: CaFile = None
+    nats_cert_file: CertFile = None
+    nats_key_file: KeyFile = None
+    redis_url: Url = Field(
+        "redis://127.0.0.1:6379", pattern="^(rediss?|unix)://", description="Leases"
+    )
+    redis_user: User = ""
+    redis_password: Password = SecretStr("")
+    redis_ca_file: CaFile = None
+    redis_cert_file: CertFile = None
+    redis_key_file: KeyFile = None
+    elasticsearch_url: Url = Field(
+        "http://127.0.0.1:9200", pattern="^https?://", description="The projection"
+    )
+    elasticsearch_user: User = ""
+    elasticsearch_password: Password = SecretStr("")
+    elasticsearch_api_key: SecretStr = Field(
+        SecretStr(""), description="In place of user and password; as it comes, in base64"
+    )
+    elasticsearch_ca_file: CaFile = None
+    elasticsearch_cert_file: CertFile = None
+    elasticsearch_key_file: KeyFile = None
+
+    @property
+    def mongodb(self) -> Access:
+        return self.access("mongodb")
+
+    @property
+    def nats(self) -> Access:
+        return self.access("nats")
+
+    @property
+    def redis(self) -> Access:
+        return self.access("redis")
+
+    @property
+    def elasticsearch(self) -> Access:
+        return self.access("elasticsearch")
+
+    def access(self, server: str) -> Access:
+        """How one of `SERVERS` is reached."""
+
+        def text(name: str) -> str:
+            found = getattr(self, f"{server}_{name}", "")
+            return found.get_secret_value() if isinstance(found, SecretStr) else str(found)
+
+        def file(name: str) -> Path | None:
+            found: Path | None = getattr(self, f"{server}_{name}_file", None)
+            return found
+
+        return Access(
+            text("url"),
+            text("user"),
+            text("password"),
+            text("token") or text("api_key"),
+            text("nkey"),
+            file("creds"),
+            file("ca"),
+            file("cert"),
+            file("key"),
+        )
