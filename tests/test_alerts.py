@@ -19,9 +19,10 @@ import yaml
 from pipeline.health import WELL, ready
 from pipeline.settings import Settings
 from pipeline.up import accounts_url, balances_url
+from tests.ports import free_port
 from tests.promql import Labels, Moment, Samples, Vector, evaluate, grouped, selectors, selects
 from tests.scrape import scrape
-from tests.support import Role, eventually, free_port
+from tests.support import Role, eventually
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yaml"
@@ -188,6 +189,10 @@ CAUSES: dict[str, tuple[Change, dict[str, str]]] = {
     ),
     "BankLagUntold": (without("bank_partition_lag_known"), {}),
     "BankPartitionUnowned": (to("bank_partition_owned", 0, **ONE), ONE),
+    "BankRebuildStuck": (
+        to("bank_rebuild_still_seconds", 601, projection="balance"),
+        {"projection": "balance"},
+    ),
     "BankParkedAccounts": (to("bank_parked_accounts", 1, **ONE), ONE),
 }
 

@@ -1,8 +1,10 @@
 """compose.yaml and the Dockerfile, read as Compose reads them: what starts, on what, after what."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,15 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.settings import PREFIX, load
+from pipeline.wheels import WHEELS
+from tests.certificates import MAKE, make
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {"mongo", "nats", "redis", "elasticsearch"}
 ROLES = {"forwarder", "worker", "accounts", "balances"}
+SECURE_SERVERS = {"secure-mongodb", "secure-nats", "secure-redis", "secure-elasticsearch"}
+SECURE = Path("/secure")
+"""Where a container finds its part of what `deploy/secure/make.sh` makes."""
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +32,24 @@ def services() -> dict[str, Any]:
 
 
 def test_servers_and_roles_start_and_tools_wait_to_be_asked(services: dict[str, Any]) -> None:
-    assert {name for name, service in services.items() if "profiles" not in service} == (
-        SERVERS | ROLES
-    )
-    assert services.keys() - SERVERS - ROLES == {"kibana", "nats-box"}
+    assert (ROOT / ".env").read_text().splitlines()[-1] == "COMPOSE_PROFILES=plain"
+    profiles: dict[str, set[str]] = {}
+    for name, service in services.items():
+        (profile,) = service["profiles"]
+        profiles.setdefault(profile, set()).add(name)
+    assert profiles == {
+        "plain": SERVERS | ROLES,
+        "secure": SECURE_SERVERS | {f"secure-{role}" for role in ROLES} | {"secure-files"},
+        "kibana": {"kibana"},
+        "nats-box": {"nats-box"},
+    }
+
+
+def test_no_profile_needs_another(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        for needed in service.get("depends_on", ()):
+            wanted = {"plain"} if name in ("kibana", "nats-box") else set(service["profiles"])
+            assert set(services[needed]["profiles"]) == wanted, name
 
 
 def test_two_forwarders_and_two_workers(services: dict[str, Any]) -> None:
@@ -108,7 +129,7 @@ def test_jetstream_is_on_and_new_enough(services: dict[str, Any]) -> None:
 
 def test_data_outlives_the_containers(services: dict[str, Any]) -> None:
     volumes = yaml.safe_load((ROOT / "compose.yaml").read_text())["volumes"]
-    for server in SERVERS:
+    for server in SERVERS | SECURE_SERVERS:
         assert services[server]["volumes"][0].split(":")[0] in volumes
 
 
@@ -134,6 +155,108 @@ def test_the_image_is_built_from_what_docker_is_given() -> None:
     }
     assert copied == given
     assert all((ROOT / name).exists() for name in copied)
+
+
+# ------------------------------------------------------------------ the profile `secure`
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_secure_roles_are_given_settings_that_exist_and_files_that_are_made(
+    services: dict[str, Any], made: Path, role: str
+) -> None:
+    service = services[f"secure-{role}"]
+    assert service["volumes"] == ["./deploy/secure/made/bank:/secure:ro"]
+    environment = {
+        name: str(made / "bank" / Path(value).relative_to(SECURE)) if "FILE" in name else value
+        for name, value in service["environment"].items()
+    }
+    settings = load(environment)
+    assert settings.keys == "on"
+    for server in ("mongodb", "nats", "redis", "elasticsearch"):
+        access = settings.access(server)
+        assert access.tls or server == "mongodb"
+        assert access.ca_file
+        assert access.cert_file
+        assert access.user
+        assert len(access.password) == 48
+        assert access.url.split("://")[1].split(":")[0] == f"secure-{server}"
+        assert f"secure-{server}" in SECURE_SERVERS
+
+
+def test_secure_roles_run_as_the_plain_ones_do(services: dict[str, Any]) -> None:
+    for role in ROLES:
+        plain, secure = services[role], services[f"secure-{role}"]
+        for same in ("command", "image", "build", "restart", "ports", "healthcheck", "deploy"):
+            assert plain.get(same) == secure.get(same), (role, same)
+
+
+def test_a_secure_server_is_the_plain_one_with_files_that_are_made(
+    services: dict[str, Any], made: Path
+) -> None:
+    for name in SECURE_SERVERS:
+        service, folder = services[name], name.removeprefix("secure-")
+        plain = services["mongo" if folder == "mongodb" else folder]
+        assert service["image"] == plain["image"]
+        assert service["depends_on"] == {
+            "secure-files": {"condition": "service_completed_successfully"}
+        }
+        mount = next(each for each in service["volumes"] if "/made/" in each).split(":")
+        assert mount[0] == f"./deploy/secure/made/{folder}"
+        assert mount[2] == "ro"
+        told = [*service.get("command", ()), *map(str, service.get("environment", {}).values())]
+        told += [str((ROOT / "deploy" / "secure" / "nats.conf").read_text())] * (folder == "nats")
+        named = set(re.findall(r"(?:/|config/|\b)secure/([\w.]+)", " ".join(told)))
+        assert named - {"conf"}, name
+        assert all((made / folder / each).is_file() for each in named), named
+
+
+def test_the_files_are_made_by_the_script_and_kept_out_of_git(services: dict[str, Any]) -> None:
+    service = services["secure-files"]
+    assert service["entrypoint"] == ["sh", "/secure/make.sh", "/secure/made"]
+    assert service["volumes"] == ["./deploy/secure:/secure"]
+    assert MAKE == ROOT / "deploy" / "secure" / "make.sh"
+    assert "deploy/secure/made/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_what_was_made_is_kept_and_what_was_deleted_is_made_anew(tmp_path: Path) -> None:
+    make(tmp_path)
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in first)
+    (tmp_path / "nats" / "server.pem").unlink()
+    (tmp_path / "redis" / "password").unlink()
+    make(tmp_path)
+    changed = {
+        str(path.relative_to(tmp_path)) for path, text in first.items() if path.read_bytes() != text
+    }
+    assert changed >= {"nats/server.pem", "redis/password", "redis/users.acl"}
+    assert "bank/redis_password" in changed
+    assert not changed & {"ca.pem", "bank/client.pem", "redis/server.pem", "mongodb/password"}
+
+
+def test_nats_accepts_its_configuration(made: Path, tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "secure" / "nats.conf").read_text()
+    config = tmp_path / "nats.conf"
+    config.write_text(
+        text.replace('"../../secure/', f'"{os.path.relpath(made / "nats", tmp_path)}/').replace(
+            '"/secure/', f'"{made}/nats/'
+        )
+    )
+    program = WHEELS["nats"].command("127.0.0.1", 4222, tmp_path)[0]
+    checked = subprocess.run(
+        [program, "-c", config, "-t"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+# ------------------------------------------------------------------ by others' rules
+
+
+def test_the_schema_of_compose_accepts_the_file() -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    checked = subprocess.run(
+        [*check, ROOT / "compose.yaml"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def compose() -> list[str] | None:

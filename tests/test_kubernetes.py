@@ -13,12 +13,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from pipeline.access import SERVERS
 from pipeline.cli import main
 from pipeline.settings import SettingsError, load
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy" / "kubernetes" / "base"
 EXAMPLE = ROOT / "deploy" / "kubernetes" / "overlays" / "example"
+SECURE = ROOT / "deploy" / "kubernetes" / "overlays" / "secure"
+MADE_ELSEWHERE = {"bank-certificate"}
 ROLES = ("forwarder", "worker", "accounts", "balances")
 VERSIONS = ("1.33", kubernetes_validate.latest_version())
 """The oldest that is looked after, and the newest that the validator knows."""
@@ -37,9 +40,9 @@ def written() -> list[Manifest]:
     return [each for text in texts for each in yaml.safe_load_all(text)]
 
 
-def variables(folder: Path, generator: str) -> dict[str, str]:
+def variables(folder: Path, generator: str, number: int = 0) -> dict[str, str]:
     """What a generator puts into its ConfigMap or Secret."""
-    (each,) = kustomization(folder)[generator]
+    each = kustomization(folder)[generator][number]
     lines = [
         line for name in each.get("envs", ()) for line in (folder / name).read_text().split("\n")
     ]
@@ -97,7 +100,7 @@ def test_the_schemas_do_not_accept_everything(key: str, value: object) -> None:
         kubernetes_validate.validate(deployment, VERSIONS[-1], strict=True)
 
 
-@pytest.mark.parametrize("folder", [BASE, EXAMPLE], ids=lambda folder: str(folder.name))
+@pytest.mark.parametrize("folder", [BASE, EXAMPLE, SECURE], ids=lambda folder: str(folder.name))
 def test_kustomize_itself_builds_it(folder: Path) -> None:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
@@ -107,18 +110,24 @@ def test_kustomize_itself_builds_it(folder: Path) -> None:
     )
     assert built.returncode == 0, built.stderr
     resources = list(yaml.safe_load_all(built.stdout))
-    assert len(resources) == 14
+    assert len(resources) == 14 + (folder == SECURE)
     made = {
         each["metadata"]["name"] for each in resources if each["kind"] in ("ConfigMap", "Secret")
     }
     for each in resources:
         kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
         if each["kind"] == "Deployment":
-            (only,) = each["spec"]["template"]["spec"]["containers"]
+            pod_spec = each["spec"]["template"]["spec"]
+            (only,) = pod_spec["containers"]
             named = {
                 reference["name"] for source in only["envFrom"] for reference in source.values()
             }
-            assert named == made
+            mounted = {
+                volume["secret"]["secretName"]
+                for volume in pod_spec["volumes"]
+                if "secret" in volume
+            }
+            assert named | mounted == made | (MADE_ELSEWHERE if folder == SECURE else set())
 
 
 # ------------------------------------------------------------------ by the bank's own roles
@@ -141,6 +150,26 @@ def test_the_roles_are_given_settings_that_exist(folder: Path) -> None:
     settings = load({**told, **urls})
     assert (settings.host, settings.metrics_port) == ("0.0.0.0", 9400)
     assert "127.0.0.1" not in str(settings)
+
+
+def test_the_secure_overlay_mounts_the_files_that_its_settings_name(made: Path) -> None:
+    told = variables(BASE, "configMapGenerator") | variables(SECURE, "configMapGenerator")
+    assert variables(SECURE, "secretGenerator").keys() == variables(BASE, "secretGenerator").keys()
+    told |= variables(SECURE, "secretGenerator")
+    patch = yaml.safe_load((SECURE / "volumes.yaml").read_text())
+    mounts = {each["value"]["mountPath"] for each in patch if "volumeMounts" in each["path"]}
+    passwords = {f"/secure/credentials/{name}" for name in variables(SECURE, "secretGenerator", 1)}
+    files = {name: value for name, value in told.items() if name.endswith("_FILE")}
+    assert {value.rpartition("/")[0] for value in files.values()} == mounts
+    assert {value for value in files.values() if "credentials" in value} == passwords
+    bank = made / "bank"
+    here = {"ca.crt": bank / "ca.pem", "tls-combined.pem": bank / "client.pem"}
+    here |= {f"{server}_password": bank / f"{server}_password" for server in SERVERS}
+    settings = load(told | {name: str(here[Path(at).name]) for name, at in files.items()})
+    for server in SERVERS:
+        access = settings.access(server)
+        assert access.tls or server == "mongodb"
+        assert all((access.user, access.password, access.ca_file, access.cert_file)), server
 
 
 @pytest.mark.parametrize("role", ROLES)
