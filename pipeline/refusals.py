@@ -1,0 +1,108 @@
+"""Why a server does not let us in, and which settings that is about.
+
+Drivers wrap such errors in others and call them a lost connection; here they are looked for.
+"""
+
+import re
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+from pipeline.access import PREFIX
+
+NATS: Final = "nats"
+_SERVERS: Final = {
+    "pymongo": "mongodb",
+    "nats": "nats",
+    "redis": "redis",
+    "elasticsearch": "elasticsearch",
+    "elastic_transport": "elasticsearch",
+}
+_NAMES: Final = {
+    "mongodb": "MongoDB",
+    "nats": "NATS",
+    "redis": "Redis",
+    "elasticsearch": "Elasticsearch",
+}
+_WAYS: Final = {
+    "mongodb": ("user", "password"),
+    "nats": ("creds_file", "nkey", "token", "user", "password"),
+    "redis": ("user", "password"),
+    "elasticsearch": ("api_key", "user", "password"),
+}
+_CODES: Final = {"mongodb": ("code", (13, 18)), "elasticsearch": ("status_code", (401, 403))}
+_WORDS: Final = re.compile(
+    r"authorization violation|user authentication|permissions violation"
+    r"|WRONGPASS|NOAUTH|NOPERM|invalid (?:username-password|password)|authentication required"
+    r"|HELLO must be called",
+    re.IGNORECASE,
+)
+_UNTRUSTED: Final = re.compile(r"certificate verify failed:? ?(?P<why>[^(\]]*)", re.IGNORECASE)
+_ALERT: Final = re.compile(r"\w*alert[ _](?P<why>[\w ]*)", re.IGNORECASE)
+_NO_TLS: Final = re.compile(r"wrong[ _]version[ _]number|record[ _]layer|offers no TLS", re.I)
+
+
+def refusal(error: BaseException, server: str | None = None) -> str | None:
+    """What to tell people; None when it is about anything else, or about no server that we know.
+
+    `server` is whose error it is, if the error does not show it.
+    """
+    chain = list(_chain(error))
+    server = server or next(filter(None, map(_server_of, chain)), None)
+    if server is None:
+        return None
+    told = (_of_tls(server, each) or _of_identity(server, each) for each in chain)
+    return next(filter(None, told), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, those that it comes from, and those that it brings along."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        each = left.pop(0)
+        if isinstance(each, BaseException) and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            brought = getattr(each, "errors", ())
+            left += [each.__cause__, each.__context__]
+            left += brought if isinstance(brought, list | tuple) else ()
+
+
+def _server_of(error: BaseException) -> str | None:
+    return _SERVERS.get(type(error).__module__.partition(".")[0])
+
+
+def _of_tls(server: str, error: BaseException) -> str | None:
+    text, name = str(error), _NAMES[server]
+    if not isinstance(error, ssl.SSLError) and "SSL" not in text:
+        return None
+    if found := _UNTRUSTED.search(text):
+        why = found["why"].strip() or "unknown"
+        settings = _all(server, "ca_file", "url")
+        return f"The certificate of {name} is not trusted ({why}): see {settings}"
+    if found := _ALERT.search(text):
+        why = found["why"].replace("_", " ").strip().lower()
+        return f"{name} does not take our certificate ({why}): see {_all(server, 'cert_file')}"
+    if _NO_TLS.search(text):
+        return f"{name} does not speak TLS there: see {_all(server, 'url')}"
+    return None
+
+
+def _of_identity(server: str, error: BaseException) -> str | None:
+    if not _has_code(server, error) and not _WORDS.search(str(error)):
+        return None
+    ways = _all(server, *_WAYS[server], "url")
+    return f"{_NAMES[server]} refuses our credentials, or what we ask for with them: see {ways}"
+
+
+def _has_code(server: str, error: BaseException) -> bool:
+    """Only a server's own errors are asked: on others such an attribute may be anything."""
+    if _server_of(error) != server or server not in _CODES:
+        return False
+    attribute, codes = _CODES[server]
+    return getattr(error, attribute, None) in codes
+
+
+def _all(server: str, *settings: str) -> str:
+    return ", ".join(f"{PREFIX}{server}_{setting}".upper() for setting in settings)

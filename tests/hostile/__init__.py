@@ -1,0 +1,1 @@
+"""Bad input without end, who sends it, and who lives with it."""

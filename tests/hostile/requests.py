@@ -1,0 +1,67 @@
+"""Requests from nearly right to no HTTP at all."""
+
+import json
+from typing import Final
+
+from tests.hostile.junk import JUNK, Draws
+
+PATHS: Final = {
+    "accounts": ("/create", "/deposit", "/withdraw", "/transfer", "/freeze", "/close", "/{id}"),
+    "balances": ("/", "/{id}", "/{id}/statement", "/parked/{id}", "/rebuilds/{id}", "/partitions"),
+}
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
+HEADERS: Final = (
+    "Idempotency-Key",
+    "If-Match",
+    "Accept",
+    "Authorization",
+    "Content-Encoding",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Expect",
+    "X-Correlation-ID",
+    "Last-Event-ID",
+    "Origin",
+    "Range",
+    "traceparent",
+)
+PARAMETERS: Final = ("limit", "sort", "owner", "starting_after", "version", "at", "min_version")
+
+
+class Requests(Draws):
+    """Over connections to the services."""
+
+    def request(self, service: str) -> bytes:
+        """What goes over a connection to a service: from nearly right to no HTTP at all.
+
+        Only a GET or HEAD may be sound by chance.
+        """
+        if self.chance.random() < 0.05:
+            return self.noise(200) + b"\r\n\r\n"
+        body = self._body()
+        lines = [
+            f"{self.chance.choice(METHODS)} {self._target(service)} HTTP/1.1",
+            "Host: localhost",
+            "Content-Type: " + self.chance.choice(("application/json",) * 6 + ("text/plain", "")),
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        for name in self.chance.sample(HEADERS, self.chance.randrange(3)):
+            lines.append(f"{name}: {self.text(self.chance.choice((5, 50, 9000)))}")
+        return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+
+    def _target(self, service: str) -> str:
+        path = self.chance.choice(PATHS[service])
+        path = path.replace("{id}", self.chance.choice((*self.accounts, "x", "%00", "%ff", "a/b")))
+        if self.chance.random() < 0.5:
+            return path
+        name = self.chance.choice(PARAMETERS)
+        return f"{path}?{name}={self.text(self.chance.choice((3, 30, 3000))).replace(' ', '+')}"
+
+    def _body(self) -> bytes:
+        """JSON of the right fields with wrong values, or worse. Never a sound command."""
+        if self.chance.random() < 0.2:
+            return self.noise(self.chance.choice((0, 50, 70_000)))
+        names = ("owner", "money", "id", "from", "to", "reason")
+        fields = {name: self.chance.choice(JUNK) for name in self.chance.sample(names, 3)}
+        return json.dumps({**fields, "?": 1}).encode()
