@@ -1,35 +1,43 @@
 """The `bank` command: wires the subcommands of `pipeline/commands`."""
 
+from collections import UserDict
+from importlib import import_module
+from typing import Any
+
 import click
 
-from pipeline.commands import (
-    failures,
-    keys,
-    parked,
-    partitions,
-    rebuild,
-    repartition,
-    roles,
-    shown,
-    together,
-)
+from pipeline.commands import failures
 
-ORDER = (
-    together.up,
-    together.demo,
-    shown.verify,
-    shown.status,
-    partitions.partitions,
-    parked.parked,
-    rebuild.rebuild,
-    repartition.repartition,
-    keys.keys,
-    shown.settings,
-    roles.servers,
-    roles.accounts,
-    roles.balances,
-    roles.forwarder,
-    roles.worker,
+
+class _Commands(UserDict[str, Any]):
+    """Commands by name, told as the modules that they are in.
+
+    A module is imported when its command is asked for: most need few of the four drivers.
+    """
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = import_module(f"pipeline.commands.{self.data[name]}")
+        command: click.Command = getattr(module, name)
+        return command
+
+
+COMMANDS = _Commands(
+    up="together",
+    demo="together",
+    verify="shown",
+    status="shown",
+    partitions="partitions",
+    trace="trace",
+    parked="parked",
+    rebuild="rebuild",
+    repartition="repartition",
+    keys="keys",
+    settings="shown",
+    servers="roles",
+    accounts="roles",
+    balances="roles",
+    forwarder="roles",
+    worker="roles",
 )
 
 
@@ -38,7 +46,9 @@ class _InOrder(failures.Group):
         return list(self.commands)
 
 
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_InOrder, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="bank-transfer")
 def main() -> None:
     """An event-sourced bank, from a command to a balance that people read.
@@ -52,9 +62,6 @@ def main() -> None:
       bank forwarder                  one role alone, as many processes as you like
     """
 
-
-for command in ORDER:
-    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -8,17 +8,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
-from pipeline.commands.failures import explain
+from pipeline.commands.explained import explain
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.jetstream import ServerTooOld
 from pipeline.registry import Process, read_processes, register
 from pipeline.settings import PREFIX, Settings
-from tests.support import Role, eventually, free_port
+from tests.ports import free_port
+from tests.support import Role, eventually
 
 
 def bank(*words: str, **environ: str) -> Result:
@@ -30,7 +32,7 @@ def bank(*words: str, **environ: str) -> Result:
 def test_help_shows_every_command_and_examples() -> None:
     shown = bank("--help")
     assert shown.exit_code == 0
-    assert len(main.commands) == 15
+    assert len(main.commands) == 16
     for name in main.commands:
         assert f"\n  {name} " in shown.output
     assert "Examples:" in shown.output
@@ -60,7 +62,8 @@ def test_settings_as_json_without_secrets() -> None:
 
 @pytest.mark.parametrize("command", sorted(set(main.commands) - {"settings"}))
 def test_a_wrong_setting_is_named_by_every_command(command: str) -> None:
-    failed = bank(command, BANK_PARTITIONS="none")
+    wanted = [each for each in main.commands[command].params if isinstance(each, click.Argument)]
+    failed = bank(command, *("1" for each in wanted if each.required), BANK_PARTITIONS="none")
     assert failed.exit_code == 1
     assert "BANK_PARTITIONS" in failed.stderr
     assert "Traceback" not in failed.output

@@ -58,12 +58,19 @@ class Machine:
         self.has("java", f"java.home = /jdk\n    java.specification.version = {version}")
 
     def with_elasticsearch(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return self._run("with_elasticsearch.py", *command)
+
+    def with_mongodb(self, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self._run("with_mongodb.py", *command, CARGO_HOME=str(self.cache), **environ)
+
+    def _run(self, script: str, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return run(
             sys.executable,
-            ROOT / "scripts" / "with_elasticsearch.py",
+            ROOT / "scripts" / script,
             *command,
             PATH=str(self.programs),
             BANK_TEST_CACHE=str(self.cache),
+            **environ,
         )
 
 
@@ -104,3 +111,31 @@ def test_the_real_lane_says_so_when_maven_can_not_fetch(machine: Machine) -> Non
     assert "no network" in done.stderr
     assert "could not fetch org.elasticsearch" in done.stderr
     assert list(machine.cache.iterdir()) == []
+
+
+def test_without_cargo_the_command_runs_on_the_embedded_mongodb(machine: Machine) -> None:
+    done = machine.with_mongodb(BASH, "-c", "echo ${BANK_TEST_MONGODB_URL:-none}; exit 7")
+    assert (done.returncode, done.stdout) == (7, "none\n")
+    assert "no `cargo`" in done.stderr
+    assert "the embedded MongoDB is taken" in done.stderr
+
+
+def test_what_cargo_can_not_build_is_left_out(machine: Machine) -> None:
+    machine.has("cargo", "no network", code=101)
+    done = machine.with_mongodb(BASH, "-c", "echo ${BANK_TEST_MONGODB_URL:-none}")
+    assert (done.returncode, done.stdout) == (0, "none\n")
+    assert "no network" in done.stderr
+    assert "could not build secantus-mdb" in done.stderr
+
+
+def test_a_mongodb_that_is_named_is_taken(machine: Machine) -> None:
+    named = {"BANK_TEST_MONGODB_URL": "mongodb://somewhere"}
+    done = machine.with_mongodb(BASH, "-c", "echo $BANK_TEST_MONGODB_URL", **named)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "mongodb://somewhere\n", "")
+
+
+def test_a_mongodb_that_does_not_start_is_told(machine: Machine) -> None:
+    machine.has("secantusd-rs", "no room")
+    done = machine.with_mongodb("true")
+    assert done.returncode == 4
+    assert "no room" in done.stderr

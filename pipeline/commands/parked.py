@@ -147,7 +147,7 @@ async def _one(
     async with opened(*asked) as parked:
         [account] = chosen(parked, [account_id])
     settings, _ = asked
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    store = EventStore(settings.mongodb, settings.mongodb_database)
     try:
         head = await store.head(account_id)
         stored = await store.page(account_id, after=account.version - 1, limit=1)

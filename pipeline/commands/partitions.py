@@ -14,12 +14,9 @@ from rich.table import Table
 from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.projected import of_projection, projection_of
+from pipeline.commands.reaching import onlookers
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
-from pipeline.ending import ended
-from pipeline.eventstore import EventStore
-from pipeline.jetstream import JetStream
-from pipeline.onlooker import Onlooker
 from pipeline.partition_status import Partitions, PartitionStatus, Reading
 from pipeline.projection import Projection
 from pipeline.settings import Settings, load
@@ -87,17 +84,8 @@ async def _repeat(reader: Partitions, show: Show) -> None:
 @asynccontextmanager
 async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[Partitions]:
     """A reader of the servers that the settings name, connected as far as they answer."""
-    connecting = asyncio.create_task(JetStream.connect(settings.nats_url, "bank partitions"))
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    onlooker = Onlooker(settings, lambda: asyncio.shield(connecting), lambda: store, projection)
-    try:
+    async with onlookers(settings, [projection]) as (_, [onlooker]):
         yield Partitions(onlooker, settings.partitions)
-    finally:
-        await ended(connecting)
-        if not connecting.cancelled() and not connecting.exception():
-            await connecting.result().close()
-        await onlooker.close()
-        await store.close()
 
 
 def _print(reading: Reading, as_json: bool) -> None:

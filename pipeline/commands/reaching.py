@@ -1,15 +1,19 @@
-"""A connection to JetStream for one command, which does not wait for a server that is away."""
+"""Servers as one command needs them, which does not wait for one that is away."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from nats.errors import Error as NatsError
 
 from pipeline.commands.failures import Told
+from pipeline.ending import ended
+from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream, JetStreamError
-from pipeline.settings import PREFIX, Settings, masked
+from pipeline.onlooker import Onlooker
+from pipeline.projection import Projection
+from pipeline.settings import PREFIX, Settings
 
 _SECONDS: Final = 5.0
 
@@ -19,15 +23,35 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
     """JetStream, which has answered; `Told` when it does not, or no longer."""
     js: JetStream | None = None
     try:
-        async with asyncio.timeout(_SECONDS):
-            js = await JetStream.connect(settings.nats_url, "bank")
-            await js.ping()
+        js = await JetStream.within(_SECONDS, settings.nats, "bank")
+        await js.ping()
         yield js
     except (NatsError, JetStreamError, TimeoutError) as error:
         raise Told(
-            f"NATS at {masked(settings.nats_url)}: {str(error) or 'no answer in time'}\n"
+            f"NATS at {settings.nats}: {str(error) or 'no answer in time'}\n"
             f"Start it (`bank up`), or set {PREFIX}NATS_URL to where it is."
         ) from error
     finally:
         if js is not None:
             await js.close()
+
+
+@asynccontextmanager
+async def onlookers(
+    settings: Settings, of: Iterable[Projection]
+) -> AsyncIterator[tuple[EventStore, list[Onlooker]]]:
+    """The event store, and one who looks at each projection; connected as far as they answer."""
+    connecting = asyncio.create_task(JetStream.connect(settings.nats, "bank"))
+    store = EventStore(settings.mongodb, settings.mongodb_database)
+    looking = [
+        Onlooker(settings, lambda: asyncio.shield(connecting), lambda: store, each) for each in of
+    ]
+    try:
+        yield store, looking
+    finally:
+        await ended(connecting)
+        if not connecting.cancelled() and not connecting.exception():
+            await connecting.result().close()
+        for each in looking:
+            await each.close()
+        await store.close()

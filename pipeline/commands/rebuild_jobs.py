@@ -12,7 +12,8 @@ from pipeline.commands.reaching import jetstream
 from pipeline.commands.rebuild_shown import said, what
 from pipeline.commands.rebuild_watch import Bars, follow
 from pipeline.projection import Projection
-from pipeline.rebuild.jobs import Busy, Job, Jobs, NoSuchJob, Part
+from pipeline.rebuild.job import Busy, Job, NoSuchJob, Part
+from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
 from pipeline.settings import Settings
 

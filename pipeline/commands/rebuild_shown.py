@@ -8,7 +8,7 @@ from rich.table import Table
 from pipeline.commands.failures import Told
 from pipeline.commands.shown import plain_table
 from pipeline.partition_leases import name_of
-from pipeline.rebuild.jobs import Job, Part, Phase
+from pipeline.rebuild.job import Job, Part, Phase
 from pipeline.rebuild.progress import pauses_of, seconds_left, total_of
 
 _PHASES: dict[Phase, str] = {

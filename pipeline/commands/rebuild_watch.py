@@ -14,7 +14,8 @@ from pipeline.commands.failures import Told
 from pipeline.commands.rebuild_shown import left
 from pipeline.jetstream import JetStreamError
 from pipeline.partition_leases import name_of
-from pipeline.rebuild.jobs import Job, Jobs, Part
+from pipeline.rebuild.job import Job, Part
+from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import altogether, total_of
 
 QUIET: Final = 5.0

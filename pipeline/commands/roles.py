@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pipeline import logs
+from pipeline import logs, spans
 from pipeline.commands.running import run
 from pipeline.settings import Settings, load
 
@@ -100,6 +100,7 @@ def worker(name: str | None) -> None:
 def _setup(role: str) -> Settings:
     settings = load()
     logs.setup(settings, role)
+    spans.setup(settings, role)
     return settings
 
 

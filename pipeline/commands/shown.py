@@ -28,6 +28,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 def settings(as_json: bool) -> None:
     """Every setting with meaning, default and present value.
 
+    A password, token, key or URL may come from a file, too: BANK_X_FILE names one with the value of
+    BANK_X.
+
     \b
     Examples:
       bank settings                     as a table; secrets are masked
@@ -150,6 +153,10 @@ def show(report: Report) -> None:
             out.print(f"  {verdict.number}: {example}", markup=False, highlight=False)
         if (more := verdict.violations - len(verdict.examples)) > 0:
             out.print(f"  {verdict.number}: and {more:,} more")
+    if strays := report.strays.number:
+        out.print(f"{strays:,} documents beside the events are none, and nobody reads them:")
+        for example in report.strays.examples:
+            out.print(f"  {example}", markup=False, highlight=False)
 
 
 def console() -> Console:

@@ -20,7 +20,7 @@ from pipeline.up import accounts_url, balances_url, running
 from pipeline.wheels import WHEELS
 
 TRY = """
-The bank is open. In another terminal:
+The bank is open. Its page: {balances}/ui. In another terminal:
 
   curl {accounts}/create -H 'Content-Type: application/json' -d '{{"owner":"Paulo","money":500}}'
   curl {accounts}/<ID>        the account, from its events

@@ -1,0 +1,53 @@
+"""What to tell of a failure: what went wrong and what to do, never a traceback."""
+
+from typing import Final
+
+from pipeline.commands.failures import Failure, Told
+from pipeline.embedded import EmbeddedError
+from pipeline.eventstore import StoreUnavailable
+from pipeline.index import ProjectionUnavailable
+from pipeline.jetstream import ServerTooOld
+from pipeline.listening import CannotListen
+from pipeline.refusals import refusal
+from pipeline.settings import PREFIX, SettingsError
+
+_SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
+
+
+def first(error: BaseException) -> BaseException:
+    """The one error to speak of: a task group's first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def explain(error: Exception) -> Failure:
+    """What to tell of a failure."""
+    cause = first(error)
+    failure = _of(cause)
+    for note in getattr(cause, "__notes__", []):
+        failure.message += f"\n{note}"
+    return failure
+
+
+def _of(cause: BaseException) -> Failure:
+    if isinstance(cause, Told):
+        return Failure(str(cause), cause.exit_code)
+    if why := refusal(cause):
+        return Failure(why, 1)
+    match cause:
+        case SettingsError() | EmbeddedError() | ServerTooOld() | CannotListen():
+            return Failure(str(cause), 1)
+        case StoreUnavailable():
+            return Failure(f"MongoDB does not answer: {cause}\n{_SERVERS}", 1)
+        case ProjectionUnavailable():
+            return Failure(f"Elasticsearch does not answer: {cause}\n{_SERVERS}", 1)
+        case ConnectionError():
+            return Failure(f"no connection: {cause}\n{_SERVERS}", 1)
+        case OSError():
+            return Failure(str(cause), 1)
+    return Failure(
+        f"{type(cause).__name__}: {cause}\n"
+        f"This should not happen. {PREFIX}LOG_LEVEL=DEBUG shows where it did.",
+        1,
+    )
