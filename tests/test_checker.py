@@ -26,7 +26,7 @@ from pipeline.events import (
     Event,
     new_event,
 )
-from pipeline.eventstore import EventStore
+from pipeline.eventstore import EventStore, Strays
 from pipeline.index.survey import Survey
 from pipeline.projections import BALANCE
 from pipeline.settings import Settings
@@ -97,14 +97,20 @@ class Bench:
     async def under_way(self) -> frozenset[int]:
         return self.moving
 
-    async def check(self, history: list[Answer] | None = None, *, alone: bool = False) -> Report:
+    async def check(
+        self,
+        history: list[Answer] | None = None,
+        *,
+        alone: bool = False,
+        patience: float = 0.3,
+    ) -> Report:
         return await check(
             self.store,
             self.survey,
             under_way=self.under_way,
             history=history,
             alone=alone,
-            patience=0.3,
+            patience=patience,
         )
 
 
@@ -462,6 +468,23 @@ async def test_a_document_that_is_behind_is_lag_while_its_partition_moves(bench:
     assert report.figures.lag_events == 2
 
 
+async def test_a_document_that_follows_is_well_though_more_comes_all_the_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = bench.survey.documents
+
+    async def looked_at(ids: list[str]) -> dict[str, dict[str, Any]]:
+        await bench.happen(ANN, DEPOSITED, {"money": 1})
+        await bench.project(ANN)
+        found = await documents(ids)
+        await bench.happen(ANN, DEPOSITED, {"money": 1})
+        return found
+
+    monkeypatch.setattr(bench.survey, "documents", looked_at)
+    report = await bench.check(patience=10)
+    assert report.holds, report
+
+
 async def test_a_document_that_is_behind_and_wrong_is_no_lag(bench: Bench) -> None:
     await bench.project(ANN, 2)
     await bench.change(ANN, balance=1)
@@ -524,6 +547,9 @@ class Endless:
         found = ((each, BALANCE.fold_all([self.event(each)])) for each in ids)
         return {each: dict(document) for each, document in found if document}
 
+    async def strays(self) -> Strays:
+        return Strays()
+
     async def ids(self) -> AsyncIterator[list[str]]:
         for first in range(0, self.accounts, 500):
             yield [f"{number:026}" for number in range(first, first + 500)]
@@ -548,3 +574,41 @@ async def test_memory_does_not_grow_with_the_number_of_accounts() -> None:
 
     await peak(500)
     assert await peak(rounds(15_000, 1_000_000)) < 2 * await peak(1_500)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"kind": None},
+        {"kind": ["MoneyDeposited"]},
+        {"schema": {}},
+        {"body": None},
+        {"body": {"money": "5"}},
+        {"body": {"money": 5, "transfer": "t"}},
+        {"body": {"money": 5, "transfer": {"id": [], "counterparty": None}}},
+        {"version": 2.5e15},
+        {"idempotency_key": ["k"], "kind": 5},
+    ],
+    ids=str,
+)
+async def test_nonsense_in_the_place_of_an_event_is_named(
+    bench: Bench, nonsense: dict[str, Any]
+) -> None:
+    """It is no event, so the account is not sound; but nothing else is said, and nothing fails."""
+    await bench.happen(CAT, CREATED, {"owner": "Cat", "money": 100})
+    bench.events.insert_one({**bench.next(CAT, DEPOSITED, {"money": 5}), **nonsense})
+    await bench.project(CAT, 1)
+    report = await bench.check(HISTORY)
+    said = [line for verdict in report.verdicts for line in verdict.examples]
+    assert {1, 2} & set(report.violated)
+    assert any(CAT in line and "version 2" in line for line in said)
+
+
+async def test_strays_break_nothing_and_are_told(bench: Bench) -> None:
+    await bench.happen(CAT, CREATED, {"owner": "Cat", "money": 100})
+    await bench.project(CAT)
+    bench.events.insert_one({"_id": "x", "slot": 5})
+    report = await bench.check()
+    assert report.holds
+    told = orjson.loads(orjson.dumps(report.as_json()))["strays"]
+    assert told == {"number": 1, "examples": ["_id 'x': it is of no account"]}

@@ -44,6 +44,7 @@ async def check(
         way = f"{leg.money} from {leg.payer} to {leg.payee}"
         ledger.money.add(f"transfer {leg.transfer} of {way} has one leg only")
     await documents.settle(patience, under_way)
+    strays = await store.strays()
     figures = Figures(
         ledger.accounts,
         ledger.events,
@@ -53,7 +54,7 @@ async def check(
         documents.lag_events,
         round(monotonic() - began, 3),
     )
-    return Report(_verdicts(ledger, documents), figures)
+    return Report(_verdicts(ledger, documents), figures, strays)
 
 
 async def _walk(store: EventStore, ledger: Ledger, documents: Documents) -> None:

@@ -9,10 +9,16 @@ from pipeline.upcasters import newest
 
 def known(event: Event) -> bool:
     """Whether the event has the newest schema of its kind, as the store hands all out it can."""
-    return event.get("schema", 1) == newest(event["kind"])
+    return bool(event.get("schema", 1) == newest(kind_of(event)))
+
+
+def kind_of(event: Event) -> str:
+    """The event's kind; empty for what is no text."""
+    kind: object = event.get("kind")
+    return kind if isinstance(kind, str) else ""
 
 
 def body_of(event: Event) -> Mapping[str, Any]:
     """The event's body; empty where it can't be told what it means."""
-    body = event["body"]
+    body: object = event.get("body")
     return body if known(event) and isinstance(body, dict) else {}

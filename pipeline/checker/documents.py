@@ -2,7 +2,8 @@
 
 Traffic goes on meanwhile. A document that is behind is compared with the fold at its own version
 and counts as lag while anything is still on its way to its partition; what looks wrong is looked at
-again, documents first and events after, until a deadline.
+again, documents first and events after, until a deadline. One that has come to what was newest at
+the look before follows, and is well.
 """
 
 import asyncio
@@ -37,10 +38,16 @@ class Projection(Protocol):
 
 
 class Doubt(NamedTuple):
-    """What is not as it should be: a document that is `behind` by so many events, or else wrong."""
+    """What is not as it should be: a document that is `behind` the version `newest` by so many
+    events, or else wrong."""
 
     what: str
     behind: int = 0
+    newest: int = 0
+
+    def follows(self, before: "Doubt") -> bool:
+        """Whether it has come to what was newest when it was looked at before."""
+        return self.newest - self.behind >= before.newest > 0
 
 
 @dataclass(slots=True)
@@ -115,9 +122,11 @@ class Documents:
             documents = await self.projection.documents(ids)
             histories = await self.store.load_many(ids)
             for account_id in ids:
-                del self._doubts[account_id]
+                before = self._doubts.pop(account_id)
                 document, events = documents.get(account_id), histories.get(account_id, [])
-                self._note(account_id, self._second_look(account_id, document, events))
+                doubt = self._second_look(account_id, document, events)
+                if doubt is not None and not doubt.follows(before):
+                    self._note(account_id, doubt)
         return bool(self._doubts)
 
     def _second_look(
@@ -132,14 +141,16 @@ class Documents:
     def _doubt(self, document: Document | None, account: Account, newest: int) -> Doubt | None:
         """Compare a document with its account, folded to its version or to the newest."""
         if document is None:
-            return Doubt(f"no document for {newest} events", newest)
+            return Doubt(f"no document for {newest} events", newest, newest)
         version = document.get("version")
         if not isinstance(version, int) or not 0 < version <= newest:
             return Doubt(f"the document's version is {version}, the events end at {newest}")
         if version == account.version and (wrong := self._differences(document, account)):
             return Doubt(f"the document at version {version} has {wrong}")
         if version < newest:
-            return Doubt(f"the document is at version {version} of {newest}", newest - version)
+            return Doubt(
+                f"the document is at version {version} of {newest}", newest - version, newest
+            )
         return None
 
     def _differences(self, document: Document, account: Account) -> str:
@@ -173,6 +184,8 @@ class Documents:
 
 def _same_moment(shown: object, at: datetime | None) -> bool:
     try:
-        return at is not None and datetime.fromisoformat(str(shown)) == at.replace(tzinfo=UTC)
-    except (ValueError, TypeError):
+        moment = datetime.fromisoformat(str(shown))
+    except ValueError:
         return False
+    shown_in_utc = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return at is not None and shown_in_utc == at.replace(tzinfo=UTC)

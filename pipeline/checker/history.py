@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from pipeline.checker.bodies import body_of
+from pipeline.checker.bodies import body_of, kind_of
 from pipeline.checker.report import Faults
+from pipeline.checker.transfers import leg_of
 from pipeline.events import (
     CLOSED,
     CREATED,
@@ -73,8 +74,12 @@ def _wanted(command: Command, account: str) -> Effect:
 
 def _effect(event: Event) -> Effect:
     body = body_of(event)
-    to = body["transfer"]["counterparty"] if "transfer" in body else ""
-    return event["kind"], event["account_id"], body.get("money", 0), body.get("owner", ""), to
+    leg = leg_of(event)
+    to = (leg.payee if leg.sign > 0 else leg.payer) if leg else ""
+    money, owner = body.get("money", 0), body.get("owner", "")
+    if not isinstance(money, int) or not isinstance(owner, str):  # no command asks for such
+        money, owner = 0, repr((money, owner))
+    return kind_of(event), event["account_id"], money, owner, to
 
 
 @dataclass(slots=True)
@@ -150,7 +155,7 @@ class Claims:
 
     def _see_key(self, event: Event, claim: Answer | None) -> None:
         key, expected = event.get("idempotency_key", ""), claim.key if claim else ""
-        known = self._under_key.get(key)
+        known = self._under_key.get(key) if isinstance(key, str) else None
         where = f"account {event['account_id']}, version {event['version']}"
         if claim and key != expected:
             self.key_faults.add(f"{where}: stored under key {key!r}, not {expected!r}")

@@ -5,13 +5,13 @@ It shares no line with the fold of the product, so that one mistake can't hide i
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from pipeline.checker.bodies import body_of, known
+from pipeline.checker.bodies import body_of, kind_of, known
 from pipeline.checker.history import Claims
 from pipeline.checker.report import Faults
-from pipeline.checker.transfers import Pairing
+from pipeline.checker.transfers import Pairing, leg_of
 from pipeline.events import (
     CLOSED,
     CREATED,
@@ -54,16 +54,29 @@ class Account:
 
     def apply(self, event: Event) -> None:
         self.slot, self.version = event["slot"], event["version"]
-        self.event_id, self.at = event["_id"], event["created_at"]
-        self.owner = body_of(event).get("owner", self.owner)
-        self.status = BECOMES.get(event["kind"], self.status)
+        self.event_id, self.at = event["_id"], moment_of(event)
+        if (kind := kind_of(event)) in (CREATED, OWNER_UPDATED):
+            self.owner = body_of(event).get("owner", self.owner)
+        self.status = BECOMES.get(kind, self.status)
         self.balance += change(event)
 
 
 def change(event: Event) -> int:
     """By how much an event changes the balance; nothing when it is malformed."""
     money = body_of(event).get("money", 0)
-    return SIGNS.get(event["kind"], 0) * money if sound_money(money) else 0
+    return SIGNS.get(kind_of(event), 0) * money if sound_money(money) else 0
+
+
+def moment_of(event: Event) -> datetime | None:
+    """When it happened, naive UTC; None for what is no time."""
+    told: object = event.get("created_at")
+    try:
+        moment = datetime.fromisoformat(told) if isinstance(told, str) else told
+    except ValueError:
+        return None
+    if not isinstance(moment, datetime):
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def sound_money(money: Any) -> bool:
@@ -129,18 +142,21 @@ class Ledger:
             self.below_zero.add(f"{where}: the balance is {account.balance}")
 
     def _check(self, account: Account, event: Event, where: str) -> None:
-        money, needed = body_of(event).get("money"), NEEDED.get(event["kind"], "open")
-        if event["kind"] not in SIGNS:
-            self.money.add(f"{where}: unknown kind {event['kind']!r}")
+        kind = kind_of(event)
+        money, needed = body_of(event).get("money"), NEEDED.get(kind, "open")
+        if kind not in SIGNS:
+            self.money.add(f"{where}: unknown kind {event.get('kind')!r}")
         elif not known(event):
-            self.money.add(f"{where}: {event['kind']} in the unknown schema {event.get('schema')}")
-        elif (event["kind"] == CREATED) != (event["version"] == 1):
-            self.money.add(f"{where}: {event['kind']} can't be there")
-        elif SIGNS[event["kind"]] and not sound_money(money):
+            self.money.add(f"{where}: {kind} in the unknown schema {event.get('schema')!r}")
+        elif (kind == CREATED) != (event["version"] == 1):
+            self.money.add(f"{where}: {kind} can't be there")
+        elif SIGNS[kind] and not sound_money(money):
             self.money.add(f"{where}: {money!r} is no amount of money")
+        elif body_of(event).get("transfer") is not None and leg_of(event) is None:
+            self.money.add(f"{where}: {body_of(event)['transfer']!r} is no transfer")
         elif event["version"] == account.version + 1 and account.status not in ("", needed):
-            self.money.add(f"{where}: {event['kind']} while the account is {account.status}")
-        elif event["kind"] == CLOSED and account.balance:
+            self.money.add(f"{where}: {kind} while the account is {account.status}")
+        elif kind == CLOSED and account.balance:
             self.money.add(f"{where}: closed with {account.balance} in it")
 
     def _closed(self, account: Account) -> Account:

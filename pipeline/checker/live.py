@@ -18,7 +18,8 @@ from pipeline.parked import Parked
 from pipeline.partitioning import partitioning
 from pipeline.projection import Projection
 from pipeline.projections import BALANCE
-from pipeline.settings import PREFIX, Settings, masked
+from pipeline.refusals import refusal
+from pipeline.settings import PREFIX, Settings
 
 _PATIENCE: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0
@@ -70,24 +71,23 @@ class Stores:
 @asynccontextmanager
 async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncIterator[Stores]:
     """The stores with that projection, each of which has answered; raises `Unreachable`."""
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    survey = Survey(settings.elasticsearch_url, projection.name)
+    store = EventStore(settings.mongodb, settings.mongodb_database)
+    survey = Survey(settings.elasticsearch, projection.name)
     js: JetStream | None = None
     try:
         try:
             await store.ping()
         except StoreUnavailable as error:
-            raise _unreachable("MongoDB", "mongodb_url", settings, error) from error
+            raise _unreachable("MongoDB", "mongodb", settings, error) from error
         try:
             await survey.ping()
         except ProjectionUnavailable as error:
-            raise _unreachable("Elasticsearch", "elasticsearch_url", settings, error) from error
+            raise _unreachable("Elasticsearch", "elasticsearch", settings, error) from error
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                js = await JetStream.connect(settings.nats_url, "bank verify")
-                await js.api(f"STREAM.INFO.{STREAM}")
+            js = await JetStream.within(_CONNECT_SECONDS, settings.nats, "bank verify")
+            await js.api(f"STREAM.INFO.{STREAM}")
         except Exception as error:
-            raise _unreachable("NATS", "nats_url", settings, error) from error
+            raise _unreachable("NATS", "nats", settings, error) from error
         parked = Parked(js, projection)
         await parked.refresh()
         waiting = frozenset(account.account_id for account in parked.all())
@@ -129,10 +129,9 @@ async def check_live(settings: Settings, *, patience: float = _PATIENCE) -> Repo
         return await check_stores(stores, patience=patience)
 
 
-def _unreachable(name: str, setting: str, settings: Settings, error: Exception) -> Unreachable:
-    url = masked(str(getattr(settings, setting)))
-    why = str(error).partition(" (configured timeouts")[0] or "no answer in time"
+def _unreachable(name: str, server: str, settings: Settings, error: Exception) -> Unreachable:
+    text = str(error).partition(" (configured timeouts")[0] or "no answer in time"
     return Unreachable(
-        f"can't check: {name} at {url}: {why}\n"
-        f"Start it (`bank up`), or set {PREFIX}{setting.upper()} to where it is."
+        f"can't check: {name} at {settings.access(server)}: {refusal(error) or text}\n"
+        f"Start it (`bank up`), or set {PREFIX}{server.upper()}_URL to where it is."
     )

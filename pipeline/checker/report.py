@@ -3,7 +3,11 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from pipeline.eventstore import Strays
+
 EXAMPLES: Final = 10
+NONE: Final = Strays()
+_LONGEST: Final = 500
 
 TITLES: Final = {
     1: "money adds up and every transfer nets to zero",
@@ -25,7 +29,7 @@ class Faults:
     def add(self, what: str) -> None:
         self.count += 1
         if len(self.examples) < EXAMPLES:
-            self.examples.append(what)
+            self.examples.append(what[:_LONGEST])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """`strays`: what is beside the events and is none. Nobody reads it, so it breaks nothing."""
+
     verdicts: tuple[Verdict, ...]
     figures: Figures
+    strays: Strays = NONE
 
     @property
     def holds(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pipeline.checker.bodies import body_of
+from pipeline.checker.bodies import body_of, kind_of
 from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.events import SLOTS, WITHDRAWN, Event
 from pipeline.eventstore import EventStore
@@ -35,12 +35,15 @@ def leg_of(event: Event) -> Leg | None:
     """The leg of a transfer that an event is, if it is one: sign 1 withdraws, -1 deposits."""
     body = body_of(event)
     transfer = body.get("transfer")
-    if transfer is None:
+    if not isinstance(transfer, dict):
         return None
-    here, there, money = event["account_id"], transfer["counterparty"], body.get("money", 0)
-    if event["kind"] == WITHDRAWN:
-        return Leg(transfer["id"], here, there, money, 1)
-    return Leg(transfer["id"], there, here, money, -1)
+    name, there = transfer.get("id"), transfer.get("counterparty")
+    if not isinstance(name, str) or not isinstance(there, str):
+        return None
+    here, money = event["account_id"], body.get("money", 0)
+    if kind_of(event) == WITHDRAWN:
+        return Leg(name, here, there, money, 1)
+    return Leg(name, there, here, money, -1)
 
 
 def legs_of(events: Iterable[Event]) -> Iterator[Leg]:

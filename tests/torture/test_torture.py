@@ -11,6 +11,9 @@ from tests.torture.report import announced, lines
 from tests.torture.run import Plan, torture
 
 
+# The clients' HTTP library leaves a connection behind if a request is given up just when that is
+# made; the bank's own roles are other processes.
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(1800)
 def test_every_invariant_holds_under_torture() -> None:
     plan = Plan(seed=1164, minutes=rounds(6, 50) / 5, faults=tuple(sorted(FAULTS)))

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from pipeline.settings import Settings
 from pipeline.wheels import WHEELS, Wheel
+from tests.ports import free_port
 from tests.proxy import Fault, Forward, HttpProxy, Reply, Request, TcpProxy
-from tests.support import free_port
 
 SERVERS: Final = tuple(WHEELS)
 SERVICES: Final = ("accounts", "balances")
