@@ -25,6 +25,7 @@ from benchmarks.figures import Result
 from benchmarks.size import FULL, QUICK, SIZES, Size
 
 Measure = Callable[[Bank, Size], Awaitable[Result]]
+Keep = Callable[[dict[str, Any]], None]
 
 MEASURES: Final[dict[str, tuple[str, Measure]]] = {
     "a": (write_path.TITLE, write_path.measure),
@@ -53,8 +54,16 @@ async def measured(run: Bank, letter: str, size: Size) -> dict[str, Any]:
     }
 
 
-async def run(letters: Sequence[str], size: Size, given: dict[str, str]) -> dict[str, Any]:
-    """All of the measures one after another, on the same servers."""
+async def run(
+    letters: Sequence[str],
+    size: Size,
+    given: dict[str, str],
+    keep: Keep = lambda _: None,
+) -> dict[str, Any]:
+    """The measures one after another, on the same servers; `keep` gets each when it is taken.
+
+    One that fails holds up none of the others: it is told, and missing.
+    """
     console = Console()
     found: dict[str, Any] = {}
     async with bank(given) as servers:
@@ -64,8 +73,14 @@ async def run(letters: Sequence[str], size: Size, given: dict[str, str]) -> dict
             "servers": await machine.versions(settings, servers.embedded),
         }
         for letter in letters:
-            found[letter] = await measured(servers, letter, size)
+            try:
+                found[letter] = await measured(servers, letter, size)
+            except Exception:
+                console.print(f"({letter}) could not be measured", style="bold red")
+                console.print_exception(max_frames=4)
+                continue
             show(console, letter, found[letter])
+            keep({**told, "measures": {letter: found[letter]}})
     return {**told, "measures": found}
 
 
@@ -97,14 +112,19 @@ def main() -> None:
     given = given_urls() if asked.real else {}
     if asked.real and not given:
         parser.error("--real: name at least one server, as BANK_TEST_ELASTICSEARCH_URL does")
+    column = "real" if asked.real else "embedded"
+
+    def keep(found: dict[str, Any]) -> None:
+        report.write(report.merged(report.read(), column, found))
+
+    letters = sorted(set(asked.measures)) or list(MEASURES)
+    kept = (lambda _: None) if asked.show else keep
     try:
-        letters = sorted(set(asked.measures)) or list(MEASURES)
-        found = asyncio.run(run(letters, SIZES[asked.size], given))
+        found = asyncio.run(run(letters, SIZES[asked.size], given, kept))
     except NotEmpty as reason:
         parser.exit(2, f"{reason}\n")
-    if not asked.show:
-        column = "real" if asked.real else "embedded"
-        report.write(report.merged(report.read(), column, found))
+    if missing := set(letters) - set(found["measures"]):
+        parser.exit(1, f"not measured: {', '.join(sorted(missing))}\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Final
 import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from benchmarks.machine import cpu_seconds
 from pipeline.embedded import EmbeddedServers
 from pipeline.index import Elastic
 from pipeline.jetstream import JetStream
@@ -47,6 +48,10 @@ class Bank:
         self.children, self.embedded = children, set(servers.servers)
         self.pids = {name: server.pid for name, server in servers.servers.items()}
         self._settings, self._number = settings, 0
+
+    def used(self) -> dict[str, float]:
+        """Processor seconds that each embedded server has used so far, by kind."""
+        return {name: cpu_seconds(pid) for name, pid in self.pids.items()}
 
     async def fresh(self, **changes: object) -> Settings:
         """Settings of a bank in which nothing has happened yet, with one projection."""

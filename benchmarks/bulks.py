@@ -34,32 +34,31 @@ def documents_of(
 
 
 class Bulks:
-    """Each round writes into an index of its own, with the projection's mapping."""
+    """An index with the projection's mapping, into which each of a worker's documents goes once.
+
+    So it holds what the worker's index holds, and documents are written over those before them.
+    """
 
     def __init__(self, url: str) -> None:
         self._client = connect(url)
         self.in_flight = 1
 
-    async def close(self) -> None:
-        await self._client.close()
-
-    async def choose(self, documents: Sequence[Document]) -> dict[int, float]:
-        """Find the best number in flight for these; documents a second with each number."""
-        await self.write(documents, IN_FLIGHT[0])
-        rates = {number: await self.write(documents, number) for number in IN_FLIGHT}
-        self.in_flight = max(rates, key=lambda number: rates[number])
-        return rates
-
-    async def write(self, documents: Sequence[Document], in_flight: int | None = None) -> float:
-        """Documents a second."""
-        bulks = iter([documents[i : i + CHUNK] for i in range(0, len(documents), CHUNK)])
-        lines = iter([[_lines(each) for each in bulk] for bulk in bulks])
+    async def make(self) -> None:
+        """Make the index."""
         await self._client.indices.create(
             index=f"{INDEX}-1",
             aliases={INDEX: {}},
             mappings=BALANCE.mapping,
             settings={"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1s"},
         )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def write(self, documents: Sequence[Document], in_flight: int | None = None) -> float:
+        """Documents a second."""
+        bulks = iter([documents[i : i + CHUNK] for i in range(0, len(documents), CHUNK)])
+        lines = iter([[_lines(each) for each in bulk] for bulk in bulks])
 
         async def client() -> None:
             for operations in lines:
@@ -71,9 +70,7 @@ class Bulks:
 
         began = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(in_flight or self.in_flight)))
-        rate = len(documents) / (time.perf_counter() - began)
-        await self._client.indices.delete(index=f"{INDEX}-1")
-        return rate
+        return len(documents) / (time.perf_counter() - began)
 
 
 def _lines(document: Document) -> bytes:

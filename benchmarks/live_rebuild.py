@@ -56,7 +56,7 @@ async def measure(bank: Bank, settings: Settings, size: Size, result: Result) ->
 
 async def rebuilt(jobs: Jobs, settings: Settings, store: EventStore) -> float:
     """Rebuild all partitions, one at a time, and wait for the end; events a second."""
-    events, began = await store.estimate(), time.monotonic()
+    events, began = await store.count(), time.monotonic()
     partitions = settings.partitions
     job, _ = await jobs.start("online", range(partitions), partitions)
     while (now := jobs.job(job.id)) is None or now.phase in ("wanted", "building"):

@@ -2,10 +2,12 @@
 
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
@@ -15,8 +17,9 @@ from pipeline.settings import Settings
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _GIB: Final = 2**30
+_PIECES: Final = 60_000
 WHEELS: Final = {"mongodb": "SecantusDB", "elasticsearch": "noida-db"}
-"""The embedded servers that are not the real thing: what they are."""
+"""The servers that are not the real thing: what they are."""
 
 
 def machine() -> dict[str, Any]:
@@ -37,6 +40,16 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def slowness() -> float:
+    """Processor seconds that a fixed piece of work takes at the moment, 0.1 or so: a machine that
+    is shared with others is slower at one time than at another."""
+    text, began = orjson.dumps({f"field {n}": n for n in range(10)}), time.process_time()
+    known: dict[int, Any] = {}
+    for number in range(_PIECES):
+        known[number % 1000] = {**orjson.loads(text), "number": number}
+    return time.process_time() - began
+
+
 def peak_mib(pid: int) -> float:
     """The most memory that a process has had resident so far, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -45,7 +58,7 @@ def peak_mib(pid: int) -> float:
 
 
 async def versions(settings: Settings, embedded: set[str]) -> dict[str, str]:
-    """What each server says it is; for the embedded ones also what they are."""
+    """What each server says it is; of those that are not the real thing also what they are."""
     told = {
         "mongodb": await _mongodb(settings.mongodb_url),
         "nats": await _nats(settings.nats_url),
@@ -53,7 +66,7 @@ async def versions(settings: Settings, embedded: set[str]) -> dict[str, str]:
         "elasticsearch": await _elasticsearch(settings.elasticsearch_url),
     }
     for name, package in WHEELS.items():
-        if name in embedded:
+        if name in embedded and package not in told[name]:
             told[name] = f"{package} {_installed(package)}, as {told[name]}"
     return told
 
@@ -68,7 +81,9 @@ def _installed(package: str) -> str:
 async def _mongodb(url: str) -> str:
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(url)
     try:
-        return str((await client.admin.command("buildInfo"))["version"])
+        told = await client.admin.command("buildInfo")
+        version, own = told["version"], told.get("secantusVersion")
+        return f"{WHEELS['mongodb']} {own}, as {version}" if own else str(version)
     finally:
         client.close()
 

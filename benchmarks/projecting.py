@@ -7,20 +7,20 @@ from typing import Final
 
 from benchmarks import rivals
 from benchmarks.bank import Bank
-from benchmarks.bulks import Bulks, documents_of
-from benchmarks.children import Process, burst, started, working
+from benchmarks.beside_bulks import ACCOUNTS, Projecting
+from benchmarks.bulks import Bulks
+from benchmarks.children import burst, started, working
 from benchmarks.figures import Result
-from benchmarks.history import Folds, History
+from benchmarks.history import History
+from benchmarks.machine import machine
 from benchmarks.rounds import Measure, interleaved
 from benchmarks.size import Size
-from benchmarks.stream import connected, messages_of, publish
+from benchmarks.stream import connected, messages_of, publish, publish_held
 from pipeline.jetstream import STREAM, JetStream, ensure_partitioned
 from pipeline.partitioning import ensure_balance_stream
-from pipeline.projection import Document
 from pipeline.settings import Settings
 
 TITLE: Final = "Projection"
-ACCOUNTS: Final = 10_000
 WORKER: Final = "worker"
 WORKER_DOCUMENTS: Final = "worker, documents"
 BULK: Final = "bare bulk, documents"
@@ -31,40 +31,6 @@ FAUST: Final = "Faust on the bridge, each message indexed"
 RIVALS: Final = {FASTSTREAM: rivals.FASTSTREAM, PULL: rivals.PULL, FAUST: rivals.FAUST}
 GOAL: Final = 10.0
 """Times a FastStream subscriber."""
-
-
-class Projecting:
-    """Bursts for a worker that waits, and the bulks of the same documents."""
-
-    def __init__(
-        self, settings: Settings, js: JetStream, worker: Process, bulks: Bulks, count: int
-    ) -> None:
-        self._settings, self._js, self._bulks, self._count = settings, js, bulks, count
-        self._worker, self._folds, self._history = worker, Folds(), History(ACCOUNTS)
-        self._documents: list[Document] = []
-        self.written: list[float] = []
-        """Documents a second of each burst."""
-
-    async def choose(self) -> dict[int, float]:
-        """Find how many bulks in flight are best for a burst's documents."""
-        await self.worker()
-        rates = await self._bulks.choose(self._documents)
-        self.written.clear()
-        return rates
-
-    async def worker(self) -> float:
-        """Events a second of a burst, published and applied."""
-        events, partitions = self._history.next(self._count), self._settings.partitions
-        messages = messages_of(events, partitions)
-        seen = await burst([self._worker], self._count, lambda: publish(self._js, STREAM, messages))
-        batch = max(1, round(seen.events / seen.batches))
-        self._documents = documents_of(events, partitions, batch, self._folds)
-        self.written.append(seen.documents / seen.seconds)
-        return seen.rate
-
-    async def bulk(self) -> float:
-        """The bulks of the last burst, in documents a second."""
-        return await self._bulks.write(self._documents)
 
 
 async def measure(bank: Bank, size: Size) -> Result:
@@ -82,8 +48,9 @@ async def _beside_bulks(bank: Bank, size: Size, result: Result) -> None:
         worker = await stack.enter_async_context(working(bank, settings))
         bulks = Bulks(settings.elasticsearch_url)
         stack.push_async_callback(bulks.close)
-        work = Projecting(settings, js, worker, bulks, size.projected)
-        chosen = await work.choose()
+        await bulks.make()
+        work = Projecting(bank, settings, js, worker, bulks)
+        chosen = await work.choose(size.projected)
         measures: dict[str, Measure] = {WORKER: work.worker, BULK: work.bulk}
         for name, which in RIVALS.items():
             if which.startswith(rivals.FASTSTREAM) and find_spec("faststream") is None:
@@ -100,10 +67,15 @@ async def _beside_bulks(bank: Bank, size: Size, result: Result) -> None:
     for name in [each for each in by_name if each in RIVALS]:
         goal = GOAL if name == FASTSTREAM else None
         result.compare(f"projection / {name}", by_name[WORKER], by_name[name], goal)
+    for name, costs in work.costs.items():
+        result.add(f"processor of {name}", "µs/document", costs[1:])
+    if ceiling := work.ceiling(machine()["cores"]):
+        result.notes.append(ceiling)
     tried = ", ".join(f"{number}: {rate:,.0f}" for number, rate in chosen.items())
     result.notes.append(
-        f"{size.projected} events a round of {ACCOUNTS} Zipf accounts; the bare bulks are of 500 "
-        f"documents, {bulks.in_flight} in flight (documents/s by number in flight: {tried})."
+        f"{size.projected} events a round of {ACCOUNTS} Zipf accounts, all in the stream before "
+        "the first is read; the bare bulks are of 500 documents, into an index that holds what the "
+        f"worker's holds, {bulks.in_flight} in flight (documents/s by number in flight: {tried})."
     )
 
 
@@ -137,7 +109,7 @@ async def _with_both(bank: Bank, size: Size, result: Result) -> None:
                 seen = await burst(
                     [worker],
                     2 * size.projected,
-                    lambda messages=messages: publish(js, STREAM, messages),  # type: ignore[misc]
+                    lambda messages=messages: publish_held(js, STREAM, messages),  # type: ignore[misc]
                 )
                 if turn:
                     rates.append(size.projected / seen.seconds)

@@ -19,7 +19,8 @@ from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, Generations
 from pipeline.projection import Document
 from pipeline.projections import BALANCE
-from pipeline.rebuild.replay import Pace, Replay
+from pipeline.rebuild.pace import Pace, Paced
+from pipeline.rebuild.replay import Replay
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
@@ -86,8 +87,8 @@ class Rebuilding:
             count += events
 
         documents = Documents(self._elastic, generation, self.store, Nobody(), Counters(), Cache(0))
-        work = Replay(self.store, documents, Pace(0), lambda _: None, reached)
-        await work.run(range(SLOTS), await self.store.estimate())
+        work = Replay(Paced(self.store, Pace()), documents, lambda _: None, reached)
+        await work.run(range(SLOTS))
         rate = count / (time.perf_counter() - began)
         await self._elastic.client.indices.delete(index=f"balance-{self._number}")
         return rate

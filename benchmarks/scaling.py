@@ -7,9 +7,9 @@ from benchmarks.bank import Bank
 from benchmarks.children import Process, burst, started
 from benchmarks.figures import Figure, Result
 from benchmarks.history import History
-from benchmarks.machine import cpu_seconds, machine
+from benchmarks.machine import machine
 from benchmarks.size import Size
-from benchmarks.stream import connected, messages_of, publish
+from benchmarks.stream import connected, messages_of, publish_held
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.partitioning import ensure_balance_stream
 from pipeline.settings import Settings
@@ -38,16 +38,19 @@ class Scaling:
     async def round(self) -> float:
         """Events a second of all together."""
         messages = messages_of(self._history.next(self._count), self._settings.partitions)
-        before = self._used()
-        seen = await burst(self.workers, self._count, lambda: publish(self._js, STREAM, messages))
+        before: dict[str, float] = {}
+        seen = await burst(
+            self.workers,
+            self._count,
+            lambda: publish_held(self._js, STREAM, messages, lambda: before.update(self._used())),
+        )
         for name, used in self._used().items():
             self.cores.setdefault(name, []).append((used - before[name]) / seen.seconds)
         return seen.rate
 
     def _used(self) -> dict[str, float]:
         """Processor seconds so far."""
-        used = {name: cpu_seconds(pid) for name, pid in self._bank.pids.items()}
-        return {"workers": sum(each.cpu for each in self.workers), **used}
+        return {"workers": sum(each.cpu for each in self.workers), **self._bank.used()}
 
 
 async def measure(bank: Bank, size: Size) -> Result:

@@ -1,7 +1,9 @@
 """Events put into a stream as the forwarder puts them there."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.events import Event
@@ -11,6 +13,7 @@ from pipeline.settings import Settings
 
 BATCH: Final = 1000
 ROOM: Final = 1_000_000
+_HELD: Final = timedelta(minutes=5)
 
 
 def messages_of(events: Iterable[Event], partitions: int) -> list[Outgoing]:
@@ -32,6 +35,46 @@ async def publish(js: JetStream, stream: str, messages: Sequence[Outgoing]) -> N
     last = state.last
     for batch in batches(messages):
         last = await js.publish_batch(batch, last)
+
+
+async def publish_held(
+    js: JetStream,
+    stream: str,
+    messages: Sequence[Outgoing],
+    published: Callable[[], None] = lambda: None,
+) -> None:
+    """`publish`, and let the readers have the first message when nearly all are stored; just
+    before that, call `published`.
+
+    Each partition's last message is published when its readers may have it: without a new message
+    the server leaves a consumer that it resumed alone till the next request, seconds later.
+    """
+    last = {_partition(each): each for each in messages}
+    ends = set(map(id, last.values()))
+    async with held(js, stream):
+        await publish(js, stream, [each for each in messages if id(each) not in ends])
+        published()
+    await publish(js, stream, list(last.values()))
+
+
+def _partition(message: Outgoing) -> str:
+    return message.subject.split(".")[1]
+
+
+@asynccontextmanager
+async def held(js: JetStream, stream: str) -> AsyncIterator[None]:
+    """The stream's readers get nothing while the block runs, and then all that is there at once.
+
+    So who publishes takes nothing of the machine from those who read.
+    """
+    consumers = (await js.api(f"CONSUMER.NAMES.{stream}"))["consumers"] or []
+    until = {"pause_until": (datetime.now(UTC) + _HELD).isoformat()}
+    try:
+        for name in consumers:
+            await js.api(f"CONSUMER.PAUSE.{stream}.{name}", until)
+        yield
+    finally:
+        await asyncio.gather(*(js.api(f"CONSUMER.PAUSE.{stream}.{name}", {}) for name in consumers))
 
 
 @asynccontextmanager
