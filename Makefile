@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 3
+WORKERS ?= 4
 BESIDE := $(BIN)/python scripts/with_elasticsearch.py
+BESIDE_BOTH := $(BESIDE) $(BIN)/python scripts/with_mongodb.py
 SEED ?= $(shell date +%s)
 MINUTES ?= 5
+MARKED ?= elasticsearch
 FAULTS ?=
 
-.PHONY: help up demo install lint test test-real test-long torture mutations bench bench-write bench-rebuild clean
+.PHONY: help up demo install lint test test-real test-long torture mutations screenshots bench bench-write bench-rebuild clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,10 +37,10 @@ test: install lint ## Run all tests on the embedded servers
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
-	$(BESIDE) $(BESIDE) $(BIN)/pytest -n 2 --dist worksteal -m elasticsearch
+	$(BESIDE) $(BESIDE) $(BESIDE) $(BIN)/pytest -n 3 --dist worksteal -m "$(MARKED)"
 
 test-long: install ## Run every test with the full number of rounds
-	BANK_TEST_LONG=1 $(BIN)/pytest --timeout 3600
+	BANK_TEST_LONG=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 3600
 
 torture: install ## Run the bank under seeded faults and judge it: SEED=7 MINUTES=5 FAULTS=kill-worker,flushall
 	$(BIN)/python -m tests.torture --seed $(SEED) --minutes $(MINUTES) --faults "$(FAULTS)"
@@ -46,12 +48,15 @@ torture: install ## Run the bank under seeded faults and judge it: SEED=7 MINUTE
 mutations: install ## See that torture catches mutations of the bank; takes half an hour
 	$(BIN)/python -m tests.torture.mutations
 
+screenshots: install ## Take the pictures of the operator's page in docs/images; needs Chromium
+	$(BIN)/python scripts/screenshots.py
+
 # FastStream is only compared with; where it can't be had, its figures are left out.
 bench: install ## Measure all and write docs/performance.md; QUICK=1 is short, REAL=1 on servers by URL
 	@$(BIN)/python -c 'import faststream' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || \
 		echo 'FastStream could not be installed: it is left out'
-	$(if $(REAL),$(BESIDE)) $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(REAL),--real) $(MEASURES)
+	$(if $(REAL),$(BESIDE_BOTH)) $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(REAL),--real) $(MEASURES)
 
 bench-write: install ## Measure how fast commands are executed, beside bare inserts
 	$(BIN)/python -m benchmarks a --show

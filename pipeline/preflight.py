@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from pipeline.access import Access
 from pipeline.guard import GRACE
 from pipeline.registry import alive
 from pipeline.settings import PREFIX
@@ -31,16 +32,18 @@ def variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}_URL"
 
 
-def placed_here(name: str, url: str, scheme: str) -> bool:
-    """Whether a URL is on this machine; EmbeddedError when it asks for more than we can start."""
-    parts = urlsplit(url)
+def placed_here(name: str, at: Access, scheme: str) -> bool:
+    """Whether a server is on this machine; EmbeddedError when it asks for one we can't start."""
+    parts = urlsplit(at.url)
     hosts = parts.netloc.rpartition("@")[2]
     if "," in hosts or not _loopback(parts.hostname or ""):
         return False
     if parts.scheme != scheme:
         raise EmbeddedError(f"{variable(name)}: an embedded {name} can only be {scheme}://…")
-    if parts.username or parts.password:
-        raise EmbeddedError(f"{variable(name)}: an embedded {name} has no users and no passwords")
+    if parts.username or parts.password or at.guarded:
+        raise EmbeddedError(
+            f"{variable(name)}: an embedded {name} has no users and no passwords, nor certificates"
+        )
     return True
 
 
@@ -63,7 +66,7 @@ def port_taken(host: str, port: int) -> bool:
 
 def free_ports(host: str) -> Iterator[int]:
     """Ports on which nobody listens, below those that outgoing connections take."""
-    for port in random.SystemRandom().sample(range(15_000, 32_000), 1000):
+    for port in random.SystemRandom().sample(range(15_000, 20_000), 1000):
         if not port_taken(host, port):
             yield port
 

@@ -17,28 +17,21 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
-from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from lane import CACHE, beside, free_port, stop, wait_ready
 
-from pipeline.processes import Child, Children, small_environment  # noqa: E402
-from pipeline.wheels import WHEELS  # noqa: E402
+from pipeline.processes import Children, small_environment
 
 VERSION = "8.19.8"
 ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
 JAVA = 17
-CACHE = Path(os.environ.get("BANK_TEST_CACHE") or ROOT / ".real")
-READY_SECONDS = 180.0
 UNPRIVILEGED = "nobody"
-SETTING = "BANK_TEST_ELASTICSEARCH_URL"
+KIND = "elasticsearch"
 DROP_RIGHTS = """
 import os, sys
 uid, gid, *command = sys.argv[1:]
@@ -69,8 +62,9 @@ def main() -> int:
             "ES_JAVA_OPTS": "-Xms1g -Xmx1g",
         }
         program = [*without_rights(home), "/bin/bash", str(home / "bin" / "elasticsearch")]
-        wait_ready(children.start("it", program, env=environ, cwd=home, log=log), port, log)
-        return beside(f"http://127.0.0.1:{port}", command)
+        child = children.start("it", program, env=environ, cwd=home, log=log)
+        wait_ready(KIND, child, port, log)
+        return beside(KIND, f"Elasticsearch {VERSION}", f"http://127.0.0.1:{port}", command)
     finally:
         asyncio.run(children.close())
         shutil.rmtree(home, ignore_errors=True)
@@ -148,45 +142,6 @@ def without_rights(home: Path) -> list[str]:
     for path in (home, *home.rglob("*")):
         os.chown(path, user.pw_uid, user.pw_gid)
     return [sys.executable, "-c", DROP_RIGHTS, str(user.pw_uid), str(user.pw_gid)]
-
-
-def wait_ready(child: Child, port: int, log: Path) -> None:
-    """Return when Elasticsearch answers; stop here when it has died or takes too long."""
-    deadline = time.monotonic() + READY_SECONDS
-    while not asyncio.run(WHEELS["elasticsearch"].healthy("127.0.0.1", port)):
-        if child.exit_code is not None or time.monotonic() > deadline:
-            lines = log.read_text(errors="replace").splitlines()
-            stop(4, "Elasticsearch did not start; it said last:\n" + "\n".join(lines[-30:]))
-        time.sleep(0.2)
-
-
-def beside(url: str, command: list[str]) -> int:
-    """Run the command; the exit code of one that a signal ended is the shell's."""
-    print(f"Elasticsearch {VERSION} listens at {url}", flush=True)
-    others = os.environ.get(SETTING, "").split()
-    environ = {**os.environ, SETTING: " ".join([*others, url])}
-    try:
-        with subprocess.Popen(command, env=environ) as process:
-            try:
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                raise
-    except OSError as error:
-        stop(2, f"{command[0]}: {error.strerror}")
-    return code if code >= 0 else 128 - code
-
-
-def free_port() -> int:
-    """A port where nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def stop(code: int, why: str) -> NoReturn:
-    """Say why on stderr and leave."""
-    print(f"with_elasticsearch: {why}", file=sys.stderr)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
 import orjson
@@ -32,6 +32,8 @@ from pipeline.projections import BALANCE
 from pipeline.projector import Projector
 
 PARTITIONS = 4
+
+T = TypeVar("T")
 
 
 def history(account_id: str, length: int, seed: int = 0) -> list[Event]:
@@ -127,6 +129,9 @@ class Batch:
     last: int
     messages: list[tuple[int, bytes]]
     finished: "asyncio.Queue[Batch]"
+
+    def read(self, how: Callable[[bytes], T]) -> list[T]:
+        return [how(data) for _, data in self.messages]
 
     def done(self) -> None:
         self.finished.put_nowait(self)

@@ -19,9 +19,13 @@ import pytest
 import redis.asyncio
 
 from pipeline.embedded import EmbeddedServers
+from pipeline.eventstore import EventStore
+from pipeline.jetstream import JetStream
 from pipeline.settings import Settings
 from pipeline.wheels import WHEELS
-from tests.support import Role, Servers, free_port
+from tests.certificates import make
+from tests.ports import free_port
+from tests.support import Role, Servers
 
 OURS = ("balance", "statement", "turnover", "bank-")
 """How the names of the indexes begin that tests may delete."""
@@ -60,6 +64,14 @@ def scratch() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bank-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made() -> Iterator[Path]:
+    """The folder of `deploy/secure/make.sh`."""
+    with tempfile.TemporaryDirectory(prefix="bank-made-") as folder:
+        make(Path(folder))
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -149,3 +161,20 @@ async def wipe_elasticsearch(url: str) -> None:
 def drop_database(url: str, name: str) -> None:
     with pymongo.MongoClient[dict[str, object]](url, retryWrites=False) as client:
         client.drop_database(name)
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[EventStore]:
+    """The event store of these settings, with its indexes."""
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await store.setup()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def js(settings: Settings) -> AsyncIterator[JetStream]:
+    """A connection to JetStream."""
+    js = await JetStream.connect(settings.nats_url, "test")
+    yield js
+    await js.close()

@@ -18,12 +18,16 @@ HERTZ = 20
 
 
 class Fleet:
-    """Workers `w1`, `w2`, … of one bank. `role` is the fixture of that name."""
+    """Workers `w1`, `w2`, … of one bank, those that join being told `environ`, too.
+
+    `role` is the fixture of that name.
+    """
 
     def __init__(self, settings: Settings, role: Callable[..., Awaitable[Role]]) -> None:
         self.settings = settings
         self.partitions = settings.partitions
         self.workers: dict[str, Role] = {}
+        self.environ: dict[str, str] = {}
         self._role = role
         self._leases = PartitionLeases(settings.redis_url, "watcher", settings.lease_seconds)
         self._count = 0
@@ -32,7 +36,7 @@ class Fleet:
         for _ in range(count):
             self._count += 1
             name = f"w{self._count}"
-            self.workers[name] = await self._role("bank", "worker", "--id", name)
+            self.workers[name] = await self._role("bank", "worker", "--id", name, **self.environ)
 
     async def leave(self, name: str) -> Role:
         """SIGTERM; returns the worker that was."""

@@ -1,11 +1,9 @@
-"""What tests share: waiting with a deadline, roles as processes, rounds, free ports."""
+"""What tests share: waiting with a deadline, roles as processes, rounds."""
 
 import asyncio
 import inspect
 import os
-import random
 import signal
-import socket
 import sys
 import sysconfig
 import tempfile
@@ -19,8 +17,6 @@ from pipeline.processes import Child, Children
 from pipeline.settings import PREFIX, Settings, environment
 
 T = TypeVar("T")
-
-_given_out: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +33,6 @@ class Servers:
 def rounds(short: int, full: int) -> int:
     """How often to repeat a drill: `full` in the long lane (BANK_TEST_LONG=1), else `short`."""
     return full if os.environ.get("BANK_TEST_LONG") == "1" else short
-
-
-def free_port() -> int:
-    """A port where nobody listens, below those that the system takes for outgoing connections."""
-    while True:
-        port = random.SystemRandom().randrange(15000, 32000)
-        if port in _given_out:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given_out.add(port)
-        return port
 
 
 @overload
@@ -76,11 +57,14 @@ async def eventually(
     """Call `check` until what it returns (or awaits to) is truthy, and return that.
 
     An exception counts as "not yet". After `seconds`: AssertionError with the last of either.
+    A check that takes long is followed by a pause as long, up to a second: it must not take from
+    those whom it waits for.
     """
     deadline = time.monotonic() + seconds
     while True:
         last: object
         cause: Exception | None = None
+        began = time.monotonic()
         try:
             answer = check()
             value = await answer if inspect.isawaitable(answer) else answer
@@ -89,10 +73,11 @@ async def eventually(
             last = value
         except Exception as error:
             last = cause = error
-        if time.monotonic() > deadline:
+        took = time.monotonic() - began
+        if began + took > deadline:
             name = message or getattr(check, "__name__", "condition")
             raise AssertionError(f"not within {seconds} s: {name}; last: {last!r}") from cause
-        await asyncio.sleep(every)
+        await asyncio.sleep(max(every, min(took, 1.0)))
 
 
 class Role:
@@ -150,9 +135,12 @@ class Role:
             return await self._child.wait()
 
     async def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal; with SIGKILL wait until it is gone."""
+        """Send a signal; with SIGKILL wait until it is gone, with SIGSTOP until it stands still."""
         assert self._child is not None, "not started"
-        self._child.kill(number)
+        if number == signal.SIGSTOP:
+            await self._child.pause()
+        else:
+            self._child.kill(number)
         if number == signal.SIGKILL:
             await self._child.wait()
 

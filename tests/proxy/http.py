@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from tests.support import free_port
+from tests.ports import free_port
 
 # What speaks of a connection, not of the message; bodies are whole here, and not compressed.
 _OURS = {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "expect"} | {

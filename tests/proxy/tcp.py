@@ -1,13 +1,14 @@
 """A TCP proxy in front of one server: the way can be cut, hang, be slow, or die on one side."""
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 from urllib.parse import urlsplit
 
+from tests.ports import free_port
 from tests.proxy.link import Link, Way
-from tests.support import free_port
 
 
 class TcpProxy:
@@ -15,9 +16,11 @@ class TcpProxy:
 
     An async context manager. Each change holds until the next one, `mend` included. A client of
     MongoDB has to be told `directConnection=true`, or it goes on to where the server says it is.
+    With a `context`, clients have to speak TLS to it, which the server behind need not know.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         parts = urlsplit(target)
         assert parts.port is not None, "the target needs a port"
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port
@@ -34,7 +37,9 @@ class TcpProxy:
         self._way.delay = 0.0
         self._way.open.set()
         if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(
+                self._accept, "127.0.0.1", self.port, ssl=self._context
+            )
 
     async def cut(self) -> None:
         """Drop every connection and refuse new ones."""
