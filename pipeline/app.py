@@ -1,6 +1,7 @@
 """The Faust app that wires the worker: `faust -A pipeline.app worker` or `bank worker` runs it."""
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +21,12 @@ from pipeline.tables.activity import Activity
 from pipeline.worker_metrics import Seen, worker_checks, worker_metrics
 
 COMMIT_SECONDS = 0.2
+NATS = "nats://"
+"""All that Faust is told, which shows it around: where and how is among the options."""
+
+YOUNG_OBJECTS = 50_000
+"""How many more objects a worker makes than it frees before it looks for cycles among them. Events
+and documents make none, and the usual 700 are reached by every batch."""
 
 
 def create_app(settings: Settings, name: str | None = None) -> faust.App:
@@ -32,7 +39,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
     """
     app = faust.App(
         "bank",
-        broker=settings.nats_url,
+        broker=NATS,
         store="memory://",
         topic_partitions=settings.partitions,
         broker_commit_interval=COMMIT_SECONDS,
@@ -51,6 +58,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         Options(
             assignment=Shares(settings, agents, owner, app),
             before_commit=_before_commit(agents),
+            nats=settings.nats,
             lease_seconds=settings.lease_seconds,
             waits_for_seek=True,
             streams={agent.topic: STREAM for agent in agents},
@@ -80,6 +88,8 @@ async def worker(
 
     Raises `CannotListen` for its metrics.
     """
+    gc.freeze()  # what is imported stays: never look through it again
+    gc.set_threshold(YOUNG_OBJECTS)
     app = create_app(settings, name)
     shares = options_of(app).assignment
     assert isinstance(shares, Shares)

@@ -2,11 +2,16 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from pipeline.events import Event, NoEvent, decode
+import orjson
+
+from pipeline.correlation import about
+from pipeline.events import Event, NoEvent, event_in, partition_of
 from pipeline.index import GenerationGone
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery, is_marker
+from pipeline.spans import carrying
 from pipeline.tables.checkpoints import Lost
 
 log = logging.getLogger(__name__)
@@ -23,26 +28,38 @@ async def apply(
     `GenerationGone`; whatever else it raises, it may be repeated.
     """
     events: list[Event] = []
-    position, count = taken.position, 0
+    position, count, synchronised = taken.position, 0, False
     for delivery in batch:
         if delivery.previous > position:
             raise Lost(f"nothing was delivered between {position} and {delivery.previous}")
-        for sequence, data in delivery.messages:
+        held = delivery.read(event_in)
+        for (sequence, data), found in zip(delivery.messages, held, strict=True):
             if sequence <= position:
                 continue
             count += 1
             if is_marker(data):
+                if synchronised:  # the store was read after all of these were published
+                    continue
                 await _write(shared, taken, events)
                 events.clear()
                 await synchronise(taken)
+                synchronised = True
             else:
-                events += _event(shared, data, sequence)
+                events += _event(shared, delivery.partition, sequence, data, found)
         position = max(position, delivery.last)
     await _write(shared, taken, events)
     return count
 
 
 async def _write(shared: Shared, taken: Taken, events: Sequence[Event]) -> None:
+    with carrying("apply", events, "CONSUMER"):
+        await _write_all(shared, taken, events)
+    if events and log.isEnabledFor(logging.DEBUG):
+        indexes = ", ".join(each.index for each in taken.generations)
+        log.debug("Applied %d events to %s", len(events), indexes, extra=about(events))
+
+
+async def _write_all(shared: Shared, taken: Taken, events: Sequence[Event]) -> None:
     """The generation being built comes first: it is never behind what readers see."""
     building = taken.building
     if building is not None and building.begun is not None:
@@ -58,11 +75,26 @@ async def _write(shared: Shared, taken: Taken, events: Sequence[Event]) -> None:
         raise Lost("there is no generation to write")
 
 
-def _event(shared: Shared, data: bytes, sequence: int) -> Sequence[Event]:
-    """The event in a message; none in one that a stranger published, which is skipped."""
+def _event(
+    shared: Shared, partition: int, sequence: int, data: bytes, found: Event | NoEvent
+) -> Sequence[Event]:
+    """The event in a message; none in one that a stranger published, which is skipped.
+
+    An event of another partition is none here: its owner may not have come so far.
+    """
+    if not isinstance(found, NoEvent):
+        if partition_of(int(found["slot"]), shared.partitions) == partition:
+            return (found,)
+        found = NoEvent("it is of another partition")
+    shared.counters.unreadable += 1
+    said = "Message %d is no event, it is skipped: %s"
+    log.error(said, sequence, found, extra=about(_values(data)))
+    return ()
+
+
+def _values(data: bytes) -> list[Any]:
+    """The JSON value in a message, if it is one: it may yet say whose it is."""
     try:
-        return (decode(data),)
-    except NoEvent as error:
-        shared.counters.unreadable += 1
-        log.error("Message %d is no event, it is skipped: %s", sequence, error)
-        return ()
+        return [orjson.loads(data)]
+    except ValueError:
+        return []

@@ -12,6 +12,7 @@ from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.leases import LeaseUnavailable
 from pipeline.outage import brief
+from pipeline.refusals import refusal
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,16 @@ class Unknown:
     silent: str = ""
 
 
+def why(answer: object) -> str | None:
+    """Why there is none; None when it is one."""
+    return answer.why if isinstance(answer, Unknown) else None
+
+
+def joined(*reasons: str | None) -> str | None:
+    """Each of them once; None when there is none."""
+    return "; ".join(dict.fromkeys(each for each in reasons if each)) or None
+
+
 async def asked(server: str, question: Awaitable[T], until: float) -> T | Unknown:
     """The answer, unless there is none `until` then, by the clock of the event loop."""
     try:
@@ -42,7 +53,7 @@ async def asked(server: str, question: Awaitable[T], until: float) -> T | Unknow
             return await question
     except _DOWN as error:
         log.debug("%s: %s", server, brief(error))
-        return Unknown(f"{server} does not answer", server)
+        return Unknown(refusal(error) or f"{server} does not answer", server)
     except Exception as error:
         log.debug("%s", server, exc_info=True)
         return Unknown(f"{server}: {brief(error)}", server)

@@ -35,7 +35,7 @@ class Shares(Ownership):
     def __init__(
         self, settings: Settings, agents: Sequence[ProjectionAgent], owner: str, app: Any
     ) -> None:
-        leases = PartitionLeases(settings.redis_url, owner, settings.lease_seconds)
+        leases = PartitionLeases(settings.redis, owner, settings.lease_seconds)
         super().__init__(leases, self._raised_last)
         self._settings, self._app = settings, app
         self.agents = agents
@@ -127,9 +127,9 @@ class Shares(Ownership):
 
 @asynccontextmanager
 async def _connected(settings: Settings, owner: str) -> AsyncIterator[tuple[JetStream, EventStore]]:
-    js = await JetStream.connect(settings.nats_url, f"worker {owner}")
+    js = await JetStream.connect(settings.nats, f"worker {owner}")
     try:
-        store = EventStore(settings.mongodb_url, settings.mongodb_database)
+        store = EventStore(settings.mongodb, settings.mongodb_database)
         try:
             yield js, store
         finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline import logs
+from pipeline.access import AccessSettings
 from pipeline.checker.live import Stores, check_stores, opened
 from pipeline.checker.report import Report
 from pipeline.lines import Lines, RoleStream
@@ -144,6 +145,7 @@ def scratch(base: Settings) -> Settings:
     """Settings for a bank in a new folder and on free ports."""
     folder = Path(tempfile.mkdtemp(prefix="bank-demo-"))
     ports = free_ports("127.0.0.1")
+    plain = {name: field.default for name, field in AccessSettings.model_fields.items()}
     urls = {f"{name}_url": f"{w.scheme}://127.0.0.1:{next(ports)}" for name, w in WHEELS.items()}
     services = {"host": "127.0.0.1", "accounts_port": next(ports), "balances_port": next(ports)}
-    return base.model_copy(update={"data_dir": folder, "keys": "off", **urls, **services})
+    return base.model_copy(update={"data_dir": folder, "keys": "off", **plain, **urls, **services})

@@ -12,7 +12,7 @@ from typing import IO, Any, NoReturn
 from pipeline.preflight import EmbeddedError, check_disk, own_folder, placed_here, variable
 from pipeline.processes import Children
 from pipeline.server import Server
-from pipeline.settings import Settings, masked
+from pipeline.settings import Settings
 from pipeline.wheels import WHEELS
 
 __all__ = ["EmbeddedError", "EmbeddedServers", "Server"]
@@ -71,9 +71,9 @@ class EmbeddedServers:
             await asyncio.sleep(0.1)
 
     def _placed_here(self) -> dict[str, str]:
-        urls = {name: str(getattr(self.settings, f"{name}_url")) for name in self._names}
-        here = {n: url for n, url in urls.items() if placed_here(n, url, WHEELS[n].scheme)}
-        self.foreign = {name: masked(url) for name, url in urls.items() if name not in here}
+        found = {name: self.settings.access(name) for name in self._names}
+        here = {n: at.url for n, at in found.items() if placed_here(n, at, WHEELS[n].scheme)}
+        self.foreign = {name: str(at) for name, at in found.items() if name not in here}
         for name, url in self.foreign.items():
             log.warning("%s is not ours to start, it is elsewhere: %s", variable(name), url)
         return here

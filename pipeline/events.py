@@ -4,6 +4,7 @@ An event is a plain document with the same keys in MongoDB and on the stream. On
 JSON and `created_at` is RFC 3339 in UTC; in MongoDB `created_at` is a naive UTC `datetime`.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -31,6 +32,8 @@ KINDS: Final = frozenset(
     {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED},
 )
 
+_ID: Final = re.compile("[A-Za-z0-9_-]{1,64}")
+"""An account's id as every server takes it, in a subject, a key or a path. Ours are ULIDs."""
 _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
@@ -57,6 +60,7 @@ class Event(TypedDict):
     """The envelope. `version` counts 1, 2, 3, … by account; `schema` is the body's version.
 
     `request` goes with `idempotency_key`: the fingerprint of what was asked with that key.
+    `traceparent` is there if its request was traced (`pipeline/spans.py`).
     """
 
     _id: str
@@ -71,6 +75,7 @@ class Event(TypedDict):
     causation_id: NotRequired[str]
     idempotency_key: NotRequired[str]
     request: NotRequired[str]
+    traceparent: NotRequired[str]
 
 
 @lru_cache(maxsize=65536)
@@ -80,6 +85,28 @@ def slot_of(account_id: str) -> int:
     for byte in account_id.encode():
         digest = ((digest ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
     return digest % SLOTS
+
+
+def misplaced(document: Mapping[str, Any]) -> str | None:
+    """Why a document is at no place where an event can be: a version of an account, in its slot.
+
+    None if it is at one. Anybody may put anything beside the events: what is misplaced is nobody's,
+    and passed over by all who read. What is in its place and no event is in its account's way.
+    """
+    account_id, version, slot = map(document.get, ("account_id", "version", "slot"))
+    if not isinstance(account_id, str) or (own := _own_slot(account_id)) is None:
+        return "it is of no account"
+    if isinstance(slot, bool) or slot != own:
+        return "its slot is not the account's"
+    if not isinstance(version, int | float) or isinstance(version, bool):
+        return "its version is no number"
+    return None if version >= 1 and version % 1 == 0 else "its version is not a positive integer"
+
+
+@lru_cache(maxsize=65536)
+def _own_slot(account_id: str) -> int | None:
+    """The slot of what is an account's id, for anything may claim to be one."""
+    return slot_of(account_id) if _ID.fullmatch(account_id) else None
 
 
 def partition_of(slot: int, partitions: int) -> int:
@@ -138,12 +165,20 @@ def decode(data: bytes) -> Event:
     """
     try:
         event: Any = orjson.loads(data)
-        numbered = isinstance(event["version"], int) and event["version"] >= 1
-        if numbered and slot_of(event["account_id"]) == event["slot"]:
-            return upcast(event)  # type: ignore[no-any-return]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = misplaced(event) if isinstance(event, dict) else "it is no object"
+    except ValueError as error:
         raise NoEvent(repr(error)) from error
-    raise NoEvent("a version below 1, or a slot that is not the account's")
+    if why is not None:
+        raise NoEvent(why)
+    return upcast(event)  # type: ignore[no-any-return]
+
+
+def event_in(data: bytes) -> Event | NoEvent:
+    """`decode`, which returns what it would raise: for whole batches."""
+    try:
+        return decode(data)
+    except NoEvent as error:
+        return error
 
 
 def rfc3339(moment: datetime | str) -> str:

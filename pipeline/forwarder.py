@@ -9,18 +9,17 @@ import os
 import signal
 import socket
 import sys
-from typing import Final
 
 from ulid import ULID
 
-from pipeline import logs
+from pipeline import logs, spans
 from pipeline.ending import heed_cancellation
 from pipeline.eventstore import EventStore
 from pipeline.exposition import exposed
 from pipeline.forwarder_metrics import Seen, forwarder_checks, forwarder_metrics
 from pipeline.jetstream import JetStream, ServerTooOld
 from pipeline.leader import Counters, Leader, StandDown
-from pipeline.leases import Lease, leading
+from pipeline.leases import FORWARDER, Lease, leading
 from pipeline.listening import CannotListen
 from pipeline.outage import Outage
 from pipeline.settings import Settings, SettingsError, load
@@ -28,8 +27,6 @@ from pipeline.settings import Settings, SettingsError, load
 __all__ = ["Counters", "run"]
 
 log = logging.getLogger(__name__)
-
-LEASE: Final = "forwarder"
 
 
 async def run(
@@ -60,9 +57,9 @@ async def _exposed(settings: Settings, seen: Seen) -> None:
 
 async def _run(settings: Settings, seen: Seen) -> None:
     owner = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
-    js = await JetStream.patiently(settings.nats_url, f"forwarder {owner}")
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    lease = Lease(settings.redis_url, LEASE, owner, settings.lease_seconds)
+    js = await JetStream.patiently(settings.nats, f"forwarder {owner}")
+    store = EventStore(settings.mongodb, settings.mongodb_database)
+    lease = Lease(settings.redis, FORWARDER, owner, settings.lease_seconds)
     seen.js, seen.store, seen.lease = js, store, lease
     outage, attempt = Outage(log, "Forwarding"), 0
     try:
@@ -90,6 +87,7 @@ async def _main() -> str | None:
     try:
         settings = load()
         logs.setup(settings, "forwarder")
+        spans.setup(settings, "forwarder")
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

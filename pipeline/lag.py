@@ -4,13 +4,14 @@ Its lag is what the stream has yet to get and what the index has yet to get. Eac
 exactly, or not known and why: what can't be seen is never 0.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
-from pipeline.asking import Unknown
+from pipeline.asking import Unknown, joined, why
 from pipeline.events import partition_of
 from pipeline.eventstore import Unread
 from pipeline.jetstream import (
@@ -56,12 +57,19 @@ class Lag:
     unknown: str | None
 
 
+def together(parts: Iterable[Waiting | Unknown]) -> Waiting | Unknown:
+    """What waits in all of them; not known if it is not in one."""
+    every = list(parts)
+    if reasons := joined(*map(why, every)):
+        return Unknown(reasons)
+    return sum((each for each in every if isinstance(each, Waiting)), Waiting())
+
+
 def lag(unforwarded: Waiting | Unknown, unapplied: Waiting | Unknown, now: datetime) -> Lag:
     """The lag of a partition; 0 seconds only if nothing waits."""
-    if isinstance(unforwarded, Unknown) or isinstance(unapplied, Unknown):
-        reasons = [each.why for each in (unforwarded, unapplied) if isinstance(each, Unknown)]
-        return Lag(None, None, "; ".join(dict.fromkeys(reasons)))
-    waiting = unforwarded + unapplied
+    waiting = together([unforwarded, unapplied])
+    if isinstance(waiting, Unknown):
+        return Lag(None, None, waiting.why)
     seconds = None if waiting.more else 0.0
     if waiting.oldest is not None:
         seconds = max(SHORTEST, (now - waiting.oldest).total_seconds())

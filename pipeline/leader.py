@@ -10,7 +10,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+from pipeline.correlation import about
 from pipeline.ending import heed_cancellation
+from pipeline.events import Event
 from pipeline.eventstore import Changes, EventStore, HistoryLost
 from pipeline.jetstream import (
     MARKER,
@@ -26,6 +28,7 @@ from pipeline.outgoing import outgoing
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.projections import projections
 from pipeline.settings import Settings
+from pipeline.spans import carrying
 from pipeline.switch import Switch
 from pipeline.writer import Counters, StandDown, Writer
 
@@ -93,9 +96,11 @@ class Leader:
             messages, skipped = outgoing(changes.events, self._now.count, self._writer.room)
             self._counters.skipped += skipped
             if messages:
-                await self._writer.publish(messages, changes.token)
+                with carrying("forward", changes.events, "PRODUCER"):
+                    await self._writer.publish(messages, changes.token)
                 self._counters.forwarded += len(messages)
                 self._counters.batch_events.observe(len(messages))
+                self._tell(changes.events, len(messages))
             elif self._token_is_due(changes.token):
                 await self._writer.publish([Outgoing(TOKEN_SUBJECT, b"", {})], changes.token)
             await self._look_at_stream(changes.token)
@@ -104,6 +109,11 @@ class Leader:
             self.working = True
             if lost.is_set() and not messages:
                 return
+
+    def _tell(self, events: list[Event], forwarded: int) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            said = "Forwarded %d events, up to sequence %d"
+            log.debug(said, forwarded, self._writer.sequence, extra=about(events))
 
     async def _ask_for_resync(self, token: str) -> None:
         """A marker to each partition: what came before it is to be read from the store.

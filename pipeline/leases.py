@@ -11,18 +11,29 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
+from pipeline.access import Access
+from pipeline.clients import redis
 from pipeline.outage import Outage
 
 log = logging.getLogger(__name__)
 
+FORWARDER: Final = "forwarder"
+"""The lease of whoever forwards."""
+
+# A key of another type, or one that would never go, is no lease: somebody's hand was there.
 _RENEW: Final = """
+local kind = redis.call('type', KEYS[1]).ok
+if kind ~= 'none' and (kind ~= 'string' or redis.call('pttl', KEYS[1]) == -1) then
+  redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
+end
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end
 return 0"""
 _RELEASE: Final = """
-if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
+if redis.call('type', KEYS[1]).ok == 'string' and redis.call('get', KEYS[1]) == ARGV[1] then
+  return redis.call('del', KEYS[1])
+end
 return 0"""
 _LONGEST_POLL: Final = 1.0
 _LONGEST_TIMEOUT: Final = 2.0
@@ -32,21 +43,24 @@ class LeaseUnavailable(Exception):
     """Redis cannot be reached: nobody knows who holds the lease."""
 
 
+def key_of(lease: str) -> str:
+    """Where Redis keeps who has it."""
+    return f"bank:lease:{lease}"
+
+
 class Lease:
     """One lease for one owner. Every method but `close` may raise `LeaseUnavailable`.
 
     `held`: whether it was ours when Redis was last asked; `answers`: whether Redis did answer.
     """
 
-    def __init__(self, redis_url: str, name: str, owner: str, seconds: float) -> None:
+    def __init__(self, at: Access | str, name: str, owner: str, seconds: float) -> None:
         self.name, self.owner, self.seconds = name, owner, seconds
         self.held = self.answers = False
-        self._key = f"bank:lease:{name}"
+        self._key = key_of(name)
         self._milliseconds = max(1, int(seconds * 1000))
         timeout = min(_LONGEST_TIMEOUT, seconds / 3)
-        self._redis = redis.asyncio.Redis.from_url(
-            redis_url, socket_timeout=timeout, socket_connect_timeout=timeout
-        )
+        self._redis = redis.client(at, socket_timeout=timeout, socket_connect_timeout=timeout)
         self._last: asyncio.Task[Any] | None = None
 
     async def acquire(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from pipeline.refusals import refusal
+
 WELL_SECONDS: Final = 3.0
 """What has worked for so long works again; one that refuses every third try does not."""
 PATIENCE: Final = 10.0
@@ -68,5 +70,9 @@ class Outage:
 
 
 def brief(error: BaseException) -> str:
-    """An exception in one line of at most 300 characters."""
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:300].rstrip(": ")
+    """An exception in one line of at most 300 characters; first of all, if we are not let in."""
+    text = f"{type(error).__name__}: {error}"
+    why = refusal(error)
+    if why and why not in text:
+        text = f"{why} ({text})"
+    return text.replace("\n", " ")[:300].rstrip(": ")

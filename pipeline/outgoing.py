@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.events import Event, encode, partition_of, slot_of
+from pipeline.correlation import about
+from pipeline.events import Event, encode, misplaced, partition_of
 from pipeline.jetstream import Outgoing, subject
 from pipeline.outage import brief
 
@@ -23,25 +24,19 @@ def outgoing(events: Iterable[Event], partitions: int, room: int) -> tuple[list[
             messages.append(_message(event, partitions, room))
         except (KeyError, TypeError, ValueError) as error:
             skipped += 1
-            log.error("Skipped what is no event, _id %r: %s", event.get("_id"), brief(error))
+            said = "Skipped what is no event, _id %r: %s"
+            log.error(said, event.get("_id"), brief(error), extra=about([event]))
     return messages, skipped
 
 
 def addressed(event: Event) -> int:
     """The slot that the event goes by. Raises what `outgoing` skips: it belongs to no account."""
-    event_id, account_id, slot, version = (
-        event["_id"],
-        event["account_id"],
-        event["slot"],
-        event["version"],
-    )
+    event_id = event["_id"]
     if not isinstance(event_id, str) or not (event_id.isascii() and event_id.isprintable()):
         raise ValueError("the id is not plain text")
-    if not isinstance(account_id, str) or type(slot) is not int or slot != slot_of(account_id):
-        raise ValueError("the slot is not that of the account")
-    if not isinstance(version, int) or version < 1:
-        raise ValueError("the version is not a positive integer")
-    return slot
+    if why := misplaced(event):
+        raise ValueError(why)
+    return int(event["slot"])
 
 
 def _message(event: Event, partitions: int, room: int) -> Outgoing:

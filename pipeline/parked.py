@@ -70,10 +70,14 @@ class Parked:
         self._one_by_one = asyncio.Lock()  # or a refresh under way would undo what was just known
 
     def __contains__(self, account_id: str) -> bool:
-        return _key(account_id) in self._known
+        return bool(self._known) and _key(account_id) in self._known
 
     def __getitem__(self, account_id: str) -> ParkedAccount:
         return self._known[_key(account_id)]
+
+    def get(self, account_id: str) -> ParkedAccount | None:
+        """None for one that is not parked."""
+        return self._known.get(_key(account_id))
 
     def all(self) -> list[ParkedAccount]:
         """Who waits longest comes first."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.asking import Unknown, asked
-from pipeline.lag import Lag, Waiting, lag
-from pipeline.onlooker import Epoch, LogEnd, Onlooker
+from pipeline.asking import Unknown, asked, joined, why
+from pipeline.lag import Lag, Waiting, lag, together
+from pipeline.onlooker import Epoch, Log, LogEnd, Onlooker
 from pipeline.partition_leases import View, name_of
 from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
@@ -46,10 +46,18 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All partitions, and the servers that did not answer."""
+    """All partitions, and the servers that did not answer.
+
+    Of all partitions together: what the stream has yet to get, what the index has yet to get of the
+    `log`, as it was just before that was counted (None: not known), and accounts `parked`.
+    """
 
     partitions: list[PartitionStatus]
     silent: list[str]
+    unforwarded: Waiting | Unknown
+    unapplied: Waiting | Unknown
+    parked: int | Unknown
+    log: Log | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,14 @@ class _Applied:
 
     position: int | None
     waiting: Waiting | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """How far the partitions are applied, and the log as it was before what waits was counted."""
+
+    partitions: Sequence[_Applied]
+    log: Log | None = None
 
 
 class Partitions:
@@ -78,14 +94,14 @@ class Partitions:
         """The end of the log was read first: what is forwarded from then on counts as waiting in
         one place or the other or, for one reading, in both, but never in none."""
         count, until = self._now.count, began + _ALL
-        unforwarded, applied, leases, epochs, parked = await asyncio.gather(
+        unforwarded, index, leases, epochs, parked = await asyncio.gather(
             self._unforwarded(end, until),
-            self._applied(began),
+            self._index(began),
             asked("Redis", self._onlooker.leases(count), until),
             asked("NATS", self._onlooker.epochs(), until),
             asked("NATS", self._onlooker.parked(count), until),
         )
-        now = datetime.now(UTC)
+        now, applied = datetime.now(UTC), index.partitions
         statuses = [
             _status(
                 partition,
@@ -98,7 +114,14 @@ class Partitions:
             for partition in range(count)
         ]
         answers = [end, *unforwarded, *(each.waiting for each in applied), leases, epochs, parked]
-        return Reading(statuses, sorted(_silent(answers)))
+        return Reading(
+            statuses,
+            sorted(_silent(answers)),
+            together(unforwarded),
+            together(each.waiting for each in applied),
+            parked if isinstance(parked, Unknown) else parked.total(),
+            index.log,
+        )
 
     async def _unforwarded(
         self, end: LogEnd | Unknown, until: float
@@ -110,20 +133,21 @@ class Partitions:
         found = await asked("MongoDB", question, until)
         return [found] * self._now.count if isinstance(found, Unknown) else found
 
-    async def _applied(self, began: float) -> Sequence[_Applied]:
+    async def _index(self, began: float) -> _Index:
         found = await asked("Elasticsearch", self._onlooker.claims(self._now), began + _ALL)
         if isinstance(found, Unknown):
-            return [_Applied(None, found)] * self._now.count
-        state = await asked("NATS", self._onlooker.stream(), began + _EVENTS)
-        if isinstance(state, Unknown):
-            return [_Applied(None, state)] * self._now.count
+            return _Index([_Applied(None, found)] * self._now.count)
+        log = await asked("NATS", self._onlooker.stream(), began + _EVENTS)
+        if isinstance(log, Unknown):
+            return _Index([_Applied(None, log)] * self._now.count)
         generation, claims = found
         positions = [
-            position_of(p, self._now, generation, state, claims) for p in range(self._now.count)
+            position_of(p, self._now, generation, log.state, claims) for p in range(self._now.count)
         ]
-        return await asyncio.gather(
+        applied = await asyncio.gather(
             *(self._applied_to(p, at, began) for p, at in enumerate(positions))
         )
+        return _Index(applied, log)
 
     async def _applied_to(self, partition: int, position: int | Unknown, began: float) -> _Applied:
         if isinstance(position, Unknown):
@@ -141,9 +165,9 @@ def _status(
     parked: Counter[int] | Unknown,
 ) -> PartitionStatus:
     epoch = None if isinstance(epochs, Unknown) else epochs.get(partition)
-    owner, why = None, None
+    owner, nobody = None, None
     if isinstance(leases, Unknown):
-        why = leases.why + (f"; {epoch.owner} had it last" if epoch else "")
+        nobody = leases.why + (f"; {epoch.owner} had it last" if epoch else "")
     elif (has_it := leases.owners[partition]) is not None:
         owner = name_of(has_it)
     return PartitionStatus(
@@ -153,18 +177,10 @@ def _status(
         position,
         behind.events,
         behind.seconds,
-        _together(behind.unknown, _why(epochs), _why(parked)),
-        why,
+        joined(behind.unknown, why(epochs), why(parked)),
+        nobody,
         None if isinstance(parked, Unknown) else parked[partition],
     )
-
-
-def _why(answer: object) -> str | None:
-    return answer.why if isinstance(answer, Unknown) else None
-
-
-def _together(*reasons: str | None) -> str | None:
-    return "; ".join(dict.fromkeys(each for each in reasons if each)) or None
 
 
 def _silent(answers: Iterable[object]) -> set[str]:

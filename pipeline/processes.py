@@ -51,6 +51,14 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
+    async def pause(self) -> None:
+        """Stop it by SIGSTOP until a SIGCONT; returns when none of its threads runs any more."""
+        self.kill(signal.SIGSTOP)
+        while self.exit_code is None:
+            if self._stands_still():
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
     async def wait(self) -> int:
         """Wait until it has ended; returns the exit code."""
         while True:
@@ -70,6 +78,12 @@ class Child:
         if self._pump is not None:
             await asyncio.to_thread(self._pump.join, 1)
         return code
+
+    def _stands_still(self) -> bool:
+        with contextlib.suppress(ChildProcessError):  # it ended meanwhile
+            asked = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self.pid, asked) is not None
+        return False
 
 
 class Children:

@@ -7,7 +7,7 @@ account's last one alone (a view), or the one of every event (a list).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypedDict
 
-from pipeline.events import Event
+from pipeline.events import MAX_MONEY, Event
 from pipeline.upcasters import Unreadable, require_newest
 
 ERA: Final = 1 << 40
@@ -134,7 +134,11 @@ class Projection:
 
     def before(self, account_id: str, version: int) -> str:
         """The id of the document that an event of that version follows."""
-        return f"{account_id}-{version - 1}" if self.every else account_id
+        return self.of(account_id, version - 1)
+
+    def of(self, account_id: str, version: int) -> str:
+        """The id of the document that has an event of that version."""
+        return f"{account_id}-{version}" if self.every else account_id
 
     # ---------------------------------------------------------------- folding
 
@@ -144,6 +148,7 @@ class Projection:
         if version != (document["version"] + 1 if document else 1):
             raise Unfoldable(event, f"version {version} is not the next")
         try:
+            _require_plain(event)
             require_newest(event)
             fields: dict[str, Any] = {**self._after(document, event)}
             fields["id"] = account_id = event["account_id"]
@@ -222,13 +227,28 @@ class Projection:
         return type(value) is self._types[field] or self._types[field] is object
 
 
+def _require_plain(event: Event) -> None:
+    """Of what is in an event's place: that a document may tell of it."""
+    if not isinstance(event["_id"], str):
+        raise TypeError(f"id {event['_id']!r}")
+    if isinstance(event["version"], float) or isinstance(event["slot"], float):
+        raise TypeError(f"version {event['version']!r} in slot {event['slot']!r}")
+
+
 def account_of(document: Document) -> str:
     """The account that a document is of."""
     return str(document.get("account_id", document["id"]))
 
 
+def moved(money: Any) -> int:
+    """An amount in minor units as an event may have it; raises `TypeError`, `ValueError`."""
+    if not 0 <= whole(money) < MAX_MONEY:
+        raise ValueError(f"{money} is no amount of money")
+    return int(money)
+
+
 def whole(money: Any) -> int:
-    """An amount in minor units as a document may hold it; raises `TypeError`, `ValueError`."""
+    """Minor units as a document may hold them; raises `TypeError`, `ValueError`."""
     if not isinstance(money, int) or isinstance(money, bool):
         raise TypeError(f"money {money!r}")
     if abs(money) > _LONGEST:

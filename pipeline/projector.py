@@ -50,7 +50,7 @@ class Projector:
         capacity: int = CAPACITY,
         watch_seconds: float = WATCH_SECONDS,
     ) -> None:
-        self._elastic = Elastic(settings.elasticsearch_url)
+        self._elastic = Elastic(settings.elasticsearch)
         generations = Generations(
             self._elastic,
             projection,

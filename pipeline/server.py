@@ -86,8 +86,10 @@ class Server:
             await self._children.stop(child)
 
     async def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal and, if that is one to end it, wait until it is gone."""
-        if self._child is not None:
+        """Send it a signal; if that ends or stops it, wait until it is gone or stands still."""
+        if self._child is not None and number == signal.SIGSTOP:
+            await self._child.pause()
+        elif self._child is not None:
             self._child.kill(number)
             if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
                 await self._child.wait()

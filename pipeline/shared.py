@@ -1,10 +1,12 @@
 """What a worker's appliers share, and a partition as one of them has taken it."""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from pipeline.histories import Replayed
+from pipeline.events import Event
 from pipeline.index import Elastic, Generation, Generations
 from pipeline.jetstream import JetStream
 from pipeline.parked import Parked
@@ -21,10 +23,15 @@ SYNCHRONISING: Final = 2
 """Partitions of one worker that synchronise at the same time; the others wait."""
 
 
-class Store(Histories, Replayed, Protocol):
+class Store(Histories, Protocol):
     """What the projection needs of the event store."""
 
-    async def estimate(self) -> int: ...
+    def replay(
+        self,
+        slots: Iterable[int],
+        begin: Callable[[int], None] = ...,
+        rest: Callable[[float, int], Awaitable[None]] = ...,
+    ) -> AsyncIterator[list[Event]]: ...
 
     async def count(self, slots: range | None = None) -> int: ...
 
@@ -108,6 +115,8 @@ def target(shared: Shared, generation: Generation, begun: int | None = None) -> 
         lot,
         counters,
         capacity=shared.capacity,
+        # What is not replayed yet has to be loaded: nothing was lost.
+        healing=logging.INFO if begun is None else logging.DEBUG,
     )
     return Target(generation, table, begun, begun)
 

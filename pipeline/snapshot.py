@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from pipeline.correlation import detached
 from pipeline.ending import ended
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ class Snapshot(Generic[T]):
         """The present one, or a new one. A failure goes to all who wait, and is not kept."""
         reading = self._reading
         if reading is None or (reading.done() and not self._fresh(reading)):
-            reading = self._reading = asyncio.create_task(self._new())
+            reading = self._reading = detached(self._new())
         return await asyncio.shield(reading)
 
     async def close(self) -> None:

@@ -1,10 +1,12 @@
 """Where an applier's messages come from: the seam to the bridge, and the position to start at."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from pipeline.jetstream import MARKER, STREAM, JetStream, StreamState
 from pipeline.tables.checkpoints import Checkpoint
+
+T = TypeVar("T")
 
 
 class StreamMissing(Exception):
@@ -31,6 +33,9 @@ class Delivery(Protocol):
     @property
     def messages(self) -> Sequence[tuple[int, bytes]]:
         """(sequence, data) in order."""
+
+    def read(self, how: Callable[[bytes], T]) -> Sequence[T]:
+        """Each message's data, read that way."""
 
     def done(self) -> None:
         """Told once every document is written: it may be checkpointed, then acked."""

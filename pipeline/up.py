@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
 
+from pipeline import spans
 from pipeline.embedded import EmbeddedServers
 from pipeline.health import unwell
 from pipeline.listening import check_guarded, url
@@ -54,6 +55,7 @@ async def running(
     when a server dies.
     """
     check_guarded(settings)
+    spans.require(settings)
     servers = EmbeddedServers(settings, [name for name in WHEELS if name not in without])
     await servers.start()
     try:

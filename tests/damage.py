@@ -83,7 +83,9 @@ class Hand:
 
     async def put(self, account_id: str, document: Any, version: int | None = None) -> None:
         """Write a document; a `version` that is not above the present one is refused."""
-        query = f"?version={version}&version_type=external_gte" if version is not None else ""
+        query = ""
+        if version is not None:
+            query = f"?version={min(version, HIGHEST)}&version_type=external_gte"
         path = self._path(account_id) + query
         async with self._http.put(path, json=document) as answer:
             assert answer.status in (200, 201, 409), await answer.text()

@@ -16,7 +16,9 @@ from tests.invariants import Acknowledged
 from tests.load import Load
 from tests.support import Role, eventually
 
-_LINE: Final = re.compile(r"^\S+ (?:WARNING|ERROR|CRITICAL) +(\S+): ([^:\n]*)", re.MULTILINE)
+_LINE: Final = re.compile(
+    r"^\S+ (?:WARNING|ERROR|CRITICAL) +(\S+)(?: \[.*?\])?: ([^:\n]*)", re.MULTILINE
+)
 _HERTZ: Final = 20
 
 

@@ -12,7 +12,8 @@ from pipeline.index import Elastic, Generation, Generations, Stamp
 from pipeline.index.survey import Survey
 from pipeline.projection import ERA, Projection
 from pipeline.projections import BALANCE
-from pipeline.rebuild.mend import Mended, Store, mend_partition
+from pipeline.rebuild.compare import Store
+from pipeline.rebuild.mend import Mended, mend_partition
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents

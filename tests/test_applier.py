@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import DEPOSITED, Event, new_event
+from pipeline.events import DEPOSITED, Event, encode, new_event, partition_of
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream, subject
 from pipeline.partitioning import Partitioning, ensure_balance_stream
@@ -247,6 +247,29 @@ async def test_a_marker_synchronises_before_what_follows_it(world: World) -> Non
     await publish_markers(world.js)
     await world.settled()
     assert before.synchronised == synchronised + PARTITIONS
+
+
+async def test_markers_that_come_together_synchronise_once(world: World) -> None:
+    await world.happen(accounts(10, 3), published=False)
+    for _ in range(20):
+        await publish_markers(world.js)
+    projector = await world.start()
+    await world.settled()
+    assert projector.counters.synchronised <= 3 * PARTITIONS
+
+
+async def test_an_event_of_another_partition_is_passed_over(world: World) -> None:
+    """Its owner may not have come so far, and would take it for the next one."""
+    projector = await world.start()
+    histories = accounts(4, 2)
+    await world.happen(histories)
+    await world.settled()
+    following = [new_event(e[0]["account_id"], 3, DEPOSITED, {"money": 1}) for e in histories]
+    for event in following:
+        astray = (partition_of(event["slot"], PARTITIONS) + 1) % PARTITIONS
+        await world.js.context.publish(subject(astray), encode(event))
+    await eventually(lambda: projector.counters.unreadable == len(following))
+    await world.settled()
 
 
 async def test_a_deleted_index_is_made_anew_and_filled(world: World) -> None:

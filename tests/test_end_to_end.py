@@ -3,38 +3,23 @@
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from nats.js.errors import NotFoundError
 
-from pipeline.bridge.producer import key_in
 from pipeline.embedded import EmbeddedServers
 from pipeline.events import KINDS
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.settings import Settings
+from pipeline.subjects import key_in
 from tests.bank import exact
 from tests.load import Load
 from tests.support import Role, eventually, rounds
 
 Start = Callable[..., Awaitable[Role]]
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    client = await JetStream.connect(settings.nats_url, "test")
-    yield client
-    await client.close()
 
 
 async def started(role: Start) -> Role:
@@ -69,6 +54,7 @@ async def pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_worker_killed_under_load_ends_exact(
     settings: Settings, store: EventStore, role: Start
@@ -78,7 +64,7 @@ async def test_a_worker_killed_under_load_ends_exact(
     print("seed", seed)
     chance = random.Random(seed)
     async with load.steady():
-        for _ in range(rounds(3, 10)):
+        for _ in range(rounds(2, 10)):
             await pause(chance.uniform(0.2, 1.5))
             await worker.kill(signal.SIGKILL)
             before = takings(worker)
@@ -88,6 +74,7 @@ async def test_a_worker_killed_under_load_ends_exact(
     assert await store.count() == load.acknowledged
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_worker_that_leaves_hands_all_over(
     settings: Settings, store: EventStore, role: Start
@@ -138,6 +125,7 @@ async def test_accounts_never_touched_again_after_a_purge_are_exact(
     assert "synchronising from the event store" in worker.log()
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_what_the_nats_cli_shows_moves(
     settings: Settings, store: EventStore, role: Start, js: JetStream
@@ -168,6 +156,7 @@ async def test_what_the_nats_cli_shows_moves(
     assert sum(after) > sum(floors)
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_activity_counts_events_by_kind_and_minute(
     settings: Settings, store: EventStore, role: Start, js: JetStream

@@ -20,14 +20,6 @@ pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(300, 1500))]
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def fleet(
     settings: Settings, store: EventStore, role: Callable[..., Awaitable[Role]]
 ) -> AsyncIterator[Fleet]:
@@ -53,6 +45,7 @@ async def ends_well(settings: Settings, store: EventStore, told: Acknowledged) -
     assert await told.is_stored()
 
 
+@pytest.mark.drill
 async def test_partitions_move_under_load(
     settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
@@ -76,6 +69,7 @@ async def test_partitions_move_under_load(
     await ends_well(settings, store, told)
 
 
+@pytest.mark.drill
 async def test_a_killed_worker_is_replaced_under_load(
     settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
@@ -91,6 +85,7 @@ async def test_a_killed_worker_is_replaced_under_load(
     await ends_well(settings, store, told)
 
 
+@pytest.mark.drill
 async def test_owners_killed_and_frozen_past_their_leases_end_exact(
     settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
@@ -103,7 +98,7 @@ async def test_owners_killed_and_frozen_past_their_leases_end_exact(
     frozen: dict[str, Role] = {}
     url = settings.elasticsearch_url
     async with load.steady(150), claims(url, settings.partitions) as noted:
-        for number in range(rounds(3, 30)):
+        for number in range(rounds(2, 30)):
             await asyncio.sleep(chance.uniform(0.2, 1.5))
             name = chance.choice(sorted(fleet.workers))
             if number % 2:
@@ -124,6 +119,7 @@ async def test_owners_killed_and_frozen_past_their_leases_end_exact(
         assert "longer than the leases" in worker.log() or "other workers' now" in worker.log()
 
 
+@pytest.mark.drill
 async def test_redis_forgets_all_under_load(
     settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
 ) -> None:
@@ -132,7 +128,7 @@ async def test_redis_forgets_all_under_load(
     await fleet.has(3, 3, 2)
     before = await fleet.owners()
     async with load.steady(150), redis.asyncio.from_url(settings.redis_url) as client:
-        for _ in range(rounds(3, 10)):
+        for _ in range(rounds(2, 10)):
             await asyncio.sleep(0.7)
             await client.flushall()
         await eventually(lambda: _same(fleet, before), message="the same owners as before")

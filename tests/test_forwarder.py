@@ -38,21 +38,6 @@ FORWARDER = ("python", "-m", "pipeline.forwarder")
 Start = Callable[..., Awaitable[Role]]
 
 
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await store.setup()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
-
-
 class Load:
     """Appends events to some accounts until it is stopped."""
 
@@ -61,6 +46,7 @@ class Load:
         self._versions: dict[str, int] = defaultdict(int)
         self._tasks: list[asyncio.Task[None]] = []
         self.stored = 0
+        self._over = False
 
     async def __aenter__(self) -> "Load":
         for worker in range(8):
@@ -68,12 +54,8 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        for task in self._tasks:
-            if not task.cancelled():
-                task.result()
+        self._over = True  # an append that is cancelled may yet be stored, and nobody counts it
+        await asyncio.gather(*self._tasks)
 
     async def more(self, number: int) -> None:
         """Wait until so many more events are stored."""
@@ -84,6 +66,8 @@ class Load:
         for number in itertools.cycle(range(worker, self._accounts, 8)):
             await self._store.append(self._next(f"{number:026d}"))
             self.stored += 1
+            if self._over:
+                return
             await asyncio.sleep(self._pause)
 
     def _next(self, account_id: str) -> Event:
@@ -198,7 +182,7 @@ async def test_a_killed_forwarder_forwards_every_event_once(
     forwarder = await role(*FORWARDER)
     await running(js)
     async with Load(store) as load:
-        for _ in range(rounds(6, 20)):
+        for _ in range(rounds(4, 20)):
             await load.more(150)
             await forwarder.kill()
             last = await js.last_message(STREAM)
@@ -206,7 +190,7 @@ async def test_a_killed_forwarder_forwards_every_event_once(
             await running(js, last.sequence if last else 0)
     assert await eventually(lambda: exactly_once(store, js), every=0.5)
     assert len(markers(await messages(js))) == 8
-    assert load.stored > 500
+    assert load.stored > 400
 
 
 async def test_a_paused_leader_is_rejected_by_the_log_when_it_wakes(

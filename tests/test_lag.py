@@ -1,14 +1,15 @@
 """The lag of a partition: counted exactly, or not known and why; never 0 for what can't be seen."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bson
 import pymongo
 import pytest
 from bson import Timestamp
+from bson.raw_bson import RawBSONDocument
 from ulid import ULID
 
 from pipeline.asking import Unknown, asked
@@ -25,7 +26,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables.claims import Checkpoint
 from tests.bank import accounts, append
 from tests.load import Load
-from tests.support import free_port
+from tests.ports import free_port
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 STREAM = StreamState("created", 1, 100, 100)
@@ -157,14 +158,6 @@ def test_a_log_that_lost_its_repartition_leaves_the_checkpoints_as_they_are() ->
 # ---------------------------------------------------------------- reading ahead in the store
 
 
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
 async def token_of(store: EventStore) -> str:
     async with store.watch(None) as batches:
         return (await anext(batches)).token
@@ -237,8 +230,12 @@ async def test_unread_without_a_server() -> None:
 
 
 def cursor(token: str, *times: int) -> dict[str, Any]:
-    changes = [{"clusterTime": Timestamp(time, 1)} for time in times]
-    return {"id": 1, "nextBatch": changes, "postBatchResumeToken": {"_data": token}}
+    changes = [raw({"clusterTime": Timestamp(time, 1)}) for time in times]
+    return {"id": 1, "nextBatch": changes, "postBatchResumeToken": raw({"_data": token})}
+
+
+def raw(document: dict[str, Any]) -> RawBSONDocument:
+    return RawBSONDocument(bson.encode(document))
 
 
 def test_when_the_present_is_reached() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+import redis.asyncio
 
 from pipeline.embedded import EmbeddedServers
 from pipeline.leases import Lease, LeaseUnavailable, leading
@@ -113,3 +114,18 @@ async def test_a_leader_outlasts_redis_and_a_standby_waits_for_it(
 async def theirs_leads(lease: Lease) -> None:
     async with leading(lease):
         pass
+
+
+@pytest.mark.parametrize(
+    "command", [("RPUSH", "x"), ("HSET", "a", "b"), ("SET", "nobody")], ids=lambda each: each[0]
+)
+async def test_what_is_no_lease_is_in_nobodys_way(
+    lease: Callable[..., Lease], settings: Settings, command: tuple[str, ...]
+) -> None:
+    """Of another type, or without an end: no bank wrote it."""
+    name, *values = command
+    async with redis.asyncio.from_url(settings.redis_url) as client:
+        await client.execute_command(name, "bank:lease:test", *values)  # type: ignore[no-untyped-call]
+    ours, theirs = lease("ours"), lease("theirs")
+    assert await ours.acquire()
+    assert not await theirs.acquire()

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from pipeline.up import accounts_url, balances_url
 from tests.api import NOBODY, serving
 from tests.bank import history
 from tests.load import Load
+from tests.ports import free_port
 from tests.scrape import Scrape, parsed, scrape
-from tests.support import Role, eventually, free_port
+from tests.support import Role, eventually
 
 Start = Callable[..., Awaitable[Role]]
 Table = dict[str, tuple[str, frozenset[str]]]
@@ -57,14 +58,6 @@ PARTITIONS = 4
 @pytest.fixture
 async def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"partitions": PARTITIONS})
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await store.setup()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

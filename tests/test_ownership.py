@@ -228,6 +228,30 @@ async def test_who_leaves_is_followed_at_once(members: Members) -> None:
     await members.has(8)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("RPUSH", "workers", "x"),
+        ("HSET", "began", "a", "b"),
+        ("SADD", "0", "x"),
+        ("SET", "1", "nobody"),
+        ("ZADD", "workers", "9e15", "a ghost that lives for ever"),
+        ("ZADD", "workers", "nx", "1", b"\xff"),
+    ],
+    ids=lambda each: " ".join(map(str, each[:2])),
+)
+async def test_what_is_no_lease_is_in_nobodys_way(
+    members: Members, settings: Settings, command: tuple[str | bytes, ...]
+) -> None:
+    name, key, *values = command
+    async with redis.asyncio.from_url(settings.redis_url) as client:
+        await client.execute_command(  # type: ignore[no-untyped-call]
+            name, f"bank:{{partitions}}:{key!s}", *values
+        )
+    members.join(2)
+    await members.has(PARTITIONS - PARTITIONS // 2, PARTITIONS // 2)
+
+
 def test_owners_are_unique_and_keep_their_name() -> None:
     first, second = owner_named("blue.local-7"), owner_named("blue.local-7")
     assert first != second

@@ -15,18 +15,10 @@ from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
 from pipeline.logs import moment
 from pipeline.parked import LONGEST, Parked, ParkedAccount
-from pipeline.settings import Settings
 from tests.conftest import placed
 from tests.support import eventually
 
 ADA, BOB = "01JD0000000000000000000ADA", "01JD0000000000000000000B0B"
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
 
 
 @pytest.fixture

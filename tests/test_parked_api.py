@@ -19,7 +19,8 @@ from pipeline.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import append, history
 from tests.conftest import placed
-from tests.support import eventually, free_port
+from tests.ports import free_port
+from tests.support import eventually
 from tests.test_parked import ADA, BOB, park
 
 

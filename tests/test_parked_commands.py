@@ -16,7 +16,8 @@ from pipeline.jetstream import JetStream
 from pipeline.parked import Parked, ParkedAccount
 from pipeline.settings import PREFIX, Settings, environment
 from tests.bank import append, history
-from tests.support import Role, eventually, free_port
+from tests.ports import free_port
+from tests.support import Role, eventually
 from tests.test_parked import ADA, BOB, park
 
 T = TypeVar("T")

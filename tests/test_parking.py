@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pymongo
@@ -14,21 +14,13 @@ from pipeline.jetstream import STREAM, JetStream, subject
 from pipeline.settings import Settings
 from tests.bank import exact, folds, history
 from tests.load import Load
-from tests.support import Role, eventually
+from tests.support import Role, eventually, rounds
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(300)]
 
 Start = Callable[..., Awaitable[Role]]
 SICK = "01J00000000000000000000000"
-EVENTS = 10_000
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
+EVENTS = rounds(1_500, 10_000)
 
 
 async def bank(role: Start, *words: str) -> str:
@@ -59,17 +51,18 @@ def mend(settings: Settings, event: Event) -> None:
         assert events.replace_one({"_id": event["_id"]}, event).matched_count == 1
 
 
+@pytest.mark.drill
 async def test_one_poison_event_among_many(
     settings: Settings, store: EventStore, role: Start
 ) -> None:
     await role("bank", "forwarder")
     workers = [await role("bank", "worker"), await role("bank", "worker")]
     load, sick = Load(store), history(SICK, 12)
-    for number in range(EVENTS // 500):
+    for number in range(10):
         if number == 5:
             for event in poisoned(sick, 6):
                 await store.append(event)
-        await load.write(500)
+        await load.write(EVENTS // 10)
     await becomes_exact(settings, store)
     assert (await folds(store))[SICK]["version"] == 6
     assert await parked(role) == [SICK]

@@ -1,6 +1,5 @@
 """The number of partitions in force, and what a claim of the partitions before is worth."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import orjson
@@ -21,13 +20,6 @@ CREATED = "2026-01-01T00:00:00Z"
 FOUR = Partitioning(4)
 EIGHT = FOUR.followed_by(8, 100, (97, 98, 0, 99))
 SIX = EIGHT.followed_by(6, 200, (0, 150, 198, 0, 0, 110, 120, 130))
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
 
 
 async def say(js: JetStream, data: bytes) -> int:

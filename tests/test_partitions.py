@@ -32,27 +32,13 @@ from pipeline.settings import Settings
 from tests.api import Client, serving
 from tests.bank import accounts, append, documents, history
 from tests.load import Load
-from tests.support import Role, eventually, free_port, rounds
+from tests.ports import free_port
+from tests.support import Role, eventually, rounds
 
 Start = Callable[..., Awaitable[Role]]
 
 elasticsearch = pytest.mark.elasticsearch
 P = 8
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    client = await JetStream.connect(settings.nats_url, "test")
-    yield client
-    await client.close()
 
 
 @asynccontextmanager
@@ -147,6 +133,7 @@ def lags(found: list[PartitionStatus]) -> list[int | None]:
 # ---------------------------------------------------------------- exact
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_what_is_not_forwarded_and_what_is_not_applied_is_counted_exactly(
     store: EventStore,

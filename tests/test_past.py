@@ -22,14 +22,6 @@ SECONDS = [0, 10, 10, 5, 20, 18, 30, 30, 25]
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await store.setup()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def bank(settings: Settings) -> AsyncIterator[Client]:
     async with serving(create_app(settings)) as client:
         yield client

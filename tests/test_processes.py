@@ -50,6 +50,22 @@ async def test_output_is_added_to_the_log(children: Children, tmp_path: Path) ->
     assert log.read_text() == "one\ntwo\n"
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
+async def test_a_child_that_is_paused_stands_still_till_it_goes_on(children: Children) -> None:
+    heard: list[str] = []
+    program = "while True: print('on', flush=True)"
+    child = children.start("role", [sys.executable, "-c", program], on_line=heard.append)
+    await eventually(lambda: heard)
+    for _ in range(2):
+        await child.pause()
+        assert state(child.pid) == "T"
+    await children.stop(child, seconds=0)
+    await child.pause()  # of no effect
+
+
 async def test_what_ignores_sigterm_is_killed_at_the_deadline(children: Children) -> None:
     heard: list[str] = []
     child = children.start(

@@ -19,8 +19,8 @@ from pipeline.events import (
     new_event,
     rfc3339,
 )
-from pipeline.projection import ERA, Unfoldable
-from pipeline.projections import BALANCE
+from pipeline.projection import ERA, Projection, Unfoldable
+from pipeline.projections import BALANCE, STATEMENT
 from tests.bank import as_delivered, history
 
 ACCOUNT = "01J00000000000000000000000"
@@ -133,3 +133,29 @@ def test_a_document_is_sound_only_as_we_write_it() -> None:
     assert not BALANCE.sound(5, {**document, "balance": "1"})
     assert not BALANCE.sound(5, None)
     assert not BALANCE.sound(0, {**document, "version": 0})
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"_id": 5},
+        {"version": 2.0},
+        {"slot": 5.0},
+        {"body": {"money": -1}},
+        {"body": {"money": 2**53}},
+        {"body": {"money": True}},
+        {"kind": ["MoneyDeposited"]},
+        {"kind": OWNER_UPDATED, "body": {"owner": "x" * 10_001}},
+    ],
+    ids=lambda each: str(each)[:40],
+)
+@pytest.mark.parametrize("projection", [BALANCE, STATEMENT], ids=repr)
+def test_nonsense_in_an_events_place_is_not_folded(
+    projection: Projection, nonsense: dict[str, Any]
+) -> None:
+    events: list[Any] = history(ACCOUNT, 1)
+    before = projection.fold_all(events)
+    event: Any = {**new_event(ACCOUNT, 2, DEPOSITED, {"money": 1}), **nonsense}
+    if projection is BALANCE or event["kind"] != OWNER_UPDATED:
+        with pytest.raises(Unfoldable):
+            projection.fold(before, event)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,6 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "projections.md"
 @pytest.fixture
 async def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"partitions": P, "projections": "balance statement"})
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    client = await JetStream.connect(settings.nats_url, "test")
-    yield client
-    await client.close()
 
 
 async def become_exact(settings: Settings, store: EventStore, *those: Projection) -> None:
@@ -95,6 +80,7 @@ async def test_each_has_consumers_and_checkpoints_of_its_own(
     assert ids == {f"{name}-1-{p}-of-{P}" for name in ("balance", "statement") for p in range(P)}
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_workers_come_and_die_and_both_end_exact(
     settings: Settings, store: EventStore, role: Start
@@ -140,6 +126,7 @@ async def block(elastic: Elastic, blocked: bool) -> None:
     )
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_a_projection_that_comes_later_catches_up(
     settings: Settings, store: EventStore, role: Start
@@ -210,13 +197,14 @@ async def test_one_is_compared_mended_and_rebuilt_while_the_other_is_left_alone(
     await elastic.close()
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_a_rebuild_of_both_at_once_survives_a_kill(
     settings: Settings, store: EventStore, role: Start
 ) -> None:
     await role("bank", "forwarder")
-    worker = await role("bank", "worker", "--id", "w0", BANK_REBUILD_RATE="600")
-    await append(store, [history(f"01J{number:023}", 6) for number in range(300)])
+    worker = await role("bank", "worker", "--id", "w0", BANK_REBUILD_RATE=str(rounds(240, 600)))
+    await append(store, [history(f"01J{number:023}", 6) for number in range(rounds(120, 300))])
     await become_exact(settings, store)
     load = Load(store)
     async with load.steady(60):
@@ -259,6 +247,7 @@ async def test_what_one_can_t_fold_is_parked_there_alone(
     assert [each["parked"] for each in json.loads(told)] == [int(p == partition) for p in range(P)]
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_both_follow_a_repartition(
     settings: Settings, store: EventStore, role: Start
@@ -277,6 +266,7 @@ async def test_both_follow_a_repartition(
 # ---------------------------------------------------------------- a user's own
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_the_document_s_third_projection_is_kept(
     settings: Settings, store: EventStore, role: Start, tmp_path: Path

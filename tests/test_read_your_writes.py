@@ -23,14 +23,6 @@ ACCOUNT = "01J00000000000000000000000"
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def http(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
     url = f"http://127.0.0.1:{settings.balances_port}"
     connector = aiohttp.TCPConnector(limit=0)
@@ -115,6 +107,7 @@ async def test_a_malformed_wait_is_refused(http: aiohttp.ClientSession, role: St
         assert (status, problem["type"]) == (400, "/problems/invalid-input"), query
 
 
+@pytest.mark.drill
 async def test_many_who_wait_cost_about_what_one_does(
     settings: Settings, store: EventStore, http: aiohttp.ClientSession, role: Start
 ) -> None:

@@ -65,6 +65,7 @@ def test_the_readme_has_the_seeds_commands() -> None:
         assert part in commands
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_every_command_gives_what_is_shown(bank: Settings) -> None:
     names, ran = Names(), 0
@@ -72,8 +73,8 @@ async def test_every_command_gives_what_is_shown(bank: Settings) -> None:
         if not step.command.startswith((*LEFT_TO_CI, *NEEDS_MORE, *RUN_BY_UP)):
             await follow(step, names, bank)
             ran += 1
-    assert ran == 32
-    assert names.bound.keys() == {"ID", "OTHER", "TRANSFER", "REBUILD"}
+    assert ran == 34
+    assert names.bound.keys() == {"ID", "OTHER", "TRANSFER", "REBUILD", "CORRELATION"}
 
 
 async def follow(step: Step, names: Names, settings: Settings) -> None:

@@ -33,21 +33,6 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    js = await JetStream.connect(settings.nats_url, "test")
-    yield js
-    await js.close()
-
-
-@pytest.fixture
 async def waits(settings: Settings, store: EventStore) -> AsyncIterator[Waits]:
     async with measured(settings.elasticsearch_url, store) as waits:
         yield waits
@@ -118,6 +103,7 @@ async def test_repartitioned_under_load(
     assert await verified.wait() == 0, verified.log()
 
 
+@pytest.mark.drill
 async def test_a_worker_that_slept_through_it_changes_nothing(
     settings: Settings, store: EventStore, js: JetStream, fleet: Fleet
 ) -> None:
@@ -146,6 +132,7 @@ async def test_a_worker_that_slept_through_it_changes_nothing(
     assert re.search("4 -> 4 partitions after .*beginning anew", sleeper.log()), sleeper.log()
 
 
+@pytest.mark.drill
 async def test_workers_and_forwarders_killed_in_the_middle(
     settings: Settings,
     store: EventStore,

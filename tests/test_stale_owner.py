@@ -37,6 +37,7 @@ async def stage(settings: Settings, role: Start) -> AsyncIterator[Stage]:
         yield opened
 
 
+@pytest.mark.drill
 async def test_a_stale_owner_changes_nothing(stage: Stage) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)
@@ -54,6 +55,7 @@ async def test_a_stale_owner_changes_nothing(stage: Stage) -> None:
     await stage.ends_well()
 
 
+@pytest.mark.drill
 async def test_a_worker_that_loses_redis_alone_gives_way(stage: Stage) -> None:
     """It goes on, for Redis may be down; but once another one reads, it gets nothing any more."""
     async with stage.load.steady(RATE):
@@ -70,6 +72,7 @@ async def test_a_worker_that_loses_redis_alone_gives_way(stage: Stage) -> None:
     await stage.ends_well()
 
 
+@pytest.mark.drill
 async def test_a_worker_cut_off_from_everything_changes_nothing(stage: Stage) -> None:
     """All that it sent comes late, and it goes on before it can ask whose its partitions are."""
     held = Held(everything)

@@ -6,6 +6,7 @@ import redis.asyncio
 from elasticsearch import AsyncElasticsearch
 
 from pipeline.settings import Settings
+from tests.ports import free_port
 from tests.support import Role, eventually
 
 
@@ -34,6 +35,14 @@ async def test_a_role_is_a_process_with_the_settings(settings: Settings) -> None
         assert settings.mongodb_database in role.log()
         await role.start()
         await eventually(lambda: role.log().count(settings.mongodb_database) == 2)
+
+
+async def test_no_two_processes_give_out_a_port(settings: Settings) -> None:
+    draw = "print(*{free_port() for _ in range(500)}, flush=True)"
+    program = f"from tests.ports import free_port; {draw}; import time; time.sleep(60)"
+    async with Role(settings, "python", "-c", program) as other:
+        theirs = await eventually(lambda: {*map(int, other.log().split())})
+        assert theirs.isdisjoint(free_port() for _ in range(500))
 
 
 async def test_eventually_tells_the_last_value() -> None:

@@ -88,14 +88,6 @@ def two_older_forms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await store.setup()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def bank(settings: Settings) -> AsyncIterator[Client]:
     async with serving(create_app(settings)) as client:
         yield client

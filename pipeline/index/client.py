@@ -6,9 +6,9 @@ back with a guessed mapping.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-import orjson
 from elasticsearch import (
     ApiError,
     AsyncElasticsearch,
@@ -18,6 +18,9 @@ from elasticsearch import (
     TransportError,
 )
 
+from pipeline.access import Access
+from pipeline.clients import elasticsearch
+from pipeline.index import lines
 from pipeline.index.values import (
     ConditionalWrite,
     Found,
@@ -37,10 +40,10 @@ REQUEST_TIMEOUT: Final = 30.0
 _UNFIT: Final = 400
 
 
-def connect(url: str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
+def connect(at: Access | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
     """A client that tries each request once: whoever calls knows what a repetition means."""
-    return AsyncElasticsearch(
-        url,
+    return elasticsearch.client(
+        at,
         request_timeout=timeout,
         max_retries=0,
         retry_on_timeout=False,
@@ -51,10 +54,11 @@ def connect(url: str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
 class Elastic:
     """The projection's side of Elasticsearch; it outlasts any outage. `retries` counts repeats."""
 
-    def __init__(self, url: str) -> None:
-        self.url, self.client = url, connect(url)
+    def __init__(self, at: Access | str) -> None:
+        self.access = Access.of(at)
+        self.client = connect(self.access)
         self.retries = 0
-        self._outage = Outage(log, f"Elasticsearch at {url}")
+        self._outage = Outage(log, f"Elasticsearch at {self.access}")
 
     async def close(self) -> None:
         await self.client.close()
@@ -64,15 +68,17 @@ class Elastic:
 
         Raises `GenerationGone`. Conflicts and rejected documents are for the caller to look at.
         """
-        return await self._through(alias, "index", [_lines(alias, write) for write in writes])
+        return await self._through(
+            alias, "index", [lines.versioned(alias, write) for write in writes]
+        )
 
     async def delete(self, alias: str, stamps: Mapping[str, Stamp]) -> set[str]:
         """Delete each document, if it is still the very one; the ids of all that are not.
 
         Never by an external version: such a delete makes an index that is not there.
         """
-        lines = [_delete_line(alias, each, stamp) for each, stamp in stamps.items()]
-        ids, outcome = list(stamps), await self._through(alias, "delete", lines)
+        items = [lines.removal(alias, each, stamp) for each, stamp in stamps.items()]
+        ids, outcome = list(stamps), await self._through(alias, "delete", items)
         return {ids[i] for i in outcome.conflicts}
 
     async def _through(self, alias: str, operation: str, items: Sequence[bytes]) -> Outcome:
@@ -81,8 +87,8 @@ class Elastic:
         rejected: dict[int, str] = {}
         attempt = 0
         while left:
-            lines = [items[i] for i in left]
-            answer = await self.patiently(lambda lines=lines: self._bulk(lines))  # type: ignore[misc]
+            body = b"\n".join(items[i] for i in left) + b"\n"
+            answer = await self.patiently(lambda body=body: self._bulk(body))  # type: ignore[misc]
             if not answer["errors"]:
                 break
             busy: list[int] = []
@@ -107,9 +113,10 @@ class Elastic:
             self._outage.over()
         return Outcome(conflicts, rejected)
 
-    async def _bulk(self, lines: Sequence[Any]) -> dict[str, Any]:
+    async def _bulk(self, body: bytes) -> dict[str, Any]:
+        """The client sends a body that is encoded already as it is, whatever its types say."""
         answer = await self.client.bulk(
-            operations=lines,
+            operations=body,  # type: ignore[arg-type]
             require_alias=True,
             filter_path="errors,items.*.status,items.*.error.reason",
         )
@@ -143,9 +150,9 @@ class Elastic:
         Tried once: when the answer is lost (`ProjectionUnavailable`) the caller has to look.
         Raises `GenerationGone`.
         """
-        lines: list[Any] = [_conditional_lines(alias, write) for write in writes]
+        items: list[Any] = [lines.conditional(alias, write) for write in writes]
         try:
-            answer = await self.client.bulk(operations=lines, require_alias=True)
+            answer = await self.client.bulk(operations=items, require_alias=True)
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
         stamps: list[Stamp | None] = []
@@ -160,6 +167,12 @@ class Elastic:
             else:
                 raise ProjectionUnavailable(_reason(item["error"]))
         return stamps
+
+    async def awaken(self, index: str) -> None:
+        """Search once, for nothing: a server may begin to refresh an index, so that searches see
+        what is written, only when it is searched for the first time. It may refuse."""
+        with suppress(ApiError):
+            await self.client.search(index=index, size=0)
 
     async def boots(self) -> dict[str, int]:
         """When each node was started, by its id: a node that was restarted may have forgotten
@@ -217,35 +230,6 @@ class Elastic:
             else:
                 self._outage.over()
                 return answer
-
-
-def _lines(alias: str, write: Write) -> bytes:
-    action = {
-        "_index": alias,
-        "_id": write.id,
-        "version": write.version,
-        "version_type": "external",
-    }
-    return orjson.dumps({"index": action}) + b"\n" + orjson.dumps(write.document)
-
-
-def _conditional_lines(alias: str, write: ConditionalWrite) -> bytes:
-    action: dict[str, Any] = {"_index": alias, "_id": write.id}
-    operation = "create"
-    if write.stamp is not None:
-        operation = "index"
-        action["if_seq_no"], action["if_primary_term"] = write.stamp
-    return orjson.dumps({operation: action}) + b"\n" + orjson.dumps(write.document)
-
-
-def _delete_line(alias: str, document_id: str, stamp: Stamp) -> bytes:
-    action = {
-        "_index": alias,
-        "_id": document_id,
-        "if_seq_no": stamp.seq_no,
-        "if_primary_term": stamp.primary_term,
-    }
-    return orjson.dumps({"delete": action})
 
 
 def _reason(error: Any) -> str:

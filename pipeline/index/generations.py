@@ -115,6 +115,7 @@ class Generations:
         if actions:
             await self._client.indices.update_aliases(actions=actions)
             return None
+        await self._elastic.awaken(generation.index)
         return generation
 
     def _in_grace(self) -> bool:

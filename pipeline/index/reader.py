@@ -1,10 +1,13 @@
 """The reader's side of the projection: a document by id, and pages of them."""
 
-from collections.abc import Awaitable, Sequence
+import re
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from elasticsearch import ApiError, NotFoundError, TransportError
 
+from pipeline.access import Access
+from pipeline.events import ACCOUNT_ID
 from pipeline.index.client import connect
 from pipeline.index.values import ProjectionUnavailable
 from pipeline.outage import brief
@@ -31,8 +34,8 @@ class UnknownCursor(Exception):
 class Index:
     """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
 
-    def __init__(self, url: str) -> None:
-        self._client = connect(url, TIMEOUT)
+    def __init__(self, at: Access | str) -> None:
+        self._client = connect(at, TIMEOUT)
 
     async def get(self, account_id: str) -> dict[str, Any] | None:
         """The document of an account, as last written, or None."""
@@ -58,6 +61,7 @@ class Index:
         self,
         *,
         owner: str | None = None,
+        search: str | None = None,
         sort: str = "owner",
         descending: bool = False,
         limit: int = 10,
@@ -65,7 +69,8 @@ class Index:
     ) -> tuple[list[dict[str, Any]], bool]:
         """Up to `limit` documents, and whether there are more; equal ones come in order of id.
 
-        `owner` is exact, `sort` is one of `SORTS`, `after` the id of the last page's last document
+        `owner` is exact; `search` are words of the owner's name, of the last of which the beginning
+        will do, or an id. `sort` is one of `SORTS`, `after` the id of the last page's last document
         (`UnknownCursor`). New documents show within a second.
         """
         if sort not in SORTS:
@@ -74,12 +79,11 @@ class Index:
         order: list[dict[str, Any]] = [{SORTS[sort]: {"order": direction}}]
         if sort != "id":
             order.append({"id": {"order": "asc"}})
-        query = {"term": {"owner.keyword": owner}} if owner is not None else {"match_all": {}}
         cursor = await self._cursor(after, sort) if after is not None else None
         answer = await _answered(
             self._client.search(
                 index=FIRST,
-                query=query,
+                query={"bool": {"filter": list(_wanted(owner, search))}},
                 sort=order,
                 search_after=cursor,
                 size=limit + 1,
@@ -99,9 +103,19 @@ class Index:
 
     async def _cursor(self, account_id: str, sort: str) -> list[Any]:
         document = await self.get(account_id)
-        if document is None:
-            raise UnknownCursor(account_id)
+        if document is None or not isinstance(document.get(sort), str | int):
+            raise UnknownCursor(account_id)  # also of a document that somebody's hand was in
         return [document[sort]] if sort == "id" else [document[sort], account_id]
+
+
+def _wanted(owner: str | None, search: str | None) -> Iterator[dict[str, Any]]:
+    """Filters: no document is scored, and the order of words does not matter."""
+    if owner is not None:
+        yield {"term": {"owner.keyword": owner}}
+    if search is not None and re.fullmatch(ACCOUNT_ID, search):
+        yield {"term": {"id": search}}
+    elif search is not None:
+        yield {"match_bool_prefix": {"owner": {"query": search, "operator": "and"}}}
 
 
 async def _answered(call: Awaitable[T]) -> T:

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from elasticsearch import ApiError, TransportError
 
+from pipeline.access import Access
 from pipeline.events import rfc3339
 from pipeline.index.client import connect
 from pipeline.index.reader import TIMEOUT
@@ -31,8 +32,8 @@ class Wanted(NamedTuple):
 class Statements:
     """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
 
-    def __init__(self, url: str) -> None:
-        self._client = connect(url, TIMEOUT)
+    def __init__(self, at: Access | str) -> None:
+        self._client = connect(at, TIMEOUT)
 
     async def page(self, account_id: str, wanted: Wanted) -> tuple[list[dict[str, Any]], bool]:
         """Up to `limit` entries, and whether there are more. New ones show within a second."""

@@ -27,7 +27,7 @@ class Succession:
     """
 
     def __init__(self, elastic: Elastic, generations: Generations) -> None:
-        self._client, self._generations = elastic.client, generations
+        self._elastic, self._client, self._generations = elastic, elastic.client, generations
         self._live = generations.projection.name
         self._building = f"{self._live}-building"
 
@@ -58,6 +58,7 @@ class Succession:
             actions.insert(0, _removal(old, self._live))
         await self._client.indices.refresh(index=new.index)
         await self._refresh_every(new, LIVE_REFRESH)
+        await self._elastic.awaken(new.index)
         try:
             await self._client.indices.update_aliases(actions=actions)
         except (BadRequestError, NotFoundError) as error:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, TransportError
 
+from pipeline.access import Access
 from pipeline.index.client import connect
 from pipeline.index.values import Found, ProjectionUnavailable, Stamp
 from pipeline.outage import brief
@@ -23,8 +24,8 @@ class Survey:
     Every call raises `ProjectionUnavailable` when it gets no answer or no index is there.
     """
 
-    def __init__(self, url: str, alias: str = FIRST) -> None:
-        self._client, self._alias = connect(url), alias
+    def __init__(self, at: Access | str, alias: str = FIRST) -> None:
+        self._client, self._alias = connect(at), alias
 
     async def close(self) -> None:
         await self._client.close()

@@ -14,7 +14,10 @@ from pipeline.events import (
     Event,
     rfc3339,
 )
-from pipeline.projection import FIRST, Document, Projection, whole
+from pipeline.projection import FIRST, Document, Projection, moved, whole
+
+LONGEST: Final = 10_000
+"""Characters of a text: documents of any length would not go into one bulk."""
 
 _STATUS: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
 
@@ -46,12 +49,12 @@ def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
     if document is None:
         if kind != CREATED:
             raise ValueError(f"{kind} before {CREATED}")
-        return text(body["owner"]), whole(body["money"]), _STATUS[kind]
+        return text(body["owner"]), moved(body["money"]), _STATUS[kind]
     owner, balance, status = document["owner"], document["balance"], document["status"]
     if kind == DEPOSITED:
-        return owner, balance + whole(body["money"]), status
+        return owner, balance + moved(body["money"]), status
     if kind == WITHDRAWN:
-        return owner, balance - whole(body["money"]), status
+        return owner, balance - moved(body["money"]), status
     if kind == OWNER_UPDATED:
         return text(body["owner"]), balance, status
     if kind in _STATUS and kind != CREATED:
@@ -70,10 +73,12 @@ def time_of(event: Event) -> str:
 
 
 def text(value: Any) -> str:
-    """What has to be text; raises `TypeError`."""
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"owner {value!r}")
+    """What has to be text, and no book; raises `TypeError`, `ValueError`."""
+    if not isinstance(value, str):
+        raise TypeError(f"text {value!r}")
+    if len(value) > LONGEST:
+        raise ValueError(f"a text of {len(value)} characters")
+    return value
 
 
 BALANCE: Final = Projection(

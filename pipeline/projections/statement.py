@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from pipeline.events import CREATED, DEPOSITED, KINDS, WITHDRAWN, Event
-from pipeline.projection import Document, Projection, whole
+from pipeline.projection import Document, Projection, moved, whole
 from pipeline.projections.balance import text, time_of
 
 
@@ -42,9 +42,9 @@ def after(document: Entry | None, event: Event) -> dict[str, Any]:
 
 def _amount(kind: str, body: Any) -> int:
     if kind in (CREATED, DEPOSITED):
-        return whole(body["money"])
+        return moved(body["money"])
     if kind == WITHDRAWN:
-        return -whole(body["money"])
+        return -moved(body["money"])
     if kind in KINDS:
         return 0
     raise ValueError(f"{kind} is unknown")

@@ -1,0 +1,39 @@
+"""The lines of a bulk request: what is to be done to a document, and the document."""
+
+from typing import Any
+
+import orjson
+
+from pipeline.index.values import ConditionalWrite, Stamp, Write
+
+
+def versioned(alias: str, write: Write) -> bytes:
+    """Write it, unless a document of its version or a higher one is there."""
+    action = {
+        "_index": alias,
+        "_id": write.id,
+        "version": write.version,
+        "version_type": "external",
+    }
+    return orjson.dumps({"index": action}) + b"\n" + orjson.dumps(write.document)
+
+
+def conditional(alias: str, write: ConditionalWrite) -> bytes:
+    """Write it onto the very write that it names, or where there is none."""
+    action: dict[str, Any] = {"_index": alias, "_id": write.id}
+    operation = "create"
+    if write.stamp is not None:
+        operation = "index"
+        action["if_seq_no"], action["if_primary_term"] = write.stamp
+    return orjson.dumps({operation: action}) + b"\n" + orjson.dumps(write.document)
+
+
+def removal(alias: str, document_id: str, stamp: Stamp) -> bytes:
+    """Delete the document, if it is the very one."""
+    action = {
+        "_index": alias,
+        "_id": document_id,
+        "if_seq_no": stamp.seq_no,
+        "if_primary_term": stamp.primary_term,
+    }
+    return orjson.dumps({"delete": action})
