@@ -2,7 +2,7 @@
 
 Whoever loses a race has to read before they can try again, so they come too late every time. Who
 wins therefore stands aside afterwards for as long as a reading and a row take: always while others
-are known to write to the account, and now and then to find out. Who pauses that long anyway need not.
+are known to write to the account, and now and then to find out. Who pauses that long need not.
 """
 
 import time
