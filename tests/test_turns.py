@@ -35,9 +35,7 @@ def test_who_is_alone_and_not_busy_never_waits(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.03])
-def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(
-    clock: Clock, pause: float
-) -> None:
+def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(clock: Clock, pause: float) -> None:
     """Pauses in which nobody could read and write are as good as none."""
     turn, waits = Turn(), list[float]()
     for _ in range(100):
