@@ -1,7 +1,7 @@
-"""Ten thousand bad inputs, or three in the short lane, leave every role running and every invariant
-true.
+"""Ten thousand bad inputs leave every role running and every invariant true.
 
-BANK_TEST_SEED=… sends those of a run that failed once more.
+In the short lane three thousand, the same in every run: among them an account that somebody opened
+by hand. BANK_TEST_SEED=… sends those of a run that failed once more.
 """
 
 import os
@@ -27,7 +27,7 @@ from tests.hostile.operator import (
     tidied,
 )
 from tests.hostile.sending import all_at_once
-from tests.support import Role, eventually
+from tests.support import Role, eventually, rounds
 
 ROLES: Final = ("forwarder", "worker", "accounts", "balances")
 
@@ -73,7 +73,8 @@ async def world(settings: Settings, role: Callable[..., Awaitable[Role]]) -> Asy
 
 
 def seed() -> str:
-    return os.environ.get("BANK_TEST_SEED") or str(random.SystemRandom().randrange(10**6))
+    fresh = random.SystemRandom().randrange(10**6)
+    return os.environ.get("BANK_TEST_SEED") or str(rounds(806886, fresh))
 
 
 @pytest.mark.drill
