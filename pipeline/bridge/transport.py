@@ -6,6 +6,7 @@ with subjects `{changelog}.{p}.{key}`, one message kept for each.
 """
 
 import asyncio
+import logging
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,12 @@ from pipeline.jetstream import (
     ensure_partitioned,
     say_back,
 )
+from pipeline.outage import Outage
 
 if TYPE_CHECKING:
     import faust
+
+log = logging.getLogger(__name__)
 
 _TIMEOUT = 3.0
 
@@ -67,10 +71,21 @@ class Transport(base.Transport):
             await self.js.close()
 
     async def create_topic(self, topic: str, partitions: int | None) -> None:
-        """Make the topic's stream unless it is there. What is there decides the partitions."""
+        """Make the topic's stream unless it is there. What is there decides the partitions.
+
+        Tries until it works: Faust ends an app whose topics can't be made.
+        """
         await self.connect()
-        if topic in self._partitions or topic in self._changelogs:
-            return
+        outage, attempt = Outage(log, f"The stream of {topic}"), 0
+        while topic not in self._partitions and topic not in self._changelogs:
+            try:
+                await self._create(topic, partitions)
+            except Exception as error:
+                await outage.pause(error, attempt)
+                attempt += 1
+        outage.over()
+
+    async def _create(self, topic: str, partitions: int | None) -> None:
         options = options_of(self.app)
         wanted = partitions or self.app.conf.topic_partitions
         if private.is_changelog(self.app, TP(topic, 0)):

@@ -10,7 +10,7 @@ import faust
 import pytest
 from faust.types import TP
 
-from pipeline.bridge import producer
+from pipeline.bridge import producer, transport
 from pipeline.bridge.producer import ChangelogFenced
 from pipeline.jetstream import JetStream, ensure_partitioned
 from pipeline.settings import Settings
@@ -42,6 +42,26 @@ async def js(settings: Settings) -> Any:
     await ensure_partitioned(client, TOPIC, PARTITIONS)
     yield client
     await client.close()
+
+
+async def test_an_app_starts_when_jetstream_answers(
+    settings: Settings, js: JetStream, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection hung while the app declared its topics: that is no reason to end."""
+    tries = 0
+
+    async def hanging(*args: Any, **options: Any) -> int:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise TimeoutError
+        return await ensure_partitioned(*args, **options)
+
+    monkeypatch.setattr(transport, "ensure_partitioned", hanging)
+    async with running(Summing(settings.nats_url, "late", scratch), ALL) as reader:
+        await publish(js, range(20))
+        await reader.has(20)
+    assert tries == 3
 
 
 async def test_partitions_are_handed_over_in_order_with_their_tables(
