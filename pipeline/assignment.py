@@ -106,16 +106,8 @@ class Shares(Ownership):
 
     async def _in_force(self, js: JetStream) -> Partitioning:
         """The partitioning in force, when JetStream tells it."""
-        outage, attempt = Outage(log, "The stream"), 0
-        while True:
-            try:
-                found = await ensure_balance_stream(js, self._settings)
-            except Exception as error:
-                await outage.pause(error, attempt)
-                attempt += 1
-            else:
-                outage.over()
-                return found
+        outage = Outage(log, "The stream")
+        return await outage.outlast(lambda: ensure_balance_stream(js, self._settings))
 
     async def _raised_last(self, partition: int) -> str | None:
         return (

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from pipeline.refusals import refusal
+
+T = TypeVar("T")
 
 WELL_SECONDS: Final = 3.0
 """What has worked for so long works again; one that refuses every third try does not."""
@@ -40,6 +42,21 @@ class Outage:
         """It works: say so, if it had been down, unless it fails again at once or hangs still."""
         if self._down and self._recovery is None and not self._hanging:
             self._recovery = asyncio.get_running_loop().call_later(WELL_SECONDS, self._recovered)
+
+    async def outlast(
+        self, call: Callable[[], Awaitable[T]], failures: type[Exception] = Exception
+    ) -> T:
+        """Repeat the call until it works, and return what it does; only `failures` are repeated."""
+        attempt = 0
+        while True:
+            try:
+                result = await call()
+            except failures as error:
+                await self.pause(error, attempt)
+                attempt += 1
+            else:
+                self.over()
+                return result
 
     @contextmanager
     def noticing(self) -> Iterator[None]:

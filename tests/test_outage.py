@@ -60,3 +60,20 @@ async def test_one_that_hangs_is_noticed(tried: Outage, caplog: pytest.LogCaptur
     await eventually(lambda: "works again" in caplog.text)
     await asyncio.sleep(0.1)
     assert len(caplog.records) == 2
+
+
+async def test_a_call_is_repeated_until_it_works(
+    tried: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [OSError("refused"), OSError("refused"), ValueError("wrong")]
+
+    async def call() -> str:
+        if failures:
+            raise failures.pop(0)
+        return "done"
+
+    with pytest.raises(ValueError, match="wrong"):
+        await tried.outlast(call, OSError)
+    assert await tried.outlast(call) == "done"
+    await eventually(lambda: "works again" in caplog.text)
+    assert len(caplog.records) == 2

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator
 
@@ -48,12 +47,4 @@ def create_app(settings: Settings) -> web.Application:
 
 async def _open(service: AccountService) -> None:
     """Open the service, however long MongoDB takes to appear; until then it answers 503."""
-    outage = Outage(log, "the event store")
-    for attempt in itertools.count():
-        try:
-            await service.open()
-        except StoreUnavailable as error:
-            await outage.pause(error, attempt)
-        else:
-            outage.over()
-            break
+    await Outage(log, "the event store").outlast(service.open, StoreUnavailable)

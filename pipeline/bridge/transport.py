@@ -76,14 +76,9 @@ class Transport(base.Transport):
         Tries until it works: Faust ends an app whose topics can't be made.
         """
         await self.connect()
-        outage, attempt = Outage(log, f"The stream of {topic}"), 0
-        while topic not in self._partitions and topic not in self._changelogs:
-            try:
-                await self._create(topic, partitions)
-            except Exception as error:
-                await outage.pause(error, attempt)
-                attempt += 1
-        outage.over()
+        if topic not in self._partitions and topic not in self._changelogs:
+            outage = Outage(log, f"The stream of {topic}")
+            await outage.outlast(lambda: self._create(topic, partitions))
 
     async def _create(self, topic: str, partitions: int | None) -> None:
         options = options_of(self.app)
