@@ -12,8 +12,11 @@ from api.operations import json, operation
 from api.problems import Problem
 from api.replies import reply
 from api.shapes import Page, readable
-from pipeline.events import ACCOUNT_ID, Event
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    ACCOUNT_ID,
+    Event,
+)
 
 MOST: Final = 1000
 MOST_VERSIONS: Final = 2**31

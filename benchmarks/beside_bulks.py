@@ -11,7 +11,7 @@ from benchmarks.children import Process, burst
 from benchmarks.history import Folds, History
 from benchmarks.stream import messages_of, publish_held
 from pipeline.jetstream import STREAM, JetStream
-from pipeline.projection import Document
+from pipeline.model.projection import Document
 from pipeline.settings import Settings
 
 ACCOUNTS: Final = 10_000

@@ -8,10 +8,13 @@ from typing import Final
 import orjson
 
 from benchmarks.history import Folds
-from pipeline.events import Event, partition_of
 from pipeline.index.client import connect
-from pipeline.projection import Document
-from pipeline.projections import BALANCE
+from pipeline.model.events import (
+    Event,
+    partition_of,
+)
+from pipeline.model.projection import Document
+from pipeline.projections.balance import BALANCE
 
 INDEX: Final = "bench-bulk"
 CHUNK: Final = 500

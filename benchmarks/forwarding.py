@@ -15,10 +15,10 @@ from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
 from pipeline.ending import ended
-from pipeline.events import Event
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.leader import Counters, Leader
+from pipeline.model.events import Event
 from pipeline.outage import Outage
 from pipeline.partitioning import ensure_balance_stream
 from pipeline.settings import Settings

@@ -11,9 +11,15 @@ from typing import Final
 
 from ulid import ULID
 
-from pipeline.events import CREATED, DEPOSITED, WITHDRAWN, Event, new_event
-from pipeline.projection import Document
-from pipeline.projections import BALANCE
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    WITHDRAWN,
+    Event,
+    new_event,
+)
+from pipeline.model.projection import Document
+from pipeline.projections.balance import BALANCE
 
 SEED: Final = 20_240_607
 OPENING: Final = 1_000_000

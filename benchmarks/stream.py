@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pipeline.events import Event
 from pipeline.jetstream import JetStream, Outgoing
+from pipeline.model.events import Event
 from pipeline.outgoing import outgoing
 from pipeline.settings import Settings
 

@@ -14,8 +14,8 @@ from pipeline.assignment import Shares
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.exposition import exposed
 from pipeline.jetstream import STREAM
+from pipeline.model.catalog import projections
 from pipeline.partition_leases import owner_named
-from pipeline.projections import projections
 from pipeline.settings import Settings, load
 from pipeline.tables.activity import Activity
 from pipeline.worker_metrics import Seen, worker_checks, worker_metrics

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 
 from pipeline.applying import apply
 from pipeline.ending import ended
-from pipeline.events import slots_of
 from pipeline.index import GenerationGone
+from pipeline.model.events import slots_of
 from pipeline.nudges import nudge
 from pipeline.outage import Outage
 from pipeline.shared import Shared, Taken

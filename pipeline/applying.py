@@ -7,8 +7,13 @@ from typing import Any
 import orjson
 
 from pipeline.correlation import about
-from pipeline.events import Event, NoEvent, event_in, partition_of
 from pipeline.index import GenerationGone
+from pipeline.model.events import (
+    Event,
+    NoEvent,
+    event_in,
+    partition_of,
+)
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery, is_marker
 from pipeline.spans import carrying

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.model.projection import FIRST
 from pipeline.partitioning import Partitioning
-from pipeline.projection import FIRST
 
 _NO_CONSUMER: Final = 10014
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 
 HIGHEST: Final = 2**53
 """No partition is taken that often: what is above was written by hand, and counts as none."""

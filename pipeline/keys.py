@@ -15,9 +15,9 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.events import ACCOUNT_ID
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry
+from pipeline.model.events import ACCOUNT_ID
 
 BUCKET: Final = "keys"
 _TOKEN: Final = re.compile("bank_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")

@@ -12,7 +12,6 @@ from typing import Any, Final
 import orjson
 
 from pipeline.asking import Unknown, joined, why
-from pipeline.events import partition_of
 from pipeline.eventstore import Unread
 from pipeline.jetstream import (
     STREAM,
@@ -23,6 +22,7 @@ from pipeline.jetstream import (
     StreamState,
     subject,
 )
+from pipeline.model.events import partition_of
 from pipeline.outgoing import addressed
 from pipeline.source import is_marker
 

@@ -12,7 +12,6 @@ from typing import Final
 
 from pipeline.correlation import about
 from pipeline.ending import heed_cancellation
-from pipeline.events import Event
 from pipeline.eventstore import Changes, EventStore, HistoryLost
 from pipeline.jetstream import (
     MARKER,
@@ -23,10 +22,11 @@ from pipeline.jetstream import (
     StreamState,
     subject,
 )
+from pipeline.model.catalog import projections
+from pipeline.model.events import Event
 from pipeline.outage import Outage
 from pipeline.outgoing import outgoing
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
-from pipeline.projections import projections
 from pipeline.settings import Settings
 from pipeline.spans import carrying
 from pipeline.switch import Switch

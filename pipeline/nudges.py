@@ -6,7 +6,7 @@ Plain NATS messages without content. One may be lost, so nobody relies on them a
 from contextlib import suppress
 
 from pipeline.jetstream import JetStream
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 
 
 def all_of(projection: Projection) -> str:

@@ -11,17 +11,20 @@ from typing import Final
 
 from pipeline.asking import Unknown
 from pipeline.epochs import bucket_of, epoch_of
-from pipeline.events import partition_of, slot_of
 from pipeline.eventstore import EventStore, HistoryLost, Unread
 from pipeline.index import Found, Generation, GenerationGone, Glance
 from pipeline.jetstream import STREAM, TOKEN_SUBJECT, JetStream, StreamState
 from pipeline.kv import Entry, Mirror
 from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
+from pipeline.model.events import (
+    partition_of,
+    slot_of,
+)
+from pipeline.model.projection import Projection
 from pipeline.parked import Parked, ParkedAccount
 from pipeline.partition_leases import PartitionLeases, View, name_of
 from pipeline.partitioning import Partitioning, partitioning
-from pipeline.projection import Projection
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 from pipeline.reached import Claims, claim_ids
 from pipeline.settings import Settings
 from pipeline.tables.checkpoints import ALIAS

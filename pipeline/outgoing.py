@@ -4,8 +4,13 @@ import logging
 from collections.abc import Iterable
 
 from pipeline.correlation import about
-from pipeline.events import Event, encode, misplaced, partition_of
 from pipeline.jetstream import Outgoing, subject
+from pipeline.model.events import (
+    Event,
+    encode,
+    misplaced,
+    partition_of,
+)
 from pipeline.outage import brief
 
 log = logging.getLogger(__name__)

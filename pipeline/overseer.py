@@ -16,10 +16,10 @@ from pipeline.asking import Unknown, asked, why
 from pipeline.eventstore import EventStore
 from pipeline.leases import FORWARDER
 from pipeline.logs import moment
+from pipeline.model.projection import Projection
 from pipeline.onlooker import Log, Onlooker
 from pipeline.overview import Count, Overview
 from pipeline.partition_status import Reading
-from pipeline.projection import Projection
 from pipeline.rates import Rate
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.recent import recent

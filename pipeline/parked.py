@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry, Mirror, Overtaken
 from pipeline.logs import moment
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)

@@ -10,13 +10,16 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.events import partition_of, slots_of
 from pipeline.jetstream import (
     PARTITIONS_KEY,
     STREAM,
     JetStream,
     Outgoing,
     ensure_partitioned,
+)
+from pipeline.model.events import (
+    partition_of,
+    slots_of,
 )
 from pipeline.settings import Settings
 

@@ -14,11 +14,11 @@ from pipeline.applier import Applier
 from pipeline.ending import ended
 from pipeline.index import Elastic, GenerationGone, Generations
 from pipeline.jetstream import STREAM, JetStream, StreamState, subject
+from pipeline.model.projection import Projection
 from pipeline.outage import Outage
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning
-from pipeline.projection import Projection
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.jobs import Jobs
 from pipeline.retries import Retries
 from pipeline.settings import Settings

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from ulid import ULID
 
-from pipeline.events import rfc3339
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry, Overtaken
+from pipeline.model.events import rfc3339
 from pipeline.partitioning import MOST
 
 log = logging.getLogger(__name__)

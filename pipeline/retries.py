@@ -8,8 +8,11 @@ from typing import Final
 
 from pipeline.applier import Applier
 from pipeline.ending import ended
-from pipeline.events import partition_of, slot_of
 from pipeline.index import GenerationGone
+from pipeline.model.events import (
+    partition_of,
+    slot_of,
+)
 from pipeline.outage import Outage
 from pipeline.shared import Shared, Taken
 from pipeline.tables.checkpoints import Lost

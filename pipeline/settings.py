@@ -12,7 +12,7 @@ from pipeline import credentials
 from pipeline.access import PREFIX as PREFIX
 from pipeline.access import AccessSettings
 from pipeline.access import masked as masked
-from pipeline.projections import projections
+from pipeline.model.catalog import projections
 
 TEST_PREFIX = "BANK_TEST_"
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from pipeline.events import Event
 from pipeline.index import Elastic, Generation, Generations
 from pipeline.jetstream import JetStream
+from pipeline.model.events import Event
+from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning
-from pipeline.projection import Projection
 from pipeline.rebuild.jobs import Jobs
 from pipeline.source import Source
 from pipeline.tables.checkpoints import Checkpoints, Position

@@ -16,9 +16,9 @@ from pipeline.drained import Standing, ends, standings
 from pipeline.ending import heed_cancellation
 from pipeline.jetstream import STREAM, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.kv import Overtaken
+from pipeline.model.projection import FIRST
 from pipeline.outage import brief
 from pipeline.partitioning import Partitioning
-from pipeline.projection import FIRST
 from pipeline.repartition import Request, Requests
 from pipeline.writer import Writer
 

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.epochs import raise_epoch
-from pipeline.events import slots_of
 from pipeline.index import Generation
 from pipeline.jetstream import StreamState
+from pipeline.model.events import slots_of
 from pipeline.partitioning import partitioning
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.source import starting_position, stream_state

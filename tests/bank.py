@@ -13,7 +13,10 @@ import orjson
 from ulid import ULID
 
 from pipeline.ending import ended
-from pipeline.events import (
+from pipeline.eventstore import EventStore
+from pipeline.index.survey import Survey
+from pipeline.jetstream import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
+from pipeline.model.events import (
     CREATED,
     DEPOSITED,
     OWNER_UPDATED,
@@ -24,11 +27,11 @@ from pipeline.events import (
     new_event,
     partition_of,
 )
-from pipeline.eventstore import EventStore
-from pipeline.index.survey import Survey
-from pipeline.jetstream import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
-from pipeline.projection import Document, Projection
-from pipeline.projections import BALANCE
+from pipeline.model.projection import (
+    Document,
+    Projection,
+)
+from pipeline.projections.balance import BALANCE
 from pipeline.projector import Projector
 
 PARTITIONS = 4

@@ -1,8 +1,11 @@
 """The invariants of a bank under a test's load, judged by its live checker and by what was told."""
 
 from pipeline.checker.live import check_live
-from pipeline.events import SLOTS, Event
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    SLOTS,
+    Event,
+)
 from pipeline.settings import Settings
 
 JUDGED = {1, 2, 4, 5}

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from ulid import ULID
 
-from pipeline.events import (
+from pipeline.eventstore import StoreUnavailable
+from pipeline.model.events import (
     CREATED,
     DEPOSITED,
     FROZEN,
@@ -19,7 +20,6 @@ from pipeline.events import (
     Event,
     new_event,
 )
-from pipeline.eventstore import StoreUnavailable
 from tests.support import eventually
 
 

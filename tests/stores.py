@@ -6,12 +6,18 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from pipeline.events import Event, slots_of
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, Generations, Stamp
 from pipeline.index.survey import Survey
-from pipeline.projection import ERA, Projection
-from pipeline.projections import BALANCE
+from pipeline.model.events import (
+    Event,
+    slots_of,
+)
+from pipeline.model.projection import (
+    ERA,
+    Projection,
+)
+from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.compare import Store
 from pipeline.rebuild.mend import Mended, mend_partition
 from pipeline.settings import Settings

@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator, Awaitable
 import pytest
 
 from api.accounts.app import create_app
-from pipeline.events import CLOSED, FROZEN, UNFROZEN
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    CLOSED,
+    FROZEN,
+    UNFROZEN,
+)
 from pipeline.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.support import rounds

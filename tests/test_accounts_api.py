@@ -19,8 +19,8 @@ from api.accounts.refusals import translate
 from api.accounts.service import AccountService
 from api.accounts.terms import Terms
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import Event
 from pipeline.eventstore import EventStore, Stored, StoreUnavailable, VersionConflict
+from pipeline.model.events import Event
 from pipeline.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.conftest import placed

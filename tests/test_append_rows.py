@@ -8,8 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import CREATED, DEPOSITED, SLOTS, Event, new_event
 from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable, VersionConflict
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    SLOTS,
+    Event,
+    new_event,
+)
 from pipeline.settings import Settings
 from tests.proxy import TcpProxy
 from tests.support import eventually, rounds

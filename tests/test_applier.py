@@ -11,11 +11,17 @@ import aiohttp
 import pytest
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import DEPOSITED, Event, encode, new_event, partition_of
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream, subject
+from pipeline.model.events import (
+    DEPOSITED,
+    Event,
+    encode,
+    new_event,
+    partition_of,
+)
 from pipeline.partitioning import Partitioning, ensure_balance_stream
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 from pipeline.projector import Projector
 from pipeline.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Position

@@ -15,11 +15,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from pipeline.events import DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, GenerationGone, Generations
-from pipeline.projection import ERA
-from pipeline.projections import BALANCE
+from pipeline.model.events import (
+    DEPOSITED,
+    Event,
+    new_event,
+)
+from pipeline.model.projection import ERA
+from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.table import Table

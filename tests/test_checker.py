@@ -13,7 +13,9 @@ from pymongo.collection import Collection
 
 from pipeline.checker import Answer, Command, Report, check
 from pipeline.checker.ledger import Ledger
-from pipeline.events import (
+from pipeline.eventstore import EventStore, Strays
+from pipeline.index.survey import Survey
+from pipeline.model.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -26,9 +28,7 @@ from pipeline.events import (
     Event,
     new_event,
 )
-from pipeline.eventstore import EventStore, Strays
-from pipeline.index.survey import Survey
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from tests.support import rounds
 

@@ -15,7 +15,7 @@ from pipeline.index import ConditionalWrite, Elastic, Found, Generation, Stamp
 from pipeline.jetstream import JetStream, StreamState
 from pipeline.kv import Bucket
 from pipeline.partitioning import Partitioning
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.source import starting_position
 from pipeline.tables.checkpoints import (

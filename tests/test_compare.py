@@ -6,9 +6,16 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from pipeline.events import DEPOSITED, Event, new_event, partition_of, slot_of, slots_of
 from pipeline.index import ProjectionUnavailable
-from pipeline.projections import BALANCE
+from pipeline.model.events import (
+    DEPOSITED,
+    Event,
+    new_event,
+    partition_of,
+    slot_of,
+    slots_of,
+)
+from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.compare import Comparison
 from pipeline.rebuild.looks import Difference
 from pipeline.settings import Settings

@@ -10,9 +10,9 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import KINDS
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream
+from pipeline.model.events import KINDS
 from pipeline.settings import Settings
 from pipeline.subjects import key_in
 from tests.bank import exact

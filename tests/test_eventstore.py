@@ -10,7 +10,6 @@ import pytest
 from pymongo import MongoClient, monitoring
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import CREATED, DEPOSITED, SLOTS, WITHDRAWN, Event, new_event, slot_of
 from pipeline.eventstore import (
     Changes,
     EventStore,
@@ -19,6 +18,15 @@ from pipeline.eventstore import (
     StoreUnavailable,
     VersionConflict,
     token_time,
+)
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    SLOTS,
+    WITHDRAWN,
+    Event,
+    new_event,
+    slot_of,
 )
 from pipeline.settings import Settings
 from tests.support import eventually, rounds

@@ -17,7 +17,6 @@ from pymongo import MongoClient
 
 from pipeline import forwarder, jetstream
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import CREATED, DEPOSITED, SLOTS, Event, new_event, partition_of
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import Counters
 from pipeline.jetstream import (
@@ -29,6 +28,14 @@ from pipeline.jetstream import (
     Outgoing,
     ServerTooOld,
     Stored,
+)
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    SLOTS,
+    Event,
+    new_event,
+    partition_of,
 )
 from pipeline.partitioning import ensure_balance_stream
 from pipeline.settings import Settings

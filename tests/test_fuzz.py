@@ -11,10 +11,15 @@ from schemathesis import Case
 from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
 from api.describing import CONTRACT
-from pipeline.events import CREATED, DEPOSITED, new_event
 from pipeline.jetstream import JetStream
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    new_event,
+)
 from pipeline.parked import Parked
-from pipeline.projections import BALANCE, STATEMENT
+from pipeline.projections.balance import BALANCE
+from pipeline.projections.statement import STATEMENT
 from pipeline.settings import Settings
 from tests.api import Client, serving
 from tests.fuzz import Change, fuzz

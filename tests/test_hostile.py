@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from pipeline.events import misplaced
+from pipeline.model.events import misplaced
 from pipeline.settings import Settings
 from tests.hostile.customers import Customers
 from tests.hostile.operator import (

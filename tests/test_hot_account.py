@@ -17,8 +17,8 @@ from api.accounts.once import KeyReused
 from api.accounts.service import AccountService
 from api.accounts.terms import Terms
 from api.headers import Condition
-from pipeline.events import Event
 from pipeline.eventstore import EventStore, Stored, StoreUnavailable
+from pipeline.model.events import Event
 from pipeline.settings import Settings
 from tests.api import serving
 from tests.commands import Answer, Replicas, deposit, opened, replicas, send, transfer, withdraw

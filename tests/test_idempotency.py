@@ -15,8 +15,8 @@ from api.accounts.commands import Deposit
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
 from api.accounts.terms import Terms
-from pipeline.events import Event
 from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable
+from pipeline.model.events import Event
 from pipeline.settings import Settings
 from tests.commands import (
     Command,

@@ -13,12 +13,16 @@ from bson.raw_bson import RawBSONDocument
 from ulid import ULID
 
 from pipeline.asking import Unknown, asked
-from pipeline.events import CREATED, new_event, partition_of
 from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
 from pipeline.eventstore.unread import _reached
 from pipeline.index import Generation
 from pipeline.jetstream import TOKEN_HEADER, Stored, StreamState
 from pipeline.lag import SHORTEST, Lag, Waiting, lag, resume_token, unforwarded
+from pipeline.model.events import (
+    CREATED,
+    new_event,
+    partition_of,
+)
 from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
 from pipeline.settings import Settings

@@ -9,8 +9,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from pipeline.events import DEPOSITED, Event, new_event, partition_of, slot_of
 from pipeline.index import GenerationGone
+from pipeline.model.events import (
+    DEPOSITED,
+    Event,
+    new_event,
+    partition_of,
+    slot_of,
+)
 from pipeline.rebuild.mend import mend
 from pipeline.settings import Settings
 from tests.bank import accounts, append, as_delivered, history

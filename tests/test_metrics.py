@@ -26,7 +26,7 @@ from pipeline.histogram import Histogram
 from pipeline.metrics import Metric, Metrics, gauge
 from pipeline.ownership import Ownership
 from pipeline.partition_leases import PartitionLeases
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.up import accounts_url, balances_url

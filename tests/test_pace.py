@@ -4,8 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from pipeline.events import CREATED, SLOTS, Event, new_event
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    CREATED,
+    SLOTS,
+    Event,
+    new_event,
+)
 from pipeline.rebuild.pace import QUIET_SECONDS, Pace, Paced
 from pipeline.settings import Settings
 from tests.bank import append

@@ -10,9 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
-from pipeline.events import Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream
+from pipeline.model.events import (
+    Event,
+    new_event,
+)
 from pipeline.parked import Parked, ParkedAccount
 from pipeline.settings import PREFIX, Settings, environment
 from tests.bank import append, history

@@ -8,9 +8,12 @@ from typing import Any
 import pymongo
 import pytest
 
-from pipeline.events import DEPOSITED, Event
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream, subject
+from pipeline.model.events import (
+    DEPOSITED,
+    Event,
+)
 from pipeline.settings import Settings
 from tests.bank import exact, folds, history
 from tests.load import Load

@@ -5,8 +5,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from pipeline.events import SLOTS, partition_of, slots_of
 from pipeline.jetstream import STREAM, JetStream, Outgoing
+from pipeline.model.events import (
+    SLOTS,
+    partition_of,
+    slots_of,
+)
 from pipeline.partitioning import (
     SUBJECT,
     Partitioning,

@@ -21,10 +21,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.balances.app import create_app
 from pipeline import onlooker
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import partition_of, slot_of
 from pipeline.eventstore import EventStore, changes, unread
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.lag import TO_SYNCHRONISE
+from pipeline.model.events import (
+    partition_of,
+    slot_of,
+)
 from pipeline.onlooker import Onlooker
 from pipeline.parked import Parked
 from pipeline.partition_status import Partitions, PartitionStatus

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.events import (
+from pipeline.model.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -19,8 +19,13 @@ from pipeline.events import (
     new_event,
     rfc3339,
 )
-from pipeline.projection import ERA, Projection, Unfoldable
-from pipeline.projections import BALANCE, STATEMENT
+from pipeline.model.projection import (
+    ERA,
+    Projection,
+    Unfoldable,
+)
+from pipeline.projections.balance import BALANCE
+from pipeline.projections.statement import STATEMENT
 from tests.bank import as_delivered, history
 
 ACCOUNT = "01J00000000000000000000000"

@@ -9,12 +9,20 @@ from typing import Any
 
 import pytest
 
-from pipeline.events import partition_of, slot_of
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic
 from pipeline.jetstream import STREAM, JetStream
-from pipeline.projection import Projection
-from pipeline.projections import BALANCE, STATEMENT, UnknownProjection, projections
+from pipeline.model.catalog import (
+    UnknownProjection,
+    projections,
+)
+from pipeline.model.events import (
+    partition_of,
+    slot_of,
+)
+from pipeline.model.projection import Projection
+from pipeline.projections.balance import BALANCE
+from pipeline.projections.statement import STATEMENT
 from pipeline.settings import Settings, SettingsError, load
 from tests.bank import append, exact, history
 from tests.load import Load
@@ -302,8 +310,8 @@ def test_a_projection_that_is_not_to_be_found_is_named() -> None:
         ("balances", "'balances' is neither"),
         ("balance balance", "two of one name"),
         ("nowhere:AT_ALL", "No module named 'nowhere'"),
-        ("pipeline.events:NOTHING", "has no attribute 'NOTHING'"),
-        ("pipeline.events:SLOTS", "is no Projection"),
+        ("pipeline.model.events:NOTHING", "has no attribute 'NOTHING'"),
+        ("pipeline.model.events:SLOTS", "is no Projection"),
         (" ", "one projection at least"),
     ):
         with pytest.raises(UnknownProjection, match=told):

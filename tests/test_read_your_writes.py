@@ -9,8 +9,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipeline.events import CREATED, DEPOSITED, new_event
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    new_event,
+)
 from pipeline.settings import Settings
 from tests.proxy import HttpProxy
 from tests.proxy.http import Forward, Reply, Request

@@ -22,7 +22,6 @@ from pipeline.commands.failures import Told
 from pipeline.commands.repartition import ask, follow
 from pipeline.drained import ends
 from pipeline.ending import ended
-from pipeline.events import CREATED, Body, Event, new_event, partition_of, slot_of
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import Counters
 from pipeline.jetstream import (
@@ -36,6 +35,14 @@ from pipeline.jetstream import (
     subject,
 )
 from pipeline.kv import Bucket, Overtaken
+from pipeline.model.events import (
+    CREATED,
+    Body,
+    Event,
+    new_event,
+    partition_of,
+    slot_of,
+)
 from pipeline.partitioning import SUBJECT, Partitioning, ensure_balance_stream, partitioning
 from pipeline.repartition import Request, Requests, UnderWay
 from pipeline.settings import Settings

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 import pytest
 
 from pipeline.drained import ends
-from pipeline.events import partition_of
 from pipeline.index import ConditionalWrite, Elastic, Generation
 from pipeline.jetstream import STREAM
+from pipeline.model.events import partition_of
 from pipeline.partitioning import Partitioning
 from pipeline.projector import Projector
 from pipeline.settings import Settings

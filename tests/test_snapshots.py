@@ -19,12 +19,16 @@ from api.accounts.app import create_app
 from api.accounts.errors import AccountUnreadable
 from api.accounts.histories import Histories
 from api.accounts.snapshots import EVERY, believed, taken
-from pipeline.events import DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.eventstore.snapshots import AT_ONCE
-from pipeline.projections import BALANCE
+from pipeline.model.events import (
+    DEPOSITED,
+    Event,
+    new_event,
+)
+from pipeline.model.upcasters import UPCASTERS
+from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
-from pipeline.upcasters import UPCASTERS
 from tests.api import Client, serving
 from tests.bank import history
 from tests.support import eventually, rounds

@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from api.balances.app import create_app
-from pipeline.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN, Event, new_event
-from pipeline.projections import BALANCE, STATEMENT
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    OWNER_UPDATED,
+    WITHDRAWN,
+    Event,
+    new_event,
+)
+from pipeline.projections.balance import BALANCE
+from pipeline.projections.statement import STATEMENT
 from pipeline.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.stores import stores

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from pipeline.events import (
+from pipeline.model.events import (
     CREATED,
     DEPOSITED,
     FROZEN,
@@ -19,8 +19,8 @@ from pipeline.events import (
     new_event,
     rfc3339,
 )
-from pipeline.projection import Unfoldable
-from pipeline.projections import STATEMENT
+from pipeline.model.projection import Unfoldable
+from pipeline.projections.statement import STATEMENT
 from pipeline.rebuild.compare import Comparison
 from pipeline.rebuild.mend import mend
 from tests.bank import accounts, append, as_delivered, history

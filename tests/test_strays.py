@@ -7,8 +7,16 @@ import bson
 import pytest
 from pymongo import MongoClient
 
-from pipeline.events import CREATED, DEPOSITED, SLOTS, Event, misplaced, new_event, slot_of
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    SLOTS,
+    Event,
+    misplaced,
+    new_event,
+    slot_of,
+)
 from pipeline.settings import Settings
 
 ACCOUNT = "01J00000000000000000000000"

@@ -8,10 +8,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipeline.events import SLOTS, Event, slots_of
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, GenerationGone, Generations, Write
-from pipeline.projections import BALANCE
+from pipeline.model.events import (
+    SLOTS,
+    Event,
+    slots_of,
+)
+from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.counters import Counters

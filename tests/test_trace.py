@@ -10,9 +10,15 @@ import pytest
 from ulid import ULID
 
 from api.accounts.app import create_app
-from pipeline.events import DEPOSITED, Event, new_event, partition_of, slot_of
 from pipeline.eventstore import EventStore, TookTooLong
 from pipeline.jetstream import STREAM, JetStream
+from pipeline.model.events import (
+    DEPOSITED,
+    Event,
+    new_event,
+    partition_of,
+    slot_of,
+)
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning, ensure_balance_stream
 from pipeline.settings import Settings

@@ -12,7 +12,8 @@ from ulid import ULID
 from api.accounts.account import fold
 from api.accounts.app import create_app
 from pipeline.checker import Report, check
-from pipeline.events import (
+from pipeline.eventstore import EventStore
+from pipeline.model.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -28,11 +29,17 @@ from pipeline.events import (
     encode,
     new_event,
 )
-from pipeline.eventstore import EventStore
-from pipeline.projection import Document
-from pipeline.projections import BALANCE
+from pipeline.model.projection import Document
+from pipeline.model.upcasters import (
+    UPCASTERS,
+    Unreadable,
+    Upcaster,
+    newest,
+    require_newest,
+    upcast,
+)
+from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
-from pipeline.upcasters import UPCASTERS, Unreadable, Upcaster, newest, require_newest, upcast
 from tests.api import Client, problem, serving
 
 LIFE: Final[list[tuple[str, Body]]] = [

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from pipeline.events import Event
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, GenerationGone
+from pipeline.model.events import Event
 
 HERTZ = 20
 MOST = 200

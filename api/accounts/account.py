@@ -30,7 +30,7 @@ from api.accounts.errors import (
     BalanceTooLarge,
     InsufficientFunds,
 )
-from pipeline.events import (
+from pipeline.model.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -43,7 +43,7 @@ from pipeline.events import (
     Event,
     Transfer,
 )
-from pipeline.upcasters import require_newest
+from pipeline.model.upcasters import require_newest
 
 FOLD: Final = 1
 """Of `evolve`: raised when other states come of the same events. A snapshot is of one fold."""

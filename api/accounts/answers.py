@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 from api.accounts.account import Account
 from api.replies import reply
 from api.shapes import readable
-from pipeline.events import Transfer
+from pipeline.model.events import Transfer
 
 
 class ShownAccount(TypedDict):

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from pipeline.events import MAX_MONEY, Transfer
+from pipeline.model.events import (
+    MAX_MONEY,
+    Transfer,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,11 @@ from api.accounts.account import Account, decide, evolve
 from api.accounts.commands import Command, Create
 from api.accounts.errors import Refused
 from api.accounts.terms import Terms
-from pipeline.events import Event, Transfer, new_event
+from pipeline.model.events import (
+    Event,
+    Transfer,
+    new_event,
+)
 
 ATTEMPTS: Final = 16
 _FIRST_PAUSE: Final = 0.002

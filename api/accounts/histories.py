@@ -15,8 +15,8 @@ from api.accounts.account import Account, evolve, initial
 from api.accounts.errors import AccountNotFound, Refused
 from api.accounts.local import Cache
 from api.accounts.snapshots import EVERY, believed, taken
-from pipeline.events import Event
 from pipeline.eventstore import EventStore
+from pipeline.model.events import Event
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from api.headers import ETAG
 from api.inputs import FROM_TEXT, Input, query
 from api.moments import Moment
 from api.operations import json, operation
-from pipeline.events import ACCOUNT_ID
+from pipeline.model.events import ACCOUNT_ID
 
 routes = web.RouteTableDef()
 

@@ -25,7 +25,7 @@ from api.accounts.terms import Terms
 from api.headers import LOCATION, if_match
 from api.inputs import Input, body, fingerprint
 from pipeline import spans
-from pipeline.events import ACCOUNT_ID
+from pipeline.model.events import ACCOUNT_ID
 
 SERVICE: Final = web.AppKey("account_service", AccountService)
 

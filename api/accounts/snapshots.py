@@ -11,8 +11,11 @@ from typing import Any, Final
 import orjson
 
 from api.accounts.account import FOLD, Account
-from pipeline.events import KINDS, slot_of
-from pipeline.upcasters import newest
+from pipeline.model.events import (
+    KINDS,
+    slot_of,
+)
+from pipeline.model.upcasters import newest
 
 EVERY: Final = 100
 """An account's snapshot is renewed about every so many events."""

@@ -28,7 +28,7 @@ from pipeline.eventstore import StoreUnavailable
 from pipeline.index import Index, ProjectionUnavailable, UnknownCursor
 from pipeline.index.statements import Statements
 from pipeline.metrics import Metrics
-from pipeline.projections import projections
+from pipeline.model.catalog import projections
 from pipeline.settings import Settings
 
 

@@ -14,10 +14,13 @@ from api.operations import json, operation
 from api.replies import reply
 from api.shapes import All
 from pipeline.metrics import Metric
+from pipeline.model.projection import (
+    FIRST,
+    Projection,
+)
 from pipeline.onlooker import Onlooker
 from pipeline.partition_metrics import families
 from pipeline.partition_status import Partitions, PartitionStatus, Reading
-from pipeline.projection import FIRST, Projection
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 

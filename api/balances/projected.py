@@ -8,8 +8,14 @@ from pydantic import Field
 
 from api.inputs import Input, query
 from api.problems import Problem
-from pipeline.projection import FIRST, Projection
-from pipeline.projections import UnknownProjection, chosen
+from pipeline.model.catalog import (
+    UnknownProjection,
+    chosen,
+)
+from pipeline.model.projection import (
+    FIRST,
+    Projection,
+)
 
 PROJECTIONS: Final = web.AppKey("projections", Sequence[Projection])
 

@@ -19,8 +19,8 @@ from api.problems import Problem
 from api.replies import reply
 from api.shapes import Page
 from pipeline.jetstream import JetStream
+from pipeline.model.catalog import projections
 from pipeline.partitioning import MOST
-from pipeline.projections import projections
 from pipeline.rebuild.job import Busy, Job, NoSuchJob
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json

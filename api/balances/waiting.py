@@ -20,10 +20,13 @@ from api.balances.connections import Connections
 from api.balances.queries import Document, document
 from pipeline.correlation import detached
 from pipeline.ending import ended
-from pipeline.events import partition_of, slot_of
 from pipeline.index import Index, ProjectionUnavailable
+from pipeline.model.events import (
+    partition_of,
+    slot_of,
+)
 from pipeline.nudges import all_of, nudged
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)
 

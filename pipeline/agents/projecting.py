@@ -13,7 +13,7 @@ import faust
 from faust.types import TP
 
 from pipeline.bridge import Batch
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 from pipeline.projector import Projector
 from pipeline.tables.counters import Counters
 

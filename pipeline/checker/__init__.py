@@ -11,8 +11,8 @@ from pipeline.checker.documents import CHUNK, Documents, Projection, UnderWay
 from pipeline.checker.history import Answer, Claims, Command
 from pipeline.checker.ledger import Account, Ledger
 from pipeline.checker.report import TITLES, Figures, Report, Verdict, verdict
-from pipeline.events import SLOTS
 from pipeline.eventstore import EventStore
+from pipeline.model.events import SLOTS
 
 __all__ = ["Answer", "Command", "Figures", "Projection", "Report", "Verdict", "check"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.events import Event
-from pipeline.upcasters import newest
+from pipeline.model.events import Event
+from pipeline.model.upcasters import newest
 
 
 def known(event: Event) -> bool:

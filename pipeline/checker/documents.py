@@ -17,8 +17,11 @@ from typing import Any, Final, NamedTuple, Protocol
 from pipeline.checker.ledger import Account, folded
 from pipeline.checker.report import Faults
 from pipeline.checker.sums import BUCKETS, Sums, fingerprint
-from pipeline.events import Event, slot_of
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    Event,
+    slot_of,
+)
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 20_000

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 from pipeline.checker.bodies import body_of, kind_of
 from pipeline.checker.report import Faults
 from pipeline.checker.transfers import leg_of
-from pipeline.events import (
+from pipeline.model.events import (
     CLOSED,
     CREATED,
     DEPOSITED,

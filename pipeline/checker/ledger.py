@@ -12,7 +12,7 @@ from pipeline.checker.bodies import body_of, kind_of, known
 from pipeline.checker.history import Claims
 from pipeline.checker.report import Faults
 from pipeline.checker.transfers import Pairing, leg_of
-from pipeline.events import (
+from pipeline.model.events import (
     CLOSED,
     CREATED,
     DEPOSITED,

@@ -9,15 +9,15 @@ from typing import Final
 from pipeline.checker import check
 from pipeline.checker.history import Answer
 from pipeline.checker.report import Report
-from pipeline.events import slots_of
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.index.survey import Survey
 from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.model.events import slots_of
+from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.partitioning import partitioning
-from pipeline.projection import Projection
-from pipeline.projections import BALANCE
+from pipeline.projections.balance import BALANCE
 from pipeline.refusals import refusal
 from pipeline.settings import PREFIX, Settings
 

@@ -12,8 +12,12 @@ from typing import Final, NamedTuple
 
 from pipeline.checker.bodies import body_of, kind_of
 from pipeline.checker.sums import BUCKETS, Sums, fingerprint
-from pipeline.events import SLOTS, WITHDRAWN, Event
 from pipeline.eventstore import EventStore
+from pipeline.model.events import (
+    SLOTS,
+    WITHDRAWN,
+    Event,
+)
 
 MOST_OPEN: Final = 50_000
 """Legs kept open at once in the second walk; beyond it they are looked up at once."""

@@ -9,9 +9,9 @@ from pipeline.checker.live import check_live, check_stores, opened
 from pipeline.checker.report import Report
 from pipeline.commands.differences import line, reached
 from pipeline.commands.failures import Told
-from pipeline.events import SLOTS
+from pipeline.model.events import SLOTS
+from pipeline.model.projection import Projection
 from pipeline.parked import Parked
-from pipeline.projection import Projection
 from pipeline.rebuild.hands import Mender, mender
 from pipeline.rebuild.looks import Difference
 from pipeline.settings import Settings

@@ -16,8 +16,8 @@ from pipeline.commands.projected import of_projection, projection_of
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.eventstore import EventStore
+from pipeline.model.projection import Projection
 from pipeline.parked import ParkedAccount
-from pipeline.projection import Projection
 from pipeline.settings import Settings, load
 
 T = TypeVar("T")

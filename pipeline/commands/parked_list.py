@@ -8,8 +8,8 @@ from typing import Final
 
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
+from pipeline.model.projection import Projection
 from pipeline.parked import Parked, ParkedAccount
-from pipeline.projection import Projection
 from pipeline.settings import Settings
 
 _EVERY: Final = 0.2

@@ -17,8 +17,8 @@ from pipeline.commands.projected import of_projection, projection_of
 from pipeline.commands.reaching import onlookers
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
+from pipeline.model.projection import Projection
 from pipeline.partition_status import Partitions, PartitionStatus, Reading
-from pipeline.projection import Projection
 from pipeline.settings import Settings, load
 
 Show = Callable[[Reading], None]

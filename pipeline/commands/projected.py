@@ -6,8 +6,15 @@ from typing import Any, TypeVar
 import click
 
 from pipeline.commands.failures import Told
-from pipeline.projection import FIRST, Projection
-from pipeline.projections import UnknownProjection, chosen, projections
+from pipeline.model.catalog import (
+    UnknownProjection,
+    chosen,
+    projections,
+)
+from pipeline.model.projection import (
+    FIRST,
+    Projection,
+)
 from pipeline.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,8 +11,8 @@ from pipeline.commands.failures import Told
 from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream, JetStreamError
+from pipeline.model.projection import Projection
 from pipeline.onlooker import Onlooker
-from pipeline.projection import Projection
 from pipeline.settings import PREFIX, Settings
 
 _SECONDS: Final = 5.0

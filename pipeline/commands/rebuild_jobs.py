@@ -11,7 +11,7 @@ from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.commands.rebuild_shown import said, what
 from pipeline.commands.rebuild_watch import Bars, follow
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 from pipeline.rebuild.job import Busy, Job, NoSuchJob, Part
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start

@@ -17,7 +17,7 @@ from pipeline.commands.running import run
 from pipeline.commands.shown import as_json
 from pipeline.commands.trace_shown import show
 from pipeline.eventstore import EventStore
-from pipeline.projections import projections
+from pipeline.model.catalog import projections
 from pipeline.settings import Settings, load
 from pipeline.trace.searching import Found, by_time, made_at, of_account
 from pipeline.trace.telling import as_json as told

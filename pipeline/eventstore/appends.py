@@ -7,11 +7,11 @@ from typing import Final
 
 from bson.raw_bson import RawBSONDocument
 
-from pipeline.events import Event
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.outcomes import Client, Collection, Stored, encode
 from pipeline.eventstore.rows import Row, Rows
 from pipeline.eventstore.transactions import Transactions
+from pipeline.model.events import Event
 from pipeline.outage import Outage
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
-from pipeline.events import Event
 from pipeline.eventstore.errors import HistoryLost, StoreUnavailable, reachable
 from pipeline.eventstore.outcomes import Collection
+from pipeline.model.events import Event
 
 BATCH: Final = 1000
 WAIT_MS: Final = 500

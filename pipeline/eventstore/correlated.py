@@ -9,9 +9,9 @@ from pymongo import ASCENDING, timeout
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from ulid import ULID
 
-from pipeline.events import Event
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.outcomes import Collection
+from pipeline.model.events import Event
 
 
 class TookTooLong(Exception):

@@ -8,10 +8,14 @@ from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING
 
-from pipeline.events import Event, misplaced, slot_of
 from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.outcomes import Collection
-from pipeline.upcasters import upcast
+from pipeline.model.events import (
+    Event,
+    misplaced,
+    slot_of,
+)
+from pipeline.model.upcasters import upcast
 
 _ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
 _LIST: Final = 1000

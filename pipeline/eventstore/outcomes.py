@@ -13,8 +13,8 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from pipeline.events import Event
 from pipeline.eventstore.errors import KeyTaken, StoreUnavailable, VersionConflict
+from pipeline.model.events import Event
 
 Client: TypeAlias = "AsyncIOMotorClient[dict[str, Any]]"
 Collection: TypeAlias = "AsyncIOMotorCollection[Event]"

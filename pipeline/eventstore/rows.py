@@ -15,7 +15,6 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from pipeline.correlation import detached
-from pipeline.events import Event
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.outcomes import (
     WRITE_CONFLICT,
@@ -26,6 +25,7 @@ from pipeline.eventstore.outcomes import (
     refusal,
     refusals,
 )
+from pipeline.model.events import Event
 from pipeline.outage import Outage
 
 log = logging.getLogger(__name__)

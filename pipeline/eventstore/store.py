@@ -20,7 +20,6 @@ from pymongo import ASCENDING, IndexModel
 
 from pipeline.access import Access
 from pipeline.clients import mongodb
-from pipeline.events import Event, slot_of
 from pipeline.eventstore import changes, one_account, outcomes
 from pipeline.eventstore.appends import Appender
 from pipeline.eventstore.correlated import correlated
@@ -28,8 +27,12 @@ from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.eventstore.strays import Strays, strays
 from pipeline.eventstore.unread import Unread, unread
+from pipeline.model.events import (
+    Event,
+    slot_of,
+)
+from pipeline.model.upcasters import upcast
 from pipeline.spans import carrying
-from pipeline.upcasters import upcast
 
 _ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
 _KEY: Final = "idempotency_key"

@@ -6,9 +6,9 @@ Anybody who may write there can put them there. Nobody reads them, so that someb
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.events import misplaced
 from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.outcomes import Collection
+from pipeline.model.events import misplaced
 
 EXAMPLES: Final = 10
 _LIST: Final = 1000

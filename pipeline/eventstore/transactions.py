@@ -9,7 +9,6 @@ from typing import Final
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
-from pipeline.events import Event
 from pipeline.eventstore.errors import StoreUnavailable, VersionConflict
 from pipeline.eventstore.outcomes import (
     DUPLICATE_KEY,
@@ -20,6 +19,7 @@ from pipeline.eventstore.outcomes import (
     ours,
     refusal,
 )
+from pipeline.model.events import Event
 from pipeline.outage import Outage
 
 log = logging.getLogger(__name__)

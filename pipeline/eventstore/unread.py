@@ -16,7 +16,6 @@ from bson import Timestamp
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
 
-from pipeline.events import Event
 from pipeline.eventstore.changes import (
     BATCH,
     Cursor,
@@ -30,6 +29,7 @@ from pipeline.eventstore.changes import (
 )
 from pipeline.eventstore.errors import HistoryLost, reachable
 from pipeline.eventstore.outcomes import Collection
+from pipeline.model.events import Event
 
 _WAIT_MS: Final = 20
 

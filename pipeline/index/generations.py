@@ -11,8 +11,8 @@ from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportErr
 
 from pipeline.index.client import Elastic
 from pipeline.index.seen import Generation, Seen, adoption, highest, newest, repairs, seen
+from pipeline.model.projection import Projection
 from pipeline.outage import Outage, brief
-from pipeline.projection import Projection
 from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pipeline.index.client import Elastic
 from pipeline.index.generations import Generations
 from pipeline.index.seen import Generation
 from pipeline.index.values import GenerationGone, ProjectionUnavailable
+from pipeline.model.projection import Projection
 from pipeline.outage import brief
-from pipeline.projection import Projection
 
 T = TypeVar("T")
 

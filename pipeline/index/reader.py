@@ -7,11 +7,11 @@ from typing import Any, Final, TypeVar
 from elasticsearch import ApiError, NotFoundError, TransportError
 
 from pipeline.access import Access
-from pipeline.events import ACCOUNT_ID
 from pipeline.index.client import connect
 from pipeline.index.values import ProjectionUnavailable
+from pipeline.model.events import ACCOUNT_ID
+from pipeline.model.projection import FIRST
 from pipeline.outage import brief
-from pipeline.projection import FIRST
 
 T = TypeVar("T")
 

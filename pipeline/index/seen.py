@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 from pipeline.projections.balance import BALANCE
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from pipeline.events import (
+from pipeline.model.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -14,7 +14,13 @@ from pipeline.events import (
     Event,
     rfc3339,
 )
-from pipeline.projection import FIRST, Document, Projection, moved, whole
+from pipeline.model.projection import (
+    FIRST,
+    Document,
+    Projection,
+    moved,
+    whole,
+)
 
 LONGEST: Final = 10_000
 """Characters of a text: documents of any length would not go into one bulk."""

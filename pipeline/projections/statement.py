@@ -2,8 +2,19 @@
 
 from typing import Any, Final
 
-from pipeline.events import CREATED, DEPOSITED, KINDS, WITHDRAWN, Event
-from pipeline.projection import Document, Projection, moved, whole
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    KINDS,
+    WITHDRAWN,
+    Event,
+)
+from pipeline.model.projection import (
+    Document,
+    Projection,
+    moved,
+    whole,
+)
 from pipeline.projections.balance import text, time_of
 
 

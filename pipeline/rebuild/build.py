@@ -12,8 +12,11 @@ from typing import Final
 
 from pipeline.applier import Applier
 from pipeline.ending import ended
-from pipeline.events import slot_of, slots_of
 from pipeline.index import Generation
+from pipeline.model.events import (
+    slot_of,
+    slots_of,
+)
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.rebuild.replay import Replay

@@ -18,10 +18,16 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from pipeline.checker.sums import Sums, fingerprint
-from pipeline.events import slot_of
-from pipeline.histories import Replayed, histories
 from pipeline.index import Found
-from pipeline.projection import Advance, Projection
+from pipeline.model.events import slot_of
+from pipeline.model.histories import (
+    Replayed,
+    histories,
+)
+from pipeline.model.projection import (
+    Advance,
+    Projection,
+)
 from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.rebuild.looks import Difference, Look, Waiting, look

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from typing import Protocol
 
 from pipeline.checker.sums import BUCKETS, Sums, fingerprint
-from pipeline.events import slot_of
-from pipeline.projection import Projection
+from pipeline.model.events import slot_of
+from pipeline.model.projection import Projection
 
 
 class Ids(Protocol):

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from pipeline.checker.live import Stores
 from pipeline.drained import ends, standings
-from pipeline.events import slots_of
 from pipeline.index import Elastic, Generation, GenerationGone, Generations
 from pipeline.jetstream import JetStream
+from pipeline.model.events import slots_of
+from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning, partitioning
-from pipeline.projection import Projection
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.looks import Difference, Look, look
 from pipeline.rebuild.mend import Mended, mend

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from pipeline.applier import Applier
 from pipeline.ending import ended
-from pipeline.events import slots_of
 from pipeline.index.survey import Survey
+from pipeline.model.events import slots_of
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.mend import mend_partition
 from pipeline.rebuild.pace import Pace, Paced

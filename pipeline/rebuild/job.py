@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.kv import Entry
-from pipeline.projection import FIRST
+from pipeline.model.projection import FIRST
 from pipeline.projections.balance import BALANCE
 
 Kind = Literal["online", "in-place"]

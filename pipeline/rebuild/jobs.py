@@ -20,7 +20,7 @@ from ulid import ULID
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Mirror, Overtaken
 from pipeline.logs import moment
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.job import Busy, Job, Kind, NoSuchJob, Part, read
 

@@ -4,7 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pipeline.index import Found, Stamp
-from pipeline.projection import ERA, Document, Projection
+from pipeline.model.projection import (
+    ERA,
+    Document,
+    Projection,
+)
 from pipeline.tables.states import Truth, believed, judged
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.checker.sums import Sums, fingerprint
-from pipeline.histories import Replayed
-from pipeline.projection import Advance
+from pipeline.model.histories import Replayed
+from pipeline.model.projection import Advance
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.documents import Documents, Histories

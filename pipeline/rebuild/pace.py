@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from math import inf
 from typing import Final, Protocol, TypeVar
 
-from pipeline.events import Event
+from pipeline.model.events import Event
 
 T = TypeVar("T")
 

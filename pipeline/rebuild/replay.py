@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import aclosing
 from typing import Final, Protocol
 
-from pipeline.events import Event
-from pipeline.histories import histories
-from pipeline.projection import Advance
+from pipeline.model.events import Event
+from pipeline.model.histories import histories
+from pipeline.model.projection import Advance
 from pipeline.tables.documents import Documents
 from pipeline.tables.states import State
 

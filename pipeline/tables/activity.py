@@ -11,8 +11,12 @@ from typing import Any, Final
 import faust
 
 from pipeline.bridge import Batch
-from pipeline.events import KINDS, NoEvent, event_in
-from pipeline.projection import moved
+from pipeline.model.events import (
+    KINDS,
+    NoEvent,
+    event_in,
+)
+from pipeline.model.projection import moved
 
 WINDOW_SECONDS: Final = 60.0
 KEPT_SECONDS: Final = 3600.0

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipeline.index import ConditionalWrite, Elastic, Found, Write
-from pipeline.projection import ERA
+from pipeline.model.projection import ERA
 from pipeline.tables.states import State
 
 HIGHEST: Final = 2**63 - 1

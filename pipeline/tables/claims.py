@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.epochs import HIGHEST
 from pipeline.index import Found, Generation
+from pipeline.model.projection import FIRST
 from pipeline.partitioning import Partitioning
-from pipeline.projection import FIRST
 
 MAPPING: Final[dict[str, Any]] = {
     "dynamic": "strict",

@@ -7,7 +7,10 @@ compared with is judged by the store as it is now.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pipeline.projection import Advance, Unfoldable
+from pipeline.model.projection import (
+    Advance,
+    Unfoldable,
+)
 from pipeline.tables.states import State, doubtful, over
 from pipeline.tables.writer import Histories, ParkingLot, Writer
 

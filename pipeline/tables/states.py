@@ -4,9 +4,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pipeline.events import Event
 from pipeline.index import Found, Write
-from pipeline.projection import ERA, Document, Projection, Unfoldable, account_of
+from pipeline.model.events import Event
+from pipeline.model.projection import (
+    ERA,
+    Document,
+    Projection,
+    Unfoldable,
+    account_of,
+)
 
 
 class State(NamedTuple):

@@ -10,9 +10,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pipeline.correlation import about
-from pipeline.events import Event
 from pipeline.index import Elastic, Found, Generation
-from pipeline.projection import Document, Unfoldable, account_of
+from pipeline.model.events import Event
+from pipeline.model.projection import (
+    Document,
+    Unfoldable,
+    account_of,
+)
 from pipeline.tables.ceiling import LAST, dig_up, lower, stuck
 from pipeline.tables.counters import Counters
 from pipeline.tables.states import Cache, State, Truth, believed, following, judged

@@ -15,8 +15,11 @@ import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from pipeline.events import Event, partition_of
 from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.model.events import (
+    Event,
+    partition_of,
+)
 from pipeline.partitioning import Partitioning
 from pipeline.trace.searching import CLOCKS
 

@@ -13,8 +13,11 @@ from typing import Any, Final, Protocol
 
 from ulid import ULID
 
-from pipeline.events import Event, Transfer
 from pipeline.eventstore import TookTooLong
+from pipeline.model.events import (
+    Event,
+    Transfer,
+)
 
 Span = tuple[datetime, datetime]
 

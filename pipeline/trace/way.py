@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.asking import Unknown, asked
-from pipeline.events import Event, partition_of
 from pipeline.eventstore import HistoryLost
 from pipeline.index import Found, GenerationGone
+from pipeline.model.events import (
+    Event,
+    partition_of,
+)
 from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
 from pipeline.outage import brief
 from pipeline.outgoing import addressed

@@ -9,7 +9,7 @@ from typing import Any, Final
 import bson
 from ulid import ULID
 
-from pipeline.events import slot_of
+from pipeline.model.events import slot_of
 
 JUNK: Final[tuple[Any, ...]] = (
     None,

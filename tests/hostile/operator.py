@@ -9,7 +9,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pipeline.checker import report as reports
 from pipeline.checker.live import check_live
 from pipeline.checker.report import Report
-from pipeline.events import misplaced
+from pipeline.model.events import misplaced
 from pipeline.settings import Settings
 from tests.hostile.customers import Customers
 from tests.support import Role

@@ -11,8 +11,8 @@ import pymongo
 from ulid import ULID
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.events import Event
 from pipeline.eventstore import EventStore
+from pipeline.model.events import Event
 from pipeline.settings import Settings
 from pipeline.up import accounts_url, balances_url
 from tests.bank import append, history

@@ -4,9 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from pipeline.events import CREATED, DEPOSITED, Event, new_event
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic
+from pipeline.model.events import (
+    CREATED,
+    DEPOSITED,
+    Event,
+    new_event,
+)
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.jobs import Jobs
 from pipeline.settings import Settings

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from pipeline.events import partition_of, slot_of
+from pipeline.model.events import (
+    partition_of,
+    slot_of,
+)
 from tests.rebuild.bank import Bank, fill
 from tests.support import Role
 

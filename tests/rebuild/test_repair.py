@@ -15,7 +15,12 @@ import pytest
 from ulid import ULID
 
 from pipeline.checker.live import opened
-from pipeline.events import DEPOSITED, SLOTS, Event, new_event
+from pipeline.model.events import (
+    DEPOSITED,
+    SLOTS,
+    Event,
+    new_event,
+)
 from pipeline.parked import Parked
 from pipeline.rebuild.hands import mender
 from pipeline.rebuild.looks import Difference

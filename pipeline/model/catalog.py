@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Final
 
-from pipeline.projection import Projection
+from pipeline.model.projection import Projection
 from pipeline.projections.balance import BALANCE
 from pipeline.projections.statement import STATEMENT
 

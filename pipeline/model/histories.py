@@ -6,8 +6,12 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from pipeline.events import Event
-from pipeline.projection import NOTHING, Advance, Projection
+from pipeline.model.events import Event
+from pipeline.model.projection import (
+    NOTHING,
+    Advance,
+    Projection,
+)
 
 
 class Replayed(Protocol):
