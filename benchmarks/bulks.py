@@ -8,13 +8,13 @@ from typing import Final
 import orjson
 
 from benchmarks.history import Folds
+from pipeline.banking.balance import BALANCE
 from pipeline.index.client import connect
 from pipeline.model.events import (
     Event,
     partition_of,
 )
 from pipeline.model.projection import Document
-from pipeline.projections.balance import BALANCE
 
 INDEX: Final = "bench-bulk"
 CHUNK: Final = 500

@@ -11,6 +11,7 @@ from typing import Final
 
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,
@@ -19,7 +20,6 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.model.projection import Document
-from pipeline.projections.balance import BALANCE
 
 SEED: Final = 20_240_607
 OPENING: Final = 1_000_000

@@ -14,11 +14,11 @@ from benchmarks.figures import Result
 from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, Generations
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Document
-from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.rebuild.replay import Replay
 from pipeline.settings import Settings

@@ -16,10 +16,10 @@ from typing import Any, Final
 import orjson
 
 from benchmarks.worker import tell
+from pipeline.banking.balance import BALANCE
 from pipeline.index.client import connect
 from pipeline.model.events import Event
 from pipeline.model.projection import Document
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings, load
 
 FASTSTREAM: Final = "faststream"

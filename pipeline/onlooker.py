@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.asking import Unknown
+from pipeline.banking.balance import BALANCE
 from pipeline.epochs import bucket_of, epoch_of
 from pipeline.eventstore import EventStore, HistoryLost, Unread
 from pipeline.index import Found, Generation, GenerationGone, Glance
@@ -24,7 +25,6 @@ from pipeline.model.projection import Projection
 from pipeline.parked import Parked, ParkedAccount
 from pipeline.partition_leases import PartitionLeases, View, name_of
 from pipeline.partitioning import Partitioning, partitioning
-from pipeline.projections.balance import BALANCE
 from pipeline.reached import Claims, claim_ids
 from pipeline.settings import Settings
 from pipeline.tables.checkpoints import ALIAS

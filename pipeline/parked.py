@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.banking.balance import BALANCE
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry, Mirror, Overtaken
 from pipeline.logs import moment
 from pipeline.model.projection import Projection
-from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)
 

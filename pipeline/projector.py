@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 from pipeline.applier import Applier
+from pipeline.banking.balance import BALANCE
 from pipeline.ending import ended
 from pipeline.index import Elastic, GenerationGone, Generations
 from pipeline.jetstream import STREAM, JetStream, StreamState, subject
@@ -18,7 +19,6 @@ from pipeline.model.projection import Projection
 from pipeline.outage import Outage
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning
-from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.jobs import Jobs
 from pipeline.retries import Retries
 from pipeline.settings import Settings

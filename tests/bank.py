@@ -12,6 +12,7 @@ import nats.errors
 import orjson
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
 from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
@@ -31,7 +32,6 @@ from pipeline.model.projection import (
     Document,
     Projection,
 )
-from pipeline.projections.balance import BALANCE
 from pipeline.projector import Projector
 
 PARTITIONS = 4

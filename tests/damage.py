@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import aiohttp
 
+from pipeline.banking.balance import BALANCE
 from pipeline.model.projection import ERA
-from pipeline.projections.balance import BALANCE
 
 HIGHEST: Final = 2**63 - 1
 

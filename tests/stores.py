@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, Generations, Stamp
 from pipeline.index.survey import Survey
@@ -17,7 +18,6 @@ from pipeline.model.projection import (
     ERA,
     Projection,
 )
-from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.compare import Store
 from pipeline.rebuild.mend import Mended, mend_partition
 from pipeline.settings import Settings

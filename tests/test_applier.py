@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pipeline.banking.balance import BALANCE
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream, subject
@@ -21,7 +22,6 @@ from pipeline.model.events import (
     partition_of,
 )
 from pipeline.partitioning import Partitioning, ensure_balance_stream
-from pipeline.projections.balance import BALANCE
 from pipeline.projector import Projector
 from pipeline.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Position

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, GenerationGone, Generations
 from pipeline.model.events import (
@@ -23,7 +24,6 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.model.projection import ERA
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.table import Table

@@ -11,6 +11,7 @@ import pymongo
 import pytest
 from pymongo.collection import Collection
 
+from pipeline.banking.balance import BALANCE
 from pipeline.checker import Answer, Command, Report, check
 from pipeline.checker.ledger import Ledger
 from pipeline.eventstore import EventStore, Strays
@@ -28,7 +29,6 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from tests.support import rounds
 

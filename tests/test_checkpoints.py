@@ -9,13 +9,13 @@ import aiohttp
 import pytest
 from elastic_transport import ConnectionTimeout
 
+from pipeline.banking.balance import BALANCE
 from pipeline.embedded import EmbeddedServers
 from pipeline.epochs import owner_of, raise_epoch
 from pipeline.index import ConditionalWrite, Elastic, Found, Generation, Stamp
 from pipeline.jetstream import JetStream, StreamState
 from pipeline.kv import Bucket
 from pipeline.partitioning import Partitioning
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.source import starting_position
 from pipeline.tables.checkpoints import (

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
 from pipeline.index import ProjectionUnavailable
 from pipeline.model.events import (
     DEPOSITED,
@@ -15,7 +16,6 @@ from pipeline.model.events import (
     slot_of,
     slots_of,
 )
-from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.compare import Comparison
 from pipeline.rebuild.looks import Difference
 from pipeline.settings import Settings

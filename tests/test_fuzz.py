@@ -11,6 +11,8 @@ from schemathesis import Case
 from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
 from api.describing import CONTRACT
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
 from pipeline.jetstream import JetStream
 from pipeline.model.events import (
     CREATED,
@@ -18,8 +20,6 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.parked import Parked
-from pipeline.projections.balance import BALANCE
-from pipeline.projections.statement import STATEMENT
 from pipeline.settings import Settings
 from tests.api import Client, serving
 from tests.fuzz import Change, fuzz

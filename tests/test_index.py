@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pipeline.banking.balance import Balance
 from pipeline.embedded import EmbeddedServers
 from pipeline.index import (
     ConditionalWrite,
@@ -20,7 +21,6 @@ from pipeline.index import (
     UnknownCursor,
     Write,
 )
-from pipeline.projections.balance import Balance
 from pipeline.settings import Settings
 from tests.support import eventually
 

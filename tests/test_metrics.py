@@ -19,6 +19,7 @@ from api.accounts.app import create_app
 from api.metrics import Requests, middleware
 from pipeline import forwarder_metrics, metrics, worker_metrics
 from pipeline.agents.projecting import ProjectionAgent
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.exposition import exposed
 from pipeline.health import WELL, ready
@@ -26,7 +27,6 @@ from pipeline.histogram import Histogram
 from pipeline.metrics import Metric, Metrics, gauge
 from pipeline.ownership import Ownership
 from pipeline.partition_leases import PartitionLeases
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.up import accounts_url, balances_url

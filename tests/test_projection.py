@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
 from pipeline.model.events import (
     CLOSED,
     CREATED,
@@ -24,8 +26,6 @@ from pipeline.model.projection import (
     Projection,
     Unfoldable,
 )
-from pipeline.projections.balance import BALANCE
-from pipeline.projections.statement import STATEMENT
 from tests.bank import as_delivered, history
 
 ACCOUNT = "01J00000000000000000000000"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic
 from pipeline.jetstream import STREAM, JetStream
@@ -21,8 +23,6 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.model.projection import Projection
-from pipeline.projections.balance import BALANCE
-from pipeline.projections.statement import STATEMENT
 from pipeline.settings import Settings, SettingsError, load
 from tests.bank import append, exact, history
 from tests.load import Load

@@ -19,6 +19,7 @@ from api.accounts.app import create_app
 from api.accounts.errors import AccountUnreadable
 from api.accounts.histories import Histories
 from api.accounts.snapshots import EVERY, believed, taken
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.eventstore.snapshots import AT_ONCE
 from pipeline.model.events import (
@@ -27,7 +28,6 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.model.upcasters import UPCASTERS
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from tests.api import Client, serving
 from tests.bank import history

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,
@@ -15,8 +17,6 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.projections.balance import BALANCE
-from pipeline.projections.statement import STATEMENT
 from pipeline.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.stores import stores

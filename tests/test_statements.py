@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
+from pipeline.banking.statement import STATEMENT
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,
@@ -20,7 +21,6 @@ from pipeline.model.events import (
     rfc3339,
 )
 from pipeline.model.projection import Unfoldable
-from pipeline.projections.statement import STATEMENT
 from pipeline.rebuild.compare import Comparison
 from pipeline.rebuild.mend import mend
 from tests.bank import accounts, append, as_delivered, history

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Generation, GenerationGone, Generations, Write
 from pipeline.model.events import (
@@ -15,7 +16,6 @@ from pipeline.model.events import (
     Event,
     slots_of,
 )
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.counters import Counters

@@ -11,6 +11,7 @@ from ulid import ULID
 
 from api.accounts.account import fold
 from api.accounts.app import create_app
+from pipeline.banking.balance import BALANCE
 from pipeline.checker import Report, check
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
@@ -38,7 +39,6 @@ from pipeline.model.upcasters import (
     require_newest,
     upcast,
 )
-from pipeline.projections.balance import BALANCE
 from pipeline.settings import Settings
 from tests.api import Client, problem, serving
 

@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from api.inputs import AccountId, Input
 from api.shapes import readable
+from pipeline.banking.balance import Balance
 from pipeline.index import Index
-from pipeline.projections.balance import Balance
 
 MOST: Final = 100
 LONGEST_WAIT: Final = 30

@@ -17,12 +17,15 @@ from api.moments import Moment
 from api.operations import json, operation
 from api.replies import reply
 from api.shapes import Page, readable
+from pipeline.banking.statement import (
+    STATEMENT,
+    Entry,
+)
 from pipeline.index.statements import Statements, Wanted
 from pipeline.model.events import (
     ACCOUNT_ID,
     KINDS,
 )
-from pipeline.projections.statement import STATEMENT, Entry
 
 STATEMENTS: Final = web.AppKey("statements", Statements)
 

@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
+from pipeline.banking.balance import BALANCE
 from pipeline.correlation import detached
 from pipeline.ending import ended
 from pipeline.index import Index, ProjectionUnavailable
@@ -26,7 +27,6 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.nudges import all_of, nudged
-from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)
 

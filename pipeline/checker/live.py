@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.banking.balance import BALANCE
 from pipeline.checker import check
 from pipeline.checker.history import Answer
 from pipeline.checker.report import Report
@@ -17,7 +18,6 @@ from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.partitioning import partitioning
-from pipeline.projections.balance import BALANCE
 from pipeline.refusals import refusal
 from pipeline.settings import PREFIX, Settings
 

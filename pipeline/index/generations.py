@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportError
 
+from pipeline.banking.balance import BALANCE
 from pipeline.index.client import Elastic
 from pipeline.index.seen import Generation, Seen, adoption, highest, newest, repairs, seen
 from pipeline.model.projection import Projection
 from pipeline.outage import Outage, brief
-from pipeline.projections.balance import BALANCE
 
 log = logging.getLogger(__name__)
 

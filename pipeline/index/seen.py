@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.banking.balance import BALANCE
 from pipeline.model.projection import Projection
-from pipeline.projections.balance import BALANCE
 
 
 @dataclass(frozen=True, slots=True)

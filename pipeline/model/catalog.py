@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Final
 
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
 from pipeline.model.projection import Projection
-from pipeline.projections.balance import BALANCE
-from pipeline.projections.statement import STATEMENT
 
 __all__ = ["BALANCE", "STATEMENT", "UnknownProjection", "chosen", "projections"]
 

@@ -17,6 +17,7 @@ from contextlib import aclosing
 from itertools import islice
 from typing import Any, Final, Protocol
 
+from pipeline.banking.balance import BALANCE
 from pipeline.checker.sums import Sums, fingerprint
 from pipeline.index import Found
 from pipeline.model.events import slot_of
@@ -28,7 +29,6 @@ from pipeline.model.projection import (
     Advance,
     Projection,
 )
-from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.rebuild.looks import Difference, Look, Waiting, look
 from pipeline.tables.documents import Histories

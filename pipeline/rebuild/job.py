@@ -5,9 +5,9 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.banking.balance import BALANCE
 from pipeline.kv import Entry
 from pipeline.model.projection import FIRST
-from pipeline.projections.balance import BALANCE
 
 Kind = Literal["online", "in-place"]
 Phase = Literal["wanted", "building", "swapped", "done", "cancelled", "failed"]

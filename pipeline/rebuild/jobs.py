@@ -17,11 +17,11 @@ from typing import Final
 
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Mirror, Overtaken
 from pipeline.logs import moment
 from pipeline.model.projection import Projection
-from pipeline.projections.balance import BALANCE
 from pipeline.rebuild.job import Busy, Job, Kind, NoSuchJob, Part, read
 
 KEPT: Final = 20

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.projections.balance import BALANCE
+from pipeline.banking.balance import BALANCE
 from tests.load import Load
 from tests.rebuild.bank import Bank
 from tests.support import eventually

@@ -2,6 +2,10 @@
 
 from typing import Any, Final
 
+from pipeline.banking.balance import (
+    text,
+    time_of,
+)
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,
@@ -15,7 +19,6 @@ from pipeline.model.projection import (
     moved,
     whole,
 )
-from pipeline.projections.balance import text, time_of
 
 
 class Entry(Document):
