@@ -8,8 +8,8 @@ from aiohttp.web_log import AccessLogger
 from ulid import ULID
 
 from api.operations import Header
-from pipeline import correlation
-from pipeline.correlation import LONGEST
+from pipeline.support import correlation
+from pipeline.support.correlation import LONGEST
 
 HEADER: Final = "X-Correlation-ID"
 

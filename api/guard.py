@@ -18,7 +18,7 @@ from api.limits import Limits
 from api.operations import operation_of
 from api.problems import Problem
 from pipeline.keys import Key
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 _holder: ContextVar[Key] = ContextVar("holder")
 _own: ContextVar[str] = ContextVar("own_account")

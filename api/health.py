@@ -9,7 +9,10 @@ from api.access import open_to_all
 from api.operations import json, operation
 from api.problems import unavailable
 from api.replies import reply
-from pipeline.readiness import Checks, missing
+from pipeline.support.readiness import (
+    Checks,
+    missing,
+)
 
 
 class Health(TypedDict):

@@ -11,13 +11,13 @@ from nats.errors import Error as NatsError
 
 from api.problems import Problem, unavailable
 from pipeline import keys
-from pipeline.ending import ended
 from pipeline.jetstream import JetStream, JetStreamError, ServerTooOld
 from pipeline.keys import Key
 from pipeline.kv import Mirror
-from pipeline.outage import Outage
-from pipeline.readiness import NotReady
-from pipeline.settings import Settings
+from pipeline.support.cancellation import ended
+from pipeline.support.readiness import NotReady
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -17,14 +17,22 @@ from api.guard import Guard
 from api.inputs import MAX_BODY
 from api.operations import Answer, operation
 from api.streams import STREAMS, Streams
-from pipeline import logs
-from pipeline import spans as tracing
-from pipeline.exposition import metrics_route
-from pipeline.listening import CannotListen, check_guarded, is_loopback, listen
-from pipeline.metrics import Metrics
-from pipeline.readiness import Checks
-from pipeline.readiness_metrics import show_readiness
-from pipeline.settings import Settings, SettingsError, load
+from pipeline.support import logs, tracing
+from pipeline.support.listening import (
+    CannotListen,
+    check_guarded,
+    is_loopback,
+    listen,
+)
+from pipeline.support.metrics import Metrics
+from pipeline.support.metrics_server import metrics_route
+from pipeline.support.readiness import Checks
+from pipeline.support.readiness_metrics import show_readiness
+from pipeline.support.settings import (
+    Settings,
+    SettingsError,
+    load,
+)
 
 log = logging.getLogger(__name__)
 

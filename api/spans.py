@@ -6,19 +6,19 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from api.metrics import METHODS, OTHER, route_of
-from pipeline import spans
+from pipeline.support import tracing
 
 
 def middlewares() -> Iterable[Middleware]:
     """None while spans are off: a request then costs nothing more."""
-    return [_middleware] if spans.on() else []
+    return [_middleware] if tracing.on() else []
 
 
 @web.middleware
 async def _middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = route_of(request)
     method = request.method if request.method in METHODS else "HTTP"
-    with spans.request(method, "" if route == OTHER else route, request.headers) as span:
+    with tracing.request(method, "" if route == OTHER else route, request.headers) as span:
         response = await handler(request)
         span.answered(response.status)
     return response

@@ -21,7 +21,11 @@ from pipeline.index import Elastic
 from pipeline.jetstream import JetStream
 from pipeline.preflight import free_ports
 from pipeline.processes import Children
-from pipeline.settings import PREFIX, TEST_PREFIX, Settings
+from pipeline.support.settings import (
+    PREFIX,
+    TEST_PREFIX,
+    Settings,
+)
 from pipeline.wheels import WHEELS
 
 INDEXES: Final = "balance*,statement*,bank-*,bench-*,faststream*,faust*"

@@ -12,7 +12,7 @@ from benchmarks.history import Folds, History
 from benchmarks.stream import messages_of, publish_held
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.model.projection import Document
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 ACCOUNTS: Final = 10_000
 PROCESSES: Final = ("worker", "nats", "elasticsearch")

@@ -14,7 +14,11 @@ from benchmarks.bank import Bank
 from benchmarks.machine import cpu_seconds
 from pipeline.preflight import free_ports
 from pipeline.processes import Child
-from pipeline.settings import PREFIX, Settings, environment
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+    environment,
+)
 
 READY_SECONDS: Final = 120.0
 BURST_SECONDS: Final = 120.0

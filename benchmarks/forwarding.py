@@ -14,14 +14,14 @@ from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
-from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.leader import Counters, Leader
 from pipeline.model.events import Event
-from pipeline.outage import Outage
 from pipeline.partitioning import ensure_balance_stream
-from pipeline.settings import Settings
+from pipeline.support.cancellation import ended
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
 
 TITLE: Final = "Forwarder"
 ACCOUNTS: Final = 2_000

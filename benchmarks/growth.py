@@ -16,7 +16,7 @@ from benchmarks.stream import connected, messages_of, publish_held
 from pipeline.index import Elastic, Generations, Write
 from pipeline.jetstream import STREAM
 from pipeline.partitioning import ensure_balance_stream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 TITLE: Final = "Growth"
 _CHUNK: Final = 1_000

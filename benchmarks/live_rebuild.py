@@ -15,7 +15,7 @@ from benchmarks.size import Size
 from benchmarks.stream import connected
 from pipeline.eventstore import EventStore
 from pipeline.rebuild.jobs import Jobs
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 QUIET: Final = "whole rebuild by a worker, no other load"
 _AFTER: Final = 0.5

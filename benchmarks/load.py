@@ -14,7 +14,7 @@ from api.accounts.terms import Terms
 from benchmarks.history import SEED, Zipf
 from pipeline.eventstore import EventStore
 from pipeline.index.client import Elastic
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 ACCOUNTS: Final = 1_000
 SAMPLED: Final = 100

@@ -13,7 +13,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from pipeline.index import Elastic
 from pipeline.jetstream import JetStream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _GIB: Final = 2**30

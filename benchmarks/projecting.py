@@ -18,7 +18,7 @@ from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish, publish_held
 from pipeline.jetstream import STREAM, JetStream, ensure_partitioned
 from pipeline.partitioning import ensure_balance_stream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 TITLE: Final = "Projection"
 WORKER: Final = "worker"

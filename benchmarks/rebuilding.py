@@ -21,7 +21,7 @@ from pipeline.model.events import SLOTS
 from pipeline.model.projection import Document
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.rebuild.replay import Replay
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
 from pipeline.tables.states import Cache

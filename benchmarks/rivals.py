@@ -20,7 +20,10 @@ from pipeline.banking.balance import BALANCE
 from pipeline.index.client import connect
 from pipeline.model.events import Event
 from pipeline.model.projection import Document
-from pipeline.settings import Settings, load
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 
 FASTSTREAM: Final = "faststream"
 PULL: Final = "faststream-pull"

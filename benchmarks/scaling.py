@@ -12,7 +12,7 @@ from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.partitioning import ensure_balance_stream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 TITLE: Final = "Scaling"
 ACCOUNTS: Final = 10_000

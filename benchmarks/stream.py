@@ -9,7 +9,7 @@ from typing import Final
 from pipeline.jetstream import JetStream, Outgoing
 from pipeline.model.events import Event
 from pipeline.outgoing import outgoing
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 BATCH: Final = 1000
 ROOM: Final = 1_000_000

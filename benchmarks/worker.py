@@ -6,7 +6,7 @@ import sys
 import time
 
 from pipeline.app import worker
-from pipeline.settings import load
+from pipeline.support.settings import load
 from pipeline.tables.counters import Counters
 
 _noted = Counters.batch

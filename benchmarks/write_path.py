@@ -22,7 +22,7 @@ from benchmarks.history import SEED, History, Zipf
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from pipeline.eventstore import EventStore
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 TITLE: Final = "Write path"
 IN_FLIGHT: Final = 64

@@ -12,11 +12,14 @@ from faust.types import TP
 from pipeline.agents.projecting import ProjectionAgent
 from pipeline.assignment import Shares
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
-from pipeline.exposition import exposed
 from pipeline.jetstream import STREAM
 from pipeline.model.catalog import projections
 from pipeline.partition_leases import owner_named
-from pipeline.settings import Settings, load
+from pipeline.support.metrics_server import exposed
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 from pipeline.tables.activity import Activity
 from pipeline.worker_metrics import Seen, worker_checks, worker_metrics
 

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from pipeline.applying import apply
-from pipeline.ending import ended
 from pipeline.index import GenerationGone
 from pipeline.model.events import slots_of
 from pipeline.nudges import nudge
-from pipeline.outage import Outage
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery
+from pipeline.support.cancellation import ended
+from pipeline.support.retry import Outage
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.checkpoints import Fenced, Lost
 from pipeline.taking import take

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-from pipeline.correlation import about
 from pipeline.index import GenerationGone
 from pipeline.model.events import (
     Event,
@@ -16,7 +15,8 @@ from pipeline.model.events import (
 )
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery, is_marker
-from pipeline.spans import carrying
+from pipeline.support.correlation import about
+from pipeline.support.tracing import carrying
 from pipeline.tables.checkpoints import Lost
 
 log = logging.getLogger(__name__)

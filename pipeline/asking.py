@@ -11,8 +11,8 @@ from nats.errors import Error as NatsError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.leases import LeaseUnavailable
-from pipeline.outage import brief
-from pipeline.refusals import refusal
+from pipeline.support.auth_errors import refusal
+from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
 

@@ -13,16 +13,16 @@ from typing import Any, Final
 from pipeline.agents.projecting import ProjectionAgent
 from pipeline.agents.rebuild import RebuildAgent
 from pipeline.bridge import Assign
-from pipeline.ending import ended
 from pipeline.epochs import owner_of
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream
-from pipeline.outage import Outage
 from pipeline.ownership import Ownership
 from pipeline.partition_leases import PartitionLeases
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.projector import Projector
-from pipeline.settings import Settings
+from pipeline.support.cancellation import ended
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 

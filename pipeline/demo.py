@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline import logs
-from pipeline.access import AccessSettings
 from pipeline.checker.live import Stores, check_stores, opened
 from pipeline.checker.report import Report
 from pipeline.lines import Lines, RoleStream
 from pipeline.preflight import free_ports
-from pipeline.settings import Settings
+from pipeline.support import logs
+from pipeline.support.access import AccessSettings
+from pipeline.support.settings import Settings
 from pipeline.traffic import Traffic, session
 from pipeline.up import accounts_url, running
 from pipeline.wheels import WHEELS

@@ -12,7 +12,7 @@ from typing import IO, Any, NoReturn
 from pipeline.preflight import EmbeddedError, check_disk, own_folder, placed_here, variable
 from pipeline.processes import Children
 from pipeline.server import Server
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.wheels import WHEELS
 
 __all__ = ["EmbeddedError", "EmbeddedServers", "Server"]

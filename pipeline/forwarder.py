@@ -12,17 +12,24 @@ import sys
 
 from ulid import ULID
 
-from pipeline import logs, spans
-from pipeline.ending import heed_cancellation
 from pipeline.eventstore import EventStore
-from pipeline.exposition import exposed
 from pipeline.forwarder_metrics import Seen, forwarder_checks, forwarder_metrics
 from pipeline.jetstream import JetStream, ServerTooOld
 from pipeline.leader import Counters, Leader, StandDown
 from pipeline.leases import FORWARDER, Lease, leading
-from pipeline.listening import CannotListen
-from pipeline.outage import Outage
-from pipeline.settings import Settings, SettingsError, load
+from pipeline.support import (
+    logs,
+    tracing,
+)
+from pipeline.support.cancellation import heed_cancellation
+from pipeline.support.listening import CannotListen
+from pipeline.support.metrics_server import exposed
+from pipeline.support.retry import Outage
+from pipeline.support.settings import (
+    Settings,
+    SettingsError,
+    load,
+)
 
 __all__ = ["Counters", "run"]
 
@@ -87,7 +94,7 @@ async def _main() -> str | None:
     try:
         settings = load()
         logs.setup(settings, "forwarder")
-        spans.setup(settings, "forwarder")
+        tracing.setup(settings, "forwarder")
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -9,8 +9,17 @@ from pipeline.eventstore import EventStore, token_time
 from pipeline.jetstream import JetStream
 from pipeline.leader import Counters
 from pipeline.leases import Lease
-from pipeline.metrics import Metric, Metrics, counter, gauge, histogram
-from pipeline.readiness import Checks, NotReady
+from pipeline.support.metrics import (
+    Metric,
+    Metrics,
+    counter,
+    gauge,
+    histogram,
+)
+from pipeline.support.readiness import (
+    Checks,
+    NotReady,
+)
 
 
 @dataclass(slots=True, eq=False)

@@ -10,8 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from pipeline.correlation import about
-from pipeline.ending import heed_cancellation
 from pipeline.eventstore import Changes, EventStore, HistoryLost
 from pipeline.jetstream import (
     MARKER,
@@ -24,11 +22,13 @@ from pipeline.jetstream import (
 )
 from pipeline.model.catalog import projections
 from pipeline.model.events import Event
-from pipeline.outage import Outage
 from pipeline.outgoing import outgoing
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
-from pipeline.settings import Settings
-from pipeline.spans import carrying
+from pipeline.support.cancellation import heed_cancellation
+from pipeline.support.correlation import about
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
+from pipeline.support.tracing import carrying
 from pipeline.switch import Switch
 from pipeline.writer import Counters, StandDown, Writer
 

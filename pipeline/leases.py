@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from pipeline.access import Access
 from pipeline.clients import redis
-from pipeline.outage import Outage
+from pipeline.support.access import Access
+from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 

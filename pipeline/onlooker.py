@@ -26,7 +26,7 @@ from pipeline.parked import Parked, ParkedAccount
 from pipeline.partition_leases import PartitionLeases, View, name_of
 from pipeline.partitioning import Partitioning, partitioning
 from pipeline.reached import Claims, claim_ids
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.claims import checkpoint_of
 

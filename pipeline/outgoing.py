@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.correlation import about
 from pipeline.jetstream import Outgoing, subject
 from pipeline.model.events import (
     Event,
@@ -11,7 +10,8 @@ from pipeline.model.events import (
     misplaced,
     partition_of,
 )
-from pipeline.outage import brief
+from pipeline.support.correlation import about
+from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from pipeline import overview
 from pipeline.asking import Unknown, asked, why
 from pipeline.eventstore import EventStore
 from pipeline.leases import FORWARDER
-from pipeline.logs import moment
 from pipeline.model.projection import Projection
 from pipeline.onlooker import Log, Onlooker
 from pipeline.overview import Count, Overview
@@ -24,7 +23,8 @@ from pipeline.rates import Rate
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.recent import recent
 from pipeline.roll import Caller
-from pipeline.settings import Settings
+from pipeline.support.logs import moment
+from pipeline.support.settings import Settings
 
 Read = Callable[[], Awaitable[Reading]]
 

@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import Final
 
 from pipeline.bridge import Assign
-from pipeline.ending import ended
 from pipeline.leases import LeaseUnavailable
-from pipeline.outage import Outage
 from pipeline.partition_leases import PartitionLeases, View
 from pipeline.shares import fair_change
+from pipeline.support.cancellation import ended
+from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 

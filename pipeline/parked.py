@@ -21,8 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.banking.balance import BALANCE
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Entry, Mirror, Overtaken
-from pipeline.logs import moment
 from pipeline.model.projection import Projection
+from pipeline.support.logs import moment
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from ulid import ULID
 
-from pipeline.access import Access
 from pipeline.clients import redis
 from pipeline.leases import LeaseUnavailable
+from pipeline.support.access import Access
 
 _PREFIX: Final = "bank:{partitions}:"  # one hash slot, so that a cluster runs the scripts too
 _LONGEST_TIMEOUT: Final = 2.0

@@ -4,8 +4,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from pipeline.metrics import Metric, gauge
 from pipeline.partition_status import PartitionStatus
+from pipeline.support.metrics import (
+    Metric,
+    gauge,
+)
 
 _Value = Callable[[PartitionStatus], float | None]
 

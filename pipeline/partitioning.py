@@ -21,7 +21,7 @@ from pipeline.model.events import (
     partition_of,
     slots_of,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from pipeline.access import Access
 from pipeline.guard import GRACE
 from pipeline.registry import alive
-from pipeline.settings import PREFIX
+from pipeline.support.access import Access
+from pipeline.support.settings import PREFIX
 
 ADVICE = f"Make room or rights for it, or set {PREFIX}DATA_DIR to another folder"
 _PROBE_BYTES = 1 << 20

@@ -12,18 +12,18 @@ from typing import Final, Self
 
 from pipeline.applier import Applier
 from pipeline.banking.balance import BALANCE
-from pipeline.ending import ended
 from pipeline.index import Elastic, GenerationGone, Generations
 from pipeline.jetstream import STREAM, JetStream, StreamState, subject
 from pipeline.model.projection import Projection
-from pipeline.outage import Outage
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning
 from pipeline.rebuild.jobs import Jobs
 from pipeline.retries import Retries
-from pipeline.settings import Settings
 from pipeline.shared import Shared, Store, Taken
 from pipeline.source import Delivery, Source, StreamMissing, stream_state
+from pipeline.support.cancellation import ended
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import Checkpoints, Lost, Position
 from pipeline.tables.counters import Counters
 from pipeline.tables.table import CAPACITY

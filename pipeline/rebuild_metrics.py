@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.metrics import Metric, gauge
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.progress import altogether
+from pipeline.support.metrics import (
+    Metric,
+    gauge,
+)
 
 _PHASES: Final = ("wanted", "building", "swapped")
 _STATES: Final = ("waiting", "replaying", "replayed", "done")

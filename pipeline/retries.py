@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import Final
 
 from pipeline.applier import Applier
-from pipeline.ending import ended
 from pipeline.index import GenerationGone
 from pipeline.model.events import (
     partition_of,
     slot_of,
 )
-from pipeline.outage import Outage
 from pipeline.shared import Shared, Taken
+from pipeline.support.cancellation import ended
+from pipeline.support.retry import Outage
 from pipeline.tables.checkpoints import Lost
 
 log = logging.getLogger(__name__)

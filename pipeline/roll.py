@@ -6,8 +6,8 @@ from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from pipeline.leases import key_of
-from pipeline.logs import moment
 from pipeline.partition_leases import REMEMBERED, PartitionLeases, name_of
+from pipeline.support.logs import moment
 
 State = Literal["here", "left", "lost"]
 

@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Final
 
 from pipeline.drained import Standing, ends, standings
-from pipeline.ending import heed_cancellation
 from pipeline.jetstream import STREAM, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.kv import Overtaken
 from pipeline.model.projection import FIRST
-from pipeline.outage import brief
 from pipeline.partitioning import Partitioning
 from pipeline.repartition import Request, Requests
+from pipeline.support.cancellation import heed_cancellation
+from pipeline.support.retry import brief
 from pipeline.writer import Writer
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
 
-from pipeline import spans
 from pipeline.embedded import EmbeddedServers
 from pipeline.health import unwell
-from pipeline.listening import check_guarded, url
 from pipeline.preflight import EmbeddedError, free_ports, port_taken
 from pipeline.processes import Child, Children
-from pipeline.settings import PREFIX, Settings, environment
+from pipeline.support import tracing
+from pipeline.support.listening import (
+    check_guarded,
+    url,
+)
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+    environment,
+)
 from pipeline.wheels import WHEELS
 
 log = logging.getLogger(__name__)
@@ -55,7 +62,7 @@ async def running(
     when a server dies.
     """
     check_guarded(settings)
-    spans.require(settings)
+    tracing.require(settings)
     servers = EmbeddedServers(settings, [name for name in WHEELS if name not in without])
     await servers.start()
     try:

@@ -6,11 +6,21 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from pipeline.agents.projecting import ProjectionAgent
-from pipeline.histogram import Histogram
-from pipeline.metrics import Metric, Metrics, buckets, counter, gauge, histogram
 from pipeline.ownership import Ownership
 from pipeline.projector import Projector
-from pipeline.readiness import Checks, NotReady
+from pipeline.support.histogram import Histogram
+from pipeline.support.metrics import (
+    Metric,
+    Metrics,
+    buckets,
+    counter,
+    gauge,
+    histogram,
+)
+from pipeline.support.readiness import (
+    Checks,
+    NotReady,
+)
 from pipeline.tables.counters import Counters
 
 

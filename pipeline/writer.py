@@ -12,7 +12,6 @@ from typing import Final
 
 from ulid import ULID
 
-from pipeline.histogram import SECONDS, SIZES, Histogram
 from pipeline.jetstream import (
     BATCH_HEADER,
     STREAM,
@@ -22,6 +21,11 @@ from pipeline.jetstream import (
     Outgoing,
     StreamState,
     WrongLastSequence,
+)
+from pipeline.support.histogram import (
+    SECONDS,
+    SIZES,
+    Histogram,
 )
 
 log = logging.getLogger(__name__)

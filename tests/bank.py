@@ -13,7 +13,6 @@ import orjson
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
-from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
 from pipeline.jetstream import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
@@ -33,6 +32,7 @@ from pipeline.model.projection import (
     Projection,
 )
 from pipeline.projector import Projector
+from pipeline.support.cancellation import ended
 
 PARTITIONS = 4
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, serving
 
 

@@ -21,7 +21,7 @@ import redis.asyncio
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.wheels import WHEELS
 from tests.certificates import make
 from tests.ports import free_port

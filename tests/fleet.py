@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from pipeline.index import Elastic, Generation, GenerationGone
 from pipeline.partition_leases import PartitionLeases, name_of
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.claims import claim_id
 from tests.support import Role, eventually

@@ -6,7 +6,7 @@ from pipeline.model.events import (
     SLOTS,
     Event,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 JUDGED = {1, 2, 4, 5}
 """What the live checker can judge alone; the third needs what the clients were told."""

@@ -9,7 +9,7 @@ from aiohttp import web
 from pipeline import keys
 from pipeline.jetstream import JetStream
 from pipeline.keys import Key, Role
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.support import eventually
 

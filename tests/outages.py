@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from pipeline.eventstore import EventStore
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.fleet import Fleet
 from tests.invariants import Acknowledged
 from tests.load import Load

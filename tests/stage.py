@@ -9,7 +9,7 @@ from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Found, Generation
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.partition_leases import name_of
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.claims import claim_id
 from tests.bank import documents, exact

@@ -20,7 +20,7 @@ from pipeline.model.projection import (
 )
 from pipeline.rebuild.compare import Store
 from pipeline.rebuild.mend import Mended, mend_partition
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
 from pipeline.tables.states import Cache

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 from pipeline.processes import Child, Children
-from pipeline.settings import PREFIX, Settings, environment
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+    environment,
+)
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
 from pipeline import keys
 from pipeline.keys import Key, Role
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.keys import bearing, guarded, kept, on
 

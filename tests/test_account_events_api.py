@@ -11,7 +11,7 @@ from api.balances.app import create_app as balances
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.keys import Role
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import append, history
 from tests.keys import guarded, holder, on

@@ -12,7 +12,7 @@ from pipeline.model.events import (
     FROZEN,
     UNFROZEN,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.support import rounds
 from tests.test_accounts_api import attempt, opened, read, send

@@ -21,7 +21,7 @@ from api.accounts.terms import Terms
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore, Stored, StoreUnavailable, VersionConflict
 from pipeline.model.events import Event
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.conftest import placed
 from tests.ports import free_port

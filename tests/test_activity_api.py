@@ -12,8 +12,8 @@ from pipeline import messages
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream
-from pipeline.settings import Settings
 from pipeline.subjects import encode_key
+from pipeline.support.settings import Settings
 from pipeline.tables.minutes import CHANGELOG, MINUTES, Minutes
 from tests.api import Client, problem, serving
 from tests.bank import accounts, append

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pipeline.health import WELL, ready
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.up import accounts_url, balances_url
 from tests.ports import free_port
 from tests.promql import Labels, Moment, Samples, Vector, evaluate, grouped, selectors, selects

@@ -16,7 +16,7 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.proxy import TcpProxy
 from tests.support import eventually, rounds
 

@@ -23,7 +23,7 @@ from pipeline.model.events import (
 )
 from pipeline.partitioning import Partitioning, ensure_balance_stream
 from pipeline.projector import Projector
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Position
 from tests.bank import (
     PARTITIONS,

@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import pytest
 
 from pipeline.embedded import EmbeddedServers, Server
-from pipeline.outage import PATIENCE
-from pipeline.settings import Settings
+from pipeline.support.retry import PATIENCE
+from pipeline.support.settings import Settings
 from pipeline.wheels import WHEELS
 from tests.bank import exact
 from tests.invariants import invariants_hold

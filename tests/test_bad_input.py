@@ -14,7 +14,7 @@ from yarl import URL
 
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 
 TOO_MUCH = 2**53

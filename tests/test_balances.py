@@ -24,7 +24,7 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.model.projection import ERA
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.table import Table
 from tests.bank import Lot, accounts, append, as_delivered, history

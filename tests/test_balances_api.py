@@ -8,7 +8,7 @@ from aiohttp import ClientSession
 
 from api.balances.app import create_app
 from pipeline.index import Elastic, Generation, Generations, Write
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, is_ready, problem, serving
 from tests.conftest import placed
 from tests.support import Role, eventually

@@ -16,7 +16,10 @@ from benchmarks.figures import Figure, Ratio, Result, Spread
 from benchmarks.history import SEED, Folds, History
 from benchmarks.rounds import interleaved
 from benchmarks.size import SIZES, TINY
-from pipeline.settings import PREFIX, TEST_PREFIX
+from pipeline.support.settings import (
+    PREFIX,
+    TEST_PREFIX,
+)
 from pipeline.wheels import WHEELS
 from tests.support import Servers
 

@@ -29,7 +29,7 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import rounds
 
 pytestmark = pytest.mark.elasticsearch

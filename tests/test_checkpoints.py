@@ -16,8 +16,8 @@ from pipeline.index import ConditionalWrite, Elastic, Found, Generation, Stamp
 from pipeline.jetstream import JetStream, StreamState
 from pipeline.kv import Bucket
 from pipeline.partitioning import Partitioning
-from pipeline.settings import Settings
 from pipeline.source import starting_position
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import (
     ALIAS,
     INDEX,

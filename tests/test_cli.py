@@ -18,7 +18,10 @@ from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.jetstream import ServerTooOld
 from pipeline.registry import Process, read_processes, register
-from pipeline.settings import PREFIX, Settings
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+)
 from tests.ports import free_port
 from tests.support import Role, eventually
 

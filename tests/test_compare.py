@@ -18,7 +18,7 @@ from pipeline.model.events import (
 )
 from pipeline.rebuild.compare import Comparison
 from pipeline.rebuild.looks import Difference
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import accounts, append
 from tests.damage import CHANGES, GHOSTS
 from tests.stores import Stores, stores

@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 from pipeline.cli import main
-from pipeline.settings import PREFIX, load
+from pipeline.support.settings import (
+    PREFIX,
+    load,
+)
 from pipeline.wheels import WHEELS
 from tests.certificates import MAKE, make
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY
 from tests.commands import (
     Replicas,

@@ -12,13 +12,18 @@ from aiohttp import ClientSession, web
 
 from api import correlation as header
 from api.server import application
-from pipeline import logs
 from pipeline.applying import log as applying
-from pipeline.correlation import about, current, detached, serving
 from pipeline.leader import log as forwarding
-from pipeline.metrics import Metrics
 from pipeline.outgoing import outgoing
-from pipeline.settings import Settings
+from pipeline.support import logs
+from pipeline.support.correlation import (
+    about,
+    current,
+    detached,
+    serving,
+)
+from pipeline.support.metrics import Metrics
+from pipeline.support.settings import Settings
 from pipeline.up import accounts_url
 from tests.api import serving as served
 from tests.bank import history

@@ -11,9 +11,18 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.access import SERVERS, Access, masked
 from pipeline.cli import main
-from pipeline.settings import SettingsError, describe, environment, load
+from pipeline.support.access import (
+    SERVERS,
+    Access,
+    masked,
+)
+from pipeline.support.settings import (
+    SettingsError,
+    describe,
+    environment,
+    load,
+)
 
 SECRET = "h5Kq-vWz2"
 SEED = "SU" + "A" * 56

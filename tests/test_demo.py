@@ -10,7 +10,7 @@ from pipeline.checker.report import Figures, Report, Verdict
 from pipeline.commands.together import show_result
 from pipeline.demo import Result, demo, scratch
 from pipeline.preflight import port_taken
-from pipeline.settings import load
+from pipeline.support.settings import load
 from pipeline.traffic import _creations, _mixed
 
 

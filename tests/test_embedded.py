@@ -20,7 +20,7 @@ from pipeline import wheels
 from pipeline.embedded import EmbeddedError, EmbeddedServers
 from pipeline.processes import read_processes
 from pipeline.registry import alive
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.wheels import WHEELS
 from tests.conftest import placed
 from tests.support import Role, eventually

@@ -13,8 +13,8 @@ from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.model.events import KINDS
-from pipeline.settings import Settings
 from pipeline.subjects import key_in
+from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.load import Load
 from tests.support import Role, eventually, rounds

@@ -28,7 +28,7 @@ from pipeline.model.events import (
     new_event,
     slot_of,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import eventually, rounds
 
 

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from pipeline.eventstore import EventStore
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.fleet import Claims, Fleet, claims, watching
 from tests.invariants import Acknowledged, invariants_hold

@@ -38,7 +38,7 @@ from pipeline.model.events import (
     partition_of,
 )
 from pipeline.partitioning import ensure_balance_stream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import Role, eventually, rounds
 
 FORWARDER = ("python", "-m", "pipeline.forwarder")

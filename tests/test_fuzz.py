@@ -20,7 +20,7 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.parked import Parked
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.fuzz import Change, fuzz
 from tests.stores import stores

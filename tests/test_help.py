@@ -16,7 +16,7 @@ from click.shell_completion import get_completion_class
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.settings import load
+from pipeline.support.settings import load
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "deploy.md"
 SCRIPTS = sysconfig.get_path("scripts")

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from pipeline.model.events import misplaced
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.hostile.customers import Customers
 from tests.hostile.operator import (
     bank,

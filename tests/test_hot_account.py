@@ -19,7 +19,7 @@ from api.accounts.terms import Terms
 from api.headers import Condition
 from pipeline.eventstore import EventStore, Stored, StoreUnavailable
 from pipeline.model.events import Event
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import serving
 from tests.commands import Answer, Replicas, deposit, opened, replicas, send, transfer, withdraw
 from tests.proxy import TcpProxy

@@ -17,7 +17,7 @@ from api.accounts.service import AccountService
 from api.accounts.terms import Terms
 from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable
 from pipeline.model.events import Event
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.commands import (
     Command,
     Replicas,

@@ -21,7 +21,7 @@ from pipeline.index import (
     UnknownCursor,
     Write,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import eventually
 
 pytestmark = pytest.mark.elasticsearch

@@ -8,7 +8,7 @@ import pytest
 from nats.aio.client import Client
 
 from pipeline.jetstream import JetStream, JetStreamError
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 
 async def test_one_that_tries_to_reconnect_is_closed_for_certain(

@@ -10,7 +10,7 @@ from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
 from pipeline.rebuild.job import Busy, Job, NoSuchJob, Part, Phase
 from pipeline.rebuild.jobs import KEPT, Jobs
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import rounds
 
 ALL = range(4)

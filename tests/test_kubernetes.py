@@ -13,9 +13,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipeline.access import SERVERS
 from pipeline.cli import main
-from pipeline.settings import SettingsError, load
+from pipeline.support.access import SERVERS
+from pipeline.support.settings import (
+    SettingsError,
+    load,
+)
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy" / "kubernetes" / "base"

@@ -25,8 +25,8 @@ from pipeline.model.events import (
 )
 from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
-from pipeline.settings import Settings
-from pipeline.snapshot import Snapshot
+from pipeline.support.settings import Settings
+from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.claims import Checkpoint
 from tests.bank import accounts, append
 from tests.load import Load

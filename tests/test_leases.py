@@ -8,7 +8,7 @@ import redis.asyncio
 
 from pipeline.embedded import EmbeddedServers
 from pipeline.leases import Lease, LeaseUnavailable, leading
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import eventually
 
 

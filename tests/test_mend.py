@@ -18,7 +18,7 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.rebuild.mend import mend
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import accounts, append, as_delivered, history
 from tests.damage import CHANGES, GHOSTS
 from tests.stores import Stores, stores

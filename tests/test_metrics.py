@@ -17,17 +17,25 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from api.accounts.app import create_app
 from api.metrics import Requests, middleware
-from pipeline import forwarder_metrics, metrics, worker_metrics
+from pipeline import (
+    forwarder_metrics,
+    worker_metrics,
+)
 from pipeline.agents.projecting import ProjectionAgent
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.exposition import exposed
 from pipeline.health import WELL, ready
-from pipeline.histogram import Histogram
-from pipeline.metrics import Metric, Metrics, gauge
 from pipeline.ownership import Ownership
 from pipeline.partition_leases import PartitionLeases
-from pipeline.settings import Settings
+from pipeline.support import metrics
+from pipeline.support.histogram import Histogram
+from pipeline.support.metrics import (
+    Metric,
+    Metrics,
+    gauge,
+)
+from pipeline.support.metrics_server import exposed
+from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.up import accounts_url, balances_url
 from tests.api import NOBODY, serving

@@ -5,15 +5,15 @@ import logging
 
 import pytest
 
-from pipeline import outage
-from pipeline.outage import Outage
+from pipeline.support import retry
+from pipeline.support.retry import Outage
 from tests.support import eventually
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "WELL_SECONDS", 0.2)
-    monkeypatch.setattr(outage, "PATIENCE", 0.05)
+    monkeypatch.setattr(retry, "WELL_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "PATIENCE", 0.05)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import redis.asyncio
 from pipeline.embedded import EmbeddedServers
 from pipeline.ownership import Ownership
 from pipeline.partition_leases import PartitionLeases, name_of, owner_named
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import eventually
 
 PARTITIONS = 8

@@ -12,7 +12,7 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.rebuild.pace import QUIET_SECONDS, Pace, Paced
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import append
 
 READ = 0.02

@@ -13,8 +13,8 @@ import pytest
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
-from pipeline.logs import moment
 from pipeline.parked import LONGEST, Parked, ParkedAccount
+from pipeline.support.logs import moment
 from tests.conftest import placed
 from tests.support import eventually
 

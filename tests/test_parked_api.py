@@ -15,7 +15,7 @@ from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream
 from pipeline.parked import Parked
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import append, history
 from tests.conftest import placed

@@ -17,7 +17,11 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.parked import Parked, ParkedAccount
-from pipeline.settings import PREFIX, Settings, environment
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+    environment,
+)
 from tests.bank import append, history
 from tests.ports import free_port
 from tests.support import Role, eventually

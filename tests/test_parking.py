@@ -14,7 +14,7 @@ from pipeline.model.events import (
     DEPOSITED,
     Event,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import exact, folds, history
 from tests.load import Load
 from tests.support import Role, eventually, rounds

@@ -17,7 +17,7 @@ from pipeline.partitioning import (
     ensure_balance_stream,
     partitioning,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.claims import Checkpoint, inherited
 
 CREATED = "2026-01-01T00:00:00Z"

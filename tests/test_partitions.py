@@ -31,7 +31,7 @@ from pipeline.model.events import (
 from pipeline.onlooker import Onlooker
 from pipeline.parked import Parked
 from pipeline.partition_status import Partitions, PartitionStatus
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.bank import accounts, append, documents, history
 from tests.load import Load

@@ -17,7 +17,7 @@ from pipeline.model.events import (
     new_event,
     rfc3339,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import history
 

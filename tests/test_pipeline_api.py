@@ -18,8 +18,8 @@ from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.keys import Role as KeyRole
-from pipeline.logs import moment
-from pipeline.settings import Settings
+from pipeline.support.logs import moment
+from pipeline.support.settings import Settings
 from tests.api import Client, problem, serving
 from tests.bank import accounts, append
 from tests.fleet import Fleet

@@ -23,7 +23,11 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.model.projection import Projection
-from pipeline.settings import Settings, SettingsError, load
+from pipeline.support.settings import (
+    Settings,
+    SettingsError,
+    load,
+)
 from tests.bank import append, exact, history
 from tests.load import Load
 from tests.support import Role, eventually, rounds

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY
 from tests.commands import (
     Command,

@@ -15,7 +15,7 @@ from pipeline.model.events import (
     DEPOSITED,
     new_event,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.proxy import HttpProxy
 from tests.proxy.http import Forward, Reply, Request
 from tests.support import Role, eventually

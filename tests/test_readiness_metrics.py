@@ -8,17 +8,17 @@ from typing import cast
 
 import pytest
 
-from pipeline import metrics as measuring
 from pipeline.eventstore import token_time
-from pipeline.exposition import exposed
 from pipeline.forwarder import Counters, run
 from pipeline.forwarder_metrics import Seen, forwarder_metrics
 from pipeline.jetstream import STREAM, TOKEN_HEADER, JetStream
 from pipeline.leases import Lease
-from pipeline.metrics import Metrics
-from pipeline.readiness import NotReady
-from pipeline.readiness_metrics import show_readiness
-from pipeline.settings import Settings
+from pipeline.support import metrics as measuring
+from pipeline.support.metrics import Metrics
+from pipeline.support.metrics_server import exposed
+from pipeline.support.readiness import NotReady
+from pipeline.support.readiness_metrics import show_readiness
+from pipeline.support.settings import Settings
 from tests.scrape import parsed, scrape
 from tests.support import eventually
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.settings import Settings, environment
+from pipeline.support.settings import (
+    Settings,
+    environment,
+)
 from pipeline.wheels import WHEELS
 from tests.readme import Mismatch, Names, Step, steps
 from tests.support import Role, eventually

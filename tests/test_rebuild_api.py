@@ -19,7 +19,7 @@ from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket
 from pipeline.rebuild.job import Phase
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.conftest import placed
 from tests.rebuilds import FINISHED, FakeWorker

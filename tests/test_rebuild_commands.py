@@ -20,7 +20,11 @@ from pipeline.commands import rebuild_watch
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream
 from pipeline.rebuild.job import Job, Phase
-from pipeline.settings import PREFIX, Settings, environment
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+    environment,
+)
 from tests.conftest import placed
 from tests.ports import free_port
 from tests.rebuilds import FINISHED, FakeWorker

@@ -12,7 +12,7 @@ from pipeline.jetstream import JetStream
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild_metrics import Running, Watch
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.ports import free_port
 from tests.scrape import Scrape, parsed

@@ -11,8 +11,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pipeline.eventstore import StoreUnavailable
 from pipeline.leases import LeaseUnavailable
-from pipeline.outage import brief
-from pipeline.refusals import NATS, refusal
+from pipeline.support.auth_errors import (
+    NATS,
+    refusal,
+)
+from pipeline.support.retry import brief
 
 UNTRUSTED = ssl.SSLCertVerificationError(
     1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired (_x)"

@@ -21,7 +21,6 @@ from pipeline.bridge.durable import Durable
 from pipeline.commands.failures import Told
 from pipeline.commands.repartition import ask, follow
 from pipeline.drained import ends
-from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import Counters
 from pipeline.jetstream import (
@@ -45,7 +44,8 @@ from pipeline.model.events import (
 )
 from pipeline.partitioning import SUBJECT, Partitioning, ensure_balance_stream, partitioning
 from pipeline.repartition import Request, Requests, UnderWay
-from pipeline.settings import Settings
+from pipeline.support.cancellation import ended
+from pipeline.support.settings import Settings
 from pipeline.writer import StandDown, Writer
 from tests.support import Role, eventually
 from tests.test_forwarder import append, forwarded, ids, in_store, markers, messages, running

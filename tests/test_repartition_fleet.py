@@ -13,7 +13,7 @@ from pipeline.commands.repartition import ask
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream
 from pipeline.partitioning import partitioning
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.fleet import Fleet, claims
 from tests.load import Load

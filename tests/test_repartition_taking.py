@@ -12,7 +12,7 @@ from pipeline.jetstream import STREAM
 from pipeline.model.events import partition_of
 from pipeline.partitioning import Partitioning
 from pipeline.projector import Projector
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS, Lost
 from pipeline.tables.claims import Checkpoint, checkpoint_of, claim_id
 from tests.bank import StreamSource, accounts, append, publish

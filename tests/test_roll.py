@@ -9,7 +9,7 @@ import redis.asyncio
 from pipeline.partition_leases import REMEMBERED, PartitionLeases
 from pipeline.rates import Rate
 from pipeline.roll import Caller, Roll, Worker, workers
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.support import eventually
 
 NOW = 1_767_225_600_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.settings import (
+from pipeline.support.settings import (
     PREFIX,
     Settings,
     SettingsError,
@@ -81,7 +81,11 @@ def test_a_child_gets_these_very_settings() -> None:
 
 def test_a_child_process_reads_them() -> None:
     shown = subprocess.run(
-        [sys.executable, "-c", "from pipeline.settings import load; print(load().partitions)"],
+        [
+            sys.executable,
+            "-c",
+            "from pipeline.support.settings import load; print(load().partitions)",
+        ],
         env={**os.environ, **environment(load({"BANK_PARTITIONS": "5"}))},
         capture_output=True,
         text=True,

@@ -28,7 +28,7 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.model.upcasters import UPCASTERS
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.bank import history
 from tests.support import eventually, rounds

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from api.accounts.app import create_app
-from pipeline import spans
 from pipeline.eventstore import EventStore
-from pipeline.settings import Settings
+from pipeline.support import tracing
+from pipeline.support.settings import Settings
 from pipeline.up import accounts_url
 from tests.api import Client, serving
 from tests.commands import Command, create, opened, send, transfer
@@ -59,7 +59,7 @@ def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 def test_off_nothing_of_it_needs_to_be_installed() -> None:
     done = python(
-        "from pipeline import spans; from pipeline.settings import load; import pipeline.app; "
+        "from pipeline import spans; from pipeline.support.settings import load; import pipeline.app; "
         "spans.setup(load(), 'worker'); print(spans.on(), spans.traceparent())\n"
         "with spans.carrying('x', [{}]): print('carried')"
     )
@@ -91,9 +91,9 @@ def made() -> Iterator[InMemorySpanExporter]:
     """The spans that this process makes, as soon as each has ended."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    spans.use(provider.get_tracer("test"))
+    tracing.use(provider.get_tracer("test"))
     yield exporter
-    spans.use(None)
+    tracing.use(None)
 
 
 @pytest.fixture
@@ -170,9 +170,9 @@ async def test_both_legs_of_a_transfer_are_of_its_trace(
 def test_a_batch_of_many_requests_links_to_each(made: InMemorySpanExporter) -> None:
     other = GIVEN.replace(TRACE, TRACE[::-1])
     events = [{"traceparent": each} for each in (GIVEN, other, GIVEN, "junk", 7)]
-    with spans.carrying("forward", [*events, {}], "PRODUCER"):
+    with tracing.carrying("forward", [*events, {}], "PRODUCER"):
         pass
-    with spans.carrying("forward", []):
+    with tracing.carrying("forward", []):
         pass
     [span] = named(made, "forward")
     linked = [f"{each.context.trace_id:032x}" for each in span.links]

@@ -14,7 +14,7 @@ from contextlib import suppress
 import pytest
 
 from pipeline.jetstream import STREAM
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from tests.proxy import Held, everything, statuses, writes_to
 from tests.stage import Stage, Start, staged

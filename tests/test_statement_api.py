@@ -17,7 +17,7 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.stores import stores
 

@@ -17,7 +17,7 @@ from pipeline.model.events import (
     new_event,
     slot_of,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 ACCOUNT = "01J00000000000000000000000"
 

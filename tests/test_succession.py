@@ -7,7 +7,7 @@ import pytest
 from pipeline.index import Elastic, Generations
 from pipeline.index.seen import Seen
 from pipeline.index.succession import Succession
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 pytestmark = pytest.mark.elasticsearch
 

@@ -5,7 +5,7 @@ import pytest
 import redis.asyncio
 from elasticsearch import AsyncElasticsearch
 
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.ports import free_port
 from tests.support import Role, eventually
 

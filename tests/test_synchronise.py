@@ -16,7 +16,7 @@ from pipeline.model.events import (
     Event,
     slots_of,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.counters import Counters
 from pipeline.tables.table import Table

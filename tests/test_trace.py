@@ -21,7 +21,7 @@ from pipeline.model.events import (
 )
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning, ensure_balance_stream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.trace.logged import StillSearching, logged
 from pipeline.trace.searching import CLOCKS, REQUEST, Span, by_time, made_at, of_account
 from tests.api import Client, serving

@@ -9,7 +9,7 @@ import pytest
 
 from api.balances.app import create_app
 from api.balances.ui import _KINDS, FOLDER, read
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, problem, serving
 from tests.conftest import placed
 from tests.keys import guarded, on

@@ -13,7 +13,7 @@ import pytest
 from pipeline.health import WELL, ready
 from pipeline.lines import Lines, RoleStream
 from pipeline.registry import Process, alive, read_processes
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.traffic import Traffic, session
 from pipeline.up import accounts_url, balances_url
 from pipeline.wheels import WHEELS

@@ -39,7 +39,7 @@ from pipeline.model.upcasters import (
     require_newest,
     upcast,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.api import Client, problem, serving
 
 LIFE: Final[list[tuple[str, Body]]] = [

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from pipeline.checker.live import check_live
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.traffic import Traffic, session
 from pipeline.up import accounts_url, running
 from pipeline.wheels import WHEELS

@@ -15,9 +15,9 @@ from api.accounts.routes import SERVICE, routes
 from api.accounts.service import AccountService
 from api.server import application
 from pipeline.eventstore import EventStore, StoreUnavailable
-from pipeline.metrics import Metrics
-from pipeline.outage import Outage
-from pipeline.settings import Settings
+from pipeline.support.metrics import Metrics
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 

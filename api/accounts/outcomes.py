@@ -10,7 +10,10 @@ from aiohttp.typedefs import Handler
 
 from api.accounts.refusals import translate
 from api.problems import problem_of
-from pipeline.metrics import Metric, counter
+from pipeline.support.metrics import (
+    Metric,
+    counter,
+)
 
 ACCEPTED: Final = "accepted"
 REPLAYED: Final = "replayed"

@@ -24,8 +24,8 @@ from api.accounts.service import AccountService
 from api.accounts.terms import Terms
 from api.headers import LOCATION, if_match
 from api.inputs import Input, body, fingerprint
-from pipeline import spans
 from pipeline.model.events import ACCOUNT_ID
+from pipeline.support import tracing
 
 SERVICE: Final = web.AppKey("account_service", AccountService)
 
@@ -134,7 +134,7 @@ async def _asked(request: web.Request, model: type[T]) -> tuple[T, Terms]:
     key, condition = scoped_key(request), if_match(request)
     given = await body(request, model)
     asked = fingerprint(request, given) if key is not None else ""
-    return given, Terms(correlation.current(), key, asked, condition, spans.traceparent())
+    return given, Terms(correlation.current(), key, asked, condition, tracing.traceparent())
 
 
 def _done(done: Done, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

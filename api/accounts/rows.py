@@ -18,13 +18,16 @@ from api.accounts.queues import Queue, Waiting
 from api.accounts.states import States
 from api.accounts.terms import Terms
 from api.accounts.turns import Turns
-from pipeline.correlation import about, detached
 from pipeline.eventstore import (
     EventStore,
     KeyTaken,
     Stored,
     StoreUnavailable,
     VersionConflict,
+)
+from pipeline.support.correlation import (
+    about,
+    detached,
 )
 
 log = logging.getLogger(__name__)

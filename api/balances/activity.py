@@ -9,7 +9,7 @@ from api.access import OBSERVERS, allowed
 from api.balances.connections import Connections
 from api.operations import json, operation
 from api.replies import reply
-from pipeline.snapshot import Snapshot
+from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.minutes import Minutes
 
 routes = web.RouteTableDef()

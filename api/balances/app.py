@@ -27,9 +27,9 @@ from api.server import application
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import Index, ProjectionUnavailable, UnknownCursor
 from pipeline.index.statements import Statements
-from pipeline.metrics import Metrics
 from pipeline.model.catalog import projections
-from pipeline.settings import Settings
+from pipeline.support.metrics import Metrics
+from pipeline.support.settings import Settings
 
 
 def create_app(settings: Settings) -> web.Application:

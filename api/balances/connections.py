@@ -14,12 +14,12 @@ from aiohttp import web
 from nats.errors import Error as NatsError
 
 from api.problems import unavailable
-from pipeline.correlation import detached
-from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream, JetStreamError, ServerTooOld
-from pipeline.outage import brief
-from pipeline.settings import Settings
+from pipeline.support.cancellation import ended
+from pipeline.support.correlation import detached
+from pipeline.support.retry import brief
+from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from api.operations import JSON, Answer, json, operation
 from api.streams import EVENTS, event, stream
 from pipeline.overseer import Overseer
 from pipeline.overview import Overview
-from pipeline.settings import Settings
-from pipeline.snapshot import Snapshot
+from pipeline.support.settings import Settings
+from pipeline.support.shared_reading import Snapshot
 
 EVERY: Final = 1.0
 """Seconds from one event to the next, and the age of a reading at most."""

@@ -17,7 +17,7 @@ from api.problems import Problem
 from api.replies import reply
 from api.shapes import Page
 from pipeline.parked import Parked, ParkedAccount
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 routes = web.RouteTableDef()
 

@@ -13,7 +13,6 @@ from api.balances.projected import ProjectionQuery, projection_of
 from api.operations import json, operation
 from api.replies import reply
 from api.shapes import All
-from pipeline.metrics import Metric
 from pipeline.model.projection import (
     FIRST,
     Projection,
@@ -21,8 +20,9 @@ from pipeline.model.projection import (
 from pipeline.onlooker import Onlooker
 from pipeline.partition_metrics import families
 from pipeline.partition_status import Partitions, PartitionStatus, Reading
-from pipeline.settings import Settings
-from pipeline.snapshot import Snapshot
+from pipeline.support.metrics import Metric
+from pipeline.support.settings import Settings
+from pipeline.support.shared_reading import Snapshot
 
 routes = web.RouteTableDef()
 

@@ -16,7 +16,7 @@ from api.problems import Problem
 from api.streams import EVENTS, EVERY, event, stream
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json
-from pipeline.snapshot import Snapshot
+from pipeline.support.shared_reading import Snapshot
 
 routes = web.RouteTableDef()
 

@@ -25,7 +25,7 @@ from pipeline.rebuild.job import Busy, Job, NoSuchJob
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 routes = web.RouteTableDef()
 

@@ -19,14 +19,14 @@ from nats.aio.subscription import Subscription
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
 from pipeline.banking.balance import BALANCE
-from pipeline.correlation import detached
-from pipeline.ending import ended
 from pipeline.index import Index, ProjectionUnavailable
 from pipeline.model.events import (
     partition_of,
     slot_of,
 )
 from pipeline.nudges import all_of, nudged
+from pipeline.support.cancellation import ended
+from pipeline.support.correlation import detached
 
 log = logging.getLogger(__name__)
 

@@ -12,18 +12,18 @@ from contextlib import suppress
 from typing import Final, Literal, Self
 
 from pipeline.applier import Applier
-from pipeline.ending import ended
 from pipeline.index import Generation, GenerationGone
 from pipeline.leases import Lease, LeaseUnavailable
-from pipeline.outage import Outage
 from pipeline.projector import Projector
 from pipeline.rebuild.build import Build
 from pipeline.rebuild.coordinator import Coordinator
 from pipeline.rebuild.inplace import InPlace
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.pace import Pace
-from pipeline.settings import Settings
 from pipeline.shared import Taken
+from pipeline.support.cancellation import ended
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Lost
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import faust
 from faust.types import TP
 
-from pipeline.access import Access
+from pipeline.support.access import Access
 
 Assign = Callable[[Set[int], Set[int]], Awaitable[None]]
 """`await assign(partitions, lost)`: the whole new share, and what was lost without a hand-over.

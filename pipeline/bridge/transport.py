@@ -25,7 +25,7 @@ from pipeline.jetstream import (
     ensure_partitioned,
     say_back,
 )
-from pipeline.outage import Outage
+from pipeline.support.retry import Outage
 
 if TYPE_CHECKING:
     import faust

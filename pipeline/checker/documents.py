@@ -16,11 +16,15 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pipeline.checker.ledger import Account, folded
 from pipeline.checker.report import Faults
-from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
     Event,
     slot_of,
+)
+from pipeline.support.bucket_sums import (
+    BUCKETS,
+    Sums,
+    fingerprint,
 )
 
 CHUNK: Final = 500

@@ -18,8 +18,11 @@ from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.partitioning import partitioning
-from pipeline.refusals import refusal
-from pipeline.settings import PREFIX, Settings
+from pipeline.support.auth_errors import refusal
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+)
 
 _PATIENCE: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0

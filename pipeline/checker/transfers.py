@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from pipeline.checker.bodies import body_of, kind_of
-from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
     SLOTS,
     WITHDRAWN,
     Event,
+)
+from pipeline.support.bucket_sums import (
+    BUCKETS,
+    Sums,
+    fingerprint,
 )
 
 MOST_OPEN: Final = 50_000

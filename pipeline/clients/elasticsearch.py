@@ -4,7 +4,7 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from pipeline.access import Access
+from pipeline.support.access import Access
 
 
 def client(at: Access | str, **options: Any) -> AsyncElasticsearch:

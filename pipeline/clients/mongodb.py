@@ -4,7 +4,7 @@ from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from pipeline.access import Access
+from pipeline.support.access import Access
 
 
 def client(at: Access | str, **options: Any) -> "AsyncIOMotorClient[dict[str, Any]]":

@@ -10,9 +10,12 @@ from nats.aio.client import Srv
 from nats.aio.transport import TcpTransport
 from nats.errors import AuthorizationError, Error
 
-from pipeline.access import Access
-from pipeline.credentials import Malformed, creds
 from pipeline.straight import StraightClient
+from pipeline.support.access import Access
+from pipeline.support.credentials import (
+    Malformed,
+    creds,
+)
 
 _REFUSED: Final = ("authorization violation", "user authentication")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import redis.asyncio
 
-from pipeline.access import Access
+from pipeline.support.access import Access
 
 
 def client(at: Access | str, **options: Any) -> redis.asyncio.Redis:

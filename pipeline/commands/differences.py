@@ -23,7 +23,7 @@ from pipeline.partitioning import partitioning
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.hands import CannotMend, mender
 from pipeline.rebuild.looks import Difference
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 T = TypeVar("T")
 

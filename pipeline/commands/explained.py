@@ -7,9 +7,12 @@ from pipeline.embedded import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.jetstream import ServerTooOld
-from pipeline.listening import CannotListen
-from pipeline.refusals import refusal
-from pipeline.settings import PREFIX, SettingsError
+from pipeline.support.auth_errors import refusal
+from pipeline.support.listening import CannotListen
+from pipeline.support.settings import (
+    PREFIX,
+    SettingsError,
+)
 
 _SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
 

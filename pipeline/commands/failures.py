@@ -36,7 +36,7 @@ class Group(click.Group):
         except Exception as error:
             # It knows the errors of every driver: imported when there is one.
             from pipeline.commands.explained import explain
-            from pipeline.settings import PREFIX
+            from pipeline.support.settings import PREFIX
 
             if os.environ.get(f"{PREFIX}LOG_LEVEL") == "DEBUG":
                 raise

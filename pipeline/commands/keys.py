@@ -12,14 +12,17 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from pipeline import keys as kept
-from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.keys import Key, Role
 from pipeline.kv import Bucket
-from pipeline.settings import Settings, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 
 NONE: Final = "there are no keys; `bank keys create` makes one"
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}

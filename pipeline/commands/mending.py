@@ -14,7 +14,7 @@ from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.rebuild.hands import Mender, mender
 from pipeline.rebuild.looks import Difference
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 SHOWN: Final = 20
 _CHUNK: Final = 500

@@ -9,7 +9,6 @@ import click
 import orjson
 from rich.markup import escape
 
-from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.parked_list import chosen, opened, outcomes
 from pipeline.commands.projected import of_projection, projection_of
@@ -18,7 +17,11 @@ from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.parked import ParkedAccount
-from pipeline.settings import Settings, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 
 T = TypeVar("T")
 Asked = tuple[Settings, Projection]

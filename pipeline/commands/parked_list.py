@@ -10,7 +10,7 @@ from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked, ParkedAccount
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 _EVERY: Final = 0.2
 

@@ -11,7 +11,6 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.projected import of_projection, projection_of
 from pipeline.commands.reaching import onlookers
@@ -19,7 +18,11 @@ from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.model.projection import Projection
 from pipeline.partition_status import Partitions, PartitionStatus, Reading
-from pipeline.settings import Settings, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 
 Show = Callable[[Reading], None]
 

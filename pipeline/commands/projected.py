@@ -15,7 +15,7 @@ from pipeline.model.projection import (
     FIRST,
     Projection,
 )
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,12 +8,15 @@ from typing import Final
 from nats.errors import Error as NatsError
 
 from pipeline.commands.failures import Told
-from pipeline.ending import ended
 from pipeline.eventstore import EventStore
 from pipeline.jetstream import JetStream, JetStreamError
 from pipeline.model.projection import Projection
 from pipeline.onlooker import Onlooker
-from pipeline.settings import PREFIX, Settings
+from pipeline.support.cancellation import ended
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+)
 
 _SECONDS: Final = 5.0
 

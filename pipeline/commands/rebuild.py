@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import click
 
-from pipeline import logs
 from pipeline.commands.differences import dry_run as compare
 from pipeline.commands.failures import Told
 from pipeline.commands.mending import mend_account
@@ -26,7 +25,11 @@ from pipeline.model.projection import Projection
 from pipeline.partitioning import MOST
 from pipeline.rebuild.progress import as_json as progress
 from pipeline.rebuild.starting import Asked
-from pipeline.settings import Settings, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from pipeline.model.projection import Projection
 from pipeline.rebuild.job import Busy, Job, NoSuchJob, Part
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 INTERRUPTED: Final = 130
 

@@ -7,14 +7,17 @@ from typing import Final
 
 import click
 
-from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.commands.running import run
 from pipeline.kv import Overtaken
 from pipeline.partitioning import MOST, partitioning
 from pipeline.repartition import Request, Requests, UnderWay
-from pipeline.settings import Settings, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 
 _LOOK_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 10.0

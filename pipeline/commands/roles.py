@@ -6,9 +6,15 @@ import sys
 
 import click
 
-from pipeline import logs, spans
 from pipeline.commands.running import run
-from pipeline.settings import Settings, load
+from pipeline.support import (
+    logs,
+    tracing,
+)
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 
 
 @click.command()
@@ -100,7 +106,7 @@ def worker(name: str | None) -> None:
 def _setup(role: str) -> Settings:
     settings = load()
     logs.setup(settings, role)
-    spans.setup(settings, role)
+    tracing.setup(settings, role)
     return settings
 
 

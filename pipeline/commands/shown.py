@@ -9,7 +9,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import logs
 from pipeline.checker.live import Unreachable, check_live
 from pipeline.checker.report import Report
 from pipeline.commands.differences import reached
@@ -18,7 +17,12 @@ from pipeline.commands.mending import repaired, tell
 from pipeline.commands.running import run
 from pipeline.health import WELL, all_health
 from pipeline.registry import read_processes
-from pipeline.settings import Settings, describe, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    describe,
+    load,
+)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 

@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.running import run
 from pipeline.commands.shown import console, show
@@ -15,7 +14,11 @@ from pipeline.demo import Result
 from pipeline.demo import demo as run_demo
 from pipeline.lines import Lines, RoleStream
 from pipeline.preflight import EmbeddedError
-from pipeline.settings import Settings, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 from pipeline.up import accounts_url, balances_url, running
 from pipeline.wheels import WHEELS
 

@@ -10,7 +10,6 @@ from typing import Final
 
 import click
 
-from pipeline import logs
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import onlookers
 from pipeline.commands.running import run
@@ -18,7 +17,11 @@ from pipeline.commands.shown import as_json
 from pipeline.commands.trace_shown import show
 from pipeline.eventstore import EventStore
 from pipeline.model.catalog import projections
-from pipeline.settings import Settings, load
+from pipeline.support import logs
+from pipeline.support.settings import (
+    Settings,
+    load,
+)
 from pipeline.trace.searching import Found, by_time, made_at, of_account
 from pipeline.trace.telling import as_json as told
 from pipeline.trace.telling import rfc3339

@@ -12,7 +12,7 @@ from pipeline.eventstore.outcomes import Client, Collection, Stored, encode
 from pipeline.eventstore.rows import Row, Rows
 from pipeline.eventstore.transactions import Transactions
 from pipeline.model.events import Event
-from pipeline.outage import Outage
+from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 

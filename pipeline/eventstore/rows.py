@@ -14,7 +14,6 @@ from typing import Final
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from pipeline.correlation import detached
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.outcomes import (
     WRITE_CONFLICT,
@@ -26,7 +25,8 @@ from pipeline.eventstore.outcomes import (
     refusals,
 )
 from pipeline.model.events import Event
-from pipeline.outage import Outage
+from pipeline.support.correlation import detached
+from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 

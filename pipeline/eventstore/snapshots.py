@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from pipeline.eventstore.errors import reachable
-from pipeline.outage import brief
+from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from typing import Any, Final, cast
 
 from pymongo import ASCENDING, IndexModel
 
-from pipeline.access import Access
 from pipeline.clients import mongodb
 from pipeline.eventstore import changes, one_account, outcomes
 from pipeline.eventstore.appends import Appender
@@ -32,7 +31,8 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.model.upcasters import upcast
-from pipeline.spans import carrying
+from pipeline.support.access import Access
+from pipeline.support.tracing import carrying
 
 _ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
 _KEY: Final = "idempotency_key"

@@ -20,7 +20,7 @@ from pipeline.eventstore.outcomes import (
     refusal,
 )
 from pipeline.model.events import Event
-from pipeline.outage import Outage
+from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 

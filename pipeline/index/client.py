@@ -18,7 +18,6 @@ from elasticsearch import (
     TransportError,
 )
 
-from pipeline.access import Access
 from pipeline.clients import elasticsearch
 from pipeline.index import lines
 from pipeline.index.values import (
@@ -30,7 +29,11 @@ from pipeline.index.values import (
     Stamp,
     Write,
 )
-from pipeline.outage import Outage, brief
+from pipeline.support.access import Access
+from pipeline.support.retry import (
+    Outage,
+    brief,
+)
 
 log = logging.getLogger(__name__)
 

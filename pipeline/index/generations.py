@@ -13,7 +13,10 @@ from pipeline.banking.balance import BALANCE
 from pipeline.index.client import Elastic
 from pipeline.index.seen import Generation, Seen, adoption, highest, newest, repairs, seen
 from pipeline.model.projection import Projection
-from pipeline.outage import Outage, brief
+from pipeline.support.retry import (
+    Outage,
+    brief,
+)
 
 log = logging.getLogger(__name__)
 

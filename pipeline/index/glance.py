@@ -10,7 +10,7 @@ from pipeline.index.generations import Generations
 from pipeline.index.seen import Generation
 from pipeline.index.values import GenerationGone, ProjectionUnavailable
 from pipeline.model.projection import Projection
-from pipeline.outage import brief
+from pipeline.support.retry import brief
 
 T = TypeVar("T")
 

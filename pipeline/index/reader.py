@@ -6,12 +6,12 @@ from typing import Any, Final, TypeVar
 
 from elasticsearch import ApiError, NotFoundError, TransportError
 
-from pipeline.access import Access
 from pipeline.index.client import connect
 from pipeline.index.values import ProjectionUnavailable
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.model.projection import FIRST
-from pipeline.outage import brief
+from pipeline.support.access import Access
+from pipeline.support.retry import brief
 
 T = TypeVar("T")
 

@@ -6,13 +6,13 @@ from typing import Any, Final, NamedTuple
 
 from elasticsearch import ApiError, TransportError
 
-from pipeline.access import Access
 from pipeline.banking.statement import STATEMENT
 from pipeline.index.client import connect
 from pipeline.index.reader import TIMEOUT
 from pipeline.index.values import ProjectionUnavailable
 from pipeline.model.events import rfc3339
-from pipeline.outage import brief
+from pipeline.support.access import Access
+from pipeline.support.retry import brief
 
 _HITS: Final = "hits.hits._source"
 

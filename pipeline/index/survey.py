@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, TransportError
 
-from pipeline.access import Access
 from pipeline.index.client import connect
 from pipeline.index.values import Found, ProjectionUnavailable, Stamp
 from pipeline.model.projection import FIRST
-from pipeline.outage import brief
+from pipeline.support.access import Access
+from pipeline.support.retry import brief
 
 PAGE: Final = 2000
 _KEEP_ALIVE: Final = "2m"

@@ -11,7 +11,6 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from ulid import ULID
 
-from pipeline.access import Access
 from pipeline.jetstream.connection import Refusals, closed, connected
 from pipeline.jetstream.values import (
     BATCH_HEADER,
@@ -22,6 +21,7 @@ from pipeline.jetstream.values import (
     checked,
 )
 from pipeline.straight import StraightClient, frame
+from pipeline.support.access import Access
 
 log = logging.getLogger(__package__)
 

@@ -5,12 +5,18 @@ import logging
 from contextlib import suppress
 from typing import Any, Final
 
-from pipeline.access import Access
 from pipeline.clients import nats
-from pipeline.ending import ended, heed_cancellation
 from pipeline.jetstream.values import ServerTooOld
-from pipeline.refusals import NATS, refusal
 from pipeline.straight import StraightClient
+from pipeline.support.access import Access
+from pipeline.support.auth_errors import (
+    NATS,
+    refusal,
+)
+from pipeline.support.cancellation import (
+    ended,
+    heed_cancellation,
+)
 
 log = logging.getLogger(__package__)
 

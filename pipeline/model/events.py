@@ -63,7 +63,7 @@ class Event(TypedDict):
     """The envelope. `version` counts 1, 2, 3, … by account; `schema` is the body's version.
 
     `request` goes with `idempotency_key`: the fingerprint of what was asked with that key.
-    `traceparent` is there if its request was traced (`pipeline/spans.py`).
+    `traceparent` is there if its request was traced (`pipeline/support/tracing.py`).
     """
 
     _id: str

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Final
 
 from pipeline.applier import Applier
-from pipeline.ending import ended
 from pipeline.index import Generation
 from pipeline.model.events import (
     slot_of,
@@ -21,6 +20,7 @@ from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.rebuild.replay import Replay
 from pipeline.shared import Shared, Taken, Target, target
+from pipeline.support.cancellation import ended
 from pipeline.tables.checkpoints import Lost
 from pipeline.tables.claims import nothing
 from pipeline.tables.counters import Counters

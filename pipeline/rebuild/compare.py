@@ -18,7 +18,6 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from pipeline.banking.balance import BALANCE
-from pipeline.checker.sums import Sums, fingerprint
 from pipeline.index import Found
 from pipeline.model.events import slot_of
 from pipeline.model.histories import (
@@ -31,6 +30,10 @@ from pipeline.model.projection import (
 )
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.rebuild.looks import Difference, Look, Waiting, look
+from pipeline.support.bucket_sums import (
+    Sums,
+    fingerprint,
+)
 from pipeline.tables.documents import Histories
 from pipeline.tables.states import Truth, believed
 

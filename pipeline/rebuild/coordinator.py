@@ -13,10 +13,10 @@ from typing import Final
 from pipeline.index import Generation
 from pipeline.index.succession import Succession
 from pipeline.leases import Lease, LeaseUnavailable
-from pipeline.logs import moment
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.jobs import Jobs
 from pipeline.shared import Shared
+from pipeline.support.logs import moment
 from pipeline.tables.claims import Checkpoint, claim_id
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Protocol
 
-from pipeline.checker.sums import BUCKETS, Sums, fingerprint
 from pipeline.model.events import slot_of
 from pipeline.model.projection import Projection
+from pipeline.support.bucket_sums import (
+    BUCKETS,
+    Sums,
+    fingerprint,
+)
 
 
 class Ids(Protocol):

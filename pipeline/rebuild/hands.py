@@ -20,7 +20,7 @@ from pipeline.partitioning import Partitioning, partitioning
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.looks import Difference, Look, look
 from pipeline.rebuild.mend import Mended, mend
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
 from pipeline.tables.states import Cache, Truth

@@ -20,9 +20,9 @@ from ulid import ULID
 from pipeline.banking.balance import BALANCE
 from pipeline.jetstream import JetStream
 from pipeline.kv import Bucket, Mirror, Overtaken
-from pipeline.logs import moment
 from pipeline.model.projection import Projection
 from pipeline.rebuild.job import Busy, Job, Kind, NoSuchJob, Part, read
+from pipeline.support.logs import moment
 
 KEPT: Final = 20
 """Finished jobs that can still be asked for."""

@@ -9,10 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.checker.sums import Sums, fingerprint
 from pipeline.model.histories import Replayed
 from pipeline.model.projection import Advance
 from pipeline.rebuild.ghosts import Ids, strangers
+from pipeline.support.bucket_sums import (
+    Sums,
+    fingerprint,
+)
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.documents import Documents, Histories
 

@@ -19,8 +19,8 @@ from pipeline.index import (
     GenerationGone,
     ProjectionUnavailable,
 )
-from pipeline.outage import Outage
 from pipeline.partitioning import Partitioning
+from pipeline.support.retry import Outage
 from pipeline.tables.claims import (
     MAPPING,
     Checkpoint,

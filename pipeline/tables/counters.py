@@ -4,7 +4,11 @@ import time
 from dataclasses import dataclass, field
 from math import inf
 
-from pipeline.histogram import SECONDS, SIZES, Histogram
+from pipeline.support.histogram import (
+    SECONDS,
+    SIZES,
+    Histogram,
+)
 
 
 @dataclass(slots=True)

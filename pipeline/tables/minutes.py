@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from pipeline.jetstream import JetStream, StreamState
-from pipeline.logs import moment
 from pipeline.messages import Message, messages
 from pipeline.subjects import key_in
+from pipeline.support.logs import moment
 
 CHANGELOG: Final = "bank-activity-changelog"
 MINUTES: Final = 60

@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from pipeline.correlation import about
 from pipeline.index import Elastic, Found, Generation
 from pipeline.model.events import Event
 from pipeline.model.projection import account_of
+from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents, Histories, ParkingLot
 from pipeline.tables.states import Cache, State, believed, following

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from pipeline.correlation import about
 from pipeline.index import Elastic, Found, Generation
 from pipeline.model.events import Event
 from pipeline.model.projection import (
@@ -17,6 +16,7 @@ from pipeline.model.projection import (
     Unfoldable,
     account_of,
 )
+from pipeline.support.correlation import about
 from pipeline.tables.ceiling import LAST, dig_up, lower, stuck
 from pipeline.tables.counters import Counters
 from pipeline.tables.states import Cache, State, Truth, believed, following, judged

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.asking import Unknown
-from pipeline.logs import moment
+from pipeline.support.logs import moment
 from pipeline.trace.searching import Found, made_at, transfer_of
 from pipeline.trace.way import Projected, Way
 

@@ -17,11 +17,11 @@ from pipeline.model.events import (
     partition_of,
 )
 from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
-from pipeline.outage import brief
 from pipeline.outgoing import addressed
 from pipeline.parked import ParkedAccount
 from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
+from pipeline.support.retry import brief
 from pipeline.trace.logged import Logged, StillSearching, logged
 
 SECONDS: Final = 8.0

@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 
 from pipeline.jetstream import JetStream, ensure_partitioned
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, publish, running
 from tests.support import eventually
 

@@ -13,7 +13,7 @@ from faust.types import TP
 from pipeline.bridge import producer, transport
 from pipeline.bridge.producer import ChangelogFenced
 from pipeline.jetstream import JetStream, ensure_partitioned
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, publish, running
 from tests.support import Role, eventually
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.embedded import EmbeddedServers
 from pipeline.jetstream import JetStream, ensure_partitioned
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, floor, publish, running
 from tests.support import eventually
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 
 
 class Customers:

@@ -10,7 +10,7 @@ from pipeline.checker import report as reports
 from pipeline.checker.live import check_live
 from pipeline.checker.report import Report
 from pipeline.model.events import misplaced
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.hostile.customers import Customers
 from tests.support import Role
 

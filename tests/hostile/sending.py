@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from yarl import URL
 
 from pipeline.jetstream import JetStream
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.hostile.documents import Documents
 from tests.hostile.messages import Messages
 from tests.hostile.requests import Requests

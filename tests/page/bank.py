@@ -13,7 +13,7 @@ from ulid import ULID
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.up import accounts_url, balances_url
 from tests.bank import append, history
 from tests.fleet import Fleet

@@ -14,7 +14,7 @@ from pipeline.model.events import (
 )
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.jobs import Jobs
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.support import Role, eventually
 

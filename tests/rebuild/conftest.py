@@ -9,7 +9,7 @@ from pipeline.eventstore import EventStore
 from pipeline.index import Elastic
 from pipeline.jetstream import JetStream
 from pipeline.rebuild.jobs import Jobs
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.rebuild.bank import Bank, Start
 from tests.support import Role
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.agents.rebuild import RebuildAgent
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.bank import PARTITIONS, accounts, append
 from tests.rebuild.bank import Bank
 from tests.support import rounds

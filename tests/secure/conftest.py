@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.access import SERVERS
-from pipeline.settings import Settings
+from pipeline.support.access import SERVERS
+from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.secure.servers import Servers, secured
 from tests.secure.why import lets_in

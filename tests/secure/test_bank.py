@@ -12,8 +12,11 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from pipeline.access import SERVERS
-from pipeline.settings import PREFIX, Settings
+from pipeline.support.access import SERVERS
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+)
 from pipeline.up import accounts_url, balances_url
 from tests.secure.servers import USER, Servers
 from tests.support import Role, eventually

@@ -8,8 +8,8 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from pipeline.access import SERVERS
-from pipeline.settings import Settings
+from pipeline.support.access import SERVERS
+from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.proxy.tcp import TcpProxy
 from tests.secure.servers import API_KEY, presenting

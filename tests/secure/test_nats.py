@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from pipeline.jetstream import JetStream
 from pipeline.processes import Children
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.secure.jwt import Nkey, Operator
 from tests.secure.servers import nats, shown

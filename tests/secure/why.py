@@ -8,8 +8,8 @@ from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.index import Glance, ProjectionUnavailable
 from pipeline.jetstream import JetStream
 from pipeline.leases import Lease, LeaseUnavailable
-from pipeline.outage import brief
-from pipeline.settings import Settings
+from pipeline.support.retry import brief
+from pipeline.support.settings import Settings
 
 _DOWN: Final = (StoreUnavailable, ProjectionUnavailable, LeaseUnavailable, TimeoutError)
 

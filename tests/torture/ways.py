@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.settings import Settings
+from pipeline.support.settings import Settings
 from pipeline.wheels import WHEELS, Wheel
 from tests.ports import free_port
 from tests.proxy import Fault, Forward, HttpProxy, Reply, Request, TcpProxy

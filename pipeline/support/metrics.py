@@ -25,8 +25,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from pipeline.histogram import Histogram
-from pipeline.outage import brief
+from pipeline.support.histogram import Histogram
+from pipeline.support.retry import brief
 
 __all__ = [
     "BeforeScrape",

@@ -13,8 +13,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pipeline import correlation
-from pipeline.settings import Settings, SettingsError
+from pipeline.support import correlation
+from pipeline.support.settings import (
+    Settings,
+    SettingsError,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

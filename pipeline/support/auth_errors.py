@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
-from pipeline.access import PREFIX
+from pipeline.support.access import PREFIX
 
 NATS: Final = "nats"
 _SERVERS: Final = {

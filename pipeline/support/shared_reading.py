@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from pipeline.correlation import detached
-from pipeline.ending import ended
+from pipeline.support.cancellation import ended
+from pipeline.support.correlation import detached
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 from pythonjsonlogger.json import JsonFormatter
 
-from pipeline import correlation
-from pipeline.settings import Settings
+from pipeline.support import correlation
+from pipeline.support.settings import Settings
 
 CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymongo")
 """Libraries that tell every request: heard from WARNING on, or whole at DEBUG."""

@@ -3,8 +3,15 @@
 import asyncio
 from collections.abc import Iterator
 
-from pipeline.metrics import Metric, Metrics, gauge
-from pipeline.readiness import Checks, missing
+from pipeline.support.metrics import (
+    Metric,
+    Metrics,
+    gauge,
+)
+from pipeline.support.readiness import (
+    Checks,
+    missing,
+)
 
 
 class Ready:

@@ -8,11 +8,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from pipeline import credentials
-from pipeline.access import PREFIX as PREFIX
-from pipeline.access import AccessSettings
-from pipeline.access import masked as masked
 from pipeline.model.catalog import projections
+from pipeline.support import credentials
+from pipeline.support.access import PREFIX as PREFIX
+from pipeline.support.access import AccessSettings
+from pipeline.support.access import masked as masked
 
 TEST_PREFIX = "BANK_TEST_"
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from pipeline.refusals import refusal
+from pipeline.support.auth_errors import refusal
 
 T = TypeVar("T")
 

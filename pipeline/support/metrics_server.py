@@ -11,11 +11,14 @@ from typing import Final
 from aiohttp import web
 from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
 
-from pipeline.listening import listen
-from pipeline.metrics import Metrics
-from pipeline.readiness import Checks, missing
-from pipeline.readiness_metrics import show_readiness
-from pipeline.settings import Settings
+from pipeline.support.listening import listen
+from pipeline.support.metrics import Metrics
+from pipeline.support.readiness import (
+    Checks,
+    missing,
+)
+from pipeline.support.readiness_metrics import show_readiness
+from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What every part needs: settings, access to servers, logs, tracing, metrics, retries."""
