@@ -467,7 +467,7 @@ async def test_a_collection_made_anew_is_lost_history(
 async def test_no_server_is_told(
     connect: Callable[..., EventStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.eventstore.appends.DEADLINE", 1.0)
+    monkeypatch.setattr("pipeline.eventstore.appender.DEADLINE", 1.0)
     store = connect("mongodb://127.0.0.1:1")
     with pytest.raises(StoreUnavailable):
         await store.ping()

@@ -21,7 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.balances.app import create_app
 from pipeline import onlooker
 from pipeline.embedded import EmbeddedServers
-from pipeline.eventstore import EventStore, changes, unread
+from pipeline.eventstore import (
+    EventStore,
+    change_backlog,
+    changes,
+)
 from pipeline.jetstream import STREAM, JetStream
 from pipeline.lag import TO_SYNCHRONISE
 from pipeline.model.events import (
@@ -160,7 +164,7 @@ async def test_what_is_not_forwarded_and_what_is_not_applied_is_counted_exactly(
         with monkeypatch.context() as patch:
             patch.setattr(onlooker, "MOST", 10)
             patch.setattr(changes, "BATCH", 10)
-            patch.setattr(unread, "BATCH", 10)
+            patch.setattr(change_backlog, "BATCH", 10)
             at_least(await statuses(reader), 10)
     await quiet(reader)
 

@@ -18,7 +18,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.eventstore.errors import HistoryLost, StoreUnavailable, reachable
-from pipeline.eventstore.outcomes import Collection
+from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event
 
 BATCH: Final = 1000

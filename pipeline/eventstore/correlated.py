@@ -10,7 +10,7 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from ulid import ULID
 
 from pipeline.eventstore.errors import StoreUnavailable
-from pipeline.eventstore.outcomes import Collection
+from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event
 
 

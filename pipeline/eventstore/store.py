@@ -18,14 +18,24 @@ from typing import Any, Final, cast
 
 from pymongo import ASCENDING, IndexModel
 
-from pipeline.clients import mongodb
-from pipeline.eventstore import changes, one_account, outcomes
-from pipeline.eventstore.appends import Appender
+from pipeline.eventstore import (
+    account_reader,
+    changes,
+    driver,
+    write_results,
+)
+from pipeline.eventstore.appender import Appender
+from pipeline.eventstore.change_backlog import (
+    Unread,
+    unread,
+)
 from pipeline.eventstore.correlated import correlated
 from pipeline.eventstore.errors import reachable
+from pipeline.eventstore.invalid_documents import (
+    Strays,
+    strays,
+)
 from pipeline.eventstore.snapshots import Snapshots
-from pipeline.eventstore.strays import Strays, strays
-from pipeline.eventstore.unread import Unread, unread
 from pipeline.model.events import (
     Event,
     slot_of,
@@ -66,7 +76,7 @@ class EventStore:
 
     def __init__(self, at: Access | str, database: str) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
-        self._client: outcomes.Client = mongodb.client(
+        self._client: write_results.Client = driver.client(
             at,
             appname="bank",
             retryWrites=False,  # appends learn their outcome themselves
@@ -78,7 +88,7 @@ class EventStore:
             datetime_conversion="DATETIME_AUTO",  # a time beyond the year 9999 is read as it is
             unicode_decode_error_handler="replace",  # so one text can hide no others
         )
-        self._events = cast(outcomes.Collection, self._client[database]["events"])
+        self._events = cast(write_results.Collection, self._client[database]["events"])
         self._appender = Appender(self._client, self._events)
         self._slots_at_once = 1
         self.snapshots = Snapshots(self._client[database]["snapshots"])
@@ -125,7 +135,7 @@ class EventStore:
             else:
                 await self._appender.together(events)
 
-    async def append_row(self, events: Sequence[Event]) -> outcomes.Stored:
+    async def append_row(self, events: Sequence[Event]) -> write_results.Stored:
         """Store events of one account that follow one another: the first ones, up to one that is
         refused, and nothing after that. The refusal is told beside their number, not raised."""
         with carrying("append", events):
@@ -134,7 +144,9 @@ class EventStore:
     async def under_keys(self, keys: Sequence[str]) -> dict[str, Event]:
         """The events that bear these idempotency keys, as far as they are stored for good."""
         with reachable():
-            found = await outcomes.proven(self._events).find({_KEY: {"$in": keys}}).to_list(None)
+            found = (
+                await write_results.proven(self._events).find({_KEY: {"$in": keys}}).to_list(None)
+            )
         return {key: upcast(event) for event in found for key in keys if _bears(event, key)}
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
@@ -143,21 +155,23 @@ class EventStore:
         if after:
             query["version"] = {"$gt": after}
         with reachable():
-            return one_account.readable(await self._events.find(query).sort(_ORDER).to_list(None))
+            return account_reader.readable(
+                await self._events.find(query).sort(_ORDER).to_list(None)
+            )
 
     def walk(
         self, account_id: str, *, after: int = 0, to: int | None = None
     ) -> AsyncGenerator[list[Event], None]:
         """The same, up to the version `to`, in lists: for histories of any length."""
-        return one_account.walk(self._events, account_id, after, to)
+        return account_reader.walk(self._events, account_id, after, to)
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]:
         """Up to `limit` events of an account above the version `after`, as they are stored."""
-        return await one_account.page(self._events, account_id, after, limit)
+        return await account_reader.page(self._events, account_id, after, limit)
 
     async def head(self, account_id: str) -> int:
         """The newest version of an account, 0 if there is none."""
-        return await one_account.head(self._events, account_id)
+        return await account_reader.head(self._events, account_id)
 
     async def load_many(self, account_ids: Collection[str]) -> dict[str, list[Event]]:
         """The events of each account; an account that does not exist has an empty list.
@@ -209,7 +223,7 @@ class EventStore:
                     page = await cursor.to_list(_LIST)
                 await rest(time.monotonic() - began, len(page))
                 read += len(page)
-                held += one_account.readable(page)
+                held += account_reader.readable(page)
                 if len(held) >= _LIST:
                     yield held
                     held = []

@@ -10,7 +10,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
 from pipeline.eventstore.errors import StoreUnavailable, VersionConflict
-from pipeline.eventstore.outcomes import (
+from pipeline.eventstore.write_results import (
     DUPLICATE_KEY,
     Client,
     Collection,

@@ -136,7 +136,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a write without an answer counts as stored",
-        "pipeline/eventstore/rows.py",
+        "pipeline/eventstore/append_queue.py",
         "            return refusals(error)\n",
         "            return refusals(error)\n        except PyMongoError:\n            pass\n",
         "kill-mongodb,cut-mongodb",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.eventstore.errors import reachable
-from pipeline.eventstore.outcomes import Collection
+from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import misplaced
 
 EXAMPLES: Final = 10

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pymongo import ASCENDING, DESCENDING
 
 from pipeline.eventstore.errors import reachable
-from pipeline.eventstore.outcomes import Collection
+from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import (
     Event,
     misplaced,

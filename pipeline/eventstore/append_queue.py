@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from pipeline.eventstore.errors import StoreUnavailable
-from pipeline.eventstore.outcomes import (
+from pipeline.eventstore.write_results import (
     WRITE_CONFLICT,
     Collection,
     Refused,

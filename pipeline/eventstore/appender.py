@@ -7,10 +7,18 @@ from typing import Final
 
 from bson.raw_bson import RawBSONDocument
 
+from pipeline.eventstore.append_queue import (
+    Row,
+    Rows,
+)
 from pipeline.eventstore.errors import StoreUnavailable
-from pipeline.eventstore.outcomes import Client, Collection, Stored, encode
-from pipeline.eventstore.rows import Row, Rows
 from pipeline.eventstore.transactions import Transactions
+from pipeline.eventstore.write_results import (
+    Client,
+    Collection,
+    Stored,
+    encode,
+)
 from pipeline.model.events import Event
 from pipeline.support.retry import Outage
 

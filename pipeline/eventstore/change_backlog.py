@@ -28,7 +28,7 @@ from pipeline.eventstore.changes import (
     token_of,
 )
 from pipeline.eventstore.errors import HistoryLost, reachable
-from pipeline.eventstore.outcomes import Collection
+from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event
 
 _WAIT_MS: Final = 20
