@@ -11,9 +11,13 @@ from nats.errors import Error as NatsError
 
 from api.problems import Problem, unavailable
 from pipeline import keys
-from pipeline.jetstream import JetStream, JetStreamError, ServerTooOld
 from pipeline.keys import Key
-from pipeline.kv import Mirror
+from pipeline.messaging import (
+    JetStream,
+    JetStreamError,
+    ServerTooOld,
+)
+from pipeline.messaging.kv import Mirror
 from pipeline.support.cancellation import ended
 from pipeline.support.readiness import NotReady
 from pipeline.support.retry import Outage

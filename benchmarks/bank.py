@@ -18,7 +18,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from benchmarks.machine import cpu_seconds
 from pipeline.embedded import EmbeddedServers
 from pipeline.index import Elastic
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.preflight import free_ports
 from pipeline.processes import Children
 from pipeline.support.settings import (

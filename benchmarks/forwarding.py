@@ -15,8 +15,14 @@ from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.leader import Counters, Leader
+from pipeline.messaging import (
+    STREAM,
+    TOKEN_HEADER,
+    TOKEN_SUBJECT,
+    JetStream,
+    Outgoing,
+)
 from pipeline.model.events import Event
 from pipeline.partitioning import ensure_balance_stream
 from pipeline.support.cancellation import ended

@@ -14,7 +14,7 @@ from benchmarks.machine import peak_mib, slowness
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
 from pipeline.index import Elastic, Generations, Write
-from pipeline.jetstream import STREAM
+from pipeline.messaging import STREAM
 from pipeline.partitioning import ensure_balance_stream
 from pipeline.support.settings import Settings
 

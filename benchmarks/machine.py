@@ -12,7 +12,7 @@ import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from pipeline.index import Elastic
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")

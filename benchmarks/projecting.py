@@ -16,7 +16,11 @@ from benchmarks.machine import machine
 from benchmarks.rounds import Measure, interleaved
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish, publish_held
-from pipeline.jetstream import STREAM, JetStream, ensure_partitioned
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    ensure_partitioned,
+)
 from pipeline.partitioning import ensure_balance_stream
 from pipeline.support.settings import Settings
 

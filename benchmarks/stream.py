@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pipeline.jetstream import JetStream, Outgoing
+from pipeline.messaging import (
+    JetStream,
+    Outgoing,
+)
+from pipeline.messaging.event_messages import outgoing
 from pipeline.model.events import Event
-from pipeline.outgoing import outgoing
 from pipeline.support.settings import Settings
 
 BATCH: Final = 1000

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 
 from pipeline.applying import apply
 from pipeline.index import GenerationGone
+from pipeline.messaging.notifications import nudge
 from pipeline.model.events import slots_of
-from pipeline.nudges import nudge
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery
 from pipeline.support.cancellation import ended

@@ -15,7 +15,10 @@ from pipeline.agents.rebuild import RebuildAgent
 from pipeline.bridge import Assign
 from pipeline.epochs import owner_of
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import STREAM, JetStream
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+)
 from pipeline.ownership import Ownership
 from pipeline.partition_leases import PartitionLeases
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    JetStreamError,
+    subject,
+)
 from pipeline.model.projection import FIRST
 from pipeline.partitioning import Partitioning
 

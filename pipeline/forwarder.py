@@ -14,9 +14,12 @@ from ulid import ULID
 
 from pipeline.eventstore import EventStore
 from pipeline.forwarder_metrics import Seen, forwarder_checks, forwarder_metrics
-from pipeline.jetstream import JetStream, ServerTooOld
 from pipeline.leader import Counters, Leader, StandDown
 from pipeline.leases import FORWARDER, Lease, leading
+from pipeline.messaging import (
+    JetStream,
+    ServerTooOld,
+)
 from pipeline.support import (
     logs,
     tracing,

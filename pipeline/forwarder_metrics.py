@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.eventstore import EventStore, token_time
-from pipeline.jetstream import JetStream
 from pipeline.leader import Counters
 from pipeline.leases import Lease
+from pipeline.messaging import JetStream
 from pipeline.support.metrics import (
     Metric,
     Metrics,

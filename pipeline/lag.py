@@ -13,7 +13,7 @@ import orjson
 
 from pipeline.asking import Unknown, joined, why
 from pipeline.eventstore import Unread
-from pipeline.jetstream import (
+from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,
     JetStream,
@@ -22,8 +22,8 @@ from pipeline.jetstream import (
     StreamState,
     subject,
 )
+from pipeline.messaging.event_messages import addressed
 from pipeline.model.events import partition_of
-from pipeline.outgoing import addressed
 from pipeline.source import is_marker
 
 SHORTEST: Final = 0.001

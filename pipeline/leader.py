@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from pipeline.eventstore import Changes, EventStore, HistoryLost
-from pipeline.jetstream import (
+from pipeline.messaging import (
     MARKER,
     STREAM,
     TOKEN_SUBJECT,
@@ -20,9 +20,9 @@ from pipeline.jetstream import (
     StreamState,
     subject,
 )
+from pipeline.messaging.event_messages import outgoing
 from pipeline.model.catalog import projections
 from pipeline.model.events import Event
-from pipeline.outgoing import outgoing
 from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.support.cancellation import heed_cancellation
 from pipeline.support.correlation import about

@@ -14,9 +14,17 @@ from pipeline.banking.balance import BALANCE
 from pipeline.epochs import bucket_of, epoch_of
 from pipeline.eventstore import EventStore, HistoryLost, Unread
 from pipeline.index import Found, Generation, GenerationGone, Glance
-from pipeline.jetstream import STREAM, TOKEN_SUBJECT, JetStream, StreamState
-from pipeline.kv import Entry, Mirror
 from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
+from pipeline.messaging import (
+    STREAM,
+    TOKEN_SUBJECT,
+    JetStream,
+    StreamState,
+)
+from pipeline.messaging.kv import (
+    Entry,
+    Mirror,
+)
 from pipeline.model.events import (
     partition_of,
     slot_of,

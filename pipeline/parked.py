@@ -19,8 +19,13 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.banking.balance import BALANCE
-from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket, Entry, Mirror, Overtaken
+from pipeline.messaging import JetStream
+from pipeline.messaging.kv import (
+    Bucket,
+    Entry,
+    Mirror,
+    Overtaken,
+)
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
 

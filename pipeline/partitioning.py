@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.jetstream import (
+from pipeline.messaging import (
     PARTITIONS_KEY,
     STREAM,
     JetStream,

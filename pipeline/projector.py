@@ -13,7 +13,12 @@ from typing import Final, Self
 from pipeline.applier import Applier
 from pipeline.banking.balance import BALANCE
 from pipeline.index import Elastic, GenerationGone, Generations
-from pipeline.jetstream import STREAM, JetStream, StreamState, subject
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    StreamState,
+    subject,
+)
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning

@@ -6,8 +6,8 @@ from typing import Final
 
 from pipeline.asking import Unknown
 from pipeline.index import Generation
-from pipeline.jetstream import StreamState
 from pipeline.lag import TO_SYNCHRONISE
+from pipeline.messaging import StreamState
 from pipeline.partitioning import Partitioning
 from pipeline.source import starting_position
 from pipeline.tables.claims import Checkpoint, claim_id, inherited, nothing

@@ -12,8 +12,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from ulid import ULID
 
-from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket, Entry, Overtaken
+from pipeline.messaging import JetStream
+from pipeline.messaging.kv import (
+    Bucket,
+    Entry,
+    Overtaken,
+)
 from pipeline.model.events import rfc3339
 from pipeline.partitioning import MOST
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pipeline.index import Elastic, Generation, Generations
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked

@@ -3,7 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from pipeline.jetstream import MARKER, STREAM, JetStream, StreamState
+from pipeline.messaging import (
+    MARKER,
+    STREAM,
+    JetStream,
+    StreamState,
+)
 from pipeline.tables.checkpoints import Checkpoint
 
 T = TypeVar("T")

@@ -13,8 +13,13 @@ from contextlib import suppress
 from typing import Final
 
 from pipeline.drained import Standing, ends, standings
-from pipeline.jetstream import STREAM, TOKEN_SUBJECT, JetStream, Outgoing
-from pipeline.kv import Overtaken
+from pipeline.messaging import (
+    STREAM,
+    TOKEN_SUBJECT,
+    JetStream,
+    Outgoing,
+)
+from pipeline.messaging.kv import Overtaken
 from pipeline.model.projection import FIRST
 from pipeline.partitioning import Partitioning
 from pipeline.repartition import Request, Requests

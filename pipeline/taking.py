@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipeline.epochs import raise_epoch
 from pipeline.index import Generation
-from pipeline.jetstream import StreamState
+from pipeline.messaging import StreamState
 from pipeline.model.events import slots_of
 from pipeline.partitioning import partitioning
 from pipeline.shared import Shared, Taken, Target, target

@@ -12,7 +12,7 @@ from typing import Final
 
 from ulid import ULID
 
-from pipeline.jetstream import (
+from pipeline.messaging import (
     BATCH_HEADER,
     STREAM,
     TOKEN_HEADER,

@@ -24,7 +24,7 @@ from playwright.async_api import Browser
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.jetstream import JetStream  # noqa: E402
+from pipeline.messaging import JetStream  # noqa: E402
 from pipeline.subjects import encode_key  # noqa: E402
 from pipeline.tables.minutes import CHANGELOG, MINUTES  # noqa: E402
 from tests.bank import accounts as histories  # noqa: E402

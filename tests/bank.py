@@ -15,7 +15,14 @@ from ulid import ULID
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.index.survey import Survey
-from pipeline.jetstream import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
+from pipeline.messaging import (
+    MARKER,
+    STREAM,
+    JetStream,
+    JetStreamError,
+    Outgoing,
+    subject,
+)
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,

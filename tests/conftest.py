@@ -20,7 +20,7 @@ import redis.asyncio
 
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from pipeline.wheels import WHEELS
 from tests.certificates import make

@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from pipeline import keys
-from pipeline.jetstream import JetStream
 from pipeline.keys import Key, Role
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.support import eventually

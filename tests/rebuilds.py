@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.rebuild.job import Job, Part, Phase
 from pipeline.rebuild.jobs import Jobs
 from tests.support import eventually

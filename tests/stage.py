@@ -7,7 +7,10 @@ from typing import Any
 
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic, Found, Generation
-from pipeline.jetstream import STREAM, JetStream
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+)
 from pipeline.partition_leases import name_of
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS

@@ -8,10 +8,9 @@ import orjson
 import pytest
 
 from api.balances.app import create_app
-from pipeline import messages
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream, stream_reader
 from pipeline.subjects import encode_key
 from pipeline.support.settings import Settings
 from pipeline.tables.minutes import CHANGELOG, MINUTES, Minutes
@@ -124,15 +123,17 @@ async def test_what_is_older_than_an_hour_is_gone(
 async def test_only_what_is_new_is_read(
     js: JetStream, table: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "BATCH", 3)
+    monkeypatch.setattr(stream_reader, "BATCH", 3)
     begun: list[dict[str, Any]] = []
-    batch = messages._batch
+    batch = stream_reader._batch
 
-    async def noted(js: JetStream, stream: str, begin: dict[str, Any]) -> list[messages.Message]:
+    async def noted(
+        js: JetStream, stream: str, begin: dict[str, Any]
+    ) -> list[stream_reader.Message]:
         begun.append(begin)
         return await batch(js, stream, begin)
 
-    monkeypatch.setattr(messages, "_batch", noted)
+    monkeypatch.setattr(stream_reader, "_batch", noted)
     minutes = Minutes()
     for partition in range(8):
         await table(f"{partition}:MoneyDeposited:events", MINUTE, 1)

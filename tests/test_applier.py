@@ -13,7 +13,11 @@ import pytest
 from pipeline.banking.balance import BALANCE
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import STREAM, JetStream, subject
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    subject,
+)
 from pipeline.model.events import (
     DEPOSITED,
     Event,

@@ -26,7 +26,7 @@ GROWTH = 64 * 1024 * 1024
 WORKERS, ALL = ("w1", "w2"), ("forwarder", "w1", "w2")
 PATIENT = WORKERS if SECONDS > 2 * PATIENCE else ()
 """Who says that a server which took the request does not answer: nobody at once."""
-LINES = {"pipeline.jetstream: NATS": 4, "pipeline.tables.checkpoints: checkpoints": 4}
+LINES = {"pipeline.messaging: NATS": 4, "pipeline.tables.checkpoints: checkpoints": 4}
 """How often a role may speak of a subject in an outage, if not twice, when it begins and when it
 ends: a worker has two connections to NATS, and each says both; and of the items that are refused
 at random none may be a checkpoint for so long that they seem to be taken again."""

@@ -13,8 +13,11 @@ from pipeline.banking.balance import BALANCE
 from pipeline.embedded import EmbeddedServers
 from pipeline.epochs import owner_of, raise_epoch
 from pipeline.index import ConditionalWrite, Elastic, Found, Generation, Stamp
-from pipeline.jetstream import JetStream, StreamState
-from pipeline.kv import Bucket
+from pipeline.messaging import (
+    JetStream,
+    StreamState,
+)
+from pipeline.messaging.kv import Bucket
 from pipeline.partitioning import Partitioning
 from pipeline.source import starting_position
 from pipeline.support.settings import Settings

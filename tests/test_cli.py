@@ -16,7 +16,7 @@ from pipeline.cli import main
 from pipeline.commands.explained import explain
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
-from pipeline.jetstream import ServerTooOld
+from pipeline.messaging import ServerTooOld
 from pipeline.registry import Process, read_processes, register
 from pipeline.support.settings import (
     PREFIX,

@@ -14,7 +14,7 @@ from api import correlation as header
 from api.server import application
 from pipeline.applying import log as applying
 from pipeline.leader import log as forwarding
-from pipeline.outgoing import outgoing
+from pipeline.messaging.event_messages import outgoing
 from pipeline.support import logs
 from pipeline.support.correlation import (
     about,

@@ -11,7 +11,10 @@ from nats.js.errors import NotFoundError
 
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import STREAM, JetStream
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+)
 from pipeline.model.events import KINDS
 from pipeline.subjects import key_in
 from pipeline.support.settings import Settings

@@ -15,11 +15,14 @@ from nats.aio.client import Client, ServerVersion
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from pymongo import MongoClient
 
-from pipeline import forwarder, jetstream
+from pipeline import (
+    forwarder,
+    messaging,
+)
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import Counters
-from pipeline.jetstream import (
+from pipeline.messaging import (
     MARKER,
     STREAM,
     TOKEN_HEADER,
@@ -142,7 +145,7 @@ async def exactly_once(store: EventStore, js: JetStream) -> bool:
             assert event["version"] == versions[event["account_id"]] + 1, "out of order"
             versions[event["account_id"]] += 1
             slot = partition_of(event["slot"], int(partitions))
-            assert message.subject == jetstream.subject(slot)
+            assert message.subject == messaging.subject(slot)
     return len(found) == len(stored)
 
 
@@ -167,7 +170,7 @@ async def test_each_event_once_and_a_marker_for_each_partition_first(
     stream = await messages(js)
     assert markers(stream) == list(range(1, settings.partitions + 1))
     assert {each.subject for each in stream[: settings.partitions]} == {
-        jetstream.subject(p) for p in range(settings.partitions)
+        messaging.subject(p) for p in range(settings.partitions)
     }
     assert not set(ids(stream)) & {event["_id"] for event in before}, "the markers stand for them"
     by_id = {event["_id"]: event for event in after}
@@ -322,7 +325,7 @@ async def test_one_partition_purged_gets_markers(
 ) -> None:
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
-    await js.api(f"STREAM.PURGE.{STREAM}", {"filter": jetstream.subject(3)})
+    await js.api(f"STREAM.PURGE.{STREAM}", {"filter": messaging.subject(3)})
     await eventually(lambda: inside.resyncs == 2)
 
 
@@ -392,7 +395,7 @@ async def test_a_message_of_a_stranger_gets_markers(
 ) -> None:
     await append(store, 10, "a")
     await eventually(lambda: inside.forwarded == 10)
-    await js.context.publish(jetstream.subject(0), b"by hand")
+    await js.context.publish(messaging.subject(0), b"by hand")
     later = await append(store, 10, "b")
     await eventually(lambda: inside.resyncs == 2)
     assert inside.fenced == 1
@@ -477,7 +480,7 @@ async def test_the_number_of_partitions_is_the_streams(
     assert await eventually(lambda: forwarded(js, events))
     stream = await messages(js)
     assert len(markers(stream)) == 3
-    assert {each.subject for each in stream} == {jetstream.subject(p) for p in range(3)}
+    assert {each.subject for each in stream} == {messaging.subject(p) for p in range(3)}
 
 
 async def test_a_cancellation_that_is_swallowed_still_ends_it(

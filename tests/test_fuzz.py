@@ -13,7 +13,7 @@ from api.balances.app import create_app as balances
 from api.describing import CONTRACT
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,

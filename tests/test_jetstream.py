@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from pipeline.jetstream import JetStream, JetStreamError
+from pipeline.messaging import (
+    JetStream,
+    JetStreamError,
+)
 from pipeline.support.settings import Settings
 
 
@@ -43,7 +46,7 @@ async def test_a_stream_is_made_once_the_deleted_one_has_let_go_of_its_name(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, refusals: int | None
 ) -> None:
     """And an error that stays is told; here NATS answers as it does while files still go."""
-    monkeypatch.setattr("pipeline.jetstream.client._DELETING_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.messaging.client._DELETING_SECONDS", 0.5)
     js = await JetStream.connect(settings.nats_url, "test")
     ask, refused = js.api, 0
 

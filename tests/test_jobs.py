@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket
+from pipeline.messaging import JetStream
+from pipeline.messaging.kv import Bucket
 from pipeline.rebuild.job import Busy, Job, NoSuchJob, Part, Phase
 from pipeline.rebuild.jobs import KEPT, Jobs
 from pipeline.support.settings import Settings

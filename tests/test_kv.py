@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket, Mirror, Overtaken
+from pipeline.messaging import JetStream
+from pipeline.messaging.kv import (
+    Bucket,
+    Mirror,
+    Overtaken,
+)
 from tests.conftest import placed
 from tests.support import eventually, rounds
 

@@ -16,8 +16,12 @@ from pipeline.asking import Unknown, asked
 from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
 from pipeline.eventstore.change_backlog import _reached
 from pipeline.index import Generation
-from pipeline.jetstream import TOKEN_HEADER, Stored, StreamState
 from pipeline.lag import SHORTEST, Lag, Waiting, lag, resume_token, unforwarded
+from pipeline.messaging import (
+    TOKEN_HEADER,
+    Stored,
+    StreamState,
+)
 from pipeline.model.events import (
     CREATED,
     new_event,

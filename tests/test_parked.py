@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket
+from pipeline.messaging import JetStream
+from pipeline.messaging.kv import Bucket
 from pipeline.parked import LONGEST, Parked, ParkedAccount
 from pipeline.support.logs import moment
 from tests.conftest import placed

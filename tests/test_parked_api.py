@@ -13,7 +13,7 @@ from aiohttp import ClientResponse
 from api.balances.app import create_app
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.parked import Parked
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving

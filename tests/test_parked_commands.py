@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import main
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.events import (
     Event,
     new_event,

@@ -9,7 +9,11 @@ import pymongo
 import pytest
 
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import STREAM, JetStream, subject
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    subject,
+)
 from pipeline.model.events import (
     DEPOSITED,
     Event,

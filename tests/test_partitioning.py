@@ -5,7 +5,11 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from pipeline.jetstream import STREAM, JetStream, Outgoing
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    Outgoing,
+)
 from pipeline.model.events import (
     SLOTS,
     partition_of,

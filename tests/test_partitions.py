@@ -26,8 +26,11 @@ from pipeline.eventstore import (
     change_backlog,
     changes,
 )
-from pipeline.jetstream import STREAM, JetStream
 from pipeline.lag import TO_SYNCHRONISE
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+)
 from pipeline.model.events import (
     partition_of,
     slot_of,

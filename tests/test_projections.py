@@ -13,7 +13,10 @@ from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic
-from pipeline.jetstream import STREAM, JetStream
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+)
 from pipeline.model.catalog import (
     UnknownProjection,
     projections,

@@ -11,8 +11,12 @@ import pytest
 from pipeline.eventstore import token_time
 from pipeline.forwarder import Counters, run
 from pipeline.forwarder_metrics import Seen, forwarder_metrics
-from pipeline.jetstream import STREAM, TOKEN_HEADER, JetStream
 from pipeline.leases import Lease
+from pipeline.messaging import (
+    STREAM,
+    TOKEN_HEADER,
+    JetStream,
+)
 from pipeline.support import metrics as measuring
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import exposed

@@ -16,8 +16,8 @@ from api.balances.app import create_app
 from api.server import _UNDER_WAY
 from api.streams import STREAMS
 from pipeline.embedded import EmbeddedServers
-from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket
+from pipeline.messaging import JetStream
+from pipeline.messaging.kv import Bucket
 from pipeline.rebuild.job import Phase
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving

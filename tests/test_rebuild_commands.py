@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from pipeline.cli import main
 from pipeline.commands import rebuild_watch
 from pipeline.embedded import EmbeddedServers
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.rebuild.job import Job, Phase
 from pipeline.support.settings import (
     PREFIX,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from api.balances.app import create_app
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild_metrics import Running, Watch

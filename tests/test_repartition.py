@@ -23,7 +23,7 @@ from pipeline.commands.repartition import ask, follow
 from pipeline.drained import ends
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import Counters
-from pipeline.jetstream import (
+from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,
     TOKEN_SUBJECT,
@@ -33,7 +33,10 @@ from pipeline.jetstream import (
     WrongLastSequence,
     subject,
 )
-from pipeline.kv import Bucket, Overtaken
+from pipeline.messaging.kv import (
+    Bucket,
+    Overtaken,
+)
 from pipeline.model.events import (
     CREATED,
     Body,

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.commands.repartition import ask
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.partitioning import partitioning
 from pipeline.support.settings import Settings
 from tests.bank import exact

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.drained import ends
 from pipeline.index import ConditionalWrite, Elastic, Generation
-from pipeline.jetstream import STREAM
+from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
 from pipeline.partitioning import Partitioning
 from pipeline.projector import Projector

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from pipeline.jetstream import STREAM
+from pipeline.messaging import STREAM
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from tests.proxy import Held, everything, statuses, writes_to

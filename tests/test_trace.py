@@ -11,7 +11,10 @@ from ulid import ULID
 
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore, TookTooLong
-from pipeline.jetstream import STREAM, JetStream
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+)
 from pipeline.model.events import (
     DEPOSITED,
     Event,

@@ -18,7 +18,7 @@ from api.operations import json, operation
 from api.problems import Problem
 from api.replies import reply
 from api.shapes import Page
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.catalog import projections
 from pipeline.partitioning import MOST
 from pipeline.rebuild.job import Busy, Job, NoSuchJob

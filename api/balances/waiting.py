@@ -20,11 +20,14 @@ from api.balances.connections import Connections
 from api.balances.queries import Document, document
 from pipeline.banking.balance import BALANCE
 from pipeline.index import Index, ProjectionUnavailable
+from pipeline.messaging.notifications import (
+    all_of,
+    nudged,
+)
 from pipeline.model.events import (
     partition_of,
     slot_of,
 )
-from pipeline.nudges import all_of, nudged
 from pipeline.support.cancellation import ended
 from pipeline.support.correlation import detached
 

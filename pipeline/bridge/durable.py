@@ -4,7 +4,10 @@ from typing import Any, NamedTuple
 
 from faust.types import TP
 
-from pipeline.jetstream import JetStream, JetStreamError
+from pipeline.messaging import (
+    JetStream,
+    JetStreamError,
+)
 
 GROUP = "owner"
 _NOT_FOUND = 10014

@@ -10,7 +10,7 @@ import faust
 from faust.assignor.client_assignment import ClientAssignment
 from faust.types import TP, ConsumerMessage
 
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 
 
 class Wired(Protocol):

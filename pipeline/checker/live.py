@@ -13,7 +13,12 @@ from pipeline.checker.report import Report
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.index import ProjectionUnavailable
 from pipeline.index.survey import Survey
-from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    JetStreamError,
+    subject,
+)
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked

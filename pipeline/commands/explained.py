@@ -6,7 +6,7 @@ from pipeline.commands.failures import Failure, Told
 from pipeline.embedded import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.index import ProjectionUnavailable
-from pipeline.jetstream import ServerTooOld
+from pipeline.messaging import ServerTooOld
 from pipeline.support.auth_errors import refusal
 from pipeline.support.listening import CannotListen
 from pipeline.support.settings import (

@@ -17,7 +17,7 @@ from pipeline.commands.reaching import jetstream
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.keys import Key, Role
-from pipeline.kv import Bucket
+from pipeline.messaging.kv import Bucket
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,

@@ -9,7 +9,10 @@ from nats.errors import Error as NatsError
 
 from pipeline.commands.failures import Told
 from pipeline.eventstore import EventStore
-from pipeline.jetstream import JetStream, JetStreamError
+from pipeline.messaging import (
+    JetStream,
+    JetStreamError,
+)
 from pipeline.model.projection import Projection
 from pipeline.onlooker import Onlooker
 from pipeline.support.cancellation import ended

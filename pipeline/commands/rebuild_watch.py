@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline.commands.failures import Told
 from pipeline.commands.rebuild_shown import left
-from pipeline.jetstream import JetStreamError
+from pipeline.messaging import JetStreamError
 from pipeline.partition_leases import name_of
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.jobs import Jobs

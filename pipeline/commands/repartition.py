@@ -10,7 +10,7 @@ import click
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.commands.running import run
-from pipeline.kv import Overtaken
+from pipeline.messaging.kv import Overtaken
 from pipeline.partitioning import MOST, partitioning
 from pipeline.repartition import Request, Requests, UnderWay
 from pipeline.support import logs

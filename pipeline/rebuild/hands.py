@@ -12,7 +12,7 @@ from typing import Any, Final
 from pipeline.checker.live import Stores
 from pipeline.drained import ends, standings
 from pipeline.index import Elastic, Generation, GenerationGone, Generations
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.banking.balance import BALANCE
-from pipeline.kv import Entry
+from pipeline.messaging.kv import Entry
 from pipeline.model.projection import FIRST
 
 Kind = Literal["online", "in-place"]

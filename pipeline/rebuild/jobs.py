@@ -18,8 +18,12 @@ from typing import Final
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
-from pipeline.jetstream import JetStream
-from pipeline.kv import Bucket, Mirror, Overtaken
+from pipeline.messaging import JetStream
+from pipeline.messaging.kv import (
+    Bucket,
+    Mirror,
+    Overtaken,
+)
 from pipeline.model.projection import Projection
 from pipeline.rebuild.job import Busy, Job, Kind, NoSuchJob, Part, read
 from pipeline.support.logs import moment

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.partitioning import partitioning
 from pipeline.rebuild.job import Job, Kind
 from pipeline.rebuild.jobs import Jobs

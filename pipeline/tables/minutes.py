@@ -10,8 +10,14 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from pipeline.jetstream import JetStream, StreamState
-from pipeline.messages import Message, messages
+from pipeline.messaging import (
+    JetStream,
+    StreamState,
+)
+from pipeline.messaging.stream_reader import (
+    Message,
+    messages,
+)
 from pipeline.subjects import key_in
 from pipeline.support.logs import moment
 

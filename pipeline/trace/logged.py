@@ -15,7 +15,12 @@ import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from pipeline.jetstream import STREAM, JetStream, JetStreamError, subject
+from pipeline.messaging import (
+    STREAM,
+    JetStream,
+    JetStreamError,
+    subject,
+)
 from pipeline.model.events import (
     Event,
     partition_of,

@@ -12,12 +12,12 @@ from typing import Final
 from pipeline.asking import Unknown, asked
 from pipeline.eventstore import HistoryLost
 from pipeline.index import Found, GenerationGone
+from pipeline.messaging.event_messages import addressed
 from pipeline.model.events import (
     Event,
     partition_of,
 )
 from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
-from pipeline.outgoing import addressed
 from pipeline.parked import ParkedAccount
 from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of

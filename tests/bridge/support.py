@@ -10,7 +10,7 @@ import faust
 from faust.types import TP
 
 from pipeline.bridge import Assign, Batch, BatchSchema, Options, Transport, configure
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from tests.support import eventually
 
 TOPIC = "readings"

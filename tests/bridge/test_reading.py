@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.embedded import EmbeddedServers
-from pipeline.jetstream import JetStream, ensure_partitioned
+from pipeline.messaging import (
+    JetStream,
+    ensure_partitioned,
+)
 from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, floor, publish, running
 from tests.support import eventually

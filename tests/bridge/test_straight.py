@@ -7,8 +7,11 @@ import pytest
 from nats import errors
 from nats.aio.msg import Msg
 
-from pipeline.jetstream import JetStream
-from pipeline.straight import frame, header
+from pipeline.messaging import JetStream
+from pipeline.messaging.fast_path import (
+    frame,
+    header,
+)
 from tests.support import Servers, eventually
 
 SIZES = (0, 1, 300, 5_000, 40_000, 200_000)

@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError, WriteError
 from redis.exceptions import RedisError
 from yarl import URL
 
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.hostile.documents import Documents
 from tests.hostile.messages import Messages

@@ -7,7 +7,7 @@ import pytest
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.index import Elastic
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.rebuild.jobs import Jobs
 from pipeline.support.settings import Settings
 from tests.rebuild.bank import Bank, Start

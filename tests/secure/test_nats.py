@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.processes import Children
 from pipeline.support.settings import Settings
 from tests.conftest import placed
@@ -56,7 +56,7 @@ async def test_by_an_nkey(children: Children, scratch: Path, made: Path) -> None
 async def test_by_a_credentials_file_that_is_read_again(
     children: Children, scratch: Path, made: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("DEBUG", "pipeline.jetstream")
+    caplog.set_level("DEBUG", "pipeline.messaging")
     operator, file = Operator.new(), scratch / "bank.creds"
     file.write_text(operator.creds(Nkey.new()))
     settings = await told(children, scratch, made, operator.configuration(), creds_file=file)

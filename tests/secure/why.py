@@ -6,8 +6,8 @@ from typing import Final
 
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.index import Glance, ProjectionUnavailable
-from pipeline.jetstream import JetStream
 from pipeline.leases import Lease, LeaseUnavailable
+from pipeline.messaging import JetStream
 from pipeline.support.retry import brief
 from pipeline.support.settings import Settings
 

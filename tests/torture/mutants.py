@@ -66,7 +66,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "no expected sequence",
-        "pipeline/jetstream/client.py",
+        "pipeline/messaging/client.py",
         '        headers[0]["Nats-Expected-Last-Sequence"] = str(expected)\n',
         "        pass\n",
         "stop-forwarder,hang-nats",

@@ -3,7 +3,10 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.jetstream import Outgoing, subject
+from pipeline.messaging import (
+    Outgoing,
+    subject,
+)
 from pipeline.model.events import (
     Event,
     encode,

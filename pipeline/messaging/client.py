@@ -11,8 +11,16 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from ulid import ULID
 
-from pipeline.jetstream.connection import Refusals, closed, connected
-from pipeline.jetstream.values import (
+from pipeline.messaging.connection import (
+    Refusals,
+    closed,
+    connected,
+)
+from pipeline.messaging.fast_path import (
+    StraightClient,
+    frame,
+)
+from pipeline.messaging.values import (
     BATCH_HEADER,
     JetStreamError,
     Outgoing,
@@ -20,7 +28,6 @@ from pipeline.jetstream.values import (
     StreamState,
     checked,
 )
-from pipeline.straight import StraightClient, frame
 from pipeline.support.access import Access
 
 log = logging.getLogger(__package__)

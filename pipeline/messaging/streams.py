@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from pipeline.jetstream.client import JetStream
-from pipeline.jetstream.values import PARTITIONS_KEY
+from pipeline.messaging.client import JetStream
+from pipeline.messaging.values import PARTITIONS_KEY
 
 _EXPIRING: Final[dict[str, Any]] = {"allow_msg_ttl": True}
 

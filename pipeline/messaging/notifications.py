@@ -5,7 +5,7 @@ Plain NATS messages without content. One may be lost, so nobody relies on them a
 
 from contextlib import suppress
 
-from pipeline.jetstream import JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.projection import Projection
 
 

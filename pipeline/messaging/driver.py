@@ -10,7 +10,7 @@ from nats.aio.client import Srv
 from nats.aio.transport import TcpTransport
 from nats.errors import AuthorizationError, Error
 
-from pipeline.straight import StraightClient
+from pipeline.messaging.fast_path import StraightClient
 from pipeline.support.access import Access
 from pipeline.support.credentials import (
     Malformed,

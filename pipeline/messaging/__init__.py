@@ -3,10 +3,16 @@
 The reader's side, a feed of one partition, is `pipeline/bridge/feed.py`.
 """
 
-from pipeline.jetstream.client import JetStream
-from pipeline.jetstream.connection import OLDEST_SERVER, say_back
-from pipeline.jetstream.streams import ensure_changelog, ensure_partitioned
-from pipeline.jetstream.values import (
+from pipeline.messaging.client import JetStream
+from pipeline.messaging.connection import (
+    OLDEST_SERVER,
+    say_back,
+)
+from pipeline.messaging.streams import (
+    ensure_changelog,
+    ensure_partitioned,
+)
+from pipeline.messaging.values import (
     BATCH_HEADER,
     MARKER,
     PARTITIONS_KEY,

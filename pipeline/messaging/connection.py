@@ -5,9 +5,9 @@ import logging
 from contextlib import suppress
 from typing import Any, Final
 
-from pipeline.clients import nats
-from pipeline.jetstream.values import ServerTooOld
-from pipeline.straight import StraightClient
+from pipeline.messaging import driver
+from pipeline.messaging.fast_path import StraightClient
+from pipeline.messaging.values import ServerTooOld
 from pipeline.support.access import Access
 from pipeline.support.auth_errors import (
     NATS,
@@ -34,7 +34,7 @@ async def connected(
         if not closing.is_set():
             log.warning("NATS: connection lost")
 
-    nc = await nats.connect(
+    nc = await driver.connect(
         at,
         name=name,
         max_reconnect_attempts=-1,
