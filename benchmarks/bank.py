@@ -17,10 +17,10 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.machine import cpu_seconds
 from pipeline.embedded import EmbeddedServers
-from pipeline.index import Elastic
 from pipeline.messaging import JetStream
 from pipeline.preflight import free_ports
 from pipeline.processes import Children
+from pipeline.search import Elastic
 from pipeline.support.settings import (
     PREFIX,
     TEST_PREFIX,

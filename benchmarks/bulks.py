@@ -9,12 +9,12 @@ import orjson
 
 from benchmarks.history import Folds
 from pipeline.banking.balance import BALANCE
-from pipeline.index.client import connect
 from pipeline.model.events import (
     Event,
     partition_of,
 )
 from pipeline.model.projection import Document
+from pipeline.search.client import connect
 
 INDEX: Final = "bench-bulk"
 CHUNK: Final = 500

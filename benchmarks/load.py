@@ -13,7 +13,7 @@ from api.accounts.service import AccountService
 from api.accounts.terms import Terms
 from benchmarks.history import SEED, Zipf
 from pipeline.eventstore import EventStore
-from pipeline.index.client import Elastic
+from pipeline.search.client import Elastic
 from pipeline.support.settings import Settings
 
 ACCOUNTS: Final = 1_000

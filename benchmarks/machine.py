@@ -11,8 +11,8 @@ import orjson
 import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from pipeline.index import Elastic
 from pipeline.messaging import JetStream
+from pipeline.search import Elastic
 from pipeline.support.settings import Settings
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")

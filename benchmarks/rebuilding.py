@@ -16,11 +16,15 @@ from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic, Generation, Generations
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Document
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.rebuild.replay import Replay
+from pipeline.search import (
+    Elastic,
+    Generation,
+    Generations,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents

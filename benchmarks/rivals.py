@@ -17,9 +17,9 @@ import orjson
 
 from benchmarks.worker import tell
 from pipeline.banking.balance import BALANCE
-from pipeline.index.client import connect
 from pipeline.model.events import Event
 from pipeline.model.projection import Document
+from pipeline.search.client import connect
 from pipeline.support.settings import (
     Settings,
     load,

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from pipeline.applying import apply
-from pipeline.index import GenerationGone
 from pipeline.messaging.notifications import nudge
 from pipeline.model.events import slots_of
+from pipeline.search import GenerationGone
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery
 from pipeline.support.cancellation import ended

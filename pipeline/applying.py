@@ -6,13 +6,13 @@ from typing import Any
 
 import orjson
 
-from pipeline.index import GenerationGone
 from pipeline.model.events import (
     Event,
     NoEvent,
     event_in,
     partition_of,
 )
+from pipeline.search import GenerationGone
 from pipeline.shared import Shared, Taken
 from pipeline.source import Delivery, is_marker
 from pipeline.support.correlation import about

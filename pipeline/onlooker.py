@@ -13,7 +13,6 @@ from pipeline.asking import Unknown
 from pipeline.banking.balance import BALANCE
 from pipeline.epochs import bucket_of, epoch_of
 from pipeline.eventstore import EventStore, HistoryLost, Unread
-from pipeline.index import Found, Generation, GenerationGone, Glance
 from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
 from pipeline.messaging import (
     STREAM,
@@ -34,6 +33,12 @@ from pipeline.parked import Parked, ParkedAccount
 from pipeline.partition_leases import PartitionLeases, View, name_of
 from pipeline.partitioning import Partitioning, partitioning
 from pipeline.reached import Claims, claim_ids
+from pipeline.search import (
+    Found,
+    Generation,
+    GenerationGone,
+    Glance,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.claims import checkpoint_of

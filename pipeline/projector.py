@@ -12,7 +12,6 @@ from typing import Final, Self
 
 from pipeline.applier import Applier
 from pipeline.banking.balance import BALANCE
-from pipeline.index import Elastic, GenerationGone, Generations
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -24,6 +23,11 @@ from pipeline.parked import Parked
 from pipeline.partitioning import Partitioning
 from pipeline.rebuild.jobs import Jobs
 from pipeline.retries import Retries
+from pipeline.search import (
+    Elastic,
+    GenerationGone,
+    Generations,
+)
 from pipeline.shared import Shared, Store, Taken
 from pipeline.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.support.cancellation import ended

@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import Final
 
 from pipeline.applier import Applier
-from pipeline.index import GenerationGone
 from pipeline.model.events import (
     partition_of,
     slot_of,
 )
+from pipeline.search import GenerationGone
 from pipeline.shared import Shared, Taken
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.epochs import raise_epoch
-from pipeline.index import Generation
 from pipeline.messaging import StreamState
 from pipeline.model.events import slots_of
 from pipeline.partitioning import partitioning
+from pipeline.search import Generation
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.source import starting_position, stream_state
 from pipeline.tables.checkpoints import Checkpoint, Lost

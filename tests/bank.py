@@ -14,7 +14,6 @@ from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.index.survey import Survey
 from pipeline.messaging import (
     MARKER,
     STREAM,
@@ -39,6 +38,7 @@ from pipeline.model.projection import (
     Projection,
 )
 from pipeline.projector import Projector
+from pipeline.search.scan import Survey
 from pipeline.support.cancellation import ended
 
 PARTITIONS = 4

@@ -7,8 +7,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from pipeline.index import Elastic, Generation, GenerationGone
 from pipeline.partition_leases import PartitionLeases, name_of
+from pipeline.search import (
+    Elastic,
+    Generation,
+    GenerationGone,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.claims import claim_id

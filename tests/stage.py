@@ -6,12 +6,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic, Found, Generation
 from pipeline.messaging import (
     STREAM,
     JetStream,
 )
 from pipeline.partition_leases import name_of
+from pipeline.search import (
+    Elastic,
+    Found,
+    Generation,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.claims import claim_id

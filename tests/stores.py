@@ -8,8 +8,6 @@ import aiohttp
 
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic, Generation, Generations, Stamp
-from pipeline.index.survey import Survey
 from pipeline.model.events import (
     Event,
     slots_of,
@@ -20,6 +18,13 @@ from pipeline.model.projection import (
 )
 from pipeline.rebuild.compare import Store
 from pipeline.rebuild.mend import Mended, mend_partition
+from pipeline.search import (
+    Elastic,
+    Generation,
+    Generations,
+    Stamp,
+)
+from pipeline.search.scan import Survey
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents

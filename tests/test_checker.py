@@ -15,7 +15,6 @@ from pipeline.banking.balance import BALANCE
 from pipeline.checker import Answer, Command, Report, check
 from pipeline.checker.ledger import Ledger
 from pipeline.eventstore import EventStore, Strays
-from pipeline.index.survey import Survey
 from pipeline.model.events import (
     CLOSED,
     CREATED,
@@ -29,6 +28,7 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
+from pipeline.search.scan import Survey
 from pipeline.support.settings import Settings
 from tests.support import rounds
 

@@ -12,13 +12,19 @@ from elastic_transport import ConnectionTimeout
 from pipeline.banking.balance import BALANCE
 from pipeline.embedded import EmbeddedServers
 from pipeline.epochs import owner_of, raise_epoch
-from pipeline.index import ConditionalWrite, Elastic, Found, Generation, Stamp
 from pipeline.messaging import (
     JetStream,
     StreamState,
 )
 from pipeline.messaging.kv import Bucket
 from pipeline.partitioning import Partitioning
+from pipeline.search import (
+    ConditionalWrite,
+    Elastic,
+    Found,
+    Generation,
+    Stamp,
+)
 from pipeline.source import starting_position
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import (

@@ -7,7 +7,6 @@ import pytest
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
-from pipeline.index import ProjectionUnavailable
 from pipeline.model.events import (
     DEPOSITED,
     Event,
@@ -18,6 +17,7 @@ from pipeline.model.events import (
 )
 from pipeline.rebuild.compare import Comparison
 from pipeline.rebuild.looks import Difference
+from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append
 from tests.damage import CHANGES, GHOSTS

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.banking.balance import Balance
 from pipeline.embedded import EmbeddedServers
-from pipeline.index import (
+from pipeline.search import (
     ConditionalWrite,
     Elastic,
     Generation,

@@ -15,7 +15,6 @@ from ulid import ULID
 from pipeline.asking import Unknown, asked
 from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
 from pipeline.eventstore.change_backlog import _reached
-from pipeline.index import Generation
 from pipeline.lag import SHORTEST, Lag, Waiting, lag, resume_token, unforwarded
 from pipeline.messaging import (
     TOKEN_HEADER,
@@ -29,6 +28,7 @@ from pipeline.model.events import (
 )
 from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
+from pipeline.search import Generation
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.claims import Checkpoint

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from pipeline.index import GenerationGone
 from pipeline.model.events import (
     DEPOSITED,
     Event,
@@ -18,6 +17,7 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.rebuild.mend import mend
+from pipeline.search import GenerationGone
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append, as_delivered, history
 from tests.damage import CHANGES, GHOSTS

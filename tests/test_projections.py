@@ -12,7 +12,6 @@ import pytest
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -26,6 +25,7 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.model.projection import Projection
+from pipeline.search import Elastic
 from pipeline.support.settings import (
     Settings,
     SettingsError,

@@ -7,11 +7,15 @@ from dataclasses import asdict, dataclass
 import pytest
 
 from pipeline.drained import ends
-from pipeline.index import ConditionalWrite, Elastic, Generation
 from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
 from pipeline.partitioning import Partitioning
 from pipeline.projector import Projector
+from pipeline.search import (
+    ConditionalWrite,
+    Elastic,
+    Generation,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS, Lost
 from pipeline.tables.claims import Checkpoint, checkpoint_of, claim_id

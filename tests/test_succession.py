@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.index import Elastic, Generations
-from pipeline.index.seen import Seen
-from pipeline.index.succession import Succession
+from pipeline.search import (
+    Elastic,
+    Generations,
+)
+from pipeline.search.alias_swap import Succession
+from pipeline.search.catalog import Seen
 from pipeline.support.settings import Settings
 
 pytestmark = pytest.mark.elasticsearch

@@ -10,11 +10,17 @@ import pytest
 
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic, Generation, GenerationGone, Generations, Write
 from pipeline.model.events import (
     SLOTS,
     Event,
     slots_of,
+)
+from pipeline.search import (
+    Elastic,
+    Generation,
+    GenerationGone,
+    Generations,
+    Write,
 )
 from pipeline.support.settings import Settings
 from pipeline.synchronise import Progress, synchronise

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic, GenerationGone
 from pipeline.model.events import Event
+from pipeline.search import (
+    Elastic,
+    GenerationGone,
+)
 
 HERTZ = 20
 MOST = 200

@@ -25,9 +25,13 @@ from api.balances.whoami import routes as whoami
 from api.problems import Problem, unavailable
 from api.server import application
 from pipeline.eventstore import StoreUnavailable
-from pipeline.index import Index, ProjectionUnavailable, UnknownCursor
 from pipeline.index.statements import Statements
 from pipeline.model.catalog import projections
+from pipeline.search import (
+    Index,
+    ProjectionUnavailable,
+    UnknownCursor,
+)
 from pipeline.support.metrics import Metrics
 from pipeline.support.settings import Settings
 

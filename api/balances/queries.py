@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from api.inputs import AccountId, Input
 from api.shapes import readable
 from pipeline.banking.balance import Balance
-from pipeline.index import Index
+from pipeline.search import Index
 
 MOST: Final = 100
 LONGEST_WAIT: Final = 30

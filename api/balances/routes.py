@@ -12,8 +12,8 @@ from api.inputs import query
 from api.operations import json, operation
 from api.replies import reply
 from api.shapes import Page
-from pipeline.index import Index
 from pipeline.model.events import ACCOUNT_ID
+from pipeline.search import Index
 
 INDEX: Final = web.AppKey("index", Index)
 

@@ -19,7 +19,6 @@ from nats.aio.subscription import Subscription
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
 from pipeline.banking.balance import BALANCE
-from pipeline.index import Index, ProjectionUnavailable
 from pipeline.messaging.notifications import (
     all_of,
     nudged,
@@ -27,6 +26,10 @@ from pipeline.messaging.notifications import (
 from pipeline.model.events import (
     partition_of,
     slot_of,
+)
+from pipeline.search import (
+    Index,
+    ProjectionUnavailable,
 )
 from pipeline.support.cancellation import ended
 from pipeline.support.correlation import detached

@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Final, Literal, Self
 
 from pipeline.applier import Applier
-from pipeline.index import Generation, GenerationGone
 from pipeline.leases import Lease, LeaseUnavailable
 from pipeline.projector import Projector
 from pipeline.rebuild.build import Build
@@ -20,6 +19,10 @@ from pipeline.rebuild.coordinator import Coordinator
 from pipeline.rebuild.inplace import InPlace
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.pace import Pace
+from pipeline.search import (
+    Generation,
+    GenerationGone,
+)
 from pipeline.shared import Taken
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage

@@ -11,8 +11,6 @@ from pipeline.checker import check
 from pipeline.checker.history import Answer
 from pipeline.checker.report import Report
 from pipeline.eventstore import EventStore, StoreUnavailable
-from pipeline.index import ProjectionUnavailable
-from pipeline.index.survey import Survey
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -23,6 +21,8 @@ from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
 from pipeline.partitioning import partitioning
+from pipeline.search import ProjectionUnavailable
+from pipeline.search.scan import Survey
 from pipeline.support.auth_errors import refusal
 from pipeline.support.settings import (
     PREFIX,

@@ -13,7 +13,6 @@ from pipeline.checker.live import Stores, Unreachable, opened
 from pipeline.commands.failures import Told
 from pipeline.commands.running import run
 from pipeline.eventstore import StoreUnavailable
-from pipeline.index import ProjectionUnavailable
 from pipeline.model.events import (
     SLOTS,
     slots_of,
@@ -23,6 +22,7 @@ from pipeline.partitioning import partitioning
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.hands import CannotMend, mender
 from pipeline.rebuild.looks import Difference
+from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 
 T = TypeVar("T")

@@ -5,8 +5,8 @@ from typing import Final
 from pipeline.commands.failures import Failure, Told
 from pipeline.embedded import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
-from pipeline.index import ProjectionUnavailable
 from pipeline.messaging import ServerTooOld
+from pipeline.search import ProjectionUnavailable
 from pipeline.support.auth_errors import refusal
 from pipeline.support.listening import CannotListen
 from pipeline.support.settings import (

@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 from elasticsearch import ApiError, TransportError
 
 from pipeline.banking.statement import STATEMENT
-from pipeline.index.client import connect
-from pipeline.index.reader import TIMEOUT
-from pipeline.index.values import ProjectionUnavailable
 from pipeline.model.events import rfc3339
+from pipeline.search.client import connect
+from pipeline.search.reader import TIMEOUT
+from pipeline.search.values import ProjectionUnavailable
 from pipeline.support.access import Access
 from pipeline.support.retry import brief
 

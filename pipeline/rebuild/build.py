@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Final
 
 from pipeline.applier import Applier
-from pipeline.index import Generation
 from pipeline.model.events import (
     slot_of,
     slots_of,
@@ -19,6 +18,7 @@ from pipeline.model.events import (
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.rebuild.replay import Replay
+from pipeline.search import Generation
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.support.cancellation import ended
 from pipeline.tables.checkpoints import Lost

@@ -18,7 +18,6 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from pipeline.banking.balance import BALANCE
-from pipeline.index import Found
 from pipeline.model.events import slot_of
 from pipeline.model.histories import (
     Replayed,
@@ -30,6 +29,7 @@ from pipeline.model.projection import (
 )
 from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.rebuild.looks import Difference, Look, Waiting, look
+from pipeline.search import Found
 from pipeline.support.bucket_sums import (
     Sums,
     fingerprint,
@@ -58,7 +58,7 @@ class Log(Protocol):
 
 
 class Documents(Ids, Protocol):
-    """What is read of the index; `pipeline.index.survey.Survey` is one."""
+    """What is read of the index; `pipeline.search.scan.Survey` is one."""
 
     async def found(self, ids: Sequence[str]) -> dict[str, Found]: ...
 

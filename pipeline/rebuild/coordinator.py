@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from pipeline.index import Generation
-from pipeline.index.succession import Succession
 from pipeline.leases import Lease, LeaseUnavailable
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.jobs import Jobs
+from pipeline.search import Generation
+from pipeline.search.alias_swap import Succession
 from pipeline.shared import Shared
 from pipeline.support.logs import moment
 from pipeline.tables.claims import Checkpoint, claim_id

@@ -17,7 +17,7 @@ from pipeline.support.bucket_sums import (
 
 
 class Ids(Protocol):
-    """All ids of a generation; `pipeline.index.survey.Survey` of it has them."""
+    """All ids of a generation; `pipeline.search.scan.Survey` of it has them."""
 
     def ids(self) -> AsyncIterator[list[str]]: ...
 

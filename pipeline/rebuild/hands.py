@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from pipeline.checker.live import Stores
 from pipeline.drained import ends, standings
-from pipeline.index import Elastic, Generation, GenerationGone, Generations
 from pipeline.messaging import JetStream
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
@@ -20,6 +19,12 @@ from pipeline.partitioning import Partitioning, partitioning
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.looks import Difference, Look, look
 from pipeline.rebuild.mend import Mended, mend
+from pipeline.search import (
+    Elastic,
+    Generation,
+    GenerationGone,
+    Generations,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents

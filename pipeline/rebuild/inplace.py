@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pipeline.applier import Applier
-from pipeline.index.survey import Survey
 from pipeline.model.events import slots_of
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.mend import mend_partition
 from pipeline.rebuild.pace import Pace, Paced
+from pipeline.search.scan import Survey
 from pipeline.shared import Shared
 from pipeline.support.cancellation import ended
 from pipeline.synchronise import Progress

@@ -3,11 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pipeline.index import Found, Stamp
 from pipeline.model.projection import (
     ERA,
     Document,
     Projection,
+)
+from pipeline.search import (
+    Found,
+    Stamp,
 )
 from pipeline.tables.states import Truth, believed, judged
 

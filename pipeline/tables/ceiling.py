@@ -7,8 +7,13 @@ that one everything wins. So they are brought there, with what is in them, and t
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pipeline.index import ConditionalWrite, Elastic, Found, Write
 from pipeline.model.projection import ERA
+from pipeline.search import (
+    ConditionalWrite,
+    Elastic,
+    Found,
+    Write,
+)
 from pipeline.tables.states import State
 
 HIGHEST: Final = 2**63 - 1

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Final
 
-from pipeline.index import (
+from pipeline.partitioning import Partitioning
+from pipeline.search import (
     ConditionalWrite,
     Elastic,
     Generation,
     GenerationGone,
     ProjectionUnavailable,
 )
-from pipeline.partitioning import Partitioning
 from pipeline.support.retry import Outage
 from pipeline.tables.claims import (
     MAPPING,

@@ -7,9 +7,12 @@ from typing import Any, Final, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.epochs import HIGHEST
-from pipeline.index import Found, Generation
 from pipeline.model.projection import FIRST
 from pipeline.partitioning import Partitioning
+from pipeline.search import (
+    Found,
+    Generation,
+)
 
 MAPPING: Final[dict[str, Any]] = {
     "dynamic": "strict",

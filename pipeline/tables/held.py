@@ -3,7 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.index import Found, Generation, Stamp
+from pipeline.search import (
+    Found,
+    Generation,
+    Stamp,
+)
 from pipeline.tables.claims import Checkpoint, Key, Lost
 
 

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pipeline.index import Found, Write
 from pipeline.model.events import Event
 from pipeline.model.projection import (
     ERA,
@@ -12,6 +11,10 @@ from pipeline.model.projection import (
     Projection,
     Unfoldable,
     account_of,
+)
+from pipeline.search import (
+    Found,
+    Write,
 )
 
 

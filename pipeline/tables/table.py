@@ -12,9 +12,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from pipeline.index import Elastic, Found, Generation
 from pipeline.model.events import Event
 from pipeline.model.projection import account_of
+from pipeline.search import (
+    Elastic,
+    Found,
+    Generation,
+)
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents, Histories, ParkingLot

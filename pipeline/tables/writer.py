@@ -9,12 +9,16 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from pipeline.index import Elastic, Found, Generation
 from pipeline.model.events import Event
 from pipeline.model.projection import (
     Document,
     Unfoldable,
     account_of,
+)
+from pipeline.search import (
+    Elastic,
+    Found,
+    Generation,
 )
 from pipeline.support.correlation import about
 from pipeline.tables.ceiling import LAST, dig_up, lower, stuck

@@ -11,7 +11,6 @@ from typing import Final
 
 from pipeline.asking import Unknown, asked
 from pipeline.eventstore import HistoryLost
-from pipeline.index import Found, GenerationGone
 from pipeline.messaging.event_messages import addressed
 from pipeline.model.events import (
     Event,
@@ -21,6 +20,10 @@ from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
 from pipeline.parked import ParkedAccount
 from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
+from pipeline.search import (
+    Found,
+    GenerationGone,
+)
 from pipeline.support.retry import brief
 from pipeline.trace.logged import Logged, StillSearching, logged
 

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,
@@ -14,6 +13,7 @@ from pipeline.model.events import (
 )
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.jobs import Jobs
+from pipeline.search import Elastic
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.support import Role, eventually

@@ -6,9 +6,9 @@ import pytest
 
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.index import Elastic
 from pipeline.messaging import JetStream
 from pipeline.rebuild.jobs import Jobs
+from pipeline.search import Elastic
 from pipeline.support.settings import Settings
 from tests.rebuild.bank import Bank, Start
 from tests.support import Role

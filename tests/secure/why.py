@@ -5,9 +5,12 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from pipeline.eventstore import EventStore, StoreUnavailable
-from pipeline.index import Glance, ProjectionUnavailable
 from pipeline.leases import Lease, LeaseUnavailable
 from pipeline.messaging import JetStream
+from pipeline.search import (
+    Glance,
+    ProjectionUnavailable,
+)
 from pipeline.support.retry import brief
 from pipeline.support.settings import Settings
 

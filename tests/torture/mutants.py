@@ -45,7 +45,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "no version guard on documents",
-        "pipeline/index/lines.py",
+        "pipeline/search/bulk_format.py",
         """        "version": write.version,
         "version_type": "external",
 """,
@@ -115,7 +115,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "items that were too busy are forgotten",
-        "pipeline/index/client.py",
+        "pipeline/search/client.py",
         "                    busy.append(i)\n",
         "                    pass\n",
         "items-busy",

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, BadRequestError, NotFoundError
 
-from pipeline.index.client import Elastic
-from pipeline.index.generations import Generations
-from pipeline.index.seen import Generation
-from pipeline.index.values import GenerationGone
+from pipeline.search.catalog import Generation
+from pipeline.search.client import Elastic
+from pipeline.search.generations import Generations
+from pipeline.search.values import GenerationGone
 
 log = logging.getLogger(__name__)
 

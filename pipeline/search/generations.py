@@ -10,9 +10,17 @@ from typing import Any, Final
 from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportError
 
 from pipeline.banking.balance import BALANCE
-from pipeline.index.client import Elastic
-from pipeline.index.seen import Generation, Seen, adoption, highest, newest, repairs, seen
 from pipeline.model.projection import Projection
+from pipeline.search.catalog import (
+    Generation,
+    Seen,
+    adoption,
+    highest,
+    newest,
+    repairs,
+    seen,
+)
+from pipeline.search.client import Elastic
 from pipeline.support.retry import (
     Outage,
     brief,

@@ -3,12 +3,15 @@
 The driver is imported in this package only.
 """
 
-from pipeline.index.client import Elastic
-from pipeline.index.generations import Generations
-from pipeline.index.glance import Glance
-from pipeline.index.reader import Index, UnknownCursor
-from pipeline.index.seen import Generation
-from pipeline.index.values import (
+from pipeline.search.catalog import Generation
+from pipeline.search.client import Elastic
+from pipeline.search.fail_fast import Glance
+from pipeline.search.generations import Generations
+from pipeline.search.reader import (
+    Index,
+    UnknownCursor,
+)
+from pipeline.search.values import (
     ConditionalWrite,
     Found,
     GenerationGone,

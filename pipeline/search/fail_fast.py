@@ -5,11 +5,14 @@ from typing import TypeVar
 
 from elasticsearch import ApiError, NotFoundError, TransportError
 
-from pipeline.index.client import Elastic
-from pipeline.index.generations import Generations
-from pipeline.index.seen import Generation
-from pipeline.index.values import GenerationGone, ProjectionUnavailable
 from pipeline.model.projection import Projection
+from pipeline.search.catalog import Generation
+from pipeline.search.client import Elastic
+from pipeline.search.generations import Generations
+from pipeline.search.values import (
+    GenerationGone,
+    ProjectionUnavailable,
+)
 from pipeline.support.retry import brief
 
 T = TypeVar("T")

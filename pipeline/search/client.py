@@ -18,9 +18,8 @@ from elasticsearch import (
     TransportError,
 )
 
-from pipeline.clients import elasticsearch
-from pipeline.index import lines
-from pipeline.index.values import (
+from pipeline.search import bulk_format, driver
+from pipeline.search.values import (
     ConditionalWrite,
     Found,
     GenerationGone,
@@ -45,7 +44,7 @@ _UNFIT: Final = 400
 
 def connect(at: Access | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
     """A client that tries each request once: whoever calls knows what a repetition means."""
-    return elasticsearch.client(
+    return driver.client(
         at,
         request_timeout=timeout,
         max_retries=0,
@@ -72,7 +71,7 @@ class Elastic:
         Raises `GenerationGone`. Conflicts and rejected documents are for the caller to look at.
         """
         return await self._through(
-            alias, "index", [lines.versioned(alias, write) for write in writes]
+            alias, "index", [bulk_format.versioned(alias, write) for write in writes]
         )
 
     async def delete(self, alias: str, stamps: Mapping[str, Stamp]) -> set[str]:
@@ -80,7 +79,7 @@ class Elastic:
 
         Never by an external version: such a delete makes an index that is not there.
         """
-        items = [lines.removal(alias, each, stamp) for each, stamp in stamps.items()]
+        items = [bulk_format.removal(alias, each, stamp) for each, stamp in stamps.items()]
         ids, outcome = list(stamps), await self._through(alias, "delete", items)
         return {ids[i] for i in outcome.conflicts}
 
@@ -153,7 +152,7 @@ class Elastic:
         Tried once: when the answer is lost (`ProjectionUnavailable`) the caller has to look.
         Raises `GenerationGone`.
         """
-        items: list[Any] = [lines.conditional(alias, write) for write in writes]
+        items: list[Any] = [bulk_format.conditional(alias, write) for write in writes]
         try:
             answer = await self.client.bulk(operations=items, require_alias=True)
         except (ApiError, TransportError) as error:

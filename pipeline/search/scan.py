@@ -8,9 +8,13 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, TransportError
 
-from pipeline.index.client import connect
-from pipeline.index.values import Found, ProjectionUnavailable, Stamp
 from pipeline.model.projection import FIRST
+from pipeline.search.client import connect
+from pipeline.search.values import (
+    Found,
+    ProjectionUnavailable,
+    Stamp,
+)
 from pipeline.support.access import Access
 from pipeline.support.retry import brief
 

@@ -4,7 +4,11 @@ from typing import Any
 
 import orjson
 
-from pipeline.index.values import ConditionalWrite, Stamp, Write
+from pipeline.search.values import (
+    ConditionalWrite,
+    Stamp,
+    Write,
+)
 
 
 def versioned(alias: str, write: Write) -> bytes:

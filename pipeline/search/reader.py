@@ -6,10 +6,10 @@ from typing import Any, Final, TypeVar
 
 from elasticsearch import ApiError, NotFoundError, TransportError
 
-from pipeline.index.client import connect
-from pipeline.index.values import ProjectionUnavailable
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.model.projection import FIRST
+from pipeline.search.client import connect
+from pipeline.search.values import ProjectionUnavailable
 from pipeline.support.access import Access
 from pipeline.support.retry import brief
 
