@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from api.balances.app import create_app
+from pipeline.bridge.changelog_subjects import encode_key
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, stream_reader
-from pipeline.subjects import encode_key
 from pipeline.support.settings import Settings
 from pipeline.tables.minutes import CHANGELOG, MINUTES, Minutes
 from tests.api import Client, problem, serving

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from nats.js.errors import NotFoundError
 
+from pipeline.bridge.changelog_subjects import key_in
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
@@ -16,7 +17,6 @@ from pipeline.messaging import (
     JetStream,
 )
 from pipeline.model.events import KINDS
-from pipeline.subjects import key_in
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.load import Load

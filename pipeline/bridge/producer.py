@@ -15,12 +15,15 @@ from faust.types import TP, RecordMetadata
 from ulid import ULID
 
 from pipeline.bridge import private
+from pipeline.bridge.changelog_subjects import (
+    decode_key,
+    encode_key,
+)
 from pipeline.messaging import (
     JetStreamError,
     WrongLastSequence,
 )
 from pipeline.messaging.fast_path import header
-from pipeline.subjects import decode_key, encode_key
 
 log = logging.getLogger(__name__)
 

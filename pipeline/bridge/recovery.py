@@ -4,8 +4,8 @@ from faust.types import TP
 from nats.js.api import DeliverPolicy
 
 from pipeline.bridge import private
+from pipeline.bridge.changelog_subjects import key_in
 from pipeline.bridge.feed import position_of
-from pipeline.subjects import key_in
 
 _CHUNK = 500
 

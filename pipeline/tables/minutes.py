@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from pipeline.bridge.changelog_subjects import key_in
 from pipeline.messaging import (
     JetStream,
     StreamState,
@@ -18,7 +19,6 @@ from pipeline.messaging.stream_reader import (
     Message,
     messages,
 )
-from pipeline.subjects import key_in
 from pipeline.support.logs import moment
 
 CHANGELOG: Final = "bank-activity-changelog"
