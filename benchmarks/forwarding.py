@@ -14,6 +14,7 @@ from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
+from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.eventstore import EventStore
 from pipeline.leader import Counters, Leader
 from pipeline.messaging import (
@@ -24,7 +25,6 @@ from pipeline.messaging import (
     Outgoing,
 )
 from pipeline.model.events import Event
-from pipeline.partitioning import ensure_balance_stream
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings

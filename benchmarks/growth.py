@@ -13,8 +13,8 @@ from benchmarks.history import Folds, History
 from benchmarks.machine import peak_mib, slowness
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
+from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.messaging import STREAM
-from pipeline.partitioning import ensure_balance_stream
 from pipeline.search import (
     Elastic,
     Generations,

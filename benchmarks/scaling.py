@@ -10,11 +10,11 @@ from benchmarks.history import History
 from benchmarks.machine import machine
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
+from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.messaging import (
     STREAM,
     JetStream,
 )
-from pipeline.partitioning import ensure_balance_stream
 from pipeline.support.settings import Settings
 
 TITLE: Final = "Scaling"

@@ -12,9 +12,9 @@ from faust.types import TP
 from pipeline.agents.projecting import ProjectionAgent
 from pipeline.assignment import Shares
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
+from pipeline.coordination.partition_leases import owner_named
 from pipeline.messaging import STREAM
 from pipeline.model.catalog import projections
-from pipeline.partition_leases import owner_named
 from pipeline.support.metrics_server import exposed
 from pipeline.support.settings import (
     Settings,

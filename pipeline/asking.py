@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 
 from nats.errors import Error as NatsError
 
+from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.eventstore import StoreUnavailable
-from pipeline.leases import LeaseUnavailable
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.auth_errors import refusal
 from pipeline.support.retry import brief

@@ -13,15 +13,19 @@ from typing import Any, Final
 from pipeline.agents.projecting import ProjectionAgent
 from pipeline.agents.rebuild import RebuildAgent
 from pipeline.bridge import Assign
+from pipeline.coordination.ownership import Ownership
+from pipeline.coordination.partition_leases import PartitionLeases
+from pipeline.coordination.partitioning import (
+    Partitioning,
+    ensure_balance_stream,
+    partitioning,
+)
 from pipeline.epochs import owner_of
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
     STREAM,
     JetStream,
 )
-from pipeline.ownership import Ownership
-from pipeline.partition_leases import PartitionLeases
-from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.projector import Projector
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage

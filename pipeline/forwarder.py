@@ -12,10 +12,14 @@ import sys
 
 from ulid import ULID
 
+from pipeline.coordination.leases import (
+    FORWARDER,
+    Lease,
+    leading,
+)
 from pipeline.eventstore import EventStore
 from pipeline.forwarder_metrics import Seen, forwarder_checks, forwarder_metrics
 from pipeline.leader import Counters, Leader, StandDown
-from pipeline.leases import FORWARDER, Lease, leading
 from pipeline.messaging import (
     JetStream,
     ServerTooOld,

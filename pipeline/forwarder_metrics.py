@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.leader import Counters
-from pipeline.leases import Lease
 from pipeline.messaging import JetStream
 from pipeline.support.metrics import (
     Metric,

@@ -10,6 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+from pipeline.coordination.partitioning import (
+    Partitioning,
+    ensure_balance_stream,
+    partitioning,
+)
 from pipeline.eventstore import Changes, EventStore, HistoryLost
 from pipeline.messaging import (
     MARKER,
@@ -23,7 +28,6 @@ from pipeline.messaging import (
 from pipeline.messaging.event_messages import outgoing
 from pipeline.model.catalog import projections
 from pipeline.model.events import Event
-from pipeline.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.support.cancellation import heed_cancellation
 from pipeline.support.correlation import about
 from pipeline.support.retry import Outage

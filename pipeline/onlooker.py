@@ -11,6 +11,15 @@ from typing import Final
 
 from pipeline.asking import Unknown
 from pipeline.banking.balance import BALANCE
+from pipeline.coordination.partition_leases import (
+    PartitionLeases,
+    View,
+    name_of,
+)
+from pipeline.coordination.partitioning import (
+    Partitioning,
+    partitioning,
+)
 from pipeline.epochs import bucket_of, epoch_of
 from pipeline.eventstore import EventStore, HistoryLost, Unread
 from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
@@ -30,8 +39,6 @@ from pipeline.model.events import (
 )
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked, ParkedAccount
-from pipeline.partition_leases import PartitionLeases, View, name_of
-from pipeline.partitioning import Partitioning, partitioning
 from pipeline.reached import Claims, claim_ids
 from pipeline.search import (
     Found,

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from pipeline import overview
 from pipeline.asking import Unknown, asked, why
+from pipeline.coordination.leases import FORWARDER
+from pipeline.coordination.worker_registry import Caller
 from pipeline.eventstore import EventStore
-from pipeline.leases import FORWARDER
 from pipeline.model.projection import Projection
 from pipeline.onlooker import Log, Onlooker
 from pipeline.overview import Count, Overview
@@ -22,7 +23,6 @@ from pipeline.partition_status import Reading
 from pipeline.rates import Rate
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.recent import recent
-from pipeline.roll import Caller
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 

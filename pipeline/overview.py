@@ -10,10 +10,14 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pipeline.asking import Unknown, joined, why
+from pipeline.coordination.worker_registry import (
+    Roll,
+    Worker,
+    workers,
+)
 from pipeline.lag import Waiting, lag
 from pipeline.onlooker import Log
 from pipeline.partition_status import PartitionStatus, Reading
-from pipeline.roll import Roll, Worker, workers
 
 
 class Count(NamedTuple):

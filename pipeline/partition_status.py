@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.asking import Unknown, asked, joined, why
+from pipeline.coordination.partition_leases import (
+    View,
+    name_of,
+)
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.lag import Lag, Waiting, lag, together
 from pipeline.onlooker import Epoch, Log, LogEnd, Onlooker
-from pipeline.partition_leases import View, name_of
-from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
 
 # Seconds from the beginning of a reading until which there must be answers: about the log's end,

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from pipeline.applier import Applier
 from pipeline.banking.balance import BALANCE
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -20,7 +21,6 @@ from pipeline.messaging import (
 )
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
-from pipeline.partitioning import Partitioning
 from pipeline.rebuild.jobs import Jobs
 from pipeline.retries import Retries
 from pipeline.search import (

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Final
 
 from pipeline.asking import Unknown
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.lag import TO_SYNCHRONISE
 from pipeline.messaging import StreamState
-from pipeline.partitioning import Partitioning
 from pipeline.search import Generation
 from pipeline.source import starting_position
 from pipeline.tables.claims import Checkpoint, claim_id, inherited, nothing

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import JetStream
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
-from pipeline.partitioning import Partitioning
 from pipeline.rebuild.jobs import Jobs
 from pipeline.search import (
     Elastic,

@@ -12,7 +12,16 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from pipeline.drained import Standing, ends, standings
+from pipeline.coordination.consumer_progress import (
+    Standing,
+    ends,
+    standings,
+)
+from pipeline.coordination.partitioning import Partitioning
+from pipeline.coordination.repartition_requests import (
+    Request,
+    Requests,
+)
 from pipeline.messaging import (
     STREAM,
     TOKEN_SUBJECT,
@@ -21,8 +30,6 @@ from pipeline.messaging import (
 )
 from pipeline.messaging.kv import Overtaken
 from pipeline.model.projection import FIRST
-from pipeline.partitioning import Partitioning
-from pipeline.repartition import Request, Requests
 from pipeline.support.cancellation import heed_cancellation
 from pipeline.support.retry import brief
 from pipeline.writer import Writer

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from pipeline.coordination.partitioning import partitioning
 from pipeline.epochs import raise_epoch
 from pipeline.messaging import StreamState
 from pipeline.model.events import slots_of
-from pipeline.partitioning import partitioning
 from pipeline.search import Generation
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.source import starting_position, stream_state

@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from pipeline.agents.projecting import ProjectionAgent
-from pipeline.ownership import Ownership
+from pipeline.coordination.ownership import Ownership
 from pipeline.projector import Projector
 from pipeline.support.histogram import Histogram
 from pipeline.support.metrics import (

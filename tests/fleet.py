@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from pipeline.partition_leases import PartitionLeases, name_of
+from pipeline.coordination.partition_leases import (
+    PartitionLeases,
+    name_of,
+)
 from pipeline.search import (
     Elastic,
     Generation,

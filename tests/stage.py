@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from pipeline.coordination.partition_leases import name_of
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
     STREAM,
     JetStream,
 )
-from pipeline.partition_leases import name_of
 from pipeline.search import (
     Elastic,
     Found,

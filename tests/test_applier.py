@@ -11,6 +11,10 @@ import aiohttp
 import pytest
 
 from pipeline.banking.balance import BALANCE
+from pipeline.coordination.partitioning import (
+    Partitioning,
+    ensure_balance_stream,
+)
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
@@ -25,7 +29,6 @@ from pipeline.model.events import (
     new_event,
     partition_of,
 )
-from pipeline.partitioning import Partitioning, ensure_balance_stream
 from pipeline.projector import Projector
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Position

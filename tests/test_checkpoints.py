@@ -10,6 +10,7 @@ import pytest
 from elastic_transport import ConnectionTimeout
 
 from pipeline.banking.balance import BALANCE
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.embedded import EmbeddedServers
 from pipeline.epochs import owner_of, raise_epoch
 from pipeline.messaging import (
@@ -17,7 +18,6 @@ from pipeline.messaging import (
     StreamState,
 )
 from pipeline.messaging.kv import Bucket
-from pipeline.partitioning import Partitioning
 from pipeline.search import (
     ConditionalWrite,
     Elastic,

@@ -19,6 +19,7 @@ from pipeline import (
     forwarder,
     messaging,
 )
+from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import Counters
@@ -40,7 +41,6 @@ from pipeline.model.events import (
     new_event,
     partition_of,
 )
-from pipeline.partitioning import ensure_balance_stream
 from pipeline.support.settings import Settings
 from tests.support import Role, eventually, rounds
 

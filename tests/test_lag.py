@@ -13,6 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from ulid import ULID
 
 from pipeline.asking import Unknown, asked
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
 from pipeline.eventstore.change_backlog import _reached
 from pipeline.lag import SHORTEST, Lag, Waiting, lag, resume_token, unforwarded
@@ -26,7 +27,6 @@ from pipeline.model.events import (
     new_event,
     partition_of,
 )
-from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
 from pipeline.search import Generation
 from pipeline.support.settings import Settings

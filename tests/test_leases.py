@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import redis.asyncio
 
+from pipeline.coordination.leases import (
+    Lease,
+    LeaseUnavailable,
+    leading,
+)
 from pipeline.embedded import EmbeddedServers
-from pipeline.leases import Lease, LeaseUnavailable, leading
 from pipeline.support.settings import Settings
 from tests.support import eventually
 

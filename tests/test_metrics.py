@@ -23,10 +23,10 @@ from pipeline import (
 )
 from pipeline.agents.projecting import ProjectionAgent
 from pipeline.banking.balance import BALANCE
+from pipeline.coordination.ownership import Ownership
+from pipeline.coordination.partition_leases import PartitionLeases
 from pipeline.eventstore import EventStore
 from pipeline.health import WELL, ready
-from pipeline.ownership import Ownership
-from pipeline.partition_leases import PartitionLeases
 from pipeline.support import metrics
 from pipeline.support.histogram import Histogram
 from pipeline.support.metrics import (

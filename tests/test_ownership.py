@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator, Set
 import pytest
 import redis.asyncio
 
+from pipeline.coordination.ownership import Ownership
+from pipeline.coordination.partition_leases import (
+    PartitionLeases,
+    name_of,
+    owner_named,
+)
 from pipeline.embedded import EmbeddedServers
-from pipeline.ownership import Ownership
-from pipeline.partition_leases import PartitionLeases, name_of, owner_named
 from pipeline.support.settings import Settings
 from tests.support import eventually
 

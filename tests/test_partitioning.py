@@ -5,6 +5,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from pipeline.coordination.partitioning import (
+    SUBJECT,
+    Partitioning,
+    ensure_balance_stream,
+    partitioning,
+)
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -14,12 +20,6 @@ from pipeline.model.events import (
     SLOTS,
     partition_of,
     slots_of,
-)
-from pipeline.partitioning import (
-    SUBJECT,
-    Partitioning,
-    ensure_balance_stream,
-    partitioning,
 )
 from pipeline.support.settings import Settings
 from pipeline.tables.claims import Checkpoint, inherited

@@ -9,8 +9,8 @@ from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.eventstore import StoreUnavailable
-from pipeline.leases import LeaseUnavailable
 from pipeline.support.auth_errors import (
     NATS,
     refusal,

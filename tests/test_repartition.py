@@ -20,7 +20,18 @@ from pipeline import forwarder, switch
 from pipeline.bridge.durable import Durable
 from pipeline.commands.failures import Told
 from pipeline.commands.repartition import ask, follow
-from pipeline.drained import ends
+from pipeline.coordination.consumer_progress import ends
+from pipeline.coordination.partitioning import (
+    SUBJECT,
+    Partitioning,
+    ensure_balance_stream,
+    partitioning,
+)
+from pipeline.coordination.repartition_requests import (
+    Request,
+    Requests,
+    UnderWay,
+)
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import Counters
 from pipeline.messaging import (
@@ -45,8 +56,6 @@ from pipeline.model.events import (
     partition_of,
     slot_of,
 )
-from pipeline.partitioning import SUBJECT, Partitioning, ensure_balance_stream, partitioning
-from pipeline.repartition import Request, Requests, UnderWay
 from pipeline.support.cancellation import ended
 from pipeline.support.settings import Settings
 from pipeline.writer import StandDown, Writer

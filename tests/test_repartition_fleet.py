@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from pipeline.commands.repartition import ask
+from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
-from pipeline.partitioning import partitioning
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.fleet import Fleet, claims

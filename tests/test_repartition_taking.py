@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
-from pipeline.drained import ends
+from pipeline.coordination.consumer_progress import ends
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
-from pipeline.partitioning import Partitioning
 from pipeline.projector import Projector
 from pipeline.search import (
     ConditionalWrite,

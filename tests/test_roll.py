@@ -6,9 +6,17 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from pipeline.partition_leases import REMEMBERED, PartitionLeases
+from pipeline.coordination.partition_leases import (
+    REMEMBERED,
+    PartitionLeases,
+)
+from pipeline.coordination.worker_registry import (
+    Caller,
+    Roll,
+    Worker,
+    workers,
+)
 from pipeline.rates import Rate
-from pipeline.roll import Caller, Roll, Worker, workers
 from pipeline.support.settings import Settings
 from tests.support import eventually
 

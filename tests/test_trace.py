@@ -10,6 +10,10 @@ import pytest
 from ulid import ULID
 
 from api.accounts.app import create_app
+from pipeline.coordination.partitioning import (
+    Partitioning,
+    ensure_balance_stream,
+)
 from pipeline.eventstore import EventStore, TookTooLong
 from pipeline.messaging import (
     STREAM,
@@ -23,7 +27,6 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.parked import Parked
-from pipeline.partitioning import Partitioning, ensure_balance_stream
 from pipeline.support.settings import Settings
 from pipeline.trace.logged import StillSearching, logged
 from pipeline.trace.searching import CLOCKS, REQUEST, Span, by_time, made_at, of_account

@@ -18,9 +18,9 @@ from api.operations import json, operation
 from api.problems import Problem
 from api.replies import reply
 from api.shapes import Page
+from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.catalog import projections
-from pipeline.partitioning import MOST
 from pipeline.rebuild.job import Busy, Job, NoSuchJob
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json

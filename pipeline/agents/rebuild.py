@@ -12,7 +12,10 @@ from contextlib import suppress
 from typing import Final, Literal, Self
 
 from pipeline.applier import Applier
-from pipeline.leases import Lease, LeaseUnavailable
+from pipeline.coordination.leases import (
+    Lease,
+    LeaseUnavailable,
+)
 from pipeline.projector import Projector
 from pipeline.rebuild.build import Build
 from pipeline.rebuild.coordinator import Coordinator

@@ -10,6 +10,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.checker import check
 from pipeline.checker.history import Answer
 from pipeline.checker.report import Report
+from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.messaging import (
     STREAM,
@@ -20,7 +21,6 @@ from pipeline.messaging import (
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
-from pipeline.partitioning import partitioning
 from pipeline.search import ProjectionUnavailable
 from pipeline.search.scan import Survey
 from pipeline.support.auth_errors import refusal

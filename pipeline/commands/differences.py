@@ -12,13 +12,13 @@ import click
 from pipeline.checker.live import Stores, Unreachable, opened
 from pipeline.commands.failures import Told
 from pipeline.commands.running import run
+from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.events import (
     SLOTS,
     slots_of,
 )
 from pipeline.model.projection import Projection
-from pipeline.partitioning import partitioning
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.hands import CannotMend, mender
 from pipeline.rebuild.looks import Difference

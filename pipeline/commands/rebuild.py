@@ -21,8 +21,8 @@ from pipeline.commands.rebuild_jobs import (
 from pipeline.commands.rebuild_shown import listing, outcome, said, table
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console
+from pipeline.coordination.partitioning import MOST
 from pipeline.model.projection import Projection
-from pipeline.partitioning import MOST
 from pipeline.rebuild.progress import as_json as progress
 from pipeline.rebuild.starting import Asked
 from pipeline.support import logs

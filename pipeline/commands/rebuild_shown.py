@@ -7,7 +7,7 @@ from rich.table import Table
 
 from pipeline.commands.failures import Told
 from pipeline.commands.shown import plain_table
-from pipeline.partition_leases import name_of
+from pipeline.coordination.partition_leases import name_of
 from pipeline.rebuild.job import Job, Part, Phase
 from pipeline.rebuild.progress import pauses_of, seconds_left, total_of
 

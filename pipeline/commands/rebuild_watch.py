@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline.commands.failures import Told
 from pipeline.commands.rebuild_shown import left
+from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
-from pipeline.partition_leases import name_of
 from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import altogether, total_of

@@ -10,9 +10,16 @@ import click
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.commands.running import run
+from pipeline.coordination.partitioning import (
+    MOST,
+    partitioning,
+)
+from pipeline.coordination.repartition_requests import (
+    Request,
+    Requests,
+    UnderWay,
+)
 from pipeline.messaging.kv import Overtaken
-from pipeline.partitioning import MOST, partitioning
-from pipeline.repartition import Request, Requests, UnderWay
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,

@@ -10,7 +10,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from pipeline.leases import Lease, LeaseUnavailable
+from pipeline.coordination.leases import (
+    Lease,
+    LeaseUnavailable,
+)
 from pipeline.rebuild.job import Job
 from pipeline.rebuild.jobs import Jobs
 from pipeline.search import Generation

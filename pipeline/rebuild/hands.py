@@ -10,12 +10,18 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from pipeline.checker.live import Stores
-from pipeline.drained import ends, standings
+from pipeline.coordination.consumer_progress import (
+    ends,
+    standings,
+)
+from pipeline.coordination.partitioning import (
+    Partitioning,
+    partitioning,
+)
 from pipeline.messaging import JetStream
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.parked import Parked
-from pipeline.partitioning import Partitioning, partitioning
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.looks import Difference, Look, look
 from pipeline.rebuild.mend import Mended, mend

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from pipeline.partition_leases import name_of
+from pipeline.coordination.partition_leases import name_of
 from pipeline.rebuild.job import Job, Part, Phase
 
 State = Literal["running", "done", "cancelled", "failed"]

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from pipeline.coordination.partitioning import partitioning
 from pipeline.messaging import JetStream
-from pipeline.partitioning import partitioning
 from pipeline.rebuild.job import Job, Kind
 from pipeline.rebuild.jobs import Jobs
 

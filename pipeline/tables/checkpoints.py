@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Final
 
-from pipeline.partitioning import Partitioning
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.search import (
     ConditionalWrite,
     Elastic,

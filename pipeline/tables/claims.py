@@ -6,9 +6,9 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.epochs import HIGHEST
 from pipeline.model.projection import FIRST
-from pipeline.partitioning import Partitioning
 from pipeline.search import (
     Found,
     Generation,

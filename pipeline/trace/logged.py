@@ -15,6 +15,7 @@ import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -25,7 +26,6 @@ from pipeline.model.events import (
     Event,
     partition_of,
 )
-from pipeline.partitioning import Partitioning
 from pipeline.trace.searching import CLOCKS
 
 _BATCH: Final = 1000

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.asking import Unknown, asked
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import HistoryLost
 from pipeline.messaging.event_messages import addressed
 from pipeline.model.events import (
@@ -18,7 +19,6 @@ from pipeline.model.events import (
 )
 from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
 from pipeline.parked import ParkedAccount
-from pipeline.partitioning import Partitioning
 from pipeline.reached import position_of
 from pipeline.search import (
     Found,

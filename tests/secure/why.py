@@ -4,8 +4,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
+from pipeline.coordination.leases import (
+    Lease,
+    LeaseUnavailable,
+)
 from pipeline.eventstore import EventStore, StoreUnavailable
-from pipeline.leases import Lease, LeaseUnavailable
 from pipeline.messaging import JetStream
 from pipeline.search import (
     Glance,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -17,7 +18,6 @@ from pipeline.messaging import (
     subject,
 )
 from pipeline.model.projection import FIRST
-from pipeline.partitioning import Partitioning
 
 _NO_CONSUMER: Final = 10014
 

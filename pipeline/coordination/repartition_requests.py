@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from ulid import ULID
 
+from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import (
     Bucket,
@@ -19,7 +20,6 @@ from pipeline.messaging.kv import (
     Overtaken,
 )
 from pipeline.model.events import rfc3339
-from pipeline.partitioning import MOST
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from pipeline.clients import redis
+from pipeline.coordination import driver
 from pipeline.support.access import Access
 from pipeline.support.retry import Outage
 
@@ -60,7 +60,7 @@ class Lease:
         self._key = key_of(name)
         self._milliseconds = max(1, int(seconds * 1000))
         timeout = min(_LONGEST_TIMEOUT, seconds / 3)
-        self._redis = redis.client(at, socket_timeout=timeout, socket_connect_timeout=timeout)
+        self._redis = driver.client(at, socket_timeout=timeout, socket_connect_timeout=timeout)
         self._last: asyncio.Task[Any] | None = None
 
     async def acquire(self) -> bool:

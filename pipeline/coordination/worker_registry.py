@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from pipeline.leases import key_of
-from pipeline.partition_leases import REMEMBERED, PartitionLeases, name_of
+from pipeline.coordination.leases import key_of
+from pipeline.coordination.partition_leases import (
+    REMEMBERED,
+    PartitionLeases,
+    name_of,
+)
 from pipeline.support.logs import moment
 
 State = Literal["here", "left", "lost"]

@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from ulid import ULID
 
-from pipeline.clients import redis
-from pipeline.leases import LeaseUnavailable
+from pipeline.coordination import driver
+from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.support.access import Access
 
 _PREFIX: Final = "bank:{partitions}:"  # one hash slot, so that a cluster runs the scripts too
@@ -126,7 +126,7 @@ class PartitionLeases:
         self.owner, self.seconds = owner, seconds
         self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
         # Retries are the caller's: the driver's own would take longer than a lease lasts.
-        self._redis = redis.client(
+        self._redis = driver.client(
             at,
             decode_responses=True,
             encoding_errors="replace",
