@@ -14,8 +14,8 @@ from benchmarks.rounds import Measure
 from benchmarks.size import Size
 from benchmarks.stream import connected
 from pipeline.eventstore import EventStore
-from pipeline.rebuild.jobs import Jobs
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_jobs import Jobs
 
 QUIET: Final = "whole rebuild by a worker, no other load"
 _AFTER: Final = 0.5

@@ -28,7 +28,7 @@ from pipeline.search import (
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.states import Cache
+from pipeline.tables.versioned_document import Cache
 
 TITLE: Final = "Rebuild"
 ACCOUNTS: Final = 1_000

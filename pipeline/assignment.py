@@ -20,7 +20,6 @@ from pipeline.coordination.partitioning import (
     ensure_balance_stream,
     partitioning,
 )
-from pipeline.epochs import owner_of
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
     STREAM,
@@ -30,6 +29,7 @@ from pipeline.projector import Projector
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
+from pipeline.tables.epochs import owner_of
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from pipeline.coordination.partitioning import (
     Partitioning,
     partitioning,
 )
-from pipeline.epochs import bucket_of, epoch_of
 from pipeline.eventstore import EventStore, HistoryLost, Unread
 from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
 from pipeline.messaging import (
@@ -38,7 +37,6 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.model.projection import Projection
-from pipeline.parked import Parked, ParkedAccount
 from pipeline.reached import Claims, claim_ids
 from pipeline.search import (
     Found,
@@ -47,8 +45,16 @@ from pipeline.search import (
     Glance,
 )
 from pipeline.support.settings import Settings
+from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import ALIAS
-from pipeline.tables.claims import checkpoint_of
+from pipeline.tables.epochs import (
+    bucket_of,
+    epoch_of,
+)
+from pipeline.tables.parked_accounts import (
+    Parked,
+    ParkedAccount,
+)
 
 MOST: Final = 20_000
 """Unforwarded events that are counted; of more, the lag is at least so much."""

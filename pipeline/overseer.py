@@ -21,10 +21,10 @@ from pipeline.onlooker import Log, Onlooker
 from pipeline.overview import Count, Overview
 from pipeline.partition_status import Reading
 from pipeline.rates import Rate
-from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.recent import recent
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_jobs import Jobs
 
 Read = Callable[[], Awaitable[Reading]]
 

@@ -20,8 +20,6 @@ from pipeline.messaging import (
     subject,
 )
 from pipeline.model.projection import Projection
-from pipeline.parked import Parked
-from pipeline.rebuild.jobs import Jobs
 from pipeline.retries import Retries
 from pipeline.search import (
     Elastic,
@@ -35,7 +33,9 @@ from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import Checkpoints, Lost, Position
 from pipeline.tables.counters import Counters
-from pipeline.tables.table import CAPACITY
+from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.projection_table import CAPACITY
+from pipeline.tables.rebuild_jobs import Jobs
 
 log = logging.getLogger(__name__)
 

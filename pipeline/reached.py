@@ -10,7 +10,12 @@ from pipeline.lag import TO_SYNCHRONISE
 from pipeline.messaging import StreamState
 from pipeline.search import Generation
 from pipeline.source import starting_position
-from pipeline.tables.claims import Checkpoint, claim_id, inherited, nothing
+from pipeline.tables.checkpoint import (
+    Checkpoint,
+    claim_id,
+    inherited,
+    nothing,
+)
 
 Claims = Mapping[str, Checkpoint]
 """The checkpoints that are in the live index, by id."""

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.progress import altogether
 from pipeline.support.metrics import (
     Metric,
     gauge,
+)
+from pipeline.tables.rebuild_job import (
+    Job,
+    Part,
 )
 
 _PHASES: Final = ("wanted", "building", "swapped")

@@ -10,8 +10,6 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import JetStream
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
-from pipeline.parked import Parked
-from pipeline.rebuild.jobs import Jobs
 from pipeline.search import (
     Elastic,
     Generation,
@@ -21,7 +19,12 @@ from pipeline.source import Source
 from pipeline.tables.checkpoints import Checkpoints, Position
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Histories
-from pipeline.tables.table import CAPACITY, Table
+from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.projection_table import (
+    CAPACITY,
+    Table,
+)
+from pipeline.tables.rebuild_jobs import Jobs
 
 SYNCHRONISING: Final = 2
 """Partitions of one worker that synchronise at the same time; the others wait."""

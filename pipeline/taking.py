@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.coordination.partitioning import partitioning
-from pipeline.epochs import raise_epoch
 from pipeline.messaging import StreamState
 from pipeline.model.events import slots_of
 from pipeline.search import Generation
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.source import starting_position, stream_state
 from pipeline.tables.checkpoints import Checkpoint, Lost
+from pipeline.tables.epochs import raise_epoch
 
 log = logging.getLogger(__name__)
 

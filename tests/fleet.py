@@ -17,8 +17,8 @@ from pipeline.search import (
     GenerationGone,
 )
 from pipeline.support.settings import Settings
+from pipeline.tables.checkpoint import claim_id
 from pipeline.tables.checkpoints import ALIAS
-from pipeline.tables.claims import claim_id
 from tests.support import Role, eventually
 
 HERTZ = 20

@@ -4,8 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.messaging import JetStream
-from pipeline.rebuild.job import Job, Part, Phase
-from pipeline.rebuild.jobs import Jobs
+from pipeline.tables.rebuild_job import (
+    Job,
+    Part,
+    Phase,
+)
+from pipeline.tables.rebuild_jobs import Jobs
 from tests.support import eventually
 
 FINISHED = "2026-11-23T17:44:16.517Z"

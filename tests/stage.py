@@ -17,8 +17,8 @@ from pipeline.search import (
     Generation,
 )
 from pipeline.support.settings import Settings
+from pipeline.tables.checkpoint import claim_id
 from pipeline.tables.checkpoints import ALIAS
-from pipeline.tables.claims import claim_id
 from tests.bank import documents, exact
 from tests.fleet import Fleet
 from tests.invariants import Acknowledged, invariants_hold

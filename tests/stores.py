@@ -28,8 +28,8 @@ from pipeline.search.scan import Survey
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.states import Cache
-from pipeline.tables.table import Table
+from pipeline.tables.projection_table import Table
+from pipeline.tables.versioned_document import Cache
 from tests.bank import Lot, append, as_delivered, exact
 from tests.damage import Hand
 

@@ -31,7 +31,7 @@ from pipeline.search import (
 )
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
-from pipeline.tables.table import Table
+from pipeline.tables.projection_table import Table
 from tests.bank import Lot, accounts, append, as_delivered, history
 from tests.support import rounds
 
@@ -139,7 +139,7 @@ async def test_events_in_another_order_heal_and_are_counted(world: World) -> Non
 async def test_a_skipped_event_heals_and_is_counted(
     world: World, skipped: int, cached: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "pipeline.tables.table")
+    caplog.set_level(logging.INFO, "pipeline.tables.projection_table")
     events = history(str(ULID()), 5)
     await append(world.store, [events])
     table = world.table()
@@ -148,7 +148,7 @@ async def test_a_skipped_event_heals_and_is_counted(
     await later.apply(events[skipped + 1 :])
     assert await world.documents(events) == [BALANCE.fold_all(events)]
     assert later.counters.gaps == later.counters.healed == 1
-    [told] = [each for each in caplog.records if each.name == "pipeline.tables.table"]
+    [told] = [each for each in caplog.records if each.name == "pipeline.tables.projection_table"]
     assert told.getMessage() == "Loaded from the event store: 1 accounts"
     assert told.__dict__["correlation_ids"] == [e["correlation_id"] for e in events[skipped + 1 :]]
     await later.apply([events[skipped]])
@@ -374,7 +374,7 @@ async def test_what_elasticsearch_refuses_parks_its_account(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Here the mapping was made by hand, and lacks a field."""
-    caplog.set_level(logging.INFO, "pipeline.tables.table")
+    caplog.set_level(logging.INFO, "pipeline.tables.projection_table")
     histories = accounts(2, 4)
     await append(world.store, histories)
     indices = world.elastic.client.indices

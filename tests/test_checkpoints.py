@@ -12,7 +12,6 @@ from elastic_transport import ConnectionTimeout
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.embedded import EmbeddedServers
-from pipeline.epochs import owner_of, raise_epoch
 from pipeline.messaging import (
     JetStream,
     StreamState,
@@ -27,6 +26,7 @@ from pipeline.search import (
 )
 from pipeline.source import starting_position
 from pipeline.support.settings import Settings
+from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import (
     ALIAS,
     INDEX,
@@ -36,7 +36,10 @@ from pipeline.tables.checkpoints import (
     Lost,
     Position,
 )
-from pipeline.tables.claims import checkpoint_of
+from pipeline.tables.epochs import (
+    owner_of,
+    raise_epoch,
+)
 from tests.support import eventually
 
 pytestmark = pytest.mark.elasticsearch

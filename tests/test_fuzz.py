@@ -19,8 +19,8 @@ from pipeline.model.events import (
     DEPOSITED,
     new_event,
 )
-from pipeline.parked import Parked
 from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import Parked
 from tests.api import Client, serving
 from tests.fuzz import Change, fuzz
 from tests.stores import stores

@@ -31,7 +31,7 @@ from pipeline.reached import position_of
 from pipeline.search import Generation
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import Snapshot
-from pipeline.tables.claims import Checkpoint
+from pipeline.tables.checkpoint import Checkpoint
 from tests.bank import accounts, append
 from tests.load import Load
 from tests.ports import free_port

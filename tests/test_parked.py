@@ -13,8 +13,12 @@ import pytest
 from pipeline.embedded import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
-from pipeline.parked import LONGEST, Parked, ParkedAccount
 from pipeline.support.logs import moment
+from pipeline.tables.parked_accounts import (
+    LONGEST,
+    Parked,
+    ParkedAccount,
+)
 from tests.conftest import placed
 from tests.support import eventually
 

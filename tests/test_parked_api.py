@@ -14,8 +14,8 @@ from api.balances.app import create_app
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
-from pipeline.parked import Parked
 from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import Parked
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import append, history
 from tests.conftest import placed

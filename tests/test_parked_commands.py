@@ -16,11 +16,14 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.parked import Parked, ParkedAccount
 from pipeline.support.settings import (
     PREFIX,
     Settings,
     environment,
+)
+from pipeline.tables.parked_accounts import (
+    Parked,
+    ParkedAccount,
 )
 from tests.bank import append, history
 from tests.ports import free_port

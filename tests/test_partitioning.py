@@ -22,7 +22,10 @@ from pipeline.model.events import (
     slots_of,
 )
 from pipeline.support.settings import Settings
-from pipeline.tables.claims import Checkpoint, inherited
+from pipeline.tables.checkpoint import (
+    Checkpoint,
+    inherited,
+)
 
 CREATED = "2026-01-01T00:00:00Z"
 FOUR = Partitioning(4)

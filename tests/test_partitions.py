@@ -36,9 +36,9 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.onlooker import Onlooker
-from pipeline.parked import Parked
 from pipeline.partition_status import Partitions, PartitionStatus
 from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import Parked
 from tests.api import Client, serving
 from tests.bank import accounts, append, documents, history
 from tests.load import Load

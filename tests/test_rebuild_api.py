@@ -18,8 +18,8 @@ from api.streams import STREAMS
 from pipeline.embedded import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
-from pipeline.rebuild.job import Phase
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_job import Phase
 from tests.api import NOBODY, Client, problem, serving
 from tests.conftest import placed
 from tests.rebuilds import FINISHED, FakeWorker

@@ -19,11 +19,14 @@ from pipeline.cli import main
 from pipeline.commands import rebuild_watch
 from pipeline.embedded import EmbeddedServers
 from pipeline.messaging import JetStream
-from pipeline.rebuild.job import Job, Phase
 from pipeline.support.settings import (
     PREFIX,
     Settings,
     environment,
+)
+from pipeline.tables.rebuild_job import (
+    Job,
+    Phase,
 )
 from tests.conftest import placed
 from tests.ports import free_port

@@ -17,8 +17,12 @@ from pipeline.search import (
     Generation,
 )
 from pipeline.support.settings import Settings
+from pipeline.tables.checkpoint import (
+    Checkpoint,
+    checkpoint_of,
+    claim_id,
+)
 from pipeline.tables.checkpoints import ALIAS, Lost
-from pipeline.tables.claims import Checkpoint, checkpoint_of, claim_id
 from tests.bank import StreamSource, accounts, append, publish
 from tests.support import eventually
 from tests.test_applier import World, in_order, more, world_on

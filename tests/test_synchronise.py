@@ -25,7 +25,7 @@ from pipeline.search import (
 from pipeline.support.settings import Settings
 from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.counters import Counters
-from pipeline.tables.table import Table
+from pipeline.tables.projection_table import Table
 from tests.bank import PARTITIONS, Lot, accounts, append, exact
 
 pytestmark = pytest.mark.elasticsearch

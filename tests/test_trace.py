@@ -26,8 +26,8 @@ from pipeline.model.events import (
     partition_of,
     slot_of,
 )
-from pipeline.parked import Parked
 from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import Parked
 from pipeline.trace.logged import StillSearching, logged
 from pipeline.trace.searching import CLOCKS, REQUEST, Span, by_time, made_at, of_account
 from tests.api import Client, serving

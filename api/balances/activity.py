@@ -10,7 +10,7 @@ from api.balances.connections import Connections
 from api.operations import json, operation
 from api.replies import reply
 from pipeline.support.shared_reading import Snapshot
-from pipeline.tables.minutes import Minutes
+from pipeline.tables.activity_reader import Minutes
 
 routes = web.RouteTableDef()
 

@@ -16,8 +16,11 @@ from api.operations import Answer, json, operation
 from api.problems import Problem
 from api.replies import reply
 from api.shapes import Page
-from pipeline.parked import Parked, ParkedAccount
 from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import (
+    Parked,
+    ParkedAccount,
+)
 
 routes = web.RouteTableDef()
 

@@ -21,11 +21,15 @@ from api.shapes import Page
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.catalog import projections
-from pipeline.rebuild.job import Busy, Job, NoSuchJob
-from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_job import (
+    Busy,
+    Job,
+    NoSuchJob,
+)
+from pipeline.tables.rebuild_jobs import Jobs
 
 routes = web.RouteTableDef()
 

@@ -2,8 +2,12 @@
 
 from typing_extensions import TypedDict
 
-from pipeline.rebuild.job import Kind, PartState, Phase
 from pipeline.rebuild.progress import State
+from pipeline.tables.rebuild_job import (
+    Kind,
+    PartState,
+    Phase,
+)
 
 
 class Part(TypedDict):

@@ -20,7 +20,6 @@ from pipeline.projector import Projector
 from pipeline.rebuild.build import Build
 from pipeline.rebuild.coordinator import Coordinator
 from pipeline.rebuild.inplace import InPlace
-from pipeline.rebuild.job import Job
 from pipeline.rebuild.pace import Pace
 from pipeline.search import (
     Generation,
@@ -31,6 +30,7 @@ from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Lost
+from pipeline.tables.rebuild_job import Job
 
 log = logging.getLogger(__name__)
 

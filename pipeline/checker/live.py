@@ -20,7 +20,6 @@ from pipeline.messaging import (
 )
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
-from pipeline.parked import Parked
 from pipeline.search import ProjectionUnavailable
 from pipeline.search.scan import Survey
 from pipeline.support.auth_errors import refusal
@@ -28,6 +27,7 @@ from pipeline.support.settings import (
     PREFIX,
     Settings,
 )
+from pipeline.tables.parked_accounts import Parked
 
 _PATIENCE: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0

@@ -11,10 +11,10 @@ from pipeline.commands.differences import line, reached
 from pipeline.commands.failures import Told
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
-from pipeline.parked import Parked
 from pipeline.rebuild.hands import Mender, mender
 from pipeline.rebuild.looks import Difference
 from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import Parked
 
 SHOWN: Final = 20
 _CHUNK: Final = 500

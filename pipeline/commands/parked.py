@@ -16,12 +16,12 @@ from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
-from pipeline.parked import ParkedAccount
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,
     load,
 )
+from pipeline.tables.parked_accounts import ParkedAccount
 
 T = TypeVar("T")
 Asked = tuple[Settings, Projection]

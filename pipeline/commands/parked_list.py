@@ -9,8 +9,11 @@ from typing import Final
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.model.projection import Projection
-from pipeline.parked import Parked, ParkedAccount
 from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import (
+    Parked,
+    ParkedAccount,
+)
 
 _EVERY: Final = 0.2
 

@@ -12,10 +12,15 @@ from pipeline.commands.reaching import jetstream
 from pipeline.commands.rebuild_shown import said, what
 from pipeline.commands.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
-from pipeline.rebuild.job import Busy, Job, NoSuchJob, Part
-from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.starting import Asked, NoSuchPartition, start
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_job import (
+    Busy,
+    Job,
+    NoSuchJob,
+    Part,
+)
+from pipeline.tables.rebuild_jobs import Jobs
 
 INTERRUPTED: Final = 130
 

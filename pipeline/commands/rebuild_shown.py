@@ -8,8 +8,12 @@ from rich.table import Table
 from pipeline.commands.failures import Told
 from pipeline.commands.shown import plain_table
 from pipeline.coordination.partition_leases import name_of
-from pipeline.rebuild.job import Job, Part, Phase
 from pipeline.rebuild.progress import pauses_of, seconds_left, total_of
+from pipeline.tables.rebuild_job import (
+    Job,
+    Part,
+    Phase,
+)
 
 _PHASES: dict[Phase, str] = {
     "wanted": "waits for a worker",

@@ -14,9 +14,12 @@ from pipeline.commands.failures import Told
 from pipeline.commands.rebuild_shown import left
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
-from pipeline.rebuild.job import Job, Part
-from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import altogether, total_of
+from pipeline.tables.rebuild_job import (
+    Job,
+    Part,
+)
+from pipeline.tables.rebuild_jobs import Jobs
 
 QUIET: Final = 5.0
 """Seconds without a word from any worker after which that is said."""

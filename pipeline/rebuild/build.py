@@ -15,17 +15,20 @@ from pipeline.model.events import (
     slot_of,
     slots_of,
 )
-from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.rebuild.replay import Replay
 from pipeline.search import Generation
 from pipeline.shared import Shared, Taken, Target, target
 from pipeline.support.cancellation import ended
+from pipeline.tables.checkpoint import nothing
 from pipeline.tables.checkpoints import Lost
-from pipeline.tables.claims import nothing
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.states import Cache
+from pipeline.tables.rebuild_job import (
+    Job,
+    Part,
+)
+from pipeline.tables.versioned_document import Cache
 
 NOTE_SECONDS: Final = 0.5
 REFUSED_SECONDS: Final = 20.0

@@ -35,7 +35,10 @@ from pipeline.support.bucket_sums import (
     fingerprint,
 )
 from pipeline.tables.documents import Histories
-from pipeline.tables.states import Truth, believed
+from pipeline.tables.versioned_document import (
+    Truth,
+    believed,
+)
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 10_000

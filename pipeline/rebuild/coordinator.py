@@ -14,13 +14,16 @@ from pipeline.coordination.leases import (
     Lease,
     LeaseUnavailable,
 )
-from pipeline.rebuild.job import Job
-from pipeline.rebuild.jobs import Jobs
 from pipeline.search import Generation
 from pipeline.search.alias_swap import Succession
 from pipeline.shared import Shared
 from pipeline.support.logs import moment
-from pipeline.tables.claims import Checkpoint, claim_id
+from pipeline.tables.checkpoint import (
+    Checkpoint,
+    claim_id,
+)
+from pipeline.tables.rebuild_job import Job
+from pipeline.tables.rebuild_jobs import Jobs
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from pipeline.coordination.partitioning import (
 from pipeline.messaging import JetStream
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
-from pipeline.parked import Parked
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.looks import Difference, Look, look
 from pipeline.rebuild.mend import Mended, mend
@@ -34,7 +33,11 @@ from pipeline.search import (
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.states import Cache, Truth
+from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.versioned_document import (
+    Cache,
+    Truth,
+)
 
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1

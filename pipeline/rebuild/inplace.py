@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from pipeline.applier import Applier
 from pipeline.model.events import slots_of
-from pipeline.rebuild.job import Job, Part
 from pipeline.rebuild.mend import mend_partition
 from pipeline.rebuild.pace import Pace, Paced
 from pipeline.search.scan import Survey
@@ -20,7 +19,11 @@ from pipeline.synchronise import Progress
 from pipeline.tables.checkpoints import Lost
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.states import Cache
+from pipeline.tables.rebuild_job import (
+    Job,
+    Part,
+)
+from pipeline.tables.versioned_document import Cache
 
 
 class InPlace:

@@ -12,7 +12,11 @@ from pipeline.search import (
     Found,
     Stamp,
 )
-from pipeline.tables.states import Truth, believed, judged
+from pipeline.tables.versioned_document import (
+    Truth,
+    believed,
+    judged,
+)
 
 
 class Look(NamedTuple):

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pipeline.rebuild.job import Job
-from pipeline.rebuild.jobs import Jobs
 from pipeline.rebuild.progress import as_json
+from pipeline.tables.rebuild_job import Job
+from pipeline.tables.rebuild_jobs import Jobs
 
 _LATELY: Final = timedelta(minutes=10)
 

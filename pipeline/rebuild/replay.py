@@ -14,7 +14,7 @@ from pipeline.model.events import Event
 from pipeline.model.histories import histories
 from pipeline.model.projection import Advance
 from pipeline.tables.documents import Documents
-from pipeline.tables.states import State
+from pipeline.tables.versioned_document import State
 
 CHUNK: Final = 250
 IN_FLIGHT: Final = 2

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from pipeline.coordination.partitioning import partitioning
 from pipeline.messaging import JetStream
-from pipeline.rebuild.job import Job, Kind
-from pipeline.rebuild.jobs import Jobs
+from pipeline.tables.rebuild_job import (
+    Job,
+    Kind,
+)
+from pipeline.tables.rebuild_jobs import Jobs
 
 
 class NoSuchPartition(Exception):

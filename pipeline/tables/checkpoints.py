@@ -21,7 +21,7 @@ from pipeline.search import (
     ProjectionUnavailable,
 )
 from pipeline.support.retry import Outage
-from pipeline.tables.claims import (
+from pipeline.tables.checkpoint import (
     MAPPING,
     Checkpoint,
     Fenced,
@@ -33,7 +33,7 @@ from pipeline.tables.claims import (
     nothing,
     verdict,
 )
-from pipeline.tables.held import Held
+from pipeline.tables.held_checkpoints import Held
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,16 @@ from pipeline.model.projection import (
     Advance,
     Unfoldable,
 )
-from pipeline.tables.states import State, doubtful, over
-from pipeline.tables.writer import Histories, ParkingLot, Writer
+from pipeline.tables.document_writer import (
+    Histories,
+    ParkingLot,
+    Writer,
+)
+from pipeline.tables.versioned_document import (
+    State,
+    doubtful,
+    over,
+)
 
 __all__ = ["Documents", "Histories", "ParkingLot"]
 

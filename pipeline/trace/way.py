@@ -18,13 +18,13 @@ from pipeline.model.events import (
     partition_of,
 )
 from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
-from pipeline.parked import ParkedAccount
 from pipeline.reached import position_of
 from pipeline.search import (
     Found,
     GenerationGone,
 )
 from pipeline.support.retry import brief
+from pipeline.tables.parked_accounts import ParkedAccount
 from pipeline.trace.logged import Logged, StillSearching, logged
 
 SECONDS: Final = 8.0

@@ -11,10 +11,10 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.rebuild.job import Job
-from pipeline.rebuild.jobs import Jobs
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_job import Job
+from pipeline.tables.rebuild_jobs import Jobs
 from tests.bank import exact
 from tests.support import Role, eventually
 

@@ -7,9 +7,9 @@ import pytest
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
-from pipeline.rebuild.jobs import Jobs
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_jobs import Jobs
 from tests.rebuild.bank import Bank, Start
 from tests.support import Role
 

@@ -21,9 +21,9 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.parked import Parked
 from pipeline.rebuild.hands import mender
 from pipeline.rebuild.looks import Difference
+from pipeline.tables.parked_accounts import Parked
 from tests.bank import documents
 from tests.damage import CHANGES, GHOSTS, Hand
 from tests.load import Load

@@ -108,7 +108,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "the epoch is not raised",
-        "pipeline/epochs.py",
+        "pipeline/tables/epochs.py",
         "    epoch = 1 + max(above,",
         "    epoch = max(1, above,",
         "kill-worker,stop-worker",

@@ -21,9 +21,21 @@ from pipeline.search import (
     Generation,
 )
 from pipeline.support.correlation import about
-from pipeline.tables.ceiling import LAST, dig_up, lower, stuck
 from pipeline.tables.counters import Counters
-from pipeline.tables.states import Cache, State, Truth, believed, following, judged
+from pipeline.tables.version_overflow import (
+    LAST,
+    dig_up,
+    lower,
+    stuck,
+)
+from pipeline.tables.versioned_document import (
+    Cache,
+    State,
+    Truth,
+    believed,
+    following,
+    judged,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +47,7 @@ class Histories(Protocol):
 
 
 class ParkingLot(Protocol):
-    """What is needed of the list of parked accounts; `pipeline/parked.py` is the one."""
+    """What is needed of the list of parked accounts; `pipeline/tables/parked_accounts.py` is the one."""
 
     def __contains__(self, account_id: str) -> bool: ...
 

@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.epochs import HIGHEST
 from pipeline.model.projection import FIRST
 from pipeline.search import (
     Found,
     Generation,
 )
+from pipeline.tables.epochs import HIGHEST
 
 MAPPING: Final[dict[str, Any]] = {
     "dynamic": "strict",

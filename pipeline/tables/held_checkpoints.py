@@ -8,7 +8,11 @@ from pipeline.search import (
     Generation,
     Stamp,
 )
-from pipeline.tables.claims import Checkpoint, Key, Lost
+from pipeline.tables.checkpoint import (
+    Checkpoint,
+    Key,
+    Lost,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,15 @@ from pipeline.messaging.kv import (
     Overtaken,
 )
 from pipeline.model.projection import Projection
-from pipeline.rebuild.job import Busy, Job, Kind, NoSuchJob, Part, read
 from pipeline.support.logs import moment
+from pipeline.tables.rebuild_job import (
+    Busy,
+    Job,
+    Kind,
+    NoSuchJob,
+    Part,
+    read,
+)
 
 KEPT: Final = 20
 """Finished jobs that can still be asked for."""

@@ -22,7 +22,12 @@ from pipeline.search import (
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents, Histories, ParkingLot
-from pipeline.tables.states import Cache, State, believed, following
+from pipeline.tables.versioned_document import (
+    Cache,
+    State,
+    believed,
+    following,
+)
 
 log = logging.getLogger(__name__)
 

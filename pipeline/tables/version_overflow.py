@@ -14,7 +14,7 @@ from pipeline.search import (
     Found,
     Write,
 )
-from pipeline.tables.states import State
+from pipeline.tables.versioned_document import State
 
 HIGHEST: Final = 2**63 - 1
 LAST: Final = HIGHEST // ERA
