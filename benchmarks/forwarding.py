@@ -16,7 +16,10 @@ from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.eventstore import EventStore
-from pipeline.leader import Counters, Leader
+from pipeline.forwarder.leader import (
+    Counters,
+    Leader,
+)
 from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,

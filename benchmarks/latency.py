@@ -12,7 +12,7 @@ from benchmarks.size import Size
 
 TITLE: Final = "Append to visible"
 SHARES: Final = (0.25, 0.5, 0.75)
-FORWARDER: Final = "pipeline.forwarder"
+FORWARDER: Final = "pipeline.forwarder.service"
 _PATIENCE: Final = 120.0
 _QUIET: Final = 0.5
 """Seconds without a batch after which everything is taken to be shown."""

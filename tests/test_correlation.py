@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from api import correlation as header
 from api.server import application
 from pipeline.applying import log as applying
-from pipeline.leader import log as forwarding
+from pipeline.forwarder.leader import log as forwarding
 from pipeline.messaging.event_messages import outgoing
 from pipeline.support import logs
 from pipeline.support.correlation import (

@@ -15,14 +15,12 @@ from nats.aio.client import Client, ServerVersion
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from pymongo import MongoClient
 
-from pipeline import (
-    forwarder,
-    messaging,
-)
+from pipeline import messaging
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.forwarder import Counters
+from pipeline.forwarder import service
+from pipeline.forwarder.service import Counters
 from pipeline.messaging import (
     MARKER,
     STREAM,
@@ -44,7 +42,7 @@ from pipeline.model.events import (
 from pipeline.support.settings import Settings
 from tests.support import Role, eventually, rounds
 
-FORWARDER = ("python", "-m", "pipeline.forwarder")
+FORWARDER = ("python", "-m", "pipeline.forwarder.service")
 Start = Callable[..., Awaitable[Role]]
 
 
@@ -254,7 +252,7 @@ async def test_two_that_both_believe_to_lead_double_nothing(
     other = settings.model_copy(update={"redis_url": settings.redis_url + "/1"})
     counters = [Counters(), Counters()]
     pair = [
-        asyncio.create_task(forwarder.run(each, counters=counter))
+        asyncio.create_task(service.run(each, counters=counter))
         for each, counter in zip((settings, other), counters, strict=True)
     ]
     await running(js)
@@ -276,7 +274,7 @@ async def inside(settings: Settings, js: JetStream) -> AsyncIterator[Counters]:
     """A forwarder in this process, that has begun."""
     counters, stop = Counters(), asyncio.Event()
     quick = settings.model_copy(update={"token_seconds": 0.5})
-    task = asyncio.create_task(forwarder.run(quick, stop=stop, counters=counters))
+    task = asyncio.create_task(service.run(quick, stop=stop, counters=counters))
     await running(js)
     yield counters
     stop.set()
@@ -500,7 +498,7 @@ async def test_a_cancellation_that_is_swallowed_still_ends_it(
         return sequence
 
     monkeypatch.setattr(JetStream, "publish_batch", swallowing)
-    task = asyncio.create_task(forwarder.run(settings))
+    task = asyncio.create_task(service.run(settings))
     await running(js)
     async with Load(store), asyncio.timeout(20):
         await publishing.wait()
@@ -513,7 +511,7 @@ async def test_an_older_server_is_refused(
     version = ServerVersion("2.10.29")
     monkeypatch.setattr(Client, "connected_server_version", version)
     with pytest.raises(ServerTooOld, match=r"2\.10\.29.*2\.14"):
-        await forwarder.run(settings)
+        await service.run(settings)
 
 
 async def test_servers_that_go_and_come_back_are_outlasted(
@@ -525,7 +523,7 @@ async def test_servers_that_go_and_come_back_are_outlasted(
     servers = [own_servers.servers[name] for name in names]
     await asyncio.gather(*(server.kill() for server in servers))
     counters = Counters()
-    task = asyncio.create_task(forwarder.run(settings, counters=counters))
+    task = asyncio.create_task(service.run(settings, counters=counters))
     await eventually(lambda: "does not answer: waiting" in caplog.text)
     await asyncio.gather(*(server.start() for server in servers))
     js = await JetStream.connect(settings.nats_url, "test")
@@ -559,13 +557,13 @@ async def test_a_forwarder_that_was_away_longer_than_the_oplog_gets_markers(
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     js = await JetStream.connect(settings.nats_url, "test")
     first, second = Counters(), Counters()
-    task = asyncio.create_task(forwarder.run(settings, counters=first))
+    task = asyncio.create_task(service.run(settings, counters=first))
     await running(js)
     await append(store, 10, "a")
     await eventually(lambda: first.forwarded == 10)
     await cancelled(task)
     missed = await append(store, 1500, "b")
-    task = asyncio.create_task(forwarder.run(settings, counters=second))
+    task = asyncio.create_task(service.run(settings, counters=second))
     await eventually(lambda: second.resyncs == 1)
     later = await append(store, 10, "c")
     assert await eventually(lambda: forwarded(js, later))

@@ -17,15 +17,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from api.accounts.app import create_app
 from api.metrics import Requests, middleware
-from pipeline import (
-    forwarder_metrics,
-    worker_metrics,
-)
+from pipeline import worker_metrics
 from pipeline.agents.projecting import ProjectionAgent
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
 from pipeline.eventstore import EventStore
+from pipeline.forwarder import metrics as forwarder_metrics
 from pipeline.health import WELL, ready
 from pipeline.support import metrics
 from pipeline.support.histogram import Histogram

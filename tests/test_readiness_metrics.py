@@ -10,8 +10,14 @@ import pytest
 
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import token_time
-from pipeline.forwarder import Counters, run
-from pipeline.forwarder_metrics import Seen, forwarder_metrics
+from pipeline.forwarder.metrics import (
+    Seen,
+    forwarder_metrics,
+)
+from pipeline.forwarder.service import (
+    Counters,
+    run,
+)
 from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,

@@ -16,7 +16,6 @@ import orjson
 import pytest
 from faust.types import TP
 
-from pipeline import forwarder, switch
 from pipeline.bridge.durable import Durable
 from pipeline.commands.failures import Told
 from pipeline.commands.repartition import ask, follow
@@ -33,7 +32,15 @@ from pipeline.coordination.repartition_requests import (
     UnderWay,
 )
 from pipeline.eventstore import EventStore
-from pipeline.forwarder import Counters
+from pipeline.forwarder import (
+    repartitioner,
+    service,
+)
+from pipeline.forwarder.service import Counters
+from pipeline.forwarder.stream_publisher import (
+    StandDown,
+    Writer,
+)
 from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,
@@ -58,7 +65,6 @@ from pipeline.model.events import (
 )
 from pipeline.support.cancellation import ended
 from pipeline.support.settings import Settings
-from pipeline.writer import StandDown, Writer
 from tests.support import Role, eventually
 from tests.test_forwarder import append, forwarded, ids, in_store, markers, messages, running
 
@@ -77,7 +83,7 @@ def requests(js: JetStream) -> Requests:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(repartitioner, "SETTLED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -92,7 +98,7 @@ async def inside(
 @asynccontextmanager
 async def forwarding(settings: Settings, js: JetStream) -> AsyncIterator[Counters]:
     counters, stop = Counters(), asyncio.Event()
-    task = asyncio.create_task(forwarder.run(settings, stop=stop, counters=counters))
+    task = asyncio.create_task(service.run(settings, stop=stop, counters=counters))
     await running(js)
     yield counters
     stop.set()

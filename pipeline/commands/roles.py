@@ -75,9 +75,9 @@ def forwarder() -> None:
       bank forwarder                         leads, or stands by
       BANK_METRICS_PORT=9400 bank forwarder  with metrics and probes on that port
     """
-    from pipeline import forwarder
+    from pipeline.forwarder import service
 
-    run(forwarder.run(_setup("forwarder")))
+    run(service.run(_setup("forwarder")))
 
 
 def _name(_: click.Context, __: click.Parameter, given: str | None) -> str | None:

@@ -54,7 +54,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "resume token saved before the events",
-        "pipeline/writer.py",
+        "pipeline/forwarder/stream_publisher.py",
         "        last = messages[-1]\n",
         """        first = [Outgoing("balance.token", b"", {TOKEN_HEADER: token})]
         self.sequence = await self._publish(first)
@@ -73,7 +73,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "no markers to all partitions but one",
-        "pipeline/leader.py",
+        "pipeline/forwarder/leader.py",
         "await self._writer.publish(said + markers, token)",
         "await self._writer.publish(said + markers[:1], token)",
         "history-lost",

@@ -16,6 +16,12 @@ from pipeline.coordination.partitioning import (
     partitioning,
 )
 from pipeline.eventstore import Changes, EventStore, HistoryLost
+from pipeline.forwarder.repartitioner import Switch
+from pipeline.forwarder.stream_publisher import (
+    Counters,
+    StandDown,
+    Writer,
+)
 from pipeline.messaging import (
     MARKER,
     STREAM,
@@ -33,8 +39,6 @@ from pipeline.support.correlation import about
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from pipeline.support.tracing import carrying
-from pipeline.switch import Switch
-from pipeline.writer import Counters, StandDown, Writer
 
 __all__ = ["Counters", "Leader", "StandDown"]
 

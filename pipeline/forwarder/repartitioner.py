@@ -22,6 +22,7 @@ from pipeline.coordination.repartition_requests import (
     Request,
     Requests,
 )
+from pipeline.forwarder.stream_publisher import Writer
 from pipeline.messaging import (
     STREAM,
     TOKEN_SUBJECT,
@@ -32,7 +33,6 @@ from pipeline.messaging.kv import Overtaken
 from pipeline.model.projection import FIRST
 from pipeline.support.cancellation import heed_cancellation
 from pipeline.support.retry import brief
-from pipeline.writer import Writer
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,16 @@ from pipeline.coordination.leases import (
     leading,
 )
 from pipeline.eventstore import EventStore
-from pipeline.forwarder_metrics import Seen, forwarder_checks, forwarder_metrics
-from pipeline.leader import Counters, Leader, StandDown
+from pipeline.forwarder.leader import (
+    Counters,
+    Leader,
+    StandDown,
+)
+from pipeline.forwarder.metrics import (
+    Seen,
+    forwarder_checks,
+    forwarder_metrics,
+)
 from pipeline.messaging import (
     JetStream,
     ServerTooOld,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
-from pipeline.leader import Counters
+from pipeline.forwarder.leader import Counters
 from pipeline.messaging import JetStream
 from pipeline.support.metrics import (
     Metric,
