@@ -14,12 +14,15 @@ from benchmarks.figures import Result
 from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
+from pipeline.agents.rebuild.replay import Replay
+from pipeline.agents.rebuild.throttle import (
+    Pace,
+    Paced,
+)
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Document
-from pipeline.rebuild.pace import Pace, Paced
-from pipeline.rebuild.replay import Replay
 from pipeline.search import (
     Elastic,
     Generation,

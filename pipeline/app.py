@@ -9,8 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 import faust
 from faust.types import TP
 
-from pipeline.agents.projecting import ProjectionAgent
-from pipeline.assignment import Shares
+from pipeline.agents.assignment import Shares
+from pipeline.agents.projection_agent import ProjectionAgent
+from pipeline.agents.worker_metrics import (
+    Seen,
+    worker_checks,
+    worker_metrics,
+)
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.coordination.partition_leases import owner_named
 from pipeline.messaging import STREAM
@@ -21,7 +26,6 @@ from pipeline.support.settings import (
     load,
 )
 from pipeline.tables.activity import Activity
-from pipeline.worker_metrics import Seen, worker_checks, worker_metrics
 
 COMMIT_SECONDS = 0.2
 NATS = "nats://"

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from pipeline.agents.source import starting_position
 from pipeline.asking import Unknown
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.lag import TO_SYNCHRONISE
 from pipeline.messaging import StreamState
 from pipeline.search import Generation
-from pipeline.source import starting_position
 from pipeline.tables.checkpoint import (
     Checkpoint,
     claim_id,

@@ -12,6 +12,7 @@ import nats.errors
 import orjson
 from ulid import ULID
 
+from pipeline.agents.projection_runner import Projector
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
@@ -37,7 +38,6 @@ from pipeline.model.projection import (
     Document,
     Projection,
 )
-from pipeline.projector import Projector
 from pipeline.search.scan import Survey
 from pipeline.support.cancellation import ended
 

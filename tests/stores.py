@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from pipeline.agents.rebuild.repair import (
+    Mended,
+    mend_partition,
+)
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
@@ -17,7 +21,6 @@ from pipeline.model.projection import (
     Projection,
 )
 from pipeline.rebuild.compare import Store
-from pipeline.rebuild.mend import Mended, mend_partition
 from pipeline.search import (
     Elastic,
     Generation,

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pipeline.agents.projection_runner import Projector
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import (
     Partitioning,
@@ -29,7 +30,6 @@ from pipeline.model.events import (
     new_event,
     partition_of,
 )
-from pipeline.projector import Projector
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import Fenced, Position
 from tests.bank import (

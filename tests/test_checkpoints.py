@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from elastic_transport import ConnectionTimeout
 
+from pipeline.agents.source import starting_position
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.embedded import EmbeddedServers
@@ -24,7 +25,6 @@ from pipeline.search import (
     Generation,
     Stamp,
 )
-from pipeline.source import starting_position
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import (

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 
 from api import correlation as header
 from api.server import application
-from pipeline.applying import log as applying
+from pipeline.agents.apply import log as applying
 from pipeline.forwarder.leader import log as forwarding
 from pipeline.messaging.event_messages import outgoing
 from pipeline.support import logs

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
+from pipeline.agents.rebuild.repair import mend
 from pipeline.model.events import (
     DEPOSITED,
     Event,
@@ -16,7 +17,6 @@ from pipeline.model.events import (
     partition_of,
     slot_of,
 )
-from pipeline.rebuild.mend import mend
 from pipeline.search import GenerationGone
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append, as_delivered, history

@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from api.accounts.app import create_app
 from api.metrics import Requests, middleware
-from pipeline import worker_metrics
-from pipeline.agents.projecting import ProjectionAgent
+from pipeline.agents import worker_metrics
+from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases

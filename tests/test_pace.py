@@ -4,6 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+from pipeline.agents.rebuild.throttle import (
+    QUIET_SECONDS,
+    Pace,
+    Paced,
+)
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
     CREATED,
@@ -11,7 +16,6 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.rebuild.pace import QUIET_SECONDS, Pace, Paced
 from pipeline.support.settings import Settings
 from tests.bank import append
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
+from pipeline.agents.projection_runner import Projector
 from pipeline.coordination.consumer_progress import ends
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
-from pipeline.projector import Projector
 from pipeline.search import (
     ConditionalWrite,
     Elastic,

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
+from pipeline.agents.rebuild.repair import mend
 from pipeline.banking.statement import STATEMENT
 from pipeline.model.events import (
     CREATED,
@@ -22,7 +23,6 @@ from pipeline.model.events import (
 )
 from pipeline.model.projection import Unfoldable
 from pipeline.rebuild.compare import Comparison
-from pipeline.rebuild.mend import mend
 from tests.bank import accounts, append, as_delivered, history
 from tests.stores import Stores, stores
 from tests.support import rounds
@@ -180,7 +180,7 @@ async def test_a_partition_is_mended_in_parts(
     world: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long account comes in parts; ghosts go; what is right is left alone."""
-    monkeypatch.setattr("pipeline.synchronise.CHUNK", 3)
+    monkeypatch.setattr("pipeline.agents.backfill.CHUNK", 3)
     long, short = history(str(ULID()), 40), history(str(ULID()), 2)
     await append(world.store, [long, short])
     await world.hand.put(f"{ULID()}-1", {"version": 1})

@@ -8,6 +8,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pipeline.agents.backfill import (
+    Progress,
+    synchronise,
+)
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
@@ -23,7 +27,6 @@ from pipeline.search import (
     Write,
 )
 from pipeline.support.settings import Settings
-from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.counters import Counters
 from pipeline.tables.projection_table import Table
 from tests.bank import PARTITIONS, Lot, accounts, append, exact
@@ -120,7 +123,7 @@ async def test_documents_behind_the_store_catch_up(world: World) -> None:
 async def test_progress_is_told_and_reaches_its_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.synchronise.CHUNK", 10)
+    monkeypatch.setattr("pipeline.agents.backfill.CHUNK", 10)
     await append(world.store, accounts(50, 2))
     seen: list[tuple[int, int]] = []
     report = await synchronise(

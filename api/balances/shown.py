@@ -1,4 +1,4 @@
-"""A rebuild as it is shown: the shape of what `pipeline.rebuild.progress` makes of a job."""
+"""A rebuild as it is shown: the shape of what `pipeline.agents.rebuild.progress` makes of a job."""
 
 from typing_extensions import TypedDict
 

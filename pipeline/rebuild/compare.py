@@ -17,6 +17,10 @@ from contextlib import aclosing
 from itertools import islice
 from typing import Any, Final, Protocol
 
+from pipeline.agents.rebuild.orphans import (
+    Ids,
+    strangers,
+)
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import (
@@ -27,7 +31,6 @@ from pipeline.model.projection import (
     Advance,
     Projection,
 )
-from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.rebuild.looks import Difference, Look, Waiting, look
 from pipeline.search import Found
 from pipeline.support.bucket_sums import (

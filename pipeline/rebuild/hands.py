@@ -9,6 +9,10 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from pipeline.agents.rebuild.repair import (
+    Mended,
+    mend,
+)
 from pipeline.checker.live import Stores
 from pipeline.coordination.consumer_progress import (
     ends,
@@ -23,7 +27,6 @@ from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.rebuild.compare import PATIENCE, Comparison
 from pipeline.rebuild.looks import Difference, Look, look
-from pipeline.rebuild.mend import Mended, mend
 from pipeline.search import (
     Elastic,
     Generation,
@@ -84,7 +87,7 @@ class Mender:
         return Difference.of(self.projection, document_id, look, self.parked)
 
     async def mend(self, document_ids: Collection[str]) -> Mended:
-        """See `pipeline.rebuild.mend.mend`; a generation that goes meanwhile is begun anew."""
+        """See `pipeline.agents.rebuild.repair.mend`; a generation that goes meanwhile is begun anew."""
         while True:
             generation = await self.live()
             documents = Documents(

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.agents.rebuild import RebuildAgent
+from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.support.settings import Settings
 from tests.bank import PARTITIONS, accounts, append
 from tests.rebuild.bank import Bank

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.rebuild.build import REFUSED_SECONDS
+from pipeline.agents.rebuild.build import REFUSED_SECONDS
 from tests.bank import documents
 from tests.proxy import HttpProxy, refused
 from tests.rebuild.bank import Bank, fill

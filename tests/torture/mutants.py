@@ -32,7 +32,7 @@ def mutate(mutation: Mutation, root: Path) -> None:
 MUTATIONS: Final = (
     Mutation(
         "checkpoint and ack before the write",
-        "pipeline/applier.py",
+        "pipeline/agents/partition_processor.py",
         """        count = await self._persistently(
             lambda: apply(""",
         """        taken.applied = max(delivery.last for delivery in batch)
@@ -80,28 +80,28 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "markers are not heeded",
-        "pipeline/applying.py",
+        "pipeline/agents/apply.py",
         "            if is_marker(data):\n",
         "            if is_marker(data) and not data:\n",
         "history-lost",
     ),
     Mutation(
         "seek forgotten",
-        "pipeline/taking.py",
+        "pipeline/agents/acquire.py",
         "    if not places or position < floor or floor < claim.at:\n",
         "    if not places:\n",
         "kill-elasticsearch,items-busy",
     ),
     Mutation(
         "an index made anew is not filled",
-        "pipeline/taking.py",
+        "pipeline/agents/acquire.py",
         "        await synchronise(taken)\n",
         "        pass\n",
         "index-deleted",
     ),
     Mutation(
         "double write forgotten in a rebuild",
-        "pipeline/applying.py",
+        "pipeline/agents/apply.py",
         "            await building.table.apply(begun)\n",
         "            begun.clear()\n",
         "rebuild,rebuild-killed",

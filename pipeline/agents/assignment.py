@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
-from pipeline.agents.projecting import ProjectionAgent
-from pipeline.agents.rebuild import RebuildAgent
+from pipeline.agents.projection_agent import ProjectionAgent
+from pipeline.agents.projection_runner import Projector
+from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.bridge import Assign
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
@@ -25,7 +26,6 @@ from pipeline.messaging import (
     STREAM,
     JetStream,
 )
-from pipeline.projector import Projector
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings

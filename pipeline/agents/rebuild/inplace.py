@@ -8,14 +8,17 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 
-from pipeline.applier import Applier
+from pipeline.agents.backfill import Progress
+from pipeline.agents.context import Shared
+from pipeline.agents.partition_processor import Applier
+from pipeline.agents.rebuild.repair import mend_partition
+from pipeline.agents.rebuild.throttle import (
+    Pace,
+    Paced,
+)
 from pipeline.model.events import slots_of
-from pipeline.rebuild.mend import mend_partition
-from pipeline.rebuild.pace import Pace, Paced
 from pipeline.search.scan import Survey
-from pipeline.shared import Shared
 from pipeline.support.cancellation import ended
-from pipeline.synchronise import Progress
 from pipeline.tables.checkpoints import Lost
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents

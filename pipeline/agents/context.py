@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from pipeline.agents.source import Source
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import JetStream
 from pipeline.model.events import Event
@@ -15,7 +16,6 @@ from pipeline.search import (
     Generation,
     Generations,
 )
-from pipeline.source import Source
 from pipeline.tables.checkpoints import Checkpoints, Position
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Histories

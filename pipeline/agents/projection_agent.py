@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import faust
 from faust.types import TP
 
+from pipeline.agents.projection_runner import Projector
 from pipeline.bridge import Batch
 from pipeline.model.projection import Projection
-from pipeline.projector import Projector
 from pipeline.tables.counters import Counters
 
 T = TypeVar("T")

@@ -10,13 +10,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from pipeline.agents.context import Shared
 from pipeline.coordination.leases import (
     Lease,
     LeaseUnavailable,
 )
 from pipeline.search import Generation
 from pipeline.search.alias_swap import Succession
-from pipeline.shared import Shared
 from pipeline.support.logs import moment
 from pipeline.tables.checkpoint import (
     Checkpoint,

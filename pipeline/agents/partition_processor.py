@@ -11,17 +11,23 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from pipeline.applying import apply
+from pipeline.agents.acquire import take
+from pipeline.agents.apply import apply
+from pipeline.agents.backfill import (
+    Progress,
+    synchronise,
+)
+from pipeline.agents.context import (
+    Shared,
+    Taken,
+)
+from pipeline.agents.source import Delivery
 from pipeline.messaging.notifications import nudge
 from pipeline.model.events import slots_of
 from pipeline.search import GenerationGone
-from pipeline.shared import Shared, Taken
-from pipeline.source import Delivery
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
-from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.checkpoints import Fenced, Lost
-from pipeline.taking import take
 
 log = logging.getLogger(__name__)
 

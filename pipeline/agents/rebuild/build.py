@@ -10,15 +10,23 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from pipeline.applier import Applier
+from pipeline.agents.context import (
+    Shared,
+    Taken,
+    Target,
+    target,
+)
+from pipeline.agents.partition_processor import Applier
+from pipeline.agents.rebuild.replay import Replay
+from pipeline.agents.rebuild.throttle import (
+    Pace,
+    Paced,
+)
 from pipeline.model.events import (
     slot_of,
     slots_of,
 )
-from pipeline.rebuild.pace import Pace, Paced
-from pipeline.rebuild.replay import Replay
 from pipeline.search import Generation
-from pipeline.shared import Shared, Taken, Target, target
 from pipeline.support.cancellation import ended
 from pipeline.tables.checkpoint import nothing
 from pipeline.tables.checkpoints import Lost

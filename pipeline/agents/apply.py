@@ -6,6 +6,14 @@ from typing import Any
 
 import orjson
 
+from pipeline.agents.context import (
+    Shared,
+    Taken,
+)
+from pipeline.agents.source import (
+    Delivery,
+    is_marker,
+)
 from pipeline.model.events import (
     Event,
     NoEvent,
@@ -13,8 +21,6 @@ from pipeline.model.events import (
     partition_of,
 )
 from pipeline.search import GenerationGone
-from pipeline.shared import Shared, Taken
-from pipeline.source import Delivery, is_marker
 from pipeline.support.correlation import about
 from pipeline.support.tracing import carrying
 from pipeline.tables.checkpoints import Lost

@@ -11,21 +11,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Literal, Self
 
-from pipeline.applier import Applier
+from pipeline.agents.context import Taken
+from pipeline.agents.partition_processor import Applier
+from pipeline.agents.projection_runner import Projector
+from pipeline.agents.rebuild.build import Build
+from pipeline.agents.rebuild.coordinator import Coordinator
+from pipeline.agents.rebuild.inplace import InPlace
+from pipeline.agents.rebuild.throttle import Pace
 from pipeline.coordination.leases import (
     Lease,
     LeaseUnavailable,
 )
-from pipeline.projector import Projector
-from pipeline.rebuild.build import Build
-from pipeline.rebuild.coordinator import Coordinator
-from pipeline.rebuild.inplace import InPlace
-from pipeline.rebuild.pace import Pace
 from pipeline.search import (
     Generation,
     GenerationGone,
 )
-from pipeline.shared import Taken
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings

@@ -5,9 +5,9 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from pipeline.agents.projecting import ProjectionAgent
+from pipeline.agents.projection_agent import ProjectionAgent
+from pipeline.agents.projection_runner import Projector
 from pipeline.coordination.ownership import Ownership
-from pipeline.projector import Projector
 from pipeline.support.histogram import Histogram
 from pipeline.support.metrics import (
     Metric,

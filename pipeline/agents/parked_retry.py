@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from pipeline.applier import Applier
+from pipeline.agents.context import (
+    Shared,
+    Taken,
+)
+from pipeline.agents.partition_processor import Applier
 from pipeline.model.events import (
     partition_of,
     slot_of,
 )
 from pipeline.search import GenerationGone
-from pipeline.shared import Shared, Taken
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.tables.checkpoints import Lost

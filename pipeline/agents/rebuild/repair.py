@@ -9,14 +9,20 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.agents.backfill import (
+    Progress,
+    synchronise,
+)
+from pipeline.agents.rebuild.orphans import (
+    Ids,
+    strangers,
+)
 from pipeline.model.histories import Replayed
 from pipeline.model.projection import Advance
-from pipeline.rebuild.ghosts import Ids, strangers
 from pipeline.support.bucket_sums import (
     Sums,
     fingerprint,
 )
-from pipeline.synchronise import Progress, synchronise
 from pipeline.tables.documents import Documents, Histories
 
 CHUNK: Final = 500

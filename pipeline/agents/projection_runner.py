@@ -10,7 +10,19 @@ import logging
 from collections.abc import Mapping
 from typing import Final, Self
 
-from pipeline.applier import Applier
+from pipeline.agents.context import (
+    Shared,
+    Store,
+    Taken,
+)
+from pipeline.agents.parked_retry import Retries
+from pipeline.agents.partition_processor import Applier
+from pipeline.agents.source import (
+    Delivery,
+    Source,
+    StreamMissing,
+    stream_state,
+)
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import (
@@ -20,14 +32,11 @@ from pipeline.messaging import (
     subject,
 )
 from pipeline.model.projection import Projection
-from pipeline.retries import Retries
 from pipeline.search import (
     Elastic,
     GenerationGone,
     Generations,
 )
-from pipeline.shared import Shared, Store, Taken
-from pipeline.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings

@@ -4,12 +4,20 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from pipeline.agents.context import (
+    Shared,
+    Taken,
+    Target,
+    target,
+)
+from pipeline.agents.source import (
+    starting_position,
+    stream_state,
+)
 from pipeline.coordination.partitioning import partitioning
 from pipeline.messaging import StreamState
 from pipeline.model.events import slots_of
 from pipeline.search import Generation
-from pipeline.shared import Shared, Taken, Target, target
-from pipeline.source import starting_position, stream_state
 from pipeline.tables.checkpoints import Checkpoint, Lost
 from pipeline.tables.epochs import raise_epoch
 
