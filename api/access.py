@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp.typedefs import Handler
 
-from pipeline.keys import Role
+from pipeline.operations.keys import Role
 
 _KEPT: Final = "__access__"
 

@@ -17,7 +17,7 @@ from api.keyring import Keyring
 from api.limits import Limits
 from api.operations import operation_of
 from api.problems import Problem
-from pipeline.keys import Key
+from pipeline.operations.keys import Key
 from pipeline.support.settings import Settings
 
 _holder: ContextVar[Key] = ContextVar("holder")

@@ -10,14 +10,14 @@ from aiohttp import web
 from nats.errors import Error as NatsError
 
 from api.problems import Problem, unavailable
-from pipeline import keys
-from pipeline.keys import Key
 from pipeline.messaging import (
     JetStream,
     JetStreamError,
     ServerTooOld,
 )
 from pipeline.messaging.kv import Mirror
+from pipeline.operations import keys
+from pipeline.operations.keys import Key
 from pipeline.support.cancellation import ended
 from pipeline.support.readiness import NotReady
 from pipeline.support.retry import Outage

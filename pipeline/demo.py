@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline.checker.live import Stores, check_stores, opened
-from pipeline.checker.report import Report
 from pipeline.lines import Lines, RoleStream
+from pipeline.operations.checker.live import (
+    Stores,
+    check_stores,
+    opened,
+)
+from pipeline.operations.checker.report import Report
 from pipeline.preflight import free_ports
 from pipeline.support import logs
 from pipeline.support.access import AccessSettings

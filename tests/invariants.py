@@ -1,11 +1,11 @@
 """The invariants of a bank under a test's load, judged by its live checker and by what was told."""
 
-from pipeline.checker.live import check_live
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
     SLOTS,
     Event,
 )
+from pipeline.operations.checker.live import check_live
 from pipeline.support.settings import Settings
 
 JUDGED = {1, 2, 4, 5}

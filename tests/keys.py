@@ -6,9 +6,12 @@ from typing import Any
 
 from aiohttp import web
 
-from pipeline import keys
-from pipeline.keys import Key, Role
 from pipeline.messaging import JetStream
+from pipeline.operations import keys
+from pipeline.operations.keys import (
+    Key,
+    Role,
+)
 from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.support import eventually

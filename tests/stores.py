@@ -20,7 +20,7 @@ from pipeline.model.projection import (
     ERA,
     Projection,
 )
-from pipeline.rebuild.compare import Store
+from pipeline.operations.repair.compare import Store
 from pipeline.search import (
     Elastic,
     Generation,

@@ -11,8 +11,11 @@ from aiohttp import web
 from api.access import access_of, open_to_all, said
 from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
-from pipeline import keys
-from pipeline.keys import Key, Role
+from pipeline.operations import keys
+from pipeline.operations.keys import (
+    Key,
+    Role,
+)
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.keys import bearing, guarded, kept, on

@@ -10,7 +10,7 @@ from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.keys import Role
+from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import append, history

@@ -12,8 +12,6 @@ import pytest
 from pymongo.collection import Collection
 
 from pipeline.banking.balance import BALANCE
-from pipeline.checker import Answer, Command, Report, check
-from pipeline.checker.ledger import Ledger
 from pipeline.eventstore import EventStore, Strays
 from pipeline.model.events import (
     CLOSED,
@@ -28,6 +26,13 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
+from pipeline.operations.checker import (
+    Answer,
+    Command,
+    Report,
+    check,
+)
+from pipeline.operations.checker.ledger import Ledger
 from pipeline.search.scan import Survey
 from pipeline.support.settings import Settings
 from tests.support import rounds

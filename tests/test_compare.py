@@ -15,8 +15,8 @@ from pipeline.model.events import (
     slot_of,
     slots_of,
 )
-from pipeline.rebuild.compare import Comparison
-from pipeline.rebuild.looks import Difference
+from pipeline.operations.repair.compare import Comparison
+from pipeline.operations.repair.diff import Difference
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append

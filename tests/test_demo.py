@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checker.report import Figures, Report, Verdict
 from pipeline.commands.together import show_result
 from pipeline.demo import Result, demo, scratch
+from pipeline.operations.checker.report import (
+    Figures,
+    Report,
+    Verdict,
+)
 from pipeline.preflight import port_taken
 from pipeline.support.settings import load
 from pipeline.traffic import _creations, _mixed

@@ -12,11 +12,9 @@ from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 from ulid import ULID
 
-from pipeline.asking import Unknown, asked
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
 from pipeline.eventstore.change_backlog import _reached
-from pipeline.lag import SHORTEST, Lag, Waiting, lag, resume_token, unforwarded
 from pipeline.messaging import (
     TOKEN_HEADER,
     Stored,
@@ -27,7 +25,19 @@ from pipeline.model.events import (
     new_event,
     partition_of,
 )
-from pipeline.reached import position_of
+from pipeline.operations.status.effective_position import position_of
+from pipeline.operations.status.lag import (
+    SHORTEST,
+    Lag,
+    Waiting,
+    lag,
+    resume_token,
+    unforwarded,
+)
+from pipeline.operations.status.probe import (
+    Unknown,
+    asked,
+)
 from pipeline.search import Generation
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import Snapshot

@@ -19,14 +19,12 @@ import redis.asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.balances.app import create_app
-from pipeline import onlooker
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import (
     EventStore,
     change_backlog,
     changes,
 )
-from pipeline.lag import TO_SYNCHRONISE
 from pipeline.messaging import (
     STREAM,
     JetStream,
@@ -35,8 +33,13 @@ from pipeline.model.events import (
     partition_of,
     slot_of,
 )
-from pipeline.onlooker import Onlooker
-from pipeline.partition_status import Partitions, PartitionStatus
+from pipeline.operations.status import reader as onlooker
+from pipeline.operations.status.lag import TO_SYNCHRONISE
+from pipeline.operations.status.partitions import (
+    Partitions,
+    PartitionStatus,
+)
+from pipeline.operations.status.reader import Onlooker
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import Parked
 from tests.api import Client, serving

@@ -16,11 +16,11 @@ from api.balances.overview import OVERVIEWS
 from api.streams import STREAMS
 from pipeline.embedded import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.keys import Role as KeyRole
 from pipeline.messaging import (
     STREAM,
     JetStream,
 )
+from pipeline.operations.keys import Role as KeyRole
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from tests.api import Client, problem, serving

@@ -9,7 +9,10 @@ import pytest
 
 from api.balances.app import create_app
 from pipeline.messaging import JetStream
-from pipeline.rebuild_metrics import Running, Watch
+from pipeline.operations.status.rebuild_metrics import (
+    Running,
+    Watch,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import (
     Job,

@@ -16,7 +16,7 @@ from pipeline.coordination.worker_registry import (
     Worker,
     workers,
 )
-from pipeline.rates import Rate
+from pipeline.operations.status.rates import Rate
 from pipeline.support.settings import Settings
 from tests.support import eventually
 

@@ -22,7 +22,7 @@ from pipeline.model.events import (
     rfc3339,
 )
 from pipeline.model.projection import Unfoldable
-from pipeline.rebuild.compare import Comparison
+from pipeline.operations.repair.compare import Comparison
 from tests.bank import accounts, append, as_delivered, history
 from tests.stores import Stores, stores
 from tests.support import rounds

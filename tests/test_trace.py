@@ -26,10 +26,20 @@ from pipeline.model.events import (
     partition_of,
     slot_of,
 )
+from pipeline.operations.trace.log_position import (
+    StillSearching,
+    logged,
+)
+from pipeline.operations.trace.search import (
+    CLOCKS,
+    REQUEST,
+    Span,
+    by_time,
+    made_at,
+    of_account,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import Parked
-from pipeline.trace.logged import StillSearching, logged
-from pipeline.trace.searching import CLOCKS, REQUEST, Span, by_time, made_at, of_account
 from tests.api import Client, serving
 from tests.bank import accounts, append, history, publish
 from tests.commands import Command, create, opened, transfer

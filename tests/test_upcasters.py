@@ -12,7 +12,6 @@ from ulid import ULID
 from api.accounts.account import fold
 from api.accounts.app import create_app
 from pipeline.banking.balance import BALANCE
-from pipeline.checker import Report, check
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
     CLOSED,
@@ -38,6 +37,10 @@ from pipeline.model.upcasters import (
     newest,
     require_newest,
     upcast,
+)
+from pipeline.operations.checker import (
+    Report,
+    check,
 )
 from pipeline.support.settings import Settings
 from tests.api import Client, problem, serving

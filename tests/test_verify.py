@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from pipeline.checker.live import check_live
+from pipeline.operations.checker.live import check_live
 from pipeline.support.settings import Settings
 from pipeline.traffic import Traffic, session
 from pipeline.up import accounts_url, running

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from api.balances.app import create_app
-from pipeline.keys import Role
+from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, serving
 from tests.keys import guarded, holder, on

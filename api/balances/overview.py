@@ -16,8 +16,8 @@ from api.balances.partitions import Snapshots
 from api.balances.shown import Rebuild
 from api.operations import JSON, Answer, json, operation
 from api.streams import EVENTS, event, stream
-from pipeline.overseer import Overseer
-from pipeline.overview import Overview
+from pipeline.operations.status.overview import Overview
+from pipeline.operations.status.pipeline_monitor import Overseer
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import Snapshot
 

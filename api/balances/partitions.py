@@ -17,9 +17,13 @@ from pipeline.model.projection import (
     FIRST,
     Projection,
 )
-from pipeline.onlooker import Onlooker
-from pipeline.partition_metrics import families
-from pipeline.partition_status import Partitions, PartitionStatus, Reading
+from pipeline.operations.status.partition_metrics import families
+from pipeline.operations.status.partitions import (
+    Partitions,
+    PartitionStatus,
+    Reading,
+)
+from pipeline.operations.status.reader import Onlooker
 from pipeline.support.metrics import Metric
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import Snapshot

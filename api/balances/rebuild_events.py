@@ -14,7 +14,7 @@ from api.balances.rebuilds import Rebuilds, not_found, of_id
 from api.operations import Answer, operation
 from api.problems import Problem
 from api.streams import EVENTS, EVERY, event, stream
-from pipeline.rebuild.progress import as_json
+from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.rebuild_jobs import Jobs
 

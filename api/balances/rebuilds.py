@@ -21,8 +21,12 @@ from api.shapes import Page
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.catalog import projections
-from pipeline.rebuild.progress import as_json
-from pipeline.rebuild.starting import Asked, NoSuchPartition, start
+from pipeline.operations.rebuild_requests import (
+    Asked,
+    NoSuchPartition,
+    start,
+)
+from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import (
     Busy,

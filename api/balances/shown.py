@@ -2,7 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from pipeline.rebuild.progress import State
+from pipeline.operations.status.rebuild_progress import State
 from pipeline.tables.rebuild_job import (
     Kind,
     PartState,

@@ -9,7 +9,10 @@ from api.access import CUSTOMER, READERS, allowed
 from api.guard import holder
 from api.operations import json, operation
 from api.replies import reply
-from pipeline.keys import Key, Role
+from pipeline.operations.keys import (
+    Key,
+    Role,
+)
 
 routes = web.RouteTableDef()
 

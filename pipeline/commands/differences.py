@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from pipeline.checker.live import Stores, Unreachable, opened
 from pipeline.commands.failures import Told
 from pipeline.commands.running import run
 from pipeline.coordination.partitioning import partitioning
@@ -19,9 +18,20 @@ from pipeline.model.events import (
     slots_of,
 )
 from pipeline.model.projection import Projection
-from pipeline.rebuild.compare import PATIENCE, Comparison
-from pipeline.rebuild.hands import CannotMend, mender
-from pipeline.rebuild.looks import Difference
+from pipeline.operations.checker.live import (
+    Stores,
+    Unreachable,
+    opened,
+)
+from pipeline.operations.repair.compare import (
+    PATIENCE,
+    Comparison,
+)
+from pipeline.operations.repair.diff import Difference
+from pipeline.operations.repair.offline import (
+    CannotMend,
+    mender,
+)
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 

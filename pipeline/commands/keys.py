@@ -11,13 +11,16 @@ import click
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline import keys as kept
 from pipeline.commands.failures import Told
 from pipeline.commands.reaching import jetstream
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
-from pipeline.keys import Key, Role
 from pipeline.messaging.kv import Bucket
+from pipeline.operations import keys as kept
+from pipeline.operations.keys import (
+    Key,
+    Role,
+)
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,

@@ -5,14 +5,21 @@ from typing import Final
 
 import click
 
-from pipeline.checker.live import check_live, check_stores, opened
-from pipeline.checker.report import Report
 from pipeline.commands.differences import line, reached
 from pipeline.commands.failures import Told
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
-from pipeline.rebuild.hands import Mender, mender
-from pipeline.rebuild.looks import Difference
+from pipeline.operations.checker.live import (
+    check_live,
+    check_stores,
+    opened,
+)
+from pipeline.operations.checker.report import Report
+from pipeline.operations.repair.diff import Difference
+from pipeline.operations.repair.offline import (
+    Mender,
+    mender,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import Parked
 

@@ -17,7 +17,11 @@ from pipeline.commands.reaching import onlookers
 from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console, plain_table
 from pipeline.model.projection import Projection
-from pipeline.partition_status import Partitions, PartitionStatus, Reading
+from pipeline.operations.status.partitions import (
+    Partitions,
+    PartitionStatus,
+    Reading,
+)
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,

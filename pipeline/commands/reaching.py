@@ -14,7 +14,7 @@ from pipeline.messaging import (
     JetStreamError,
 )
 from pipeline.model.projection import Projection
-from pipeline.onlooker import Onlooker
+from pipeline.operations.status.reader import Onlooker
 from pipeline.support.cancellation import ended
 from pipeline.support.settings import (
     PREFIX,

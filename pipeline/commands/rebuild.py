@@ -23,8 +23,8 @@ from pipeline.commands.running import run
 from pipeline.commands.shown import as_json, console
 from pipeline.coordination.partitioning import MOST
 from pipeline.model.projection import Projection
-from pipeline.rebuild.progress import as_json as progress
-from pipeline.rebuild.starting import Asked
+from pipeline.operations.rebuild_requests import Asked
+from pipeline.operations.status.rebuild_progress import as_json as progress
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,

@@ -12,7 +12,11 @@ from pipeline.commands.reaching import jetstream
 from pipeline.commands.rebuild_shown import said, what
 from pipeline.commands.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
-from pipeline.rebuild.starting import Asked, NoSuchPartition, start
+from pipeline.operations.rebuild_requests import (
+    Asked,
+    NoSuchPartition,
+    start,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import (
     Busy,

@@ -8,7 +8,11 @@ from rich.table import Table
 from pipeline.commands.failures import Told
 from pipeline.commands.shown import plain_table
 from pipeline.coordination.partition_leases import name_of
-from pipeline.rebuild.progress import pauses_of, seconds_left, total_of
+from pipeline.operations.status.rebuild_progress import (
+    pauses_of,
+    seconds_left,
+    total_of,
+)
 from pipeline.tables.rebuild_job import (
     Job,
     Part,

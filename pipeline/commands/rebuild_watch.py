@@ -14,7 +14,10 @@ from pipeline.commands.failures import Told
 from pipeline.commands.rebuild_shown import left
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
-from pipeline.rebuild.progress import altogether, total_of
+from pipeline.operations.status.rebuild_progress import (
+    altogether,
+    total_of,
+)
 from pipeline.tables.rebuild_job import (
     Job,
     Part,

@@ -9,13 +9,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.checker.live import Unreachable, check_live
-from pipeline.checker.report import Report
 from pipeline.commands.differences import reached
 from pipeline.commands.failures import Told
 from pipeline.commands.mending import repaired, tell
 from pipeline.commands.running import run
 from pipeline.health import WELL, all_health
+from pipeline.operations.checker.live import (
+    Unreachable,
+    check_live,
+)
+from pipeline.operations.checker.report import Report
 from pipeline.registry import read_processes
 from pipeline.support import logs
 from pipeline.support.settings import (

@@ -6,10 +6,10 @@ import aiohttp
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from pipeline.checker import report as reports
-from pipeline.checker.live import check_live
-from pipeline.checker.report import Report
 from pipeline.model.events import misplaced
+from pipeline.operations.checker import report as reports
+from pipeline.operations.checker.live import check_live
+from pipeline.operations.checker.report import Report
 from pipeline.support.settings import Settings
 from tests.hostile.customers import Customers
 from tests.support import Role

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from pipeline.keys import Role as Who
+from pipeline.operations.keys import Role as Who
 from pipeline.up import balances_url
 from tests.keys import holder, on
 from tests.page.bank import Bank, is_ready

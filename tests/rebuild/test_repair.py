@@ -14,15 +14,15 @@ import pymongo
 import pytest
 from ulid import ULID
 
-from pipeline.checker.live import opened
 from pipeline.model.events import (
     DEPOSITED,
     SLOTS,
     Event,
     new_event,
 )
-from pipeline.rebuild.hands import mender
-from pipeline.rebuild.looks import Difference
+from pipeline.operations.checker.live import opened
+from pipeline.operations.repair.diff import Difference
+from pipeline.operations.repair.offline import mender
 from pipeline.tables.parked_accounts import Parked
 from tests.bank import documents
 from tests.damage import CHANGES, GHOSTS, Hand

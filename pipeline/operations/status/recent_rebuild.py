@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pipeline.rebuild.progress import as_json
+from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.tables.rebuild_job import Job
 from pipeline.tables.rebuild_jobs import Jobs
 

@@ -26,7 +26,7 @@ from pipeline.model.events import (
     Event,
     partition_of,
 )
-from pipeline.trace.searching import CLOCKS
+from pipeline.operations.trace.search import CLOCKS
 
 _BATCH: Final = 1000
 _TIMEOUT: Final = 5.0

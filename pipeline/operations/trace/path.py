@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.asking import Unknown, asked
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import HistoryLost
 from pipeline.messaging.event_messages import addressed
@@ -17,15 +16,27 @@ from pipeline.model.events import (
     Event,
     partition_of,
 )
-from pipeline.onlooker import NO_STREAM, LogEnd, Onlooker
-from pipeline.reached import position_of
+from pipeline.operations.status.effective_position import position_of
+from pipeline.operations.status.probe import (
+    Unknown,
+    asked,
+)
+from pipeline.operations.status.reader import (
+    NO_STREAM,
+    LogEnd,
+    Onlooker,
+)
+from pipeline.operations.trace.log_position import (
+    Logged,
+    StillSearching,
+    logged,
+)
 from pipeline.search import (
     Found,
     GenerationGone,
 )
 from pipeline.support.retry import brief
 from pipeline.tables.parked_accounts import ParkedAccount
-from pipeline.trace.logged import Logged, StillSearching, logged
 
 SECONDS: Final = 8.0
 """In which the servers must have answered."""

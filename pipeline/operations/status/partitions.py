@@ -10,15 +10,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.asking import Unknown, asked, joined, why
 from pipeline.coordination.partition_leases import (
     View,
     name_of,
 )
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.lag import Lag, Waiting, lag, together
-from pipeline.onlooker import Epoch, Log, LogEnd, Onlooker
-from pipeline.reached import position_of
+from pipeline.operations.status.effective_position import position_of
+from pipeline.operations.status.lag import (
+    Lag,
+    Waiting,
+    lag,
+    together,
+)
+from pipeline.operations.status.probe import (
+    Unknown,
+    asked,
+    joined,
+    why,
+)
+from pipeline.operations.status.reader import (
+    Epoch,
+    Log,
+    LogEnd,
+    Onlooker,
+)
 
 # Seconds from the beginning of a reading until which there must be answers: about the log's end,
 # about everything else, and about the events in the stream.

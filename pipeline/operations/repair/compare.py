@@ -31,7 +31,12 @@ from pipeline.model.projection import (
     Advance,
     Projection,
 )
-from pipeline.rebuild.looks import Difference, Look, Waiting, look
+from pipeline.operations.repair.diff import (
+    Difference,
+    Look,
+    Waiting,
+    look,
+)
 from pipeline.search import Found
 from pipeline.support.bucket_sums import (
     Sums,

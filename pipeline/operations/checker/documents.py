@@ -14,13 +14,16 @@ from itertools import islice
 from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
-from pipeline.checker.ledger import Account, folded
-from pipeline.checker.report import Faults
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
     Event,
     slot_of,
 )
+from pipeline.operations.checker.ledger import (
+    Account,
+    folded,
+)
+from pipeline.operations.checker.report import Faults
 from pipeline.support.bucket_sums import (
     BUCKETS,
     Sums,

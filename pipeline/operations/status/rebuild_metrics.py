@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.rebuild.progress import altogether
+from pipeline.operations.status.rebuild_progress import altogether
 from pipeline.support.metrics import (
     Metric,
     gauge,

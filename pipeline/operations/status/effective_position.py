@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Final
 
 from pipeline.agents.source import starting_position
-from pipeline.asking import Unknown
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.lag import TO_SYNCHRONISE
 from pipeline.messaging import StreamState
+from pipeline.operations.status.lag import TO_SYNCHRONISE
+from pipeline.operations.status.probe import Unknown
 from pipeline.search import Generation
 from pipeline.tables.checkpoint import (
     Checkpoint,

@@ -5,9 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from pipeline.checker.bodies import body_of, kind_of
-from pipeline.checker.report import Faults
-from pipeline.checker.transfers import leg_of
 from pipeline.model.events import (
     CLOSED,
     CREATED,
@@ -18,6 +15,12 @@ from pipeline.model.events import (
     WITHDRAWN,
     Event,
 )
+from pipeline.operations.checker.bodies import (
+    body_of,
+    kind_of,
+)
+from pipeline.operations.checker.report import Faults
+from pipeline.operations.checker.transfers import leg_of
 
 Kind = Literal["create", "deposit", "withdraw", "transfer", "owner", "freeze", "unfreeze", "close"]
 

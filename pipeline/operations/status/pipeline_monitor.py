@@ -11,17 +11,27 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pipeline import overview
-from pipeline.asking import Unknown, asked, why
 from pipeline.coordination.leases import FORWARDER
 from pipeline.coordination.worker_registry import Caller
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
-from pipeline.onlooker import Log, Onlooker
-from pipeline.overview import Count, Overview
-from pipeline.partition_status import Reading
-from pipeline.rates import Rate
-from pipeline.rebuild.recent import recent
+from pipeline.operations.status import overview
+from pipeline.operations.status.overview import (
+    Count,
+    Overview,
+)
+from pipeline.operations.status.partitions import Reading
+from pipeline.operations.status.probe import (
+    Unknown,
+    asked,
+    why,
+)
+from pipeline.operations.status.rates import Rate
+from pipeline.operations.status.reader import (
+    Log,
+    Onlooker,
+)
+from pipeline.operations.status.recent_rebuild import recent
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_jobs import Jobs

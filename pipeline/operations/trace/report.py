@@ -5,10 +5,17 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from pipeline.asking import Unknown
+from pipeline.operations.status.probe import Unknown
+from pipeline.operations.trace.path import (
+    Projected,
+    Way,
+)
+from pipeline.operations.trace.search import (
+    Found,
+    made_at,
+    transfer_of,
+)
 from pipeline.support.logs import moment
-from pipeline.trace.searching import Found, made_at, transfer_of
-from pipeline.trace.way import Projected, Way
 
 
 def as_json(correlation_id: str, found: Found, ways: Sequence[Way]) -> dict[str, Any]:

@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pipeline.checker.bodies import body_of, kind_of, known
-from pipeline.checker.history import Claims
-from pipeline.checker.report import Faults
-from pipeline.checker.transfers import Pairing, leg_of
 from pipeline.model.events import (
     CLOSED,
     CREATED,
@@ -22,6 +18,17 @@ from pipeline.model.events import (
     UNFROZEN,
     WITHDRAWN,
     Event,
+)
+from pipeline.operations.checker.bodies import (
+    body_of,
+    kind_of,
+    known,
+)
+from pipeline.operations.checker.history import Claims
+from pipeline.operations.checker.report import Faults
+from pipeline.operations.checker.transfers import (
+    Pairing,
+    leg_of,
 )
 
 SIGNS: Final = {

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.banking.balance import BALANCE
-from pipeline.checker import check
-from pipeline.checker.history import Answer
-from pipeline.checker.report import Report
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.messaging import (
@@ -20,6 +17,9 @@ from pipeline.messaging import (
 )
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
+from pipeline.operations.checker import check
+from pipeline.operations.checker.history import Answer
+from pipeline.operations.checker.report import Report
 from pipeline.search import ProjectionUnavailable
 from pipeline.search.scan import Survey
 from pipeline.support.auth_errors import refusal

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from pipeline.partition_status import PartitionStatus
+from pipeline.operations.status.partitions import PartitionStatus
 from pipeline.support.metrics import (
     Metric,
     gauge,

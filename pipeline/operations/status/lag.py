@@ -12,7 +12,6 @@ from typing import Any, Final
 import orjson
 
 from pipeline.agents.source import is_marker
-from pipeline.asking import Unknown, joined, why
 from pipeline.eventstore import Unread
 from pipeline.messaging import (
     STREAM,
@@ -25,6 +24,11 @@ from pipeline.messaging import (
 )
 from pipeline.messaging.event_messages import addressed
 from pipeline.model.events import partition_of
+from pipeline.operations.status.probe import (
+    Unknown,
+    joined,
+    why,
+)
 
 SHORTEST: Final = 0.001
 """Seconds of lag while anything waits, even if its event has a time to come: clocks differ."""

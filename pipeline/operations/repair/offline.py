@@ -13,7 +13,6 @@ from pipeline.agents.rebuild.repair import (
     Mended,
     mend,
 )
-from pipeline.checker.live import Stores
 from pipeline.coordination.consumer_progress import (
     ends,
     standings,
@@ -25,8 +24,16 @@ from pipeline.coordination.partitioning import (
 from pipeline.messaging import JetStream
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
-from pipeline.rebuild.compare import PATIENCE, Comparison
-from pipeline.rebuild.looks import Difference, Look, look
+from pipeline.operations.checker.live import Stores
+from pipeline.operations.repair.compare import (
+    PATIENCE,
+    Comparison,
+)
+from pipeline.operations.repair.diff import (
+    Difference,
+    Look,
+    look,
+)
 from pipeline.search import (
     Elastic,
     Generation,

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.asking import Unknown
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import (
     PartitionLeases,
@@ -21,7 +20,6 @@ from pipeline.coordination.partitioning import (
     partitioning,
 )
 from pipeline.eventstore import EventStore, HistoryLost, Unread
-from pipeline.lag import TO_SYNCHRONISE, Waiting, resume_token, unapplied, unforwarded
 from pipeline.messaging import (
     STREAM,
     TOKEN_SUBJECT,
@@ -37,7 +35,18 @@ from pipeline.model.events import (
     slot_of,
 )
 from pipeline.model.projection import Projection
-from pipeline.reached import Claims, claim_ids
+from pipeline.operations.status.effective_position import (
+    Claims,
+    claim_ids,
+)
+from pipeline.operations.status.lag import (
+    TO_SYNCHRONISE,
+    Waiting,
+    resume_token,
+    unapplied,
+    unforwarded,
+)
+from pipeline.operations.status.probe import Unknown
 from pipeline.search import (
     Found,
     Generation,

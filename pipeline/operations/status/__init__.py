@@ -1,0 +1,1 @@
+"""The status of a running bank, read from outside: lag, owners, positions, progress."""
