@@ -16,17 +16,17 @@ import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.machine import cpu_seconds
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.processes import Children
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.servers import EmbeddedServers
+from pipeline.embedded.startup_checks import free_ports
 from pipeline.messaging import JetStream
-from pipeline.preflight import free_ports
-from pipeline.processes import Children
 from pipeline.search import Elastic
 from pipeline.support.settings import (
     PREFIX,
     TEST_PREFIX,
     Settings,
 )
-from pipeline.wheels import WHEELS
 
 INDEXES: Final = "balance*,statement*,bank-*,bench-*,faststream*,faust*"
 

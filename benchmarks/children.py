@@ -12,8 +12,8 @@ import aiohttp
 
 from benchmarks.bank import Bank
 from benchmarks.machine import cpu_seconds
-from pipeline.preflight import free_ports
-from pipeline.processes import Child
+from pipeline.embedded.processes import Child
+from pipeline.embedded.startup_checks import free_ports
 from pipeline.support.settings import (
     PREFIX,
     Settings,

@@ -11,8 +11,8 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.processes import Child  # noqa: E402
-from pipeline.wheels import WHEELS  # noqa: E402
+from pipeline.embedded.processes import Child  # noqa: E402
+from pipeline.embedded.server_binaries import WHEELS  # noqa: E402
 from tests.ports import free_port as free_port  # noqa: E402
 
 CACHE = Path(os.environ.get("BANK_TEST_CACHE") or ROOT / ".real")

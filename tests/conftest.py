@@ -18,11 +18,11 @@ import pymongo
 import pytest
 import redis.asyncio
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
-from pipeline.wheels import WHEELS
 from tests.certificates import make
 from tests.ports import free_port
 from tests.support import Role, Servers

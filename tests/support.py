@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
-from pipeline.processes import Child, Children
+from pipeline.embedded.processes import (
+    Child,
+    Children,
+)
 from pipeline.support.settings import (
     PREFIX,
     Settings,

@@ -8,7 +8,7 @@ from ulid import ULID
 
 from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings

@@ -18,7 +18,7 @@ from api.accounts.local import Cache, Locks
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
 from api.accounts.terms import Terms
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, Stored, StoreUnavailable, VersionConflict
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 
 from api.balances.app import create_app
 from pipeline.bridge.changelog_subjects import encode_key
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, stream_reader
 from pipeline.support.settings import Settings

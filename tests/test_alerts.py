@@ -16,9 +16,15 @@ import promql_parser as promql
 import pytest
 import yaml
 
-from pipeline.health import WELL, ready
+from pipeline.embedded.health import (
+    WELL,
+    ready,
+)
+from pipeline.embedded.up import (
+    accounts_url,
+    balances_url,
+)
 from pipeline.support.settings import Settings
-from pipeline.up import accounts_url, balances_url
 from tests.ports import free_port
 from tests.promql import Labels, Moment, Samples, Vector, evaluate, grouped, selectors, selects
 from tests.scrape import scrape

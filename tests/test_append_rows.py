@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable, VersionConflict
 from pipeline.model.events import (
     CREATED,

@@ -16,7 +16,7 @@ from pipeline.coordination.partitioning import (
     Partitioning,
     ensure_balance_stream,
 )
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
     STREAM,

@@ -8,10 +8,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 import pytest
 
-from pipeline.embedded import EmbeddedServers, Server
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.servers import (
+    EmbeddedServers,
+    Server,
+)
 from pipeline.support.retry import PATIENCE
 from pipeline.support.settings import Settings
-from pipeline.wheels import WHEELS
 from tests.bank import exact
 from tests.invariants import invariants_hold
 from tests.outages import Bank, Words, memory

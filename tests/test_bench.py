@@ -16,11 +16,11 @@ from benchmarks.figures import Figure, Ratio, Result, Spread
 from benchmarks.history import SEED, Folds, History
 from benchmarks.rounds import interleaved
 from benchmarks.size import SIZES, TINY
+from pipeline.embedded.server_binaries import WHEELS
 from pipeline.support.settings import (
     PREFIX,
     TEST_PREFIX,
 )
-from pipeline.wheels import WHEELS
 from tests.support import Servers
 
 PAGE = f"# Performance\n\nBefore.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n"

@@ -12,7 +12,7 @@ from elastic_transport import ConnectionTimeout
 from pipeline.agents.source import starting_position
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import (
     JetStream,
     StreamState,

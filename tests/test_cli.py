@@ -14,9 +14,13 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import main
 from pipeline.commands.explained import explain
+from pipeline.embedded.process_registry import (
+    Process,
+    read_processes,
+    register,
+)
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
-from pipeline.registry import Process, read_processes, register
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import (
     PREFIX,

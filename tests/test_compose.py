@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from pipeline.cli import main
+from pipeline.embedded.server_binaries import WHEELS
 from pipeline.support.settings import (
     PREFIX,
     load,
 )
-from pipeline.wheels import WHEELS
 from tests.certificates import MAKE, make
 
 ROOT = Path(__file__).parents[1]

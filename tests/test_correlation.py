@@ -13,6 +13,7 @@ from aiohttp import ClientSession, web
 from api import correlation as header
 from api.server import application
 from pipeline.agents.apply import log as applying
+from pipeline.embedded.up import accounts_url
 from pipeline.forwarder.leader import log as forwarding
 from pipeline.messaging.event_messages import outgoing
 from pipeline.support import logs
@@ -24,7 +25,6 @@ from pipeline.support.correlation import (
 )
 from pipeline.support.metrics import Metrics
 from pipeline.support.settings import Settings
-from pipeline.up import accounts_url
 from tests.api import serving as served
 from tests.bank import history
 from tests.support import Role, eventually

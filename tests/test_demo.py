@@ -7,15 +7,22 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.together import show_result
-from pipeline.demo import Result, demo, scratch
+from pipeline.embedded.demo import (
+    Result,
+    demo,
+    scratch,
+)
+from pipeline.embedded.startup_checks import port_taken
+from pipeline.embedded.traffic import (
+    _creations,
+    _mixed,
+)
 from pipeline.operations.checker.report import (
     Figures,
     Report,
     Verdict,
 )
-from pipeline.preflight import port_taken
 from pipeline.support.settings import load
-from pipeline.traffic import _creations, _mixed
 
 
 async def test_a_small_demo_holds() -> None:

@@ -16,12 +16,15 @@ import pytest
 import redis.asyncio
 from elasticsearch import AsyncElasticsearch
 
-from pipeline import wheels
-from pipeline.embedded import EmbeddedError, EmbeddedServers
-from pipeline.processes import read_processes
-from pipeline.registry import alive
+from pipeline.embedded import server_binaries
+from pipeline.embedded.process_registry import alive
+from pipeline.embedded.processes import read_processes
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.servers import (
+    EmbeddedError,
+    EmbeddedServers,
+)
 from pipeline.support.settings import Settings
-from pipeline.wheels import WHEELS
 from tests.conftest import placed
 from tests.support import Role, eventually
 
@@ -130,7 +133,9 @@ async def test_a_taken_port_is_named_with_what_to_set(here: Settings, name: str)
 async def test_a_missing_wheel_is_named_with_what_to_install(
     here: Settings, name: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wheels, "find_spec", lambda each: None if each == package else 1 / 0)
+    monkeypatch.setattr(
+        server_binaries, "find_spec", lambda each: None if each == package else 1 / 0
+    )
     said = await failure(here, name)
     assert said.startswith(f"{name}: its wheel is not installed (no {package}/")
     assert said.endswith("pip install 'bank-transfer[embedded]'")
@@ -163,7 +168,9 @@ async def test_a_server_that_filled_the_disk_says_so(
     here: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = [sys.executable, "-c", "open('/dev/full', 'wb', 0).write(b'x')"]
-    stand_in = wheels.Wheel("redis", "redis", 1, lambda *_: list(full), b"", re.compile(b"never"))
+    stand_in = server_binaries.Wheel(
+        "redis", "redis", 1, lambda *_: list(full), b"", re.compile(b"never")
+    )
     monkeypatch.setitem(WHEELS, "redis", stand_in)
     said = await failure(here, "redis")
     assert said.startswith("redis died (exit code 1): No space left on device for ")

@@ -10,7 +10,7 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from pipeline.bridge.changelog_subjects import key_in
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
     STREAM,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from pymongo import MongoClient, monitoring
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
     Changes,
     EventStore,

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 
 from pipeline import messaging
 from pipeline.coordination.partitioning import ensure_balance_stream
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import service
 from pipeline.forwarder.service import Counters

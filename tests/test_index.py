@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from pipeline.banking.balance import Balance
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.search import (
     ConditionalWrite,
     Elastic,

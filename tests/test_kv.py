@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import (
     Bucket,

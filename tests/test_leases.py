@@ -11,7 +11,7 @@ from pipeline.coordination.leases import (
     LeaseUnavailable,
     leading,
 )
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.support.settings import Settings
 from tests.support import eventually
 

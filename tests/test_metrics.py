@@ -22,9 +22,16 @@ from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
+from pipeline.embedded.health import (
+    WELL,
+    ready,
+)
+from pipeline.embedded.up import (
+    accounts_url,
+    balances_url,
+)
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import metrics as forwarder_metrics
-from pipeline.health import WELL, ready
 from pipeline.support import metrics
 from pipeline.support.histogram import Histogram
 from pipeline.support.metrics import (
@@ -35,7 +42,6 @@ from pipeline.support.metrics import (
 from pipeline.support.metrics_server import exposed
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
-from pipeline.up import accounts_url, balances_url
 from tests.api import NOBODY, serving
 from tests.bank import history
 from tests.load import Load

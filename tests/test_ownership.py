@@ -13,7 +13,7 @@ from pipeline.coordination.partition_leases import (
     name_of,
     owner_named,
 )
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.support.settings import Settings
 from tests.support import eventually
 

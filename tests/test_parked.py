@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.support.logs import moment

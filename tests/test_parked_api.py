@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from api.balances.app import create_app
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings

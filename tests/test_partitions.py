@@ -19,7 +19,7 @@ import redis.asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.balances.app import create_app
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
     EventStore,
     change_backlog,

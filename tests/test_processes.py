@@ -11,9 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.guard import GRACE
-from pipeline.processes import Children
-from pipeline.registry import FILE, Process, alive, read_processes, register, unregister
+from pipeline.embedded.process_reaper import GRACE
+from pipeline.embedded.process_registry import (
+    FILE,
+    Process,
+    alive,
+    read_processes,
+    register,
+    unregister,
+)
+from pipeline.embedded.processes import Children
 from tests.support import eventually
 
 STUBBORN = (

@@ -15,7 +15,7 @@ from aiohttp import ClientResponse
 from api.balances.app import create_app
 from api.server import _UNDER_WAY
 from api.streams import STREAMS
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.support.settings import Settings

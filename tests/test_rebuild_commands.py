@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import main
 from pipeline.commands import rebuild_watch
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.support.settings import (
     PREFIX,

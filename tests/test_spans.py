@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from api.accounts.app import create_app
+from pipeline.embedded.up import accounts_url
 from pipeline.eventstore import EventStore
 from pipeline.support import tracing
 from pipeline.support.settings import Settings
-from pipeline.up import accounts_url
 from tests.api import Client, serving
 from tests.commands import Command, create, opened, send, transfer
 from tests.support import Role, eventually

@@ -10,13 +10,29 @@ import aiohttp
 import nats
 import pytest
 
-from pipeline.health import WELL, ready
-from pipeline.lines import Lines, RoleStream
-from pipeline.registry import Process, alive, read_processes
+from pipeline.embedded.health import (
+    WELL,
+    ready,
+)
+from pipeline.embedded.log_lines import (
+    Lines,
+    RoleStream,
+)
+from pipeline.embedded.process_registry import (
+    Process,
+    alive,
+    read_processes,
+)
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.traffic import (
+    Traffic,
+    session,
+)
+from pipeline.embedded.up import (
+    accounts_url,
+    balances_url,
+)
 from pipeline.support.settings import Settings
-from pipeline.traffic import Traffic, session
-from pipeline.up import accounts_url, balances_url
-from pipeline.wheels import WHEELS
 from tests.conftest import placed
 from tests.support import Role, eventually
 

@@ -7,11 +7,17 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.traffic import (
+    Traffic,
+    session,
+)
+from pipeline.embedded.up import (
+    accounts_url,
+    running,
+)
 from pipeline.operations.checker.live import check_live
 from pipeline.support.settings import Settings
-from pipeline.traffic import Traffic, session
-from pipeline.up import accounts_url, running
-from pipeline.wheels import WHEELS
 from tests.support import Role, eventually, rounds
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from pipeline.commands.failures import Failure, Told
-from pipeline.embedded import EmbeddedError
+from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
 from pipeline.search import ProjectionUnavailable

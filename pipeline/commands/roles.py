@@ -26,7 +26,7 @@ def servers() -> None:
       bank servers                       until Ctrl-C; the data stays in .bank/
       BANK_DATA_DIR=/tmp/b bank servers  in another folder
     """
-    from pipeline.embedded import EmbeddedServers
+    from pipeline.embedded.servers import EmbeddedServers
 
     async def main() -> None:
         embedded = EmbeddedServers(settings)

@@ -13,13 +13,16 @@ from pipeline.commands.differences import reached
 from pipeline.commands.failures import Told
 from pipeline.commands.mending import repaired, tell
 from pipeline.commands.running import run
-from pipeline.health import WELL, all_health
+from pipeline.embedded.health import (
+    WELL,
+    all_health,
+)
+from pipeline.embedded.process_registry import read_processes
 from pipeline.operations.checker.live import (
     Unreachable,
     check_live,
 )
 from pipeline.operations.checker.report import Report
-from pipeline.registry import read_processes
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,

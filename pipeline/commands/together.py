@@ -10,17 +10,24 @@ from rich.table import Table
 from pipeline.commands.failures import Told
 from pipeline.commands.running import run
 from pipeline.commands.shown import console, show
-from pipeline.demo import Result
-from pipeline.demo import demo as run_demo
-from pipeline.lines import Lines, RoleStream
-from pipeline.preflight import EmbeddedError
+from pipeline.embedded.demo import Result
+from pipeline.embedded.demo import demo as run_demo
+from pipeline.embedded.log_lines import (
+    Lines,
+    RoleStream,
+)
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.startup_checks import EmbeddedError
+from pipeline.embedded.up import (
+    accounts_url,
+    balances_url,
+    running,
+)
 from pipeline.support import logs
 from pipeline.support.settings import (
     Settings,
     load,
 )
-from pipeline.up import accounts_url, balances_url, running
-from pipeline.wheels import WHEELS
 
 TRY = """
 The bank is open. Its page: {balances}/ui. In another terminal:

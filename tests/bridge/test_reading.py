@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import (
     JetStream,
     ensure_partitioned,

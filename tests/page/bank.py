@@ -10,11 +10,14 @@ import aiohttp
 import pymongo
 from ulid import ULID
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
+from pipeline.embedded.up import (
+    accounts_url,
+    balances_url,
+)
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
-from pipeline.up import accounts_url, balances_url
 from tests.bank import append, history
 from tests.fleet import Fleet
 from tests.rebuild.bank import fill

@@ -6,8 +6,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
+from pipeline.embedded.up import balances_url
 from pipeline.operations.keys import Role as Who
-from pipeline.up import balances_url
 from tests.keys import holder, on
 from tests.page.bank import Bank, is_ready
 from tests.page.browser import Tab, tab

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pipeline.embedded import EmbeddedServers
+from pipeline.embedded.servers import EmbeddedServers
 from tests.load import Load
 from tests.rebuild.bank import Bank, fill
 from tests.support import Role, eventually, rounds

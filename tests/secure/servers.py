@@ -17,8 +17,12 @@ import trustme
 from multidict import CIMultiDict
 from pydantic import SecretStr
 
-from pipeline.processes import Child, Children, small_environment
-from pipeline.wheels import WHEELS
+from pipeline.embedded.processes import (
+    Child,
+    Children,
+    small_environment,
+)
+from pipeline.embedded.server_binaries import WHEELS
 from tests.ports import free_port
 from tests.proxy.http import Forward, HttpProxy, Reply, Request
 from tests.proxy.tcp import TcpProxy

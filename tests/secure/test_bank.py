@@ -12,12 +12,15 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from pipeline.embedded.up import (
+    accounts_url,
+    balances_url,
+)
 from pipeline.support.access import SERVERS
 from pipeline.support.settings import (
     PREFIX,
     Settings,
 )
-from pipeline.up import accounts_url, balances_url
 from tests.secure.servers import USER, Servers
 from tests.support import Role, eventually
 

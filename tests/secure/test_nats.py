@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from pipeline.embedded.processes import Children
 from pipeline.messaging import JetStream
-from pipeline.processes import Children
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.secure.jwt import Nkey, Operator

@@ -6,8 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.embedded.server_binaries import (
+    WHEELS,
+    Wheel,
+)
 from pipeline.support.settings import Settings
-from pipeline.wheels import WHEELS, Wheel
 from tests.ports import free_port
 from tests.proxy import Fault, Forward, HttpProxy, Reply, Request, TcpProxy
 

@@ -16,8 +16,13 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
-from pipeline import guard
-from pipeline.registry import Process, read_processes, register, unregister
+from pipeline.embedded import process_reaper
+from pipeline.embedded.process_registry import (
+    Process,
+    read_processes,
+    register,
+    unregister,
+)
 
 __all__ = ["Child", "Children", "Process", "read_processes", "small_environment"]
 
@@ -97,7 +102,7 @@ class Children:
         self._data_dir = data_dir
         self._children: list[Child] = []
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(guard.__file__))],
+            [sys.executable, "-I", "-S", str(Path(process_reaper.__file__))],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

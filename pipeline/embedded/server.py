@@ -9,9 +9,18 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.preflight import ADVICE, EmbeddedError, port_taken, variable
-from pipeline.processes import Child, Children, small_environment
-from pipeline.wheels import Wheel
+from pipeline.embedded.processes import (
+    Child,
+    Children,
+    small_environment,
+)
+from pipeline.embedded.server_binaries import Wheel
+from pipeline.embedded.startup_checks import (
+    ADVICE,
+    EmbeddedError,
+    port_taken,
+    variable,
+)
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,17 @@ import logging
 from collections.abc import Collection, Coroutine, Iterable
 from typing import IO, Any, NoReturn
 
-from pipeline.preflight import EmbeddedError, check_disk, own_folder, placed_here, variable
-from pipeline.processes import Children
-from pipeline.server import Server
+from pipeline.embedded.processes import Children
+from pipeline.embedded.server import Server
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.startup_checks import (
+    EmbeddedError,
+    check_disk,
+    own_folder,
+    placed_here,
+    variable,
+)
 from pipeline.support.settings import Settings
-from pipeline.wheels import WHEELS
 
 __all__ = ["EmbeddedError", "EmbeddedServers", "Server"]
 

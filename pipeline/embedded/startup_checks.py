@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from pipeline.guard import GRACE
-from pipeline.registry import alive
+from pipeline.embedded.process_reaper import GRACE
+from pipeline.embedded.process_registry import alive
 from pipeline.support.access import Access
 from pipeline.support.settings import PREFIX
 

@@ -14,10 +14,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
 
-from pipeline.embedded import EmbeddedServers
-from pipeline.health import unwell
-from pipeline.preflight import EmbeddedError, free_ports, port_taken
-from pipeline.processes import Child, Children
+from pipeline.embedded.health import unwell
+from pipeline.embedded.processes import (
+    Child,
+    Children,
+)
+from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.servers import EmbeddedServers
+from pipeline.embedded.startup_checks import (
+    EmbeddedError,
+    free_ports,
+    port_taken,
+)
 from pipeline.support import tracing
 from pipeline.support.listening import (
     check_guarded,
@@ -28,7 +36,6 @@ from pipeline.support.settings import (
     Settings,
     environment,
 )
-from pipeline.wheels import WHEELS
 
 log = logging.getLogger(__name__)
 

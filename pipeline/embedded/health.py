@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from pipeline.registry import Process, read_processes
-from pipeline.wheels import WHEELS
+from pipeline.embedded.process_registry import (
+    Process,
+    read_processes,
+)
+from pipeline.embedded.server_binaries import WHEELS
 
 WELL: Final = "ok"
 _SECONDS: Final = 3.0
