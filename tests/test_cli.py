@@ -12,8 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import main
-from pipeline.commands.explained import explain
+from pipeline.cli.errors import explain
+from pipeline.cli.main import main
 from pipeline.embedded.process_registry import (
     Process,
     read_processes,

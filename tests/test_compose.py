@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.embedded.server_binaries import WHEELS
 from pipeline.support.settings import (
     PREFIX,

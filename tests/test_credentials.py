@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.support.access import (
     SERVERS,
     Access,

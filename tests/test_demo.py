@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.together import show_result
+from pipeline.cli.up import show_result
 from pipeline.embedded.demo import (
     Result,
     demo,

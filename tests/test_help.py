@@ -15,7 +15,7 @@ import pytest
 from click.shell_completion import get_completion_class
 from click.testing import CliRunner
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.support.settings import load
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "deploy.md"

@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.support.access import SERVERS
 from pipeline.support.settings import (
     SettingsError,

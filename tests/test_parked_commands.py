@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.model.events import (
@@ -207,7 +207,7 @@ async def everybody(parked: Parked) -> list[ParkedAccount]:
 def test_a_server_that_does_not_answer_is_named(
     settings: Settings, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.commands.reaching._SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.cli.connections._SECONDS", 0.5)
     nowhere = f"nats://ann:secret@127.0.0.1:{free_port()}"
     failed = bank(settings, *words, BANK_NATS_URL=nowhere)
     assert failed.exit_code == 1

@@ -15,8 +15,8 @@ from typing import TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import main
-from pipeline.commands import rebuild_watch
+from pipeline.cli import rebuild_watch
+from pipeline.cli.main import main
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.support.settings import (
@@ -430,7 +430,7 @@ def test_one_that_is_not_there(settings: Settings, command: str) -> None:
 def test_a_server_that_does_not_answer_is_named(
     settings: Settings, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.commands.reaching._SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.cli.connections._SECONDS", 0.5)
     nowhere = f"nats://127.0.0.1:{free_port()}"
     failed = bank(settings, *words, BANK_NATS_URL=nowhere)
     assert failed.exit_code == 1

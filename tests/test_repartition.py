@@ -17,8 +17,11 @@ import pytest
 from faust.types import TP
 
 from pipeline.bridge.durable import Durable
-from pipeline.commands.failures import Told
-from pipeline.commands.repartition import ask, follow
+from pipeline.cli.failures import Told
+from pipeline.cli.repartition import (
+    ask,
+    follow,
+)
 from pipeline.coordination.consumer_progress import ends
 from pipeline.coordination.partitioning import (
     SUBJECT,

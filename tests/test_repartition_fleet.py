@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from pipeline.commands.repartition import ask
+from pipeline.cli.repartition import ask
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream

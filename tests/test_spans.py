@@ -68,7 +68,7 @@ def test_off_nothing_of_it_needs_to_be_installed() -> None:
 
 @pytest.mark.parametrize("role", ["forwarder", "worker", "up"])
 def test_on_and_not_installed_is_an_error_that_tells_what_to_do(role: str, tmp_path: Path) -> None:
-    code = f"from pipeline.cli import main; main(['{role}'])"
+    code = f"from pipeline.cli.main import main; main(['{role}'])"
     done = python(code, BANK_TRACES="otlp", BANK_DATA_DIR=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith("bank: BANK_TRACES: otlp needs OpenTelemetry"), done.stderr

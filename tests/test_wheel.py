@@ -64,7 +64,7 @@ def test_the_wheel_has_the_command_the_transport_and_the_licence(wheel: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         by_name = {Path(name).name: name for name in archive.namelist() if ".dist-info/" in name}
         points = archive.read(by_name["entry_points.txt"]).decode()
-    assert "[console_scripts]\nbank = pipeline.cli:main" in points
+    assert "[console_scripts]\nbank = pipeline.cli.main:main" in points
     assert "[faust.transports]\nnats = pipeline.bridge:Transport" in points
     assert "LICENSE" in by_name
 

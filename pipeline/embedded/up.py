@@ -145,7 +145,7 @@ def _start(children: Children, role: str, settings: Settings, on_line: OnLine) -
     placed = environment(settings.model_copy(update={setting: port}))
     return children.start(
         role,
-        [sys.executable, "-m", "pipeline.cli", role],
+        [sys.executable, "-m", "pipeline.cli.main", role],
         env={**os.environ, **placed, "PYTHONUNBUFFERED": "1"},
         on_line=lambda line: on_line(role, line),
         address=url(_reachable(settings.host), port),

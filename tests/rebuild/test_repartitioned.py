@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.commands.repartition import ask
+from pipeline.cli.repartition import ask
 from tests.load import Load
 from tests.rebuild.bank import Bank, fill
 from tests.support import eventually

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from pipeline.commands.failures import Told
-from pipeline.commands.running import run
+from pipeline.cli.failures import Told
+from pipeline.cli.running import run
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.events import (

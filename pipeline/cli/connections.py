@@ -7,7 +7,7 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
-from pipeline.commands.failures import Told
+from pipeline.cli.failures import Told
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
     JetStream,

@@ -9,11 +9,22 @@ import click
 import orjson
 from rich.markup import escape
 
-from pipeline.commands.failures import Told
-from pipeline.commands.parked_list import chosen, opened, outcomes
-from pipeline.commands.projected import of_projection, projection_of
-from pipeline.commands.running import run
-from pipeline.commands.shown import as_json, console, plain_table
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import (
+    as_json,
+    console,
+    plain_table,
+)
+from pipeline.cli.parked_list import (
+    chosen,
+    opened,
+    outcomes,
+)
+from pipeline.cli.projection_option import (
+    of_projection,
+    projection_of,
+)
+from pipeline.cli.running import run
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.support import logs

@@ -6,11 +6,23 @@ from typing import TypeVar
 
 import click
 
-from pipeline.commands.differences import dry_run as compare
-from pipeline.commands.failures import Told
-from pipeline.commands.mending import mend_account
-from pipeline.commands.projected import of_projection, projection_of
-from pipeline.commands.rebuild_jobs import (
+from pipeline.cli.differences import dry_run as compare
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import (
+    as_json,
+    console,
+)
+from pipeline.cli.projection_option import (
+    of_projection,
+    projection_of,
+)
+from pipeline.cli.rebuild_formatting import (
+    listing,
+    outcome,
+    said,
+    table,
+)
+from pipeline.cli.rebuild_jobs import (
     INTERRUPTED,
     Found,
     cancelled,
@@ -18,9 +30,8 @@ from pipeline.commands.rebuild_jobs import (
     found,
     started,
 )
-from pipeline.commands.rebuild_shown import listing, outcome, said, table
-from pipeline.commands.running import run
-from pipeline.commands.shown import as_json, console
+from pipeline.cli.repair import mend_account
+from pipeline.cli.running import run
 from pipeline.coordination.partitioning import MOST
 from pipeline.model.projection import Projection
 from pipeline.operations.rebuild_requests import Asked

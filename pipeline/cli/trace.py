@@ -10,11 +10,11 @@ from typing import Final
 
 import click
 
-from pipeline.commands.failures import Told
-from pipeline.commands.reaching import onlookers
-from pipeline.commands.running import run
-from pipeline.commands.shown import as_json
-from pipeline.commands.trace_shown import show
+from pipeline.cli.connections import onlookers
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import as_json
+from pipeline.cli.running import run
+from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.catalog import projections
 from pipeline.operations.trace.path import (

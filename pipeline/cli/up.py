@@ -7,9 +7,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.commands.failures import Told
-from pipeline.commands.running import run
-from pipeline.commands.shown import console, show
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import (
+    console,
+    show,
+)
+from pipeline.cli.running import run
 from pipeline.embedded.demo import Result
 from pipeline.embedded.demo import demo as run_demo
 from pipeline.embedded.log_lines import (

@@ -6,7 +6,10 @@ from typing import Final
 
 from rich.markup import escape
 
-from pipeline.commands.shown import console, plain_table
+from pipeline.cli.formatting import (
+    console,
+    plain_table,
+)
 from pipeline.operations.status.probe import Unknown
 from pipeline.operations.trace.path import (
     Projected,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pipeline.commands.failures import Told
-from pipeline.commands.rebuild_shown import left
+from pipeline.cli.failures import Told
+from pipeline.cli.rebuild_formatting import left
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
 from pipeline.operations.status.rebuild_progress import (

@@ -11,10 +11,14 @@ import click
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.commands.failures import Told
-from pipeline.commands.reaching import jetstream
-from pipeline.commands.running import run
-from pipeline.commands.shown import as_json, console, plain_table
+from pipeline.cli.connections import jetstream
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import (
+    as_json,
+    console,
+    plain_table,
+)
+from pipeline.cli.running import run
 from pipeline.messaging.kv import Bucket
 from pipeline.operations import keys as kept
 from pipeline.operations.keys import (

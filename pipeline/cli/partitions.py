@@ -11,11 +11,18 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.commands.failures import Told
-from pipeline.commands.projected import of_projection, projection_of
-from pipeline.commands.reaching import onlookers
-from pipeline.commands.running import run
-from pipeline.commands.shown import as_json, console, plain_table
+from pipeline.cli.connections import onlookers
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import (
+    as_json,
+    console,
+    plain_table,
+)
+from pipeline.cli.projection_option import (
+    of_projection,
+    projection_of,
+)
+from pipeline.cli.running import run
 from pipeline.model.projection import Projection
 from pipeline.operations.status.partitions import (
     Partitions,

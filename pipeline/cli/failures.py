@@ -35,7 +35,7 @@ class Group(click.Group):
             raise
         except Exception as error:
             # It knows the errors of every driver: imported when there is one.
-            from pipeline.commands.explained import explain
+            from pipeline.cli.errors import explain
             from pipeline.support.settings import PREFIX
 
             if os.environ.get(f"{PREFIX}LOG_LEVEL") == "DEBUG":

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.commands.failures import Told
-from pipeline.commands.shown import plain_table
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import plain_table
 from pipeline.coordination.partition_leases import name_of
 from pipeline.operations.status.rebuild_progress import (
     pauses_of,

@@ -9,10 +9,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.differences import reached
-from pipeline.commands.failures import Told
-from pipeline.commands.mending import repaired, tell
-from pipeline.commands.running import run
+from pipeline.cli.differences import reached
+from pipeline.cli.failures import Told
+from pipeline.cli.repair import (
+    repaired,
+    tell,
+)
+from pipeline.cli.running import run
 from pipeline.embedded.health import (
     WELL,
     all_health,

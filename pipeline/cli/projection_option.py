@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pipeline.commands.failures import Told
+from pipeline.cli.failures import Told
 from pipeline.model.catalog import (
     UnknownProjection,
     chosen,

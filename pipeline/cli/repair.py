@@ -5,8 +5,11 @@ from typing import Final
 
 import click
 
-from pipeline.commands.differences import line, reached
-from pipeline.commands.failures import Told
+from pipeline.cli.differences import (
+    line,
+    reached,
+)
+from pipeline.cli.failures import Told
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import (

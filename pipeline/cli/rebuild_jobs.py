@@ -7,10 +7,16 @@ from typing import Final
 
 import click
 
-from pipeline.commands.failures import Told
-from pipeline.commands.reaching import jetstream
-from pipeline.commands.rebuild_shown import said, what
-from pipeline.commands.rebuild_watch import Bars, follow
+from pipeline.cli.connections import jetstream
+from pipeline.cli.failures import Told
+from pipeline.cli.rebuild_formatting import (
+    said,
+    what,
+)
+from pipeline.cli.rebuild_watch import (
+    Bars,
+    follow,
+)
 from pipeline.model.projection import Projection
 from pipeline.operations.rebuild_requests import (
     Asked,

@@ -7,9 +7,9 @@ from typing import Final
 
 import click
 
-from pipeline.commands.failures import Told
-from pipeline.commands.reaching import jetstream
-from pipeline.commands.running import run
+from pipeline.cli.connections import jetstream
+from pipeline.cli.failures import Told
+from pipeline.cli.running import run
 from pipeline.coordination.partitioning import (
     MOST,
     partitioning,

@@ -2,7 +2,10 @@
 
 from typing import Final
 
-from pipeline.commands.failures import Failure, Told
+from pipeline.cli.failures import (
+    Failure,
+    Told,
+)
 from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld

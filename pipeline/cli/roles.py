@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pipeline.commands.running import run
+from pipeline.cli.running import run
 from pipeline.support import (
     logs,
     tracing,

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from pipeline.commands.failures import Told
-from pipeline.commands.reaching import jetstream
+from pipeline.cli.connections import jetstream
+from pipeline.cli.failures import Told
 from pipeline.model.projection import Projection
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import (

@@ -1,4 +1,4 @@
-"""The `bank` command: wires the subcommands of `pipeline/commands`."""
+"""The `bank` command: wires the subcommands of `pipeline/cli`."""
 
 from collections import UserDict
 from importlib import import_module
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands import failures
+from pipeline.cli import failures
 
 
 class _Commands(UserDict[str, Any]):
@@ -16,7 +16,7 @@ class _Commands(UserDict[str, Any]):
     """
 
     def __getitem__(self, name: str) -> click.Command:
-        module = import_module(f"pipeline.commands.{self.data[name]}")
+        module = import_module(f"pipeline.cli.{self.data[name]}")
         command: click.Command = getattr(module, name)
         return command
 
