@@ -6,12 +6,25 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
-from api.access import READERS, allowed
-from api.inputs import FROM_TEXT, Input, query
-from api.operations import json, operation
-from api.problems import Problem
-from api.replies import reply
-from api.shapes import Page, readable
+from api.http.inputs import (
+    FROM_TEXT,
+    Input,
+    query,
+)
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.problems import Problem
+from api.http.replies import reply
+from api.http.shapes import (
+    Page,
+    readable,
+)
+from api.security.access import (
+    READERS,
+    allowed,
+)
 from pipeline.eventstore import EventStore
 from pipeline.model.events import (
     ACCOUNT_ID,

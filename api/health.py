@@ -5,10 +5,13 @@ from typing import Literal
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.access import open_to_all
-from api.operations import json, operation
-from api.problems import unavailable
-from api.replies import reply
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.problems import unavailable
+from api.http.replies import reply
+from api.security.access import open_to_all
 from pipeline.support.readiness import (
     Checks,
     missing,

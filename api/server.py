@@ -10,13 +10,35 @@ from weakref import WeakSet
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from api import correlation, describing, health, metrics, origins, problems, spans
-from api.access import OBSERVERS, allowed
-from api.describing import CONTRACT, Contract
-from api.guard import Guard
-from api.inputs import MAX_BODY
-from api.operations import Answer, operation
-from api.streams import STREAMS, Streams
+from api import health
+from api.http import (
+    correlation,
+    metrics,
+    problems,
+)
+from api.http import (
+    tracing as spans,
+)
+from api.http.inputs import MAX_BODY
+from api.http.operations import (
+    Answer,
+    operation,
+)
+from api.http.streams import (
+    STREAMS,
+    Streams,
+)
+from api.openapi import routes as describing
+from api.openapi.routes import (
+    CONTRACT,
+    Contract,
+)
+from api.security import csrf
+from api.security.access import (
+    OBSERVERS,
+    allowed,
+)
+from api.security.guard import Guard
 from pipeline.support import logs, tracing
 from pipeline.support.listening import (
     CannotListen,
@@ -140,8 +162,8 @@ def _described(metrics_route: web.RouteDef) -> web.RouteDef:
 def _guarding(guard: Guard | None, settings: Settings) -> Iterable[Middleware]:
     if guard is not None:
         return [guard.middleware]
-    alone = [origins.by_address] if is_loopback(settings.host) else []
-    return [*alone, origins.same_site]
+    alone = [csrf.by_address] if is_loopback(settings.host) else []
+    return [*alone, csrf.same_site]
 
 
 def _following(guard: Guard) -> Callable[[web.Application], AsyncIterator[None]]:

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from api.accounts.command_context import Terms
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
-from api.accounts.terms import Terms
 from benchmarks.history import SEED, Zipf
 from pipeline.eventstore import EventStore
 from pipeline.search.client import Elastic

@@ -13,9 +13,9 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import WriteConcern
 from ulid import ULID
 
+from api.accounts.command_context import Terms
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
-from api.accounts.terms import Terms
 from benchmarks.bank import Bank
 from benchmarks.figures import Result
 from benchmarks.history import SEED, History, Zipf

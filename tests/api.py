@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from api.problem_types import PROBLEM_TYPES
+from api.http.problem_types import PROBLEM_TYPES
 from tests.support import eventually
 
 Client = TestClient[web.Request, web.Application]

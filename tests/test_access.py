@@ -8,9 +8,13 @@ from typing import Any, Final
 import pytest
 from aiohttp import web
 
-from api.access import access_of, open_to_all, said
 from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
+from api.security.access import (
+    access_of,
+    open_to_all,
+    said,
+)
 from pipeline.operations import keys
 from pipeline.operations.keys import (
     Key,

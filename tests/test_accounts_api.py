@@ -12,12 +12,15 @@ from aiohttp import ClientSession
 
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
+from api.accounts.caches import (
+    Cache,
+    Locks,
+)
+from api.accounts.command_context import Terms
 from api.accounts.commands import Withdraw
 from api.accounts.execution import ATTEMPTS, TooManyConflicts
-from api.accounts.local import Cache, Locks
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
-from api.accounts.terms import Terms
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, Stored, StoreUnavailable, VersionConflict
 from pipeline.model.events import Event

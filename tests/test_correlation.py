@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from api import correlation as header
+from api.http import correlation as header
 from api.server import application
 from pipeline.agents.apply import log as applying
 from pipeline.embedded.up import accounts_url
@@ -135,7 +135,7 @@ async def test_every_role_tells_at_debug_whose_events_it_carries(
 
     forwarder, worker, accounts = roles
     carried = {
-        (accounts, "api.accounts.rows"): "Stored 1 events",
+        (accounts, "api.accounts.command_batcher"): "Stored 1 events",
         (accounts, "aiohttp.access"): "POST /create",
         (forwarder, forwarding.name): "Forwarded 1 events, up to sequence",
         (worker, applying.name): "Applied 1 events to balance-1",

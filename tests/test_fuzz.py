@@ -10,7 +10,7 @@ from schemathesis import Case
 
 from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
-from api.describing import CONTRACT
+from api.openapi.routes import CONTRACT
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.messaging import JetStream

@@ -10,13 +10,13 @@ from ulid import ULID
 
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
+from api.accounts.command_context import Terms
 from api.accounts.commands import Command, Deposit, Withdraw
 from api.accounts.errors import InsufficientFunds
 from api.accounts.execution import Done, VersionMismatch
-from api.accounts.once import KeyReused
+from api.accounts.idempotency import KeyReused
 from api.accounts.service import AccountService
-from api.accounts.terms import Terms
-from api.headers import Condition
+from api.http.headers import Condition
 from pipeline.eventstore import EventStore, Stored, StoreUnavailable
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings

@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from ulid import ULID
 
+from api.accounts.command_context import Terms
 from api.accounts.commands import Deposit
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
-from api.accounts.terms import Terms
 from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings

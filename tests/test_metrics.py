@@ -16,7 +16,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from api.accounts.app import create_app
-from api.metrics import Requests, middleware
+from api.http.metrics import (
+    Requests,
+    middleware,
+)
 from pipeline.agents import worker_metrics
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.banking.balance import BALANCE

@@ -15,11 +15,14 @@ import api
 from api.accounts.app import create_app as accounts
 from api.accounts.refusals import _REFUSALS
 from api.balances.app import create_app as balances
-from api.describing import CONTRACT, Contract
-from api.headers import prefers_html
-from api.openapi import Undescribed
-from api.problem_types import PROBLEM_TYPES
-from api.problems import problem_of
+from api.http.headers import prefers_html
+from api.http.problem_types import PROBLEM_TYPES
+from api.http.problems import problem_of
+from api.openapi.document import Undescribed
+from api.openapi.routes import (
+    CONTRACT,
+    Contract,
+)
 from tests.api import Client, problem, serving
 from tests.conftest import placed
 

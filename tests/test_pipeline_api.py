@@ -13,7 +13,7 @@ from aiohttp import ClientResponse
 
 from api.balances.app import create_app
 from api.balances.overview import OVERVIEWS
-from api.streams import STREAMS
+from api.http.streams import STREAMS
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import ClientResponse
 
 from api.balances.app import create_app
+from api.http.streams import STREAMS
 from api.server import _UNDER_WAY
-from api.streams import STREAMS
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
@@ -364,7 +364,7 @@ async def test_events_from_start_to_end(bank: Client, worker: FakeWorker) -> Non
 async def test_nothing_is_sent_twice_but_a_heartbeat(
     bank: Client, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.streams.HEARTBEAT", 0.6)
+    monkeypatch.setattr("api.http.streams.HEARTBEAT", 0.6)
     begun = await started(bank)
     async with following(bank, begun["id"]) as events:
         await events.next()
@@ -450,8 +450,8 @@ async def test_a_client_that_reads_nothing_holds_nothing_up(
 ) -> None:
     """The socket fills up, and the stream with it: it is given up, at the latest by stopping."""
     monkeypatch.setattr("api.balances.rebuild_events.as_json", lambda *_: {"much": "x" * 10**7})
-    monkeypatch.setattr("api.streams._PATIENCE", 60 if stops else 0.5)
-    monkeypatch.setattr("api.streams._FAREWELL", 0.5)
+    monkeypatch.setattr("api.http.streams._PATIENCE", 60 if stops else 0.5)
+    monkeypatch.setattr("api.http.streams._FAREWELL", 0.5)
     begun = await started(bank)
     assert bank.app is not None
     streams, under_way = bank.app[STREAMS], bank.app[_UNDER_WAY]

@@ -4,7 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.accounts.turns import Turn, Turns
+from api.accounts.fairness import (
+    Turn,
+    Turns,
+)
 
 
 class Clock:
@@ -22,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("api.accounts.turns.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("api.accounts.fairness.time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 

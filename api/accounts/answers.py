@@ -6,8 +6,8 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from api.accounts.account import Account
-from api.replies import reply
-from api.shapes import readable
+from api.http.replies import reply
+from api.http.shapes import readable
 from pipeline.model.events import Transfer
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.accounts.account import Account, decide, evolve
+from api.accounts.command_context import Terms
 from api.accounts.commands import Command, Create
 from api.accounts.errors import Refused
-from api.accounts.terms import Terms
 from pipeline.model.events import (
     Event,
     Transfer,

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Final
 
 from api.accounts.account import Account, evolve, initial
+from api.accounts.caches import Cache
 from api.accounts.errors import AccountNotFound, Refused
-from api.accounts.local import Cache
 from api.accounts.snapshots import EVERY, believed, taken
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event

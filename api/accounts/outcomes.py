@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from api.accounts.refusals import translate
-from api.problems import problem_of
+from api.http.problems import problem_of
 from pipeline.support.metrics import (
     Metric,
     counter,

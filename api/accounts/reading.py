@@ -7,15 +7,25 @@ from aiohttp import web
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from api.access import READERS, allowed
 from api.account_events import MOST_VERSIONS
 from api.accounts.answers import ShownAccount, answer
-from api.accounts.described import UNREADABLE
+from api.accounts.documentation import UNREADABLE
 from api.accounts.routes import SERVICE
-from api.headers import ETAG
-from api.inputs import FROM_TEXT, Input, query
-from api.moments import Moment
-from api.operations import json, operation
+from api.http.headers import ETAG
+from api.http.inputs import (
+    FROM_TEXT,
+    Input,
+    query,
+)
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.timestamps import Moment
+from api.security.access import (
+    READERS,
+    allowed,
+)
 from pipeline.model.events import ACCOUNT_ID
 
 routes = web.RouteTableDef()

@@ -4,8 +4,6 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from api import correlation
-from api.access import TELLER, allowed
 from api.accounts.answers import answer
 from api.accounts.bodies import (
     AccountInput,
@@ -15,15 +13,34 @@ from api.accounts.bodies import (
     OwnerInput,
     TransferInput,
 )
+from api.accounts.command_context import Terms
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
-from api.accounts.customers import discreet, scoped_key
-from api.accounts.described import EXISTING, OPEN, commands
+from api.accounts.documentation import (
+    EXISTING,
+    OPEN,
+    commands,
+)
 from api.accounts.execution import Done
+from api.accounts.hide_payee_errors import (
+    discreet,
+    scoped_key,
+)
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
-from api.accounts.terms import Terms
-from api.headers import LOCATION, if_match
-from api.inputs import Input, body, fingerprint
+from api.http import correlation
+from api.http.headers import (
+    LOCATION,
+    if_match,
+)
+from api.http.inputs import (
+    Input,
+    body,
+    fingerprint,
+)
+from api.security.access import (
+    TELLER,
+    allowed,
+)
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.support import tracing
 

@@ -3,15 +3,15 @@
 from ulid import ULID
 
 from api.accounts.account import Account, initial
+from api.accounts.caches import Locks
+from api.accounts.command_batcher import Rows
+from api.accounts.command_context import Terms
 from api.accounts.commands import Command, Create
 from api.accounts.errors import AccountNotFound
 from api.accounts.execution import Done
 from api.accounts.histories import Histories
-from api.accounts.local import Locks
-from api.accounts.once import Once
-from api.accounts.rows import Rows
+from api.accounts.idempotency import Once
 from api.accounts.states import States
-from api.accounts.terms import Terms
 from api.accounts.transfers import Transfers
 from pipeline.eventstore import EventStore, StoreUnavailable
 

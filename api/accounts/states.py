@@ -5,8 +5,8 @@ from collections.abc import Collection
 from functools import reduce
 
 from api.accounts.account import Account, evolve
+from api.accounts.caches import Cache
 from api.accounts.histories import Histories
-from api.accounts.local import Cache
 from api.accounts.snapshots import due, taken
 from pipeline.eventstore import EventStore
 

@@ -5,12 +5,12 @@ import logging
 from ulid import ULID
 
 from api.accounts.account import Account
+from api.accounts.caches import Locks
+from api.accounts.command_context import Terms
 from api.accounts.commands import Deposit, Withdraw
 from api.accounts.errors import Refused, TransferToSelf
 from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
-from api.accounts.local import Locks
 from api.accounts.states import States
-from api.accounts.terms import Terms
 from pipeline.eventstore import EventStore, VersionConflict
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,16 @@ from typing import Any, Final, Literal
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.access import OBSERVERS, allowed
 from api.balances.connections import Connections
-from api.operations import json, operation
-from api.replies import reply
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.replies import reply
+from api.security.access import (
+    OBSERVERS,
+    allowed,
+)
 from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.activity_reader import Minutes
 

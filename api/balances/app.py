@@ -20,12 +20,15 @@ from api.balances.projected import PROJECTIONS
 from api.balances.queries import DocumentNotFound
 from api.balances.rebuild_figures import RebuildFigures
 from api.balances.routes import INDEX, routes
+from api.balances.statement_reader import Statements
 from api.balances.waiting import WAITING, Waiting
 from api.balances.whoami import routes as whoami
-from api.problems import Problem, unavailable
+from api.http.problems import (
+    Problem,
+    unavailable,
+)
 from api.server import application
 from pipeline.eventstore import StoreUnavailable
-from pipeline.index.statements import Statements
 from pipeline.model.catalog import projections
 from pipeline.search import (
     Index,

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 from nats.errors import Error as NatsError
 
-from api.problems import unavailable
+from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
 from pipeline.messaging import (
     JetStream,

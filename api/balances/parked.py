@@ -8,14 +8,22 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from api.access import OBSERVERS, OPERATOR, allowed
 from api.balances.connections import Connections
 from api.balances.projected import ProjectionQuery, projection_of
-from api.headers import LOCATION
-from api.operations import Answer, json, operation
-from api.problems import Problem
-from api.replies import reply
-from api.shapes import Page
+from api.http.headers import LOCATION
+from api.http.operations import (
+    Answer,
+    json,
+    operation,
+)
+from api.http.problems import Problem
+from api.http.replies import reply
+from api.http.shapes import Page
+from api.security.access import (
+    OBSERVERS,
+    OPERATOR,
+    allowed,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import (
     Parked,

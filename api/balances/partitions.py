@@ -7,12 +7,18 @@ from typing import Final
 
 from aiohttp import web
 
-from api.access import OBSERVERS, allowed
 from api.balances.connections import Connections
 from api.balances.projected import ProjectionQuery, projection_of
-from api.operations import json, operation
-from api.replies import reply
-from api.shapes import All
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.replies import reply
+from api.http.shapes import All
+from api.security.access import (
+    OBSERVERS,
+    allowed,
+)
 from pipeline.model.projection import (
     FIRST,
     Projection,

@@ -6,8 +6,11 @@ from typing import Annotated, Final
 from aiohttp import web
 from pydantic import Field
 
-from api.inputs import Input, query
-from api.problems import Problem
+from api.http.inputs import (
+    Input,
+    query,
+)
+from api.http.problems import Problem
 from pipeline.model.catalog import (
     UnknownProjection,
     chosen,

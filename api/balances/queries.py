@@ -6,8 +6,11 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from api.inputs import AccountId, Input
-from api.shapes import readable
+from api.http.inputs import (
+    AccountId,
+    Input,
+)
+from api.http.shapes import readable
 from pipeline.banking.balance import Balance
 from pipeline.search import Index
 

@@ -9,11 +9,22 @@ import orjson
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.access import OBSERVERS, allowed
 from api.balances.rebuilds import Rebuilds, not_found, of_id
-from api.operations import Answer, operation
-from api.problems import Problem
-from api.streams import EVENTS, EVERY, event, stream
+from api.http.operations import (
+    Answer,
+    operation,
+)
+from api.http.problems import Problem
+from api.http.streams import (
+    EVENTS,
+    EVERY,
+    event,
+    stream,
+)
+from api.security.access import (
+    OBSERVERS,
+    allowed,
+)
 from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.rebuild_jobs import Jobs

@@ -8,16 +8,26 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
-from api.access import OBSERVERS, OPERATOR, allowed
 from api.balances.connections import Connections
 from api.balances.projected import no_projection
 from api.balances.shown import Rebuild
-from api.headers import LOCATION
-from api.inputs import Input, body
-from api.operations import json, operation
-from api.problems import Problem
-from api.replies import reply
-from api.shapes import Page
+from api.http.headers import LOCATION
+from api.http.inputs import (
+    Input,
+    body,
+)
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.problems import Problem
+from api.http.replies import reply
+from api.http.shapes import Page
+from api.security.access import (
+    OBSERVERS,
+    OPERATOR,
+    allowed,
+)
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.catalog import projections

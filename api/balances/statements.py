@@ -7,21 +7,36 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from api.access import READERS, allowed
 from api.balances import queries
 from api.balances.projected import kept
 from api.balances.queries import Limit
 from api.balances.routes import INDEX
-from api.inputs import Input, query
-from api.moments import Moment
-from api.operations import json, operation
-from api.replies import reply
-from api.shapes import Page, readable
+from api.balances.statement_reader import (
+    Statements,
+    Wanted,
+)
+from api.http.inputs import (
+    Input,
+    query,
+)
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.replies import reply
+from api.http.shapes import (
+    Page,
+    readable,
+)
+from api.http.timestamps import Moment
+from api.security.access import (
+    READERS,
+    allowed,
+)
 from pipeline.banking.statement import (
     STATEMENT,
     Entry,
 )
-from pipeline.index.statements import Statements, Wanted
 from pipeline.model.events import (
     ACCOUNT_ID,
     KINDS,

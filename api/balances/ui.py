@@ -11,10 +11,15 @@ from typing import Final
 
 from aiohttp import web
 
-from api.access import open_to_all
-from api.html import secured
-from api.operations import HTML, Answer, Header, operation
-from api.problems import Problem
+from api.http.html import secured
+from api.http.operations import (
+    HTML,
+    Answer,
+    Header,
+    operation,
+)
+from api.http.problems import Problem
+from api.security.access import open_to_all
 
 FOLDER: Final = Path(__file__).parent / "page" / "static"
 _INDEX: Final = "index.html"

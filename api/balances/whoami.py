@@ -5,10 +5,17 @@ from typing import Final
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.access import CUSTOMER, READERS, allowed
-from api.guard import holder
-from api.operations import json, operation
-from api.replies import reply
+from api.http.operations import (
+    json,
+    operation,
+)
+from api.http.replies import reply
+from api.security.access import (
+    CUSTOMER,
+    READERS,
+    allowed,
+)
+from api.security.guard import holder
 from pipeline.operations.keys import (
     Key,
     Role,

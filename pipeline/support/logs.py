@@ -3,7 +3,7 @@
 A line of text says when, how bad, which module and what; a JSON line says the same and the role.
 One that is about a request, or about events, says by which correlation ids, in brackets:
 
-    2026-11-27T14:05:00.123Z ERROR   api.problems [01KB2…]: POST /deposit failed
+    2026-11-27T14:05:00.123Z ERROR   api.http.problems [01KB2…]: POST /deposit failed
 """
 
 import logging

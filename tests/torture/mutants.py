@@ -150,14 +150,14 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a key is taken for another command",
-        "api/accounts/once.py",
+        "api/accounts/idempotency.py",
         '        if event.get("request") != request:\n',
         "        if not request:\n",
         "kill-redis",
     ),
     Mutation(
         "a repeated answer tells of the account as it is now",
-        "api/accounts/once.py",
+        "api/accounts/idempotency.py",
         'account = await self._states.at(event["account_id"], event["version"])',
         'account = (await self._states.of([event["account_id"]]))[0][event["account_id"]]',
         "kill-redis",

@@ -5,10 +5,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from api.accounts.command_context import Terms
 from api.accounts.commands import Command
 from api.accounts.execution import Done
-from api.accounts.terms import Terms
-from api.accounts.turns import Turn
+from api.accounts.fairness import Turn
 
 LONGEST: Final = 250
 """Commands in a row, so that nobody waits for very many others."""

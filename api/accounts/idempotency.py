@@ -7,11 +7,11 @@ nothing, its key neither.
 
 from collections.abc import Awaitable, Callable
 
+from api.accounts.caches import Locks
+from api.accounts.command_context import Terms
 from api.accounts.errors import Refused
 from api.accounts.execution import Done, TooManyConflicts
-from api.accounts.local import Locks
 from api.accounts.states import States
-from api.accounts.terms import Terms
 from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable
 
 

@@ -9,7 +9,10 @@ from typing import Final
 from aiohttp import web
 from nats.errors import Error as NatsError
 
-from api.problems import Problem, unavailable
+from api.http.problems import (
+    Problem,
+    unavailable,
+)
 from pipeline.messaging import (
     JetStream,
     JetStreamError,

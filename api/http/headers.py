@@ -8,8 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
-from api.operations import Header
-from api.problems import Problem
+from api.http.operations import Header
+from api.http.problems import Problem
 
 _LONGEST_KEY: Final = 200
 _TAG: Final = r'(W/)?"([\x21\x23-\x7e\x80-\uffff]*)"'

@@ -5,9 +5,17 @@ from typing import Any, Final, TypeVar
 
 from api.accounts.answers import EXECUTED
 from api.accounts.outcomes import REPLAY
-from api.headers import ETAG, IDEMPOTENCY_KEY, IF_MATCH
-from api.inputs import Input
-from api.operations import Header, json, operation
+from api.http.headers import (
+    ETAG,
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+)
+from api.http.inputs import Input
+from api.http.operations import (
+    Header,
+    json,
+    operation,
+)
 
 H = TypeVar("H", bound=Callable[..., Any])
 

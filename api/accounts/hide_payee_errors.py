@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from api.accounts.errors import AccountUnreadable, Refused
-from api.guard import customers_account
-from api.headers import idempotency_key
-from api.problems import Problem
+from api.http.headers import idempotency_key
+from api.http.problems import Problem
+from api.security.guard import customers_account
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from api.access import access_of
-from api.problems import Problem
+from api.http.problems import Problem
+from api.security.access import access_of
 
 _OURS: Final = frozenset({"same-origin", "none"})
 _UNTURNABLE: Final = re.compile(r"(\[[0-9a-f:.]+\]|[0-9.]+|localhost)?(:[0-9]+)?", re.IGNORECASE)

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from api.problems import Problem
+from api.http.problems import Problem
 from pipeline.model.events import ACCOUNT_ID
 
 MAX_BODY: Final = 64 * 1024

@@ -11,13 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from api.accounts.account import Account
+from api.accounts.caches import Locks
+from api.accounts.command_context import Terms
+from api.accounts.command_queue import (
+    Queue,
+    Waiting,
+)
 from api.accounts.commands import Command
 from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
-from api.accounts.local import Locks
-from api.accounts.queues import Queue, Waiting
+from api.accounts.fairness import Turns
 from api.accounts.states import States
-from api.accounts.terms import Terms
-from api.accounts.turns import Turns
 from pipeline.eventstore import (
     EventStore,
     KeyTaken,

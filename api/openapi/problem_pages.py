@@ -5,9 +5,21 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from api.html import Content, code, link, page, phrase, prose, table, tag
-from api.openapi import Route
-from api.problem_types import PROBLEM_TYPES, ProblemType
+from api.http.html import (
+    Content,
+    code,
+    link,
+    page,
+    phrase,
+    prose,
+    table,
+    tag,
+)
+from api.http.problem_types import (
+    PROBLEM_TYPES,
+    ProblemType,
+)
+from api.openapi.document import Route
 
 
 def problems_page() -> web.Response:

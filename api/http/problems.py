@@ -10,8 +10,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from typing_extensions import TypedDict
 
-from api import correlation
-from api.problem_types import path_of, title_of
+from api.http import correlation
+from api.http.problem_types import (
+    path_of,
+    title_of,
+)
 
 log = logging.getLogger(__name__)
 

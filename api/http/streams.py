@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from api import correlation
+from api.http import correlation
 
 log = logging.getLogger(__name__)
 

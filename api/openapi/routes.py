@@ -7,16 +7,35 @@ from typing import Final
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.access import open_to_all
-from api.docs import docs_page
-from api.headers import prefers_html
-from api.openapi import Route, described, document
-from api.operations import HTML, JSON, Answer, json, operation
-from api.problem_pages import problem_page, problems_page
-from api.problem_types import PROBLEM_TYPES, ProblemType
-from api.problems import Problem
-from api.replies import reply
-from api.shapes import All, Schema
+from api.http.headers import prefers_html
+from api.http.operations import (
+    HTML,
+    JSON,
+    Answer,
+    json,
+    operation,
+)
+from api.http.problem_types import (
+    PROBLEM_TYPES,
+    ProblemType,
+)
+from api.http.problems import Problem
+from api.http.replies import reply
+from api.http.shapes import (
+    All,
+    Schema,
+)
+from api.openapi.docs_page import docs_page
+from api.openapi.document import (
+    Route,
+    described,
+    document,
+)
+from api.openapi.problem_pages import (
+    problem_page,
+    problems_page,
+)
+from api.security.access import open_to_all
 
 routes = web.RouteTableDef()
 

@@ -11,12 +11,16 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from api.access import CUSTOMER, Access, access_of
-from api.inputs import body
-from api.keyring import Keyring
-from api.limits import Limits
-from api.operations import operation_of
-from api.problems import Problem
+from api.http.inputs import body
+from api.http.operations import operation_of
+from api.http.problems import Problem
+from api.security.access import (
+    CUSTOMER,
+    Access,
+    access_of,
+)
+from api.security.keyring import Keyring
+from api.security.limits import Limits
 from pipeline.operations.keys import Key
 from pipeline.support.settings import Settings
 

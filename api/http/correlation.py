@@ -7,7 +7,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web_log import AccessLogger
 from ulid import ULID
 
-from api.operations import Header
+from api.http.operations import Header
 from pipeline.support import correlation
 from pipeline.support.correlation import LONGEST
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from api.headers import Condition
+from api.http.headers import Condition
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from api.operations import HTML
+from api.http.operations import HTML
 
 _STYLE: Final = """
 :root { color-scheme: light dark;

@@ -6,9 +6,20 @@ from typing import Any
 
 from aiohttp import web
 
-from api.html import Content, Markup, code, joined, link, page, phrase, prose, table, tag
-from api.problems import MEDIA_TYPE
-from api.shapes import Schema
+from api.http.html import (
+    Content,
+    Markup,
+    code,
+    joined,
+    link,
+    page,
+    phrase,
+    prose,
+    table,
+    tag,
+)
+from api.http.problems import MEDIA_TYPE
+from api.http.shapes import Schema
 
 
 def docs_page(document: Schema) -> web.Response:

@@ -10,13 +10,34 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
-from api import correlation
-from api.access import Access, access_of
-from api.headers import ETAG, RETRY_AFTER, WWW_AUTHENTICATE
-from api.operations import JSON, Answer, Header, Operation, all_problems, operation_of
-from api.problem_types import PROBLEM_TYPES
-from api.problems import MEDIA_TYPE, ProblemDocument
-from api.shapes import Schema, Schemas, parameters
+from api.http import correlation
+from api.http.headers import (
+    ETAG,
+    RETRY_AFTER,
+    WWW_AUTHENTICATE,
+)
+from api.http.operations import (
+    JSON,
+    Answer,
+    Header,
+    Operation,
+    all_problems,
+    operation_of,
+)
+from api.http.problem_types import PROBLEM_TYPES
+from api.http.problems import (
+    MEDIA_TYPE,
+    ProblemDocument,
+)
+from api.http.shapes import (
+    Schema,
+    Schemas,
+    parameters,
+)
+from api.security.access import (
+    Access,
+    access_of,
+)
 
 _ABOUT: Final = """\
 A `HEAD` is answered as its `GET` would be, without the body, or with 405. Errors are problem

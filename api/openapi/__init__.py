@@ -1,0 +1,1 @@
+"""The services described: the OpenAPI document, and the pages made of it."""
