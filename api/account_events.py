@@ -6,30 +6,14 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
-from api.http.inputs import (
-    FROM_TEXT,
-    Input,
-    query,
-)
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.inputs import FROM_TEXT, Input, query
+from api.http.operations import json, operation
 from api.http.problems import Problem
 from api.http.replies import reply
-from api.http.shapes import (
-    Page,
-    readable,
-)
-from api.security.access import (
-    READERS,
-    allowed,
-)
+from api.http.shapes import Page, readable
+from api.security.access import READERS, allowed
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    ACCOUNT_ID,
-    Event,
-)
+from pipeline.model.events import ACCOUNT_ID, Event
 
 MOST: Final = 1000
 MOST_VERSIONS: Final = 2**31

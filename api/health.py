@@ -5,17 +5,11 @@ from typing import Literal
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.operations import json, operation
 from api.http.problems import unavailable
 from api.http.replies import reply
 from api.security.access import open_to_all
-from pipeline.support.readiness import (
-    Checks,
-    missing,
-)
+from pipeline.support.readiness import Checks, missing
 
 
 class Health(TypedDict):

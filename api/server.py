@@ -11,50 +11,23 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from api import health
-from api.http import (
-    correlation,
-    metrics,
-    problems,
-)
-from api.http import (
-    tracing as spans,
-)
+from api.http import correlation, metrics, problems
+from api.http import tracing as spans
 from api.http.inputs import MAX_BODY
-from api.http.operations import (
-    Answer,
-    operation,
-)
-from api.http.streams import (
-    STREAMS,
-    Streams,
-)
+from api.http.operations import Answer, operation
+from api.http.streams import STREAMS, Streams
 from api.openapi import routes as describing
-from api.openapi.routes import (
-    CONTRACT,
-    Contract,
-)
+from api.openapi.routes import CONTRACT, Contract
 from api.security import csrf
-from api.security.access import (
-    OBSERVERS,
-    allowed,
-)
+from api.security.access import OBSERVERS, allowed
 from api.security.guard import Guard
 from pipeline.support import logs, tracing
-from pipeline.support.listening import (
-    CannotListen,
-    check_guarded,
-    is_loopback,
-    listen,
-)
+from pipeline.support.listening import CannotListen, check_guarded, is_loopback, listen
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import metrics_route
 from pipeline.support.readiness import Checks
 from pipeline.support.readiness_metrics import show_readiness
-from pipeline.support.settings import (
-    Settings,
-    SettingsError,
-    load,
-)
+from pipeline.support.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 

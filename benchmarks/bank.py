@@ -22,11 +22,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import free_ports
 from pipeline.messaging import JetStream
 from pipeline.search import Elastic
-from pipeline.support.settings import (
-    PREFIX,
-    TEST_PREFIX,
-    Settings,
-)
+from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings
 
 INDEXES: Final = "balance*,statement*,bank-*,bench-*,faststream*,faust*"
 

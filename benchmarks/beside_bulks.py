@@ -10,10 +10,7 @@ from benchmarks.bulks import IN_FLIGHT, Bulks, documents_of
 from benchmarks.children import Process, burst
 from benchmarks.history import Folds, History
 from benchmarks.stream import messages_of, publish_held
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-)
+from pipeline.messaging import STREAM, JetStream
 from pipeline.model.projection import Document
 from pipeline.support.settings import Settings
 

@@ -9,10 +9,7 @@ import orjson
 
 from benchmarks.history import Folds
 from pipeline.banking.balance import BALANCE
-from pipeline.model.events import (
-    Event,
-    partition_of,
-)
+from pipeline.model.events import Event, partition_of
 from pipeline.model.projection import Document
 from pipeline.search.client import connect
 

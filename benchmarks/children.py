@@ -14,11 +14,7 @@ from benchmarks.bank import Bank
 from benchmarks.machine import cpu_seconds
 from pipeline.embedded.processes import Child
 from pipeline.embedded.startup_checks import free_ports
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-    environment,
-)
+from pipeline.support.settings import PREFIX, Settings, environment
 
 READY_SECONDS: Final = 120.0
 BURST_SECONDS: Final = 120.0

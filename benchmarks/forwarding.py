@@ -16,17 +16,8 @@ from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.eventstore import EventStore
-from pipeline.forwarder.leader import (
-    Counters,
-    Leader,
-)
-from pipeline.messaging import (
-    STREAM,
-    TOKEN_HEADER,
-    TOKEN_SUBJECT,
-    JetStream,
-    Outgoing,
-)
+from pipeline.forwarder.leader import Counters, Leader
+from pipeline.messaging import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.model.events import Event
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage

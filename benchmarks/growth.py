@@ -15,11 +15,7 @@ from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.messaging import STREAM
-from pipeline.search import (
-    Elastic,
-    Generations,
-    Write,
-)
+from pipeline.search import Elastic, Generations, Write
 from pipeline.support.settings import Settings
 
 TITLE: Final = "Growth"

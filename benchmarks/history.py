@@ -12,13 +12,7 @@ from typing import Final
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    WITHDRAWN,
-    Event,
-    new_event,
-)
+from pipeline.model.events import CREATED, DEPOSITED, WITHDRAWN, Event, new_event
 from pipeline.model.projection import Document
 
 SEED: Final = 20_240_607

@@ -17,11 +17,7 @@ from benchmarks.rounds import Measure, interleaved
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish, publish_held
 from pipeline.coordination.partitioning import ensure_balance_stream
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-    ensure_partitioned,
-)
+from pipeline.messaging import STREAM, JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
 
 TITLE: Final = "Projection"

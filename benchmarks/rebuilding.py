@@ -15,19 +15,12 @@ from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from pipeline.agents.rebuild.replay import Replay
-from pipeline.agents.rebuild.throttle import (
-    Pace,
-    Paced,
-)
+from pipeline.agents.rebuild.throttle import Pace, Paced
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Document
-from pipeline.search import (
-    Elastic,
-    Generation,
-    Generations,
-)
+from pipeline.search import Elastic, Generation, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents

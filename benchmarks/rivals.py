@@ -20,10 +20,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.model.events import Event
 from pipeline.model.projection import Document
 from pipeline.search.client import connect
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 
 FASTSTREAM: Final = "faststream"
 PULL: Final = "faststream-pull"

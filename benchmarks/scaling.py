@@ -11,10 +11,7 @@ from benchmarks.machine import machine
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
 from pipeline.coordination.partitioning import ensure_balance_stream
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-)
+from pipeline.messaging import STREAM, JetStream
 from pipeline.support.settings import Settings
 
 TITLE: Final = "Scaling"

@@ -6,10 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pipeline.messaging import (
-    JetStream,
-    Outgoing,
-)
+from pipeline.messaging import JetStream, Outgoing
 from pipeline.messaging.event_messages import outgoing
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings

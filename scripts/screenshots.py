@@ -26,10 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.bridge.changelog_subjects import encode_key  # noqa: E402
 from pipeline.messaging import JetStream  # noqa: E402
-from pipeline.tables.activity_reader import (
-    CHANGELOG,
-    MINUTES,
-)
+from pipeline.tables.activity_reader import CHANGELOG, MINUTES  # noqa: E402
 from tests.bank import accounts as histories  # noqa: E402
 from tests.bank import append  # noqa: E402
 from tests.conftest import placed  # noqa: E402

@@ -25,10 +25,7 @@ from pathlib import Path
 
 from lane import CACHE, beside, free_port, stop, wait_ready
 
-from pipeline.embedded.processes import (
-    Children,
-    small_environment,
-)
+from pipeline.embedded.processes import Children, small_environment
 
 VERSION = "8.19.8"
 ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"

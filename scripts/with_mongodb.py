@@ -23,10 +23,7 @@ from pathlib import Path
 
 from lane import CACHE, beside, free_port, run, say, setting, stop, wait_ready
 
-from pipeline.embedded.processes import (
-    Children,
-    small_environment,
-)
+from pipeline.embedded.processes import Children, small_environment
 
 PROGRAM, CRATE, VERSION = "secantusd-rs", "secantus-mdb", "0.5.3-beta.196"
 KIND = "mongodb"

@@ -15,14 +15,7 @@ from ulid import ULID
 from pipeline.agents.projection_runner import Projector
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    MARKER,
-    STREAM,
-    JetStream,
-    JetStreamError,
-    Outgoing,
-    subject,
-)
+from pipeline.messaging import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,
@@ -34,10 +27,7 @@ from pipeline.model.events import (
     new_event,
     partition_of,
 )
-from pipeline.model.projection import (
-    Document,
-    Projection,
-)
+from pipeline.model.projection import Document, Projection
 from pipeline.search.scan import Survey
 from pipeline.support.cancellation import ended
 

@@ -7,15 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from pipeline.coordination.partition_leases import (
-    PartitionLeases,
-    name_of,
-)
-from pipeline.search import (
-    Elastic,
-    Generation,
-    GenerationGone,
-)
+from pipeline.coordination.partition_leases import PartitionLeases, name_of
+from pipeline.search import Elastic, Generation, GenerationGone
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import claim_id
 from pipeline.tables.checkpoints import ALIAS

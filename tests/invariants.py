@@ -1,10 +1,7 @@
 """The invariants of a bank under a test's load, judged by its live checker and by what was told."""
 
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    SLOTS,
-    Event,
-)
+from pipeline.model.events import SLOTS, Event
 from pipeline.operations.checker.live import check_live
 from pipeline.support.settings import Settings
 

@@ -8,10 +8,7 @@ from aiohttp import web
 
 from pipeline.messaging import JetStream
 from pipeline.operations import keys
-from pipeline.operations.keys import (
-    Key,
-    Role,
-)
+from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
 from tests.api import Client, serving
 from tests.support import eventually

@@ -4,11 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.messaging import JetStream
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-    Phase,
-)
+from pipeline.tables.rebuild_job import Job, Part, Phase
 from pipeline.tables.rebuild_jobs import Jobs
 from tests.support import eventually
 

@@ -7,15 +7,8 @@ from typing import Any
 
 from pipeline.coordination.partition_leases import name_of
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-)
-from pipeline.search import (
-    Elastic,
-    Found,
-    Generation,
-)
+from pipeline.messaging import STREAM, JetStream
+from pipeline.search import Elastic, Found, Generation
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import claim_id
 from pipeline.tables.checkpoints import ALIAS

@@ -6,27 +6,13 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from pipeline.agents.rebuild.repair import (
-    Mended,
-    mend_partition,
-)
+from pipeline.agents.rebuild.repair import Mended, mend_partition
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    Event,
-    slots_of,
-)
-from pipeline.model.projection import (
-    ERA,
-    Projection,
-)
+from pipeline.model.events import Event, slots_of
+from pipeline.model.projection import ERA, Projection
 from pipeline.operations.repair.compare import Store
-from pipeline.search import (
-    Elastic,
-    Generation,
-    Generations,
-    Stamp,
-)
+from pipeline.search import Elastic, Generation, Generations, Stamp
 from pipeline.search.scan import Survey
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters

@@ -13,15 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
-from pipeline.embedded.processes import (
-    Child,
-    Children,
-)
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-    environment,
-)
+from pipeline.embedded.processes import Child, Children
+from pipeline.support.settings import PREFIX, Settings, environment
 
 T = TypeVar("T")
 

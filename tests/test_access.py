@@ -10,16 +10,9 @@ from aiohttp import web
 
 from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
-from api.security.access import (
-    access_of,
-    open_to_all,
-    said,
-)
+from api.security.access import access_of, open_to_all, said
 from pipeline.operations import keys
-from pipeline.operations.keys import (
-    Key,
-    Role,
-)
+from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.keys import bearing, guarded, kept, on

@@ -30,12 +30,7 @@ from api.accounts.errors import (
     InsufficientFunds,
     Refused,
 )
-from pipeline.model.events import (
-    MAX_MONEY,
-    Body,
-    Event,
-    new_event,
-)
+from pipeline.model.events import MAX_MONEY, Body, Event, new_event
 
 ID = "01JD0000000000000000000000"
 MOST = MAX_MONEY - 1

@@ -7,11 +7,7 @@ import pytest
 
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    CLOSED,
-    FROZEN,
-    UNFROZEN,
-)
+from pipeline.model.events import CLOSED, FROZEN, UNFROZEN
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.support import rounds

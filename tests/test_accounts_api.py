@@ -12,10 +12,7 @@ from aiohttp import ClientSession
 
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
-from api.accounts.caches import (
-    Cache,
-    Locks,
-)
+from api.accounts.caches import Cache, Locks
 from api.accounts.command_context import Terms
 from api.accounts.commands import Withdraw
 from api.accounts.execution import ATTEMPTS, TooManyConflicts

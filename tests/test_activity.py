@@ -3,13 +3,7 @@
 from typing import Any, cast
 
 from pipeline.bridge import Batch
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    MAX_MONEY,
-    encode,
-    new_event,
-)
+from pipeline.model.events import CREATED, DEPOSITED, MAX_MONEY, encode, new_event
 from pipeline.tables.activity import MOST, added, tally
 
 ACCOUNT = "01J00000000000000000000000"

@@ -13,11 +13,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, stream_reader
 from pipeline.support.settings import Settings
-from pipeline.tables.activity_reader import (
-    CHANGELOG,
-    MINUTES,
-    Minutes,
-)
+from pipeline.tables.activity_reader import CHANGELOG, MINUTES, Minutes
 from tests.api import Client, problem, serving
 from tests.bank import accounts, append
 from tests.support import Role, eventually

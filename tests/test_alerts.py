@@ -16,14 +16,8 @@ import promql_parser as promql
 import pytest
 import yaml
 
-from pipeline.embedded.health import (
-    WELL,
-    ready,
-)
-from pipeline.embedded.up import (
-    accounts_url,
-    balances_url,
-)
+from pipeline.embedded.health import WELL, ready
+from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.settings import Settings
 from tests.ports import free_port
 from tests.promql import Labels, Moment, Samples, Vector, evaluate, grouped, selectors, selects

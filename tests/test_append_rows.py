@@ -9,13 +9,7 @@ import pytest
 
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable, VersionConflict
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    SLOTS,
-    Event,
-    new_event,
-)
+from pipeline.model.events import CREATED, DEPOSITED, SLOTS, Event, new_event
 from pipeline.support.settings import Settings
 from tests.proxy import TcpProxy
 from tests.support import eventually, rounds

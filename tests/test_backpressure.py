@@ -9,10 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import pytest
 
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.embedded.servers import (
-    EmbeddedServers,
-    Server,
-)
+from pipeline.embedded.servers import EmbeddedServers, Server
 from pipeline.support.retry import PATIENCE
 from pipeline.support.settings import Settings
 from tests.bank import exact

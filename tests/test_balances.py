@@ -17,18 +17,9 @@ from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    DEPOSITED,
-    Event,
-    new_event,
-)
+from pipeline.model.events import DEPOSITED, Event, new_event
 from pipeline.model.projection import ERA
-from pipeline.search import (
-    Elastic,
-    Generation,
-    GenerationGone,
-    Generations,
-)
+from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.projection_table import Table

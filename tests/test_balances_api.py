@@ -7,12 +7,7 @@ import pytest
 from aiohttp import ClientSession
 
 from api.balances.app import create_app
-from pipeline.search import (
-    Elastic,
-    Generation,
-    Generations,
-    Write,
-)
+from pipeline.search import Elastic, Generation, Generations, Write
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, is_ready, problem, serving
 from tests.conftest import placed

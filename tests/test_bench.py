@@ -17,10 +17,7 @@ from benchmarks.history import SEED, Folds, History
 from benchmarks.rounds import interleaved
 from benchmarks.size import SIZES, TINY
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.support.settings import (
-    PREFIX,
-    TEST_PREFIX,
-)
+from pipeline.support.settings import PREFIX, TEST_PREFIX
 from tests.support import Servers
 
 PAGE = f"# Performance\n\nBefore.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n"

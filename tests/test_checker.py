@@ -26,12 +26,7 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from pipeline.operations.checker import (
-    Answer,
-    Command,
-    Report,
-    check,
-)
+from pipeline.operations.checker import Answer, Command, Report, check
 from pipeline.operations.checker.ledger import Ledger
 from pipeline.search.scan import Survey
 from pipeline.support.settings import Settings

@@ -13,18 +13,9 @@ from pipeline.agents.source import starting_position
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.messaging import (
-    JetStream,
-    StreamState,
-)
+from pipeline.messaging import JetStream, StreamState
 from pipeline.messaging.kv import Bucket
-from pipeline.search import (
-    ConditionalWrite,
-    Elastic,
-    Found,
-    Generation,
-    Stamp,
-)
+from pipeline.search import ConditionalWrite, Elastic, Found, Generation, Stamp
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import (
@@ -36,10 +27,7 @@ from pipeline.tables.checkpoints import (
     Lost,
     Position,
 )
-from pipeline.tables.epochs import (
-    owner_of,
-    raise_epoch,
-)
+from pipeline.tables.epochs import owner_of, raise_epoch
 from tests.support import eventually
 
 pytestmark = pytest.mark.elasticsearch

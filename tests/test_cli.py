@@ -14,18 +14,11 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.errors import explain
 from pipeline.cli.main import main
-from pipeline.embedded.process_registry import (
-    Process,
-    read_processes,
-    register,
-)
+from pipeline.embedded.process_registry import Process, read_processes, register
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
 from pipeline.search import ProjectionUnavailable
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-)
+from pipeline.support.settings import PREFIX, Settings
 from tests.ports import free_port
 from tests.support import Role, eventually
 

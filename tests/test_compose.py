@@ -13,10 +13,7 @@ import yaml
 
 from pipeline.cli.main import main
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.support.settings import (
-    PREFIX,
-    load,
-)
+from pipeline.support.settings import PREFIX, load
 from tests.certificates import MAKE, make
 
 ROOT = Path(__file__).parents[1]

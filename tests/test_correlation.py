@@ -17,12 +17,7 @@ from pipeline.embedded.up import accounts_url
 from pipeline.forwarder.leader import log as forwarding
 from pipeline.messaging.event_messages import outgoing
 from pipeline.support import logs
-from pipeline.support.correlation import (
-    about,
-    current,
-    detached,
-    serving,
-)
+from pipeline.support.correlation import about, current, detached, serving
 from pipeline.support.metrics import Metrics
 from pipeline.support.settings import Settings
 from tests.api import serving as served

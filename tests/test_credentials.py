@@ -12,17 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.cli.main import main
-from pipeline.support.access import (
-    SERVERS,
-    Access,
-    masked,
-)
-from pipeline.support.settings import (
-    SettingsError,
-    describe,
-    environment,
-    load,
-)
+from pipeline.support.access import SERVERS, Access, masked
+from pipeline.support.settings import SettingsError, describe, environment, load
 
 SECRET = "h5Kq-vWz2"
 SEED = "SU" + "A" * 56

@@ -7,21 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.up import show_result
-from pipeline.embedded.demo import (
-    Result,
-    demo,
-    scratch,
-)
+from pipeline.embedded.demo import Result, demo, scratch
 from pipeline.embedded.startup_checks import port_taken
-from pipeline.embedded.traffic import (
-    _creations,
-    _mixed,
-)
-from pipeline.operations.checker.report import (
-    Figures,
-    Report,
-    Verdict,
-)
+from pipeline.embedded.traffic import _creations, _mixed
+from pipeline.operations.checker.report import Figures, Report, Verdict
 from pipeline.support.settings import load
 
 

@@ -20,10 +20,7 @@ from pipeline.embedded import server_binaries
 from pipeline.embedded.process_registry import alive
 from pipeline.embedded.processes import read_processes
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.embedded.servers import (
-    EmbeddedError,
-    EmbeddedServers,
-)
+from pipeline.embedded.servers import EmbeddedError, EmbeddedServers
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.support import Role, eventually

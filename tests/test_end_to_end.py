@@ -12,10 +12,7 @@ from nats.js.errors import NotFoundError
 from pipeline.bridge.changelog_subjects import key_in
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-)
+from pipeline.messaging import STREAM, JetStream
 from pipeline.model.events import KINDS
 from pipeline.support.settings import Settings
 from tests.bank import exact

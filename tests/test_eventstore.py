@@ -19,15 +19,7 @@ from pipeline.eventstore import (
     VersionConflict,
     token_time,
 )
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    SLOTS,
-    WITHDRAWN,
-    Event,
-    new_event,
-    slot_of,
-)
+from pipeline.model.events import CREATED, DEPOSITED, SLOTS, WITHDRAWN, Event, new_event, slot_of
 from pipeline.support.settings import Settings
 from tests.support import eventually, rounds
 

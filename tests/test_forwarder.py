@@ -31,14 +31,7 @@ from pipeline.messaging import (
     ServerTooOld,
     Stored,
 )
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    SLOTS,
-    Event,
-    new_event,
-    partition_of,
-)
+from pipeline.model.events import CREATED, DEPOSITED, SLOTS, Event, new_event, partition_of
 from pipeline.support.settings import Settings
 from tests.support import Role, eventually, rounds
 

@@ -14,11 +14,7 @@ from api.openapi.routes import CONTRACT
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.messaging import JetStream
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    new_event,
-)
+from pipeline.model.events import CREATED, DEPOSITED, new_event
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import Parked
 from tests.api import Client, serving

@@ -7,10 +7,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from pipeline.messaging import (
-    JetStream,
-    JetStreamError,
-)
+from pipeline.messaging import JetStream, JetStreamError
 from pipeline.support.settings import Settings
 
 

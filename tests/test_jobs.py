@@ -9,17 +9,8 @@ import pytest
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import (
-    Busy,
-    Job,
-    NoSuchJob,
-    Part,
-    Phase,
-)
-from pipeline.tables.rebuild_jobs import (
-    KEPT,
-    Jobs,
-)
+from pipeline.tables.rebuild_job import Busy, Job, NoSuchJob, Part, Phase
+from pipeline.tables.rebuild_jobs import KEPT, Jobs
 from tests.support import rounds
 
 ALL = range(4)

@@ -15,10 +15,7 @@ import yaml
 
 from pipeline.cli.main import main
 from pipeline.support.access import SERVERS
-from pipeline.support.settings import (
-    SettingsError,
-    load,
-)
+from pipeline.support.settings import SettingsError, load
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy" / "kubernetes" / "base"

@@ -11,11 +11,7 @@ import pytest
 
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import (
-    Bucket,
-    Mirror,
-    Overtaken,
-)
+from pipeline.messaging.kv import Bucket, Mirror, Overtaken
 from tests.conftest import placed
 from tests.support import eventually, rounds
 

@@ -15,29 +15,11 @@ from ulid import ULID
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
 from pipeline.eventstore.change_backlog import _reached
-from pipeline.messaging import (
-    TOKEN_HEADER,
-    Stored,
-    StreamState,
-)
-from pipeline.model.events import (
-    CREATED,
-    new_event,
-    partition_of,
-)
+from pipeline.messaging import TOKEN_HEADER, Stored, StreamState
+from pipeline.model.events import CREATED, new_event, partition_of
 from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.lag import (
-    SHORTEST,
-    Lag,
-    Waiting,
-    lag,
-    resume_token,
-    unforwarded,
-)
-from pipeline.operations.status.probe import (
-    Unknown,
-    asked,
-)
+from pipeline.operations.status.lag import SHORTEST, Lag, Waiting, lag, resume_token, unforwarded
+from pipeline.operations.status.probe import Unknown, asked
 from pipeline.search import Generation
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import Snapshot

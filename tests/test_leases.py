@@ -6,11 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import redis.asyncio
 
-from pipeline.coordination.leases import (
-    Lease,
-    LeaseUnavailable,
-    leading,
-)
+from pipeline.coordination.leases import Lease, LeaseUnavailable, leading
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.support.settings import Settings
 from tests.support import eventually

@@ -10,13 +10,7 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from pipeline.agents.rebuild.repair import mend
-from pipeline.model.events import (
-    DEPOSITED,
-    Event,
-    new_event,
-    partition_of,
-    slot_of,
-)
+from pipeline.model.events import DEPOSITED, Event, new_event, partition_of, slot_of
 from pipeline.search import GenerationGone
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append, as_delivered, history

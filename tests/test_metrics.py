@@ -16,32 +16,19 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from api.accounts.app import create_app
-from api.http.metrics import (
-    Requests,
-    middleware,
-)
+from api.http.metrics import Requests, middleware
 from pipeline.agents import worker_metrics
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
-from pipeline.embedded.health import (
-    WELL,
-    ready,
-)
-from pipeline.embedded.up import (
-    accounts_url,
-    balances_url,
-)
+from pipeline.embedded.health import WELL, ready
+from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import metrics as forwarder_metrics
 from pipeline.support import metrics
 from pipeline.support.histogram import Histogram
-from pipeline.support.metrics import (
-    Metric,
-    Metrics,
-    gauge,
-)
+from pipeline.support.metrics import Metric, Metrics, gauge
 from pipeline.support.metrics_server import exposed
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters

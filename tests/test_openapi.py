@@ -19,10 +19,7 @@ from api.http.headers import prefers_html
 from api.http.problem_types import PROBLEM_TYPES
 from api.http.problems import problem_of
 from api.openapi.document import Undescribed
-from api.openapi.routes import (
-    CONTRACT,
-    Contract,
-)
+from api.openapi.routes import CONTRACT, Contract
 from tests.api import Client, problem, serving
 from tests.conftest import placed
 

@@ -8,11 +8,7 @@ import pytest
 import redis.asyncio
 
 from pipeline.coordination.ownership import Ownership
-from pipeline.coordination.partition_leases import (
-    PartitionLeases,
-    name_of,
-    owner_named,
-)
+from pipeline.coordination.partition_leases import PartitionLeases, name_of, owner_named
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.support.settings import Settings
 from tests.support import eventually

@@ -4,18 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from pipeline.agents.rebuild.throttle import (
-    QUIET_SECONDS,
-    Pace,
-    Paced,
-)
+from pipeline.agents.rebuild.throttle import QUIET_SECONDS, Pace, Paced
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    CREATED,
-    SLOTS,
-    Event,
-    new_event,
-)
+from pipeline.model.events import CREATED, SLOTS, Event, new_event
 from pipeline.support.settings import Settings
 from tests.bank import append
 

@@ -14,11 +14,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.support.logs import moment
-from pipeline.tables.parked_accounts import (
-    LONGEST,
-    Parked,
-    ParkedAccount,
-)
+from pipeline.tables.parked_accounts import LONGEST, Parked, ParkedAccount
 from tests.conftest import placed
 from tests.support import eventually
 

@@ -12,19 +12,9 @@ from click.testing import CliRunner, Result
 from pipeline.cli.main import main
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
-from pipeline.model.events import (
-    Event,
-    new_event,
-)
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-    environment,
-)
-from pipeline.tables.parked_accounts import (
-    Parked,
-    ParkedAccount,
-)
+from pipeline.model.events import Event, new_event
+from pipeline.support.settings import PREFIX, Settings, environment
+from pipeline.tables.parked_accounts import Parked, ParkedAccount
 from tests.bank import append, history
 from tests.ports import free_port
 from tests.support import Role, eventually

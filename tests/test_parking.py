@@ -9,15 +9,8 @@ import pymongo
 import pytest
 
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-    subject,
-)
-from pipeline.model.events import (
-    DEPOSITED,
-    Event,
-)
+from pipeline.messaging import STREAM, JetStream, subject
+from pipeline.model.events import DEPOSITED, Event
 from pipeline.support.settings import Settings
 from tests.bank import exact, folds, history
 from tests.load import Load

@@ -11,21 +11,10 @@ from pipeline.coordination.partitioning import (
     ensure_balance_stream,
     partitioning,
 )
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-    Outgoing,
-)
-from pipeline.model.events import (
-    SLOTS,
-    partition_of,
-    slots_of,
-)
+from pipeline.messaging import STREAM, JetStream, Outgoing
+from pipeline.model.events import SLOTS, partition_of, slots_of
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoint import (
-    Checkpoint,
-    inherited,
-)
+from pipeline.tables.checkpoint import Checkpoint, inherited
 
 CREATED = "2026-01-01T00:00:00Z"
 FOUR = Partitioning(4)

@@ -20,25 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.balances.app import create_app
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.eventstore import (
-    EventStore,
-    change_backlog,
-    changes,
-)
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-)
-from pipeline.model.events import (
-    partition_of,
-    slot_of,
-)
+from pipeline.eventstore import EventStore, change_backlog, changes
+from pipeline.messaging import STREAM, JetStream
+from pipeline.model.events import partition_of, slot_of
 from pipeline.operations.status import reader as onlooker
 from pipeline.operations.status.lag import TO_SYNCHRONISE
-from pipeline.operations.status.partitions import (
-    Partitions,
-    PartitionStatus,
-)
+from pipeline.operations.status.partitions import Partitions, PartitionStatus
 from pipeline.operations.status.reader import Onlooker
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import Parked

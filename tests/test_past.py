@@ -11,12 +11,7 @@ from ulid import ULID
 from api.accounts.account import fold
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    FROZEN,
-    Event,
-    new_event,
-    rfc3339,
-)
+from pipeline.model.events import FROZEN, Event, new_event, rfc3339
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import history

@@ -16,10 +16,7 @@ from api.balances.overview import OVERVIEWS
 from api.http.streams import STREAMS
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-)
+from pipeline.messaging import STREAM, JetStream
 from pipeline.operations.keys import Role as KeyRole
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings

@@ -21,11 +21,7 @@ from pipeline.model.events import (
     new_event,
     rfc3339,
 )
-from pipeline.model.projection import (
-    ERA,
-    Projection,
-    Unfoldable,
-)
+from pipeline.model.projection import ERA, Projection, Unfoldable
 from tests.bank import as_delivered, history
 
 ACCOUNT = "01J00000000000000000000000"

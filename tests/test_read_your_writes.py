@@ -10,11 +10,7 @@ import aiohttp
 import pytest
 
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    new_event,
-)
+from pipeline.model.events import CREATED, DEPOSITED, new_event
 from pipeline.support.settings import Settings
 from tests.proxy import HttpProxy
 from tests.proxy.http import Forward, Reply, Request

@@ -10,19 +10,9 @@ import pytest
 
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import token_time
-from pipeline.forwarder.metrics import (
-    Seen,
-    forwarder_metrics,
-)
-from pipeline.forwarder.service import (
-    Counters,
-    run,
-)
-from pipeline.messaging import (
-    STREAM,
-    TOKEN_HEADER,
-    JetStream,
-)
+from pipeline.forwarder.metrics import Seen, forwarder_metrics
+from pipeline.forwarder.service import Counters, run
+from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream
 from pipeline.support import metrics as measuring
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import exposed

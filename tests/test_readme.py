@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.support.settings import (
-    Settings,
-    environment,
-)
+from pipeline.support.settings import Settings, environment
 from tests.readme import Mismatch, Names, Step, steps
 from tests.support import Role, eventually
 

@@ -19,15 +19,8 @@ from pipeline.cli import rebuild_watch
 from pipeline.cli.main import main
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-    environment,
-)
-from pipeline.tables.rebuild_job import (
-    Job,
-    Phase,
-)
+from pipeline.support.settings import PREFIX, Settings, environment
+from pipeline.tables.rebuild_job import Job, Phase
 from tests.conftest import placed
 from tests.ports import free_port
 from tests.rebuilds import FINISHED, FakeWorker

@@ -9,15 +9,9 @@ import pytest
 
 from api.balances.app import create_app
 from pipeline.messaging import JetStream
-from pipeline.operations.status.rebuild_metrics import (
-    Running,
-    Watch,
-)
+from pipeline.operations.status.rebuild_metrics import Running, Watch
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-)
+from pipeline.tables.rebuild_job import Job, Part
 from pipeline.tables.rebuild_jobs import Jobs
 from tests.api import Client, serving
 from tests.ports import free_port

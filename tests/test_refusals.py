@@ -11,10 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.eventstore import StoreUnavailable
-from pipeline.support.auth_errors import (
-    NATS,
-    refusal,
-)
+from pipeline.support.auth_errors import NATS, refusal
 from pipeline.support.retry import brief
 
 UNTRUSTED = ssl.SSLCertVerificationError(

@@ -18,10 +18,7 @@ from faust.types import TP
 
 from pipeline.bridge.durable import Durable
 from pipeline.cli.failures import Told
-from pipeline.cli.repartition import (
-    ask,
-    follow,
-)
+from pipeline.cli.repartition import ask, follow
 from pipeline.coordination.consumer_progress import ends
 from pipeline.coordination.partitioning import (
     SUBJECT,
@@ -29,21 +26,11 @@ from pipeline.coordination.partitioning import (
     ensure_balance_stream,
     partitioning,
 )
-from pipeline.coordination.repartition_requests import (
-    Request,
-    Requests,
-    UnderWay,
-)
+from pipeline.coordination.repartition_requests import Request, Requests, UnderWay
 from pipeline.eventstore import EventStore
-from pipeline.forwarder import (
-    repartitioner,
-    service,
-)
+from pipeline.forwarder import repartitioner, service
 from pipeline.forwarder.service import Counters
-from pipeline.forwarder.stream_publisher import (
-    StandDown,
-    Writer,
-)
+from pipeline.forwarder.stream_publisher import StandDown, Writer
 from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,
@@ -54,18 +41,8 @@ from pipeline.messaging import (
     WrongLastSequence,
     subject,
 )
-from pipeline.messaging.kv import (
-    Bucket,
-    Overtaken,
-)
-from pipeline.model.events import (
-    CREATED,
-    Body,
-    Event,
-    new_event,
-    partition_of,
-    slot_of,
-)
+from pipeline.messaging.kv import Bucket, Overtaken
+from pipeline.model.events import CREATED, Body, Event, new_event, partition_of, slot_of
 from pipeline.support.cancellation import ended
 from pipeline.support.settings import Settings
 from tests.support import Role, eventually

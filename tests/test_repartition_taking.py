@@ -11,17 +11,9 @@ from pipeline.coordination.consumer_progress import ends
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
-from pipeline.search import (
-    ConditionalWrite,
-    Elastic,
-    Generation,
-)
+from pipeline.search import ConditionalWrite, Elastic, Generation
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoint import (
-    Checkpoint,
-    checkpoint_of,
-    claim_id,
-)
+from pipeline.tables.checkpoint import Checkpoint, checkpoint_of, claim_id
 from pipeline.tables.checkpoints import ALIAS, Lost
 from tests.bank import StreamSource, accounts, append, publish
 from tests.support import eventually

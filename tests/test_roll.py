@@ -6,16 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from pipeline.coordination.partition_leases import (
-    REMEMBERED,
-    PartitionLeases,
-)
-from pipeline.coordination.worker_registry import (
-    Caller,
-    Roll,
-    Worker,
-    workers,
-)
+from pipeline.coordination.partition_leases import REMEMBERED, PartitionLeases
+from pipeline.coordination.worker_registry import Caller, Roll, Worker, workers
 from pipeline.operations.status.rates import Rate
 from pipeline.support.settings import Settings
 from tests.support import eventually

@@ -7,10 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.coordination.fair_share import (
-    Change,
-    fair_change,
-)
+from pipeline.coordination.fair_share import Change, fair_change
 
 EXPIRY = 4
 """Rounds after which the lease and the membership of a dead worker run out."""

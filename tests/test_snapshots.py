@@ -22,11 +22,7 @@ from api.accounts.snapshots import EVERY, believed, taken
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.eventstore.snapshots import AT_ONCE
-from pipeline.model.events import (
-    DEPOSITED,
-    Event,
-    new_event,
-)
+from pipeline.model.events import DEPOSITED, Event, new_event
 from pipeline.model.upcasters import UPCASTERS
 from pipeline.support.settings import Settings
 from tests.api import Client, serving

@@ -59,9 +59,10 @@ def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 def test_off_nothing_of_it_needs_to_be_installed() -> None:
     done = python(
-        "from pipeline import spans; from pipeline.support.settings import load; import pipeline.app; "
-        "spans.setup(load(), 'worker'); print(spans.on(), spans.traceparent())\n"
-        "with spans.carrying('x', [{}]): print('carried')"
+        "from pipeline.support import tracing; import pipeline.app; "
+        "from pipeline.support.settings import load; "
+        "tracing.setup(load(), 'worker'); print(tracing.on(), tracing.traceparent())\n"
+        "with tracing.carrying('x', [{}]): print('carried')"
     )
     assert done.stdout.split() == ["False", "None", "carried"], done.stderr
 

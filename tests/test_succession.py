@@ -4,10 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.search import (
-    Elastic,
-    Generations,
-)
+from pipeline.search import Elastic, Generations
 from pipeline.search.alias_swap import Succession
 from pipeline.search.catalog import Seen
 from pipeline.support.settings import Settings

@@ -8,24 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipeline.agents.backfill import (
-    Progress,
-    synchronise,
-)
+from pipeline.agents.backfill import Progress, synchronise
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    SLOTS,
-    Event,
-    slots_of,
-)
-from pipeline.search import (
-    Elastic,
-    Generation,
-    GenerationGone,
-    Generations,
-    Write,
-)
+from pipeline.model.events import SLOTS, Event, slots_of
+from pipeline.search import Elastic, Generation, GenerationGone, Generations, Write
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.projection_table import Table

@@ -4,10 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.accounts.fairness import (
-    Turn,
-    Turns,
-)
+from api.accounts.fairness import Turn, Turns
 
 
 class Clock:

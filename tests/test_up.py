@@ -10,28 +10,12 @@ import aiohttp
 import nats
 import pytest
 
-from pipeline.embedded.health import (
-    WELL,
-    ready,
-)
-from pipeline.embedded.log_lines import (
-    Lines,
-    RoleStream,
-)
-from pipeline.embedded.process_registry import (
-    Process,
-    alive,
-    read_processes,
-)
+from pipeline.embedded.health import WELL, ready
+from pipeline.embedded.log_lines import Lines, RoleStream
+from pipeline.embedded.process_registry import Process, alive, read_processes
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.embedded.traffic import (
-    Traffic,
-    session,
-)
-from pipeline.embedded.up import (
-    accounts_url,
-    balances_url,
-)
+from pipeline.embedded.traffic import Traffic, session
+from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.support import Role, eventually

@@ -30,18 +30,8 @@ from pipeline.model.events import (
     new_event,
 )
 from pipeline.model.projection import Document
-from pipeline.model.upcasters import (
-    UPCASTERS,
-    Unreadable,
-    Upcaster,
-    newest,
-    require_newest,
-    upcast,
-)
-from pipeline.operations.checker import (
-    Report,
-    check,
-)
+from pipeline.model.upcasters import UPCASTERS, Unreadable, Upcaster, newest, require_newest, upcast
+from pipeline.operations.checker import Report, check
 from pipeline.support.settings import Settings
 from tests.api import Client, problem, serving
 

@@ -8,14 +8,8 @@ import aiohttp
 import pytest
 
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.embedded.traffic import (
-    Traffic,
-    session,
-)
-from pipeline.embedded.up import (
-    accounts_url,
-    running,
-)
+from pipeline.embedded.traffic import Traffic, session
+from pipeline.embedded.up import accounts_url, running
 from pipeline.operations.checker.live import check_live
 from pipeline.support.settings import Settings
 from tests.support import Role, eventually, rounds

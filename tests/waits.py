@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event
-from pipeline.search import (
-    Elastic,
-    GenerationGone,
-)
+from pipeline.search import Elastic, GenerationGone
 
 HERTZ = 20
 MOST = 200

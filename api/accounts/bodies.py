@@ -6,10 +6,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from api.http.inputs import (
-    AccountId,
-    Input,
-)
+from api.http.inputs import AccountId, Input
 from pipeline.model.events import MAX_MONEY
 
 LONGEST_OWNER: Final = 200

@@ -13,25 +13,13 @@ from dataclasses import dataclass
 from api.accounts.account import Account
 from api.accounts.caches import Locks
 from api.accounts.command_context import Terms
-from api.accounts.command_queue import (
-    Queue,
-    Waiting,
-)
+from api.accounts.command_queue import Queue, Waiting
 from api.accounts.commands import Command
 from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
 from api.accounts.fairness import Turns
 from api.accounts.states import States
-from pipeline.eventstore import (
-    EventStore,
-    KeyTaken,
-    Stored,
-    StoreUnavailable,
-    VersionConflict,
-)
-from pipeline.support.correlation import (
-    about,
-    detached,
-)
+from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable, VersionConflict
+from pipeline.support.correlation import about, detached
 
 log = logging.getLogger(__name__)
 

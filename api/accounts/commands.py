@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.model.events import (
-    MAX_MONEY,
-    Transfer,
-)
+from pipeline.model.events import MAX_MONEY, Transfer
 
 
 @dataclass(frozen=True, slots=True)

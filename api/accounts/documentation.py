@@ -5,17 +5,9 @@ from typing import Any, Final, TypeVar
 
 from api.accounts.answers import EXECUTED
 from api.accounts.outcomes import REPLAY
-from api.http.headers import (
-    ETAG,
-    IDEMPOTENCY_KEY,
-    IF_MATCH,
-)
+from api.http.headers import ETAG, IDEMPOTENCY_KEY, IF_MATCH
 from api.http.inputs import Input
-from api.http.operations import (
-    Header,
-    json,
-    operation,
-)
+from api.http.operations import Header, json, operation
 
 H = TypeVar("H", bound=Callable[..., Any])
 

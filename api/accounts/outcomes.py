@@ -10,10 +10,7 @@ from aiohttp.typedefs import Handler
 
 from api.accounts.refusals import translate
 from api.http.problems import problem_of
-from pipeline.support.metrics import (
-    Metric,
-    counter,
-)
+from pipeline.support.metrics import Metric, counter
 
 ACCEPTED: Final = "accepted"
 REPLAYED: Final = "replayed"

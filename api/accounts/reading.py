@@ -12,20 +12,10 @@ from api.accounts.answers import ShownAccount, answer
 from api.accounts.documentation import UNREADABLE
 from api.accounts.routes import SERVICE
 from api.http.headers import ETAG
-from api.http.inputs import (
-    FROM_TEXT,
-    Input,
-    query,
-)
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.inputs import FROM_TEXT, Input, query
+from api.http.operations import json, operation
 from api.http.timestamps import Moment
-from api.security.access import (
-    READERS,
-    allowed,
-)
+from api.security.access import READERS, allowed
 from pipeline.model.events import ACCOUNT_ID
 
 routes = web.RouteTableDef()

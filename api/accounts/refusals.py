@@ -18,10 +18,7 @@ from api.accounts.errors import (
 from api.accounts.execution import TooManyConflicts, VersionMismatch
 from api.accounts.histories import NotOpenedYet, VersionNotFound
 from api.accounts.idempotency import KeyReused
-from api.http.problems import (
-    Problem,
-    unavailable,
-)
+from api.http.problems import Problem, unavailable
 from pipeline.eventstore import StoreUnavailable
 
 _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {

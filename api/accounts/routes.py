@@ -15,32 +15,15 @@ from api.accounts.bodies import (
 )
 from api.accounts.command_context import Terms
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
-from api.accounts.documentation import (
-    EXISTING,
-    OPEN,
-    commands,
-)
+from api.accounts.documentation import EXISTING, OPEN, commands
 from api.accounts.execution import Done
-from api.accounts.hide_payee_errors import (
-    discreet,
-    scoped_key,
-)
+from api.accounts.hide_payee_errors import discreet, scoped_key
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
 from api.http import correlation
-from api.http.headers import (
-    LOCATION,
-    if_match,
-)
-from api.http.inputs import (
-    Input,
-    body,
-    fingerprint,
-)
-from api.security.access import (
-    TELLER,
-    allowed,
-)
+from api.http.headers import LOCATION, if_match
+from api.http.inputs import Input, body, fingerprint
+from api.security.access import TELLER, allowed
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.support import tracing
 

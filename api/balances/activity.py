@@ -6,15 +6,9 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from api.balances.connections import Connections
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.operations import json, operation
 from api.http.replies import reply
-from api.security.access import (
-    OBSERVERS,
-    allowed,
-)
+from api.security.access import OBSERVERS, allowed
 from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.activity_reader import Minutes
 

@@ -23,18 +23,11 @@ from api.balances.routes import INDEX, routes
 from api.balances.statement_reader import Statements
 from api.balances.waiting import WAITING, Waiting
 from api.balances.whoami import routes as whoami
-from api.http.problems import (
-    Problem,
-    unavailable,
-)
+from api.http.problems import Problem, unavailable
 from api.server import application
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.catalog import projections
-from pipeline.search import (
-    Index,
-    ProjectionUnavailable,
-    UnknownCursor,
-)
+from pipeline.search import Index, ProjectionUnavailable, UnknownCursor
 from pipeline.support.metrics import Metrics
 from pipeline.support.settings import Settings
 

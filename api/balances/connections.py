@@ -15,11 +15,7 @@ from nats.errors import Error as NatsError
 
 from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    JetStream,
-    JetStreamError,
-    ServerTooOld,
-)
+from pipeline.messaging import JetStream, JetStreamError, ServerTooOld
 from pipeline.support.cancellation import ended
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief

@@ -13,21 +13,9 @@ from typing_extensions import TypedDict
 from api.balances.connections import Connections
 from api.balances.partitions import Snapshots
 from api.balances.shown import Rebuild
-from api.http.operations import (
-    JSON,
-    Answer,
-    json,
-    operation,
-)
-from api.http.streams import (
-    EVENTS,
-    event,
-    stream,
-)
-from api.security.access import (
-    OBSERVERS,
-    allowed,
-)
+from api.http.operations import JSON, Answer, json, operation
+from api.http.streams import EVENTS, event, stream
+from api.security.access import OBSERVERS, allowed
 from pipeline.operations.status.overview import Overview
 from pipeline.operations.status.pipeline_monitor import Overseer
 from pipeline.support.settings import Settings

@@ -11,24 +11,13 @@ from aiohttp import web
 from api.balances.connections import Connections
 from api.balances.projected import ProjectionQuery, projection_of
 from api.http.headers import LOCATION
-from api.http.operations import (
-    Answer,
-    json,
-    operation,
-)
+from api.http.operations import Answer, json, operation
 from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import Page
-from api.security.access import (
-    OBSERVERS,
-    OPERATOR,
-    allowed,
-)
+from api.security.access import OBSERVERS, OPERATOR, allowed
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import (
-    Parked,
-    ParkedAccount,
-)
+from pipeline.tables.parked_accounts import Parked, ParkedAccount
 
 routes = web.RouteTableDef()
 

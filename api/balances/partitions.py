@@ -9,26 +9,13 @@ from aiohttp import web
 
 from api.balances.connections import Connections
 from api.balances.projected import ProjectionQuery, projection_of
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.operations import json, operation
 from api.http.replies import reply
 from api.http.shapes import All
-from api.security.access import (
-    OBSERVERS,
-    allowed,
-)
-from pipeline.model.projection import (
-    FIRST,
-    Projection,
-)
+from api.security.access import OBSERVERS, allowed
+from pipeline.model.projection import FIRST, Projection
 from pipeline.operations.status.partition_metrics import families
-from pipeline.operations.status.partitions import (
-    Partitions,
-    PartitionStatus,
-    Reading,
-)
+from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
 from pipeline.operations.status.reader import Onlooker
 from pipeline.support.metrics import Metric
 from pipeline.support.settings import Settings

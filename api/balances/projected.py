@@ -6,19 +6,10 @@ from typing import Annotated, Final
 from aiohttp import web
 from pydantic import Field
 
-from api.http.inputs import (
-    Input,
-    query,
-)
+from api.http.inputs import Input, query
 from api.http.problems import Problem
-from pipeline.model.catalog import (
-    UnknownProjection,
-    chosen,
-)
-from pipeline.model.projection import (
-    FIRST,
-    Projection,
-)
+from pipeline.model.catalog import UnknownProjection, chosen
+from pipeline.model.projection import FIRST, Projection
 
 PROJECTIONS: Final = web.AppKey("projections", Sequence[Projection])
 

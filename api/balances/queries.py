@@ -6,10 +6,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from api.http.inputs import (
-    AccountId,
-    Input,
-)
+from api.http.inputs import AccountId, Input
 from api.http.shapes import readable
 from pipeline.banking.balance import Balance
 from pipeline.search import Index

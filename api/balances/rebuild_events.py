@@ -10,21 +10,10 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from api.balances.rebuilds import Rebuilds, not_found, of_id
-from api.http.operations import (
-    Answer,
-    operation,
-)
+from api.http.operations import Answer, operation
 from api.http.problems import Problem
-from api.http.streams import (
-    EVENTS,
-    EVERY,
-    event,
-    stream,
-)
-from api.security.access import (
-    OBSERVERS,
-    allowed,
-)
+from api.http.streams import EVENTS, EVERY, event, stream
+from api.security.access import OBSERVERS, allowed
 from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.shared_reading import Snapshot
 from pipeline.tables.rebuild_jobs import Jobs

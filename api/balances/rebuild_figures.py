@@ -3,11 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from api.balances.rebuilds import Rebuilds
-from pipeline.operations.status.rebuild_metrics import (
-    Running,
-    Watch,
-    families,
-)
+from pipeline.operations.status.rebuild_metrics import Running, Watch, families
 from pipeline.support.metrics import Metric
 from pipeline.tables.rebuild_jobs import Jobs
 

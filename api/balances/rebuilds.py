@@ -12,37 +12,19 @@ from api.balances.connections import Connections
 from api.balances.projected import no_projection
 from api.balances.shown import Rebuild
 from api.http.headers import LOCATION
-from api.http.inputs import (
-    Input,
-    body,
-)
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.inputs import Input, body
+from api.http.operations import json, operation
 from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import Page
-from api.security.access import (
-    OBSERVERS,
-    OPERATOR,
-    allowed,
-)
+from api.security.access import OBSERVERS, OPERATOR, allowed
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.catalog import projections
-from pipeline.operations.rebuild_requests import (
-    Asked,
-    NoSuchPartition,
-    start,
-)
+from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
 from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import (
-    Busy,
-    Job,
-    NoSuchJob,
-)
+from pipeline.tables.rebuild_job import Busy, Job, NoSuchJob
 from pipeline.tables.rebuild_jobs import Jobs
 
 routes = web.RouteTableDef()

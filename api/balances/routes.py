@@ -8,16 +8,10 @@ from api.balances import queries
 from api.balances.waiting import WAITING
 from api.http.headers import ETAG
 from api.http.inputs import query
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.operations import json, operation
 from api.http.replies import reply
 from api.http.shapes import Page
-from api.security.access import (
-    READERS,
-    allowed,
-)
+from api.security.access import READERS, allowed
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.search import Index
 

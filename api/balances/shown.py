@@ -3,11 +3,7 @@
 from typing_extensions import TypedDict
 
 from pipeline.operations.status.rebuild_progress import State
-from pipeline.tables.rebuild_job import (
-    Kind,
-    PartState,
-    Phase,
-)
+from pipeline.tables.rebuild_job import Kind, PartState, Phase
 
 
 class Part(TypedDict):

@@ -11,36 +11,15 @@ from api.balances import queries
 from api.balances.projected import kept
 from api.balances.queries import Limit
 from api.balances.routes import INDEX
-from api.balances.statement_reader import (
-    Statements,
-    Wanted,
-)
-from api.http.inputs import (
-    Input,
-    query,
-)
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.balances.statement_reader import Statements, Wanted
+from api.http.inputs import Input, query
+from api.http.operations import json, operation
 from api.http.replies import reply
-from api.http.shapes import (
-    Page,
-    readable,
-)
+from api.http.shapes import Page, readable
 from api.http.timestamps import Moment
-from api.security.access import (
-    READERS,
-    allowed,
-)
-from pipeline.banking.statement import (
-    STATEMENT,
-    Entry,
-)
-from pipeline.model.events import (
-    ACCOUNT_ID,
-    KINDS,
-)
+from api.security.access import READERS, allowed
+from pipeline.banking.statement import STATEMENT, Entry
+from pipeline.model.events import ACCOUNT_ID, KINDS
 
 STATEMENTS: Final = web.AppKey("statements", Statements)
 

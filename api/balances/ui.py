@@ -12,12 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from api.http.html import secured
-from api.http.operations import (
-    HTML,
-    Answer,
-    Header,
-    operation,
-)
+from api.http.operations import HTML, Answer, Header, operation
 from api.http.problems import Problem
 from api.security.access import open_to_all
 

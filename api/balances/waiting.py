@@ -19,18 +19,9 @@ from nats.aio.subscription import Subscription
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
 from pipeline.banking.balance import BALANCE
-from pipeline.messaging.notifications import (
-    all_of,
-    nudged,
-)
-from pipeline.model.events import (
-    partition_of,
-    slot_of,
-)
-from pipeline.search import (
-    Index,
-    ProjectionUnavailable,
-)
+from pipeline.messaging.notifications import all_of, nudged
+from pipeline.model.events import partition_of, slot_of
+from pipeline.search import Index, ProjectionUnavailable
 from pipeline.support.cancellation import ended
 from pipeline.support.correlation import detached
 

@@ -5,21 +5,11 @@ from typing import Final
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.http.operations import (
-    json,
-    operation,
-)
+from api.http.operations import json, operation
 from api.http.replies import reply
-from api.security.access import (
-    CUSTOMER,
-    READERS,
-    allowed,
-)
+from api.security.access import CUSTOMER, READERS, allowed
 from api.security.guard import holder
-from pipeline.operations.keys import (
-    Key,
-    Role,
-)
+from pipeline.operations.keys import Key, Role
 
 routes = web.RouteTableDef()
 

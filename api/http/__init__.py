@@ -1,1 +1,1 @@
-"""What both services share of HTTP: inputs, problem documents, headers, streams, and routes described."""
+"""What both services share of HTTP: inputs, problem documents, headers, streams, schemas."""

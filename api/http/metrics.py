@@ -8,16 +8,8 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pipeline.support.histogram import (
-    SECONDS,
-    Histogram,
-)
-from pipeline.support.metrics import (
-    Metric,
-    buckets,
-    counter,
-    histogram,
-)
+from pipeline.support.histogram import SECONDS, Histogram
+from pipeline.support.metrics import Metric, buckets, counter, histogram
 
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER: Final = "other"

@@ -11,10 +11,7 @@ from aiohttp.typedefs import Handler, Middleware
 from typing_extensions import TypedDict
 
 from api.http import correlation
-from api.http.problem_types import (
-    path_of,
-    title_of,
-)
+from api.http.problem_types import path_of, title_of
 
 log = logging.getLogger(__name__)
 

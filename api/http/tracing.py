@@ -5,11 +5,7 @@ from collections.abc import Iterable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from api.http.metrics import (
-    METHODS,
-    OTHER,
-    route_of,
-)
+from api.http.metrics import METHODS, OTHER, route_of
 from pipeline.support import tracing
 
 

@@ -6,18 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from api.http.html import (
-    Content,
-    Markup,
-    code,
-    joined,
-    link,
-    page,
-    phrase,
-    prose,
-    table,
-    tag,
-)
+from api.http.html import Content, Markup, code, joined, link, page, phrase, prose, table, tag
 from api.http.problems import MEDIA_TYPE
 from api.http.shapes import Schema
 

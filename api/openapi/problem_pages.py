@@ -5,20 +5,8 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from api.http.html import (
-    Content,
-    code,
-    link,
-    page,
-    phrase,
-    prose,
-    table,
-    tag,
-)
-from api.http.problem_types import (
-    PROBLEM_TYPES,
-    ProblemType,
-)
+from api.http.html import Content, code, link, page, phrase, prose, table, tag
+from api.http.problem_types import PROBLEM_TYPES, ProblemType
 from api.openapi.document import Route
 
 

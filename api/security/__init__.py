@@ -1,1 +1,1 @@
-"""Who may do what over HTTP: roles of routes, API keys, limits, and protection against other sites."""
+"""Who may do what over HTTP: roles of routes, API keys, limits, and guards against other sites."""

@@ -14,11 +14,7 @@ from aiohttp.typedefs import Handler
 from api.http.inputs import body
 from api.http.operations import operation_of
 from api.http.problems import Problem
-from api.security.access import (
-    CUSTOMER,
-    Access,
-    access_of,
-)
+from api.security.access import CUSTOMER, Access, access_of
 from api.security.keyring import Keyring
 from api.security.limits import Limits
 from pipeline.operations.keys import Key

@@ -9,15 +9,8 @@ from typing import Final
 from aiohttp import web
 from nats.errors import Error as NatsError
 
-from api.http.problems import (
-    Problem,
-    unavailable,
-)
-from pipeline.messaging import (
-    JetStream,
-    JetStreamError,
-    ServerTooOld,
-)
+from api.http.problems import Problem, unavailable
+from pipeline.messaging import JetStream, JetStreamError, ServerTooOld
 from pipeline.messaging.kv import Mirror
 from pipeline.operations import keys
 from pipeline.operations.keys import Key

@@ -1,1 +1,1 @@
-"""Agents: `projecting.py` keeps a projection, one Faust agent each; `rebuild.py` builds it anew."""
+"""A worker's work: it acquires partitions, applies their events, rebuilds, retries parked ones."""

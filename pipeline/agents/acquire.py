@@ -4,16 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from pipeline.agents.context import (
-    Shared,
-    Taken,
-    Target,
-    target,
-)
-from pipeline.agents.source import (
-    starting_position,
-    stream_state,
-)
+from pipeline.agents.context import Shared, Taken, Target, target
+from pipeline.agents.source import starting_position, stream_state
 from pipeline.coordination.partitioning import partitioning
 from pipeline.messaging import StreamState
 from pipeline.model.events import slots_of

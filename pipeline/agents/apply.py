@@ -6,20 +6,9 @@ from typing import Any
 
 import orjson
 
-from pipeline.agents.context import (
-    Shared,
-    Taken,
-)
-from pipeline.agents.source import (
-    Delivery,
-    is_marker,
-)
-from pipeline.model.events import (
-    Event,
-    NoEvent,
-    event_in,
-    partition_of,
-)
+from pipeline.agents.context import Shared, Taken
+from pipeline.agents.source import Delivery, is_marker
+from pipeline.model.events import Event, NoEvent, event_in, partition_of
 from pipeline.search import GenerationGone
 from pipeline.support.correlation import about
 from pipeline.support.tracing import carrying

@@ -16,16 +16,9 @@ from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.bridge import Assign
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
-from pipeline.coordination.partitioning import (
-    Partitioning,
-    ensure_balance_stream,
-    partitioning,
-)
+from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-)
+from pipeline.messaging import STREAM, JetStream
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings

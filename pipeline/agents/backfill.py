@@ -12,14 +12,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pipeline.model.histories import (
-    Replayed,
-    histories,
-)
-from pipeline.model.projection import (
-    Advance,
-    Projection,
-)
+from pipeline.model.histories import Replayed, histories
+from pipeline.model.projection import Advance, Projection
 
 CHUNK: Final = 500
 IN_FLIGHT: Final = 2

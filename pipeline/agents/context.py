@@ -11,19 +11,12 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import JetStream
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
-from pipeline.search import (
-    Elastic,
-    Generation,
-    Generations,
-)
+from pipeline.search import Elastic, Generation, Generations
 from pipeline.tables.checkpoints import Checkpoints, Position
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Histories
 from pipeline.tables.parked_accounts import Parked
-from pipeline.tables.projection_table import (
-    CAPACITY,
-    Table,
-)
+from pipeline.tables.projection_table import CAPACITY, Table
 from pipeline.tables.rebuild_jobs import Jobs
 
 SYNCHRONISING: Final = 2

@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from pipeline.agents.context import (
-    Shared,
-    Taken,
-)
+from pipeline.agents.context import Shared, Taken
 from pipeline.agents.partition_processor import Applier
-from pipeline.model.events import (
-    partition_of,
-    slot_of,
-)
+from pipeline.model.events import partition_of, slot_of
 from pipeline.search import GenerationGone
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage

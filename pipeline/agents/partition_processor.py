@@ -13,14 +13,8 @@ from typing import Any, Final, TypeVar
 
 from pipeline.agents.acquire import take
 from pipeline.agents.apply import apply
-from pipeline.agents.backfill import (
-    Progress,
-    synchronise,
-)
-from pipeline.agents.context import (
-    Shared,
-    Taken,
-)
+from pipeline.agents.backfill import Progress, synchronise
+from pipeline.agents.context import Shared, Taken
 from pipeline.agents.source import Delivery
 from pipeline.messaging.notifications import nudge
 from pipeline.model.events import slots_of

@@ -10,33 +10,15 @@ import logging
 from collections.abc import Mapping
 from typing import Final, Self
 
-from pipeline.agents.context import (
-    Shared,
-    Store,
-    Taken,
-)
+from pipeline.agents.context import Shared, Store, Taken
 from pipeline.agents.parked_retry import Retries
 from pipeline.agents.partition_processor import Applier
-from pipeline.agents.source import (
-    Delivery,
-    Source,
-    StreamMissing,
-    stream_state,
-)
+from pipeline.agents.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-    StreamState,
-    subject,
-)
+from pipeline.messaging import STREAM, JetStream, StreamState, subject
 from pipeline.model.projection import Projection
-from pipeline.search import (
-    Elastic,
-    GenerationGone,
-    Generations,
-)
+from pipeline.search import Elastic, GenerationGone, Generations
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings

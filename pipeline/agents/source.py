@@ -3,12 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from pipeline.messaging import (
-    MARKER,
-    STREAM,
-    JetStream,
-    StreamState,
-)
+from pipeline.messaging import MARKER, STREAM, JetStream, StreamState
 from pipeline.tables.checkpoints import Checkpoint
 
 T = TypeVar("T")

@@ -9,18 +9,8 @@ from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.projection_runner import Projector
 from pipeline.coordination.ownership import Ownership
 from pipeline.support.histogram import Histogram
-from pipeline.support.metrics import (
-    Metric,
-    Metrics,
-    buckets,
-    counter,
-    gauge,
-    histogram,
-)
-from pipeline.support.readiness import (
-    Checks,
-    NotReady,
-)
+from pipeline.support.metrics import Metric, Metrics, buckets, counter, gauge, histogram
+from pipeline.support.readiness import Checks, NotReady
 from pipeline.tables.counters import Counters
 
 

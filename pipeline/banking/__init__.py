@@ -1,1 +1,1 @@
-"""The bank's own part, pure: its kinds of events and the projections made of them. Stands on `model` alone."""
+"""The bank, pure: its kinds of events and its projections. Imports `model` alone."""

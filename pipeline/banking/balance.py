@@ -14,13 +14,7 @@ from pipeline.model.events import (
     Event,
     rfc3339,
 )
-from pipeline.model.projection import (
-    FIRST,
-    Document,
-    Projection,
-    moved,
-    whole,
-)
+from pipeline.model.projection import FIRST, Document, Projection, moved, whole
 
 LONGEST: Final = 10_000
 """Characters of a text: documents of any length would not go into one bulk."""

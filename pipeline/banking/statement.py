@@ -2,23 +2,9 @@
 
 from typing import Any, Final
 
-from pipeline.banking.balance import (
-    text,
-    time_of,
-)
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    KINDS,
-    WITHDRAWN,
-    Event,
-)
-from pipeline.model.projection import (
-    Document,
-    Projection,
-    moved,
-    whole,
-)
+from pipeline.banking.balance import text, time_of
+from pipeline.model.events import CREATED, DEPOSITED, KINDS, WITHDRAWN, Event
+from pipeline.model.projection import Document, Projection, moved, whole
 
 
 class Entry(Document):

@@ -4,10 +4,7 @@ from typing import Any, NamedTuple
 
 from faust.types import TP
 
-from pipeline.messaging import (
-    JetStream,
-    JetStreamError,
-)
+from pipeline.messaging import JetStream, JetStreamError
 
 GROUP = "owner"
 _NOT_FOUND = 10014

@@ -20,10 +20,7 @@ from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
 from pipeline.bridge.outstanding import Ack, Out, Outstanding
 from pipeline.messaging import JetStream
-from pipeline.messaging.fast_path import (
-    Straight,
-    header,
-)
+from pipeline.messaging.fast_path import Straight, header
 
 _CONSUMER_GONE = frozenset({"404", "503"})
 _PIN = b"Nats-Pin-Id"

@@ -18,13 +18,7 @@ from pipeline.bridge import private
 from pipeline.bridge.consumer import Consumer
 from pipeline.bridge.options import options_of
 from pipeline.bridge.producer import Producer
-from pipeline.messaging import (
-    JetStream,
-    checked,
-    ensure_changelog,
-    ensure_partitioned,
-    say_back,
-)
+from pipeline.messaging import JetStream, checked, ensure_changelog, ensure_partitioned, say_back
 from pipeline.support.retry import Outage
 
 if TYPE_CHECKING:

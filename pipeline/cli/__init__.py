@@ -1,1 +1,1 @@
-"""The subcommands of `bank`, one group a module; `pipeline/cli/main.py` wires them."""
+"""The `bank` command: one module a command group; `main.py` wires them."""

@@ -9,17 +9,11 @@ from nats.errors import Error as NatsError
 
 from pipeline.cli.failures import Told
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    JetStream,
-    JetStreamError,
-)
+from pipeline.messaging import JetStream, JetStreamError
 from pipeline.model.projection import Projection
 from pipeline.operations.status.reader import Onlooker
 from pipeline.support.cancellation import ended
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-)
+from pipeline.support.settings import PREFIX, Settings
 
 _SECONDS: Final = 5.0
 

@@ -13,25 +13,12 @@ from pipeline.cli.failures import Told
 from pipeline.cli.running import run
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
-from pipeline.model.events import (
-    SLOTS,
-    slots_of,
-)
+from pipeline.model.events import SLOTS, slots_of
 from pipeline.model.projection import Projection
-from pipeline.operations.checker.live import (
-    Stores,
-    Unreachable,
-    opened,
-)
-from pipeline.operations.repair.compare import (
-    PATIENCE,
-    Comparison,
-)
+from pipeline.operations.checker.live import Stores, Unreachable, opened
+from pipeline.operations.repair.compare import PATIENCE, Comparison
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import (
-    CannotMend,
-    mender,
-)
+from pipeline.operations.repair.offline import CannotMend, mender
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 

@@ -2,20 +2,14 @@
 
 from typing import Final
 
-from pipeline.cli.failures import (
-    Failure,
-    Told,
-)
+from pipeline.cli.failures import Failure, Told
 from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.auth_errors import refusal
 from pipeline.support.listening import CannotListen
-from pipeline.support.settings import (
-    PREFIX,
-    SettingsError,
-)
+from pipeline.support.settings import PREFIX, SettingsError
 
 _SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
 

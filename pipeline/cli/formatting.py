@@ -11,27 +11,14 @@ from rich.table import Table
 
 from pipeline.cli.differences import reached
 from pipeline.cli.failures import Told
-from pipeline.cli.repair import (
-    repaired,
-    tell,
-)
+from pipeline.cli.repair import repaired, tell
 from pipeline.cli.running import run
-from pipeline.embedded.health import (
-    WELL,
-    all_health,
-)
+from pipeline.embedded.health import WELL, all_health
 from pipeline.embedded.process_registry import read_processes
-from pipeline.operations.checker.live import (
-    Unreachable,
-    check_live,
-)
+from pipeline.operations.checker.live import Unreachable, check_live
 from pipeline.operations.checker.report import Report
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    describe,
-    load,
-)
+from pipeline.support.settings import Settings, describe, load
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 

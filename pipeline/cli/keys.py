@@ -13,23 +13,13 @@ from rich.markup import escape
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import Told
-from pipeline.cli.formatting import (
-    as_json,
-    console,
-    plain_table,
-)
+from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.running import run
 from pipeline.messaging.kv import Bucket
 from pipeline.operations import keys as kept
-from pipeline.operations.keys import (
-    Key,
-    Role,
-)
+from pipeline.operations.keys import Key, Role
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 
 NONE: Final = "there are no keys; `bank keys create` makes one"
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}

@@ -10,28 +10,14 @@ import orjson
 from rich.markup import escape
 
 from pipeline.cli.failures import Told
-from pipeline.cli.formatting import (
-    as_json,
-    console,
-    plain_table,
-)
-from pipeline.cli.parked_list import (
-    chosen,
-    opened,
-    outcomes,
-)
-from pipeline.cli.projection_option import (
-    of_projection,
-    projection_of,
-)
+from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.parked_list import chosen, opened, outcomes
+from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.running import run
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 from pipeline.tables.parked_accounts import ParkedAccount
 
 T = TypeVar("T")

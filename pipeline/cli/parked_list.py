@@ -10,10 +10,7 @@ from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import Told
 from pipeline.model.projection import Projection
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import (
-    Parked,
-    ParkedAccount,
-)
+from pipeline.tables.parked_accounts import Parked, ParkedAccount
 
 _EVERY: Final = 0.2
 

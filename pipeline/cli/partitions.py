@@ -13,27 +13,13 @@ from rich.table import Table
 
 from pipeline.cli.connections import onlookers
 from pipeline.cli.failures import Told
-from pipeline.cli.formatting import (
-    as_json,
-    console,
-    plain_table,
-)
-from pipeline.cli.projection_option import (
-    of_projection,
-    projection_of,
-)
+from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.running import run
 from pipeline.model.projection import Projection
-from pipeline.operations.status.partitions import (
-    Partitions,
-    PartitionStatus,
-    Reading,
-)
+from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 
 Show = Callable[[Reading], None]
 

@@ -8,28 +8,10 @@ import click
 
 from pipeline.cli.differences import dry_run as compare
 from pipeline.cli.failures import Told
-from pipeline.cli.formatting import (
-    as_json,
-    console,
-)
-from pipeline.cli.projection_option import (
-    of_projection,
-    projection_of,
-)
-from pipeline.cli.rebuild_formatting import (
-    listing,
-    outcome,
-    said,
-    table,
-)
-from pipeline.cli.rebuild_jobs import (
-    INTERRUPTED,
-    Found,
-    cancelled,
-    everything,
-    found,
-    started,
-)
+from pipeline.cli.formatting import as_json, console
+from pipeline.cli.projection_option import of_projection, projection_of
+from pipeline.cli.rebuild_formatting import listing, outcome, said, table
+from pipeline.cli.rebuild_jobs import INTERRUPTED, Found, cancelled, everything, found, started
 from pipeline.cli.repair import mend_account
 from pipeline.cli.running import run
 from pipeline.coordination.partitioning import MOST
@@ -37,10 +19,7 @@ from pipeline.model.projection import Projection
 from pipeline.operations.rebuild_requests import Asked
 from pipeline.operations.status.rebuild_progress import as_json as progress
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 
 T = TypeVar("T")
 

@@ -8,16 +8,8 @@ from rich.table import Table
 from pipeline.cli.failures import Told
 from pipeline.cli.formatting import plain_table
 from pipeline.coordination.partition_leases import name_of
-from pipeline.operations.status.rebuild_progress import (
-    pauses_of,
-    seconds_left,
-    total_of,
-)
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-    Phase,
-)
+from pipeline.operations.status.rebuild_progress import pauses_of, seconds_left, total_of
+from pipeline.tables.rebuild_job import Job, Part, Phase
 
 _PHASES: dict[Phase, str] = {
     "wanted": "waits for a worker",

@@ -9,27 +9,12 @@ import click
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import Told
-from pipeline.cli.rebuild_formatting import (
-    said,
-    what,
-)
-from pipeline.cli.rebuild_watch import (
-    Bars,
-    follow,
-)
+from pipeline.cli.rebuild_formatting import said, what
+from pipeline.cli.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
-from pipeline.operations.rebuild_requests import (
-    Asked,
-    NoSuchPartition,
-    start,
-)
+from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import (
-    Busy,
-    Job,
-    NoSuchJob,
-    Part,
-)
+from pipeline.tables.rebuild_job import Busy, Job, NoSuchJob, Part
 from pipeline.tables.rebuild_jobs import Jobs
 
 INTERRUPTED: Final = 130

@@ -14,14 +14,8 @@ from pipeline.cli.failures import Told
 from pipeline.cli.rebuild_formatting import left
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
-from pipeline.operations.status.rebuild_progress import (
-    altogether,
-    total_of,
-)
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-)
+from pipeline.operations.status.rebuild_progress import altogether, total_of
+from pipeline.tables.rebuild_job import Job, Part
 from pipeline.tables.rebuild_jobs import Jobs
 
 QUIET: Final = 5.0

@@ -5,24 +5,14 @@ from typing import Final
 
 import click
 
-from pipeline.cli.differences import (
-    line,
-    reached,
-)
+from pipeline.cli.differences import line, reached
 from pipeline.cli.failures import Told
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
-from pipeline.operations.checker.live import (
-    check_live,
-    check_stores,
-    opened,
-)
+from pipeline.operations.checker.live import check_live, check_stores, opened
 from pipeline.operations.checker.report import Report
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import (
-    Mender,
-    mender,
-)
+from pipeline.operations.repair.offline import Mender, mender
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import Parked
 

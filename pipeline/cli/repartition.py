@@ -10,21 +10,11 @@ import click
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import Told
 from pipeline.cli.running import run
-from pipeline.coordination.partitioning import (
-    MOST,
-    partitioning,
-)
-from pipeline.coordination.repartition_requests import (
-    Request,
-    Requests,
-    UnderWay,
-)
+from pipeline.coordination.partitioning import MOST, partitioning
+from pipeline.coordination.repartition_requests import Request, Requests, UnderWay
 from pipeline.messaging.kv import Overtaken
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 
 _LOOK_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 10.0

@@ -7,14 +7,8 @@ import sys
 import click
 
 from pipeline.cli.running import run
-from pipeline.support import (
-    logs,
-    tracing,
-)
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support import logs, tracing
+from pipeline.support.settings import Settings, load
 
 
 @click.command()

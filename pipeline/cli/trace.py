@@ -17,23 +17,12 @@ from pipeline.cli.running import run
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.catalog import projections
-from pipeline.operations.trace.path import (
-    Way,
-    way,
-)
+from pipeline.operations.trace.path import Way, way
 from pipeline.operations.trace.report import as_json as told
 from pipeline.operations.trace.report import rfc3339
-from pipeline.operations.trace.search import (
-    Found,
-    by_time,
-    made_at,
-    of_account,
-)
+from pipeline.operations.trace.search import Found, by_time, made_at, of_account
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 
 _AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -6,21 +6,11 @@ from typing import Final
 
 from rich.markup import escape
 
-from pipeline.cli.formatting import (
-    console,
-    plain_table,
-)
+from pipeline.cli.formatting import console, plain_table
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import (
-    Projected,
-    Way,
-)
+from pipeline.operations.trace.path import Projected, Way
 from pipeline.operations.trace.report import rfc3339
-from pipeline.operations.trace.search import (
-    Found,
-    made_at,
-    transfer_of,
-)
+from pipeline.operations.trace.search import Found, made_at, transfer_of
 
 Row = tuple[str, str, str, str]
 """A step, its time, how long after the one before in milliseconds, and what is there."""

@@ -8,29 +8,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipeline.cli.failures import Told
-from pipeline.cli.formatting import (
-    console,
-    show,
-)
+from pipeline.cli.formatting import console, show
 from pipeline.cli.running import run
 from pipeline.embedded.demo import Result
 from pipeline.embedded.demo import demo as run_demo
-from pipeline.embedded.log_lines import (
-    Lines,
-    RoleStream,
-)
+from pipeline.embedded.log_lines import Lines, RoleStream
 from pipeline.embedded.server_binaries import WHEELS
 from pipeline.embedded.startup_checks import EmbeddedError
-from pipeline.embedded.up import (
-    accounts_url,
-    balances_url,
-    running,
-)
+from pipeline.embedded.up import accounts_url, balances_url, running
 from pipeline.support import logs
-from pipeline.support.settings import (
-    Settings,
-    load,
-)
+from pipeline.support.settings import Settings, load
 
 TRY = """
 The bank is open. Its page: {balances}/ui. In another terminal:

@@ -1,1 +1,1 @@
-"""Who does what: leases in Redis, fair shares of the partitions, and how many partitions there are."""
+"""Who does what: leases in Redis, fair shares of partitions, and the number of partitions."""

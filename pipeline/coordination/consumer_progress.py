@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-    JetStreamError,
-    subject,
-)
+from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
 from pipeline.model.projection import FIRST
 
 _NO_CONSUMER: Final = 10014

@@ -15,10 +15,7 @@ from typing import Final
 from pipeline.bridge import Assign
 from pipeline.coordination.fair_share import fair_change
 from pipeline.coordination.leases import LeaseUnavailable
-from pipeline.coordination.partition_leases import (
-    PartitionLeases,
-    View,
-)
+from pipeline.coordination.partition_leases import PartitionLeases, View
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 

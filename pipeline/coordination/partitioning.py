@@ -10,17 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.messaging import (
-    PARTITIONS_KEY,
-    STREAM,
-    JetStream,
-    Outgoing,
-    ensure_partitioned,
-)
-from pipeline.model.events import (
-    partition_of,
-    slots_of,
-)
+from pipeline.messaging import PARTITIONS_KEY, STREAM, JetStream, Outgoing, ensure_partitioned
+from pipeline.model.events import partition_of, slots_of
 from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)

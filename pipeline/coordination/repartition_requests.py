@@ -1,6 +1,6 @@
 """The request for another number of partitions, and its answer: KV bucket `bank`, `repartition`.
 
-`bank repartition N` asks, the leading forwarder answers (`switch.py`), both by compare-and-set.
+`bank repartition N` asks, the leading forwarder answers (`forwarder/repartitioner.py`), both by compare-and-set.
 There is one request at a time.
 """
 
@@ -14,11 +14,7 @@ from ulid import ULID
 
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import (
-    Bucket,
-    Entry,
-    Overtaken,
-)
+from pipeline.messaging.kv import Bucket, Entry, Overtaken
 from pipeline.model.events import rfc3339
 
 log = logging.getLogger(__name__)

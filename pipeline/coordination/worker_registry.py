@@ -6,11 +6,7 @@ from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from pipeline.coordination.leases import key_of
-from pipeline.coordination.partition_leases import (
-    REMEMBERED,
-    PartitionLeases,
-    name_of,
-)
+from pipeline.coordination.partition_leases import REMEMBERED, PartitionLeases, name_of
 from pipeline.support.logs import moment
 
 State = Literal["here", "left", "lost"]

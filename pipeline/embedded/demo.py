@@ -13,25 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline.embedded.log_lines import (
-    Lines,
-    RoleStream,
-)
+from pipeline.embedded.log_lines import Lines, RoleStream
 from pipeline.embedded.server_binaries import WHEELS
 from pipeline.embedded.startup_checks import free_ports
-from pipeline.embedded.traffic import (
-    Traffic,
-    session,
-)
-from pipeline.embedded.up import (
-    accounts_url,
-    running,
-)
-from pipeline.operations.checker.live import (
-    Stores,
-    check_stores,
-    opened,
-)
+from pipeline.embedded.traffic import Traffic, session
+from pipeline.embedded.up import accounts_url, running
+from pipeline.operations.checker.live import Stores, check_stores, opened
 from pipeline.operations.checker.report import Report
 from pipeline.support import logs
 from pipeline.support.access import AccessSettings

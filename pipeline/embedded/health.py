@@ -8,10 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from pipeline.embedded.process_registry import (
-    Process,
-    read_processes,
-)
+from pipeline.embedded.process_registry import Process, read_processes
 from pipeline.embedded.server_binaries import WHEELS
 
 WELL: Final = "ok"

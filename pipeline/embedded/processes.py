@@ -17,12 +17,7 @@ from threading import Thread
 from typing import IO
 
 from pipeline.embedded import process_reaper
-from pipeline.embedded.process_registry import (
-    Process,
-    read_processes,
-    register,
-    unregister,
-)
+from pipeline.embedded.process_registry import Process, read_processes, register, unregister
 
 __all__ = ["Child", "Children", "Process", "read_processes", "small_environment"]
 

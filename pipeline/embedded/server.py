@@ -9,18 +9,9 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.embedded.processes import (
-    Child,
-    Children,
-    small_environment,
-)
+from pipeline.embedded.processes import Child, Children, small_environment
 from pipeline.embedded.server_binaries import Wheel
-from pipeline.embedded.startup_checks import (
-    ADVICE,
-    EmbeddedError,
-    port_taken,
-    variable,
-)
+from pipeline.embedded.startup_checks import ADVICE, EmbeddedError, port_taken, variable
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,7 @@ import aiohttp
 import orjson
 from ulid import ULID
 
-from pipeline.operations.checker.history import (
-    Answer,
-    Command,
-    Kind,
-)
+from pipeline.operations.checker.history import Answer, Command, Kind
 
 IN_FLIGHT: Final = 64
 _SECONDS: Final = 60.0

@@ -15,27 +15,13 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
 
 from pipeline.embedded.health import unwell
-from pipeline.embedded.processes import (
-    Child,
-    Children,
-)
+from pipeline.embedded.processes import Child, Children
 from pipeline.embedded.server_binaries import WHEELS
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.embedded.startup_checks import (
-    EmbeddedError,
-    free_ports,
-    port_taken,
-)
+from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
 from pipeline.support import tracing
-from pipeline.support.listening import (
-    check_guarded,
-    url,
-)
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-    environment,
-)
+from pipeline.support.listening import check_guarded, url
+from pipeline.support.settings import PREFIX, Settings, environment
 
 log = logging.getLogger(__name__)
 

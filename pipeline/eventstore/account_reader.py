@@ -10,11 +10,7 @@ from pymongo import ASCENDING, DESCENDING
 
 from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.write_results import Collection
-from pipeline.model.events import (
-    Event,
-    misplaced,
-    slot_of,
-)
+from pipeline.model.events import Event, misplaced, slot_of
 from pipeline.model.upcasters import upcast
 
 _ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]

@@ -7,18 +7,10 @@ from typing import Final
 
 from bson.raw_bson import RawBSONDocument
 
-from pipeline.eventstore.append_queue import (
-    Row,
-    Rows,
-)
+from pipeline.eventstore.append_queue import Row, Rows
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.transactions import Transactions
-from pipeline.eventstore.write_results import (
-    Client,
-    Collection,
-    Stored,
-    encode,
-)
+from pipeline.eventstore.write_results import Client, Collection, Stored, encode
 from pipeline.model.events import Event
 from pipeline.support.retry import Outage
 

@@ -18,28 +18,14 @@ from typing import Any, Final, cast
 
 from pymongo import ASCENDING, IndexModel
 
-from pipeline.eventstore import (
-    account_reader,
-    changes,
-    driver,
-    write_results,
-)
+from pipeline.eventstore import account_reader, changes, driver, write_results
 from pipeline.eventstore.appender import Appender
-from pipeline.eventstore.change_backlog import (
-    Unread,
-    unread,
-)
+from pipeline.eventstore.change_backlog import Unread, unread
 from pipeline.eventstore.correlated import correlated
 from pipeline.eventstore.errors import reachable
-from pipeline.eventstore.invalid_documents import (
-    Strays,
-    strays,
-)
+from pipeline.eventstore.invalid_documents import Strays, strays
 from pipeline.eventstore.snapshots import Snapshots
-from pipeline.model.events import (
-    Event,
-    slot_of,
-)
+from pipeline.model.events import Event, slot_of
 from pipeline.model.upcasters import upcast
 from pipeline.support.access import Access
 from pipeline.support.tracing import carrying

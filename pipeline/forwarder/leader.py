@@ -1,7 +1,7 @@
 """One term of leading: change stream -> JetStream, each event exactly once, accounts in order.
 
 Each batch of changes becomes one atomic batch of the log (`writer.py`). Between two batches the
-leader may change the number of partitions (`switch.py`).
+leader may change the number of partitions (`repartitioner.py`).
 """
 
 import asyncio
@@ -10,18 +10,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from pipeline.coordination.partitioning import (
-    Partitioning,
-    ensure_balance_stream,
-    partitioning,
-)
+from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.eventstore import Changes, EventStore, HistoryLost
 from pipeline.forwarder.repartitioner import Switch
-from pipeline.forwarder.stream_publisher import (
-    Counters,
-    StandDown,
-    Writer,
-)
+from pipeline.forwarder.stream_publisher import Counters, StandDown, Writer
 from pipeline.messaging import (
     MARKER,
     STREAM,

@@ -9,17 +9,8 @@ from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.forwarder.leader import Counters
 from pipeline.messaging import JetStream
-from pipeline.support.metrics import (
-    Metric,
-    Metrics,
-    counter,
-    gauge,
-    histogram,
-)
-from pipeline.support.readiness import (
-    Checks,
-    NotReady,
-)
+from pipeline.support.metrics import Metric, Metrics, counter, gauge, histogram
+from pipeline.support.readiness import Checks, NotReady
 
 
 @dataclass(slots=True, eq=False)

@@ -12,23 +12,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from pipeline.coordination.consumer_progress import (
-    Standing,
-    ends,
-    standings,
-)
+from pipeline.coordination.consumer_progress import Standing, ends, standings
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.coordination.repartition_requests import (
-    Request,
-    Requests,
-)
+from pipeline.coordination.repartition_requests import Request, Requests
 from pipeline.forwarder.stream_publisher import Writer
-from pipeline.messaging import (
-    STREAM,
-    TOKEN_SUBJECT,
-    JetStream,
-    Outgoing,
-)
+from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, Outgoing
 from pipeline.messaging.kv import Overtaken
 from pipeline.model.projection import FIRST
 from pipeline.support.cancellation import heed_cancellation

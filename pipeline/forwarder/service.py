@@ -12,39 +12,17 @@ import sys
 
 from ulid import ULID
 
-from pipeline.coordination.leases import (
-    FORWARDER,
-    Lease,
-    leading,
-)
+from pipeline.coordination.leases import FORWARDER, Lease, leading
 from pipeline.eventstore import EventStore
-from pipeline.forwarder.leader import (
-    Counters,
-    Leader,
-    StandDown,
-)
-from pipeline.forwarder.metrics import (
-    Seen,
-    forwarder_checks,
-    forwarder_metrics,
-)
-from pipeline.messaging import (
-    JetStream,
-    ServerTooOld,
-)
-from pipeline.support import (
-    logs,
-    tracing,
-)
+from pipeline.forwarder.leader import Counters, Leader, StandDown
+from pipeline.forwarder.metrics import Seen, forwarder_checks, forwarder_metrics
+from pipeline.messaging import JetStream, ServerTooOld
+from pipeline.support import logs, tracing
 from pipeline.support.cancellation import heed_cancellation
 from pipeline.support.listening import CannotListen
 from pipeline.support.metrics_server import exposed
 from pipeline.support.retry import Outage
-from pipeline.support.settings import (
-    Settings,
-    SettingsError,
-    load,
-)
+from pipeline.support.settings import Settings, SettingsError, load
 
 __all__ = ["Counters", "run"]
 

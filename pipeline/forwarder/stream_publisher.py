@@ -22,11 +22,7 @@ from pipeline.messaging import (
     StreamState,
     WrongLastSequence,
 )
-from pipeline.support.histogram import (
-    SECONDS,
-    SIZES,
-    Histogram,
-)
+from pipeline.support.histogram import SECONDS, SIZES, Histogram
 
 log = logging.getLogger(__name__)
 

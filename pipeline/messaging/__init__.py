@@ -4,14 +4,8 @@ The reader's side, a feed of one partition, is `pipeline/bridge/feed.py`.
 """
 
 from pipeline.messaging.client import JetStream
-from pipeline.messaging.connection import (
-    OLDEST_SERVER,
-    say_back,
-)
-from pipeline.messaging.streams import (
-    ensure_changelog,
-    ensure_partitioned,
-)
+from pipeline.messaging.connection import OLDEST_SERVER, say_back
+from pipeline.messaging.streams import ensure_changelog, ensure_partitioned
 from pipeline.messaging.values import (
     BATCH_HEADER,
     MARKER,

@@ -11,15 +11,8 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from ulid import ULID
 
-from pipeline.messaging.connection import (
-    Refusals,
-    closed,
-    connected,
-)
-from pipeline.messaging.fast_path import (
-    StraightClient,
-    frame,
-)
+from pipeline.messaging.connection import Refusals, closed, connected
+from pipeline.messaging.fast_path import StraightClient, frame
 from pipeline.messaging.values import (
     BATCH_HEADER,
     JetStreamError,

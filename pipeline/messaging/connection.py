@@ -9,14 +9,8 @@ from pipeline.messaging import driver
 from pipeline.messaging.fast_path import StraightClient
 from pipeline.messaging.values import ServerTooOld
 from pipeline.support.access import Access
-from pipeline.support.auth_errors import (
-    NATS,
-    refusal,
-)
-from pipeline.support.cancellation import (
-    ended,
-    heed_cancellation,
-)
+from pipeline.support.auth_errors import NATS, refusal
+from pipeline.support.cancellation import ended, heed_cancellation
 
 log = logging.getLogger(__package__)
 

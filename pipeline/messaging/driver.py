@@ -12,10 +12,7 @@ from nats.errors import AuthorizationError, Error
 
 from pipeline.messaging.fast_path import StraightClient
 from pipeline.support.access import Access
-from pipeline.support.credentials import (
-    Malformed,
-    creds,
-)
+from pipeline.support.credentials import Malformed, creds
 
 _REFUSED: Final = ("authorization violation", "user authentication")
 

@@ -3,16 +3,8 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.messaging import (
-    Outgoing,
-    subject,
-)
-from pipeline.model.events import (
-    Event,
-    encode,
-    misplaced,
-    partition_of,
-)
+from pipeline.messaging import Outgoing, subject
+from pipeline.model.events import Event, encode, misplaced, partition_of
 from pipeline.support.correlation import about
 from pipeline.support.retry import brief
 

@@ -16,12 +16,7 @@ from nats.errors import NoRespondersError
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from pipeline.messaging import (
-    JetStream,
-    StreamState,
-    WrongLastSequence,
-    checked,
-)
+from pipeline.messaging import JetStream, StreamState, WrongLastSequence, checked
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from pipeline.messaging import (
-    JetStream,
-    JetStreamError,
-)
+from pipeline.messaging import JetStream, JetStreamError
 
 BATCH: Final = 1000
 _TIMEOUT: Final = 5.0

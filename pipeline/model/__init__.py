@@ -1,1 +1,1 @@
-"""The pure model: the event envelope, upcasters, and projections as folds. No I/O, nothing of the bank."""
+"""The pure model: event envelope, upcasters, and projections as folds. No I/O, no bank."""

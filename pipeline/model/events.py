@@ -13,10 +13,7 @@ from typing import Any, Final, NotRequired, TypedDict
 import orjson
 from ulid import ULID
 
-from pipeline.model.upcasters import (
-    newest,
-    upcast,
-)
+from pipeline.model.upcasters import newest, upcast
 
 SLOTS: Final = 1024
 ACCOUNT_ID: Final = "[0-7][0-9A-HJKMNP-TV-Z]{25}"

@@ -7,11 +7,7 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from pipeline.model.events import Event
-from pipeline.model.projection import (
-    NOTHING,
-    Advance,
-    Projection,
-)
+from pipeline.model.projection import NOTHING, Advance, Projection
 
 
 class Replayed(Protocol):

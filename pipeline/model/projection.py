@@ -7,14 +7,8 @@ account's last one alone (a view), or the one of every event (a list).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypedDict
 
-from pipeline.model.events import (
-    MAX_MONEY,
-    Event,
-)
-from pipeline.model.upcasters import (
-    Unreadable,
-    require_newest,
-)
+from pipeline.model.events import MAX_MONEY, Event
+from pipeline.model.upcasters import Unreadable, require_newest
 
 ERA: Final = 1 << 40
 """A document's Elasticsearch `_version` is era * 2^40 + the account's version. The era is nearly

@@ -16,10 +16,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import (
-    Bucket,
-    Entry,
-)
+from pipeline.messaging.kv import Bucket, Entry
 from pipeline.model.events import ACCOUNT_ID
 
 BUCKET: Final = "keys"

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.coordination.partitioning import partitioning
 from pipeline.messaging import JetStream
-from pipeline.tables.rebuild_job import (
-    Job,
-    Kind,
-)
+from pipeline.tables.rebuild_job import Job, Kind
 from pipeline.tables.rebuild_jobs import Jobs
 
 

@@ -7,10 +7,7 @@ from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic
 from pipeline.search.fail_fast import Glance
 from pipeline.search.generations import Generations
-from pipeline.search.reader import (
-    Index,
-    UnknownCursor,
-)
+from pipeline.search.reader import Index, UnknownCursor
 from pipeline.search.values import (
     ConditionalWrite,
     Found,

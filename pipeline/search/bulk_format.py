@@ -4,11 +4,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.search.values import (
-    ConditionalWrite,
-    Stamp,
-    Write,
-)
+from pipeline.search.values import ConditionalWrite, Stamp, Write
 
 
 def versioned(alias: str, write: Write) -> bytes:

@@ -29,10 +29,7 @@ from pipeline.search.values import (
     Write,
 )
 from pipeline.support.access import Access
-from pipeline.support.retry import (
-    Outage,
-    brief,
-)
+from pipeline.support.retry import Outage, brief
 
 log = logging.getLogger(__name__)
 

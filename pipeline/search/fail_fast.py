@@ -9,10 +9,7 @@ from pipeline.model.projection import Projection
 from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic
 from pipeline.search.generations import Generations
-from pipeline.search.values import (
-    GenerationGone,
-    ProjectionUnavailable,
-)
+from pipeline.search.values import GenerationGone, ProjectionUnavailable
 from pipeline.support.retry import brief
 
 T = TypeVar("T")

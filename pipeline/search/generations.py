@@ -11,20 +11,9 @@ from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportErr
 
 from pipeline.banking.balance import BALANCE
 from pipeline.model.projection import Projection
-from pipeline.search.catalog import (
-    Generation,
-    Seen,
-    adoption,
-    highest,
-    newest,
-    repairs,
-    seen,
-)
+from pipeline.search.catalog import Generation, Seen, adoption, highest, newest, repairs, seen
 from pipeline.search.client import Elastic
-from pipeline.support.retry import (
-    Outage,
-    brief,
-)
+from pipeline.support.retry import Outage, brief
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,7 @@ from elasticsearch import ApiError, TransportError
 
 from pipeline.model.projection import FIRST
 from pipeline.search.client import connect
-from pipeline.search.values import (
-    Found,
-    ProjectionUnavailable,
-    Stamp,
-)
+from pipeline.search.values import Found, ProjectionUnavailable, Stamp
 from pipeline.support.access import Access
 from pipeline.support.retry import brief
 

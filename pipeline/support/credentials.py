@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from pipeline.support.access import (
-    PREFIX,
-    SERVERS,
-    Access,
-    AccessSettings,
-)
+from pipeline.support.access import PREFIX, SERVERS, Access, AccessSettings
 
 Fault = tuple[str, str]
 """A setting, as the field is named, and what is wrong with it."""

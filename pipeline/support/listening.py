@@ -7,10 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-)
+from pipeline.support.settings import PREFIX, Settings
 
 _NOT_OURS: Final = {errno.EADDRINUSE: "the port is taken", errno.EACCES: "the port is not allowed"}
 

@@ -3,15 +3,8 @@
 import asyncio
 from collections.abc import Iterator
 
-from pipeline.support.metrics import (
-    Metric,
-    Metrics,
-    gauge,
-)
-from pipeline.support.readiness import (
-    Checks,
-    missing,
-)
+from pipeline.support.metrics import Metric, Metrics, gauge
+from pipeline.support.readiness import Checks, missing
 
 
 class Ready:

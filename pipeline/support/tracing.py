@@ -14,10 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.support import correlation
-from pipeline.support.settings import (
-    Settings,
-    SettingsError,
-)
+from pipeline.support.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

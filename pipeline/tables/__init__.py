@@ -1,1 +1,1 @@
-"""The state beside the agents: balances, checkpoints, activity."""
+"""State beside the agents: checkpoints, documents, activity, epochs, parked accounts, rebuild jobs."""

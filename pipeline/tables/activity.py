@@ -11,11 +11,7 @@ from typing import Any, Final
 import faust
 
 from pipeline.bridge import Batch
-from pipeline.model.events import (
-    KINDS,
-    NoEvent,
-    event_in,
-)
+from pipeline.model.events import KINDS, NoEvent, event_in
 from pipeline.model.projection import moved
 
 WINDOW_SECONDS: Final = 60.0

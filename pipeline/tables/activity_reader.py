@@ -11,14 +11,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from pipeline.bridge.changelog_subjects import key_in
-from pipeline.messaging import (
-    JetStream,
-    StreamState,
-)
-from pipeline.messaging.stream_reader import (
-    Message,
-    messages,
-)
+from pipeline.messaging import JetStream, StreamState
+from pipeline.messaging.stream_reader import Message, messages
 from pipeline.support.logs import moment
 
 CHANGELOG: Final = "bank-activity-changelog"

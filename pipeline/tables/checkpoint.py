@@ -8,10 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.model.projection import FIRST
-from pipeline.search import (
-    Found,
-    Generation,
-)
+from pipeline.search import Found, Generation
 from pipeline.tables.epochs import HIGHEST
 
 MAPPING: Final[dict[str, Any]] = {

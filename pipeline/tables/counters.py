@@ -4,11 +4,7 @@ import time
 from dataclasses import dataclass, field
 from math import inf
 
-from pipeline.support.histogram import (
-    SECONDS,
-    SIZES,
-    Histogram,
-)
+from pipeline.support.histogram import SECONDS, SIZES, Histogram
 
 
 @dataclass(slots=True)

@@ -10,32 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pipeline.model.events import Event
-from pipeline.model.projection import (
-    Document,
-    Unfoldable,
-    account_of,
-)
-from pipeline.search import (
-    Elastic,
-    Found,
-    Generation,
-)
+from pipeline.model.projection import Document, Unfoldable, account_of
+from pipeline.search import Elastic, Found, Generation
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
-from pipeline.tables.version_overflow import (
-    LAST,
-    dig_up,
-    lower,
-    stuck,
-)
-from pipeline.tables.versioned_document import (
-    Cache,
-    State,
-    Truth,
-    believed,
-    following,
-    judged,
-)
+from pipeline.tables.version_overflow import LAST, dig_up, lower, stuck
+from pipeline.tables.versioned_document import Cache, State, Truth, believed, following, judged
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +27,7 @@ class Histories(Protocol):
 
 
 class ParkingLot(Protocol):
-    """What is needed of the list of parked accounts; `pipeline/tables/parked_accounts.py` is the one."""
+    """What a writer needs of the parked accounts (`pipeline/tables/parked_accounts.py`)."""
 
     def __contains__(self, account_id: str) -> bool: ...
 

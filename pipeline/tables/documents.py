@@ -7,20 +7,9 @@ compared with is judged by the store as it is now.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pipeline.model.projection import (
-    Advance,
-    Unfoldable,
-)
-from pipeline.tables.document_writer import (
-    Histories,
-    ParkingLot,
-    Writer,
-)
-from pipeline.tables.versioned_document import (
-    State,
-    doubtful,
-    over,
-)
+from pipeline.model.projection import Advance, Unfoldable
+from pipeline.tables.document_writer import Histories, ParkingLot, Writer
+from pipeline.tables.versioned_document import State, doubtful, over
 
 __all__ = ["Documents", "Histories", "ParkingLot"]
 

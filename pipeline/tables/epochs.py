@@ -8,10 +8,7 @@ Whoever takes or seeks a partition raises its epoch by compare-and-set; the high
 from typing import Final
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import (
-    Bucket,
-    Entry,
-)
+from pipeline.messaging.kv import Bucket, Entry
 from pipeline.model.projection import Projection
 
 HIGHEST: Final = 2**53

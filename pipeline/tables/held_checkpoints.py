@@ -3,16 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.search import (
-    Found,
-    Generation,
-    Stamp,
-)
-from pipeline.tables.checkpoint import (
-    Checkpoint,
-    Key,
-    Lost,
-)
+from pipeline.search import Found, Generation, Stamp
+from pipeline.tables.checkpoint import Checkpoint, Key, Lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import (
-    Bucket,
-    Entry,
-    Mirror,
-    Overtaken,
-)
+from pipeline.messaging.kv import Bucket, Entry, Mirror, Overtaken
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
 

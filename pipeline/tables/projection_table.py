@@ -14,20 +14,11 @@ from typing import Final
 
 from pipeline.model.events import Event
 from pipeline.model.projection import account_of
-from pipeline.search import (
-    Elastic,
-    Found,
-    Generation,
-)
+from pipeline.search import Elastic, Found, Generation
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents, Histories, ParkingLot
-from pipeline.tables.versioned_document import (
-    Cache,
-    State,
-    believed,
-    following,
-)
+from pipeline.tables.versioned_document import Cache, State, believed, following
 
 log = logging.getLogger(__name__)
 

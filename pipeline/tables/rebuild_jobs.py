@@ -19,21 +19,10 @@ from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import (
-    Bucket,
-    Mirror,
-    Overtaken,
-)
+from pipeline.messaging.kv import Bucket, Mirror, Overtaken
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
-from pipeline.tables.rebuild_job import (
-    Busy,
-    Job,
-    Kind,
-    NoSuchJob,
-    Part,
-    read,
-)
+from pipeline.tables.rebuild_job import Busy, Job, Kind, NoSuchJob, Part, read
 
 KEPT: Final = 20
 """Finished jobs that can still be asked for."""

@@ -8,12 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipeline.model.projection import ERA
-from pipeline.search import (
-    ConditionalWrite,
-    Elastic,
-    Found,
-    Write,
-)
+from pipeline.search import ConditionalWrite, Elastic, Found, Write
 from pipeline.tables.versioned_document import State
 
 HIGHEST: Final = 2**63 - 1

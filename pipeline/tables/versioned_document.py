@@ -5,17 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pipeline.model.events import Event
-from pipeline.model.projection import (
-    ERA,
-    Document,
-    Projection,
-    Unfoldable,
-    account_of,
-)
-from pipeline.search import (
-    Found,
-    Write,
-)
+from pipeline.model.projection import ERA, Document, Projection, Unfoldable, account_of
+from pipeline.search import Found, Write
 
 
 class State(NamedTuple):

@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 from faust.types import TP
 
-from pipeline.messaging import (
-    JetStream,
-    ensure_partitioned,
-)
+from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, publish, running
 from tests.support import eventually

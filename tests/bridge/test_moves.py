@@ -12,10 +12,7 @@ from faust.types import TP
 
 from pipeline.bridge import producer, transport
 from pipeline.bridge.producer import ChangelogFenced
-from pipeline.messaging import (
-    JetStream,
-    ensure_partitioned,
-)
+from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, publish, running
 from tests.support import Role, eventually

@@ -8,10 +8,7 @@ from nats import errors
 from nats.aio.msg import Msg
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.fast_path import (
-    frame,
-    header,
-)
+from pipeline.messaging.fast_path import frame, header
 from tests.support import Servers, eventually
 
 SIZES = (0, 1, 300, 5_000, 40_000, 200_000)

@@ -7,10 +7,7 @@ from typing import Any, Final
 
 import bson
 
-from pipeline.model.events import (
-    SLOTS,
-    slot_of,
-)
+from pipeline.model.events import SLOTS, slot_of
 from tests.hostile.junk import JUNK, STORED_JUNK, Draws
 
 LEASES: Final = ("bank:lease:forwarder", "bank:{partitions}:workers", "bank:{partitions}:began")

@@ -11,10 +11,7 @@ import pymongo
 from ulid import ULID
 
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.embedded.up import (
-    accounts_url,
-    balances_url,
-)
+from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings

@@ -5,12 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    Event,
-    new_event,
-)
+from pipeline.model.events import CREATED, DEPOSITED, Event, new_event
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import Job

@@ -4,10 +4,7 @@ import json
 
 import pytest
 
-from pipeline.model.events import (
-    partition_of,
-    slot_of,
-)
+from pipeline.model.events import partition_of, slot_of
 from tests.rebuild.bank import Bank, fill
 from tests.support import Role
 

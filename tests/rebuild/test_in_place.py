@@ -4,10 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.model.events import (
-    partition_of,
-    slot_of,
-)
+from pipeline.model.events import partition_of, slot_of
 from tests.load import Load
 from tests.rebuild.bank import Bank, fill
 from tests.support import eventually

@@ -14,12 +14,7 @@ import pymongo
 import pytest
 from ulid import ULID
 
-from pipeline.model.events import (
-    DEPOSITED,
-    SLOTS,
-    Event,
-    new_event,
-)
+from pipeline.model.events import DEPOSITED, SLOTS, Event, new_event
 from pipeline.operations.checker.live import opened
 from pipeline.operations.repair.diff import Difference
 from pipeline.operations.repair.offline import mender

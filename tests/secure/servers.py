@@ -17,11 +17,7 @@ import trustme
 from multidict import CIMultiDict
 from pydantic import SecretStr
 
-from pipeline.embedded.processes import (
-    Child,
-    Children,
-    small_environment,
-)
+from pipeline.embedded.processes import Child, Children, small_environment
 from pipeline.embedded.server_binaries import WHEELS
 from tests.ports import free_port
 from tests.proxy.http import Forward, HttpProxy, Reply, Request

@@ -12,15 +12,9 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from pipeline.embedded.up import (
-    accounts_url,
-    balances_url,
-)
+from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.access import SERVERS
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-)
+from pipeline.support.settings import PREFIX, Settings
 from tests.secure.servers import USER, Servers
 from tests.support import Role, eventually
 

@@ -4,16 +4,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
-from pipeline.coordination.leases import (
-    Lease,
-    LeaseUnavailable,
-)
+from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.messaging import JetStream
-from pipeline.search import (
-    Glance,
-    ProjectionUnavailable,
-)
+from pipeline.search import Glance, ProjectionUnavailable
 from pipeline.support.retry import brief
 from pipeline.support.settings import Settings
 

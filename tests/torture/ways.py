@@ -6,10 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.embedded.server_binaries import (
-    WHEELS,
-    Wheel,
-)
+from pipeline.embedded.server_binaries import WHEELS, Wheel
 from pipeline.support.settings import Settings
 from tests.ports import free_port
 from tests.proxy import Fault, Forward, HttpProxy, Reply, Request, TcpProxy

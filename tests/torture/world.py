@@ -15,10 +15,7 @@ import nats
 from nats.aio.client import Client
 
 from pipeline.embedded.server_binaries import WHEELS
-from pipeline.embedded.servers import (
-    EmbeddedServers,
-    Server,
-)
+from pipeline.embedded.servers import EmbeddedServers, Server
 from tests.support import Role, eventually
 from tests.torture.ways import CLIENTS, SERVICES, Ways, placed, short_of_history
 

@@ -1,1 +1,1 @@
-"""Rebuilding the projection under live traffic: durable jobs, and what workers do for them."""
+"""A worker's part in a rebuild of the projection under live traffic."""

@@ -18,14 +18,8 @@ from pipeline.agents.rebuild.build import Build
 from pipeline.agents.rebuild.coordinator import Coordinator
 from pipeline.agents.rebuild.inplace import InPlace
 from pipeline.agents.rebuild.throttle import Pace
-from pipeline.coordination.leases import (
-    Lease,
-    LeaseUnavailable,
-)
-from pipeline.search import (
-    Generation,
-    GenerationGone,
-)
+from pipeline.coordination.leases import Lease, LeaseUnavailable
+from pipeline.search import Generation, GenerationGone
 from pipeline.support.cancellation import ended
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings

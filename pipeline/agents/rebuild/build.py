@@ -10,32 +10,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from pipeline.agents.context import (
-    Shared,
-    Taken,
-    Target,
-    target,
-)
+from pipeline.agents.context import Shared, Taken, Target, target
 from pipeline.agents.partition_processor import Applier
 from pipeline.agents.rebuild.replay import Replay
-from pipeline.agents.rebuild.throttle import (
-    Pace,
-    Paced,
-)
-from pipeline.model.events import (
-    slot_of,
-    slots_of,
-)
+from pipeline.agents.rebuild.throttle import Pace, Paced
+from pipeline.model.events import slot_of, slots_of
 from pipeline.search import Generation
 from pipeline.support.cancellation import ended
 from pipeline.tables.checkpoint import nothing
 from pipeline.tables.checkpoints import Lost
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-)
+from pipeline.tables.rebuild_job import Job, Part
 from pipeline.tables.versioned_document import Cache
 
 NOTE_SECONDS: Final = 0.5

@@ -11,17 +11,11 @@ from datetime import datetime
 from typing import Final
 
 from pipeline.agents.context import Shared
-from pipeline.coordination.leases import (
-    Lease,
-    LeaseUnavailable,
-)
+from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.search import Generation
 from pipeline.search.alias_swap import Succession
 from pipeline.support.logs import moment
-from pipeline.tables.checkpoint import (
-    Checkpoint,
-    claim_id,
-)
+from pipeline.tables.checkpoint import Checkpoint, claim_id
 from pipeline.tables.rebuild_job import Job
 from pipeline.tables.rebuild_jobs import Jobs
 

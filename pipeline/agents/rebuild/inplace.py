@@ -12,20 +12,14 @@ from pipeline.agents.backfill import Progress
 from pipeline.agents.context import Shared
 from pipeline.agents.partition_processor import Applier
 from pipeline.agents.rebuild.repair import mend_partition
-from pipeline.agents.rebuild.throttle import (
-    Pace,
-    Paced,
-)
+from pipeline.agents.rebuild.throttle import Pace, Paced
 from pipeline.model.events import slots_of
 from pipeline.search.scan import Survey
 from pipeline.support.cancellation import ended
 from pipeline.tables.checkpoints import Lost
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-)
+from pipeline.tables.rebuild_job import Job, Part
 from pipeline.tables.versioned_document import Cache
 
 

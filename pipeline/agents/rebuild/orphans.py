@@ -9,11 +9,7 @@ from typing import Protocol
 
 from pipeline.model.events import slot_of
 from pipeline.model.projection import Projection
-from pipeline.support.bucket_sums import (
-    BUCKETS,
-    Sums,
-    fingerprint,
-)
+from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 
 
 class Ids(Protocol):

@@ -9,20 +9,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.agents.backfill import (
-    Progress,
-    synchronise,
-)
-from pipeline.agents.rebuild.orphans import (
-    Ids,
-    strangers,
-)
+from pipeline.agents.backfill import Progress, synchronise
+from pipeline.agents.rebuild.orphans import Ids, strangers
 from pipeline.model.histories import Replayed
 from pipeline.model.projection import Advance
-from pipeline.support.bucket_sums import (
-    Sums,
-    fingerprint,
-)
+from pipeline.support.bucket_sums import Sums, fingerprint
 from pipeline.tables.documents import Documents, Histories
 
 CHUNK: Final = 500

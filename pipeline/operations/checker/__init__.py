@@ -9,28 +9,10 @@ from time import monotonic
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
-from pipeline.operations.checker.documents import (
-    CHUNK,
-    Documents,
-    Projection,
-    UnderWay,
-)
-from pipeline.operations.checker.history import (
-    Answer,
-    Claims,
-    Command,
-)
-from pipeline.operations.checker.ledger import (
-    Account,
-    Ledger,
-)
-from pipeline.operations.checker.report import (
-    TITLES,
-    Figures,
-    Report,
-    Verdict,
-    verdict,
-)
+from pipeline.operations.checker.documents import CHUNK, Documents, Projection, UnderWay
+from pipeline.operations.checker.history import Answer, Claims, Command
+from pipeline.operations.checker.ledger import Account, Ledger
+from pipeline.operations.checker.report import TITLES, Figures, Report, Verdict, verdict
 
 __all__ = ["Answer", "Command", "Figures", "Projection", "Report", "Verdict", "check"]
 

@@ -15,20 +15,10 @@ from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    Event,
-    slot_of,
-)
-from pipeline.operations.checker.ledger import (
-    Account,
-    folded,
-)
+from pipeline.model.events import Event, slot_of
+from pipeline.operations.checker.ledger import Account, folded
 from pipeline.operations.checker.report import Faults
-from pipeline.support.bucket_sums import (
-    BUCKETS,
-    Sums,
-    fingerprint,
-)
+from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 20_000

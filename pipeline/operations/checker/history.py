@@ -15,10 +15,7 @@ from pipeline.model.events import (
     WITHDRAWN,
     Event,
 )
-from pipeline.operations.checker.bodies import (
-    body_of,
-    kind_of,
-)
+from pipeline.operations.checker.bodies import body_of, kind_of
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.checker.transfers import leg_of
 

@@ -19,17 +19,10 @@ from pipeline.model.events import (
     WITHDRAWN,
     Event,
 )
-from pipeline.operations.checker.bodies import (
-    body_of,
-    kind_of,
-    known,
-)
+from pipeline.operations.checker.bodies import body_of, kind_of, known
 from pipeline.operations.checker.history import Claims
 from pipeline.operations.checker.report import Faults
-from pipeline.operations.checker.transfers import (
-    Pairing,
-    leg_of,
-)
+from pipeline.operations.checker.transfers import Pairing, leg_of
 
 SIGNS: Final = {
     CREATED: 1,

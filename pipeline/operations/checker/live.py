@@ -9,12 +9,7 @@ from typing import Final
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore, StoreUnavailable
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-    JetStreamError,
-    subject,
-)
+from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check
@@ -23,10 +18,7 @@ from pipeline.operations.checker.report import Report
 from pipeline.search import ProjectionUnavailable
 from pipeline.search.scan import Survey
 from pipeline.support.auth_errors import refusal
-from pipeline.support.settings import (
-    PREFIX,
-    Settings,
-)
+from pipeline.support.settings import PREFIX, Settings
 from pipeline.tables.parked_accounts import Parked
 
 _PATIENCE: Final = 15.0

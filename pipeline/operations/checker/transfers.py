@@ -11,20 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from pipeline.eventstore import EventStore
-from pipeline.model.events import (
-    SLOTS,
-    WITHDRAWN,
-    Event,
-)
-from pipeline.operations.checker.bodies import (
-    body_of,
-    kind_of,
-)
-from pipeline.support.bucket_sums import (
-    BUCKETS,
-    Sums,
-    fingerprint,
-)
+from pipeline.model.events import SLOTS, WITHDRAWN, Event
+from pipeline.operations.checker.bodies import body_of, kind_of
+from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 
 MOST_OPEN: Final = 50_000
 """Legs kept open at once in the second walk; beyond it they are looked up at once."""

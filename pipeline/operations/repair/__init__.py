@@ -1,1 +1,1 @@
-"""Compares documents with the event store and repairs them, from a process that owns no partition."""
+"""Compares documents with the event store and repairs them, without owning a partition."""

@@ -6,47 +6,21 @@ time to show what was stored when it was first seen. Memory does not grow with t
 """
 
 import asyncio
-from collections.abc import (
-    AsyncIterator,
-    Container,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from pipeline.agents.rebuild.orphans import (
-    Ids,
-    strangers,
-)
+from pipeline.agents.rebuild.orphans import Ids, strangers
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
-from pipeline.model.histories import (
-    Replayed,
-    histories,
-)
-from pipeline.model.projection import (
-    Advance,
-    Projection,
-)
-from pipeline.operations.repair.diff import (
-    Difference,
-    Look,
-    Waiting,
-    look,
-)
+from pipeline.model.histories import Replayed, histories
+from pipeline.model.projection import Advance, Projection
+from pipeline.operations.repair.diff import Difference, Look, Waiting, look
 from pipeline.search import Found
-from pipeline.support.bucket_sums import (
-    Sums,
-    fingerprint,
-)
+from pipeline.support.bucket_sums import Sums, fingerprint
 from pipeline.tables.documents import Histories
-from pipeline.tables.versioned_document import (
-    Truth,
-    believed,
-)
+from pipeline.tables.versioned_document import Truth, believed
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 10_000

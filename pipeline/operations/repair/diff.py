@@ -3,20 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pipeline.model.projection import (
-    ERA,
-    Document,
-    Projection,
-)
-from pipeline.search import (
-    Found,
-    Stamp,
-)
-from pipeline.tables.versioned_document import (
-    Truth,
-    believed,
-    judged,
-)
+from pipeline.model.projection import ERA, Document, Projection
+from pipeline.search import Found, Stamp
+from pipeline.tables.versioned_document import Truth, believed, judged
 
 
 class Look(NamedTuple):

@@ -9,45 +9,21 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from pipeline.agents.rebuild.repair import (
-    Mended,
-    mend,
-)
-from pipeline.coordination.consumer_progress import (
-    ends,
-    standings,
-)
-from pipeline.coordination.partitioning import (
-    Partitioning,
-    partitioning,
-)
+from pipeline.agents.rebuild.repair import Mended, mend
+from pipeline.coordination.consumer_progress import ends, standings
+from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.messaging import JetStream
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores
-from pipeline.operations.repair.compare import (
-    PATIENCE,
-    Comparison,
-)
-from pipeline.operations.repair.diff import (
-    Difference,
-    Look,
-    look,
-)
-from pipeline.search import (
-    Elastic,
-    Generation,
-    GenerationGone,
-    Generations,
-)
+from pipeline.operations.repair.compare import PATIENCE, Comparison
+from pipeline.operations.repair.diff import Difference, Look, look
+from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import Documents
 from pipeline.tables.parked_accounts import Parked
-from pipeline.tables.versioned_document import (
-    Cache,
-    Truth,
-)
+from pipeline.tables.versioned_document import Cache, Truth
 
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1
@@ -94,7 +70,7 @@ class Mender:
         return Difference.of(self.projection, document_id, look, self.parked)
 
     async def mend(self, document_ids: Collection[str]) -> Mended:
-        """See `pipeline.agents.rebuild.repair.mend`; a generation that goes meanwhile is begun anew."""
+        """See `agents.rebuild.repair.mend`; starts again if the generation goes meanwhile."""
         while True:
             generation = await self.live()
             documents = Documents(

@@ -10,12 +10,7 @@ from pipeline.messaging import StreamState
 from pipeline.operations.status.lag import TO_SYNCHRONISE
 from pipeline.operations.status.probe import Unknown
 from pipeline.search import Generation
-from pipeline.tables.checkpoint import (
-    Checkpoint,
-    claim_id,
-    inherited,
-    nothing,
-)
+from pipeline.tables.checkpoint import Checkpoint, claim_id, inherited, nothing
 
 Claims = Mapping[str, Checkpoint]
 """The checkpoints that are in the live index, by id."""

@@ -24,11 +24,7 @@ from pipeline.messaging import (
 )
 from pipeline.messaging.event_messages import addressed
 from pipeline.model.events import partition_of
-from pipeline.operations.status.probe import (
-    Unknown,
-    joined,
-    why,
-)
+from pipeline.operations.status.probe import Unknown, joined, why
 
 SHORTEST: Final = 0.001
 """Seconds of lag while anything waits, even if its event has a time to come: clocks differ."""

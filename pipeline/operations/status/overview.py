@@ -9,24 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pipeline.coordination.worker_registry import (
-    Roll,
-    Worker,
-    workers,
-)
-from pipeline.operations.status.lag import (
-    Waiting,
-    lag,
-)
-from pipeline.operations.status.partitions import (
-    PartitionStatus,
-    Reading,
-)
-from pipeline.operations.status.probe import (
-    Unknown,
-    joined,
-    why,
-)
+from pipeline.coordination.worker_registry import Roll, Worker, workers
+from pipeline.operations.status.lag import Waiting, lag
+from pipeline.operations.status.partitions import PartitionStatus, Reading
+from pipeline.operations.status.probe import Unknown, joined, why
 from pipeline.operations.status.reader import Log
 
 

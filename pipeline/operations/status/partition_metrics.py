@@ -5,10 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from pipeline.operations.status.partitions import PartitionStatus
-from pipeline.support.metrics import (
-    Metric,
-    gauge,
-)
+from pipeline.support.metrics import Metric, gauge
 
 _Value = Callable[[PartitionStatus], float | None]
 

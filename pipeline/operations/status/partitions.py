@@ -10,30 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.coordination.partition_leases import (
-    View,
-    name_of,
-)
+from pipeline.coordination.partition_leases import View, name_of
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.lag import (
-    Lag,
-    Waiting,
-    lag,
-    together,
-)
-from pipeline.operations.status.probe import (
-    Unknown,
-    asked,
-    joined,
-    why,
-)
-from pipeline.operations.status.reader import (
-    Epoch,
-    Log,
-    LogEnd,
-    Onlooker,
-)
+from pipeline.operations.status.lag import Lag, Waiting, lag, together
+from pipeline.operations.status.probe import Unknown, asked, joined, why
+from pipeline.operations.status.reader import Epoch, Log, LogEnd, Onlooker
 
 # Seconds from the beginning of a reading until which there must be answers: about the log's end,
 # about everything else, and about the events in the stream.

@@ -16,21 +16,11 @@ from pipeline.coordination.worker_registry import Caller
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.operations.status import overview
-from pipeline.operations.status.overview import (
-    Count,
-    Overview,
-)
+from pipeline.operations.status.overview import Count, Overview
 from pipeline.operations.status.partitions import Reading
-from pipeline.operations.status.probe import (
-    Unknown,
-    asked,
-    why,
-)
+from pipeline.operations.status.probe import Unknown, asked, why
 from pipeline.operations.status.rates import Rate
-from pipeline.operations.status.reader import (
-    Log,
-    Onlooker,
-)
+from pipeline.operations.status.reader import Log, Onlooker
 from pipeline.operations.status.recent_rebuild import recent
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings

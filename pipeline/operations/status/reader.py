@@ -10,35 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.banking.balance import BALANCE
-from pipeline.coordination.partition_leases import (
-    PartitionLeases,
-    View,
-    name_of,
-)
-from pipeline.coordination.partitioning import (
-    Partitioning,
-    partitioning,
-)
+from pipeline.coordination.partition_leases import PartitionLeases, View, name_of
+from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.eventstore import EventStore, HistoryLost, Unread
-from pipeline.messaging import (
-    STREAM,
-    TOKEN_SUBJECT,
-    JetStream,
-    StreamState,
-)
-from pipeline.messaging.kv import (
-    Entry,
-    Mirror,
-)
-from pipeline.model.events import (
-    partition_of,
-    slot_of,
-)
+from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, StreamState
+from pipeline.messaging.kv import Entry, Mirror
+from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
-from pipeline.operations.status.effective_position import (
-    Claims,
-    claim_ids,
-)
+from pipeline.operations.status.effective_position import Claims, claim_ids
 from pipeline.operations.status.lag import (
     TO_SYNCHRONISE,
     Waiting,
@@ -47,23 +26,12 @@ from pipeline.operations.status.lag import (
     unforwarded,
 )
 from pipeline.operations.status.probe import Unknown
-from pipeline.search import (
-    Found,
-    Generation,
-    GenerationGone,
-    Glance,
-)
+from pipeline.search import Found, Generation, GenerationGone, Glance
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import ALIAS
-from pipeline.tables.epochs import (
-    bucket_of,
-    epoch_of,
-)
-from pipeline.tables.parked_accounts import (
-    Parked,
-    ParkedAccount,
-)
+from pipeline.tables.epochs import bucket_of, epoch_of
+from pipeline.tables.parked_accounts import Parked, ParkedAccount
 
 MOST: Final = 20_000
 """Unforwarded events that are counted; of more, the lag is at least so much."""

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.operations.status.rebuild_progress import altogether
-from pipeline.support.metrics import (
-    Metric,
-    gauge,
-)
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-)
+from pipeline.support.metrics import Metric, gauge
+from pipeline.tables.rebuild_job import Job, Part
 
 _PHASES: Final = ("wanted", "building", "swapped")
 _STATES: Final = ("waiting", "replaying", "replayed", "done")

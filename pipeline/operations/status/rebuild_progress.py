@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pipeline.coordination.partition_leases import name_of
-from pipeline.tables.rebuild_job import (
-    Job,
-    Part,
-    Phase,
-)
+from pipeline.tables.rebuild_job import Job, Part, Phase
 
 State = Literal["running", "done", "cancelled", "failed"]
 

@@ -16,16 +16,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import (
-    STREAM,
-    JetStream,
-    JetStreamError,
-    subject,
-)
-from pipeline.model.events import (
-    Event,
-    partition_of,
-)
+from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
+from pipeline.model.events import Event, partition_of
 from pipeline.operations.trace.search import CLOCKS
 
 _BATCH: Final = 1000

@@ -12,29 +12,12 @@ from typing import Final
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import HistoryLost
 from pipeline.messaging.event_messages import addressed
-from pipeline.model.events import (
-    Event,
-    partition_of,
-)
+from pipeline.model.events import Event, partition_of
 from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.probe import (
-    Unknown,
-    asked,
-)
-from pipeline.operations.status.reader import (
-    NO_STREAM,
-    LogEnd,
-    Onlooker,
-)
-from pipeline.operations.trace.log_position import (
-    Logged,
-    StillSearching,
-    logged,
-)
-from pipeline.search import (
-    Found,
-    GenerationGone,
-)
+from pipeline.operations.status.probe import Unknown, asked
+from pipeline.operations.status.reader import NO_STREAM, LogEnd, Onlooker
+from pipeline.operations.trace.log_position import Logged, StillSearching, logged
+from pipeline.search import Found, GenerationGone
 from pipeline.support.retry import brief
 from pipeline.tables.parked_accounts import ParkedAccount
 

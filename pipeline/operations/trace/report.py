@@ -6,15 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import (
-    Projected,
-    Way,
-)
-from pipeline.operations.trace.search import (
-    Found,
-    made_at,
-    transfer_of,
-)
+from pipeline.operations.trace.path import Projected, Way
+from pipeline.operations.trace.search import Found, made_at, transfer_of
 from pipeline.support.logs import moment
 
 

@@ -14,10 +14,7 @@ from typing import Any, Final, Protocol
 from ulid import ULID
 
 from pipeline.eventstore import TookTooLong
-from pipeline.model.events import (
-    Event,
-    Transfer,
-)
+from pipeline.model.events import Event, Transfer
 
 Span = tuple[datetime, datetime]
 
