@@ -31,6 +31,7 @@ demo: install ## Run the bank on a scratch folder with load, then check every in
 lint: install ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 test: install lint ## Run all tests on the embedded servers

@@ -13,6 +13,7 @@ from benchmarks.history import Folds, History
 from benchmarks.machine import peak_mib, slowness
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
+from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.messaging import STREAM
 from pipeline.search import Elastic, Generations, Write
@@ -34,7 +35,7 @@ async def fill(settings: Settings, history: History) -> None:
     large, each second, and nobody searches.
     """
     elastic = Elastic(settings.elasticsearch_url)
-    generation = await Generations(elastic).ensure_live()
+    generation = await Generations(elastic, BALANCE).ensure_live()
     accounts = iter(
         [history.accounts[i : i + _CHUNK] for i in range(0, len(history.accounts), _CHUNK)]
     )

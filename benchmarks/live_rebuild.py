@@ -13,6 +13,7 @@ from benchmarks.load import Load, Seen, clients
 from benchmarks.rounds import Measure
 from benchmarks.size import Size
 from benchmarks.stream import connected
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_jobs import Jobs
@@ -37,7 +38,7 @@ async def measure(bank: Bank, settings: Settings, size: Size, result: Result) ->
         await load.steady(size.beside, size.seconds)  # until all is settled
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
         stack.push_async_callback(store.close)
-        jobs = Jobs(js)
+        jobs = Jobs(js, BALANCE)
 
         async def rebuild() -> float:
             return await rebuilt(jobs, settings, store)

@@ -50,7 +50,7 @@ class Rebuilding:
     def __init__(self, settings: Settings, naive: int) -> None:
         self.store = EventStore(settings.mongodb_url, settings.mongodb_database)
         self._elastic, self._naive = Elastic(settings.elasticsearch_url), naive
-        self._generations = Generations(self._elastic)
+        self._generations = Generations(self._elastic, BALANCE)
         self._mongodb: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongodb_url)
         self._events = self._mongodb[settings.mongodb_database]["events"]
         self._number = 100
@@ -80,7 +80,7 @@ class Rebuilding:
         """Events a second into an empty generation, with nothing else going on."""
         self._number += 1
         await self._generations.create(self._number, refresh="-1")
-        generation, began, count = Generation(self._number, ""), time.perf_counter(), 0
+        generation, began, count = Generation(self._number, "", BALANCE), time.perf_counter(), 0
 
         async def reached(_: int, events: int) -> None:
             nonlocal count

@@ -15,7 +15,7 @@ from pipeline.agents.worker_metrics import Seen, worker_checks, worker_metrics
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.coordination.partition_leases import owner_named
 from pipeline.messaging import STREAM
-from pipeline.model.catalog import projections
+from pipeline.model.projection_lookup import projections
 from pipeline.support.metrics_server import exposed
 from pipeline.support.settings import Settings, load
 from pipeline.tables.activity import Activity

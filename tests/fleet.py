@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import PartitionLeases, name_of
 from pipeline.search import Elastic, Generation, GenerationGone
 from pipeline.support.settings import Settings
@@ -128,7 +129,9 @@ class Claims:
 async def claims(url: str, partitions: int, generation: int = 1) -> AsyncIterator[Claims]:
     """Read all checkpoints of a generation while the block runs, about ten times a second."""
     noted, elastic = Claims(), Elastic(url)
-    ids = {claim_id(Generation(generation, ""), p, partitions): p for p in range(partitions)}
+    ids = {
+        claim_id(Generation(generation, "", BALANCE), p, partitions): p for p in range(partitions)
+    }
 
     stop = asyncio.Event()
 

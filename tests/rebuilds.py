@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.tables.rebuild_job import Job, Part, Phase
 from pipeline.tables.rebuild_jobs import Jobs
@@ -15,7 +16,7 @@ class FakeWorker:
     """What workers do to a rebuild, step by step as a test says."""
 
     def __init__(self, js: JetStream) -> None:
-        self.js, self.jobs = js, Jobs(js)
+        self.js, self.jobs = js, Jobs(js, BALANCE)
 
     async def job(self) -> Job:
         """The rebuild that was started last, as it is now."""

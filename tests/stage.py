@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import name_of
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream
@@ -87,7 +88,7 @@ class Stage:
     async def claims(self) -> list[Found]:
         """The checkpoints by partition, as they are now."""
         count = self.settings.partitions
-        ids = [claim_id(Generation(1, ""), partition, count) for partition in range(count)]
+        ids = [claim_id(Generation(1, "", BALANCE), partition, count) for partition in range(count)]
         found = await self.elastic.mget(ALIAS, ids)
         return [found[each] for each in ids]
 

@@ -64,6 +64,7 @@ class World:
             source=source,
             partitioning=Partitioning(PARTITIONS),
             owner=owner,
+            projection=BALANCE,
             watch_seconds=watch_seconds,
         )
 

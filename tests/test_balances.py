@@ -89,7 +89,7 @@ async def world(settings: Settings) -> AsyncIterator[World]:
     elastic = Elastic(settings.elasticsearch_url)
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
-    generation = await Generations(elastic).ensure_live()
+    generation = await Generations(elastic, BALANCE).ensure_live()
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
         yield World(elastic, store, generation, http, settings)
     await elastic.close()

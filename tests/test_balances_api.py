@@ -7,6 +7,7 @@ import pytest
 from aiohttp import ClientSession
 
 from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
 from pipeline.search import Elastic, Generation, Generations, Write
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, is_ready, problem, serving
@@ -47,7 +48,7 @@ async def elastic(settings: Settings) -> AsyncIterator[Elastic]:
 @pytest.fixture
 async def generation(elastic: Elastic) -> Generation:
     """A live generation that holds `DOCUMENTS`, all of them visible to searches."""
-    generation = await Generations(elastic).ensure_live()
+    generation = await Generations(elastic, BALANCE).ensure_live()
     writes = [Write(each["id"], each["version"], each) for each in DOCUMENTS]
     outcome = await elastic.bulk(generation.alias, writes)
     assert not outcome.conflicts
@@ -234,7 +235,7 @@ async def test_without_a_projection_it_is_not_ready_and_says_so(
                 await problem(answer, 503, "projection-unavailable")
                 assert answer.headers["Retry-After"]
             if placed_at is settings:
-                await Generations(elastic).ensure_live()
+                await Generations(elastic, BALANCE).ensure_live()
                 await eventually(lambda: is_ready(client), message="ready")
                 assert await page(client) == {"data": [], "has_more": False}
 

@@ -32,7 +32,7 @@ from tests.support import eventually
 
 pytestmark = pytest.mark.elasticsearch
 
-GENERATION = Generation(1, "uuid-1")
+GENERATION = Generation(1, "uuid-1", BALANCE)
 STREAM = "2026-01-01T00:00:00Z"
 NOW = Partitioning(4)
 
@@ -98,9 +98,9 @@ async def test_two_that_take_at_once_leave_one_owner(elastic: Elastic) -> None:
 async def test_a_checkpoint_of_another_index_or_stream_claims_nothing(elastic: Elastic) -> None:
     checkpoints = Checkpoints(elastic, "mine")
     for generation, stream in (
-        (Generation(1, "uuid-2"), STREAM),
+        (Generation(1, "uuid-2", BALANCE), STREAM),
         (GENERATION, "2026-02-02T00:00:00Z"),
-        (Generation(2, "uuid-1"), STREAM),
+        (Generation(2, "uuid-1", BALANCE), STREAM),
     ):
         taken = await claim(checkpoints)
         await checkpoints.write({0: Position(taken.epoch, 10, 10)})

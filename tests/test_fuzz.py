@@ -79,7 +79,7 @@ async def test_the_balance_service(settings: Settings) -> None:
             await world.table().apply([created, new_event(ADA, 2, DEPOSITED, {"money": 1})])
             await world.elastic.client.indices.refresh(index=projection.name)
     js = await JetStream.connect(settings.nats_url, "test")
-    await park(Parked(js), BOB)
+    await park(Parked(js, BALANCE), BOB)
     await js.close()
     keeping = settings.model_copy(update={"projections": "balance statement"})
     async with serving(balances(keeping)) as client:

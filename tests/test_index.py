@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipeline.banking.balance import Balance
+from pipeline.banking.balance import BALANCE, Balance
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.search import (
     ConditionalWrite,
@@ -70,7 +70,7 @@ async def indexes(http: aiohttp.ClientSession) -> dict[str, set[str]]:
 async def test_the_first_generation_is_made_with_its_aliases(
     elastic: Elastic, http: aiohttp.ClientSession
 ) -> None:
-    generations = Generations(elastic)
+    generations = Generations(elastic, BALANCE)
     assert await generations.live() is None
     generation = await generations.ensure_live()
     assert (generation.number, generation.index, generation.alias) == (1, "balance-1", "balance-g1")
@@ -84,7 +84,7 @@ async def test_workers_that_start_together_make_one_generation(
     settings: Settings, http: aiohttp.ClientSession
 ) -> None:
     clients = [Elastic(settings.elasticsearch_url) for _ in range(4)]
-    found = await asyncio.gather(*(Generations(each).ensure_live() for each in clients))
+    found = await asyncio.gather(*(Generations(each, BALANCE).ensure_live() for each in clients))
     assert len(set(found)) == 1
     assert set(await indexes(http)) == {"balance-1"}
     await asyncio.gather(*(each.close() for each in clients))
@@ -93,10 +93,10 @@ async def test_workers_that_start_together_make_one_generation(
 async def test_a_generation_made_anew_is_another_one(
     elastic: Elastic, http: aiohttp.ClientSession
 ) -> None:
-    first = await Generations(elastic).ensure_live()
+    first = await Generations(elastic, BALANCE).ensure_live()
     async with http.delete("/balance-1"):
         pass
-    second = await Generations(elastic).ensure_live()
+    second = await Generations(elastic, BALANCE).ensure_live()
     assert second.number == first.number
     assert second.uuid != first.uuid
 
@@ -104,7 +104,7 @@ async def test_a_generation_made_anew_is_another_one(
 async def test_a_vanished_index_is_made_anew_only_after_the_grace(
     elastic: Elastic, http: aiohttp.ClientSession
 ) -> None:
-    generations = Generations(elastic, grace_seconds=1.5)
+    generations = Generations(elastic, BALANCE, grace_seconds=1.5)
     await generations.ensure_live()
     async with http.delete("/balance-1"):
         pass
@@ -119,7 +119,7 @@ async def test_a_vanished_index_is_made_anew_only_after_the_grace(
 async def test_an_index_made_by_hand_is_adopted(
     elastic: Elastic, http: aiohttp.ClientSession, running: bool
 ) -> None:
-    generations = Generations(elastic, grace_seconds=600)
+    generations = Generations(elastic, BALANCE, grace_seconds=600)
     if running:
         await generations.ensure_live()
         async with http.delete("/balance-1"):
@@ -138,7 +138,7 @@ async def test_an_index_that_a_curl_made_of_a_document_is_adopted_by_all_workers
     async with http.put("/balance/_doc/1?refresh=true", json={"balance": 1}) as answer:
         assert answer.status == 201
     clients = [Elastic(settings.elasticsearch_url) for _ in range(3)]
-    found = await asyncio.gather(*(Generations(each).ensure_live() for each in clients))
+    found = await asyncio.gather(*(Generations(each, BALANCE).ensure_live() for each in clients))
     assert len(set(found)) == 1
     assert len(await indexes(http)) == 1
     await asyncio.gather(*(each.close() for each in clients))
@@ -147,7 +147,7 @@ async def test_an_index_that_a_curl_made_of_a_document_is_adopted_by_all_workers
 async def test_a_lost_alias_of_its_own_is_given_back(
     elastic: Elastic, http: aiohttp.ClientSession
 ) -> None:
-    generations = Generations(elastic)
+    generations = Generations(elastic, BALANCE)
     generation = await generations.ensure_live()
     async with http.delete("/balance-1/_alias/balance-g1") as answer:
         assert answer.status == 200
@@ -158,7 +158,7 @@ async def test_a_lost_alias_of_its_own_is_given_back(
 async def test_only_the_newest_of_two_live_ones_stays_live(
     elastic: Elastic, http: aiohttp.ClientSession
 ) -> None:
-    generations = Generations(elastic)
+    generations = Generations(elastic, BALANCE)
     await generations.create(1, "balance")
     await generations.create(2, "balance")
     assert (await generations.ensure_live()).number == 2
@@ -169,7 +169,7 @@ async def test_only_the_newest_of_two_live_ones_stays_live(
 
 
 async def test_the_next_generation_has_a_number_above_all(elastic: Elastic) -> None:
-    generations = Generations(elastic)
+    generations = Generations(elastic, BALANCE)
     await generations.create(7)
     assert (await generations.ensure_live()).number == 8
 
@@ -178,7 +178,7 @@ async def test_the_next_generation_has_a_number_above_all(elastic: Elastic) -> N
 
 
 async def made(elastic: Elastic) -> Generation:
-    return await Generations(elastic).ensure_live()
+    return await Generations(elastic, BALANCE).ensure_live()
 
 
 async def test_a_bulk_tells_conflicts_and_rejected_documents(elastic: Elastic) -> None:

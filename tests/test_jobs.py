@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.support.settings import Settings
@@ -18,13 +19,13 @@ ALL = range(4)
 
 @pytest.fixture
 def jobs(js: JetStream) -> Jobs:
-    return Jobs(js)
+    return Jobs(js, BALANCE)
 
 
 @pytest.fixture
 def other(js: JetStream) -> Jobs:
     """The jobs as another process knows them."""
-    return Jobs(js)
+    return Jobs(js, BALANCE)
 
 
 async def start(jobs: Jobs) -> Job:
@@ -87,7 +88,7 @@ async def test_the_same_is_joined_and_another_is_refused(jobs: Jobs, other: Jobs
 async def test_of_many_at_once_one_starts_it(settings: Settings) -> None:
     connections = [await JetStream.connect(settings.nats_url, "test") for _ in range(3)]
     for _ in range(rounds(5, 50)):
-        everybody = [Jobs(connections[n % 3]) for n in range(9)]
+        everybody = [Jobs(connections[n % 3], BALANCE) for n in range(9)]
         started = await asyncio.gather(*(each.start("online", ALL, 4) for each in everybody))
         assert len({job.id for job, _ in started}) == 1
         assert sum(not joined for _, joined in started) == 1
@@ -101,13 +102,13 @@ async def test_of_many_at_once_one_starts_it(settings: Settings) -> None:
 
 async def test_of_several_kinds_at_once_one_starts(js: JetStream) -> None:
     for _ in range(rounds(5, 50)):
-        kinds = [Jobs(js).start("in-place", [n % 3], 4) for n in range(6)]
+        kinds = [Jobs(js, BALANCE).start("in-place", [n % 3], 4) for n in range(6)]
         outcomes = await asyncio.gather(*kinds, return_exceptions=True)
         won = [each for each in outcomes if isinstance(each, tuple)]
         busy = [each for each in outcomes if isinstance(each, Busy)]
         assert (len(won), len(busy)) == (2, 4), outcomes
         assert len({job.id for job, _ in won} | {each.job.id for each in busy}) == 1
-        await ends(Jobs(js), won[0][0], "done")
+        await ends(Jobs(js, BALANCE), won[0][0], "done")
 
 
 async def test_a_failed_one_goes_on_where_it_was(jobs: Jobs, other: Jobs) -> None:
@@ -131,7 +132,9 @@ async def test_a_retry_by_many_at_once(js: JetStream, jobs: Jobs) -> None:
     job = await start(jobs)
     for _ in range(rounds(5, 50)):
         await ends(jobs, job, "failed", generation=2)
-        started = await asyncio.gather(*(Jobs(js).start("online", ALL, 4) for _ in range(6)))
+        started = await asyncio.gather(
+            *(Jobs(js, BALANCE).start("online", ALL, 4) for _ in range(6))
+        )
         assert {(each.id, each.phase) for each, _ in started} == {(job.id, "wanted")}
         assert sum(not joined for _, joined in started) == 1
 
@@ -192,7 +195,7 @@ async def test_what_nobody_carries_out_does_not_run(js: JetStream, jobs: Jobs) -
 async def test_changes_at_once_are_all_made(js: JetStream, jobs: Jobs) -> None:
     job = await start(jobs)
     more = [
-        Jobs(js).change(job.id, lambda was: replace(was, concurrency=was.concurrency + 1))
+        Jobs(js, BALANCE).change(job.id, lambda was: replace(was, concurrency=was.concurrency + 1))
         for _ in range(10)
     ]
     await asyncio.gather(*more)
@@ -235,7 +238,7 @@ async def test_cancel_and_the_swap_at_once(js: JetStream, jobs: Jobs) -> None:
         job = await start(jobs)
         await ends(jobs, job, "building")
         cancelled, swapped = await asyncio.gather(
-            Jobs(js).cancel(job.id), Jobs(js).change(job.id, swap)
+            Jobs(js, BALANCE).cancel(job.id), Jobs(js, BALANCE).change(job.id, swap)
         )
         assert cancelled.phase == swapped.phase == (await seen(jobs)).phase
         await ends(jobs, job, "done")

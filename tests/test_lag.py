@@ -12,6 +12,7 @@ from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
 from pipeline.eventstore.change_backlog import _reached
@@ -30,7 +31,7 @@ from tests.ports import free_port
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 STREAM = StreamState("created", 1, 100, 100)
-LIVE = Generation(3, "uuid")
+LIVE = Generation(3, "uuid", BALANCE)
 CLAIM = Checkpoint(1, 4, 0, 3, "uuid", "created", 60, 40, 7, None, "w1.ulid")
 
 
@@ -126,8 +127,11 @@ def test_a_sound_checkpoint_is_the_position() -> None:
     [
         (position(CLAIM, live=None), "there is no index"),
         (position(None), "there is no checkpoint in the live index"),
-        (position(CLAIM, live=Generation(4, "uuid")), "there is no checkpoint in the live index"),
-        (position(CLAIM, live=Generation(3, "other")), "is of another"),
+        (
+            position(CLAIM, live=Generation(4, "uuid", BALANCE)),
+            "there is no checkpoint in the live index",
+        ),
+        (position(CLAIM, live=Generation(3, "other", BALANCE)), "is of another"),
         (position(replace(CLAIM, stream="older")), "is of another"),
         (position(CLAIM, now=Partitioning(4, at=70, before=8, last=(1,) * 8)), "is of another"),
         (position(replace(CLAIM, sequence=None, applied=None)), "claims nothing"),

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
@@ -28,7 +29,7 @@ from tests.test_parked import ADA, BOB, park
 async def worker(settings: Settings) -> AsyncIterator[Parked]:
     """The list as a worker has it."""
     js = await JetStream.connect(settings.nats_url, "test")
-    yield Parked(js)
+    yield Parked(js, BALANCE)
     await js.close()
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.banking.balance import BALANCE
 from pipeline.cli.main import main
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
@@ -36,7 +37,7 @@ def do(settings: Settings, use: Callable[[Parked], Awaitable[T]]) -> T:
     async def connected() -> T:
         js = await JetStream.connect(settings.nats_url, "test")
         try:
-            parked = Parked(js)
+            parked = Parked(js, BALANCE)
             await parked.refresh()
             return await use(parked)
         finally:
@@ -147,7 +148,7 @@ async def test_each_outcome_is_told(
     settings: Settings, role: Callable[..., Awaitable[Role]]
 ) -> None:
     js = await JetStream.connect(settings.nats_url, "test")
-    worker = Parked(js)
+    worker = Parked(js, BALANCE)
     await park(worker, ADA)
     await park(worker, BOB)
     asking = await role("bank", "parked", "retry", "--all", "--wait", "60")

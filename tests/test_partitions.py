@@ -19,6 +19,7 @@ import redis.asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, change_backlog, changes
 from pipeline.messaging import STREAM, JetStream
@@ -382,7 +383,7 @@ async def test_the_command_the_route_and_the_gauges_say_the_same(
     await at_the_end(reader, await last(js))
     await append(store, stored := accounts(30, 1))
     sick = history("01J00000000000000000000000", 1)[0]
-    await Parked(js).park(
+    await Parked(js, BALANCE).park(
         sick["account_id"], version=1, event_id=sick["_id"], kind=sick["kind"], reason="sick"
     )
     unhealthy = partition_of(slot_of(sick["account_id"]), P)

@@ -13,9 +13,9 @@ from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream
-from pipeline.model.catalog import UnknownProjection, projections
 from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
+from pipeline.model.projection_lookup import UnknownProjection, projections
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings, SettingsError, load
 from tests.bank import append, exact, history

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.operations.status.rebuild_metrics import Running, Watch
 from pipeline.support.settings import Settings
@@ -106,7 +107,7 @@ async def test_a_rebuild_that_nobody_works_at_is_told_until_it_is_cancelled(
     settings: Settings, balances: Client
 ) -> None:
     js = await JetStream.connect(settings.nats_url, "test")
-    jobs = Jobs(js)
+    jobs = Jobs(js, BALANCE)
     try:
         assert (await told(balances))("bank_rebuild_running", projection="balance") == 0
         job, _ = await jobs.start("online", [0, 1], 2)

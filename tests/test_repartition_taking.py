@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import pytest
 
 from pipeline.agents.projection_runner import Projector
+from pipeline.banking.balance import BALANCE
 from pipeline.coordination.consumer_progress import ends
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM
@@ -53,6 +54,7 @@ async def working(world: World, now: Partitioning, name: str) -> AsyncIterator[W
         source=source,
         partitioning=now,
         owner=name,
+        projection=BALANCE,
         watch_seconds=0.3,
     )
     source.projector = projector
@@ -76,7 +78,7 @@ async def switched(world: World, now: Partitioning, count: int) -> Partitioning:
 
 async def claim_of(world: World, partition: int, of: int) -> Checkpoint | None:
     elastic = Elastic(world.settings.elasticsearch_url)
-    key = claim_id(Generation(1, ""), partition, of)
+    key = claim_id(Generation(1, "", BALANCE), partition, of)
     found = (await elastic.mget(ALIAS, [key])).get(key)
     await elastic.close()
     return checkpoint_of(found)

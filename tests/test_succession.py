@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pipeline.banking.balance import BALANCE
 from pipeline.search import Elastic, Generations
 from pipeline.search.alias_swap import Succession
 from pipeline.search.catalog import Seen
@@ -33,7 +34,7 @@ class Overtaken(Generations):
 
 
 async def test_two_that_begin_at_once_build_the_same_generation(elastic: Elastic) -> None:
-    generations, overtaken = Generations(elastic), Overtaken(elastic)
+    generations, overtaken = Generations(elastic, BALANCE), Overtaken(elastic, BALANCE)
     await generations.ensure_live()
     overtaken.other = Succession(elastic, generations)
     begun = await Succession(elastic, overtaken).begin()
@@ -43,7 +44,7 @@ async def test_two_that_begin_at_once_build_the_same_generation(elastic: Elastic
 
 
 async def test_a_generation_that_is_begun_is_begun_once(elastic: Elastic) -> None:
-    generations = Generations(elastic)
+    generations = Generations(elastic, BALANCE)
     await generations.ensure_live()
     succession = Succession(elastic, generations)
     assert await succession.begin() == await succession.begin()

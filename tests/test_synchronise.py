@@ -51,7 +51,7 @@ async def world(settings: Settings) -> AsyncIterator[World]:
     elastic = Elastic(settings.elasticsearch_url)
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
-    yield World(elastic, store, await Generations(elastic).ensure_live(), settings)
+    yield World(elastic, store, await Generations(elastic, BALANCE).ensure_live(), settings)
     await elastic.close()
     await store.close()
 

@@ -10,6 +10,7 @@ import pytest
 from ulid import ULID
 
 from api.accounts.app import create_app
+from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream
 from pipeline.eventstore import EventStore, TookTooLong
 from pipeline.messaging import STREAM, JetStream
@@ -295,7 +296,7 @@ async def test_an_event_that_waits_is_told_to_wait(
     assert balance["passed"] is None
     assert (balance["document_version"], statement["document_version"]) == (1, None)
 
-    await Parked(js).park(account, version=2, event_id="x", kind="y", reason="sick")
+    await Parked(js, BALANCE).park(account, version=2, event_id="x", kind="y", reason="sick")
     code, shown = await traced(role, correlation_id)
     assert code == 0, shown
     assert "PARKED at version 2 since" in shown

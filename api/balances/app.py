@@ -26,7 +26,7 @@ from api.balances.whoami import routes as whoami
 from api.http.problems import Problem, unavailable
 from api.server import application
 from pipeline.eventstore import StoreUnavailable
-from pipeline.model.catalog import projections
+from pipeline.model.projection_lookup import projections
 from pipeline.search import Index, ProjectionUnavailable, UnknownCursor
 from pipeline.support.metrics import Metrics
 from pipeline.support.settings import Settings

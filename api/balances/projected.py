@@ -8,8 +8,8 @@ from pydantic import Field
 
 from api.http.inputs import Input, query
 from api.http.problems import Problem
-from pipeline.model.catalog import UnknownProjection, chosen
 from pipeline.model.projection import FIRST, Projection
+from pipeline.model.projection_lookup import UnknownProjection, chosen
 
 PROJECTIONS: Final = web.AppKey("projections", Sequence[Projection])
 

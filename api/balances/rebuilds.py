@@ -20,7 +20,7 @@ from api.http.shapes import Page
 from api.security.access import OBSERVERS, OPERATOR, allowed
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
-from pipeline.model.catalog import projections
+from pipeline.model.projection_lookup import projections
 from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
 from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.settings import Settings

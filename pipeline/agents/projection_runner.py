@@ -14,7 +14,6 @@ from pipeline.agents.context import Shared, Store, Taken
 from pipeline.agents.parked_retry import Retries
 from pipeline.agents.partition_processor import Applier
 from pipeline.agents.source import Delivery, Source, StreamMissing, stream_state
-from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM, JetStream, StreamState, subject
 from pipeline.model.projection import Projection
@@ -45,7 +44,7 @@ class Projector:
         source: Source,
         partitioning: Partitioning,
         owner: str,
-        projection: Projection = BALANCE,
+        projection: Projection,
         counters: Counters | None = None,
         capacity: int = CAPACITY,
         watch_seconds: float = WATCH_SECONDS,

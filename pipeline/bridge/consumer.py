@@ -56,6 +56,9 @@ class Consumer(FaustConsumer):
     async def on_stop(self) -> None:
         await self.moves.leave()
 
+    def assignment(self) -> set[TP]:
+        return set(self.moves.assigned)
+
     async def wait_empty(self) -> None:
         """Faust's way to ask for a drain when the app stops."""
         await self.moves.leave()

@@ -1,28 +1,27 @@
 """What Faust asks of a consumer beside the way of the data: partitions, positions, seeks."""
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
-if TYPE_CHECKING:
-    from pipeline.bridge.feed import Feed
-    from pipeline.bridge.moves import Moves
+from pipeline.bridge.feed import Feed
 
 
 class FaustConsumer(base.Consumer):
     """Answers from the feeds and from what is assigned; offsets are stream sequences."""
 
-    feeds: "dict[TP, Feed]"
-    moves: "Moves"
+    feeds: dict[TP, Feed]
+    topics: list[str]
 
     async def seek_after(self, tp: TP, sequence: int | None, *, label: int | None = None) -> int:
         """Read on after `sequence`, or after the ack floor; return that position."""
         raise NotImplementedError
 
-    def assignment(self) -> set[TP]:
-        return set(self.moves.assigned)
+    async def take(self, tp: TP) -> None:
+        """Make the partition's feed, and read from its ack floor unless the app will seek."""
+        raise NotImplementedError
 
     def topic_partitions(self, topic: str) -> int | None:
         return int(self.transport.partitions_of(topic)) or None

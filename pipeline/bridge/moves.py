@@ -7,15 +7,12 @@ that way are called for the difference alone: drain and ack, then tell Faust, th
 import asyncio
 import logging
 from collections.abc import Iterable, Set
-from typing import TYPE_CHECKING
 
 from faust.types import TP
 
 from pipeline.bridge import private
+from pipeline.bridge.faust_consumer import FaustConsumer
 from pipeline.bridge.recovery import recover
-
-if TYPE_CHECKING:
-    from pipeline.bridge.consumer import Consumer
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +23,7 @@ _POLL_SECONDS = 0.005
 class Moves:
     """What one consumer has, and how that changes."""
 
-    def __init__(self, consumer: "Consumer") -> None:
+    def __init__(self, consumer: FaustConsumer) -> None:
         self.consumer = consumer
         self.assigned: set[TP] = set()
         self._lock = asyncio.Lock()

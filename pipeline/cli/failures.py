@@ -1,6 +1,5 @@
-"""Commands fail in words; `explained.py` finds them."""
+"""How a command fails: a message for people and an exit code; `errors.py` finds the words."""
 
-import os
 from typing import Any
 
 import click
@@ -23,21 +22,3 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"bank: {self.message}", err=True, file=file)
-
-
-class Group(click.Group):
-    """A group that tells every failure in words; with BANK_LOG_LEVEL=DEBUG the traceback too."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            # It knows the errors of every driver: imported when there is one.
-            from pipeline.cli.errors import explain
-            from pipeline.support.settings import PREFIX
-
-            if os.environ.get(f"{PREFIX}LOG_LEVEL") == "DEBUG":
-                raise
-            raise explain(error) from None

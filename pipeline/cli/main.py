@@ -1,12 +1,13 @@
-"""The `bank` command: wires the subcommands of `pipeline/cli`."""
+"""The `bank` command: finds the module of each subcommand, and tells failures in words."""
 
+import os
 from collections import UserDict
 from importlib import import_module
 from typing import Any
 
 import click
 
-from pipeline.cli import failures
+from pipeline.cli.failures import Failure
 
 
 class _Commands(UserDict[str, Any]):
@@ -22,17 +23,17 @@ class _Commands(UserDict[str, Any]):
 
 
 COMMANDS = _Commands(
-    up="together",
-    demo="together",
-    verify="shown",
-    status="shown",
+    up="up",
+    demo="up",
+    verify="verify",
+    status="status",
     partitions="partitions",
     trace="trace",
     parked="parked",
     rebuild="rebuild",
     repartition="repartition",
     keys="keys",
-    settings="shown",
+    settings="status",
     servers="roles",
     accounts="roles",
     balances="roles",
@@ -41,14 +42,36 @@ COMMANDS = _Commands(
 )
 
 
-class _InOrder(failures.Group):
+class _Bank(click.Group):
+    """Lists its commands in the order above; tells every failure in words.
+
+    With BANK_LOG_LEVEL=DEBUG it shows the traceback instead.
+    """
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise _in_words(error) from None
 
-@click.group(
-    cls=_InOrder, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
-)
+
+def _in_words(error: Exception) -> Failure:
+    # Imported when there is a failure: it knows the errors of every driver, and commands start
+    # ten times sooner without it.
+    from pipeline.cli.errors import explain
+    from pipeline.support.settings import PREFIX
+
+    if os.environ.get(f"{PREFIX}LOG_LEVEL") == "DEBUG":
+        raise error
+    return explain(error)
+
+
+@click.group(cls=_Bank, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bank-transfer")
 def main() -> None:
     """An event-sourced bank, from a command to a balance that people read.

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import click
 
 from pipeline.cli.failures import Told
-from pipeline.model.catalog import UnknownProjection, chosen, projections
 from pipeline.model.projection import FIRST, Projection
+from pipeline.model.projection_lookup import UnknownProjection, chosen, projections
 from pipeline.support.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -16,7 +16,7 @@ from pipeline.cli.formatting import as_json
 from pipeline.cli.running import run
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
-from pipeline.model.catalog import projections
+from pipeline.model.projection_lookup import projections
 from pipeline.operations.trace.path import Way, way
 from pipeline.operations.trace.report import as_json as told
 from pipeline.operations.trace.report import rfc3339

@@ -8,8 +8,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipeline.cli.failures import Told
-from pipeline.cli.formatting import console, show
+from pipeline.cli.formatting import console
 from pipeline.cli.running import run
+from pipeline.cli.verify import show
 from pipeline.embedded.demo import Result
 from pipeline.embedded.demo import demo as run_demo
 from pipeline.embedded.log_lines import Lines, RoleStream

@@ -1,7 +1,7 @@
 """The request for another number of partitions, and its answer: KV bucket `bank`, `repartition`.
 
-`bank repartition N` asks, the leading forwarder answers (`forwarder/repartitioner.py`), both by compare-and-set.
-There is one request at a time.
+`bank repartition N` asks, the leading forwarder answers (`forwarder/repartitioner.py`), both by
+compare-and-set. There is one request at a time.
 """
 
 import logging

@@ -24,8 +24,8 @@ from pipeline.messaging import (
     subject,
 )
 from pipeline.messaging.event_messages import outgoing
-from pipeline.model.catalog import projections
 from pipeline.model.events import Event
+from pipeline.model.projection_lookup import projections
 from pipeline.support.cancellation import heed_cancellation
 from pipeline.support.correlation import about
 from pipeline.support.retry import Outage

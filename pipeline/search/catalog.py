@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.banking.balance import BALANCE
 from pipeline.model.projection import Projection
 
 
@@ -16,7 +15,7 @@ class Generation:
 
     number: int
     uuid: str
-    projection: Projection = BALANCE
+    projection: Projection
     version: int = field(default=0, compare=False)
 
     @property

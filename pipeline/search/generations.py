@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportError
 
-from pipeline.banking.balance import BALANCE
 from pipeline.model.projection import Projection
 from pipeline.search.catalog import Generation, Seen, adoption, highest, newest, repairs, seen
 from pipeline.search.client import Elastic
@@ -26,7 +25,7 @@ class Generations:
     def __init__(
         self,
         elastic: Elastic,
-        projection: Projection = BALANCE,
+        projection: Projection,
         *,
         shards: int = 1,
         replicas: int = 0,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from pipeline.model.catalog import projections
+from pipeline.model.projection_lookup import projections
 from pipeline.support import credentials
 from pipeline.support.access import PREFIX as PREFIX
 from pipeline.support.access import AccessSettings

@@ -1,1 +1,1 @@
-"""State beside the agents: checkpoints, documents, activity, epochs, parked accounts, rebuild jobs."""
+"""State beside the agents: checkpoints, documents, activity, epochs, parked accounts, jobs."""

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Entry, Mirror, Overtaken
 from pipeline.model.projection import Projection
@@ -60,9 +59,7 @@ class Parked:
     What it changes itself it knows at once. Changes are made on the entry as it is at the server.
     """
 
-    def __init__(
-        self, js: JetStream, projection: Projection = BALANCE, *, replicas: int = 1
-    ) -> None:
+    def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
         self._bucket = Bucket(js, projection.named("parked"), replicas=replicas)
         self._mirror = Mirror(self._bucket)
         self._known: dict[str, ParkedAccount] = {}

@@ -5,7 +5,6 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.banking.balance import BALANCE
 from pipeline.messaging.kv import Entry
 from pipeline.model.projection import FIRST
 
@@ -31,7 +30,7 @@ class Job:
     """A rebuild. `partitions` are to be done, of a bank that has `of`.
 
     Online: `generation` is the one that is built, `uuid` its index's, `old` the one that was live,
-    `version` that of the fold, which only workers of that version build.
+    `version` that of the fold, which only workers of that version build (0: jobs once had none).
     Times are RFC 3339. `revision` is the entry's own.
     """
 
@@ -51,7 +50,7 @@ class Job:
     dropped: bool = False
     reason: str | None = None
     projection: str = FIRST
-    version: int = BALANCE.version
+    version: int = 0
     revision: int = 0
 
     @property

@@ -17,7 +17,6 @@ from typing import Final
 
 from ulid import ULID
 
-from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror, Overtaken
 from pipeline.model.projection import Projection
@@ -34,9 +33,7 @@ _NOT_LAST: Final = "it never began: another rebuild was started, or whoever aske
 class Jobs:
     """The jobs as this process knows them; `refresh` learns what others did."""
 
-    def __init__(
-        self, js: JetStream, projection: Projection = BALANCE, *, replicas: int = 1
-    ) -> None:
+    def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
         self.projection = projection
         self._bucket = Bucket(js, projection.named("rebuild"), replicas=replicas)
         self._mirror = Mirror(self._bucket)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pipeline.banking.balance import BALANCE
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
@@ -41,7 +42,7 @@ async def _opened(settings: Settings, start: Start) -> AsyncIterator[Bank]:
     await store.setup()
     js = await JetStream.connect(settings.nats_url, "test")
     elastic = Elastic(settings.elasticsearch_url)
-    yield Bank(settings, store, Jobs(js), elastic, start)
+    yield Bank(settings, store, Jobs(js, BALANCE), elastic, start)
     await elastic.close()
     await js.close()
     await store.close()

@@ -14,6 +14,7 @@ import pymongo
 import pytest
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
 from pipeline.model.events import DEPOSITED, SLOTS, Event, new_event
 from pipeline.operations.checker.live import opened
 from pipeline.operations.repair.diff import Difference
@@ -131,7 +132,7 @@ async def test_a_parked_account_goes_on_when_its_cause_is_mended(bank: Bank) -> 
     for account_id in ids:
         await bank.store.append(event(account_id, 4, "MoneyPrinted"))
     async with opened(bank.settings) as stores:
-        parked = Parked(stores.js)
+        parked = Parked(stores.js, BALANCE)
 
         async def both() -> bool:
             await parked.refresh()

@@ -127,7 +127,7 @@ class RebuildAgent:
             await self._stop(partition)
         if job is None:
             return
-        if job.version != self._shared.projection.version:
+        if job.version not in (0, self._shared.projection.version):
             return  # other workers know how
         if job.of == self._shared.partitions and job.phase not in ("cancelled", "failed"):
             await self._follow(job)

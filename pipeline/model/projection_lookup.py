@@ -1,17 +1,21 @@
-"""The projections there are: those of this package, and any that a setting names by its module."""
+"""Finds the projections that a setting names: entry points, or `package.module:NAME`.
+
+The engine knows no projection by itself. A package that has some declares each as an entry point of
+the group `bank.projections`, as this one does in `pyproject.toml`.
+"""
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Final
 
-from pipeline.banking.balance import BALANCE
-from pipeline.banking.statement import STATEMENT
 from pipeline.model.projection import Projection
 
-__all__ = ["BALANCE", "STATEMENT", "UnknownProjection", "chosen", "projections"]
+GROUP: Final = "bank.projections"
+"""The group of entry points whose names a setting may use without the module."""
 
-_OURS: Final = {each.name: each for each in (BALANCE, STATEMENT)}
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,30}")
 
 
@@ -41,13 +45,15 @@ def chosen(name: str, among: Iterable[Projection]) -> Projection:
 
 
 def _found(name: str) -> Projection:
-    if name in _OURS:
-        return _OURS[name]
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise UnknownProjection(
-            f"{name!r} is neither {' nor '.join(_OURS)}; name your own as package.module:NAME"
-        )
+        declared = _declared()
+        if name not in declared:
+            raise UnknownProjection(
+                f"{name!r} is neither {' nor '.join(declared)}; "
+                "name your own as package.module:NAME"
+            )
+        module, _, attribute = declared[name].partition(":")
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
@@ -55,3 +61,9 @@ def _found(name: str) -> Projection:
     if not isinstance(found, Projection):
         raise UnknownProjection(f"{name} is no Projection")
     return found
+
+
+@cache
+def _declared() -> dict[str, str]:
+    """Entry points by name, read once: every installed package is looked through for them."""
+    return {each.name: each.value for each in entry_points(group=GROUP)}

@@ -1,0 +1,70 @@
+"""`bank settings` and `bank status`: what this bank is told, and what of it runs here."""
+
+import asyncio
+import json
+from dataclasses import asdict
+
+import click
+
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.embedded.health import WELL, all_health
+from pipeline.embedded.process_registry import read_processes
+from pipeline.support.settings import describe, load
+
+
+@click.command()
+@as_json
+def settings(as_json: bool) -> None:
+    """Every setting with meaning, default and present value.
+
+    A password, token, key or URL may come from a file, too: BANK_X_FILE names one with the value of
+    BANK_X.
+
+    \b
+    Examples:
+      bank settings                     as a table; secrets are masked
+      BANK_PARTITIONS=16 bank settings  what a role would be told
+      bank settings --json              for machines
+    """
+    described = list(describe(load()))
+    if as_json:
+        click.echo(json.dumps([each._asdict() for each in described], indent=1))
+        return
+    table = plain_table("variable", "value", "default", "meaning")
+    for name, value, default, meaning in described:
+        table.add_row(name, value, default, meaning)
+    table.columns[0].no_wrap = True
+    console().print(table)
+
+
+@click.command()
+@as_json
+def status(as_json: bool) -> None:
+    """What runs in the data folder, and whether it is well.
+
+    Exits with 1 unless something runs there and all of it is well.
+
+    \b
+    Examples:
+      bank status                     role, process, address and health
+      bank status --json              for machines
+    """
+    folder = load().data_dir
+    processes = read_processes(folder)
+    healths = asyncio.run(all_health(processes))
+    if as_json:
+        shown = [
+            {**asdict(process), "health": health}
+            for process, health in zip(processes, healths, strict=True)
+        ]
+        click.echo(json.dumps(shown, indent=1))
+    elif processes:
+        table = plain_table("role", "pid", "address", "health")
+        for process, health in zip(processes, healths, strict=True):
+            table.add_row(process.role, str(process.pid), process.address, health)
+        console().print(table)
+    if not processes:
+        raise Told(f"nothing runs in the data folder {folder}. `bank up` starts a bank there.")
+    if any(health != WELL for health in healths):
+        raise Told("not all of it is well; the logs of the servers are in " + str(folder / "logs"))

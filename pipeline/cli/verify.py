@@ -1,0 +1,95 @@
+"""`bank verify`: do the invariants hold on the stores as they are now?"""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from pipeline.cli.differences import reached
+from pipeline.cli.failures import Told
+from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.repair import repaired, tell
+from pipeline.cli.running import run
+from pipeline.operations.checker.live import Unreachable, check_live
+from pipeline.operations.checker.report import Report
+from pipeline.support import logs
+from pipeline.support.settings import Settings, load
+
+
+@click.command()
+@as_json
+@click.option(
+    "--patience",
+    default=15.0,
+    show_default=True,
+    help="Seconds in which a document that differs may still come right.",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Then mend every document that differs from its events, and check again.",
+)
+def verify(as_json: bool, patience: float, repair: bool) -> None:
+    """Do the invariants hold on the stores as they are now?
+
+    Reads only, while traffic goes on. A document that is behind is lag while the stream holds
+    anything for it, and else violates: an event was lost, or no forwarder runs. Exits with 1 when
+    an invariant is violated, with 2 when a server can't be reached.
+
+    --repair writes documents, never events, under live traffic and with or without workers; then
+    the exit code is that of the second check.
+
+    \b
+    Examples:
+      bank verify                     the stores as they are
+      bank verify --patience 60       with time for a bank that is behind
+      bank verify --repair            and mend what differs
+    """
+    settings = load()
+    logs.setup(settings, "verify")
+    if repair:
+        raise SystemExit(0 if verify_and_repair(settings, patience, as_json) else 1)
+    try:
+        report = run(check_live(settings, patience=patience))
+    except Unreachable as error:
+        raise Told(str(error), 2) from error
+    if report is None:
+        raise Told("interrupted", 2)
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        show(report)
+    raise SystemExit(0 if report.holds else 1)
+
+
+def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> bool:
+    """Check, mend, and check again; show all of it. Whether everything holds in the end."""
+    before, repair, after = reached(repaired(settings, patience))
+    if as_json:
+        told = {**asdict(repair), "first": [each.as_json() for each in repair.first]}
+        click.echo(json.dumps({**after.as_json(), "repaired": told}, indent=1, default=str))
+    else:
+        show(before)
+        tell(repair)
+        if repair.found:
+            show(after)
+    return after.holds
+
+
+def show(report: Report) -> None:
+    """Print the verdict on each invariant, and examples of what broke it."""
+    table = plain_table("", "invariant", "", "on what it stands")
+    words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
+    for verdict in report.verdicts:
+        table.add_row(str(verdict.number), verdict.title, words[verdict.holds], verdict.figure)
+    out = console()
+    out.print(table)
+    for verdict in report.verdicts:
+        for example in verdict.examples:
+            out.print(f"  {verdict.number}: {example}", markup=False, highlight=False)
+        if (more := verdict.violations - len(verdict.examples)) > 0:
+            out.print(f"  {verdict.number}: and {more:,} more")
+    if strays := report.strays.number:
+        out.print(f"{strays:,} documents beside the events are none, and nobody reads them:")
+        for example in report.strays.examples:
+            out.print(f"  {example}", markup=False, highlight=False)
