@@ -17,7 +17,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.machine import cpu_seconds
 from pipeline.embedded.processes import Children
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import free_ports
 from pipeline.messaging import JetStream
@@ -34,7 +34,7 @@ class NotEmpty(Exception):
 def given_urls() -> dict[str, str]:
     """The servers that the environment names, by kind."""
     found: dict[str, str] = {}
-    for name in WHEELS:
+    for name in SERVER_BINARIES:
         for prefix in (TEST_PREFIX, PREFIX):
             if url := os.environ.get(f"{prefix}{name.upper()}_URL", "").split():
                 found.setdefault(name, url[0])
@@ -99,12 +99,12 @@ async def bank(given: dict[str, str]) -> AsyncIterator[Bank]:
         ports = free_ports("127.0.0.1")
         own = {
             f"{name}_url": f"{wheel.scheme}://127.0.0.1:{next(ports)}"
-            for name, wheel in WHEELS.items()
+            for name, wheel in SERVER_BINARIES.items()
         }
         urls = own | {f"{name}_url": url for name, url in given.items()}
         places = {"data_dir": Path(folder), "projections": "balance", "lease_seconds": 5}
         settings = Settings.model_validate({**places, **urls})
-        servers = EmbeddedServers(settings, [name for name in WHEELS if name not in given])
+        servers = EmbeddedServers(settings, [name for name in SERVER_BINARIES if name not in given])
         await servers.start()
         children = Children()
         try:

@@ -16,10 +16,10 @@ from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.eventstore import EventStore
-from pipeline.forwarder.leader import Counters, Leader
-from pipeline.messaging import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, Outgoing
+from pipeline.forwarder.leader import Leader, PublisherCounters
+from pipeline.messaging import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, OutgoingMessage
 from pipeline.model.events import Event
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 
@@ -41,7 +41,7 @@ class Forwarding:
         self._settings, self._js, self._store = settings, js, store
         self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongodb_url)
         self._database = self._client[settings.mongodb_database]
-        self._messages: list[Outgoing] = []
+        self._messages: list[OutgoingMessage] = []
         self._token = ""
 
     async def fill(self, events: list[Event]) -> None:
@@ -94,7 +94,7 @@ class Forwarding:
     async def forward(self) -> float:
         """Events a second of a whole term, from before its first command."""
         await self._new_stream()
-        counters, lost = Counters(), asyncio.Event()
+        counters, lost = PublisherCounters(), asyncio.Event()
         leader = Leader(self._settings, self._js, self._store, counters, Outage(log, "Forwarding"))
         began = time.perf_counter()
         leading = asyncio.create_task(leader.lead(lost))
@@ -103,7 +103,7 @@ class Forwarding:
                 raise RuntimeError(f"the forwarder ended: {leading.exception()}")
             await asyncio.sleep(_POLL)
         took = time.perf_counter() - began
-        await ended(leading)
+        await cancel_and_wait(leading)
         return counters.forwarded / took
 
     async def _new_stream(self) -> int:
@@ -111,7 +111,7 @@ class Forwarding:
         if await self._js.state(STREAM) is not None:
             await self._js.context.delete_stream(STREAM)
         await ensure_balance_stream(self._js, self._settings)
-        token = Outgoing(TOKEN_SUBJECT, b"", {TOKEN_HEADER: self._token})
+        token = OutgoingMessage(TOKEN_SUBJECT, b"", {TOKEN_HEADER: self._token})
         return await self._js.publish_batch([token], 0)
 
 

@@ -16,7 +16,7 @@ from benchmarks.stream import connected
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 QUIET: Final = "whole rebuild by a worker, no other load"
 _AFTER: Final = 0.5
@@ -38,7 +38,7 @@ async def measure(bank: Bank, settings: Settings, size: Size, result: Result) ->
         await load.steady(size.beside, size.seconds)  # until all is settled
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
         stack.push_async_callback(store.close)
-        jobs = Jobs(js, BALANCE)
+        jobs = RebuildJobs(js, BALANCE)
 
         async def rebuild() -> float:
             return await rebuilt(jobs, settings, store)
@@ -55,7 +55,7 @@ async def measure(bank: Bank, settings: Settings, size: Size, result: Result) ->
     result.spreads.append(Spread(f"{commands}, during a rebuild", during.due))
 
 
-async def rebuilt(jobs: Jobs, settings: Settings, store: EventStore) -> float:
+async def rebuilt(jobs: RebuildJobs, settings: Settings, store: EventStore) -> float:
     """Rebuild all partitions, one at a time, and wait for the end; events a second."""
     events, began = await store.count(), time.monotonic()
     partitions = settings.partitions

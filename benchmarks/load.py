@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.history import SEED, Zipf
@@ -56,7 +56,7 @@ class Load:
     async def open(self) -> None:
         await self._service.open()
         for _ in range(0, ACCOUNTS, 250):
-            opened = (self._service.create("Ada", 0, Terms("bench")) for _ in range(250))
+            opened = (self._service.create("Ada", 0, CommandContext("bench")) for _ in range(250))
             self._accounts += [done.account.id for done in await asyncio.gather(*opened)]
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class Load:
 
     async def _deposit(self) -> tuple[str, int]:
         account = self._accounts[self._zipf.take(1)[0]]
-        done = await self._service.execute(account, Deposit(1), Terms("bench"))
+        done = await self._service.execute(account, Deposit(1), CommandContext("bench"))
         return account, done.account.version
 
     async def _look(self, seen: Seen) -> None:

@@ -15,7 +15,7 @@ from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from pipeline.agents.rebuild.replay import Replay
-from pipeline.agents.rebuild.throttle import Pace, Paced
+from pipeline.agents.rebuild.throttle import Throttle, ThrottledStore
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
@@ -23,8 +23,8 @@ from pipeline.model.projection import Document
 from pipeline.search import Elastic, Generation, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
-from pipeline.tables.documents import Documents
-from pipeline.tables.versioned_document import Cache
+from pipeline.tables.documents import AccountDocuments
+from pipeline.tables.versioned_document import DocumentCache
 
 TITLE: Final = "Rebuild"
 ACCOUNTS: Final = 1_000
@@ -86,8 +86,10 @@ class Rebuilding:
             nonlocal count
             count += events
 
-        documents = Documents(self._elastic, generation, self.store, Nobody(), Counters(), Cache(0))
-        work = Replay(Paced(self.store, Pace()), documents, lambda _: None, reached)
+        documents = AccountDocuments(
+            self._elastic, generation, self.store, Nobody(), Counters(), DocumentCache(0)
+        )
+        work = Replay(ThrottledStore(self.store, Throttle()), documents, lambda _: None, reached)
         await work.run(range(SLOTS))
         rate = count / (time.perf_counter() - began)
         await self._elastic.client.indices.delete(index=f"balance-{self._number}")

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pipeline.messaging import JetStream, Outgoing
-from pipeline.messaging.event_messages import outgoing
+from pipeline.messaging import JetStream, OutgoingMessage
+from pipeline.messaging.event_messages import event_messages
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 
@@ -16,19 +16,19 @@ ROOM: Final = 1_000_000
 _HELD: Final = timedelta(minutes=5)
 
 
-def messages_of(events: Iterable[Event], partitions: int) -> list[Outgoing]:
+def messages_of(events: Iterable[Event], partitions: int) -> list[OutgoingMessage]:
     """The events as messages of the balance stream."""
-    messages, skipped = outgoing(events, partitions, ROOM)
+    messages, skipped = event_messages(events, partitions, ROOM)
     assert not skipped
     return messages
 
 
-def batches(messages: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+def batches(messages: Sequence[OutgoingMessage]) -> Iterator[Sequence[OutgoingMessage]]:
     """At most as many as may go in one atomic batch."""
     return (messages[start : start + BATCH] for start in range(0, len(messages), BATCH))
 
 
-async def publish(js: JetStream, stream: str, messages: Sequence[Outgoing]) -> None:
+async def publish(js: JetStream, stream: str, messages: Sequence[OutgoingMessage]) -> None:
     """Publish in atomic batches, at the end of the stream."""
     state = await js.state(stream)
     assert state is not None
@@ -40,7 +40,7 @@ async def publish(js: JetStream, stream: str, messages: Sequence[Outgoing]) -> N
 async def publish_held(
     js: JetStream,
     stream: str,
-    messages: Sequence[Outgoing],
+    messages: Sequence[OutgoingMessage],
     published: Callable[[], None] = lambda: None,
 ) -> None:
     """`publish`, and let the readers have the first message when nearly all are stored; just
@@ -57,7 +57,7 @@ async def publish_held(
     await publish(js, stream, list(last.values()))
 
 
-def _partition(message: Outgoing) -> str:
+def _partition(message: OutgoingMessage) -> str:
     return message.subject.split(".")[1]
 
 

@@ -13,7 +13,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import WriteConcern
 from ulid import ULID
 
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.bank import Bank
@@ -67,7 +67,7 @@ class WritePath:
         for service, ids in ((self._service, self._accounts), (self._forgetful, self._forgotten)):
             await service.open()
             for _ in range(0, accounts, 250):
-                opened = (service.create("Ada", 0, Terms("bench")) for _ in range(250))
+                opened = (service.create("Ada", 0, CommandContext("bench")) for _ in range(250))
                 ids += [done.account.id for done in await asyncio.gather(*opened)]
 
     async def close(self) -> None:
@@ -92,7 +92,9 @@ class WritePath:
         left = (accounts[number % len(accounts)] for number in range(count))
 
         async def deposit(account: str) -> None:
-            terms = Terms("bench", str(ULID()), "request") if keys else Terms("bench")
+            terms = (
+                CommandContext("bench", str(ULID()), "request") if keys else CommandContext("bench")
+            )
             await service.execute(account, Deposit(1), terms)
 
         return await self._clients(IN_FLIGHT, left, deposit, count)

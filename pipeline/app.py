@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 import faust
 from faust.types import TP
 
-from pipeline.agents.assignment import Shares
+from pipeline.agents.assignment import WorkerAssignment
 from pipeline.agents.projection_agent import ProjectionAgent
-from pipeline.agents.worker_metrics import Seen, worker_checks, worker_metrics
+from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_metrics
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.coordination.partition_leases import owner_named
 from pipeline.messaging import STREAM
@@ -56,7 +56,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
     configure(
         app,
         Options(
-            assignment=Shares(settings, agents, owner, app),
+            assignment=WorkerAssignment(settings, agents, owner, app),
             before_commit=_before_commit(agents),
             nats=settings.nats,
             lease_seconds=settings.lease_seconds,
@@ -92,13 +92,13 @@ async def worker(
     gc.set_threshold(YOUNG_OBJECTS)
     app = create_app(settings, name)
     shares = options_of(app).assignment
-    assert isinstance(shares, Shares)
-    seen = Seen(shares, shares.agents)
+    assert isinstance(shares, WorkerAssignment)
+    seen = WorkerMetrics(shares, shares.agents)
     async with exposed(settings, worker_metrics(seen), worker_checks(seen)):
         await _run(app, shares, stop or asyncio.Event())
 
 
-async def _run(app: faust.App, shares: Shares, stop: asyncio.Event) -> None:
+async def _run(app: faust.App, shares: WorkerAssignment, stop: asyncio.Event) -> None:
     starting = asyncio.create_task(app.start())
     waiting = asyncio.create_task(stop.wait())
     try:

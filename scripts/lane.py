@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pipeline.embedded.processes import Child  # noqa: E402
-from pipeline.embedded.server_binaries import WHEELS  # noqa: E402
+from pipeline.embedded.server_binaries import SERVER_BINARIES  # noqa: E402
 from tests.ports import free_port as free_port  # noqa: E402
 
 CACHE = Path(os.environ.get("BANK_TEST_CACHE") or ROOT / ".real")
@@ -27,7 +27,7 @@ def setting(kind: str) -> str:
 def wait_ready(kind: str, child: Child, port: int, log: Path) -> None:
     """Return when the server answers; stop here when it has died or takes too long."""
     deadline = time.monotonic() + READY_SECONDS
-    while not asyncio.run(WHEELS[kind].healthy("127.0.0.1", port)):
+    while not asyncio.run(SERVER_BINARIES[kind].healthy("127.0.0.1", port)):
         if child.exit_code is not None or time.monotonic() > deadline:
             lines = log.read_text(errors="replace").splitlines()
             stop(4, f"{kind} did not start; it said last:\n" + "\n".join(lines[-30:]))

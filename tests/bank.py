@@ -12,10 +12,10 @@ import nats.errors
 import orjson
 from ulid import ULID
 
-from pipeline.agents.projection_runner import Projector
+from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
-from pipeline.messaging import MARKER, STREAM, JetStream, JetStreamError, Outgoing, subject
+from pipeline.messaging import MARKER, STREAM, JetStream, JetStreamError, OutgoingMessage, subject
 from pipeline.model.events import (
     CREATED,
     DEPOSITED,
@@ -28,8 +28,8 @@ from pipeline.model.events import (
     partition_of,
 )
 from pipeline.model.projection import Document, Projection
-from pipeline.search.scan import Survey
-from pipeline.support.cancellation import ended
+from pipeline.search.scan import IndexScan
+from pipeline.support.cancellation import cancel_and_wait
 
 PARTITIONS = 4
 
@@ -67,7 +67,9 @@ async def append(store: EventStore, histories: Iterable[Sequence[Event]]) -> Non
 
 async def publish(js: JetStream, events: Iterable[Event], partitions: int = PARTITIONS) -> None:
     """Publish in the given order, as the forwarder would."""
-    messages = [Outgoing(subject(partition_of(e["slot"], partitions)), encode(e)) for e in events]
+    messages = [
+        OutgoingMessage(subject(partition_of(e["slot"], partitions)), encode(e)) for e in events
+    ]
     for batch in (messages[i : i + 500] for i in range(0, len(messages), 500)):
         state = await js.state(STREAM)
         assert state is not None
@@ -77,12 +79,14 @@ async def publish(js: JetStream, events: Iterable[Event], partitions: int = PART
 async def publish_markers(js: JetStream, partitions: int = PARTITIONS) -> None:
     state = await js.state(STREAM)
     assert state is not None
-    await js.publish_batch([Outgoing(subject(p), MARKER) for p in range(partitions)], state.last)
+    await js.publish_batch(
+        [OutgoingMessage(subject(p), MARKER) for p in range(partitions)], state.last
+    )
 
 
 async def documents(url: str, projection: Projection = BALANCE) -> dict[str, dict[str, Any]]:
     """Everything that readers of a projection may see, by id."""
-    survey = Survey(url, projection.name)
+    survey = IndexScan(url, projection.name)
     try:
         found: dict[str, dict[str, Any]] = {}
         async for ids in survey.ids():
@@ -145,7 +149,7 @@ class StreamSource:
 
     def __init__(self, js: JetStream, floors: dict[int, int]) -> None:
         self.js, self.floors = js, floors
-        self.projector: Projector | None = None
+        self.projector: ProjectionRunner | None = None
         self.acks = True
         self.tamper: Callable[[list[tuple[int, bytes]]], list[tuple[int, bytes]]] = list
         self._finished: asyncio.Queue[Batch] = asyncio.Queue()
@@ -170,12 +174,12 @@ class StreamSource:
 
     async def close(self) -> None:
         await self.fall_silent()
-        await ended(self._acker)
+        await cancel_and_wait(self._acker)
 
     async def _stop(self, partition: int) -> None:
         task = self._readers.pop(partition, None)
         if task is not None:
-            await ended(task)
+            await cancel_and_wait(task)
 
     async def _read(self, partition: int, take: int, position: int) -> None:
         while True:

@@ -18,7 +18,7 @@ import pymongo
 import pytest
 import redis.asyncio
 
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
@@ -36,7 +36,10 @@ def placed(data_dir: Path, **changes: object) -> Settings:
 
     One projection, unless a test asks for more: each costs a worker about as much as the first.
     """
-    urls = {f"{name}_url": f"{w.scheme}://127.0.0.1:{free_port()}" for name, w in WHEELS.items()}
+    urls = {
+        f"{name}_url": f"{w.scheme}://127.0.0.1:{free_port()}"
+        for name, w in SERVER_BINARIES.items()
+    }
     services = {"accounts_port": free_port(), "balances_port": free_port()}
     return Settings.model_validate(
         {
@@ -78,7 +81,7 @@ def made() -> Iterator[Path]:
 def servers() -> Iterator[Servers]:
     """The session's servers. Tests share them: `settings` wipes them before each test."""
     folder = Path(tempfile.mkdtemp(prefix="bank-tests-"))
-    given = {name: given_url(f"BANK_TEST_{name.upper()}_URL") for name in WHEELS}
+    given = {name: given_url(f"BANK_TEST_{name.upper()}_URL") for name in SERVER_BINARIES}
     own = [name for name, url in given.items() if not url]
     embedded = EmbeddedServers(placed(folder), own)
     asyncio.run(embedded.start())

@@ -11,7 +11,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import PartitionLeases, name_of
 from pipeline.search import Elastic, Generation, GenerationGone
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoint import claim_id
+from pipeline.tables.checkpoint import checkpoint_id
 from pipeline.tables.checkpoints import ALIAS
 from tests.support import Role, eventually
 
@@ -130,7 +130,8 @@ async def claims(url: str, partitions: int, generation: int = 1) -> AsyncIterato
     """Read all checkpoints of a generation while the block runs, about ten times a second."""
     noted, elastic = Claims(), Elastic(url)
     ids = {
-        claim_id(Generation(generation, "", BALANCE), p, partitions): p for p in range(partitions)
+        checkpoint_id(Generation(generation, "", BALANCE), p, partitions): p
+        for p in range(partitions)
     }
 
     stop = asyncio.Event()

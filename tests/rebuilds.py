@@ -5,8 +5,8 @@ from typing import Any
 
 from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
-from pipeline.tables.rebuild_job import Job, Part, Phase
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import Phase, RebuildJob, RebuildPart
+from pipeline.tables.rebuild_jobs import RebuildJobs
 from tests.support import eventually
 
 FINISHED = "2026-11-23T17:44:16.517Z"
@@ -16,18 +16,18 @@ class FakeWorker:
     """What workers do to a rebuild, step by step as a test says."""
 
     def __init__(self, js: JetStream) -> None:
-        self.js, self.jobs = js, Jobs(js, BALANCE)
+        self.js, self.jobs = js, RebuildJobs(js, BALANCE)
 
-    async def job(self) -> Job:
+    async def job(self) -> RebuildJob:
         """The rebuild that was started last, as it is now."""
         await self.jobs.refresh()
         assert self.jobs.current is not None, "none was started"
         return self.jobs.current
 
-    async def wanted(self) -> Job:
+    async def wanted(self) -> RebuildJob:
         """Wait until somebody starts one."""
 
-        async def started() -> Job | None:
+        async def started() -> RebuildJob | None:
             job = await self.job()
             return job if job.active else None
 
@@ -35,19 +35,21 @@ class FakeWorker:
         assert job is not None
         return job
 
-    async def turns(self, phase: Phase, **changes: Any) -> Job:
+    async def turns(self, phase: Phase, **changes: Any) -> RebuildJob:
         """The job gets into this phase."""
         job = await self.job()
         return await self.jobs.change(job.id, lambda was: replace(was, phase=phase, **changes))
 
     async def notes(self, partition: int, **figures: Any) -> None:
-        """How far a partition is: fields of `Part`."""
+        """How far a partition is: fields of `RebuildPart`."""
         job = await self.job()
         await self.jobs.note(
-            replace(Part(job.id, partition, owner="ann.01M84TDHC44RZBPH4QTS8MA8GC"), **figures)
+            replace(
+                RebuildPart(job.id, partition, owner="ann.01M84TDHC44RZBPH4QTS8MA8GC"), **figures
+            )
         )
 
-    async def carries_out(self, events: int = 10, pauses: tuple[float, ...] = (2.0,)) -> Job:
+    async def carries_out(self, events: int = 10, pauses: tuple[float, ...] = (2.0,)) -> RebuildJob:
         """All of it, to the end."""
         job = await self.turns("building", generation=2, uuid="u", old=1)
         for partition in job.partitions:

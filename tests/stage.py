@@ -9,9 +9,9 @@ from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import name_of
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream
-from pipeline.search import Elastic, Found, Generation
+from pipeline.search import Elastic, FoundDocument, Generation
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoint import claim_id
+from pipeline.tables.checkpoint import checkpoint_id
 from pipeline.tables.checkpoints import ALIAS
 from tests.bank import documents, exact
 from tests.fleet import Fleet
@@ -85,14 +85,17 @@ class Stage:
 
     # ---------------------------------------------------------------- what can be seen
 
-    async def claims(self) -> list[Found]:
+    async def claims(self) -> list[FoundDocument]:
         """The checkpoints by partition, as they are now."""
         count = self.settings.partitions
-        ids = [claim_id(Generation(1, "", BALANCE), partition, count) for partition in range(count)]
+        ids = [
+            checkpoint_id(Generation(1, "", BALANCE), partition, count)
+            for partition in range(count)
+        ]
         found = await self.elastic.mget(ALIAS, ids)
         return [found[each] for each in ids]
 
-    async def all_seen(self) -> tuple[dict[str, Found], list[Found]]:
+    async def all_seen(self) -> tuple[dict[str, FoundDocument], list[FoundDocument]]:
         """Every document and every checkpoint, each with its `_version` and `_seq_no`."""
         ids = list(await documents(self.settings.elasticsearch_url))
         return await self.elastic.mget("balance", ids), await self.claims()

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from pipeline.agents.rebuild.repair import Mended, mend_partition
+from pipeline.agents.rebuild.repair import Repaired, repair_partition
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event, slots_of
 from pipeline.model.projection import ERA, Projection
-from pipeline.operations.repair.compare import Store
+from pipeline.operations.repair.compare import ComparisonStore
 from pipeline.search import Elastic, Generation, Generations, Stamp
-from pipeline.search.scan import Survey
+from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
-from pipeline.tables.documents import Documents
-from pipeline.tables.projection_table import Table
-from pipeline.tables.versioned_document import Cache
+from pipeline.tables.documents import AccountDocuments
+from pipeline.tables.projection_table import ProjectionTable
+from pipeline.tables.versioned_document import DocumentCache
 from tests.bank import Lot, append, as_delivered, exact
 from tests.damage import Hand
 
@@ -28,43 +28,43 @@ class Stores:
     settings: Settings
     elastic: Elastic
     store: EventStore
-    survey: Survey
+    survey: IndexScan
     generation: Generation
     hand: Hand
     lot: Lot = field(default_factory=Lot)
 
-    def table(self, capacity: int = 100) -> Table:
+    def table(self, capacity: int = 100) -> ProjectionTable:
         """A worker's."""
-        return Table(
+        return ProjectionTable(
             self.elastic, self.generation, self.store, self.lot, Counters(), capacity=capacity
         )
 
-    def documents(self, store: Store | None = None) -> Documents:
+    def documents(self, store: ComparisonStore | None = None) -> AccountDocuments:
         """A mender's; it may see another store."""
-        return Documents(
+        return AccountDocuments(
             self.elastic,
             self.generation,
             store or self.store,
             self.lot,
             Counters(),
-            Cache(0),
+            DocumentCache(0),
         )
 
-    async def live(self, *histories: list[Event]) -> Table:
+    async def live(self, *histories: list[Event]) -> ProjectionTable:
         """Store histories and apply them; the worker that did it."""
         await append(self.store, histories)
         table = self.table()
         await table.apply(as_delivered(event for history in histories for event in history))
         return table
 
-    async def arrives(self, table: Table, *events: Event) -> None:
+    async def arrives(self, table: ProjectionTable, *events: Event) -> None:
         """The next events of their accounts, stored and applied."""
         await append(self.store, [[event] for event in events])
         await table.apply(as_delivered(events))
 
-    async def mend_partition(self, partition: int = 0, partitions: int = 1) -> Mended:
+    async def mend_partition(self, partition: int = 0, partitions: int = 1) -> Repaired:
         slots = slots_of(partition, partitions)
-        return await mend_partition(slots, self.store, self.documents(), self.survey)
+        return await repair_partition(slots, self.store, self.documents(), self.survey)
 
     async def exact(self) -> bool:
         """Whether the index is what the store says, with nothing in it that is not ours."""
@@ -98,7 +98,7 @@ async def stores(settings: Settings, projection: Projection = BALANCE) -> AsyncI
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
     generation = await Generations(elastic, projection).ensure_live()
-    survey = Survey(settings.elasticsearch_url, projection.name)
+    survey = IndexScan(settings.elasticsearch_url, projection.name)
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
         hand = Hand(http, generation.index)
         yield Stores(settings, elastic, store, survey, generation, hand)

@@ -12,14 +12,14 @@ from aiohttp import ClientSession
 
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
-from api.accounts.caches import Cache, Locks
-from api.accounts.command_context import Terms
+from api.accounts.caches import Locks, StateCache
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Withdraw
 from api.accounts.execution import ATTEMPTS, TooManyConflicts
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.eventstore import EventStore, Stored, StoreUnavailable, VersionConflict
+from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, VersionConflict
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 from tests.api import NOBODY, Client, problem, serving
@@ -233,23 +233,23 @@ class Forgetful(EventStore):
 
     losing = False
 
-    async def append_row(self, events: Sequence[Event]) -> Stored:
+    async def append_row(self, events: Sequence[Event]) -> AppendResult:
         stored = await super().append_row(events)
-        return Stored(0, StoreUnavailable("the answer was lost")) if self.losing else stored
+        return AppendResult(0, StoreUnavailable("the answer was lost")) if self.losing else stored
 
 
 async def test_after_an_unknown_outcome_the_store_is_asked(settings: Settings) -> None:
     store = Forgetful(settings.mongodb_url, settings.mongodb_database)
     service = AccountService(store)
     with pytest.raises(StoreUnavailable):
-        await service.create("Ada", 1, Terms("c"))
+        await service.create("Ada", 1, CommandContext("c"))
     await service.open()
-    account = (await service.create("Ada", 10, Terms("c"))).account
+    account = (await service.create("Ada", 10, CommandContext("c"))).account
     store.losing = True
     with pytest.raises(StoreUnavailable):
-        await service.execute(account.id, Withdraw(4), Terms("c"))
+        await service.execute(account.id, Withdraw(4), CommandContext("c"))
     store.losing = False
-    after = (await service.execute(account.id, Withdraw(6), Terms("c"))).account
+    after = (await service.execute(account.id, Withdraw(6), CommandContext("c"))).account
     assert (after.balance, after.version) == (0, 3)
     await store.close()
 
@@ -259,9 +259,9 @@ class Contested(EventStore):
 
     tries = 0
 
-    async def append_row(self, events: Sequence[Event]) -> Stored:
+    async def append_row(self, events: Sequence[Event]) -> AppendResult:
         self.tries += 1
-        return Stored(0, VersionConflict(events[0]["account_id"], events[0]["version"]))
+        return AppendResult(0, VersionConflict(events[0]["account_id"], events[0]["version"]))
 
 
 async def test_conflicts_end_after_some_attempts(settings: Settings) -> None:
@@ -269,7 +269,7 @@ async def test_conflicts_end_after_some_attempts(settings: Settings) -> None:
     service = AccountService(store)
     await service.open()
     with pytest.raises(TooManyConflicts) as refusal:
-        await service.create("Ada", 1, Terms("c"))
+        await service.create("Ada", 1, CommandContext("c"))
     assert store.tries == ATTEMPTS
     answer = translate(refusal.value)
     assert answer is not None
@@ -316,14 +316,14 @@ async def test_locks_leave_nothing_behind() -> None:
 
 
 def test_the_cache_keeps_the_accounts_used_last() -> None:
-    cache = Cache(2)
+    cache = StateCache(2)
     for account_id in "abac":
         if not cache.get(account_id):
             cache.put(Account(account_id))
     assert [bool(cache.get(account_id)) for account_id in "abc"] == [True, False, True]
     cache.drop(["a", "b"])
     assert not cache.get("a")
-    nothing = Cache(0)
+    nothing = StateCache(0)
     nothing.put(Account("a"))
     assert not nothing.get("a")
 

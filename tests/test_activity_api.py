@@ -13,7 +13,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, stream_reader
 from pipeline.support.settings import Settings
-from pipeline.tables.activity_reader import CHANGELOG, MINUTES, Minutes
+from pipeline.tables.activity_reader import CHANGELOG, MINUTES, ActivityReader
 from tests.api import Client, problem, serving
 from tests.bank import accounts, append
 from tests.support import Role, eventually
@@ -98,7 +98,7 @@ async def test_counts_of_all_partitions_are_added_up_by_minute_and_kind(
     await table("0:MoneyDeposited:money", MINUTE, 50)
     await table("1:MoneyDeposited:events", MINUTE, 3)
     await table("1:AccountClosed:events", MINUTE - 60, 1)
-    minutes = Minutes()
+    minutes = ActivityReader()
     found = await minutes.read(js, NOW)
     assert list(found)[-1] == AT
     assert found[AT] == {"MoneyDeposited": {"events": 5, "money": 50}}
@@ -110,7 +110,7 @@ async def test_counts_of_all_partitions_are_added_up_by_minute_and_kind(
 async def test_what_is_older_than_an_hour_is_gone(
     js: JetStream, table: Callable[..., Awaitable[None]]
 ) -> None:
-    minutes, oldest = Minutes(), MINUTE - 59 * 60
+    minutes, oldest = ActivityReader(), MINUTE - 59 * 60
     await table("0:MoneyDeposited:events", oldest, 1)
     await table("0:MoneyDeposited:events", oldest - 60, 1)
     assert [bool(each) for each in (await minutes.read(js, NOW)).values()] == [True] + [False] * 59
@@ -134,7 +134,7 @@ async def test_only_what_is_new_is_read(
         return await batch(js, stream, begin)
 
     monkeypatch.setattr(stream_reader, "_batch", noted)
-    minutes = Minutes()
+    minutes = ActivityReader()
     for partition in range(8):
         await table(f"{partition}:MoneyDeposited:events", MINUTE, 1)
     assert (await minutes.read(js, NOW))[AT]["MoneyDeposited"]["events"] == 8
@@ -150,7 +150,7 @@ async def test_only_what_is_new_is_read(
 async def test_a_changelog_that_is_made_anew_is_read_anew(
     js: JetStream, table: Callable[..., Awaitable[None]]
 ) -> None:
-    minutes = Minutes()
+    minutes = ActivityReader()
     for number in range(5):
         await table("0:MoneyDeposited:events", MINUTE, number)
     assert (await minutes.read(js, NOW))[AT]["MoneyDeposited"]["events"] == 4
@@ -161,7 +161,7 @@ async def test_a_changelog_that_is_made_anew_is_read_anew(
     assert await _last(minutes, js) == {"MoneyWithdrawn": {"events": 7, "money": 0}}
 
 
-async def _last(minutes: Minutes, js: JetStream) -> Any:
+async def _last(minutes: ActivityReader, js: JetStream) -> Any:
     return (await minutes.read(js, NOW))[AT]
 
 
@@ -173,7 +173,7 @@ async def test_what_somebody_wrote_by_hand_is_passed_over(
     await table("1:MoneyDeposited:events", MINUTE, "many")
     for key in ("x", "_", encode_key(b"[]"), encode_key(b'["a:b:c",7]')):
         await js.context.publish(f"{CHANGELOG}.0.{key}", b"1")
-    assert await _last(Minutes(), js) == {"MoneyDeposited": {"events": 1, "money": 0}}
+    assert await _last(ActivityReader(), js) == {"MoneyDeposited": {"events": 1, "money": 0}}
 
 
 async def test_without_nats_it_says_so(own_servers: EmbeddedServers) -> None:

@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable, VersionConflict
+from pipeline.eventstore import (
+    AppendResult,
+    EventStore,
+    KeyTaken,
+    StoreUnavailable,
+    VersionConflict,
+)
 from pipeline.model.events import CREATED, DEPOSITED, SLOTS, Event, new_event
 from pipeline.support.settings import Settings
 from tests.proxy import TcpProxy
@@ -51,9 +57,9 @@ async def versions(store: EventStore, account_id: str) -> list[int]:
 async def test_a_row_is_stored_in_order(connect: Connect) -> None:
     store = await connect()
     events = row(account(1), 1, 50)
-    assert await store.append_row(events) == Stored(50)
+    assert await store.append_row(events) == AppendResult(50)
     assert await store.load(account(1)) == events
-    assert await store.append_row([]) == Stored(0)
+    assert await store.append_row([]) == AppendResult(0)
 
 
 @pytest.mark.parametrize("at", [1, 4, 6])
@@ -97,7 +103,7 @@ async def test_the_same_row_may_be_appended_again(connect: Connect) -> None:
     store = await connect()
     events = row(account(1), 1, 9)
     for known in (4, 4, 9, 9):
-        assert await store.append_row(events[:known]) == Stored(known)
+        assert await store.append_row(events[:known]) == AppendResult(known)
     assert await store.load(account(1)) == events
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipeline.agents.projection_runner import Projector
+from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream
 from pipeline.embedded.servers import EmbeddedServers
@@ -18,7 +18,7 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream, subject
 from pipeline.model.events import DEPOSITED, Event, encode, new_event, partition_of
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoints import Fenced, Position
+from pipeline.tables.checkpoints import CheckpointFenced, PartitionPosition
 from tests.bank import (
     PARTITIONS,
     Batch,
@@ -42,11 +42,11 @@ class World:
     settings: Settings
     js: JetStream
     store: EventStore
-    projector: Projector = field(init=False)
+    projector: ProjectionRunner = field(init=False)
     source: StreamSource = field(init=False)
     floors: dict[int, int] = field(default_factory=dict)
 
-    async def start(self, owner: str = "worker", watch_seconds: float = 0.3) -> Projector:
+    async def start(self, owner: str = "worker", watch_seconds: float = 0.3) -> ProjectionRunner:
         self.source = StreamSource(self.js, self.floors)
         self.projector = self.worker(self.source, owner, watch_seconds)
         self.source.projector = self.projector
@@ -56,8 +56,10 @@ class World:
         await eventually(lambda: len(started(self.projector)) == PARTITIONS, seconds=60)
         return self.projector
 
-    def worker(self, source: StreamSource, owner: str, watch_seconds: float = 0.3) -> Projector:
-        return Projector(
+    def worker(
+        self, source: StreamSource, owner: str, watch_seconds: float = 0.3
+    ) -> ProjectionRunner:
+        return ProjectionRunner(
             self.settings,
             store=self.store,
             js=self.js,
@@ -234,7 +236,7 @@ async def test_a_bad_bridge_does_no_harm(world: World, what: str) -> None:
             assert counters.reordered + counters.gaps > 0
 
 
-def started(projector: Projector) -> list[int]:
+def started(projector: ProjectionRunner) -> list[int]:
     return [p for p, applier in projector.appliers.items() if applier.taken]
 
 
@@ -398,10 +400,12 @@ async def test_a_second_owner_fences_the_first(world: World) -> None:
         for partition in range(PARTITIONS):
             second.take(partition)
         await eventually(lambda: len(started(second)) == PARTITIONS)
-        new = {p: Position(t.epoch, t.position + 1, t.applied + 1) for p, t in before.items()}
+        new = {
+            p: PartitionPosition(t.epoch, t.position + 1, t.applied + 1) for p, t in before.items()
+        }
         failed = await first.shared.checkpoints.write(new)
         assert set(failed) == set(range(PARTITIONS))
-        assert {type(error) for error in failed.values()} == {Fenced}
+        assert {type(error) for error in failed.values()} == {CheckpointFenced}
         for partition in range(PARTITIONS):
             await first.release(partition)
         await world.happen(accounts(10, 3))

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 import pytest
 
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers, Server
 from pipeline.support.retry import PATIENCE
 from pipeline.support.settings import Settings
@@ -87,7 +87,7 @@ async def test_an_elasticsearch_that_is_busy_or_out_of_reach(settings: Settings)
     rounds(1, 0) == 1, reason="the long lane's: Elasticsearch's answer is given 30 s"
 )
 async def test_connections_that_die_without_a_word(settings: Settings) -> None:
-    urls = {f"{name}_url": str(getattr(settings, f"{name}_url")) for name in WHEELS}
+    urls = {f"{name}_url": str(getattr(settings, f"{name}_url")) for name in SERVER_BINARIES}
     async with AsyncExitStack() as stack:
         lines = {n: await stack.enter_async_context(TcpProxy(url)) for n, url in urls.items()}
         ways = {name: line.url for name, line in lines.items()}

@@ -22,7 +22,7 @@ from pipeline.model.projection import ERA
 from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
-from pipeline.tables.projection_table import Table
+from pipeline.tables.projection_table import ProjectionTable
 from tests.bank import Lot, accounts, append, as_delivered, history
 from tests.support import rounds
 
@@ -44,8 +44,8 @@ class World:
     settings: Settings
     lot: Lot = field(default_factory=Lot)
 
-    def table(self, capacity: int = 100) -> Table:
-        return Table(
+    def table(self, capacity: int = 100) -> ProjectionTable:
+        return ProjectionTable(
             self.elastic, self.generation, self.store, self.lot, Counters(), capacity=capacity
         )
 

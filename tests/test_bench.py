@@ -16,7 +16,7 @@ from benchmarks.figures import Figure, Ratio, Result, Spread
 from benchmarks.history import SEED, Folds, History
 from benchmarks.rounds import interleaved
 from benchmarks.size import SIZES, TINY
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.support.settings import PREFIX, TEST_PREFIX
 from tests.support import Servers
 
@@ -48,7 +48,7 @@ async def test_a_small_run_is_reported(tmp_path: Path, page: Path) -> None:
     assert ratio["measure"] == "b"
     assert ratio["embedded"]["value"] == pytest.approx(figures["forwarder"] / slower, abs=0.01)
     assert ratio["embedded"]["met"] is (ratio["embedded"]["value"] >= ratio["embedded"]["goal"])
-    assert kept["columns"]["embedded"]["servers"].keys() == WHEELS.keys()
+    assert kept["columns"]["embedded"]["servers"].keys() == SERVER_BINARIES.keys()
     assert kept["columns"]["embedded"]["machine"].keys() == {"cores", "memory_gib", "python"}
     assert measure["load_average"].keys() == {"before", "after"}
 
@@ -66,7 +66,7 @@ async def test_a_server_that_holds_something_is_left_alone(servers: Servers) -> 
 
 
 def test_servers_are_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in WHEELS:
+    for name in SERVER_BINARIES:
         for prefix in (PREFIX, TEST_PREFIX):
             monkeypatch.delenv(f"{prefix}{name.upper()}_URL", raising=False)
     monkeypatch.setenv("BANK_MONGODB_URL", "mongodb://one")

@@ -12,7 +12,7 @@ import pytest
 from pymongo.collection import Collection
 
 from pipeline.banking.balance import BALANCE
-from pipeline.eventstore import EventStore, Strays
+from pipeline.eventstore import EventStore, InvalidDocuments
 from pipeline.model.events import (
     CLOSED,
     CREATED,
@@ -28,7 +28,7 @@ from pipeline.model.events import (
 )
 from pipeline.operations.checker import Answer, Command, Report, check
 from pipeline.operations.checker.ledger import Ledger
-from pipeline.search.scan import Survey
+from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from tests.support import rounds
 
@@ -42,7 +42,7 @@ class Bench:
     """A small sound bank in real stores, with the means to break it."""
 
     store: EventStore
-    survey: Survey
+    survey: IndexScan
     events: Collection[dict[str, Any]]
     http: aiohttp.ClientSession
     versions: dict[str, int] = field(default_factory=dict)
@@ -125,7 +125,7 @@ def events(settings: Settings) -> Iterator[Collection[dict[str, Any]]]:
 async def bench(settings: Settings, events: Collection[dict[str, Any]]) -> AsyncIterator[Bench]:
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
-    survey = Survey(settings.elasticsearch_url)
+    survey = IndexScan(settings.elasticsearch_url)
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
         index = {"mappings": BALANCE.mapping, "aliases": {"balance": {}}}
         async with http.put("/balance-1", json=index) as answer:
@@ -547,8 +547,8 @@ class Endless:
         found = ((each, BALANCE.fold_all([self.event(each)])) for each in ids)
         return {each: dict(document) for each, document in found if document}
 
-    async def strays(self) -> Strays:
-        return Strays()
+    async def strays(self) -> InvalidDocuments:
+        return InvalidDocuments()
 
     async def ids(self) -> AsyncIterator[list[str]]:
         for first in range(0, self.accounts, 500):

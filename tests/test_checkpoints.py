@@ -15,17 +15,17 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream, StreamState
 from pipeline.messaging.kv import Bucket
-from pipeline.search import ConditionalWrite, Elastic, Found, Generation, Stamp
+from pipeline.search import ConditionalWrite, Elastic, FoundDocument, Generation, Stamp
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import (
     ALIAS,
     INDEX,
     Checkpoint,
+    CheckpointFenced,
     Checkpoints,
-    Fenced,
-    Lost,
-    Position,
+    PartitionPosition,
+    PositionLost,
 )
 from pipeline.tables.epochs import owner_of, raise_epoch
 from tests.support import eventually
@@ -61,7 +61,7 @@ async def test_a_checkpoint_is_found_again_by_the_next_owner(elastic: Elastic) -
     first = Checkpoints(elastic, "first")
     taken = await claim(first)
     assert (taken.sequence, taken.epoch, taken.owner) == (None, 1, "first")
-    assert await first.write({0: Position(1, 10, 8)}) == {}
+    assert await first.write({0: PartitionPosition(1, 10, 8)}) == {}
     again = await claim(Checkpoints(elastic, "second"))
     assert (again.sequence, again.applied, again.epoch, again.owner) == (10, 8, 2, "second")
 
@@ -70,7 +70,9 @@ async def test_a_claim_goes_back_only_when_told_so(elastic: Elastic) -> None:
     checkpoints = Checkpoints(elastic, "mine")
     await claim(checkpoints)
     for sequence, back, claimed in ((20, False, 20), (10, False, 20), (10, True, 10)):
-        assert await checkpoints.write({0: Position(1, sequence, sequence)}, back=back) == {}
+        assert (
+            await checkpoints.write({0: PartitionPosition(1, sequence, sequence)}, back=back) == {}
+        )
         found = (await elastic.mget(ALIAS, ["balance-1-0-of-4"]))["balance-1-0-of-4"]
         assert (found.source["sequence"], found.source["applied"]) == (claimed, claimed)
 
@@ -80,9 +82,9 @@ async def test_partitions_go_together_and_fail_apart(elastic: Elastic) -> None:
     for partition in range(3):
         await claim(mine, partition)
     await claim(other, 1)
-    failed = await mine.write({p: Position(1, 10, 10) for p in range(3)})
+    failed = await mine.write({p: PartitionPosition(1, 10, 10) for p in range(3)})
     assert list(failed) == [1]
-    assert isinstance(failed[1], Fenced)
+    assert isinstance(failed[1], CheckpointFenced)
     assert (await claim(other, 0)).sequence == (await claim(other, 2)).sequence == 10
     assert (await claim(other, 1)).sequence is None, "an owner with an old epoch moves nothing"
 
@@ -91,7 +93,11 @@ async def test_two_that_take_at_once_leave_one_owner(elastic: Elastic) -> None:
     both = [Checkpoints(elastic, name) for name in ("one", "two")]
     await claim(both[0])
     await asyncio.gather(*(claim(each) for each in both), return_exceptions=True)
-    written = [await each.write({0: Position(epoch, 7, 7)}) for each in both for epoch in (1, 2, 3)]
+    written = [
+        await each.write({0: PartitionPosition(epoch, 7, 7)})
+        for each in both
+        for epoch in (1, 2, 3)
+    ]
     assert sum(not failed for failed in written) == 1
 
 
@@ -103,7 +109,7 @@ async def test_a_checkpoint_of_another_index_or_stream_claims_nothing(elastic: E
         (Generation(2, "uuid-1", BALANCE), STREAM),
     ):
         taken = await claim(checkpoints)
-        await checkpoints.write({0: Position(taken.epoch, 10, 10)})
+        await checkpoints.write({0: PartitionPosition(taken.epoch, 10, 10)})
         assert (await claim(checkpoints)).sequence == 10
         assert (await claim(checkpoints, 0, generation, stream)).sequence is None
 
@@ -112,14 +118,14 @@ async def test_a_checkpoint_that_went_back_is_lost(elastic: Elastic) -> None:
     """As a crash or a restored snapshot leaves it: the document as it was, written anew."""
     checkpoints = Checkpoints(elastic, "mine")
     taken = await claim(checkpoints)
-    await checkpoints.write({0: Position(1, 10, 10)})
-    await checkpoints.write({0: Position(1, 20, 20)})
+    await checkpoints.write({0: PartitionPosition(1, 10, 10)})
+    await checkpoints.write({0: PartitionPosition(1, 20, 20)})
     assert await checkpoints.verify() == {}
     found = (await elastic.mget(ALIAS, [taken.id]))[taken.id]
     old = asdict(replace(taken, sequence=10, applied=10))
     await elastic.compare_and_set(ALIAS, [ConditionalWrite(taken.id, found.stamp, old)])
-    assert isinstance((await checkpoints.verify())[0], Lost)
-    assert isinstance((await checkpoints.write({0: Position(1, 30, 30)}))[0], Lost)
+    assert isinstance((await checkpoints.verify())[0], PositionLost)
+    assert isinstance((await checkpoints.write({0: PartitionPosition(1, 30, 30)}))[0], PositionLost)
     assert (await claim(checkpoints)).sequence == 10
 
 
@@ -129,14 +135,14 @@ async def test_a_deleted_checkpoint_is_lost(
 ) -> None:
     checkpoints = Checkpoints(elastic, "mine")
     await claim(checkpoints)
-    await checkpoints.write({0: Position(1, 10, 10)})
+    await checkpoints.write({0: PartitionPosition(1, 10, 10)})
     async with (
         aiohttp.ClientSession(settings.elasticsearch_url) as http,
         http.delete(what) as answer,
     ):
         assert answer.status == 200
-    assert isinstance((await checkpoints.verify())[0], Lost)
-    assert isinstance((await checkpoints.write({0: Position(1, 20, 20)}))[0], Lost)
+    assert isinstance((await checkpoints.verify())[0], PositionLost)
+    assert isinstance((await checkpoints.write({0: PartitionPosition(1, 20, 20)}))[0], PositionLost)
     assert (await claim(checkpoints)).sequence is None
 
 
@@ -144,10 +150,14 @@ async def test_a_late_write_of_an_earlier_take_is_refused(elastic: Elastic) -> N
     checkpoints = Checkpoints(elastic, "mine")
     before = await claim(checkpoints)
     now = await claim(checkpoints)
-    assert isinstance((await checkpoints.write({0: Position(before.epoch, 9, 9)}))[0], Lost)
-    assert await checkpoints.write({0: Position(now.epoch, 9, 9)}) == {}
+    assert isinstance(
+        (await checkpoints.write({0: PartitionPosition(before.epoch, 9, 9)}))[0], PositionLost
+    )
+    assert await checkpoints.write({0: PartitionPosition(now.epoch, 9, 9)}) == {}
     checkpoints.forget(0)
-    assert isinstance((await checkpoints.write({0: Position(now.epoch, 10, 10)}))[0], Lost)
+    assert isinstance(
+        (await checkpoints.write({0: PartitionPosition(now.epoch, 10, 10)}))[0], PositionLost
+    )
 
 
 async def test_an_answer_that_was_lost_is_no_loss(
@@ -167,8 +177,8 @@ async def test_an_answer_that_was_lost_is_no_loss(
         return answer
 
     monkeypatch.setattr(elastic.client, "bulk", lossy)
-    assert await checkpoints.write({0: Position(1, 10, 10)}) == {}
-    assert await checkpoints.write({0: Position(1, 20, 20)}) == {}
+    assert await checkpoints.write({0: PartitionPosition(1, 10, 10)}) == {}
+    assert await checkpoints.write({0: PartitionPosition(1, 20, 20)}) == {}
     assert calls == 2
 
 
@@ -183,11 +193,11 @@ async def test_after_a_restart_of_elasticsearch_nothing_is_claimed(
     await asyncio.sleep(2.5)  # saved
     await server.kill(9)
     await server.wait_dead()
-    writing = asyncio.create_task(checkpoints.write({0: Position(1, 10, 10)}))
+    writing = asyncio.create_task(checkpoints.write({0: PartitionPosition(1, 10, 10)}))
     await asyncio.sleep(0.2)
     assert not writing.done()
     await server.start()
-    assert isinstance((await writing)[0], Lost)
+    assert isinstance((await writing)[0], PositionLost)
     await elastic.close()
 
 
@@ -217,8 +227,8 @@ async def test_an_epoch_written_by_hand_keeps_nobody_out(js: JetStream, nonsense
 )
 def test_nonsense_in_a_checkpoint_claims_nothing(nonsense: dict[str, Any]) -> None:
     source = asdict(checkpoint(5, 5))
-    assert checkpoint_of(Found(1, Stamp(1, 1), source)) == checkpoint(5, 5)
-    assert checkpoint_of(Found(1, Stamp(1, 1), source | nonsense)) is None
+    assert checkpoint_of(FoundDocument(1, Stamp(1, 1), source)) == checkpoint(5, 5)
+    assert checkpoint_of(FoundDocument(1, Stamp(1, 1), source | nonsense)) is None
 
 
 def checkpoint(sequence: int | None, applied: int | None) -> Checkpoint:
@@ -274,12 +284,14 @@ async def test_partitions_go_on_where_those_before_them_ended(elastic: Elastic) 
     before, after = Checkpoints(elastic, "before"), Checkpoints(elastic, "after")
     for partition in (0, 1):
         await claim(before, partition)
-    await before.write({0: Position(1, 97, 97), 1: Position(1, 90, 90)})
+    await before.write({0: PartitionPosition(1, 97, 97), 1: PartitionPosition(1, 90, 90)})
     now = NOW.followed_by(8, 100, (97, 98, 0, 0))
     taken = [await after.claim(p, now, GENERATION, STREAM, one_more) for p in range(4)]
     assert [each.sequence for each in taken] == [100, 100, None, None]
-    assert await after.write({0: Position(1, 100, 100)}) == {}
-    assert await before.write({0: Position(1, 99, 99), 1: Position(1, 98, 98)}) == {}
+    assert await after.write({0: PartitionPosition(1, 100, 100)}) == {}
+    assert (
+        await before.write({0: PartitionPosition(1, 99, 99), 1: PartitionPosition(1, 98, 98)}) == {}
+    )
     again = [await after.claim(p, now, GENERATION, STREAM, one_more) for p in range(4)]
     assert [(each.sequence, each.epoch) for each in again] == [(100, 2)] * 4
 
@@ -290,10 +302,12 @@ async def test_a_claim_of_an_earlier_time_with_as_many_partitions_is_fenced(
     """4 -> 8 -> 4: who slept through all of it can't speak of the partitions there are now."""
     asleep, awake = Checkpoints(elastic, "asleep"), Checkpoints(elastic, "awake")
     await claim(asleep)
-    await asleep.write({0: Position(1, 97, 97)})
+    await asleep.write({0: PartitionPosition(1, 97, 97)})
     eight = NOW.followed_by(8, 100, (97, 0, 0, 0))
     four = eight.followed_by(4, 200, (150, 160, 0, 0, 0, 0, 0, 0))
-    assert await asleep.write({0: Position(1, 250, 250)}) == {}, "nobody has taken it yet"
+    assert await asleep.write({0: PartitionPosition(1, 250, 250)}) == {}, "nobody has taken it yet"
     taken = await awake.claim(0, four, GENERATION, STREAM, one_more)
     assert (taken.sequence, taken.epoch) == (None, 2)
-    assert isinstance((await asleep.write({0: Position(1, 260, 260)}))[0], Fenced)
+    assert isinstance(
+        (await asleep.write({0: PartitionPosition(1, 260, 260)}))[0], CheckpointFenced
+    )

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline.cli.main import main
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.support.settings import PREFIX, load
 from tests.certificates import MAKE, make
 
@@ -241,7 +241,7 @@ def test_nats_accepts_its_configuration(made: Path, tmp_path: Path) -> None:
             '"/secure/', f'"{made}/nats/'
         )
     )
-    program = WHEELS["nats"].command("127.0.0.1", 4222, tmp_path)[0]
+    program = SERVER_BINARIES["nats"].command("127.0.0.1", 4222, tmp_path)[0]
     checked = subprocess.run(
         [program, "-c", config, "-t"], capture_output=True, text=True, check=False
     )

@@ -15,7 +15,7 @@ from api.server import application
 from pipeline.agents.apply import log as applying
 from pipeline.embedded.up import accounts_url
 from pipeline.forwarder.leader import log as forwarding
-from pipeline.messaging.event_messages import outgoing
+from pipeline.messaging.event_messages import event_messages
 from pipeline.support import logs
 from pipeline.support.correlation import about, current, detached, serving
 from pipeline.support.metrics import Metrics
@@ -171,6 +171,6 @@ def told_of(role: Role, logger: str, correlation_id: str) -> list[dict[str, Any]
 def test_a_skipped_document_is_told_by_its_id(caplog: pytest.LogCaptureFixture) -> None:
     [event] = history("01JD0000000000000000000000", 1)
     wrong: Any = {**event, "slot": -1}
-    assert outgoing([wrong], 8, 1_000_000) == ([], 1)
+    assert event_messages([wrong], 8, 1_000_000) == ([], 1)
     [told] = [each for each in caplog.records if "Skipped" in each.getMessage()]
     assert told.__dict__["correlation_ids"] == [event["correlation_id"]]

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.cli.main import main
-from pipeline.support.access import SERVERS, Access, masked
+from pipeline.support.access import SERVERS, ServerAccess, masked
 from pipeline.support.settings import SettingsError, describe, environment, load
 
 SECRET = "h5Kq-vWz2"
@@ -202,7 +202,7 @@ def test_files_that_are_as_they_should_be_are_taken(files: Mapping[str, Path]) -
     ],
 )
 def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
-    assert masked(url) == str(Access(url)) == shown
+    assert masked(url) == str(ServerAccess(url)) == shown
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from elasticsearch import AsyncElasticsearch
 from pipeline.embedded import server_binaries
 from pipeline.embedded.process_registry import alive
 from pipeline.embedded.processes import read_processes
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedError, EmbeddedServers
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.support import Role, eventually
 
-NAMES = tuple(WHEELS)
+NAMES = tuple(SERVER_BINARIES)
 
 
 @pytest.fixture
@@ -113,7 +113,9 @@ async def test_a_taken_port_is_named_with_what_to_set(here: Settings, name: str)
     with socket.create_server(("127.0.0.1", port)):
         said = await failure(here, name)
     assert said.startswith(f"{name}: port {port} of 127.0.0.1 is taken")
-    advice = re.search(rf"BANK_{name.upper()}_URL={WHEELS[name].scheme}://127.0.0.1:(\d+)$", said)
+    advice = re.search(
+        rf"BANK_{name.upper()}_URL={SERVER_BINARIES[name].scheme}://127.0.0.1:(\d+)$", said
+    )
     assert advice
     assert port < int(advice[1]) < 65536
 
@@ -165,10 +167,10 @@ async def test_a_server_that_filled_the_disk_says_so(
     here: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = [sys.executable, "-c", "open('/dev/full', 'wb', 0).write(b'x')"]
-    stand_in = server_binaries.Wheel(
+    stand_in = server_binaries.ServerBinary(
         "redis", "redis", 1, lambda *_: list(full), b"", re.compile(b"never")
     )
-    monkeypatch.setitem(WHEELS, "redis", stand_in)
+    monkeypatch.setitem(SERVER_BINARIES, "redis", stand_in)
     said = await failure(here, "redis")
     assert said.startswith("redis died (exit code 1): No space left on device for ")
     assert "BANK_DATA_DIR" in said

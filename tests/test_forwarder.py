@@ -20,16 +20,16 @@ from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import service
-from pipeline.forwarder.service import Counters
+from pipeline.forwarder.service import PublisherCounters
 from pipeline.messaging import (
     MARKER,
     STREAM,
     TOKEN_HEADER,
     TOKEN_SUBJECT,
     JetStream,
-    Outgoing,
+    OutgoingMessage,
     ServerTooOld,
-    Stored,
+    StoredMessage,
 )
 from pipeline.model.events import CREATED, DEPOSITED, SLOTS, Event, new_event, partition_of
 from pipeline.support.settings import Settings
@@ -87,7 +87,7 @@ async def append(store: EventStore, number: int, prefix: str = "") -> list[Event
     return events
 
 
-async def messages(js: JetStream) -> list[Stored]:
+async def messages(js: JetStream) -> list[StoredMessage]:
     """Everything that is in the stream, in its order."""
     state = await js.state(STREAM)
     if state is None or not state.messages:
@@ -98,21 +98,23 @@ async def messages(js: JetStream) -> list[Stored]:
         ordered_consumer=True,
         config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
     )
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     while not found or found[-1].sequence < state.last:
         message = await subscription.next_msg(timeout=10)
         sequence = message.metadata.sequence.stream
-        found.append(Stored(message.subject, message.data, dict(message.headers or {}), sequence))
+        found.append(
+            StoredMessage(message.subject, message.data, dict(message.headers or {}), sequence)
+        )
     await subscription.unsubscribe()
     return found
 
 
-def ids(stream: list[Stored]) -> list[str]:
+def ids(stream: list[StoredMessage]) -> list[str]:
     """The event ids in a stream: markers and tokens have none."""
     return [orjson.loads(each.data)["_id"] for each in stream if "_id" in (each.data.decode())]
 
 
-def markers(stream: list[Stored]) -> list[int]:
+def markers(stream: list[StoredMessage]) -> list[int]:
     """The sequences of the markers."""
     return [each.sequence for each in stream if each.data == MARKER]
 
@@ -243,7 +245,7 @@ async def test_two_that_both_believe_to_lead_double_nothing(
 ) -> None:
     """Without any lease between them the log alone keeps it right."""
     other = settings.model_copy(update={"redis_url": settings.redis_url + "/1"})
-    counters = [Counters(), Counters()]
+    counters = [PublisherCounters(), PublisherCounters()]
     pair = [
         asyncio.create_task(service.run(each, counters=counter))
         for each, counter in zip((settings, other), counters, strict=True)
@@ -263,9 +265,9 @@ async def cancelled(*tasks: asyncio.Task[None]) -> None:
 
 
 @pytest.fixture
-async def inside(settings: Settings, js: JetStream) -> AsyncIterator[Counters]:
+async def inside(settings: Settings, js: JetStream) -> AsyncIterator[PublisherCounters]:
     """A forwarder in this process, that has begun."""
-    counters, stop = Counters(), asyncio.Event()
+    counters, stop = PublisherCounters(), asyncio.Event()
     quick = settings.model_copy(update={"token_seconds": 0.5})
     task = asyncio.create_task(service.run(quick, stop=stop, counters=counters))
     await running(js)
@@ -275,7 +277,9 @@ async def inside(settings: Settings, js: JetStream) -> AsyncIterator[Counters]:
         await task
 
 
-async def synchronises(js: JetStream, store: EventStore, counters: Counters, before: int) -> None:
+async def synchronises(
+    js: JetStream, store: EventStore, counters: PublisherCounters, before: int
+) -> None:
     """Wait for another resync; later events come once, after the markers."""
     await eventually(lambda: counters.resyncs > before, message="markers")
     assert await eventually(lambda: marked(js), message="markers in the stream")
@@ -295,7 +299,7 @@ async def marked(js: JetStream) -> bool:
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_a_purged_stream_gets_markers(
-    store: EventStore, js: JetStream, inside: Counters, busy: bool
+    store: EventStore, js: JetStream, inside: PublisherCounters, busy: bool
 ) -> None:
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
@@ -312,7 +316,7 @@ async def test_a_purged_stream_gets_markers(
 
 
 async def test_one_partition_purged_gets_markers(
-    store: EventStore, js: JetStream, inside: Counters
+    store: EventStore, js: JetStream, inside: PublisherCounters
 ) -> None:
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
@@ -321,7 +325,7 @@ async def test_one_partition_purged_gets_markers(
 
 
 async def test_a_deleted_stream_is_made_anew_with_markers(
-    store: EventStore, js: JetStream, inside: Counters
+    store: EventStore, js: JetStream, inside: PublisherCounters
 ) -> None:
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
@@ -330,7 +334,7 @@ async def test_a_deleted_stream_is_made_anew_with_markers(
 
 
 async def test_a_stream_deleted_and_made_by_another_gets_markers(
-    settings: Settings, store: EventStore, js: JetStream, inside: Counters
+    settings: Settings, store: EventStore, js: JetStream, inside: PublisherCounters
 ) -> None:
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
@@ -358,7 +362,7 @@ async def test_a_stream_purged_while_no_one_forwarded_gets_markers(
 
 
 async def test_lost_history_gets_markers(
-    settings: Settings, store: EventStore, js: JetStream, inside: Counters
+    settings: Settings, store: EventStore, js: JetStream, inside: PublisherCounters
 ) -> None:
     """The collection is dropped and made anew: no token of the old one is good."""
     await append(store, 10, "a")
@@ -376,13 +380,13 @@ async def test_a_token_nobody_can_use_gets_markers(
     settings: Settings, store: EventStore, js: JetStream, role: Start, token: str
 ) -> None:
     await ensure_balance_stream(js, settings)
-    await js.publish_batch([Outgoing(TOKEN_SUBJECT, b"", {TOKEN_HEADER: token})], 0)
+    await js.publish_batch([OutgoingMessage(TOKEN_SUBJECT, b"", {TOKEN_HEADER: token})], 0)
     await role(*FORWARDER)
     assert await eventually(lambda: marked(js))
 
 
 async def test_a_message_of_a_stranger_gets_markers(
-    store: EventStore, js: JetStream, inside: Counters
+    store: EventStore, js: JetStream, inside: PublisherCounters
 ) -> None:
     await append(store, 10, "a")
     await eventually(lambda: inside.forwarded == 10)
@@ -396,12 +400,12 @@ async def test_a_message_of_a_stranger_gets_markers(
 
 
 async def test_the_token_is_renewed_when_it_is_quiet_and_only_then(
-    settings: Settings, store: EventStore, js: JetStream, inside: Counters
+    settings: Settings, store: EventStore, js: JetStream, inside: PublisherCounters
 ) -> None:
     await append(store, 10, "a")
     await eventually(lambda: inside.forwarded == 10)
 
-    async def elsewhere() -> Stored | None:
+    async def elsewhere() -> StoredMessage | None:
         """The oplog moves on by what another collection gets."""
         with MongoClient[dict[str, int]](settings.mongodb_url, retryWrites=False) as client:
             client[settings.mongodb_database]["other"].insert_one({"x": 1})
@@ -416,7 +420,7 @@ async def test_the_token_is_renewed_when_it_is_quiet_and_only_then(
 
 
 async def test_ids_that_the_server_remembers_do_not_hold_up_the_bank(
-    settings: Settings, store: EventStore, js: JetStream, inside: Counters
+    settings: Settings, store: EventStore, js: JetStream, inside: PublisherCounters
 ) -> None:
     """An event that was deleted and restored has an id that the stream saw a moment ago."""
     events = await append(store, 3, "a")
@@ -436,7 +440,7 @@ async def test_what_is_no_event_is_skipped_and_named(
     settings: Settings,
     store: EventStore,
     js: JetStream,
-    inside: Counters,
+    inside: PublisherCounters,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     good = deposit("g" * 26, 1)
@@ -481,7 +485,7 @@ async def test_a_cancellation_that_is_swallowed_still_ends_it(
     publish, publishing = JetStream.publish_batch, asyncio.Event()
 
     async def swallowing(
-        self: JetStream, messages: list[Outgoing], expected: int, batch: str | None = None
+        self: JetStream, messages: list[OutgoingMessage], expected: int, batch: str | None = None
     ) -> int:
         sequence = await publish(self, messages, expected, batch)
         if expected:
@@ -515,7 +519,7 @@ async def test_servers_that_go_and_come_back_are_outlasted(
     names = ["nats", "mongodb", "redis"]
     servers = [own_servers.servers[name] for name in names]
     await asyncio.gather(*(server.kill() for server in servers))
-    counters = Counters()
+    counters = PublisherCounters()
     task = asyncio.create_task(service.run(settings, counters=counters))
     await eventually(lambda: "does not answer: waiting" in caplog.text)
     await asyncio.gather(*(server.start() for server in servers))
@@ -549,7 +553,7 @@ async def test_a_forwarder_that_was_away_longer_than_the_oplog_gets_markers(
     await server.start()
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     js = await JetStream.connect(settings.nats_url, "test")
-    first, second = Counters(), Counters()
+    first, second = PublisherCounters(), PublisherCounters()
     task = asyncio.create_task(service.run(settings, counters=first))
     await running(js)
     await append(store, 10, "a")

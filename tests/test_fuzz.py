@@ -16,7 +16,7 @@ from pipeline.banking.statement import STATEMENT
 from pipeline.messaging import JetStream
 from pipeline.model.events import CREATED, DEPOSITED, new_event
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.api import Client, serving
 from tests.fuzz import Change, fuzz
 from tests.stores import stores
@@ -79,7 +79,7 @@ async def test_the_balance_service(settings: Settings) -> None:
             await world.table().apply([created, new_event(ADA, 2, DEPOSITED, {"money": 1})])
             await world.elastic.client.indices.refresh(index=projection.name)
     js = await JetStream.connect(settings.nats_url, "test")
-    await park(Parked(js, BALANCE), BOB)
+    await park(ParkedAccountList(js, BALANCE), BOB)
     await js.close()
     keeping = settings.model_copy(update={"projections": "balance statement"})
     async with serving(balances(keeping)) as client:

@@ -10,14 +10,14 @@ from ulid import ULID
 
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command, Deposit, Withdraw
 from api.accounts.errors import InsufficientFunds
 from api.accounts.execution import Done, VersionMismatch
 from api.accounts.idempotency import KeyReused
 from api.accounts.service import AccountService
 from api.http.headers import Condition
-from pipeline.eventstore import EventStore, Stored, StoreUnavailable
+from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 from tests.api import serving
@@ -25,7 +25,7 @@ from tests.commands import Answer, Replicas, deposit, opened, replicas, send, tr
 from tests.proxy import TcpProxy
 from tests.support import eventually, rounds
 
-TERMS = Terms("c")
+TERMS = CommandContext("c")
 
 
 class Watched(EventStore):
@@ -37,10 +37,10 @@ class Watched(EventStore):
         self.reads = 0
         self.losing = False
 
-    async def append_row(self, events: Sequence[Event]) -> Stored:
+    async def append_row(self, events: Sequence[Event]) -> AppendResult:
         self.rows += [len(events)] if events else []
         stored = await super().append_row(events)
-        return Stored(0, StoreUnavailable("the answer was lost")) if self.losing else stored
+        return AppendResult(0, StoreUnavailable("the answer was lost")) if self.losing else stored
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
         self.reads += 1
@@ -78,7 +78,7 @@ async def new(service: AccountService, money: int = 0) -> str:
 
 
 async def together(
-    service: AccountService, account: str, commands: Sequence[tuple[Command, Terms]]
+    service: AccountService, account: str, commands: Sequence[tuple[Command, CommandContext]]
 ) -> list[Done | BaseException]:
     """Send them at the same time; what became of each."""
     tasks = (service.execute(account, command, terms) for command, terms in commands)
@@ -121,16 +121,16 @@ async def test_each_has_its_own_answer(service: AccountService, store: Watched) 
     """In one row: some refused for want of money, of the right version, or for their key."""
     chance = random.Random(7)
     account, elsewhere = await new(service), await new(service)
-    await service.execute(elsewhere, Deposit(1), Terms("c", "taken", "another request"))
+    await service.execute(elsewhere, Deposit(1), CommandContext("c", "taken", "another request"))
     for number in range(rounds(6, 60)):
         before = (await service.get(account)).version
-        commands: list[tuple[Command, Terms]] = []
+        commands: list[tuple[Command, CommandContext]] = []
         for n in range(40):
             money = chance.randint(1, 20)
             key = "taken" if chance.random() < 0.1 else f"{number} {n}"
             tags = frozenset({str(before + chance.randint(0, 30))})
             condition = Condition(tags) if chance.random() < 0.2 else None
-            terms = chance.choice([TERMS, Terms("c", key, "request", condition)])
+            terms = chance.choice([TERMS, CommandContext("c", key, "request", condition)])
             command = Deposit(money) if chance.random() < 0.5 else Withdraw(money)
             commands.append((command, terms))
         results = await together(service, account, commands)
@@ -141,7 +141,7 @@ async def explained(
     store: EventStore,
     account: str,
     before: int,
-    commands: Sequence[tuple[Command, Terms]],
+    commands: Sequence[tuple[Command, CommandContext]],
     results: Sequence[Done | BaseException],
 ) -> None:
     """Every outcome is true of a state that the account had meanwhile, what was done of its own."""
@@ -176,11 +176,15 @@ async def test_what_follows_one_that_is_not_stored_is_decided_on_what_is(
 ) -> None:
     """The first would take the last coin if its key were free; so the second gets it."""
     account, elsewhere = await new(service, 1), await new(service)
-    await service.execute(elsewhere, Deposit(1), Terms("c", "taken", "another request"))
+    await service.execute(elsewhere, Deposit(1), CommandContext("c", "taken", "another request"))
     first, second, third = await together(
         service,
         account,
-        [(Withdraw(1), Terms("c", "taken", "request")), (Withdraw(1), TERMS), (Deposit(1), TERMS)],
+        [
+            (Withdraw(1), CommandContext("c", "taken", "request")),
+            (Withdraw(1), TERMS),
+            (Deposit(1), TERMS),
+        ],
     )
     assert isinstance(first, KeyReused)
     assert isinstance(second, Done)

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 from ulid import ULID
 
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
-from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable
+from pipeline.eventstore import AppendResult, EventStore, KeyTaken, StoreUnavailable
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 from tests.commands import (
@@ -180,7 +180,7 @@ class Gate(EventStore):
         super().__init__(settings.mongodb_url, settings.mongodb_database)
         self.open, self.appends = asyncio.Event(), 0
 
-    async def append_row(self, events: Sequence[Event]) -> Stored:
+    async def append_row(self, events: Sequence[Event]) -> AppendResult:
         self.appends += 1
         await self.open.wait()
         return await super().append_row(events)
@@ -190,7 +190,7 @@ async def test_the_second_of_two_waits_for_the_first(settings: Settings) -> None
     store = Gate(settings)
     service = AccountService(store)
     await service.open()
-    terms = Terms("c", "k", "request")
+    terms = CommandContext("c", "k", "request")
     both = [asyncio.create_task(service.create("Ada", 1, terms)) for _ in range(2)]
     await eventually(lambda: store.appends == 1)
     assert await asyncio.wait(both, timeout=0.1) == (set(), set(both))
@@ -205,8 +205,8 @@ async def test_the_second_of_two_waits_for_the_first(settings: Settings) -> None
 class Unproven(EventStore):
     """A store whose index knows a key that no read shows yet, as after a change of primaries."""
 
-    async def append_row(self, events: Sequence[Event]) -> Stored:
-        return Stored(0, KeyTaken("k"))
+    async def append_row(self, events: Sequence[Event]) -> AppendResult:
+        return AppendResult(0, KeyTaken("k"))
 
 
 async def test_a_key_that_is_not_stored_for_good_yet_is_no_answer(settings: Settings) -> None:
@@ -214,7 +214,7 @@ async def test_a_key_that_is_not_stored_for_good_yet_is_no_answer(settings: Sett
     service = AccountService(store)
     await service.open()
     with pytest.raises(StoreUnavailable) as unknown:
-        await service.create("Ada", 1, Terms("c", "k", "request"))
+        await service.create("Ada", 1, CommandContext("c", "k", "request"))
     answer = translate(unknown.value)
     assert answer is not None
     assert answer.status == 503
@@ -232,9 +232,12 @@ async def test_nothing_is_read_for_a_key_that_is_new(settings: Settings) -> None
     store = Counting(settings.mongodb_url, settings.mongodb_database)
     service = AccountService(store)
     await service.open()
-    account = (await service.create("Ada", 1, Terms("c", "1", "r"))).account.id
+    account = (await service.create("Ada", 1, CommandContext("c", "1", "r"))).account.id
     await asyncio.gather(
-        *(service.execute(account, Deposit(1), Terms("c", f"k{n}", "r")) for n in range(20))
+        *(
+            service.execute(account, Deposit(1), CommandContext("c", f"k{n}", "r"))
+            for n in range(20)
+        )
     )
     assert store.asked == 0
     await store.close()

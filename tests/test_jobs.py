@@ -10,56 +10,56 @@ from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import Busy, Job, NoSuchJob, Part, Phase
-from pipeline.tables.rebuild_jobs import KEPT, Jobs
+from pipeline.tables.rebuild_job import Busy, NoSuchJob, Phase, RebuildJob, RebuildPart
+from pipeline.tables.rebuild_jobs import KEPT, RebuildJobs
 from tests.support import rounds
 
 ALL = range(4)
 
 
 @pytest.fixture
-def jobs(js: JetStream) -> Jobs:
-    return Jobs(js, BALANCE)
+def jobs(js: JetStream) -> RebuildJobs:
+    return RebuildJobs(js, BALANCE)
 
 
 @pytest.fixture
-def other(js: JetStream) -> Jobs:
+def other(js: JetStream) -> RebuildJobs:
     """The jobs as another process knows them."""
-    return Jobs(js, BALANCE)
+    return RebuildJobs(js, BALANCE)
 
 
-async def start(jobs: Jobs) -> Job:
+async def start(jobs: RebuildJobs) -> RebuildJob:
     """Start an online rebuild of four partitions."""
     job, _ = await jobs.start("online", ALL, 4)
     return job
 
 
-async def ends(jobs: Jobs, job: Job, phase: Phase, **changes: Any) -> Job:
+async def ends(jobs: RebuildJobs, job: RebuildJob, phase: Phase, **changes: Any) -> RebuildJob:
     """What a worker does with it."""
     return await jobs.change(job.id, lambda was: replace(was, phase=phase, **changes))
 
 
-async def seen(jobs: Jobs) -> Job:
+async def seen(jobs: RebuildJobs) -> RebuildJob:
     """The job that was started last, as it is now."""
     await jobs.refresh()
     assert jobs.current is not None
     return jobs.current
 
 
-async def test_before_the_first(js: JetStream, jobs: Jobs) -> None:
+async def test_before_the_first(js: JetStream, jobs: RebuildJobs) -> None:
     assert await jobs.refresh() == frozenset()
     assert (jobs.current, jobs.all(), jobs.job("01M84R485MRRW2CVHYB01DBWQ8")) == (None, [], None)
     assert await js.state("KV_rebuild") is None, "to look makes nothing"
 
 
-async def test_one_is_started_and_everybody_knows(jobs: Jobs, other: Jobs) -> None:
+async def test_one_is_started_and_everybody_knows(jobs: RebuildJobs, other: RebuildJobs) -> None:
     job, joined = await jobs.start("online", ALL, 4, concurrency=2)
     assert not joined
     assert job == await seen(jobs) == await seen(other)
     assert (job.kind, job.phase, job.partitions, job.of) == ("online", "wanted", (0, 1, 2, 3), 4)
     assert (job.concurrency, job.active, job.generation) == (2, True, None)
-    assert other.parts(job) == [Part(job.id, partition) for partition in ALL]
-    await jobs.note(Part(job.id, 2, "replaying", 10, 40, 1234.5, [1.5], "ann"))
+    assert other.parts(job) == [RebuildPart(job.id, partition) for partition in ALL]
+    await jobs.note(RebuildPart(job.id, 2, "replaying", 10, 40, 1234.5, [1.5], "ann"))
     await other.refresh()
     parts = other.parts(job)
     assert [part.state for part in parts] == ["waiting", "waiting", "replaying", "waiting"]
@@ -67,7 +67,9 @@ async def test_one_is_started_and_everybody_knows(jobs: Jobs, other: Jobs) -> No
     assert parts[2].updated.endswith("Z")
 
 
-async def test_the_same_is_joined_and_another_is_refused(jobs: Jobs, other: Jobs) -> None:
+async def test_the_same_is_joined_and_another_is_refused(
+    jobs: RebuildJobs, other: RebuildJobs
+) -> None:
     job = await start(jobs)
     phase: Phase
     for phase in ("wanted", "building", "swapped"):
@@ -88,7 +90,7 @@ async def test_the_same_is_joined_and_another_is_refused(jobs: Jobs, other: Jobs
 async def test_of_many_at_once_one_starts_it(settings: Settings) -> None:
     connections = [await JetStream.connect(settings.nats_url, "test") for _ in range(3)]
     for _ in range(rounds(5, 50)):
-        everybody = [Jobs(connections[n % 3], BALANCE) for n in range(9)]
+        everybody = [RebuildJobs(connections[n % 3], BALANCE) for n in range(9)]
         started = await asyncio.gather(*(each.start("online", ALL, 4) for each in everybody))
         assert len({job.id for job, _ in started}) == 1
         assert sum(not joined for _, joined in started) == 1
@@ -102,16 +104,16 @@ async def test_of_many_at_once_one_starts_it(settings: Settings) -> None:
 
 async def test_of_several_kinds_at_once_one_starts(js: JetStream) -> None:
     for _ in range(rounds(5, 50)):
-        kinds = [Jobs(js, BALANCE).start("in-place", [n % 3], 4) for n in range(6)]
+        kinds = [RebuildJobs(js, BALANCE).start("in-place", [n % 3], 4) for n in range(6)]
         outcomes = await asyncio.gather(*kinds, return_exceptions=True)
         won = [each for each in outcomes if isinstance(each, tuple)]
         busy = [each for each in outcomes if isinstance(each, Busy)]
         assert (len(won), len(busy)) == (2, 4), outcomes
         assert len({job.id for job, _ in won} | {each.job.id for each in busy}) == 1
-        await ends(Jobs(js, BALANCE), won[0][0], "done")
+        await ends(RebuildJobs(js, BALANCE), won[0][0], "done")
 
 
-async def test_a_failed_one_goes_on_where_it_was(jobs: Jobs, other: Jobs) -> None:
+async def test_a_failed_one_goes_on_where_it_was(jobs: RebuildJobs, other: RebuildJobs) -> None:
     job = await start(jobs)
     await ends(jobs, job, "failed", reason="no disk", generation=2, uuid="u", old=1, finished="now")
     again, joined = await other.start("online", ALL, 4, concurrency=4)
@@ -128,21 +130,23 @@ async def test_a_failed_one_goes_on_where_it_was(jobs: Jobs, other: Jobs) -> Non
     assert (await start(other)).generation is None
 
 
-async def test_a_retry_by_many_at_once(js: JetStream, jobs: Jobs) -> None:
+async def test_a_retry_by_many_at_once(js: JetStream, jobs: RebuildJobs) -> None:
     job = await start(jobs)
     for _ in range(rounds(5, 50)):
         await ends(jobs, job, "failed", generation=2)
         started = await asyncio.gather(
-            *(Jobs(js, BALANCE).start("online", ALL, 4) for _ in range(6))
+            *(RebuildJobs(js, BALANCE).start("online", ALL, 4) for _ in range(6))
         )
         assert {(each.id, each.phase) for each, _ in started} == {(job.id, "wanted")}
         assert sum(not joined for _, joined in started) == 1
 
 
-async def overtaking(jobs: Jobs, other: Jobs, monkeypatch: pytest.MonkeyPatch) -> Job:
+async def overtaking(
+    jobs: RebuildJobs, other: RebuildJobs, monkeypatch: pytest.MonkeyPatch
+) -> RebuildJob:
     """Another kind is started between the two writes that start one."""
     put = jobs._bucket.put
-    began: list[Job] = []
+    began: list[RebuildJob] = []
 
     async def slow(key: str, value: dict[str, Any], *, expected: int | None = None) -> int:
         if key == "current" and not began:
@@ -157,14 +161,14 @@ async def overtaking(jobs: Jobs, other: Jobs, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_one_that_was_overtaken_leaves_nothing(
-    jobs: Jobs, other: Jobs, monkeypatch: pytest.MonkeyPatch
+    jobs: RebuildJobs, other: RebuildJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     won = await overtaking(jobs, other, monkeypatch)
     assert [each.id for each in jobs.all()] == [won.id]
 
 
 async def test_a_retry_that_was_overtaken_can_be_tried_again(
-    jobs: Jobs, other: Jobs, monkeypatch: pytest.MonkeyPatch
+    jobs: RebuildJobs, other: RebuildJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await start(jobs)
     await ends(jobs, job, "failed", reason="no disk", generation=2)
@@ -179,7 +183,7 @@ async def test_a_retry_that_was_overtaken_can_be_tried_again(
     assert [each.id for each in jobs.all() if each.active] == [won.id]
 
 
-async def test_what_nobody_carries_out_does_not_run(js: JetStream, jobs: Jobs) -> None:
+async def test_what_nobody_carries_out_does_not_run(js: JetStream, jobs: RebuildJobs) -> None:
     """Whoever started it died between the two writes, or somebody deleted `current`."""
     job = await start(jobs)
     await Bucket(js, "rebuild").delete("current")
@@ -192,10 +196,12 @@ async def test_what_nobody_carries_out_does_not_run(js: JetStream, jobs: Jobs) -
     assert (await start(jobs)).id != job.id
 
 
-async def test_changes_at_once_are_all_made(js: JetStream, jobs: Jobs) -> None:
+async def test_changes_at_once_are_all_made(js: JetStream, jobs: RebuildJobs) -> None:
     job = await start(jobs)
     more = [
-        Jobs(js, BALANCE).change(job.id, lambda was: replace(was, concurrency=was.concurrency + 1))
+        RebuildJobs(js, BALANCE).change(
+            job.id, lambda was: replace(was, concurrency=was.concurrency + 1)
+        )
         for _ in range(10)
     ]
     await asyncio.gather(*more)
@@ -205,7 +211,7 @@ async def test_changes_at_once_are_all_made(js: JetStream, jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["01M84R485MRRW2CVHYB01DBWQ8", "*", ">", "", "a b", "a.b", "é"])
-async def test_one_that_is_not_there(jobs: Jobs, job_id: str) -> None:
+async def test_one_that_is_not_there(jobs: RebuildJobs, job_id: str) -> None:
     job = await start(jobs)
     assert jobs.job(job_id) is None
     with pytest.raises(NoSuchJob):
@@ -213,7 +219,7 @@ async def test_one_that_is_not_there(jobs: Jobs, job_id: str) -> None:
     assert await seen(jobs) == job
 
 
-async def test_cancel(jobs: Jobs) -> None:
+async def test_cancel(jobs: RebuildJobs) -> None:
     phase: Phase
     for phase in ("wanted", "building", "cancelled"):
         job = await start(jobs)
@@ -228,30 +234,30 @@ async def test_cancel(jobs: Jobs) -> None:
         assert (await jobs.cancel(job.id)).phase == phase
 
 
-async def test_cancel_and_the_swap_at_once(js: JetStream, jobs: Jobs) -> None:
+async def test_cancel_and_the_swap_at_once(js: JetStream, jobs: RebuildJobs) -> None:
     """One of the two is told that it came too late."""
 
-    def swap(job: Job) -> Job:
+    def swap(job: RebuildJob) -> RebuildJob:
         return replace(job, phase="swapped") if job.phase == "building" else job
 
     for _ in range(rounds(5, 50)):
         job = await start(jobs)
         await ends(jobs, job, "building")
         cancelled, swapped = await asyncio.gather(
-            Jobs(js, BALANCE).cancel(job.id), Jobs(js, BALANCE).change(job.id, swap)
+            RebuildJobs(js, BALANCE).cancel(job.id), RebuildJobs(js, BALANCE).change(job.id, swap)
         )
         assert cancelled.phase == swapped.phase == (await seen(jobs)).phase
         await ends(jobs, job, "done")
 
 
-async def test_old_ones_are_forgotten(js: JetStream, jobs: Jobs) -> None:
+async def test_old_ones_are_forgotten(js: JetStream, jobs: RebuildJobs) -> None:
     bucket = Bucket(js, "rebuild")
     await bucket.put("job.0", {"by": "hand"})
     await bucket.put("other", {"by": "hand"})
     ids = []
     for _ in range(KEPT + 3):
         job, _ = await jobs.start("in-place", [0], 4)
-        await jobs.note(Part(job.id, 0, "done"))
+        await jobs.note(RebuildPart(job.id, 0, "done"))
         await ends(jobs, job, "done")
         ids.append(job.id)
         await asyncio.sleep(0.002)  # ids of one millisecond do not sort by time
@@ -268,7 +274,9 @@ async def test_old_ones_are_forgotten(js: JetStream, jobs: Jobs) -> None:
     }
 
 
-async def test_what_somebody_wrote_by_hand(js: JetStream, jobs: Jobs, other: Jobs) -> None:
+async def test_what_somebody_wrote_by_hand(
+    js: JetStream, jobs: RebuildJobs, other: RebuildJobs
+) -> None:
     """It is none: a new rebuild can always be started, and what is right stays known."""
     job = await start(jobs)
     bucket = Bucket(js, "rebuild")
@@ -300,16 +308,16 @@ async def test_what_somebody_wrote_by_hand(js: JetStream, jobs: Jobs, other: Job
     "wrong", [{}, {"state": "asleep"}, {"done": "many"}, {"partition": 3}, {"pauses_ms": 1}]
 )
 async def test_a_part_written_by_hand_counts_as_none(
-    js: JetStream, jobs: Jobs, wrong: dict[str, Any]
+    js: JetStream, jobs: RebuildJobs, wrong: dict[str, Any]
 ) -> None:
     job = await start(jobs)
-    part = Part(job.id, 1, "replaying", 1, 2)
+    part = RebuildPart(job.id, 1, "replaying", 1, 2)
     await jobs.note(part)
     stored = await Bucket(js, "rebuild").get(part.key)
     assert stored is not None
     await Bucket(js, "rebuild").put(part.key, {**stored.value, **wrong} if wrong else {})
     await jobs.refresh()
-    assert jobs.parts(job)[1] == Part(job.id, 1)
+    assert jobs.parts(job)[1] == RebuildPart(job.id, 1)
     await jobs.note(part)
     await jobs.refresh()
     assert jobs.parts(job)[1].state == "replaying"

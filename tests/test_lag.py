@@ -14,16 +14,23 @@ from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.eventstore import EventStore, HistoryLost, StoreUnavailable, Unread
+from pipeline.eventstore import ChangeBacklog, EventStore, HistoryLost, StoreUnavailable
 from pipeline.eventstore.change_backlog import _reached
-from pipeline.messaging import TOKEN_HEADER, Stored, StreamState
+from pipeline.messaging import TOKEN_HEADER, StoredMessage, StreamState
 from pipeline.model.events import CREATED, new_event, partition_of
 from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.lag import SHORTEST, Lag, Waiting, lag, resume_token, unforwarded
+from pipeline.operations.status.lag import (
+    SHORTEST,
+    Lag,
+    WaitingEvents,
+    lag,
+    resume_token,
+    unforwarded,
+)
 from pipeline.operations.status.probe import Unknown, asked
 from pipeline.search import Generation
 from pipeline.support.settings import Settings
-from pipeline.support.shared_reading import Snapshot
+from pipeline.support.shared_reading import SharedReading
 from pipeline.tables.checkpoint import Checkpoint
 from tests.bank import accounts, append
 from tests.load import Load
@@ -43,28 +50,28 @@ def ago(seconds: float) -> datetime:
 
 
 def test_nothing_waits() -> None:
-    assert lag(Waiting(), Waiting(), NOW) == Lag(0, 0.0, None)
+    assert lag(WaitingEvents(), WaitingEvents(), NOW) == Lag(0, 0.0, None)
 
 
 def test_what_waits_is_added_up_and_as_old_as_its_oldest() -> None:
-    assert lag(Waiting(2, ago(1)), Waiting(3, ago(9)), NOW) == Lag(5, 9.0, None)
-    assert lag(Waiting(), Waiting(1, ago(4)), NOW) == Lag(1, 4.0, None)
+    assert lag(WaitingEvents(2, ago(1)), WaitingEvents(3, ago(9)), NOW) == Lag(5, 9.0, None)
+    assert lag(WaitingEvents(), WaitingEvents(1, ago(4)), NOW) == Lag(1, 4.0, None)
 
 
 def test_no_clock_makes_it_0_seconds_while_anything_waits() -> None:
-    assert lag(Waiting(1, ago(-60)), Waiting(), NOW) == Lag(1, SHORTEST, None)
+    assert lag(WaitingEvents(1, ago(-60)), WaitingEvents(), NOW) == Lag(1, SHORTEST, None)
 
 
 def test_what_was_not_counted_to_the_end_is_at_least_that() -> None:
-    found = lag(Waiting(1200, ago(30), more=True), Waiting(34, ago(60)), NOW)
+    found = lag(WaitingEvents(1200, ago(30), more=True), WaitingEvents(34, ago(60)), NOW)
     assert found == Lag(None, 60.0, "at least 1,234")
-    assert lag(Waiting(more=True), Waiting(), NOW) == Lag(None, None, "at least 0")
+    assert lag(WaitingEvents(more=True), WaitingEvents(), NOW) == Lag(None, None, "at least 0")
 
 
 def test_one_unknown_makes_the_sum_unknown_and_each_reason_is_told_once() -> None:
     down, lost = Unknown("MongoDB does not answer", "MongoDB"), Unknown("lost")
-    assert lag(down, Waiting(3, ago(1)), NOW) == Lag(None, None, down.why)
-    assert lag(Waiting(), lost, NOW) == Lag(None, None, "lost")
+    assert lag(down, WaitingEvents(3, ago(1)), NOW) == Lag(None, None, down.why)
+    assert lag(WaitingEvents(), lost, NOW) == Lag(None, None, "lost")
     assert lag(down, lost, NOW) == Lag(None, None, "MongoDB does not answer; lost")
     assert lag(lost, lost, NOW) == Lag(None, None, "lost")
 
@@ -80,25 +87,30 @@ def test_unforwarded_events_by_partition_without_those_that_never_will_be() -> N
         {**events[0], "slot": "3", "created_at": datetime(2020, 1, 1)},
         {**events[0], "version": 0, "created_at": datetime(2020, 1, 1)},
     ]
-    found = unforwarded(Unread([*events, *garbage], True), 4)
+    found = unforwarded(ChangeBacklog([*events, *garbage], True), 4)
     for partition, waiting in enumerate(found):
         mine = [e["created_at"] for e in events if partition_of(e["slot"], 4) == partition]
         oldest = min(mine).replace(tzinfo=UTC) if mine else None
-        assert waiting == Waiting(len(mine), oldest, more=False)
-    assert all(each.more for each in unforwarded(Unread(events, False), 4))
+        assert waiting == WaitingEvents(len(mine), oldest, more=False)
+    assert all(each.more for each in unforwarded(ChangeBacklog(events, False), 4))
 
 
 @pytest.mark.parametrize(
     ("last", "known"),
     [
-        (Stored("balance.1", b"", {TOKEN_HEADER: "token"}, 100), True),
-        (Stored("balance.1", b"", {TOKEN_HEADER: "token"}, 101), True),  # came in between
-        (Stored("balance.1", b"", {TOKEN_HEADER: "token"}, 99), False),  # the last was deleted
-        (Stored("balance.1", b"", {}, 100), False),
+        (StoredMessage("balance.1", b"", {TOKEN_HEADER: "token"}, 100), True),
+        (StoredMessage("balance.1", b"", {TOKEN_HEADER: "token"}, 101), True),  # came in between
+        (
+            StoredMessage("balance.1", b"", {TOKEN_HEADER: "token"}, 99),
+            False,
+        ),  # the last was deleted
+        (StoredMessage("balance.1", b"", {}, 100), False),
         (None, False),
     ],
 )
-def test_the_token_must_be_in_the_very_last_message(last: Stored | None, known: bool) -> None:
+def test_the_token_must_be_in_the_very_last_message(
+    last: StoredMessage | None, known: bool
+) -> None:
     assert isinstance(resume_token(last, STREAM), str if known else Unknown)
 
 
@@ -170,7 +182,7 @@ async def token_of(store: EventStore) -> str:
 async def test_unread_is_exactly_what_came_after_the_token(store: EventStore) -> None:
     await append(store, accounts(5, 3))
     token = await token_of(store)
-    assert await store.unread(token, most=1000, seconds=10) == Unread([], True)
+    assert await store.unread(token, most=1000, seconds=10) == ChangeBacklog([], True)
     await append(store, histories := accounts(400, 4))
     for _ in range(2):  # looking leaves nothing behind
         found = await store.unread(token, most=20_000, seconds=30)
@@ -179,7 +191,7 @@ async def test_unread_is_exactly_what_came_after_the_token(store: EventStore) ->
     assert len(found.events) == 1600
 
 
-def ids(found: Unread) -> set[str]:
+def ids(found: ChangeBacklog) -> set[str]:
     return {event["_id"] for event in found.events}
 
 
@@ -283,7 +295,7 @@ async def test_one_reading_serves_all_who_ask_meanwhile_and_a_moment_after() -> 
         await answer.wait()
         return readings
 
-    snapshot = Snapshot(read, seconds=60)
+    snapshot = SharedReading(read, seconds=60)
     waiting = [asyncio.create_task(snapshot.get()) for _ in range(20)]
     await asyncio.sleep(0)
     waiting.pop().cancel()  # one who does not wait spoils it for nobody
@@ -304,7 +316,7 @@ async def test_an_old_snapshot_and_a_failed_one_are_read_anew() -> None:
             raise ValueError("failed")
         return len(readings)
 
-    snapshot = Snapshot(read, seconds=0)
+    snapshot = SharedReading(read, seconds=0)
     assert await snapshot.get() == 1
     with pytest.raises(ValueError, match="failed"):
         await snapshot.get()

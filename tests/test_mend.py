@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from pipeline.agents.rebuild.repair import mend
+from pipeline.agents.rebuild.repair import repair
 from pipeline.model.events import DEPOSITED, Event, new_event, partition_of, slot_of
 from pipeline.search import GenerationGone
 from pipeline.support.settings import Settings
@@ -39,12 +39,12 @@ async def test_accounts_are_mended_and_their_next_events_arrive(world: Stores) -
     worker = await world.live(*histories.values())
     for kind, events in histories.items():
         await world.hand.do(kind, events[0]["account_id"])
-        report = await mend([events[0]["account_id"]], world.store, world.documents())
+        report = await repair([events[0]["account_id"]], world.store, world.documents())
         assert (report.events, report.accounts, report.written, report.removed) == (4, 1, 1, 0), (
             kind
         )
     assert await world.exact()
-    again = await mend(
+    again = await repair(
         [h[0]["account_id"] for h in histories.values()], world.store, world.documents()
     )
     assert (again.accounts, again.written, again.removed) == (len(CHANGES), 0, 0)
@@ -77,7 +77,7 @@ async def test_a_repair_outlives_what_a_worker_believed(world: Stores) -> None:
     events.append(following(events))
     await world.arrives(misled, events[-1])
     assert not await world.shows(events)
-    await mend([events[0]["account_id"]], world.store, world.documents())
+    await repair([events[0]["account_id"]], world.store, world.documents())
     assert await world.shows(events)
     for _ in range(2):
         events.append(following(events))
@@ -148,7 +148,7 @@ async def test_events_that_come_while_accounts_are_mended(world: Stores, answers
             await world.arrives(worker, *(events[version] for events in histories))
 
     between = Between(world, come, answers)
-    await mend(ids, between, world.documents(between))
+    await repair(ids, between, world.documents(between))
     assert between.happened
     assert await world.exact()
 
@@ -200,7 +200,7 @@ async def test_an_account_without_a_sound_event_has_no_document(world: Stores) -
     sick: Any = [{**events[0], "kind": "MoneyPrinted"}, *events[1:]]
     await append(world.store, [sick])
     await world.hand.do("ghost", events[0]["account_id"])
-    report = await mend([events[0]["account_id"]], world.store, world.documents())
+    report = await repair([events[0]["account_id"]], world.store, world.documents())
     assert (report.written, report.removed) == (0, 1)
     assert events[0]["account_id"] in world.lot
     assert await world.exact()
@@ -219,7 +219,7 @@ async def test_what_came_while_an_account_was_parked_arrives_when_it_is_mended(
             await world.arrives(worker, event)
 
     between = Between(world, come)
-    await mend([account_id], between, world.documents(between))
+    await repair([account_id], between, world.documents(between))
     assert worker.counters.waiting == 2
     assert not world.lot
     assert await world.exact()
@@ -237,7 +237,7 @@ async def test_any_damage_is_mended(world: Stores, data: st.DataObject) -> None:
     shown = [0] * 3
     ids = [events[0]["account_id"] for events in histories] + [str(ULID())]
     tables = [world.table(), world.table(capacity=1)]
-    steps = st.sampled_from(("event", "event", "damage", "damage", "mend", "ghost"))
+    steps = st.sampled_from(("event", "event", "damage", "damage", "repair", "ghost"))
     for step in data.draw(st.lists(steps, max_size=14)):
         number = data.draw(st.integers(0, 2))
         match step:
@@ -248,8 +248,8 @@ async def test_any_damage_is_mended(world: Stores, data: st.DataObject) -> None:
                 shown[number] += 1
             case "damage":
                 await world.hand.do(data.draw(st.sampled_from(CHANGES)), ids[number])
-            case "mend":
-                await mend(ids[: number + 1], world.store, world.documents())
+            case "repair":
+                await repair(ids[: number + 1], world.store, world.documents())
             case "ghost":
                 await world.hand.do(data.draw(st.sampled_from(GHOSTS)), ids[3])
     await world.mend_partition()

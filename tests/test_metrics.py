@@ -434,7 +434,7 @@ def numbered(counters: Any, first: int) -> dict[str, int]:
 
 
 async def test_each_figure_of_a_forwarder_is_its_own() -> None:
-    seen = forwarder_metrics.Seen()
+    seen = forwarder_metrics.ForwarderMetrics()
     values = numbered(seen.counters, 10)
     text, _ = await forwarder_metrics.forwarder_metrics(seen).exposition()
     told = parsed(text.decode())
@@ -451,7 +451,7 @@ async def test_each_figure_of_a_worker_is_its_own() -> None:
     values = numbered(counters, 10)
     agent = ProjectionAgent(faust.App("test", broker="nats://127.0.0.1:1"), BALANCE)
     agent.counters = counters
-    seen = worker_metrics.Seen(ownership, [agent])
+    seen = worker_metrics.WorkerMetrics(ownership, [agent])
     text, _ = await worker_metrics.worker_metrics(seen).exposition()
     await ownership.leases.close()
     told = parsed(text.decode())

@@ -73,7 +73,7 @@ async def test_a_call_is_repeated_until_it_works(
         return "done"
 
     with pytest.raises(ValueError, match="wrong"):
-        await tried.outlast(call, OSError)
-    assert await tried.outlast(call) == "done"
+        await tried.retry_forever(call, OSError)
+    assert await tried.retry_forever(call) == "done"
     await eventually(lambda: "works again" in caplog.text)
     assert len(caplog.records) == 2

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from pipeline.agents.rebuild.throttle import QUIET_SECONDS, Pace, Paced
+from pipeline.agents.rebuild.throttle import QUIET_SECONDS, Throttle, ThrottledStore
 from pipeline.eventstore import EventStore
 from pipeline.model.events import CREATED, SLOTS, Event, new_event
 from pipeline.support.settings import Settings
@@ -13,32 +13,32 @@ from tests.bank import append
 READ = 0.02
 
 
-async def rested(pace: Pace, events: int = 0) -> float:
+async def rested(pace: Throttle, events: int = 0) -> float:
     began = time.monotonic()
     await pace.rest(READ, events)
     return time.monotonic() - began
 
 
 async def test_without_live_traffic_nothing_rests() -> None:
-    assert min([await rested(Pace()) for _ in range(3)]) < READ
-    before = Pace(live=lambda: time.monotonic() - 2 * QUIET_SECONDS)
+    assert min([await rested(Throttle()) for _ in range(3)]) < READ
+    before = Throttle(live=lambda: time.monotonic() - 2 * QUIET_SECONDS)
     assert min([await rested(before) for _ in range(3)]) < READ
 
 
 async def test_beside_live_traffic_it_rests_as_long_as_it_reads() -> None:
-    busy = Pace(live=time.monotonic)
+    busy = Throttle(live=time.monotonic)
     assert min([await rested(busy) for _ in range(3)]) >= READ
 
 
 async def test_beside_live_traffic_slow_reads_rest_too() -> None:
     """However long one takes: that is just where live traffic suffers."""
     took, began = 1.1 * QUIET_SECONDS, time.monotonic()
-    await Pace(live=time.monotonic).rest(took, 0)
+    await Throttle(live=time.monotonic).rest(took, 0)
     assert time.monotonic() - began >= took
 
 
 async def test_a_rate_holds_all_reads_together() -> None:
-    slow, began = Pace(rate=1000), time.monotonic()
+    slow, began = Throttle(rate=1000), time.monotonic()
     await asyncio.gather(*(slow.rest(0, 20) for _ in range(3)))
     assert time.monotonic() - began >= 0.06
 
@@ -54,7 +54,7 @@ async def test_other_questions_are_asked_one_at_a_time() -> None:
         asked -= 1
         return "answer"
 
-    gentle = Pace()
+    gentle = Throttle()
     assert await asyncio.gather(*(gentle.gently(ask) for _ in range(3))) == ["answer"] * 3
     assert most == 1
 
@@ -87,7 +87,11 @@ async def test_the_store_tells_of_each_read(settings: Settings) -> None:
         ]
         await append(store, [[each] for each in events])
         told = Told(store)
-        read = [e["_id"] async for es in Paced(told, Pace()).replay(range(SLOTS)) for e in es]
+        read = [
+            e["_id"]
+            async for es in ThrottledStore(told, Throttle()).replay(range(SLOTS))
+            for e in es
+        ]
     finally:
         await store.close()
     assert sorted(read) == sorted(event["_id"] for event in events)

@@ -15,7 +15,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.support.logs import moment
-from pipeline.tables.parked_accounts import LONGEST, Parked, ParkedAccount
+from pipeline.tables.parked_accounts import LONGEST, ParkedAccount, ParkedAccountList
 from tests.conftest import placed
 from tests.support import eventually
 
@@ -32,7 +32,7 @@ async def nats(scratch: Path) -> AsyncIterator[EmbeddedServers]:
 
 
 async def park(
-    parked: Parked, account_id: str = ADA, reason: str = "no such kind"
+    parked: ParkedAccountList, account_id: str = ADA, reason: str = "no such kind"
 ) -> ParkedAccount:
     return await parked.park(
         account_id, version=3, event_id="01JE", kind="MoneyBurnt", reason=reason
@@ -40,7 +40,7 @@ async def park(
 
 
 async def test_who_parks_knows_it_at_once(js: JetStream) -> None:
-    parked = Parked(js, BALANCE)
+    parked = ParkedAccountList(js, BALANCE)
     assert await parked.refresh() == frozenset()
     assert ADA not in parked
     account = await park(parked)
@@ -60,7 +60,7 @@ async def test_who_parks_knows_it_at_once(js: JetStream) -> None:
 async def test_a_refresh_under_way_undoes_nothing(
     js: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parked = Parked(js, BALANCE)
+    parked = ParkedAccountList(js, BALANCE)
     request = js.nc.request
     parking: set[asyncio.Task[ParkedAccount]] = set()
 
@@ -78,7 +78,7 @@ async def test_a_refresh_under_way_undoes_nothing(
 
 
 async def test_parked_again_counts_an_attempt_and_answers_the_request(js: JetStream) -> None:
-    parked = Parked(js, BALANCE)
+    parked = ParkedAccountList(js, BALANCE)
     first = await park(parked)
     assert await parked.ask_retry(ADA)
     asked = parked[ADA]
@@ -91,7 +91,7 @@ async def test_parked_again_counts_an_attempt_and_answers_the_request(js: JetStr
 
 
 async def test_who_waits_longest_comes_first(js: JetStream) -> None:
-    parked = Parked(js, BALANCE)
+    parked = ParkedAccountList(js, BALANCE)
     await park(parked, BOB)
     await eventually(lambda: moment(time.time()) > parked[BOB].since)
     await park(parked, ADA)
@@ -100,7 +100,7 @@ async def test_who_waits_longest_comes_first(js: JetStream) -> None:
 
 
 async def test_processes_learn_from_each_other(js: JetStream) -> None:
-    worker, command = Parked(js, BALANCE), Parked(js, BALANCE)
+    worker, command = ParkedAccountList(js, BALANCE), ParkedAccountList(js, BALANCE)
     assert not await command.ask_retry(ADA)
     assert not await command.drop(ADA)
     await park(worker)
@@ -122,7 +122,7 @@ async def test_processes_learn_from_each_other(js: JetStream) -> None:
 
 async def test_all_at_once_from_many_sides(js: JetStream) -> None:
     """Whatever the order, no attempt is lost and the views agree."""
-    sides = [Parked(js, BALANCE) for _ in range(4)]
+    sides = [ParkedAccountList(js, BALANCE) for _ in range(4)]
     for _ in range(5):
         await asyncio.gather(
             *(park(side) for side in sides),
@@ -138,7 +138,7 @@ async def test_all_at_once_from_many_sides(js: JetStream) -> None:
 
 
 async def test_whatever_a_poison_event_holds_can_be_parked(js: JetStream) -> None:
-    parked, other = Parked(js, BALANCE), Parked(js, BALANCE)
+    parked, other = ParkedAccountList(js, BALANCE), ParkedAccountList(js, BALANCE)
     ids = ["", "a b", "a.b", "*", ">", "Zoë", "a\n" * 3000, "=x"]
     for account_id in ids:
         account = await park(parked, account_id, reason="why\n\udc80 [x]" * 1000)
@@ -158,7 +158,7 @@ async def test_whatever_a_poison_event_holds_can_be_parked(js: JetStream) -> Non
 async def test_an_entry_written_by_hand_is_skipped(
     js: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parked, bucket = Parked(js, BALANCE), Bucket(js, "parked")
+    parked, bucket = ParkedAccountList(js, BALANCE), Bucket(js, "parked")
     await park(parked)
     entry = await bucket.get(ADA)
     assert entry is not None
@@ -177,7 +177,7 @@ async def test_an_entry_written_by_hand_is_skipped(
 
 
 async def test_a_list_that_was_deleted_is_empty(js: JetStream) -> None:
-    parked = Parked(js, BALANCE)
+    parked = ParkedAccountList(js, BALANCE)
     await park(parked, ADA)
     await park(parked, BOB)
     await js.context.delete_stream("KV_parked")
@@ -193,7 +193,7 @@ async def test_the_list_survives_the_server(nats: EmbeddedServers) -> None:
     server = nats.servers["nats"]
     js = await JetStream.connect(server.url, "test")
     try:
-        parked = Parked(js, BALANCE)
+        parked = ParkedAccountList(js, BALANCE)
         account = await park(parked)
         await server.kill(signal.SIGKILL)
         await server.wait_dead()
@@ -210,7 +210,7 @@ async def test_the_list_survives_the_server(nats: EmbeddedServers) -> None:
 async def read(url: str) -> list[ParkedAccount]:
     """The list as a process finds it that starts now."""
     js = await JetStream.connect(url, "test")
-    parked = Parked(js, BALANCE)
+    parked = ParkedAccountList(js, BALANCE)
     await parked.refresh()
     await js.close()
     return parked.all()

@@ -16,7 +16,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.api import NOBODY, Client, problem, serving
 from tests.bank import append, history
 from tests.conftest import placed
@@ -26,10 +26,10 @@ from tests.test_parked import ADA, BOB, park
 
 
 @pytest.fixture
-async def worker(settings: Settings) -> AsyncIterator[Parked]:
+async def worker(settings: Settings) -> AsyncIterator[ParkedAccountList]:
     """The list as a worker has it."""
     js = await JetStream.connect(settings.nats_url, "test")
-    yield Parked(js, BALANCE)
+    yield ParkedAccountList(js, BALANCE)
     await js.close()
 
 
@@ -39,7 +39,7 @@ async def bank(settings: Settings) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_the_list(bank: Client, worker: Parked) -> None:
+async def test_the_list(bank: Client, worker: ParkedAccountList) -> None:
     async with bank.get("/parked") as answer:
         assert answer.status == 200
         assert await answer.json() == {"data": [], "has_more": False}
@@ -54,7 +54,7 @@ async def test_the_list(bank: Client, worker: Parked) -> None:
 
 
 async def test_one_and_how_many_events_wait(
-    bank: Client, worker: Parked, settings: Settings
+    bank: Client, worker: ParkedAccountList, settings: Settings
 ) -> None:
     await park(worker)
     async with bank.get(f"/parked/{ADA}") as answer:
@@ -67,7 +67,7 @@ async def test_one_and_how_many_events_wait(
         assert await answer.json() == {**asdict(worker[ADA]), "waiting": 5}
 
 
-async def test_a_retry_is_accepted(bank: Client, worker: Parked) -> None:
+async def test_a_retry_is_accepted(bank: Client, worker: ParkedAccountList) -> None:
     for account_id in (ADA, "a/b %"):
         await park(worker, account_id)
         path = f"/parked/{quote(account_id, safe='')}"
@@ -80,7 +80,7 @@ async def test_a_retry_is_accepted(bank: Client, worker: Parked) -> None:
         assert accepted == asdict(worker[account_id])
 
 
-async def test_one_is_dropped(bank: Client, worker: Parked) -> None:
+async def test_one_is_dropped(bank: Client, worker: ParkedAccountList) -> None:
     await park(worker)
     async with bank.delete(f"/parked/{ADA}") as answer:
         assert (answer.status, await answer.read()) == (204, b"")
@@ -89,7 +89,7 @@ async def test_one_is_dropped(bank: Client, worker: Parked) -> None:
     await problem(await bank.delete(f"/parked/{ADA}"), 404, "not-parked")
 
 
-async def test_what_is_not_there(bank: Client, worker: Parked) -> None:
+async def test_what_is_not_there(bank: Client, worker: ParkedAccountList) -> None:
     await park(worker)
     for answer in (
         await bank.get(f"/parked/{NOBODY}"),
@@ -103,7 +103,7 @@ async def test_what_is_not_there(bank: Client, worker: Parked) -> None:
     await problem(await bank.get("/parked/"), 404, "not-found")
 
 
-async def test_without_the_event_store(settings: Settings, worker: Parked) -> None:
+async def test_without_the_event_store(settings: Settings, worker: ParkedAccountList) -> None:
     await park(worker)
     nowhere = settings.model_copy(update={"mongodb_url": f"mongodb://127.0.0.1:{free_port()}"})
     async with serving(create_app(nowhere), ready=False) as client:

@@ -15,7 +15,7 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.model.events import Event, new_event
 from pipeline.support.settings import PREFIX, Settings, environment
-from pipeline.tables.parked_accounts import Parked, ParkedAccount
+from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 from tests.bank import append, history
 from tests.ports import free_port
 from tests.support import Role, eventually
@@ -31,13 +31,13 @@ def bank(settings: Settings, *words: str, stdin: str = "", **changes: str) -> Re
     return CliRunner().invoke(main, ["parked", *words], input=stdin, env=environ)
 
 
-def do(settings: Settings, use: Callable[[Parked], Awaitable[T]]) -> T:
+def do(settings: Settings, use: Callable[[ParkedAccountList], Awaitable[T]]) -> T:
     """What another process does with the list meanwhile."""
 
     async def connected() -> T:
         js = await JetStream.connect(settings.nats_url, "test")
         try:
-            parked = Parked(js, BALANCE)
+            parked = ParkedAccountList(js, BALANCE)
             await parked.refresh()
             return await use(parked)
         finally:
@@ -148,7 +148,7 @@ async def test_each_outcome_is_told(
     settings: Settings, role: Callable[..., Awaitable[Role]]
 ) -> None:
     js = await JetStream.connect(settings.nats_url, "test")
-    worker = Parked(js, BALANCE)
+    worker = ParkedAccountList(js, BALANCE)
     await park(worker, ADA)
     await park(worker, BOB)
     asking = await role("bank", "parked", "retry", "--all", "--wait", "60")
@@ -167,7 +167,7 @@ async def test_each_outcome_is_told(
     await js.close()
 
 
-async def asked(parked: Parked, account_id: str) -> bool:
+async def asked(parked: ParkedAccountList, account_id: str) -> bool:
     await parked.refresh()
     return parked[account_id].retry
 
@@ -190,7 +190,7 @@ def test_to_drop_is_asked_twice(settings: Settings) -> None:
     assert do(settings, everybody) == []
 
 
-async def everybody(parked: Parked) -> list[ParkedAccount]:
+async def everybody(parked: ParkedAccountList) -> list[ParkedAccount]:
     return parked.all()
 
 

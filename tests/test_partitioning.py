@@ -11,7 +11,7 @@ from pipeline.coordination.partitioning import (
     ensure_balance_stream,
     partitioning,
 )
-from pipeline.messaging import STREAM, JetStream, Outgoing
+from pipeline.messaging import STREAM, JetStream, OutgoingMessage
 from pipeline.model.events import SLOTS, partition_of, slots_of
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import Checkpoint, inherited
@@ -25,7 +25,7 @@ SIX = EIGHT.followed_by(6, 200, (0, 150, 198, 0, 0, 110, 120, 130))
 async def say(js: JetStream, data: bytes) -> int:
     state = await js.state(STREAM)
     assert state is not None
-    return await js.publish_batch([Outgoing(SUBJECT, data)], state.last)
+    return await js.publish_batch([OutgoingMessage(SUBJECT, data)], state.last)
 
 
 async def test_without_a_stream_nothing_is_in_force_or_made(js: JetStream) -> None:

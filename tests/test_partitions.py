@@ -27,9 +27,9 @@ from pipeline.model.events import partition_of, slot_of
 from pipeline.operations.status import reader as onlooker
 from pipeline.operations.status.lag import TO_SYNCHRONISE
 from pipeline.operations.status.partitions import Partitions, PartitionStatus
-from pipeline.operations.status.reader import Onlooker
+from pipeline.operations.status.reader import StatusReader
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.api import Client, serving
 from tests.bank import accounts, append, documents, history
 from tests.load import Load
@@ -47,7 +47,7 @@ async def looking(settings: Settings) -> AsyncIterator[Partitions]:
     """A reader with connections of its own."""
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     connecting = asyncio.ensure_future(JetStream.connect(settings.nats_url, "onlooker"))
-    watcher = Onlooker(settings, lambda: asyncio.shield(connecting), lambda: store)
+    watcher = StatusReader(settings, lambda: asyncio.shield(connecting), lambda: store)
     yield Partitions(watcher, settings.partitions)
     await watcher.close()
     await (await connecting).close()
@@ -383,7 +383,7 @@ async def test_the_command_the_route_and_the_gauges_say_the_same(
     await at_the_end(reader, await last(js))
     await append(store, stored := accounts(30, 1))
     sick = history("01J00000000000000000000000", 1)[0]
-    await Parked(js, BALANCE).park(
+    await ParkedAccountList(js, BALANCE).park(
         sick["account_id"], version=1, event_id=sick["_id"], kind=sick["kind"], reason="sick"
     )
     unhealthy = partition_of(slot_of(sick["account_id"]), P)

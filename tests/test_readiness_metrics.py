@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import token_time
-from pipeline.forwarder.metrics import Seen, forwarder_metrics
-from pipeline.forwarder.service import Counters, run
+from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_metrics
+from pipeline.forwarder.service import PublisherCounters, run
 from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream
 from pipeline.support import metrics as measuring
 from pipeline.support.metrics import Metrics
@@ -91,7 +91,7 @@ class _Held:
 
 
 async def test_only_a_leader_tells_the_age_of_the_token() -> None:
-    seen = Seen()
+    seen = ForwarderMetrics()
     at = int(time.time()) - 100
     data = f"82{at:08x}{TOKEN[10:]}"
     seen.counters.token = json.dumps({"collection": "x", "after": {"_data": data}})
@@ -120,7 +120,7 @@ async def test_a_forwarder_knows_the_token_at_the_end_of_the_log(settings: Setti
         return counters.token is not None and counters.token == await last()
 
     for batches in (1, 0):  # it asks for a resync; a second one only finds what the first wrote
-        counters, stop = Counters(), asyncio.Event()
+        counters, stop = PublisherCounters(), asyncio.Event()
         work = asyncio.create_task(run(settings, stop=stop, counters=counters))
         await eventually(knows)
         assert counters.batches == batches

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.support.settings import Settings, environment
 from tests.readme import Mismatch, Names, Step, steps
 from tests.support import Role, eventually
@@ -32,7 +32,7 @@ CHANGES = re.compile(r"-X (PUT|DELETE)")
 @pytest.fixture
 async def bank(settings: Settings) -> AsyncIterator[Settings]:
     """A bank as `bank up` starts it, on servers that run already."""
-    without = [word for name in WHEELS for word in ("--without", name)]
+    without = [word for name in SERVER_BINARIES for word in ("--without", name)]
     # The README's few seconds of grace, with room for a slow machine.
     settings = settings.model_copy(
         update={"index_grace_seconds": 15.0, "projections": "balance statement"}

@@ -20,7 +20,7 @@ from pipeline.cli.main import main
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.support.settings import PREFIX, Settings, environment
-from pipeline.tables.rebuild_job import Job, Phase
+from pipeline.tables.rebuild_job import Phase, RebuildJob
 from tests.conftest import placed
 from tests.ports import free_port
 from tests.rebuilds import FINISHED, FakeWorker
@@ -61,11 +61,11 @@ def meanwhile(settings: Settings, use: Callable[[FakeWorker], Awaitable[object]]
         done.result()
 
 
-def last(settings: Settings) -> Job:
+def last(settings: Settings) -> RebuildJob:
     return do(settings, lambda worker: worker.job())
 
 
-def begun(settings: Settings, *words: str) -> Job:
+def begun(settings: Settings, *words: str) -> RebuildJob:
     """Start one by the command."""
     started = bank(settings, *words, "--no-wait")
     assert started.exit_code == 0, started.output
@@ -138,7 +138,7 @@ def test_a_partition_that_is_not_there(settings: Settings) -> None:
     assert do(settings, everything) == []
 
 
-async def everything(worker: FakeWorker) -> list[Job]:
+async def everything(worker: FakeWorker) -> list[RebuildJob]:
     await worker.jobs.refresh()
     return worker.jobs.all()
 

@@ -12,13 +12,13 @@ from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.operations.status.rebuild_metrics import Running, Watch
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import Job, Part
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
+from pipeline.tables.rebuild_jobs import RebuildJobs
 from tests.api import Client, serving
 from tests.ports import free_port
 from tests.scrape import Scrape, parsed
 
-JOB = Job("01JD0000000000000000000000", "online", "building", (0, 1), 2, 1, "", uuid="u")
+JOB = RebuildJob("01JD0000000000000000000000", "online", "building", (0, 1), 2, 1, "", uuid="u")
 
 
 class Clock:
@@ -31,14 +31,14 @@ class Clock:
         return self.now
 
 
-def parts(*done: int, state: str = "replaying") -> list[Part]:
+def parts(*done: int, state: str = "replaying") -> list[RebuildPart]:
     return [
-        Part(JOB.id, p, "replaying" if state == "replaying" else "replayed", each, 100)
+        RebuildPart(JOB.id, p, "replaying" if state == "replaying" else "replayed", each, 100)
         for p, each in enumerate(done)
     ]
 
 
-def still(watch: Watch, job: Job, *done: int, state: str = "replaying") -> float:
+def still(watch: Watch, job: RebuildJob, *done: int, state: str = "replaying") -> float:
     seen = watch.look(job, parts(*done, state=state))
     assert seen is not None
     return seen.still_seconds
@@ -107,11 +107,11 @@ async def test_a_rebuild_that_nobody_works_at_is_told_until_it_is_cancelled(
     settings: Settings, balances: Client
 ) -> None:
     js = await JetStream.connect(settings.nats_url, "test")
-    jobs = Jobs(js, BALANCE)
+    jobs = RebuildJobs(js, BALANCE)
     try:
         assert (await told(balances))("bank_rebuild_running", projection="balance") == 0
         job, _ = await jobs.start("online", [0, 1], 2)
-        await jobs.note(Part(job.id, 1, "replaying", done=30, total=90))
+        await jobs.note(RebuildPart(job.id, 1, "replaying", done=30, total=90))
         first = await told(balances)
         assert first("bank_rebuild_running", projection="balance") == 1
         assert first("bank_rebuild_running", projection="statement") == 0

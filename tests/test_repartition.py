@@ -17,7 +17,7 @@ import pytest
 from faust.types import TP
 
 from pipeline.bridge.durable import Durable
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.repartition import ask, follow
 from pipeline.coordination.consumer_progress import ends
 from pipeline.coordination.partitioning import (
@@ -26,24 +26,28 @@ from pipeline.coordination.partitioning import (
     ensure_balance_stream,
     partitioning,
 )
-from pipeline.coordination.repartition_requests import Request, Requests, UnderWay
+from pipeline.coordination.repartition_requests import (
+    RepartitionRequest,
+    RepartitionRequests,
+    UnderWay,
+)
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import repartitioner, service
-from pipeline.forwarder.service import Counters
-from pipeline.forwarder.stream_publisher import StandDown, Writer
+from pipeline.forwarder.service import PublisherCounters
+from pipeline.forwarder.stream_publisher import StandDown, StreamPublisher
 from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,
     TOKEN_SUBJECT,
     JetStream,
-    Outgoing,
-    Stored,
+    OutgoingMessage,
+    StoredMessage,
     WrongLastSequence,
     subject,
 )
 from pipeline.messaging.kv import Bucket, Overtaken
 from pipeline.model.events import CREATED, Body, Event, new_event, partition_of, slot_of
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
 from tests.support import Role, eventually
 from tests.test_forwarder import append, forwarded, ids, in_store, markers, messages, running
@@ -57,8 +61,8 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def requests(js: JetStream) -> Requests:
-    return Requests(js)
+def requests(js: JetStream) -> RepartitionRequests:
+    return RepartitionRequests(js)
 
 
 @pytest.fixture
@@ -69,15 +73,15 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def inside(
     settings: Settings, store: EventStore, js: JetStream, at_once: None
-) -> AsyncIterator[Counters]:
+) -> AsyncIterator[PublisherCounters]:
     """A forwarder in this process, that has begun."""
     async with forwarding(settings, js) as counters:
         yield counters
 
 
 @asynccontextmanager
-async def forwarding(settings: Settings, js: JetStream) -> AsyncIterator[Counters]:
-    counters, stop = Counters(), asyncio.Event()
+async def forwarding(settings: Settings, js: JetStream) -> AsyncIterator[PublisherCounters]:
+    counters, stop = PublisherCounters(), asyncio.Event()
     task = asyncio.create_task(service.run(settings, stop=stop, counters=counters))
     await running(js)
     yield counters
@@ -132,11 +136,11 @@ async def almost(store: EventStore, js: JetStream) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await ended(task)
+        await cancel_and_wait(task)
 
 
-async def answered(requests: Requests, state: str = "done") -> Request:
-    async def check() -> Request | None:
+async def answered(requests: RepartitionRequests, state: str = "done") -> RepartitionRequest:
+    async def check() -> RepartitionRequest | None:
         request = await requests.last()
         return request if request and request.state == state else None
 
@@ -145,7 +149,7 @@ async def answered(requests: Requests, state: str = "done") -> Request:
     return found
 
 
-async def draining(requests: Requests) -> Request:
+async def draining(requests: RepartitionRequests) -> RepartitionRequest:
     return await answered(requests, "draining")
 
 
@@ -169,7 +173,7 @@ async def once_and_in_order(store: EventStore, js: JetStream, first: int = 4) ->
 
 
 async def test_one_message_of_the_log_is_the_switch(
-    store: EventStore, js: JetStream, requests: Requests, inside: Counters
+    store: EventStore, js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     await append(store, 50, "a")
     await eventually(lambda: inside.forwarded == 50)
@@ -193,7 +197,7 @@ async def test_one_message_of_the_log_is_the_switch(
 
 
 async def test_there_and_back_the_metadata_and_the_consumers_follow(
-    store: EventStore, js: JetStream, requests: Requests, inside: Counters
+    store: EventStore, js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     for number in (8, 2, 32, 1):
         await append(store, 20, f"{number}-")
@@ -216,7 +220,7 @@ async def tidied(js: JetStream, number: int) -> bool:
 
 
 async def test_while_workers_are_not_done_nothing_is_changed(
-    store: EventStore, js: JetStream, requests: Requests, inside: Counters
+    store: EventStore, js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     before = await in_force(js)
     async with almost(store, js):
@@ -235,7 +239,7 @@ async def test_while_workers_are_not_done_nothing_is_changed(
 
 
 async def test_it_does_not_even_stop_for_workers_that_are_not_there(
-    store: EventStore, js: JetStream, requests: Requests, inside: Counters
+    store: EventStore, js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     await drain(js, [0, 1, 2])
     await append(store, 60, "a")
@@ -250,7 +254,7 @@ async def test_it_does_not_even_stop_for_workers_that_are_not_there(
 
 
 async def test_workers_that_are_far_behind_are_waited_for_before_it_stops(
-    store: EventStore, js: JetStream, requests: Requests, inside: Counters
+    store: EventStore, js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     await drain(js)
     events = opening(60)
@@ -272,7 +276,7 @@ async def test_workers_that_are_far_behind_are_waited_for_before_it_stops(
 
 
 async def test_partitions_that_nobody_took_since_the_last_time_are_waited_for(
-    js: JetStream, requests: Requests, inside: Counters
+    js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     """There is nothing in them, but nothing is claimed of them either."""
     await drain(js)
@@ -287,7 +291,7 @@ async def test_partitions_that_nobody_took_since_the_last_time_are_waited_for(
 
 
 async def test_another_writer_meanwhile_and_the_switch_does_not_land(
-    store: EventStore, js: JetStream, requests: Requests, inside: Counters
+    store: EventStore, js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     """As a leader that slept while it waited finds the log. Whoever leads next carries it out."""
     async with almost(store, js):
@@ -295,7 +299,7 @@ async def test_another_writer_meanwhile_and_the_switch_does_not_land(
         await draining(requests)
         fence = await fenced(js)
     same = {TOKEN_HEADER: fence.headers[TOKEN_HEADER]}
-    await js.publish_batch([Outgoing(TOKEN_SUBJECT, b"", same)], fence.sequence)
+    await js.publish_batch([OutgoingMessage(TOKEN_SUBJECT, b"", same)], fence.sequence)
     await drain(js)
     done = await answered(requests)
     assert inside.fenced == 1
@@ -305,10 +309,10 @@ async def test_another_writer_meanwhile_and_the_switch_does_not_land(
     assert await eventually(lambda: once_and_in_order(store, js))
 
 
-async def fenced(js: JetStream) -> Stored:
+async def fenced(js: JetStream) -> StoredMessage:
     """The message with which the forwarder stopped: the log's last."""
 
-    async def check() -> Stored | None:
+    async def check() -> StoredMessage | None:
         last = await js.last_message(STREAM)
         return last if last and last.subject == TOKEN_SUBJECT else None
 
@@ -323,17 +327,19 @@ async def test_a_message_at_the_same_place_with_the_same_token_is_not_taken_for_
 ) -> None:
     """Two that lead both stop at one end of the log; the one that is rejected knows it."""
     await ensure_balance_stream(js, settings)
-    await Writer(js, Counters()).publish([Outgoing(TOKEN_SUBJECT, b"")], "token")
-    one, two = Writer(js, Counters()), Writer(js, Counters())
+    await StreamPublisher(js, PublisherCounters()).publish(
+        [OutgoingMessage(TOKEN_SUBJECT, b"")], "token"
+    )
+    one, two = StreamPublisher(js, PublisherCounters()), StreamPublisher(js, PublisherCounters())
     for each in (one, two):
         await each.begin()
-    await one.publish([Outgoing(subject, b"")], "token")
+    await one.publish([OutgoingMessage(subject, b"")], "token")
     with pytest.raises(StandDown):
-        await two.publish([Outgoing(TOKEN_SUBJECT, b"")], "token")
+        await two.publish([OutgoingMessage(TOKEN_SUBJECT, b"")], "token")
 
 
 async def test_a_forwarder_killed_before_the_switch_leaves_it_to_the_next(
-    store: EventStore, js: JetStream, requests: Requests, role: Start
+    store: EventStore, js: JetStream, requests: RepartitionRequests, role: Start
 ) -> None:
     first = await role("bank", "forwarder")
     await running(js)
@@ -357,20 +363,22 @@ async def test_a_forwarder_killed_before_the_switch_leaves_it_to_the_next(
 async def test_a_forwarder_that_dies_after_the_switch_has_switched(
     store: EventStore,
     js: JetStream,
-    requests: Requests,
-    inside: Counters,
+    requests: RepartitionRequests,
+    inside: PublisherCounters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    change = Requests.change
+    change = RepartitionRequests.change
 
-    async def dying(self: Requests, request: Request, **changes: object) -> Request:
+    async def dying(
+        self: RepartitionRequests, request: RepartitionRequest, **changes: object
+    ) -> RepartitionRequest:
         if changes["state"] == "done":
             monkeypatch.undo()
             raise ConnectionError("dead")
         return await change(self, request, **changes)
 
     await drain(js)
-    monkeypatch.setattr(Requests, "change", dying)
+    monkeypatch.setattr(RepartitionRequests, "change", dying)
     await requests.ask(8, 5)
     done = await answered(requests)
     assert (done.before, done.at, done.seconds) == (4, (await in_force(js)).at, None)
@@ -385,8 +393,8 @@ async def test_a_forwarder_that_dies_after_the_switch_has_switched(
 async def test_an_answer_that_was_lost_is_found_in_the_log(
     store: EventStore,
     js: JetStream,
-    requests: Requests,
-    inside: Counters,
+    requests: RepartitionRequests,
+    inside: PublisherCounters,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
     known: bool,
@@ -394,7 +402,10 @@ async def test_an_answer_that_was_lost_is_found_in_the_log(
     publish = JetStream.publish_batch
 
     async def lossy(
-        self: JetStream, messages: Sequence[Outgoing], expected: int, batch: str | None = None
+        self: JetStream,
+        messages: Sequence[OutgoingMessage],
+        expected: int,
+        batch: str | None = None,
     ) -> int:
         sequence = await publish(self, messages, expected, batch)
         if messages[0].subject == SUBJECT:
@@ -414,7 +425,7 @@ async def test_an_answer_that_was_lost_is_found_in_the_log(
 
 
 async def test_a_purged_stream_keeps_the_number(
-    store: EventStore, js: JetStream, requests: Requests, inside: Counters
+    store: EventStore, js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     await drain(js)
     await requests.ask(8, 5)
@@ -436,7 +447,7 @@ async def test_a_stream_purged_while_no_one_forwarded_keeps_the_number(
     settings: Settings,
     store: EventStore,
     js: JetStream,
-    requests: Requests,
+    requests: RepartitionRequests,
     at_once: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -459,7 +470,7 @@ async def marked(js: JetStream, number: int) -> bool:
 
 
 async def test_a_request_that_nobody_can_read_is_no_request(
-    js: JetStream, requests: Requests, inside: Counters
+    js: JetStream, requests: RepartitionRequests, inside: PublisherCounters
 ) -> None:
     bucket = Bucket(js, "bank")
     await bucket.ensure()
@@ -470,7 +481,7 @@ async def test_a_request_that_nobody_can_read_is_no_request(
     await answered(requests)
 
 
-async def test_one_request_at_a_time(js: JetStream, requests: Requests) -> None:
+async def test_one_request_at_a_time(js: JetStream, requests: RepartitionRequests) -> None:
     wanted = await requests.ask(8, 5)
     with pytest.raises(UnderWay, match="a repartition to 8 is under way since 20"):
         await requests.ask(6, 5)
@@ -485,7 +496,7 @@ async def test_one_request_at_a_time(js: JetStream, requests: Requests) -> None:
 
 
 async def test_a_request_that_no_forwarder_takes_up_is_withdrawn(
-    js: JetStream, requests: Requests
+    js: JetStream, requests: RepartitionRequests
 ) -> None:
     request = await requests.ask(8, 5)
     given_up = await follow(requests, request, deadline=0.0)
@@ -493,10 +504,14 @@ async def test_a_request_that_no_forwarder_takes_up_is_withdrawn(
     assert await requests.last() == given_up
 
 
-async def test_what_the_command_tells(settings: Settings, js: JetStream, inside: Counters) -> None:
+async def test_what_the_command_tells(
+    settings: Settings, js: JetStream, inside: PublisherCounters
+) -> None:
     assert await ask(settings, None, 5) == "4 partitions"
     assert await ask(settings, 4, 5) == "there are 4 partitions already"
-    with pytest.raises(Told, match="partition 0 is read by nobody, and 3 more are behind; nothing"):
+    with pytest.raises(
+        CommandFailed, match="partition 0 is read by nobody, and 3 more are behind; nothing"
+    ):
         await ask(settings, 8, 0)
     await drain(js)
     told = await ask(settings, 8, 5)
@@ -506,14 +521,14 @@ async def test_what_the_command_tells(settings: Settings, js: JetStream, inside:
 
 
 async def test_a_command_that_is_interrupted_withdraws_what_it_asked(
-    settings: Settings, js: JetStream, requests: Requests, role: Start
+    settings: Settings, js: JetStream, requests: RepartitionRequests, role: Start
 ) -> None:
-    with pytest.raises(Told, match="there are no partitions yet"):
+    with pytest.raises(CommandFailed, match="there are no partitions yet"):
         await ask(settings, 8, 5)
     await ensure_balance_stream(js, settings)
     waiting = await role("bank", "repartition", "8")
     await answered(requests, "wanted")
-    with pytest.raises(Told, match="a repartition to 8 is under way"):
+    with pytest.raises(CommandFailed, match="a repartition to 8 is under way"):
         await ask(settings, 6, 5)
     await waiting.kill(signal.SIGINT)
     assert await waiting.wait() == 1

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
-from pipeline.agents.projection_runner import Projector
+from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.consumer_progress import ends
 from pipeline.coordination.partitioning import Partitioning
@@ -14,8 +14,8 @@ from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
 from pipeline.search import ConditionalWrite, Elastic, Generation
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoint import Checkpoint, checkpoint_of, claim_id
-from pipeline.tables.checkpoints import ALIAS, Lost
+from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, checkpoint_of
+from pipeline.tables.checkpoints import ALIAS, PositionLost
 from tests.bank import StreamSource, accounts, append, publish
 from tests.support import eventually
 from tests.test_applier import World, in_order, more, world_on
@@ -29,7 +29,7 @@ FOUR = Partitioning(4)
 class Worker:
     """A projector with every partition of its partitioning."""
 
-    projector: Projector
+    projector: ProjectionRunner
     source: StreamSource
 
     def idle(self) -> bool:
@@ -47,7 +47,7 @@ async def world(settings: Settings) -> AsyncIterator[World]:
 @asynccontextmanager
 async def working(world: World, now: Partitioning, name: str) -> AsyncIterator[Worker]:
     source = StreamSource(world.js, {})
-    projector = Projector(
+    projector = ProjectionRunner(
         world.settings,
         store=world.store,
         js=world.js,
@@ -78,7 +78,7 @@ async def switched(world: World, now: Partitioning, count: int) -> Partitioning:
 
 async def claim_of(world: World, partition: int, of: int) -> Checkpoint | None:
     elastic = Elastic(world.settings.elasticsearch_url)
-    key = claim_id(Generation(1, "", BALANCE), partition, of)
+    key = checkpoint_id(Generation(1, "", BALANCE), partition, of)
     found = (await elastic.mget(ALIAS, [key])).get(key)
     await elastic.close()
     return checkpoint_of(found)
@@ -126,7 +126,7 @@ async def test_who_believes_the_old_number_applies_but_claims_nothing_anew(world
             await eventually(lambda: claimed(world, now))
             assert new.projector.counters.synchronised == 0
             before = await claim_of(world, 0, 4)
-            old.projector.appliers[0].retake(Lost("for the test"))
+            old.projector.appliers[0].retake(PositionLost("for the test"))
             retaken = old.projector.counters.retaken
             await eventually(lambda: old.projector.counters.retaken > retaken + 1)
             assert old.projector.appliers[0].taken is None

@@ -7,7 +7,7 @@ import pytest
 import redis.asyncio
 
 from pipeline.coordination.partition_leases import REMEMBERED, PartitionLeases
-from pipeline.coordination.worker_registry import Caller, Roll, Worker, workers
+from pipeline.coordination.worker_registry import Caller, Worker, WorkerRegistry, workers
 from pipeline.operations.status.rates import Rate
 from pipeline.support.settings import Settings
 from tests.support import eventually
@@ -20,7 +20,7 @@ def ago(seconds: float) -> int:
     return NOW - int(seconds * 1000)
 
 
-def states(roll: Roll) -> dict[str, str]:
+def states(roll: WorkerRegistry) -> dict[str, str]:
     return {each.name: each.state for each in workers(roll, LEASE, {})}
 
 
@@ -28,23 +28,23 @@ def states(roll: Roll) -> dict[str, str]:
 
 
 def test_a_registration_that_ran_out_without_a_goodbye_is_a_lost_worker() -> None:
-    roll = Roll(NOW, {"a.1": ago(1), "b.1": ago(11)}, {"c.1": ago(3)})
+    roll = WorkerRegistry(NOW, {"a.1": ago(1), "b.1": ago(11)}, {"c.1": ago(3)})
     assert states(roll) == {"a": "here", "b": "lost", "c": "left"}
 
 
 def test_each_has_its_partitions_and_when_it_was_seen() -> None:
-    (found,) = workers(Roll(NOW, {"vm.7-1.ULID": ago(2)}, {}), LEASE, {"vm.7-1": [1, 4]})
+    (found,) = workers(WorkerRegistry(NOW, {"vm.7-1.ULID": ago(2)}, {}), LEASE, {"vm.7-1": [1, 4]})
     assert found == Worker("vm.7-1", "here", [1, 4], "2025-12-31T23:59:58.000Z")
 
 
 def test_a_name_is_told_once_as_it_was_seen_last() -> None:
-    assert states(Roll(NOW, {"a.1": ago(60), "a.2": ago(1)}, {})) == {"a": "here"}
-    assert states(Roll(NOW, {"a.1": ago(60)}, {"a.2": ago(30)})) == {"a": "left"}
-    assert states(Roll(NOW, {"a.2": ago(30)}, {"a.1": ago(60)})) == {"a": "lost"}
+    assert states(WorkerRegistry(NOW, {"a.1": ago(60), "a.2": ago(1)}, {})) == {"a": "here"}
+    assert states(WorkerRegistry(NOW, {"a.1": ago(60)}, {"a.2": ago(30)})) == {"a": "left"}
+    assert states(WorkerRegistry(NOW, {"a.2": ago(30)}, {"a.1": ago(60)})) == {"a": "lost"}
 
 
 def test_who_is_long_gone_is_forgotten() -> None:
-    roll = Roll(NOW, {"a.1": ago(REMEMBERED + 1)}, {"b.1": ago(REMEMBERED + 1)})
+    roll = WorkerRegistry(NOW, {"a.1": ago(REMEMBERED + 1)}, {"b.1": ago(REMEMBERED + 1)})
     assert states(roll) == {}
     assert [each.state for each in workers(roll, REMEMBERED + 2, {})] == ["here", "left"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.coordination.fair_share import Change, fair_change
+from pipeline.coordination.fair_share import ShareChange, fair_change
 
 EXPIRY = 4
 """Rounds after which the lease and the membership of a dead worker run out."""
@@ -51,7 +51,7 @@ class Fleet:
             quiet &= not self._act(worker, fair_change(owners, members, worker))
         return quiet
 
-    def _act(self, worker: str, change: Change) -> bool:
+    def _act(self, worker: str, change: ShareChange) -> bool:
         """Release what has been drained since the last round, drain what is surplus now."""
         drained = self._draining.pop(worker, ())
         for partition in drained:
@@ -153,15 +153,15 @@ def test_the_shares_of_eight() -> None:
 
 def test_the_floor_goes_before_the_remainder() -> None:
     owners = ["a", "a", "b", None, None]
-    assert fair_change(owners, ["a", "b"], "a") == Change(), "b has less than the floor"
+    assert fair_change(owners, ["a", "b"], "a") == ShareChange(), "b has less than the floor"
     assert fair_change(owners, ["a", "b"], "b").take == (4,)
     assert fair_change(["a", "a", "b", "b", None], ["a", "b"], "a").take == (4,)
-    assert fair_change(["a", "a", "b", "b", None], ["a", "b"], "b") == Change()
+    assert fair_change(["a", "a", "b", "b", None], ["a", "b"], "b") == ShareChange()
 
 
 def test_what_a_dead_worker_had_is_not_free() -> None:
-    assert fair_change(["dead", "dead", "a", None], ["a"], "a") == Change(take=(3,))
+    assert fair_change(["dead", "dead", "a", None], ["a"], "a") == ShareChange(take=(3,))
 
 
 def test_the_first_look_at_an_empty_fleet() -> None:
-    assert fair_change([None] * 3, [], "a") == Change(take=(0, 1, 2))
+    assert fair_change([None] * 3, [], "a") == ShareChange(take=(0, 1, 2))

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from pipeline.agents.rebuild.repair import mend
+from pipeline.agents.rebuild.repair import repair
 from pipeline.banking.statement import STATEMENT
 from pipeline.model.events import (
     CREATED,
@@ -170,7 +170,7 @@ async def test_damage_is_named_and_mended(world: Stores) -> None:
     named = [each async for each in comparison(world).these([one])]
     assert [(each.account_id, each.document_id) for each in named] == [(one, f"{one}-2")]
 
-    await mend([each.document_id for each in found], world.store, world.documents())
+    await repair([each.document_id for each in found], world.store, world.documents())
     assert await world.exact()
     assert [each async for each in comparison(world).slots(range(SLOTS))] == []
 

@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.banking.balance import BALANCE
 from pipeline.search import Elastic, Generations
-from pipeline.search.alias_swap import Succession
-from pipeline.search.catalog import Seen
+from pipeline.search.alias_swap import AliasSwap
+from pipeline.search.catalog import CatalogEntry
 from pipeline.support.settings import Settings
 
 pytestmark = pytest.mark.elasticsearch
@@ -23,9 +23,9 @@ async def elastic(settings: Settings) -> AsyncIterator[Elastic]:
 class Overtaken(Generations):
     """Someone else begins the next generation just after this one looked for the first time."""
 
-    other: Succession | None
+    other: AliasSwap | None
 
-    async def _survey(self) -> list[Seen]:
+    async def _survey(self) -> list[CatalogEntry]:
         found = await super()._survey()
         other, self.other = self.other, None
         if other is not None:
@@ -36,15 +36,15 @@ class Overtaken(Generations):
 async def test_two_that_begin_at_once_build_the_same_generation(elastic: Elastic) -> None:
     generations, overtaken = Generations(elastic, BALANCE), Overtaken(elastic, BALANCE)
     await generations.ensure_live()
-    overtaken.other = Succession(elastic, generations)
-    begun = await Succession(elastic, overtaken).begin()
+    overtaken.other = AliasSwap(elastic, generations)
+    begun = await AliasSwap(elastic, overtaken).begin()
     assert begun.number == 2
-    assert begun == await Succession(elastic, generations).building()
+    assert begun == await AliasSwap(elastic, generations).building()
     assert await generations.bearing("balance-g3") is None, "nothing is left over"
 
 
 async def test_a_generation_that_is_begun_is_begun_once(elastic: Elastic) -> None:
     generations = Generations(elastic, BALANCE)
     await generations.ensure_live()
-    succession = Succession(elastic, generations)
+    succession = AliasSwap(elastic, generations)
     assert await succession.begin() == await succession.begin()

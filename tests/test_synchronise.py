@@ -8,14 +8,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipeline.agents.backfill import Progress, synchronise
+from pipeline.agents.backfill import BackfillProgress, backfill
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS, Event, slots_of
 from pipeline.search import Elastic, Generation, GenerationGone, Generations, Write
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
-from pipeline.tables.projection_table import Table
+from pipeline.tables.projection_table import ProjectionTable
 from tests.bank import PARTITIONS, Lot, accounts, append, exact
 
 pytestmark = pytest.mark.elasticsearch
@@ -30,14 +30,16 @@ class World:
 
     lot: Lot = field(default_factory=Lot)
 
-    def table(self) -> Table:
-        return Table(self.elastic, self.generation, self.store, self.lot, Counters(), capacity=50)
+    def table(self) -> ProjectionTable:
+        return ProjectionTable(
+            self.elastic, self.generation, self.store, self.lot, Counters(), capacity=50
+        )
 
-    async def synchronise(self) -> list[Progress]:
+    async def synchronise(self) -> list[BackfillProgress]:
         """Every partition, all at the same time."""
         return await asyncio.gather(
             *(
-                synchronise(slots_of(p, PARTITIONS), self.store, self.table().documents)
+                backfill(slots_of(p, PARTITIONS), self.store, self.table().documents)
                 for p in range(PARTITIONS)
             )
         )
@@ -113,7 +115,7 @@ async def test_progress_is_told_and_reaches_its_end(
     monkeypatch.setattr("pipeline.agents.backfill.CHUNK", 10)
     await append(world.store, accounts(50, 2))
     seen: list[tuple[int, int]] = []
-    report = await synchronise(
+    report = await backfill(
         range(SLOTS),
         world.store,
         world.table().documents,
@@ -129,7 +131,7 @@ async def test_progress_is_told_and_reaches_its_end(
 async def test_an_account_longer_than_a_list_is_one_document(world: World) -> None:
     (events,) = accounts(1, 2300)
     stored = StoreOf(events, 1000)
-    report = await synchronise(range(SLOTS), stored, world.table().documents)
+    report = await backfill(range(SLOTS), stored, world.table().documents)
     assert (report.events, report.accounts, report.written) == (2300, 1, 1)
     found = await world.elastic.mget(world.generation.alias, [events[0]["account_id"]])
     assert [each.source for each in found.values()] == [BALANCE.fold_all(events)]
@@ -139,7 +141,7 @@ async def test_a_deleted_generation_ends_it(world: World) -> None:
     await append(world.store, accounts(5, 2))
     await world.elastic.client.indices.delete(index=world.generation.index)
     with pytest.raises(GenerationGone):
-        await synchronise(range(SLOTS), world.store, world.table().documents)
+        await backfill(range(SLOTS), world.store, world.table().documents)
 
 
 def test_partitions_share_out_all_slots() -> None:

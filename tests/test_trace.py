@@ -18,7 +18,7 @@ from pipeline.model.events import DEPOSITED, Event, new_event, partition_of, slo
 from pipeline.operations.trace.log_position import StillSearching, logged
 from pipeline.operations.trace.search import CLOCKS, REQUEST, Span, by_time, made_at, of_account
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.api import Client, serving
 from tests.bank import accounts, append, history, publish
 from tests.commands import Command, create, opened, transfer
@@ -296,7 +296,9 @@ async def test_an_event_that_waits_is_told_to_wait(
     assert balance["passed"] is None
     assert (balance["document_version"], statement["document_version"]) == (1, None)
 
-    await Parked(js, BALANCE).park(account, version=2, event_id="x", kind="y", reason="sick")
+    await ParkedAccountList(js, BALANCE).park(
+        account, version=2, event_id="x", kind="y", reason="sick"
+    )
     code, shown = await traced(role, correlation_id)
     assert code == 0, shown
     assert "PARKED at version 2 since" in shown

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.accounts.fairness import Turn, Turns
+from api.accounts.fairness import FairTurns, Turn
 
 
 class Clock:
@@ -65,7 +65,7 @@ def test_while_others_are_known_they_get_a_turn_after_each_row(clock: Clock, how
 
 
 def test_turns_are_kept_for_the_accounts_used_last(clock: Clock) -> None:
-    turns = Turns()
+    turns = FairTurns()
     first = turns["first"]
     for number in range(999):
         assert turns["first"] is first

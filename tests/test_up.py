@@ -11,9 +11,9 @@ import nats
 import pytest
 
 from pipeline.embedded.health import WELL, ready
-from pipeline.embedded.log_lines import Lines, RoleStream
+from pipeline.embedded.log_lines import LogLines, RoleStream
 from pipeline.embedded.process_registry import Process, alive, read_processes
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.settings import Settings
@@ -50,7 +50,7 @@ async def metrics(process: Process) -> str:
 async def test_up_runs_it_all_and_ends_in_order(up: tuple[Role, Settings]) -> None:
     role, settings = up
     processes = running(settings)
-    assert processes.keys() == {*WHEELS, *ROLES}
+    assert processes.keys() == {*SERVER_BINARIES, *ROLES}
     assert await ready(accounts_url(settings)) == WELL
     assert await ready(balances_url(settings)) == WELL
     assert f"curl localhost:{settings.accounts_port}/create" in role.log()
@@ -115,10 +115,10 @@ async def test_a_second_one_says_that_one_runs(up: tuple[Role, Settings]) -> Non
 
 
 def test_every_line_tells_its_role(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
+    lines = LogLines()
     lines("worker", "hello")
     RoleStream("up", lines).write("one\ntwo\n")
-    Lines(prefix=False)("worker", '{"a": 1}')
+    LogLines(prefix=False)("worker", '{"a": 1}')
     assert capsys.readouterr().err.splitlines() == [
         "worker    | hello",
         "up        | one",

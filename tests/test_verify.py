@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, running
 from pipeline.operations.checker.live import check_live
@@ -23,7 +23,7 @@ async def bank(settings: Settings) -> AsyncIterator[Settings]:
     def hear(role: str, line: str) -> None:
         said.append(f"{role}: {line}")
 
-    async with running(settings, hear, without=tuple(WHEELS)):
+    async with running(settings, hear, without=tuple(SERVER_BINARIES)):
         yield settings
 
 

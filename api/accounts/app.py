@@ -47,4 +47,4 @@ def create_app(settings: Settings) -> web.Application:
 
 async def _open(service: AccountService) -> None:
     """Open the service, however long MongoDB takes to appear; until then it answers 503."""
-    await Outage(log, "the event store").outlast(service.open, StoreUnavailable)
+    await Outage(log, "the event store").retry_forever(service.open, StoreUnavailable)

@@ -39,7 +39,7 @@ class Locks:
                 lock.release()
 
 
-class Cache:
+class StateCache:
     """The states of the accounts used last. May be old: versions guard what is built on them."""
 
     def __init__(self, size: int) -> None:

@@ -12,13 +12,19 @@ from dataclasses import dataclass
 
 from api.accounts.account import Account
 from api.accounts.caches import Locks
-from api.accounts.command_context import Terms
-from api.accounts.command_queue import Queue, Waiting
+from api.accounts.command_context import CommandContext
+from api.accounts.command_queue import CommandQueue, WaitingCommand
 from api.accounts.commands import Command
 from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
-from api.accounts.fairness import Turns
+from api.accounts.fairness import FairTurns
 from api.accounts.states import States
-from pipeline.eventstore import EventStore, KeyTaken, Stored, StoreUnavailable, VersionConflict
+from pipeline.eventstore import (
+    AppendResult,
+    EventStore,
+    KeyTaken,
+    StoreUnavailable,
+    VersionConflict,
+)
 from pipeline.support.correlation import about, detached
 
 log = logging.getLogger(__name__)
@@ -28,28 +34,28 @@ log = logging.getLogger(__name__)
 class _Decided:
     """What becomes of a command, if the `before` events that its row has before it are stored."""
 
-    waiting: Waiting
+    waiting: WaitingCommand
     result: Done | Exception
     before: int
 
 
-class Rows:
+class CommandBatcher:
     """Executes commands of single accounts on one event store."""
 
     def __init__(self, store: EventStore, states: States, locks: Locks) -> None:
         """`locks`: whoever else appends to an account holds its lock meanwhile."""
         self._store, self._states, self._locks = store, states, locks
-        self._queues: dict[str, Queue] = {}
-        self._turns = Turns()
+        self._queues: dict[str, CommandQueue] = {}
+        self._turns = FairTurns()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def execute(self, account_id: str, command: Command, terms: Terms) -> Done:
+    async def execute(self, account_id: str, command: Command, terms: CommandContext) -> Done:
         """One command, with all others that wait for the account. Raises what `AccountService`
         says, and `KeyTaken`."""
-        waiting = Waiting(command, terms, asyncio.get_running_loop().create_future())
+        waiting = WaitingCommand(command, terms, asyncio.get_running_loop().create_future())
         queue = self._queues.get(account_id)
         if queue is None:
-            queue = self._queues[account_id] = Queue(account_id, self._turns[account_id])
+            queue = self._queues[account_id] = CommandQueue(account_id, self._turns[account_id])
             # A task of its own: a caller who is cancelled must not take the others along.
             task = detached(self._serve(queue))
             self._tasks.add(task)
@@ -57,7 +63,7 @@ class Rows:
         queue.waiting.append(waiting)
         return await waiting.outcome
 
-    async def _serve(self, queue: Queue) -> None:
+    async def _serve(self, queue: CommandQueue) -> None:
         """Row after row, until nobody waits; between two others may have the account."""
         while queue.waiting:
             if aside := queue.turn.wait():
@@ -76,7 +82,7 @@ class Rows:
                 await stand_back(conflicts)
         del self._queues[queue.account_id]
 
-    async def _row(self, queue: Queue, row: list[Waiting]) -> list[Waiting]:
+    async def _row(self, queue: CommandQueue, row: list[WaitingCommand]) -> list[WaitingCommand]:
         """Decide and append a row; returns who must be decided again, on fresh state."""
         began, remembered = time.monotonic(), self._states.remembered(queue.account_id)
         state, fresh = remembered, False
@@ -95,7 +101,7 @@ class Rows:
         again = list(_settle(decided, stored, fresh))
         return await self._new(again) if isinstance(stored.error, KeyTaken) else again
 
-    async def _new(self, row: list[Waiting]) -> list[Waiting]:
+    async def _new(self, row: list[WaitingCommand]) -> list[WaitingCommand]:
         """Those whose key is not taken: what is sent again comes in crowds, and a row would be cut
         at each of them."""
         keys = [waiting.terms.key for waiting in row if waiting.terms.key is not None]
@@ -112,7 +118,7 @@ def _tell(account_id: str, stored: Sequence[Done]) -> None:
         log.debug("Stored %d events of account %s", len(stored), account_id, extra=told)
 
 
-def _decide(row: Iterable[Waiting], state: Account) -> Iterator[_Decided]:
+def _decide(row: Iterable[WaitingCommand], state: Account) -> Iterator[_Decided]:
     events = 0
     for waiting in row:
         try:
@@ -124,7 +130,9 @@ def _decide(row: Iterable[Waiting], state: Account) -> Iterator[_Decided]:
             state, events = result.account, events + 1
 
 
-def _settle(decided: Iterable[_Decided], stored: Stored, fresh: bool) -> Iterator[Waiting]:
+def _settle(
+    decided: Iterable[_Decided], stored: AppendResult, fresh: bool
+) -> Iterator[WaitingCommand]:
     """Tell everybody whose outcome is known now; yields the others."""
     for each in decided:
         outcome = _outcome(each, stored, fresh)
@@ -137,7 +145,7 @@ def _settle(decided: Iterable[_Decided], stored: Stored, fresh: bool) -> Iterato
             yield each.waiting
 
 
-def _outcome(each: _Decided, stored: Stored, fresh: bool) -> Done | Exception | None:
+def _outcome(each: _Decided, stored: AppendResult, fresh: bool) -> Done | Exception | None:
     """What became of a command; None if it was decided on a state that never was, or is old."""
     if isinstance(each.result, Done):
         if each.before < stored.number:

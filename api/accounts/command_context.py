@@ -6,7 +6,7 @@ from api.http.headers import Condition
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CommandContext:
     """`key`: all commands with the same one are one command. `request` is the fingerprint of what
     was asked with it, so that another question under that key is told apart. `traceparent` is that
     of the request's span, if there is one."""

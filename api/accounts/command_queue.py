@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command
 from api.accounts.execution import Done
 from api.accounts.fairness import Turn
@@ -15,11 +15,11 @@ LONGEST: Final = 250
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
+class WaitingCommand:
     """A command, and whoever waits for what becomes of it."""
 
     command: Command
-    terms: Terms
+    terms: CommandContext
     outcome: asyncio.Future[Done]
     conflicts: int = 0
 
@@ -33,19 +33,19 @@ class Waiting:
 
 
 @dataclass(slots=True, eq=False)
-class Queue:
+class CommandQueue:
     """Who waits for one account. `doubtful`: what is remembered of it does not do any more."""
 
     account_id: str
     turn: Turn
-    waiting: deque[Waiting] = field(default_factory=deque)
+    waiting: deque[WaitingCommand] = field(default_factory=deque)
     doubtful: bool = False
 
-    def take(self) -> list[Waiting]:
+    def take(self) -> list[WaitingCommand]:
         number = min(len(self.waiting), LONGEST)
         first = [self.waiting.popleft() for _ in range(number)]
         return [each for each in first if not each.outcome.done()]
 
-    def put_back(self, again: list[Waiting]) -> None:
+    def put_back(self, again: list[WaitingCommand]) -> None:
         self.waiting.extendleft(reversed(again))
         self.doubtful = bool(again)

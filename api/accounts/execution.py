@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.accounts.account import Account, decide, evolve
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command, Create
 from api.accounts.errors import Refused
 from pipeline.model.events import Event, Transfer, new_event
@@ -41,7 +41,7 @@ class Done:
         return self.event["body"].get("transfer")
 
 
-def execute(command: Command, state: Account, terms: Terms) -> Done:
+def execute(command: Command, state: Account, terms: CommandContext) -> Done:
     """What the command makes of this state once its event is stored; or raise `Refused`."""
     _require_match(command, state, terms)
     # One event a command: a row of commands may be cut between any two events.
@@ -54,7 +54,7 @@ def execute(command: Command, state: Account, terms: Terms) -> Done:
     return Done(event, evolve(state, event))
 
 
-def _require_match(command: Command, state: Account, terms: Terms) -> None:
+def _require_match(command: Command, state: Account, terms: CommandContext) -> None:
     if terms.condition is None or terms.condition.admits(state.version):
         return
     # Of an account that should exist, and does not, that is the better answer.

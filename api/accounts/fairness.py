@@ -47,7 +47,7 @@ class Turn:
         self._ended = now
 
 
-class Turns:
+class FairTurns:
     """The turns at the accounts that were used last."""
 
     def __init__(self) -> None:

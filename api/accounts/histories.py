@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from api.accounts.account import Account, evolve, initial
-from api.accounts.caches import Cache
+from api.accounts.caches import StateCache
 from api.accounts.errors import AccountNotFound, Refused
 from api.accounts.snapshots import EVERY, believed, taken
 from pipeline.eventstore import EventStore
@@ -61,7 +61,7 @@ class Histories:
 
     def __init__(self, store: EventStore, *, remembered: int = 10_000) -> None:
         """`remembered`: of how many accounts to keep what was loaded last, as a snapshot here."""
-        self._store, self._loaded = store, Cache(remembered)
+        self._store, self._loaded = store, StateCache(remembered)
 
     async def present(self, account_id: str) -> Account:
         """The account with all that is stored now; version 0 if there is none."""

@@ -8,7 +8,7 @@ nothing, its key neither.
 from collections.abc import Awaitable, Callable
 
 from api.accounts.caches import Locks
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.errors import Refused
 from api.accounts.execution import Done, TooManyConflicts
 from api.accounts.states import States
@@ -19,14 +19,14 @@ class KeyReused(Exception):
     """Something else was asked under this key before."""
 
 
-class Once:
+class Idempotency:
     """Executes commands at most once for each key."""
 
     def __init__(self, store: EventStore, states: States) -> None:
         self._store, self._states = store, states
         self._under_way = Locks()
 
-    async def execute(self, terms: Terms, command: Callable[[], Awaitable[Done]]) -> Done:
+    async def execute(self, terms: CommandContext, command: Callable[[], Awaitable[Done]]) -> Done:
         """The command, or what it did before. Raises what it raises, and `KeyReused`.
 
         Nothing is read unless the key is under way here, the store refuses it, or the command is

@@ -13,7 +13,7 @@ from api.accounts.bodies import (
     OwnerInput,
     TransferInput,
 )
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
 from api.accounts.documentation import EXISTING, OPEN, commands
 from api.accounts.execution import Done
@@ -129,12 +129,14 @@ async def update_owner(request: web.Request) -> web.Response:
     return _done(await request.app[SERVICE].execute(account_id, UpdateOwner(given.owner), terms))
 
 
-async def _asked(request: web.Request, model: type[T]) -> tuple[T, Terms]:
+async def _asked(request: web.Request, model: type[T]) -> tuple[T, CommandContext]:
     """What a command is given, and on which terms it is sent."""
     key, condition = scoped_key(request), if_match(request)
     given = await body(request, model)
     asked = fingerprint(request, given) if key is not None else ""
-    return given, Terms(correlation.current(), key, asked, condition, tracing.traceparent())
+    return given, CommandContext(
+        correlation.current(), key, asked, condition, tracing.traceparent()
+    )
 
 
 def _done(done: Done, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

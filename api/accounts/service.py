@@ -4,13 +4,13 @@ from ulid import ULID
 
 from api.accounts.account import Account, initial
 from api.accounts.caches import Locks
-from api.accounts.command_batcher import Rows
-from api.accounts.command_context import Terms
+from api.accounts.command_batcher import CommandBatcher
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command, Create
 from api.accounts.errors import AccountNotFound
 from api.accounts.execution import Done
 from api.accounts.histories import Histories
-from api.accounts.idempotency import Once
+from api.accounts.idempotency import Idempotency
 from api.accounts.states import States
 from api.accounts.transfers import Transfers
 from pipeline.eventstore import EventStore, StoreUnavailable
@@ -28,9 +28,9 @@ class AccountService:
         self._store, self.histories = store, Histories(store, remembered=cached)
         self._states = States(store, self.histories, cached)
         locks = Locks()
-        self._rows = Rows(store, self._states, locks)
+        self._rows = CommandBatcher(store, self._states, locks)
         self._transfers = Transfers(store, self._states, locks)
-        self._once = Once(store, self._states)
+        self._once = Idempotency(store, self._states)
         self._opened = False
 
     async def open(self) -> None:
@@ -43,21 +43,21 @@ class AccountService:
         self._require_opened()
         await self._store.ping()
 
-    async def create(self, owner: str, money: int, terms: Terms) -> Done:
+    async def create(self, owner: str, money: int, terms: CommandContext) -> Done:
         """Open an account with a new id and `money` minor units in it."""
         account_id = str(ULID())
         # An id made just now has no history to load.
         self._states.remember(initial(account_id))
         return await self.execute(account_id, Create(owner, money), terms)
 
-    async def execute(self, account_id: str, command: Command, terms: Terms) -> Done:
+    async def execute(self, account_id: str, command: Command, terms: CommandContext) -> Done:
         """A command to one account."""
         self._require_opened()
         return await self._once.execute(
             terms, lambda: self._rows.execute(account_id, command, terms)
         )
 
-    async def transfer(self, source: str, target: str, money: int, terms: Terms) -> Done:
+    async def transfer(self, source: str, target: str, money: int, terms: CommandContext) -> Done:
         """Move money from one account to another, whole or not at all."""
         self._require_opened()
         return await self._once.execute(

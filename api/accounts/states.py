@@ -5,7 +5,7 @@ from collections.abc import Collection
 from functools import reduce
 
 from api.accounts.account import Account, evolve
-from api.accounts.caches import Cache
+from api.accounts.caches import StateCache
 from api.accounts.histories import Histories
 from api.accounts.snapshots import due, taken
 from pipeline.eventstore import EventStore
@@ -17,7 +17,7 @@ class States:
     def __init__(self, store: EventStore, histories: Histories, remembered: int) -> None:
         """`remembered`: how many accounts' states to keep; 0 loads each anew."""
         self._store, self._histories = store, histories
-        self._cache = Cache(remembered)
+        self._cache = StateCache(remembered)
 
     def remember(self, state: Account) -> None:
         """Keep a state that nothing can roll back: a command's, once its event is stored. What was

@@ -6,7 +6,7 @@ from ulid import ULID
 
 from api.accounts.account import Account
 from api.accounts.caches import Locks
-from api.accounts.command_context import Terms
+from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit, Withdraw
 from api.accounts.errors import Refused, TransferToSelf
 from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
@@ -23,7 +23,7 @@ class Transfers:
         """`locks`: whoever else appends to an account holds its lock meanwhile."""
         self._store, self._states, self._locks = store, states, locks
 
-    async def execute(self, source: str, target: str, money: int, terms: Terms) -> Done:
+    async def execute(self, source: str, target: str, money: int, terms: CommandContext) -> Done:
         """Move money, whole or not at all; tells of the account that paid. Raises what
         `AccountService` says, and `KeyTaken`."""
         if source == target:
@@ -43,14 +43,16 @@ class Transfers:
                 doubtful = True
         raise TooManyConflicts
 
-    async def _attempt(self, payer: Account, payee: Account, money: int, terms: Terms) -> Done:
+    async def _attempt(
+        self, payer: Account, payee: Account, money: int, terms: CommandContext
+    ) -> Done:
         """Key and condition go with the withdrawal: it is what the transfer is known by."""
         transfer_id = str(ULID())
         pay = Withdraw(money, {"id": transfer_id, "counterparty": payee.id})
         receive = Deposit(money, {"id": transfer_id, "counterparty": payer.id})
         paid = execute(pay, payer, terms)
         received = execute(
-            receive, payee, Terms(terms.correlation_id, traceparent=terms.traceparent)
+            receive, payee, CommandContext(terms.correlation_id, traceparent=terms.traceparent)
         )
         received.event["causation_id"] = paid.event["_id"]
         await self._store.append(paid.event, received.event)

@@ -9,8 +9,8 @@ from api.balances.connections import Connections
 from api.http.operations import json, operation
 from api.http.replies import reply
 from api.security.access import OBSERVERS, allowed
-from pipeline.support.shared_reading import Snapshot
-from pipeline.tables.activity_reader import Minutes
+from pipeline.support.shared_reading import SharedReading
+from pipeline.tables.activity_reader import ActivityReader
 
 routes = web.RouteTableDef()
 
@@ -41,8 +41,8 @@ class Activities:
     """One reading a second at most, for all who ask."""
 
     def __init__(self, connections: Connections) -> None:
-        self._connections, self._minutes = connections, Minutes()
-        self._snapshot = Snapshot(self._read)
+        self._connections, self._minutes = connections, ActivityReader()
+        self._snapshot = SharedReading(self._read)
 
     async def now(self) -> dict[str, Any]:
         """Problem 503 `pipeline-unavailable` unless NATS answers."""

@@ -21,7 +21,7 @@ from api.balances.queries import DocumentNotFound
 from api.balances.rebuild_figures import RebuildFigures
 from api.balances.routes import INDEX, routes
 from api.balances.statement_reader import Statements
-from api.balances.waiting import WAITING, Waiting
+from api.balances.waiting import WAITING, VersionWaits
 from api.balances.whoami import routes as whoami
 from api.http.problems import Problem, unavailable
 from api.server import application
@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> web.Application:
     snapshots = partitions.Snapshots(connections, settings, kept)
     rebuilding = rebuilds.Rebuilds(connections, settings)
     watching = rebuild_events.Watching(rebuilding)
-    waiting = Waiting(index, connections)
+    waiting = VersionWaits(index, connections)
     overviews = overview.Overviews(connections, settings, snapshots)
     activities = activity.Activities(connections)
 

@@ -16,7 +16,7 @@ from nats.errors import Error as NatsError
 from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, JetStreamError, ServerTooOld
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief
 from pipeline.support.settings import Settings
@@ -59,7 +59,7 @@ class Connections:
     async def close(self) -> None:
         """Disconnect from what was connected."""
         if self._connecting is not None:
-            await ended(self._connecting)
+            await cancel_and_wait(self._connecting)
             if not self._connecting.cancelled() and not self._connecting.exception():
                 await self._connecting.result().close()
         if "store" in self.__dict__:

@@ -17,9 +17,9 @@ from api.http.operations import JSON, Answer, json, operation
 from api.http.streams import EVENTS, event, stream
 from api.security.access import OBSERVERS, allowed
 from pipeline.operations.status.overview import Overview
-from pipeline.operations.status.pipeline_monitor import Overseer
+from pipeline.operations.status.pipeline_monitor import PipelineMonitor
 from pipeline.support.settings import Settings
-from pipeline.support.shared_reading import Snapshot
+from pipeline.support.shared_reading import SharedReading
 
 EVERY: Final = 1.0
 """Seconds from one event to the next, and the age of a reading at most."""
@@ -39,13 +39,13 @@ class Overviews:
 
     def __init__(self, connections: Connections, settings: Settings, partitions: Snapshots) -> None:
         shown = partitions.shown
-        self._overseer = Overseer(
+        self._overseer = PipelineMonitor(
             settings,
             {each.projection: each.now for each in shown},
             shown[0].onlooker,
             lambda: connections.store,
         )
-        self._snapshot = Snapshot(self._read, EVERY)
+        self._snapshot = SharedReading(self._read, EVERY)
 
     async def now(self) -> bytes:
         return await self._snapshot.get()

@@ -17,7 +17,7 @@ from api.http.replies import reply
 from api.http.shapes import Page
 from api.security.access import OBSERVERS, OPERATOR, allowed
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import Parked, ParkedAccount
+from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
 routes = web.RouteTableDef()
 
@@ -27,16 +27,16 @@ class ParkedAccounts:
 
     def __init__(self, connections: Connections, settings: Settings) -> None:
         self.connections, self._settings = connections, settings
-        self._parked: dict[str, Parked] = {}
+        self._parked: dict[str, ParkedAccountList] = {}
 
     @asynccontextmanager
-    async def now(self, request: web.Request) -> AsyncIterator[Parked]:
+    async def now(self, request: web.Request) -> AsyncIterator[ParkedAccountList]:
         """The list as it is now, or problem 503 `pipeline-unavailable`."""
         projection = projection_of(request)
         async with self.connections.jetstream() as js:
             if projection.name not in self._parked:
                 replicas = self._settings.stream_replicas
-                self._parked[projection.name] = Parked(js, projection, replicas=replicas)
+                self._parked[projection.name] = ParkedAccountList(js, projection, replicas=replicas)
             parked = self._parked[projection.name]
             await parked.refresh()
             yield parked
@@ -113,7 +113,7 @@ async def drop(request: web.Request) -> web.Response:
         return web.Response(status=204)
 
 
-def _found(parked: Parked, request: web.Request) -> ParkedAccount:
+def _found(parked: ParkedAccountList, request: web.Request) -> ParkedAccount:
     account_id = request.match_info["id"]
     if account_id not in parked:
         raise _not_parked(account_id)

@@ -16,10 +16,10 @@ from api.security.access import OBSERVERS, allowed
 from pipeline.model.projection import FIRST, Projection
 from pipeline.operations.status.partition_metrics import families
 from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
-from pipeline.operations.status.reader import Onlooker
+from pipeline.operations.status.reader import StatusReader
 from pipeline.support.metrics import Metric
 from pipeline.support.settings import Settings
-from pipeline.support.shared_reading import Snapshot
+from pipeline.support.shared_reading import SharedReading
 
 routes = web.RouteTableDef()
 
@@ -31,10 +31,10 @@ class PartitionSnapshot:
         self, connections: Connections, settings: Settings, projection: Projection
     ) -> None:
         self.projection = projection
-        self.onlooker = Onlooker(
+        self.onlooker = StatusReader(
             settings, connections.connected, lambda: connections.store, projection
         )
-        self._snapshot = Snapshot(Partitions(self.onlooker, settings.partitions).read)
+        self._snapshot = SharedReading(Partitions(self.onlooker, settings.partitions).read)
         self._latest: Reading | None = None
 
     @property

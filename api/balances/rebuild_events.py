@@ -15,8 +15,8 @@ from api.http.problems import Problem
 from api.http.streams import EVENTS, EVERY, event, stream
 from api.security.access import OBSERVERS, allowed
 from pipeline.operations.status.rebuild_progress import as_json
-from pipeline.support.shared_reading import Snapshot
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.support.shared_reading import SharedReading
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 routes = web.RouteTableDef()
 
@@ -34,7 +34,7 @@ class Watching:
 
     def __init__(self, rebuilds: Rebuilds) -> None:
         self._rebuilds = rebuilds
-        self._snapshot = Snapshot(self._read, EVERY)
+        self._snapshot = SharedReading(self._read, EVERY)
         self._told: dict[str, Told] = {}
 
     async def told(self, job_id: str) -> Told | None:
@@ -65,7 +65,7 @@ class Watching:
     async def close(self) -> None:
         await self._snapshot.close()
 
-    async def _read(self) -> list[Jobs]:
+    async def _read(self) -> list[RebuildJobs]:
         async with self._rebuilds.now() as everything:
             self._told = {}
             return everything
@@ -93,7 +93,7 @@ async def rebuild_events(request: web.Request) -> web.StreamResponse:
     return await stream(request, watching.news(job_id, first))
 
 
-def _told(everything: Iterable[Jobs], job_id: str) -> Told | None:
+def _told(everything: Iterable[RebuildJobs], job_id: str) -> Told | None:
     found = of_id(everything, job_id)
     if found is None:
         return None

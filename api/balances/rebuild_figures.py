@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from api.balances.rebuilds import Rebuilds
 from pipeline.operations.status.rebuild_metrics import Running, Watch, families
 from pipeline.support.metrics import Metric
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 
 class RebuildFigures:
@@ -25,6 +25,6 @@ class RebuildFigures:
     def collect(self) -> Iterator[Metric]:
         return families(list(self._watches), self._known)
 
-    def _look(self, jobs: Jobs) -> Running | None:
+    def _look(self, jobs: RebuildJobs) -> Running | None:
         job = jobs.current
         return self._watches[jobs.projection.name].look(job, jobs.parts(job) if job else [])

@@ -24,8 +24,8 @@ from pipeline.model.projection_lookup import projections
 from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
 from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import Busy, Job, NoSuchJob
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import Busy, NoSuchJob, RebuildJob
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 routes = web.RouteTableDef()
 
@@ -55,10 +55,10 @@ class Rebuilds:
     def __init__(self, connections: Connections, settings: Settings) -> None:
         self._connections, self._settings = connections, settings
         self._projections = projections(settings.projections)
-        self._jobs: list[Jobs] = []
+        self._jobs: list[RebuildJobs] = []
 
     @asynccontextmanager
-    async def now(self) -> AsyncIterator[list[Jobs]]:
+    async def now(self) -> AsyncIterator[list[RebuildJobs]]:
         """Each projection's as they are now, or problem 503 `pipeline-unavailable`."""
         async with self._connections.jetstream() as js:
             everything = self._on(js)
@@ -77,15 +77,17 @@ class Rebuilds:
                 raise _busy(error.job) from error
             return as_json(job, jobs.parts(job))
 
-    def _of(self, projection: str, js: JetStream) -> Jobs:
+    def _of(self, projection: str, js: JetStream) -> RebuildJobs:
         for jobs in self._on(js):
             if jobs.projection.name == projection:
                 return jobs
         raise no_projection(projection)
 
-    def _on(self, js: JetStream) -> list[Jobs]:
+    def _on(self, js: JetStream) -> list[RebuildJobs]:
         replicas = self._settings.stream_replicas
-        self._jobs = self._jobs or [Jobs(js, each, replicas=replicas) for each in self._projections]
+        self._jobs = self._jobs or [
+            RebuildJobs(js, each, replicas=replicas) for each in self._projections
+        ]
         return self._jobs
 
 
@@ -158,7 +160,7 @@ def not_found(job_id: str) -> Problem:
     return Problem(404, "rebuild-not-found", f"There is no rebuild {job_id}, or it is long over.")
 
 
-def of_id(everything: Iterable[Jobs], job_id: str) -> tuple[Jobs, Job] | None:
+def of_id(everything: Iterable[RebuildJobs], job_id: str) -> tuple[RebuildJobs, RebuildJob] | None:
     """A rebuild, and those of its projection."""
     for jobs in everything:
         if (job := jobs.job(job_id)) is not None:
@@ -166,7 +168,9 @@ def of_id(everything: Iterable[Jobs], job_id: str) -> tuple[Jobs, Job] | None:
     return None
 
 
-def _found(everything: Iterable[Jobs], request: web.Request) -> tuple[Jobs, Job]:
+def _found(
+    everything: Iterable[RebuildJobs], request: web.Request
+) -> tuple[RebuildJobs, RebuildJob]:
     job_id = request.match_info["id"]
     found = of_id(everything, job_id)
     if found is None:
@@ -183,13 +187,13 @@ def _accepted(shown: dict[str, Any]) -> web.Response:
     return reply(shown, status=202, headers=headers)
 
 
-def _busy(job: Job) -> Problem:
+def _busy(job: RebuildJob) -> Problem:
     return Problem(
         409, "rebuild-busy", f"Another rebuild runs: {job.id} ({job.kind}).", rebuild=job.id
     )
 
 
-def _finished(job: Job) -> Problem:
+def _finished(job: RebuildJob) -> Problem:
     why = "readers see its generation already" if job.active else f"it is {job.phase}"
     return Problem(
         409, "rebuild-finished", f"Rebuild {job.id} can't be called off: {why}.", rebuild=job.id

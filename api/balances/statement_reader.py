@@ -11,7 +11,7 @@ from pipeline.model.events import rfc3339
 from pipeline.search.client import connect
 from pipeline.search.reader import TIMEOUT
 from pipeline.search.values import ProjectionUnavailable
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
 _HITS: Final = "hits.hits._source"
@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
 class Statements:
     """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
 
-    def __init__(self, at: Access | str) -> None:
+    def __init__(self, at: ServerAccess | str) -> None:
         self._client = connect(at, TIMEOUT)
 
     async def page(self, account_id: str, wanted: Wanted) -> tuple[list[dict[str, Any]], bool]:

@@ -22,7 +22,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.messaging.notifications import all_of, nudged
 from pipeline.model.events import partition_of, slot_of
 from pipeline.search import Index, ProjectionUnavailable
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def has(document: Document, version: int) -> bool:
     return isinstance(there, int) and there >= version
 
 
-class Waiting:
+class VersionWaits:
     """All reads of one service that wait."""
 
     def __init__(self, index: Index, connections: Connections) -> None:
@@ -93,7 +93,7 @@ class Waiting:
     async def close(self) -> None:
         for task in (self._task, self._listening):
             if task is not None:
-                await ended(task)
+                await cancel_and_wait(task)
 
     def _enter(self, waiter: _Waiter) -> None:
         self._waiters.add(waiter)
@@ -151,4 +151,4 @@ class Waiting:
                     waiter.offer(there)
 
 
-WAITING: Final = web.AppKey("waiting", Waiting)
+WAITING: Final = web.AppKey("waiting", VersionWaits)

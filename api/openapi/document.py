@@ -16,7 +16,7 @@ from api.http.operations import JSON, Answer, Header, Operation, all_problems, o
 from api.http.problem_types import PROBLEM_TYPES
 from api.http.problems import MEDIA_TYPE, ProblemDocument
 from api.http.shapes import Schema, Schemas, parameters
-from api.security.access import Access, access_of
+from api.security.access import RouteAccess, access_of
 
 _ABOUT: Final = """\
 A `HEAD` is answered as its `GET` would be, without the body, or with 405. Errors are problem
@@ -57,7 +57,7 @@ class Route(NamedTuple):
     name: str
     about: str
     operation: Operation
-    access: Access
+    access: RouteAccess
 
     @property
     def problems(self) -> list[str]:

@@ -25,26 +25,26 @@ OBSERVERS: Final = (VIEWER, OPERATOR)
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class RouteAccess:
     """`roles` is None for everybody, who needs no key; `own` as above."""
 
     roles: frozenset[Role] | None
     own: str | None = None
 
 
-_UNSAID: Final = Access(frozenset({OPERATOR}))
+_UNSAID: Final = RouteAccess(frozenset({OPERATOR}))
 
 H = TypeVar("H", bound=Callable[..., Any])
 
 
 def allowed(*roles: Role, own: str | None = None) -> Callable[[H], H]:
     """Lets in these roles; with `own` customers, too."""
-    return _keep(Access(frozenset(roles) | ({CUSTOMER} if own else set()), own))
+    return _keep(RouteAccess(frozenset(roles) | ({CUSTOMER} if own else set()), own))
 
 
 def open_to_all(handler: H) -> H:
     """Lets in everybody: for what tells nothing of anybody's account."""
-    return _keep(Access(None))(handler)
+    return _keep(RouteAccess(None))(handler)
 
 
 def said(handler: Handler) -> bool:
@@ -52,13 +52,13 @@ def said(handler: Handler) -> bool:
     return hasattr(handler, _KEPT)
 
 
-def access_of(handler: Handler) -> Access:
+def access_of(handler: Handler) -> RouteAccess:
     """Who may use what this handles. Decorators that use `wraps` keep it."""
-    access: Access = getattr(handler, _KEPT, _UNSAID)
+    access: RouteAccess = getattr(handler, _KEPT, _UNSAID)
     return access
 
 
-def _keep(access: Access) -> Callable[[H], H]:
+def _keep(access: RouteAccess) -> Callable[[H], H]:
     def keep(handler: H) -> H:
         setattr(handler, _KEPT, access)
         return handler

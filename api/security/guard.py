@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from api.http.inputs import body
 from api.http.operations import operation_of
 from api.http.problems import Problem
-from api.security.access import CUSTOMER, Access, access_of
+from api.security.access import CUSTOMER, RouteAccess, access_of
 from api.security.keyring import Keyring
 from api.security.limits import Limits
 from pipeline.operations.keys import Key
@@ -66,7 +66,7 @@ def customers_account() -> str | None:
     return _own.get(None)
 
 
-async def _admit(request: web.Request, holder: Key, access: Access) -> None:
+async def _admit(request: web.Request, holder: Key, access: RouteAccess) -> None:
     if holder.role not in (access.roles or ()):
         raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
     if holder.role is CUSTOMER and access.own is not None:

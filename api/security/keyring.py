@@ -14,7 +14,7 @@ from pipeline.messaging import JetStream, JetStreamError, ServerTooOld
 from pipeline.messaging.kv import Mirror
 from pipeline.operations import keys
 from pipeline.operations.keys import Key
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.readiness import NotReady
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
@@ -65,7 +65,7 @@ class Keyring:
         try:
             yield
         finally:
-            await ended(following)
+            await cancel_and_wait(following)
 
     async def _follow(self) -> None:
         js = await self._connected()

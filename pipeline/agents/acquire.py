@@ -4,18 +4,23 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from pipeline.agents.context import Shared, Taken, Target, target
+from pipeline.agents.context import (
+    GenerationTarget,
+    OwnedPartition,
+    ProjectionContext,
+    generation_target,
+)
 from pipeline.agents.source import starting_position, stream_state
 from pipeline.coordination.partitioning import partitioning
 from pipeline.messaging import StreamState
 from pipeline.model.events import slots_of
 from pipeline.search import Generation
-from pipeline.tables.checkpoints import Checkpoint, Lost
+from pipeline.tables.checkpoints import Checkpoint, PositionLost
 from pipeline.tables.epochs import raise_epoch
 
 log = logging.getLogger(__name__)
 
-Synchronise = Callable[[Taken], Awaitable[None]]
+Backfill = Callable[[OwnedPartition], Awaitable[None]]
 
 
 class OtherVersion(Exception):
@@ -33,11 +38,13 @@ class _Beside(NamedTuple):
         return starting_position(self.claim, floor, state)
 
 
-async def take(shared: Shared, partition: int, label: int, synchronise: Synchronise) -> Taken:
+async def acquire(
+    shared: ProjectionContext, partition: int, label: int, synchronise: Backfill
+) -> OwnedPartition:
     """Start where all before is in the live generation; `label` goes to the source's deliveries.
 
-    Where that can't be, the partition is synchronised first. Raises `Fenced`, `Lost`, and the
-    errors of the servers; then it may be tried again.
+    Where that can't be, the partition is backfilled first. Raises `CheckpointFenced`,
+    `PositionLost` and the errors of the servers; then it may be tried again.
     """
     await shared.parked.refresh()
     generation = await shared.generations.ensure_live()
@@ -55,7 +62,7 @@ async def take(shared: Shared, partition: int, label: int, synchronise: Synchron
     floor = await shared.source.seek(partition, None, label)
     state = await stream_state(shared.js)
     if state.created != stream.created:
-        raise Lost("the stream was made anew")
+        raise PositionLost("the stream was made anew")
     if frozen and beside is None:
         raise OtherVersion(f"{generation.index} waits for the rebuild that replaces it")
     start = None if claim.cursor is not None else starting_position(claim, floor, state)
@@ -64,8 +71,8 @@ async def take(shared: Shared, partition: int, label: int, synchronise: Synchron
     position = min(places, default=state.last)
     if not places or position < floor or floor < claim.at:
         position = await shared.source.seek(partition, position, label)
-    taken = Taken(
-        target(shared, generation),
+    taken = OwnedPartition(
+        generation_target(shared, generation),
         stream.created,
         claim.epoch,
         position,
@@ -88,7 +95,7 @@ async def take(shared: Shared, partition: int, label: int, synchronise: Synchron
     return taken
 
 
-def being_built(shared: Shared) -> Generation | None:
+def being_built(shared: ProjectionContext) -> Generation | None:
     """The generation that a running rebuild builds, as far as this process knows."""
     job = shared.jobs.current
     if job is None or job.phase != "building" or job.version != shared.projection.version:
@@ -98,7 +105,7 @@ def being_built(shared: Shared) -> Generation | None:
     return Generation(job.generation, job.uuid, shared.projection)
 
 
-async def _of_another_version(shared: Shared, live: Generation) -> bool:
+async def _of_another_version(shared: ProjectionContext, live: Generation) -> bool:
     """Whether the live generation is of an older fold: then its rebuild is started.
 
     Raises `OtherVersion` if it is of a newer one: there is nothing this worker could do.
@@ -124,7 +131,7 @@ async def _of_another_version(shared: Shared, live: Generation) -> bool:
     return True
 
 
-async def _claim_beside(shared: Shared, live: Checkpoint) -> _Beside | None:
+async def _claim_beside(shared: ProjectionContext, live: Checkpoint) -> _Beside | None:
     await shared.jobs.refresh()
     generation = being_built(shared)
     if generation is None or generation.number == live.generation:
@@ -135,16 +142,16 @@ async def _claim_beside(shared: Shared, live: Checkpoint) -> _Beside | None:
     return _Beside(generation, claim)
 
 
-def _building(shared: Shared, beside: _Beside, since: int | None) -> Target:
+def _building(shared: ProjectionContext, beside: _Beside, since: int | None) -> GenerationTarget:
     """Go on with what was replayed, if no event has been missed since; else from the beginning."""
     slots = slots_of(beside.claim.partition, shared.partitions)
     cursor = slots.start
     if since is not None:
         cursor = slots.stop if beside.claim.cursor is None else beside.claim.cursor
-    return target(shared, beside.generation, max(cursor, slots.start))
+    return generation_target(shared, beside.generation, max(cursor, slots.start))
 
 
-async def _write_claims(shared: Shared, partition: int, taken: Taken) -> None:
+async def _write_claims(shared: ProjectionContext, partition: int, taken: OwnedPartition) -> None:
     shared.checkpoints.reach(partition, taken.live.generation, None)
     if taken.building is not None:
         slots = slots_of(partition, shared.partitions)
@@ -156,8 +163,8 @@ async def _write_claims(shared: Shared, partition: int, taken: Taken) -> None:
         raise failure
 
 
-async def _still_in_force(shared: Shared) -> None:
-    """Nothing is claimed of partitions that are no more: raises `Lost`."""
+async def _still_in_force(shared: ProjectionContext) -> None:
+    """Nothing is claimed of partitions that are no more: raises `PositionLost`."""
     now = await partitioning(shared.js)
     if now is not None and not now.same_as(shared.partitioning):
-        raise Lost(f"the bank has {now.count} partitions since {now.at}")
+        raise PositionLost(f"the bank has {now.count} partitions since {now.at}")

@@ -6,32 +6,35 @@ from typing import Any
 
 import orjson
 
-from pipeline.agents.context import Shared, Taken
+from pipeline.agents.context import OwnedPartition, ProjectionContext
 from pipeline.agents.source import Delivery, is_marker
 from pipeline.model.events import Event, NoEvent, event_in, partition_of
 from pipeline.search import GenerationGone
 from pipeline.support.correlation import about
 from pipeline.support.tracing import carrying
-from pipeline.tables.checkpoints import Lost
+from pipeline.tables.checkpoints import PositionLost
 
 log = logging.getLogger(__name__)
 
-Synchronise = Callable[[Taken], Awaitable[None]]
+Backfill = Callable[[OwnedPartition], Awaitable[None]]
 
 
 async def apply(
-    shared: Shared, taken: Taken, batch: Sequence[Delivery], synchronise: Synchronise
+    shared: ProjectionContext,
+    taken: OwnedPartition,
+    batch: Sequence[Delivery],
+    synchronise: Backfill,
 ) -> int:
     """Apply what the deliveries hold beyond our position; a marker among them is seen to.
 
-    Returns how many messages that was. Raises `Lost` when something was not delivered, and
+    Returns how many messages that was. Raises `PositionLost` when something was not delivered, and
     `GenerationGone`; whatever else it raises, it may be repeated.
     """
     events: list[Event] = []
     position, count, synchronised = taken.position, 0, False
     for delivery in batch:
         if delivery.previous > position:
-            raise Lost(f"nothing was delivered between {position} and {delivery.previous}")
+            raise PositionLost(f"nothing was delivered between {position} and {delivery.previous}")
         held = delivery.read(event_in)
         for (sequence, data), found in zip(delivery.messages, held, strict=True):
             if sequence <= position:
@@ -51,7 +54,7 @@ async def apply(
     return count
 
 
-async def _write(shared: Shared, taken: Taken, events: Sequence[Event]) -> None:
+async def _write(shared: ProjectionContext, taken: OwnedPartition, events: Sequence[Event]) -> None:
     with carrying("apply", events, "CONSUMER"):
         await _write_all(shared, taken, events)
     if events and log.isEnabledFor(logging.DEBUG):
@@ -59,7 +62,9 @@ async def _write(shared: Shared, taken: Taken, events: Sequence[Event]) -> None:
         log.debug("Applied %d events to %s", len(events), indexes, extra=about(events))
 
 
-async def _write_all(shared: Shared, taken: Taken, events: Sequence[Event]) -> None:
+async def _write_all(
+    shared: ProjectionContext, taken: OwnedPartition, events: Sequence[Event]
+) -> None:
     """The generation being built comes first: it is never behind what readers see."""
     building = taken.building
     if building is not None and building.begun is not None:
@@ -72,11 +77,11 @@ async def _write_all(shared: Shared, taken: Taken, events: Sequence[Event]) -> N
     if not taken.live.frozen:
         await taken.live.table.apply(events)
     elif taken.building is None:
-        raise Lost("there is no generation to write")
+        raise PositionLost("there is no generation to write")
 
 
 def _event(
-    shared: Shared, partition: int, sequence: int, data: bytes, found: Event | NoEvent
+    shared: ProjectionContext, partition: int, sequence: int, data: bytes, found: Event | NoEvent
 ) -> Sequence[Event]:
     """The event in a message; none in one that a stranger published, which is skipped.
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 from pipeline.agents.projection_agent import ProjectionAgent
-from pipeline.agents.projection_runner import Projector
+from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.bridge import Assign
 from pipeline.coordination.ownership import Ownership
@@ -19,7 +19,7 @@ from pipeline.coordination.partition_leases import PartitionLeases
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from pipeline.tables.epochs import owner_of
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.25
 
 
-class Shares(Ownership):
+class WorkerAssignment(Ownership):
     """By leases; each agent has a projector as long as it runs."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Shares(Ownership):
             try:
                 await self.keep(assign, now.count)
             finally:
-                await ended(watch)
+                await cancel_and_wait(watch)
 
     @asynccontextmanager
     async def _projecting(
@@ -82,8 +82,8 @@ class Shares(Ownership):
 
     def _projector(
         self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
-    ) -> Projector:
-        return Projector(
+    ) -> ProjectionRunner:
+        return ProjectionRunner(
             self._settings,
             store=store,
             js=js,
@@ -107,7 +107,7 @@ class Shares(Ownership):
     async def _in_force(self, js: JetStream) -> Partitioning:
         """The partitioning in force, when JetStream tells it."""
         outage = Outage(log, "The stream")
-        return await outage.outlast(lambda: ensure_balance_stream(js, self._settings))
+        return await outage.retry_forever(lambda: ensure_balance_stream(js, self._settings))
 
     async def _raised_last(self, partition: int) -> str | None:
         return (

@@ -29,7 +29,7 @@ class Bringing(Protocol):
 
 
 @dataclass(slots=True)
-class Progress:
+class BackfillProgress:
     """How far it is: slots done of how many, and what was read and written so far."""
 
     slots: int
@@ -40,18 +40,18 @@ class Progress:
     seconds: float = 0.0
 
 
-async def synchronise(
+async def backfill(
     slots: range,
     store: Replayed,
     documents: Bringing,
-    progress: Callable[[Progress], None] = lambda _: None,
-) -> Progress:
+    progress: Callable[[BackfillProgress], None] = lambda _: None,
+) -> BackfillProgress:
     """Bring all accounts of the slots to the store's present state; `progress` hears how it goes.
 
     An account whose history can't be folded is parked. Raises `GenerationGone`, and the errors of
     store and parking lot.
     """
-    report, started = Progress(len(slots)), time.monotonic()
+    report, started = BackfillProgress(len(slots)), time.monotonic()
     flying: deque[asyncio.Task[int]] = deque()
     try:
         read = histories(documents.projection, store, slots, CHUNK)

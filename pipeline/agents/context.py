@@ -12,18 +12,18 @@ from pipeline.messaging import JetStream
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
 from pipeline.search import Elastic, Generation, Generations
-from pipeline.tables.checkpoints import Checkpoints, Position
+from pipeline.tables.checkpoints import Checkpoints, PartitionPosition
 from pipeline.tables.counters import Counters
-from pipeline.tables.documents import Histories
-from pipeline.tables.parked_accounts import Parked
-from pipeline.tables.projection_table import CAPACITY, Table
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.documents import HistoryLoader
+from pipeline.tables.parked_accounts import ParkedAccountList
+from pipeline.tables.projection_table import CAPACITY, ProjectionTable
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
-SYNCHRONISING: Final = 2
+BACKFILLS_AT_ONCE: Final = 2
 """Partitions of one worker that synchronise at the same time; the others wait."""
 
 
-class Store(Histories, Protocol):
+class ReplayableStore(HistoryLoader, Protocol):
     """What the projection needs of the event store."""
 
     def replay(
@@ -37,24 +37,24 @@ class Store(Histories, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class ProjectionContext:
     """What all appliers of a worker and a projection share."""
 
     projection: Projection
     elastic: Elastic
     generations: Generations
     checkpoints: Checkpoints
-    store: Store
+    store: ReplayableStore
     js: JetStream
     source: Source
-    parked: Parked
-    jobs: Jobs
+    parked: ParkedAccountList
+    jobs: RebuildJobs
     partitioning: Partitioning
     owner: str
     counters: Counters = field(default_factory=Counters)
     capacity: int = CAPACITY
     synchronising: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(SYNCHRONISING)
+        default_factory=lambda: asyncio.Semaphore(BACKFILLS_AT_ONCE)
     )
 
     @property
@@ -63,7 +63,7 @@ class Shared:
 
 
 @dataclass(slots=True, eq=False)
-class Target:
+class GenerationTarget:
     """A generation that a partition's events are written to.
 
     While it is being built, slots below `cursor` are replayed. Events of slots from `begun` on are
@@ -72,7 +72,7 @@ class Target:
     """
 
     generation: Generation
-    table: Table
+    table: ProjectionTable
     begun: int | None = None
     cursor: int | None = None
     frozen: bool = False
@@ -80,19 +80,19 @@ class Target:
 
 
 @dataclass(slots=True, eq=False)
-class Taken:
+class OwnedPartition:
     """A partition as it was taken.
 
     `position` is the stream sequence up to which all is written, in the live generation and in the
     one being built; `applied` the last message of the partition itself.
     """
 
-    live: Target
+    live: GenerationTarget
     stream: str
     epoch: int
     position: int
     applied: int
-    building: Target | None = None
+    building: GenerationTarget | None = None
 
     @property
     def generations(self) -> tuple[Generation, ...]:
@@ -100,15 +100,17 @@ class Taken:
         targets = (self.building, self.live)
         return tuple(target.generation for target in targets if target is not None)
 
-    def at(self) -> Position:
-        return Position(self.epoch, self.position, self.applied)
+    def at(self) -> PartitionPosition:
+        return PartitionPosition(self.epoch, self.position, self.applied)
 
 
-def target(shared: Shared, generation: Generation, begun: int | None = None) -> Target:
+def generation_target(
+    shared: ProjectionContext, generation: Generation, begun: int | None = None
+) -> GenerationTarget:
     """A generation to write to, of which nothing is known yet."""
-    lot = shared.parked if begun is None else Kept(shared.parked)
+    lot = shared.parked if begun is None else ReadOnlyParkingLot(shared.parked)
     counters = shared.counters if begun is None else Counters()
-    table = Table(
+    table = ProjectionTable(
         shared.elastic,
         generation,
         shared.store,
@@ -118,13 +120,13 @@ def target(shared: Shared, generation: Generation, begun: int | None = None) -> 
         # What is not replayed yet has to be loaded: nothing was lost.
         healing=logging.INFO if begun is None else logging.DEBUG,
     )
-    return Target(generation, table, begun, begun)
+    return GenerationTarget(generation, table, begun, begun)
 
 
-class Kept:
+class ReadOnlyParkingLot:
     """The parking lot for a generation being built: being right there frees no account yet."""
 
-    def __init__(self, parked: Parked) -> None:
+    def __init__(self, parked: ParkedAccountList) -> None:
         self._parked = parked
 
     def __contains__(self, account_id: str) -> bool:

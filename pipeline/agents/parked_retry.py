@@ -6,23 +6,25 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from pipeline.agents.context import Shared, Taken
-from pipeline.agents.partition_processor import Applier
+from pipeline.agents.context import OwnedPartition, ProjectionContext
+from pipeline.agents.partition_processor import PartitionProcessor
 from pipeline.model.events import partition_of, slot_of
 from pipeline.search import GenerationGone
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
-from pipeline.tables.checkpoints import Lost
+from pipeline.tables.checkpoints import PositionLost
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 
 
-class Retries:
+class ParkedRetry:
     """Keeps a worker's view of the parked accounts, and carries out the retries that are its."""
 
-    def __init__(self, shared: Shared, appliers: Mapping[int, Applier]) -> None:
+    def __init__(
+        self, shared: ProjectionContext, appliers: Mapping[int, PartitionProcessor]
+    ) -> None:
         self._shared, self._appliers = shared, appliers
         self._task: asyncio.Task[None] | None = None
 
@@ -31,7 +33,7 @@ class Retries:
 
     async def stop(self) -> None:
         if self._task is not None:
-            await ended(self._task)
+            await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         outage, attempt = Outage(log, "the parked accounts"), 0
@@ -55,16 +57,18 @@ class Retries:
             if each.retry and applier is not None:
                 await self._replay(applier, each.account_id)
 
-    async def _replay(self, applier: Applier, account_id: str) -> None:
+    async def _replay(self, applier: PartitionProcessor, account_id: str) -> None:
         log.info("Account %s: replaying it from the event store", account_id)
         try:
             await applier.between(lambda taken: self._replay_all(taken, account_id))
-        except Lost:  # the partition is another's, or is taken anew: whoever has it then does it
+        except (
+            PositionLost
+        ):  # the partition is another's, or is taken anew: whoever has it then does it
             return
         if account_id not in self._shared.parked:
             log.info("Account %s is parked no more", account_id)
 
-    async def _replay_all(self, taken: Taken, account_id: str) -> None:
+    async def _replay_all(self, taken: OwnedPartition, account_id: str) -> None:
         """A generation being built comes first: what it refuses is parked still."""
         if taken.building is not None:
             with suppress(GenerationGone):

@@ -11,17 +11,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from pipeline.agents.acquire import take
+from pipeline.agents.acquire import acquire
 from pipeline.agents.apply import apply
-from pipeline.agents.backfill import Progress, synchronise
-from pipeline.agents.context import Shared, Taken
+from pipeline.agents.backfill import BackfillProgress, backfill
+from pipeline.agents.context import OwnedPartition, ProjectionContext
 from pipeline.agents.source import Delivery
-from pipeline.messaging.notifications import nudge
+from pipeline.messaging.notifications import notify
 from pipeline.model.events import slots_of
 from pipeline.search import GenerationGone
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
-from pipeline.tables.checkpoints import Fenced, Lost
+from pipeline.tables.checkpoints import CheckpointFenced, PositionLost
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +31,16 @@ MERGED: Final = 2000
 """Queued deliveries are applied together up to about so many messages."""
 QUEUED: Final = 8
 
-Step = Callable[[Taken], Awaitable[Any]]
+Step = Callable[[OwnedPartition], Awaitable[Any]]
 
 
-class Applier:
+class PartitionProcessor:
     """One owned partition. `taken` is None while it is being taken or synchronised."""
 
-    def __init__(self, partition: int, shared: Shared) -> None:
+    def __init__(self, partition: int, shared: ProjectionContext) -> None:
         self.partition, self.take = partition, 0
-        self.taken: Taken | None = None
-        self.progress: Progress | None = None
+        self.taken: OwnedPartition | None = None
+        self.progress: BackfillProgress | None = None
         self._shared = shared
         self._named = f"{shared.projection.name} partition {partition}"
         self._inbox: asyncio.Queue[Delivery | None] = asyncio.Queue(QUEUED)
@@ -60,10 +60,11 @@ class Applier:
         if delivery.take == self.take:
             await self._inbox.put(delivery)
 
-    async def between(self, step: Callable[[Taken], Awaitable[T]]) -> T:
+    async def between(self, step: Callable[[OwnedPartition], Awaitable[T]]) -> T:
         """Run a step between two batches, when nothing of the partition is under way.
 
-        Raises what the step raises; `Lost` when the partition is taken anew or let go meanwhile.
+        Raises what the step raises; `PositionLost` when the partition is acquired again or released
+        meanwhile.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._steps.append((step, done))
@@ -92,7 +93,7 @@ class Applier:
                 await asyncio.wait((work, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 self.taken, self.progress = None, None
-                await ended(work)
+                await cancel_and_wait(work)
             await self._say(work)
 
     async def _say(self, work: asyncio.Task[None]) -> None:
@@ -101,11 +102,11 @@ class Applier:
         error = None if work.cancelled() else work.exception()
         if self._interrupt is not None and self._interrupt.done():
             error = self._interrupt.result()
-        if isinstance(error, Fenced):
+        if isinstance(error, CheckpointFenced):
             self._attempt = max(self._attempt, 3)  # the other one may well be right
             await self._shared.source.contested(self.partition)
         log.debug("%s is taken anew", self._named, exc_info=error)
-        await self._outage.pause(error or Lost("stopped"), self._attempt)
+        await self._outage.pause(error or PositionLost("stopped"), self._attempt)
         self._attempt += 1
 
     async def _work(self) -> None:
@@ -121,15 +122,15 @@ class Applier:
                 await self._run_step(taken, *self._steps.popleft())
             self._busy = False
 
-    async def _run_step(self, taken: Taken, step: Step, done: asyncio.Future[Any]) -> None:
+    async def _run_step(self, taken: OwnedPartition, step: Step, done: asyncio.Future[Any]) -> None:
         if done.cancelled():
             return
         try:
             result = await step(taken)
         except asyncio.CancelledError:
-            _settle(done, error=Lost("the partition is taken anew"))
+            _settle(done, error=PositionLost("the partition is taken anew"))
             raise
-        except (GenerationGone, Lost) as error:
+        except (GenerationGone, PositionLost) as error:
             _settle(done, error=error)
             raise
         except Exception as error:
@@ -139,7 +140,7 @@ class Applier:
 
     def _refuse_steps(self) -> None:
         while self._steps:
-            _settle(self._steps.popleft()[1], error=Lost("the partition was let go"))
+            _settle(self._steps.popleft()[1], error=PositionLost("the partition was let go"))
 
     async def _persistently(self, step: Callable[[], Awaitable[T]]) -> T:
         """Repeat a step that may be repeated, as long as the partition need not be taken anew."""
@@ -147,7 +148,7 @@ class Applier:
         while True:
             try:
                 result = await step()
-            except (GenerationGone, Lost):
+            except (GenerationGone, PositionLost):
                 raise
             except Exception as error:
                 await self._outage.pause(error, attempt)
@@ -158,26 +159,28 @@ class Applier:
 
     # ---------------------------------------------------------------- taking
 
-    async def _take(self) -> Taken:
+    async def _take(self) -> OwnedPartition:
         self.take += 1
         self._empty()
-        taken = await take(self._shared, self.partition, self.take, self._synchronise_persistently)
+        taken = await acquire(
+            self._shared, self.partition, self.take, self._synchronise_persistently
+        )
         self._outage.over()
         self.taken = taken
         return taken
 
-    async def _synchronise_persistently(self, taken: Taken) -> None:
+    async def _synchronise_persistently(self, taken: OwnedPartition) -> None:
         await self._persistently(lambda: self._synchronise(taken))
 
-    async def _synchronise(self, taken: Taken) -> None:
+    async def _synchronise(self, taken: OwnedPartition) -> None:
         """Bring in all that the store has: also what is replayed already of a generation."""
         shared, slots = self._shared, slots_of(self.partition, self._shared.partitions)
         async with shared.synchronising:
             log.info("%s: synchronising from the event store", self._named)
             if taken.building is not None and taken.building.begun is not None:
                 begun = range(slots.start, taken.building.begun)
-                await synchronise(begun, shared.store, taken.building.table.documents)
-            report = await synchronise(slots, shared.store, taken.live.table.documents, self._note)
+                await backfill(begun, shared.store, taken.building.table.documents)
+            report = await backfill(slots, shared.store, taken.live.table.documents, self._note)
         self.progress = None
         shared.counters.synchronised += 1
         log.info(
@@ -193,7 +196,7 @@ class Applier:
         while not self._inbox.empty():
             self._inbox.get_nowait()
 
-    def _note(self, progress: Progress) -> None:
+    def _note(self, progress: BackfillProgress) -> None:
         self.progress = progress
 
     # ---------------------------------------------------------------- applying
@@ -214,7 +217,7 @@ class Applier:
                 count += len(delivery.messages)
         return batch
 
-    async def _apply(self, taken: Taken, batch: Sequence[Delivery]) -> None:
+    async def _apply(self, taken: OwnedPartition, batch: Sequence[Delivery]) -> None:
         """Bring the deliveries' documents into the index, then say that they are done."""
         started = time.monotonic()
         count = await self._persistently(
@@ -227,7 +230,7 @@ class Applier:
         for delivery in batch:
             delivery.done()
         shared = self._shared
-        await nudge(shared.js, shared.projection, self.partition, shared.partitions)
+        await notify(shared.js, shared.projection, self.partition, shared.partitions)
 
 
 def _settle(done: asyncio.Future[Any], result: Any = None, error: Exception | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import faust
 from faust.types import TP
 
-from pipeline.agents.projection_runner import Projector
+from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.bridge import Batch
 from pipeline.model.projection import Projection
 from pipeline.tables.counters import Counters
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Handed:
+class BatchDelivery:
     """A fetched batch as the applier's `Delivery`; done means acked in Faust."""
 
     batch: Batch
@@ -78,7 +78,7 @@ class ProjectionAgent:
         self.projection, self.topic = projection, projection.name
         self.source = BridgeSource(app, self.topic)
         self.counters = Counters()
-        self.projector: Projector | None = None
+        self.projector: ProjectionRunner | None = None
         app.on_partitions_assigned.connect(self._take, weak=False)
         app.on_partitions_revoked.connect(self._release, weak=False)
 
@@ -86,7 +86,7 @@ class ProjectionAgent:
         """The agent's function. It acks nothing itself and never raises."""
         async for event in stream.noack().events():
             if self.projector is not None:
-                await self.projector.offer(Handed(event.value, event.ack))
+                await self.projector.offer(BatchDelivery(event.value, event.ack))
 
     async def before_commit(self, done: Mapping[TP, int]) -> Collection[TP]:
         """Checkpoint what is to be acked of our topic; return where that holds."""

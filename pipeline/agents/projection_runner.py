@@ -10,36 +10,36 @@ import logging
 from collections.abc import Mapping
 from typing import Final, Self
 
-from pipeline.agents.context import Shared, Store, Taken
-from pipeline.agents.parked_retry import Retries
-from pipeline.agents.partition_processor import Applier
+from pipeline.agents.context import OwnedPartition, ProjectionContext, ReplayableStore
+from pipeline.agents.parked_retry import ParkedRetry
+from pipeline.agents.partition_processor import PartitionProcessor
 from pipeline.agents.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM, JetStream, StreamState, subject
 from pipeline.model.projection import Projection
 from pipeline.search import Elastic, GenerationGone, Generations
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoints import Checkpoints, Lost, Position
+from pipeline.tables.checkpoints import Checkpoints, PartitionPosition, PositionLost
 from pipeline.tables.counters import Counters
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 from pipeline.tables.projection_table import CAPACITY
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS: Final = 2.0
 
 
-class Projector:
+class ProjectionRunner:
     """Applies the partitions it is given; an async context manager. See `Source` for the seam."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        store: Store,
+        store: ReplayableStore,
         js: JetStream,
         source: Source,
         partitioning: Partitioning,
@@ -57,7 +57,7 @@ class Projector:
             replicas=settings.index_replicas,
             grace_seconds=settings.index_grace_seconds,
         )
-        self.shared = Shared(
+        self.shared = ProjectionContext(
             projection,
             self._elastic,
             generations,
@@ -65,16 +65,16 @@ class Projector:
             store,
             js,
             source,
-            Parked(js, projection, replicas=settings.stream_replicas),
-            Jobs(js, projection, replicas=settings.stream_replicas),
+            ParkedAccountList(js, projection, replicas=settings.stream_replicas),
+            RebuildJobs(js, projection, replicas=settings.stream_replicas),
             partitioning,
             owner,
             counters or Counters(),
             capacity=capacity,
         )
         self.counters = self.shared.counters
-        self.appliers: dict[int, Applier] = {}
-        self._retries = Retries(self.shared, self.appliers)
+        self.appliers: dict[int, PartitionProcessor] = {}
+        self._retries = ParkedRetry(self.shared, self.appliers)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watch_seconds = watch_seconds
         self._watchdog: asyncio.Task[None] | None = None
@@ -88,13 +88,13 @@ class Projector:
         await self._retries.stop()
         await asyncio.gather(*(self.release(partition) for partition in list(self.appliers)))
         if self._watchdog is not None:
-            await ended(self._watchdog)
+            await cancel_and_wait(self._watchdog)
         await self._elastic.close()
 
-    def take(self, partition: int) -> Applier:
+    def take(self, partition: int) -> PartitionProcessor:
         """Begin to own a partition: it seeks its source, and then waits for deliveries."""
         if partition not in self.appliers:
-            self.appliers[partition] = Applier(partition, self.shared)
+            self.appliers[partition] = PartitionProcessor(partition, self.shared)
             self._tasks[partition] = asyncio.create_task(self.appliers[partition].run())
         return self.appliers[partition]
 
@@ -102,7 +102,7 @@ class Projector:
         """Let a partition go. What was not yet applied is left to its next owner."""
         if partition in self.appliers:
             self.appliers.pop(partition).close()
-            await ended(self._tasks.pop(partition))
+            await cancel_and_wait(self._tasks.pop(partition))
             self.shared.checkpoints.forget(partition)
 
     async def offer(self, delivery: Delivery) -> None:
@@ -117,16 +117,18 @@ class Projector:
         Returns the partitions where that is so: only these may be acked. The others are being
         taken anew. Waits while Elasticsearch is down.
         """
-        taken: dict[int, Taken] = {}
+        taken: dict[int, OwnedPartition] = {}
         for partition, sequence in sequences.items():
             applier = self.appliers.get(partition)
             if applier and applier.taken and sequence <= applier.taken.applied:
                 taken[partition] = applier.taken
-        positions = {p: Position(t.epoch, sequences[p], sequences[p]) for p, t in taken.items()}
+        positions = {
+            p: PartitionPosition(t.epoch, sequences[p], sequences[p]) for p, t in taken.items()
+        }
         return await self._claim(taken, positions)
 
     async def _claim(
-        self, taken: Mapping[int, Taken], positions: Mapping[int, Position]
+        self, taken: Mapping[int, OwnedPartition], positions: Mapping[int, PartitionPosition]
     ) -> set[int]:
         failed = await self.shared.checkpoints.write(positions)
         self._retake(failed)
@@ -204,10 +206,10 @@ class Projector:
         last = await self.shared.js.last_message(STREAM, subject(partition))
         return last is None or last.sequence <= position
 
-    def _taken(self) -> dict[int, Taken]:
+    def _taken(self) -> dict[int, OwnedPartition]:
         return {p: a.taken for p, a in self.appliers.items() if a.taken is not None}
 
-    def _is(self, partition: int, taken: Taken) -> bool:
+    def _is(self, partition: int, taken: OwnedPartition) -> bool:
         return partition in self.appliers and self.appliers[partition].taken is taken
 
     def _retake(self, reasons: Mapping[int, Exception]) -> None:
@@ -216,10 +218,10 @@ class Projector:
                 self.appliers[partition].retake(reason)
 
 
-def _harmed(taken: Mapping[int, Taken], state: StreamState) -> dict[int, Exception]:
+def _harmed(taken: Mapping[int, OwnedPartition], state: StreamState) -> dict[int, Exception]:
     """The partitions whose next messages may be gone from the stream."""
     return {
-        partition: Lost(
+        partition: PositionLost(
             f"partition {partition}: the stream was made anew"
             if each.stream != state.created
             else f"partition {partition}: messages after {each.position} are gone from the stream"

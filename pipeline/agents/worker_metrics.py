@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from pipeline.agents.projection_agent import ProjectionAgent
-from pipeline.agents.projection_runner import Projector
+from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.coordination.ownership import Ownership
 from pipeline.support.histogram import Histogram
 from pipeline.support.metrics import Metric, Metrics, buckets, counter, gauge, histogram
@@ -14,7 +14,7 @@ from pipeline.support.readiness import Checks, NotReady
 from pipeline.tables.counters import Counters
 
 
-class Seen:
+class WorkerMetrics:
     """A worker as it is now. An agent has no projector until NATS has answered, while the number of
     partitions changes, and at the end."""
 
@@ -59,7 +59,7 @@ class Seen:
             if any(applier.taken is None for applier in projector.appliers.values()):
                 raise NotReady
 
-    def _projectors(self) -> list[Projector]:
+    def _projectors(self) -> list[ProjectionRunner]:
         """One of each agent; raises `NotReady`."""
         found = [agent.projector for agent in self._agents if agent.projector is not None]
         if len(found) < len(self._agents):
@@ -103,19 +103,19 @@ _WORK: Final = (
 )
 
 
-def _retries(projector: Projector | None) -> float:
+def _retries(projector: ProjectionRunner | None) -> float:
     return projector.shared.elastic.retries if projector else 0
 
 
-def _parked(projector: Projector | None) -> float:
+def _parked(projector: ProjectionRunner | None) -> float:
     return len(projector.shared.parked.all()) if projector else 0
 
 
-def _held(projector: Projector | None) -> float:
+def _held(projector: ProjectionRunner | None) -> float:
     return len(projector.appliers) if projector else 0
 
 
-def _ready(projector: Projector | None) -> float:
+def _ready(projector: ProjectionRunner | None) -> float:
     appliers = projector.appliers.values() if projector else ()
     return sum(applier.taken is not None for applier in appliers)
 
@@ -178,13 +178,13 @@ def _leases(ownership: Ownership) -> Iterator[Metric]:
     )
 
 
-def worker_metrics(seen: Seen) -> Metrics:
+def worker_metrics(seen: WorkerMetrics) -> Metrics:
     metrics = Metrics("worker")
     metrics.register(seen)
     return metrics
 
 
-def worker_checks(seen: Seen) -> Checks:
+def worker_checks(seen: WorkerMetrics) -> Checks:
     """Ready: connected, and has its share of the partitions."""
     return {
         "nats": seen.nats,

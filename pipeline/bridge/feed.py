@@ -20,7 +20,7 @@ from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
 from pipeline.bridge.outstanding import Ack, Out, Outstanding
 from pipeline.messaging import JetStream
-from pipeline.messaging.fast_path import Straight, header
+from pipeline.messaging.fast_path import FastPath, header
 
 _CONSUMER_GONE = frozenset({"404", "503"})
 _PIN = b"Nats-Pin-Id"
@@ -81,7 +81,7 @@ class Feed:
         self.open = self.started = self._left = False
         self._created: str | None = None
         self._inbox = ""
-        self._subscription: Straight | None = None
+        self._subscription: FastPath | None = None
         self._asked, self._asked_at = 0, 0.0
         self._pin: str | None = None
         self._last, self._next_delivery = 0, 1

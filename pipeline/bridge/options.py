@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import faust
 from faust.types import TP
 
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 
 Assign = Callable[[Set[int], Set[int]], Awaitable[None]]
 """`await assign(partitions, lost)`: the whole new share, and what was lost without a hand-over.
@@ -69,7 +69,7 @@ class Options:
 
     assignment: Assignment = field(default_factory=Everything)
     before_commit: BeforeCommit = _all
-    nats: Access | None = None
+    nats: ServerAccess | None = None
     lease_seconds: float = 10.0
     batch: int = 1000
     in_flight: int = 2

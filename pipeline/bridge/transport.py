@@ -72,7 +72,7 @@ class Transport(base.Transport):
         await self.connect()
         if topic not in self._partitions and topic not in self._changelogs:
             outage = Outage(log, f"The stream of {topic}")
-            await outage.outlast(lambda: self._create(topic, partitions))
+            await outage.retry_forever(lambda: self._create(topic, partitions))
 
     async def _create(self, topic: str, partitions: int | None) -> None:
         options = options_of(self.app)

@@ -7,12 +7,12 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, JetStreamError
 from pipeline.model.projection import Projection
-from pipeline.operations.status.reader import Onlooker
-from pipeline.support.cancellation import ended
+from pipeline.operations.status.reader import StatusReader
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import PREFIX, Settings
 
 _SECONDS: Final = 5.0
@@ -20,14 +20,14 @@ _SECONDS: Final = 5.0
 
 @asynccontextmanager
 async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
-    """JetStream, which has answered; `Told` when it does not, or no longer."""
+    """JetStream, which has answered; `CommandFailed` when it does not, or no longer."""
     js: JetStream | None = None
     try:
         js = await JetStream.within(_SECONDS, settings.nats, "bank")
         await js.ping()
         yield js
     except (NatsError, JetStreamError, TimeoutError) as error:
-        raise Told(
+        raise CommandFailed(
             f"NATS at {settings.nats}: {str(error) or 'no answer in time'}\n"
             f"Start it (`bank up`), or set {PREFIX}NATS_URL to where it is."
         ) from error
@@ -39,17 +39,18 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
 @asynccontextmanager
 async def onlookers(
     settings: Settings, of: Iterable[Projection]
-) -> AsyncIterator[tuple[EventStore, list[Onlooker]]]:
+) -> AsyncIterator[tuple[EventStore, list[StatusReader]]]:
     """The event store, and one who looks at each projection; connected as far as they answer."""
     connecting = asyncio.create_task(JetStream.connect(settings.nats, "bank"))
     store = EventStore(settings.mongodb, settings.mongodb_database)
     looking = [
-        Onlooker(settings, lambda: asyncio.shield(connecting), lambda: store, each) for each in of
+        StatusReader(settings, lambda: asyncio.shield(connecting), lambda: store, each)
+        for each in of
     ]
     try:
         yield store, looking
     finally:
-        await ended(connecting)
+        await cancel_and_wait(connecting)
         if not connecting.cancelled() and not connecting.exception():
             await connecting.result().close()
         for each in looking:

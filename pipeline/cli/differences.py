@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.running import run
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
@@ -18,7 +18,7 @@ from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores, Unreachable, opened
 from pipeline.operations.repair.compare import PATIENCE, Comparison
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import CannotMend, mender
+from pipeline.operations.repair.offline import CannotRepair, mender
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 
@@ -39,7 +39,7 @@ def dry_run(
 ) -> int:
     """Compare everything, or some partitions, or some accounts; returns how many differ.
 
-    `Told` with the exit code 2 when that can't be found out.
+    `CommandFailed` with the exit code 2 when that can't be found out.
     """
     return reached(_compare(settings, projection, partitions, account_ids, as_json, patience))
 
@@ -48,14 +48,14 @@ def reached(main: Coroutine[Any, Any, T]) -> T:
     """Run it; that a store can't be reached, or somebody interrupts, is told with 2."""
     try:
         result = run(main)
-    except (Unreachable, CannotMend) as error:
-        raise Told(str(error), CANNOT) from error
+    except (Unreachable, CannotRepair) as error:
+        raise CommandFailed(str(error), CANNOT) from error
     except StoreUnavailable as error:
-        raise Told(f"MongoDB went away: {error}", CANNOT) from error
+        raise CommandFailed(f"MongoDB went away: {error}", CANNOT) from error
     except ProjectionUnavailable as error:
-        raise Told(f"Elasticsearch went away: {error}", CANNOT) from error
+        raise CommandFailed(f"Elasticsearch went away: {error}", CANNOT) from error
     if result is None:
-        raise Told("interrupted", CANNOT)
+        raise CommandFailed("interrupted", CANNOT)
     return result
 
 
@@ -98,7 +98,7 @@ async def _slots(stores: Stores, partitions: Sequence[int]) -> list[range]:
     count = now.count if now else 0
     for partition in partitions:
         if partition >= count:
-            raise Told(f"there is no partition {partition}: the bank has {count}", CANNOT)
+            raise CommandFailed(f"there is no partition {partition}: the bank has {count}", CANNOT)
     return [slots_of(partition, count) for partition in dict.fromkeys(partitions)]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pipeline.cli.failures import Failure, Told
+from pipeline.cli.failures import CommandFailed, Failure
 from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
@@ -31,7 +31,7 @@ def explain(error: Exception) -> Failure:
 
 
 def _of(cause: BaseException) -> Failure:
-    if isinstance(cause, Told):
+    if isinstance(cause, CommandFailed):
         return Failure(str(cause), cause.exit_code)
     if why := refusal(cause):
         return Failure(why, 1)

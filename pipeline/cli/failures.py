@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 
-class Told(Exception):
+class CommandFailed(Exception):
     """A failure whose message is already for people; `exit_code` goes to the shell."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from pipeline.cli.connections import jetstream
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.running import run
 from pipeline.messaging.kv import Bucket
@@ -103,7 +103,7 @@ def create(
     except ValidationError as error:
         raise click.UsageError(_faults(error)) from None
     if run(_put(_setup(), key)) is None:
-        raise Told("interrupted: `bank keys list` tells whether there is one more")
+        raise CommandFailed("interrupted: `bank keys list` tells whether there is one more")
     click.echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
     click.echo(token)
 
@@ -143,7 +143,9 @@ async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
     async with _opened(settings) as bucket:
         entries = await bucket.entries()
         if unknown := [each for each in key_ids if each not in entries]:
-            raise Told(f"there is no key {', '.join(unknown)}; `bank keys` lists those that are")
+            raise CommandFailed(
+                f"there is no key {', '.join(unknown)}; `bank keys` lists those that are"
+            )
         for key_id in key_ids:
             await bucket.delete(key_id)
             click.echo(f"{key_id}: revoked")
@@ -158,7 +160,7 @@ async def _all(settings: Settings) -> list[Key]:
 def _list(as_json: bool) -> None:
     found = run(_all(_setup()))
     if found is None:
-        raise Told("interrupted")
+        raise CommandFailed("interrupted")
     if as_json:
         shown = [each.model_dump(mode="json", exclude={"digest"}) for each in found]
         click.echo(json.dumps(shown, indent=1))

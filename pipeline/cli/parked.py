@@ -9,7 +9,7 @@ import click
 import orjson
 from rich.markup import escape
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.parked_list import chosen, opened, outcomes
 from pipeline.cli.projection_option import of_projection, projection_of
@@ -189,7 +189,7 @@ async def _drop(asked: Asked, accounts: Iterable[ParkedAccount]) -> bool:
 
 def _uninterrupted(result: T | None) -> T:
     if result is None:
-        raise Told("interrupted")
+        raise CommandFailed("interrupted")
     return result
 
 

@@ -7,33 +7,35 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from pipeline.cli.connections import jetstream
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.model.projection import Projection
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import Parked, ParkedAccount
+from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
 _EVERY: Final = 0.2
 
 
 @asynccontextmanager
-async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Parked]:
-    """The list as it is now; `Told` when NATS does not answer."""
+async def opened(settings: Settings, projection: Projection) -> AsyncIterator[ParkedAccountList]:
+    """The list as it is now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
-        parked = Parked(js, projection, replicas=settings.stream_replicas)
+        parked = ParkedAccountList(js, projection, replicas=settings.stream_replicas)
         await parked.refresh()
         yield parked
 
 
-def chosen(parked: Parked, account_ids: Collection[str]) -> list[ParkedAccount]:
-    """The accounts of these ids, each once; `Told` if one of them is not parked."""
+def chosen(parked: ParkedAccountList, account_ids: Collection[str]) -> list[ParkedAccount]:
+    """The accounts of these ids, each once; `CommandFailed` if one of them is not parked."""
     for account_id in account_ids:
         if account_id not in parked:
-            raise Told(f"account {account_id} is not parked; `bank parked` lists those that are")
+            raise CommandFailed(
+                f"account {account_id} is not parked; `bank parked` lists those that are"
+            )
     return [parked[account_id] for account_id in dict.fromkeys(account_ids)]
 
 
 async def outcomes(
-    parked: Parked, asked: Iterable[str], seconds: float
+    parked: ParkedAccountList, asked: Iterable[str], seconds: float
 ) -> AsyncIterator[tuple[str, str | None]]:
     """Each account with what is wrong as soon as that is known: None when it was applied.
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline.cli.connections import onlookers
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.running import run
@@ -52,10 +52,10 @@ def partitions(as_json: bool, watch: bool) -> None:
         return
     reading = run(_once(settings, projection))
     if reading is None:
-        raise Told("interrupted")
+        raise CommandFailed("interrupted")
     _print(reading, as_json)
     if reading.silent:
-        raise Told(
+        raise CommandFailed(
             f"no answer from {', '.join(reading.silent)}\n"
             "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
         )

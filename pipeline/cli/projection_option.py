@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.model.projection import FIRST, Projection
 from pipeline.model.projection_lookup import UnknownProjection, chosen, projections
 from pipeline.support.settings import Settings
@@ -31,9 +31,9 @@ def of_projection(command: F) -> F:
 
 
 def projection_of(settings: Settings) -> Projection:
-    """What the command line says; `Told` if there is none of that name."""
+    """What the command line says; `CommandFailed` if there is none of that name."""
     name = click.get_current_context().meta.get(__name__, FIRST)
     try:
         return chosen(name, projections(settings.projections))
     except UnknownProjection as error:
-        raise Told(str(error), 2) from error
+        raise CommandFailed(str(error), 2) from error

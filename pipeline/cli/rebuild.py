@@ -7,7 +7,7 @@ from typing import TypeVar
 import click
 
 from pipeline.cli.differences import dry_run as compare
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console
 from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.rebuild_formatting import listing, outcome, said, table
@@ -139,7 +139,7 @@ def cancel(job_id: str | None) -> None:
     """
     job = _uninterrupted(run(cancelled(*_setup(), job_id)))
     if job.phase != "cancelled":
-        raise Told(f"{said(job)}; it can't be called off any more")
+        raise CommandFailed(f"{said(job)}; it can't be called off any more")
     click.echo(said(job))
 
 
@@ -173,7 +173,7 @@ def _show_end(ended: Found, as_json: bool) -> None:
 
 def _uninterrupted(result: T | None) -> T:
     if result is None:
-        raise Told("interrupted", INTERRUPTED)
+        raise CommandFailed("interrupted", INTERRUPTED)
     return result
 
 

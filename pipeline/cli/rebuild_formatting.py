@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import plain_table
 from pipeline.coordination.partition_leases import name_of
 from pipeline.operations.status.rebuild_progress import pauses_of, seconds_left, total_of
-from pipeline.tables.rebuild_job import Job, Part, Phase
+from pipeline.tables.rebuild_job import Phase, RebuildJob, RebuildPart
 
 _PHASES: dict[Phase, str] = {
     "wanted": "waits for a worker",
@@ -21,13 +21,13 @@ _PHASES: dict[Phase, str] = {
 }
 
 
-def said(job: Job) -> str:
+def said(job: RebuildJob) -> str:
     """A rebuild and how it is, in one sentence."""
     reason = f": {job.reason}" if job.reason else ""
     return f"rebuild {job.id} ({what(job)}) {_PHASES[job.phase]}{reason}"
 
 
-def what(job: Job) -> str:
+def what(job: RebuildJob) -> str:
     """What it rebuilds."""
     if job.kind == "online":
         return "online"
@@ -37,12 +37,12 @@ def what(job: Job) -> str:
     return f"in place, partition{'s' * (len(job.partitions) > 1)} {numbers}"
 
 
-def outcome(job: Job, parts: Sequence[Part]) -> str:
-    """What came of one that is over; `Told` unless it is done."""
+def outcome(job: RebuildJob, parts: Sequence[RebuildPart]) -> str:
+    """What came of one that is over; `CommandFailed` unless it is done."""
     if job.phase == "failed":
-        raise Told(f"{said(job)}\n`bank rebuild` once more goes on where it was.")
+        raise CommandFailed(f"{said(job)}\n`bank rebuild` once more goes on where it was.")
     if job.phase != "done":
-        raise Told(said(job))
+        raise CommandFailed(said(job))
     events = sum(part.done for part in parts)
     lines = [f"{said(job)}: {_count(len(parts), 'partition')}, {_count(events, 'event')}"]
     if removed := sum(part.removed for part in parts):
@@ -57,7 +57,7 @@ def outcome(job: Job, parts: Sequence[Part]) -> str:
     return "\n".join(lines)
 
 
-def table(job: Job, parts: Iterable[Part]) -> Table:
+def table(job: RebuildJob, parts: Iterable[RebuildPart]) -> Table:
     """How far each partition is."""
     shown = plain_table(
         "partition", "state", "done", "total", "events/s", "left", "pauses ms", "owner"
@@ -76,7 +76,7 @@ def table(job: Job, parts: Iterable[Part]) -> Table:
     return shown
 
 
-def listing(jobs: Iterable[Job]) -> Table:
+def listing(jobs: Iterable[RebuildJob]) -> Table:
     """Rebuilds, one a line."""
     shown = plain_table("id", "what", "state", "started", "finished", "reason")
     for job in jobs:
@@ -85,7 +85,7 @@ def listing(jobs: Iterable[Job]) -> Table:
     return shown
 
 
-def left(job: Job, part: Part) -> str:
+def left(job: RebuildJob, part: RebuildPart) -> str:
     """The time left, as minutes and seconds."""
     seconds = seconds_left(job, part)
     return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02}"

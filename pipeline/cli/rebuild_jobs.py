@@ -8,30 +8,30 @@ from typing import Final
 import click
 
 from pipeline.cli.connections import jetstream
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.rebuild_formatting import said, what
 from pipeline.cli.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
 from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import Busy, Job, NoSuchJob, Part
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import Busy, NoSuchJob, RebuildJob, RebuildPart
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 INTERRUPTED: Final = 130
 
-Found = tuple[Job, list[Part]]
+Found = tuple[RebuildJob, list[RebuildPart]]
 
 
 async def started(settings: Settings, projection: Projection, asked: Asked, *, wait: bool) -> Found:
     """The rebuild that does what is asked; says on stderr whether it ran already."""
     async with jetstream(settings) as js:
-        jobs = Jobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
         try:
             job, joined = await start(js, jobs, asked, expected=settings.partitions)
         except NoSuchPartition as error:
-            raise Told(str(error)) from error
+            raise CommandFailed(str(error)) from error
         except Busy as busy:
-            raise Told(
+            raise CommandFailed(
                 f"another one runs: {said(busy.job)}\n"
                 f"`bank rebuild status {busy.job.id}` shows it, "
                 f"`bank rebuild cancel {busy.job.id}` calls it off."
@@ -55,7 +55,7 @@ async def everything(settings: Settings, projection: Projection) -> list[Found]:
         return [(job, jobs.parts(job)) for job in jobs.all()]
 
 
-async def cancelled(settings: Settings, projection: Projection, job_id: str | None) -> Job:
+async def cancelled(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
     """The rebuild, called off unless it is too late."""
     async with opened(settings, projection) as jobs:
         chosen = _chosen(jobs, job_id)
@@ -66,21 +66,21 @@ async def cancelled(settings: Settings, projection: Projection, job_id: str | No
 
 
 @asynccontextmanager
-async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Jobs]:
-    """The rebuilds as they are now; `Told` when NATS does not answer."""
+async def opened(settings: Settings, projection: Projection) -> AsyncIterator[RebuildJobs]:
+    """The rebuilds as they are now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
-        jobs = Jobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
         await jobs.refresh()
         yield jobs
 
 
-async def _until_over(jobs: Jobs, job_id: str) -> Found:
+async def _until_over(jobs: RebuildJobs, job_id: str) -> Found:
     """The rebuild when it is over, shown until then. An interrupt leaves it running."""
     with Bars() as bars:
         try:
             return await follow(jobs, job_id, bars)
         except asyncio.CancelledError:
-            raise Told(
+            raise CommandFailed(
                 f"rebuild {job_id} goes on without this terminal\n"
                 f"`bank rebuild status {job_id}` shows it, with --wait until it is over;\n"
                 f"`bank rebuild cancel {job_id}` calls it off.",
@@ -88,7 +88,7 @@ async def _until_over(jobs: Jobs, job_id: str) -> Found:
             ) from None
 
 
-def _begun(job: Job, joined: bool, asked: Asked) -> str:
+def _begun(job: RebuildJob, joined: bool, asked: Asked) -> str:
     if not joined:
         return "is started" if job.generation is None else "goes on where it was when it failed"
     if job.concurrency != asked.max_concurrent:
@@ -96,12 +96,12 @@ def _begun(job: Job, joined: bool, asked: Asked) -> str:
     return "runs already; joined"
 
 
-def _chosen(jobs: Jobs, job_id: str | None) -> Job:
+def _chosen(jobs: RebuildJobs, job_id: str | None) -> RebuildJob:
     job = jobs.job(job_id) if job_id else jobs.current
     if job is None:
-        raise _unknown(job_id) if job_id else Told("nothing was ever rebuilt")
+        raise _unknown(job_id) if job_id else CommandFailed("nothing was ever rebuilt")
     return job
 
 
-def _unknown(job_id: str) -> Told:
-    return Told(f"there is no rebuild {job_id}; `bank rebuild list` shows the last ones")
+def _unknown(job_id: str) -> CommandFailed:
+    return CommandFailed(f"there is no rebuild {job_id}; `bank rebuild list` shows the last ones")

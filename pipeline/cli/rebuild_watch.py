@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.rebuild_formatting import left
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
 from pipeline.operations.status.rebuild_progress import altogether, total_of
-from pipeline.tables.rebuild_job import Job, Part
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 QUIET: Final = 5.0
 """Seconds without a word from any worker after which that is said."""
@@ -52,7 +52,7 @@ class Bars:
     ) -> None:
         self._progress.stop()
 
-    def show(self, job: Job, parts: Sequence[Part]) -> None:
+    def show(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> None:
         """All of it, and each partition; of very many only those that are being replayed."""
         self._bar("all", job, altogether(job, parts), state="")
         many = len(parts) > self._out.height - 3
@@ -64,7 +64,7 @@ class Bars:
         """A line above the bars."""
         self._out.print(remark, markup=False, highlight=False, soft_wrap=True)
 
-    def _bar(self, name: str, job: Job, part: Part, **fields: Any) -> None:
+    def _bar(self, name: str, job: RebuildJob, part: RebuildPart, **fields: Any) -> None:
         if name not in self._tasks:
             blank: dict[str, Any] = dict.fromkeys(_FIELDS, "")
             self._tasks[name] = self._progress.add_task(name, **blank)
@@ -81,10 +81,12 @@ class Bars:
         )
 
 
-async def follow(jobs: Jobs, job_id: str, bars: Bars) -> tuple[Job, list[Part]]:
+async def follow(
+    jobs: RebuildJobs, job_id: str, bars: Bars
+) -> tuple[RebuildJob, list[RebuildPart]]:
     """The rebuild when it is over. NATS may go and come meanwhile."""
     clock = asyncio.get_running_loop().time
-    known: tuple[Job, list[Part]] | None = None
+    known: tuple[RebuildJob, list[RebuildPart]] | None = None
     heard, said = clock(), ""
     while True:
         try:
@@ -104,7 +106,7 @@ async def follow(jobs: Jobs, job_id: str, bars: Bars) -> tuple[Job, list[Part]]:
         await asyncio.sleep(_EVERY)
 
 
-def _remark(job: Job, quiet: float) -> str:
+def _remark(job: RebuildJob, quiet: float) -> str:
     if job.phase == "swapped":
         return SWAPPED
     if quiet < QUIET:
@@ -112,8 +114,10 @@ def _remark(job: Job, quiet: float) -> str:
     return WAITING if job.phase == "wanted" else SILENT
 
 
-def _known(jobs: Jobs, job_id: str) -> tuple[Job, list[Part]]:
+def _known(jobs: RebuildJobs, job_id: str) -> tuple[RebuildJob, list[RebuildPart]]:
     job = jobs.job(job_id)
     if job is None:
-        raise Told(f"nobody knows of rebuild {job_id} any more; `bank rebuild list` shows the last")
+        raise CommandFailed(
+            f"nobody knows of rebuild {job_id} any more; `bank rebuild list` shows the last"
+        )
     return job, jobs.parts(job)

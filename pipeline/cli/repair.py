@@ -6,15 +6,15 @@ from typing import Final
 import click
 
 from pipeline.cli.differences import line, reached
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import check_live, check_stores, opened
 from pipeline.operations.checker.report import Report
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import Mender, mender
+from pipeline.operations.repair.offline import OfflineRepair, mender
 from pipeline.support.settings import Settings
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 
 SHOWN: Final = 20
 _CHUNK: Final = 500
@@ -36,8 +36,8 @@ class Repair:
 def mend_account(settings: Settings, projection: Projection, account_id: str) -> bool:
     """Make one account's document what the store says, here and now; print what was done.
 
-    A parked account goes on if that works. Returns whether all is right now; `Told` with the exit
-    code 2 when a store can't be reached.
+    A parked account goes on if that works. Returns whether all is right now; raises
+    `CommandFailed` with the exit code 2 when a store can't be reached.
     """
     return reached(_mend_account(settings, projection, account_id))
 
@@ -60,11 +60,11 @@ async def _mend_account(settings: Settings, projection: Projection, account_id: 
         after = await mending.look(account_id)
         if after.what not in ("right", "behind"):
             told = line(mending.difference(account_id, after))
-            raise Told(f"it is not right yet: {told}")
+            raise CommandFailed(f"it is not right yet: {told}")
         return account_id not in mending.parked
 
 
-async def _mend_documents(mending: Mender, account_id: str) -> bool:
+async def _mend_documents(mending: OfflineRepair, account_id: str) -> bool:
     """The same, where each of the account's events has a document."""
     found = [each async for each in mending.comparison(_PATIENCE).these([account_id])]
     parked = account_id in mending.parked
@@ -77,7 +77,7 @@ async def _mend_documents(mending: Mender, account_id: str) -> bool:
     if parked:
         click.echo(f"{account_id}: {_waits(mending.parked, account_id)}")
     async for each in mending.comparison(_PATIENCE).these([account_id]):
-        raise Told(f"it is not right yet: {line(each)}")
+        raise CommandFailed(f"it is not right yet: {line(each)}")
     return account_id not in mending.parked
 
 
@@ -105,7 +105,7 @@ async def repaired(settings: Settings, patience: float) -> tuple[Report, Repair,
     return before, repair, await check_live(settings, patience=patience)
 
 
-async def _repair(mending: Mender) -> Repair:
+async def _repair(mending: OfflineRepair) -> Repair:
     repair, chunk = Repair(), list[str]()
     comparison = mending.comparison(_PATIENCE, lag_differs=True)
     async for difference in comparison.slots(range(SLOTS)):
@@ -119,7 +119,7 @@ async def _repair(mending: Mender) -> Repair:
     return repair
 
 
-async def _mend(mending: Mender, chunk: list[str], repair: Repair) -> None:
+async def _mend(mending: OfflineRepair, chunk: list[str], repair: Repair) -> None:
     if chunk:
         mended = await mending.mend(chunk)
         repair.written += mended.written
@@ -127,7 +127,7 @@ async def _mend(mending: Mender, chunk: list[str], repair: Repair) -> None:
         chunk.clear()
 
 
-def _waits(parked: Parked, account_id: str) -> str:
+def _waits(parked: ParkedAccountList, account_id: str) -> str:
     if account_id in parked:
         return f"still parked: {parked[account_id].reason}"
     return "parked no more"

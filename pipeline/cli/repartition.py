@@ -8,10 +8,14 @@ from typing import Final
 import click
 
 from pipeline.cli.connections import jetstream
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.running import run
 from pipeline.coordination.partitioning import MOST, partitioning
-from pipeline.coordination.repartition_requests import Request, Requests, UnderWay
+from pipeline.coordination.repartition_requests import (
+    RepartitionRequest,
+    RepartitionRequests,
+    UnderWay,
+)
 from pipeline.messaging.kv import Overtaken
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
@@ -49,21 +53,23 @@ def repartition(number: int | None, patience: float) -> None:
     settings = load()
     logs.setup(settings, "repartition")
     if (told := run(ask(settings, number, patience))) is None:
-        raise Told("interrupted")
+        raise CommandFailed("interrupted")
     click.echo(told)
 
 
 async def ask(settings: Settings, number: int | None, patience: float) -> str:
-    """What is in force, or what came of the request; `Told` if nothing did."""
+    """What is in force, or what came of the request; `CommandFailed` if nothing did."""
     async with jetstream(settings) as js:
-        requests = Requests(js, replicas=settings.stream_replicas)
+        requests = RepartitionRequests(js, replicas=settings.stream_replicas)
         now, last = await partitioning(js), await requests.last()
         if now is None:
-            raise Told("there are no partitions yet: the first forwarder or worker makes them")
+            raise CommandFailed(
+                "there are no partitions yet: the first forwarder or worker makes them"
+            )
         if number is None:
             return f"{now.count} partitions"
         if last is not None and last.open:
-            raise Told(f"{UnderWay(last)}")
+            raise CommandFailed(f"{UnderWay(last)}")
         if number == now.count:
             return f"there are {number} partitions already"
         waiting = 2 * patience + _GRACE_SECONDS + 2 * settings.lease_seconds
@@ -71,10 +77,12 @@ async def ask(settings: Settings, number: int | None, patience: float) -> str:
             request = await requests.ask(number, patience)
             return _told(await follow(requests, request, time.monotonic() + waiting))
         except (UnderWay, Overtaken) as error:
-            raise Told(str(error)) from error
+            raise CommandFailed(str(error)) from error
 
 
-async def follow(requests: Requests, request: Request, deadline: float) -> Request:
+async def follow(
+    requests: RepartitionRequests, request: RepartitionRequest, deadline: float
+) -> RepartitionRequest:
     """Say how it goes until it is answered. Until a forwarder is at it, it can be withdrawn."""
     said = ""
     try:
@@ -92,18 +100,18 @@ async def follow(requests: Requests, request: Request, deadline: float) -> Reque
     return request
 
 
-async def _withdraw(requests: Requests, request: Request) -> None:
+async def _withdraw(requests: RepartitionRequests, request: RepartitionRequest) -> None:
     with suppress(Overtaken):
         if request.state == "wanted":
             await requests.change(request, state="withdrawn")
 
 
-def _told(request: Request) -> str:
-    """The outcome in words; `Told` if it came to nothing."""
+def _told(request: RepartitionRequest) -> str:
+    """The outcome in words; `CommandFailed` if it came to nothing."""
     if request.state == "withdrawn":
-        raise Told("no forwarder leads, so the request is withdrawn; nothing was changed")
+        raise CommandFailed("no forwarder leads, so the request is withdrawn; nothing was changed")
     if request.state == "refused":
-        raise Told(f"{request.reason}; nothing was changed")
+        raise CommandFailed(f"{request.reason}; nothing was changed")
     stood = (
         f"the forwarder stood still for {request.seconds:.2f} s"
         if request.seconds is not None

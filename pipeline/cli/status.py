@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.embedded.health import WELL, all_health
 from pipeline.embedded.process_registry import read_processes
@@ -65,6 +65,10 @@ def status(as_json: bool) -> None:
             table.add_row(process.role, str(process.pid), process.address, health)
         console().print(table)
     if not processes:
-        raise Told(f"nothing runs in the data folder {folder}. `bank up` starts a bank there.")
+        raise CommandFailed(
+            f"nothing runs in the data folder {folder}. `bank up` starts a bank there."
+        )
     if any(health != WELL for health in healths):
-        raise Told("not all of it is well; the logs of the servers are in " + str(folder / "logs"))
+        raise CommandFailed(
+            "not all of it is well; the logs of the servers are in " + str(folder / "logs")
+        )

@@ -11,16 +11,16 @@ from typing import Final
 import click
 
 from pipeline.cli.connections import onlookers
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json
 from pipeline.cli.running import run
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.projection_lookup import projections
-from pipeline.operations.trace.path import Way, way
+from pipeline.operations.trace.path import EventPath, way
 from pipeline.operations.trace.report import as_json as told
 from pipeline.operations.trace.report import rfc3339
-from pipeline.operations.trace.search import Found, by_time, made_at, of_account
+from pipeline.operations.trace.search import FoundEvents, by_time, made_at, of_account
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
 
@@ -95,7 +95,7 @@ def trace(
     logs.setup(settings, "trace")
     traced = run(_trace(settings, correlation_id, account, since, patience))
     if traced is None:
-        raise Told("interrupted")
+        raise CommandFailed("interrupted")
     found, ways = traced
     if as_json:
         click.echo(json.dumps(told(correlation_id, found, ways), indent=1))
@@ -107,23 +107,25 @@ def trace(
     _complain(correlation_id, found, ways)
 
 
-def _complain(correlation_id: str, found: Found, ways: Sequence[Way]) -> None:
+def _complain(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) -> None:
     """Whatever makes what was shown less than all of it."""
     if not found.complete:
-        raise Told(f"not all of {_where(found)} was searched in time: give it more --patience")
+        raise CommandFailed(
+            f"not all of {_where(found)} was searched in time: give it more --patience"
+        )
     if not ways:
-        raise Told(
+        raise CommandFailed(
             f"no event of {correlation_id} {_where(found)}; a command that was refused left none, "
             "--since and --account search elsewhere"
         )
     if silent := sorted(set[str]().union(*(each.silent for each in ways))):
-        raise Told(
+        raise CommandFailed(
             f"no answer from {', '.join(silent)}\n"
             "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
         )
 
 
-def _where(found: Found) -> str:
+def _where(found: FoundEvents) -> str:
     if found.searched is None:
         return "in that account"
     since, until = map(rfc3339, found.searched)
@@ -136,7 +138,7 @@ async def _trace(
     account: str | None,
     since: datetime | None,
     patience: float,
-) -> tuple[Found, list[Way]]:
+) -> tuple[FoundEvents, list[EventPath]]:
     async with onlookers(settings, projections(settings.projections)) as (store, looking):
         found = await _found(store, correlation_id, account, since, patience)
         ways = await asyncio.gather(*(way(each, looking) for each in found.events[:MOST]))
@@ -149,7 +151,7 @@ async def _found(
     account: str | None,
     since: datetime | None,
     patience: float,
-) -> Found:
+) -> FoundEvents:
     if account is not None:
         return await of_account(store, correlation_id, account)
     await store.ping()  # or the search would wait for MongoDB with all of its patience

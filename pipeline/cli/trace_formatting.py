@@ -8,9 +8,9 @@ from rich.markup import escape
 
 from pipeline.cli.formatting import console, plain_table
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import Projected, Way
+from pipeline.operations.trace.path import EventPath, Projected
 from pipeline.operations.trace.report import rfc3339
-from pipeline.operations.trace.search import Found, made_at, transfer_of
+from pipeline.operations.trace.search import FoundEvents, made_at, transfer_of
 
 Row = tuple[str, str, str, str]
 """A step, its time, how long after the one before in milliseconds, and what is there."""
@@ -18,7 +18,7 @@ Row = tuple[str, str, str, str]
 _UNRECORDED: Final = "not recorded"
 
 
-def show(correlation_id: str, found: Found, ways: Sequence[Way]) -> None:
+def show(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) -> None:
     """Print them in the order of their ids."""
     out, made = console(), made_at(correlation_id)
     if found.events:
@@ -33,7 +33,7 @@ def show(correlation_id: str, found: Found, ways: Sequence[Way]) -> None:
         out.print(table)
 
 
-def _title(way: Way) -> str:
+def _title(way: EventPath) -> str:
     event = way.event
     version, account_id = event.get("version"), event.get("account_id")
     title = f"{event.get('kind')}, version {version} of account {account_id}"
@@ -45,7 +45,7 @@ def _title(way: Way) -> str:
     return title
 
 
-def _rows(way: Way, made: datetime | None) -> Iterator[Row]:
+def _rows(way: EventPath, made: datetime | None) -> Iterator[Row]:
     before = made
     if made is not None:
         yield "asked", rfc3339(made), "", "by the correlation id's own time"

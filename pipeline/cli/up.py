@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
 from pipeline.cli.running import run
 from pipeline.cli.verify import show
 from pipeline.embedded.demo import Result
 from pipeline.embedded.demo import demo as run_demo
-from pipeline.embedded.log_lines import Lines, RoleStream
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.log_lines import LogLines, RoleStream
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.startup_checks import EmbeddedError
 from pipeline.embedded.up import accounts_url, balances_url, running
 from pipeline.support import logs
@@ -37,7 +37,7 @@ Ctrl-C ends it. What was stored stays in {folder}.
 @click.option(
     "--without",
     multiple=True,
-    type=click.Choice(sorted(WHEELS)),
+    type=click.Choice(sorted(SERVER_BINARIES)),
     help="Use the server that listens at this one's URL already. Can be given more than once.",
 )
 def up(without: tuple[str, ...]) -> None:
@@ -50,18 +50,18 @@ def up(without: tuple[str, ...]) -> None:
       BANK_ACCOUNTS_PORT=8001 bank up  with a setting of your own
     """
     settings = load()
-    lines = Lines(prefix=settings.log_format == "text")
+    lines = LogLines(prefix=settings.log_format == "text")
     logs.setup(settings, "up", RoleStream("up", lines))
     try:
         run(_up(settings, lines, without))
     except EmbeddedError as error:
         name, _, rest = str(error).partition(": ")
-        if name in WHEELS and " is taken" in rest:
+        if name in SERVER_BINARIES and " is taken" in rest:
             error.add_note(f"Or use the one that listens there: bank up --without {name}")
         raise
 
 
-async def _up(settings: Settings, lines: Lines, without: tuple[str, ...]) -> None:
+async def _up(settings: Settings, lines: LogLines, without: tuple[str, ...]) -> None:
     async with running(settings, lines, without=without):
         click.echo(
             TRY.format(
@@ -102,7 +102,7 @@ def demo(accounts: int, commands: int, seed: int) -> None:
             run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=progress)
         )
     if result is None:
-        raise Told("interrupted")
+        raise CommandFailed("interrupted")
     show_result(result)
     raise SystemExit(0 if result.holds else 1)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from pipeline.cli.differences import reached
-from pipeline.cli.failures import Told
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.repair import repaired, tell
 from pipeline.cli.running import run
@@ -52,9 +52,9 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
     try:
         report = run(check_live(settings, patience=patience))
     except Unreachable as error:
-        raise Told(str(error), 2) from error
+        raise CommandFailed(str(error), 2) from error
     if report is None:
-        raise Told("interrupted", 2)
+        raise CommandFailed("interrupted", 2)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=1))
     else:

@@ -4,12 +4,12 @@ from typing import Any
 
 import redis.asyncio
 
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 
 
-def client(at: Access | str, **options: Any) -> redis.asyncio.Redis:
+def client(at: ServerAccess | str, **options: Any) -> redis.asyncio.Redis:
     """A client that connects when it is first used; `options` are the driver's."""
-    access = Access.of(at)
+    access = ServerAccess.of(at)
     told: dict[str, Any] = {"username": access.user, "password": access.password}
     if access.tls:
         told["ssl_cert_reqs"], told["ssl_check_hostname"] = "required", True

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ShareChange:
     """What a worker should do now. `take` is free, in the order to try; `give` is drained first."""
 
     take: tuple[int, ...] = ()
     give: tuple[int, ...] = ()
 
 
-def fair_change(owners: Sequence[str | None], workers: Collection[str], me: str) -> Change:
+def fair_change(owners: Sequence[str | None], workers: Collection[str], me: str) -> ShareChange:
     """The change that `me` should make, when `owners[p]` has partition p.
 
     An owner that is not among the workers has died: what it had is not free before its lease ends.
@@ -31,11 +31,11 @@ def fair_change(owners: Sequence[str | None], workers: Collection[str], me: str)
     share = floor + (me in richest)
     if counts[me] >= share:
         mine = [partition for partition, owner in enumerate(owners) if owner == me]
-        return Change(give=tuple(mine[share:]))
+        return ShareChange(give=tuple(mine[share:]))
     if counts[me] >= floor and any(counts[worker] < floor for worker in alive):
-        return Change()  # the remainder is for when everybody has the floor
+        return ShareChange()  # the remainder is for when everybody has the floor
     wanted = max(1, floor - counts[me])
-    return Change(take=_from_my_end(owners, alive.index(me) / len(alive))[:wanted])
+    return ShareChange(take=_from_my_end(owners, alive.index(me) / len(alive))[:wanted])
 
 
 def _from_my_end(owners: Sequence[str | None], part: float) -> tuple[int, ...]:

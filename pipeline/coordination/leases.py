@@ -14,7 +14,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from pipeline.coordination import driver
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Lease:
     `held`: whether it was ours when Redis was last asked; `answers`: whether Redis did answer.
     """
 
-    def __init__(self, at: Access | str, name: str, owner: str, seconds: float) -> None:
+    def __init__(self, at: ServerAccess | str, name: str, owner: str, seconds: float) -> None:
         self.name, self.owner, self.seconds = name, owner, seconds
         self.held = self.answers = False
         self._key = key_of(name)

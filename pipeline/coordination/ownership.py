@@ -16,7 +16,7 @@ from pipeline.bridge import Assign
 from pipeline.coordination.fair_share import fair_change
 from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.coordination.partition_leases import PartitionLeases, View
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Ownership:
         async with asyncio.TaskGroup() as tasks:
             keeper = tasks.create_task(self._keep())
             await self._move(assign)
-            await ended(keeper)
+            await cancel_and_wait(keeper)
         self._until.clear()
         with suppress(LeaseUnavailable):
             await self.leases.give(partitions, range(partitions))

@@ -18,7 +18,7 @@ from ulid import ULID
 
 from pipeline.coordination import driver
 from pipeline.coordination.leases import LeaseUnavailable
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 
 _PREFIX: Final = "bank:{partitions}:"  # one hash slot, so that a cluster runs the scripts too
 _LONGEST_TIMEOUT: Final = 2.0
@@ -122,7 +122,7 @@ class PartitionLeases:
     Every method but `close` may raise `LeaseUnavailable`; all may be repeated.
     """
 
-    def __init__(self, at: Access | str, owner: str, seconds: float) -> None:
+    def __init__(self, at: ServerAccess | str, owner: str, seconds: float) -> None:
         self.owner, self.seconds = owner, seconds
         self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
         # Retries are the caller's: the driver's own would take longer than a lease lasts.

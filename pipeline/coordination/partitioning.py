@@ -10,7 +10,13 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.messaging import PARTITIONS_KEY, STREAM, JetStream, Outgoing, ensure_partitioned
+from pipeline.messaging import (
+    PARTITIONS_KEY,
+    STREAM,
+    JetStream,
+    OutgoingMessage,
+    ensure_partitioned,
+)
 from pipeline.model.events import partition_of, slots_of
 from pipeline.support.settings import Settings
 
@@ -51,9 +57,9 @@ class Partitioning:
         """The next one: `last` has the last message of each of our partitions, 0 for none."""
         return Partitioning(count, at, self.count, self.at, last)
 
-    def message(self) -> Outgoing:
+    def message(self) -> OutgoingMessage:
         """What the log says of it."""
-        return Outgoing(SUBJECT, orjson.dumps(asdict(self)))
+        return OutgoingMessage(SUBJECT, orjson.dumps(asdict(self)))
 
     def metadata(self) -> dict[str, str]:
         """What the stream's metadata says of it, for when the log has lost the message."""

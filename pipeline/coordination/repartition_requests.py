@@ -14,7 +14,7 @@ from ulid import ULID
 
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket, Entry, Overtaken
+from pipeline.messaging.kv import Bucket, KeyValueEntry, Overtaken
 from pipeline.model.events import rfc3339
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ State = Literal["wanted", "draining", "done", "refused", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RepartitionRequest:
     """`to` partitions are wanted, and the workers may take `patience` seconds to be done.
 
     `since` is when it was asked, RFC 3339. When done: `before` there were so many, `at` is the
@@ -51,38 +51,38 @@ class Request:
         return self.state in ("wanted", "draining")
 
 
-_CHECKED: Final = TypeAdapter(Request)
+_CHECKED: Final = TypeAdapter(RepartitionRequest)
 
 
 class UnderWay(Exception):
     """Another request is not answered yet."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: RepartitionRequest) -> None:
         super().__init__(f"a repartition to {request.to} is under way since {request.since}")
         self.request = request
 
 
-class Requests:
+class RepartitionRequests:
     """The request as one process sees and changes it."""
 
     def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
         self._bucket = Bucket(js, BUCKET, replicas=replicas)
 
-    async def last(self) -> Request | None:
+    async def last(self) -> RepartitionRequest | None:
         """The last request, answered or not."""
         return _request(await self._bucket.get(KEY))
 
-    async def again(self, request: Request) -> Request:
+    async def again(self, request: RepartitionRequest) -> RepartitionRequest:
         """The request as it is now. Raises `Overtaken` if there is a later one: it was answered."""
         last = await self.last()
         if last is None or last.id != request.id:
             raise Overtaken("another request has come since")
         return last
 
-    async def ask(self, to: int, patience: float) -> Request:
+    async def ask(self, to: int, patience: float) -> RepartitionRequest:
         """Ask for so many partitions. Raises `UnderWay`."""
         now = rfc3339(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
-        wanted = Request(str(ULID()), to, patience, now)
+        wanted = RepartitionRequest(str(ULID()), to, patience, now)
         await self._bucket.ensure()
         while True:
             entry = await self._bucket.get(KEY)
@@ -94,17 +94,17 @@ class Requests:
             except Overtaken:
                 continue
 
-    async def change(self, request: Request, **changes: Any) -> Request:
+    async def change(self, request: RepartitionRequest, **changes: Any) -> RepartitionRequest:
         """Write what has changed. Raises `Overtaken` if it has been changed by another."""
         return await self._put(replace(request, **changes), request.revision)
 
-    async def _put(self, request: Request, expected: int) -> Request:
+    async def _put(self, request: RepartitionRequest, expected: int) -> RepartitionRequest:
         value = asdict(request)
         del value["revision"]
         return replace(request, revision=await self._bucket.put(KEY, value, expected=expected))
 
 
-def _request(entry: Entry | None) -> Request | None:
+def _request(entry: KeyValueEntry | None) -> RepartitionRequest | None:
     """What the entry says; None if somebody wrote it by hand and wrote it wrong."""
     if entry is None:
         return None

@@ -18,7 +18,7 @@ return {time[1] * 1000 + math.floor(time[2] / 1000),
         redis.call('zrange', KEYS[2], 0, -1, 'withscores')}"""
 
 
-class Roll(NamedTuple):
+class WorkerRegistry(NamedTuple):
     """In milliseconds of Redis' own clock: what it shows now, the last beat of each worker that
     said no goodbye, and when the others said it."""
 
@@ -30,10 +30,10 @@ class Roll(NamedTuple):
 class Caller(PartitionLeases):
     """Calls the roll."""
 
-    async def roll(self) -> Roll:
+    async def roll(self) -> WorkerRegistry:
         """Who works, and who did so a while ago."""
         now, beats, goodbyes = await self._noted(_ROLL)
-        return Roll(int(now), _scores(beats), _scores(goodbyes))
+        return WorkerRegistry(int(now), _scores(beats), _scores(goodbyes))
 
     async def holder(self, lease: str) -> str | None:
         """Who has a lease that is none of a partition, such as the forwarders'; None: nobody."""
@@ -56,7 +56,7 @@ class Worker:
     seen: str
 
 
-def workers(roll: Roll, seconds: float, owned: Mapping[str, list[int]]) -> list[Worker]:
+def workers(roll: WorkerRegistry, seconds: float, owned: Mapping[str, list[int]]) -> list[Worker]:
     """Everybody, once, by name: as he was seen last, for a worker that is started anew may have the
     name of the one before. A registration holds for so many `seconds`; `owned` is by name."""
     oldest, forgotten = roll.now - seconds * 1000, roll.now - REMEMBERED * 1000

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline.embedded.log_lines import Lines, RoleStream
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.log_lines import LogLines, RoleStream
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.startup_checks import free_ports
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, running
@@ -67,7 +67,7 @@ async def demo(
     result.folder = settings.data_dir
     try:
         with (settings.data_dir / "demo.log").open("w") as file:
-            lines = Lines(file, prefix=base.log_format == "text")
+            lines = LogLines(file, prefix=base.log_format == "text")
             logs.setup(settings, "demo", RoleStream("demo", lines))
             progress("starting", 0, 1)
             async with running(settings, lines):
@@ -146,6 +146,9 @@ def scratch(base: Settings) -> Settings:
     folder = Path(tempfile.mkdtemp(prefix="bank-demo-"))
     ports = free_ports("127.0.0.1")
     plain = {name: field.default for name, field in AccessSettings.model_fields.items()}
-    urls = {f"{name}_url": f"{w.scheme}://127.0.0.1:{next(ports)}" for name, w in WHEELS.items()}
+    urls = {
+        f"{name}_url": f"{w.scheme}://127.0.0.1:{next(ports)}"
+        for name, w in SERVER_BINARIES.items()
+    }
     services = {"host": "127.0.0.1", "accounts_port": next(ports), "balances_port": next(ports)}
     return base.model_copy(update={"data_dir": folder, "keys": "off", **plain, **urls, **services})

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from pipeline.embedded.process_registry import Process, read_processes
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 
 WELL: Final = "ok"
 _SECONDS: Final = 3.0
@@ -19,7 +19,7 @@ async def health(process: Process) -> str:
     """`ok`, or what is wrong. A process without an address is well as long as it lives."""
     if not process.address:
         return WELL
-    if process.role in WHEELS:
+    if process.role in SERVER_BINARIES:
         return await _server(process)
     return await ready(process.address)
 
@@ -40,7 +40,7 @@ async def ready(address: str) -> str:
 
 
 async def _server(process: Process) -> str:
-    wheel, parts = WHEELS[process.role], urlsplit(process.address)
+    wheel, parts = SERVER_BINARIES[process.role], urlsplit(process.address)
     well = await wheel.healthy(parts.hostname or "127.0.0.1", parts.port or wheel.port)
     return WELL if well else "does not answer"
 

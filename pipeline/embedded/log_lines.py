@@ -7,7 +7,7 @@ from typing import Final, TextIO
 _COLOURS: Final = (36, 33, 32, 35, 34, 96, 93, 92)
 
 
-class Lines:
+class LogLines:
     """Prints whole lines of several roles to one stream, from any thread."""
 
     def __init__(self, stream: TextIO | None = None, *, prefix: bool = True) -> None:
@@ -36,7 +36,7 @@ class Lines:
 class RoleStream:
     """What this process itself logs, as lines of one role: to be given to a logging handler."""
 
-    def __init__(self, role: str, lines: Lines) -> None:
+    def __init__(self, role: str, lines: LogLines) -> None:
         self._role, self._lines = role, lines
 
     def write(self, text: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.embedded.processes import Child, Children, small_environment
-from pipeline.embedded.server_binaries import Wheel
+from pipeline.embedded.server_binaries import ServerBinary
 from pipeline.embedded.startup_checks import ADVICE, EmbeddedError, port_taken, variable
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _TAIL_BYTES, _TAIL_LINES = 16384, 15
 class Server:
     """One embedded server. Tests and drills may `kill` it and `start` it again on its data."""
 
-    def __init__(self, wheel: Wheel, url: str, data_dir: Path, children: Children) -> None:
+    def __init__(self, wheel: ServerBinary, url: str, data_dir: Path, children: Children) -> None:
         parts = urlsplit(url)
         self.name = wheel.name
         self.url = url

@@ -14,7 +14,7 @@ Command = Callable[[str, int, Path], list[str | Path]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wheel:
+class ServerBinary:
     """One kind of server. It is healthy when it answers `answer` to `question`."""
 
     name: str
@@ -109,11 +109,11 @@ _HEALTH = b"GET /_cluster/health HTTP/1.0\r\nHost: localhost\r\n\r\n"
 _JETSTREAM = _pattern(rb'"jetstream":true.*PONG')
 _PRIMARY = _pattern(rb"isWritablePrimary\x00\x01")
 
-WHEELS: Final = {
-    "mongodb": Wheel("mongodb", "mongodb", 27017, _mongodb, _hello(), _PRIMARY),
-    "nats": Wheel("nats", "nats", 4222, _nats, b"CONNECT {}\r\nPING\r\n", _JETSTREAM),
-    "redis": Wheel("redis", "redis", 6379, _redis, b"PING\r\n", _pattern(rb"\+PONG")),
-    "elasticsearch": Wheel(
+SERVER_BINARIES: Final = {
+    "mongodb": ServerBinary("mongodb", "mongodb", 27017, _mongodb, _hello(), _PRIMARY),
+    "nats": ServerBinary("nats", "nats", 4222, _nats, b"CONNECT {}\r\nPING\r\n", _JETSTREAM),
+    "redis": ServerBinary("redis", "redis", 6379, _redis, b"PING\r\n", _pattern(rb"\+PONG")),
+    "elasticsearch": ServerBinary(
         "elasticsearch", "http", 9200, _elasticsearch, _HEALTH, _pattern(rb"^HTTP/1\.\d 200 ")
     ),
 }

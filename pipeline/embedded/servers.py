@@ -11,7 +11,7 @@ from typing import IO, Any, NoReturn
 
 from pipeline.embedded.processes import Children
 from pipeline.embedded.server import Server
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.startup_checks import (
     EmbeddedError,
     check_disk,
@@ -32,7 +32,7 @@ class EmbeddedServers:
     What is placed elsewhere is in `foreign` after the start (name -> URL): not ours to start.
     """
 
-    def __init__(self, settings: Settings, names: Collection[str] = tuple(WHEELS)) -> None:
+    def __init__(self, settings: Settings, names: Collection[str] = tuple(SERVER_BINARIES)) -> None:
         self.settings = settings
         self.servers: dict[str, Server] = {}
         self.foreign: dict[str, str] = {}
@@ -49,7 +49,8 @@ class EmbeddedServers:
         try:
             children = self._children = Children(data_dir, keep=[self._lock.fileno()])
             self.servers = {
-                name: Server(WHEELS[name], url, data_dir, children) for name, url in here.items()
+                name: Server(SERVER_BINARIES[name], url, data_dir, children)
+                for name, url in here.items()
             }
             for server in self.servers.values():
                 server.check()
@@ -78,7 +79,9 @@ class EmbeddedServers:
 
     def _placed_here(self) -> dict[str, str]:
         found = {name: self.settings.access(name) for name in self._names}
-        here = {n: at.url for n, at in found.items() if placed_here(n, at, WHEELS[n].scheme)}
+        here = {
+            n: at.url for n, at in found.items() if placed_here(n, at, SERVER_BINARIES[n].scheme)
+        }
         self.foreign = {name: str(at) for name, at in found.items() if name not in here}
         for name, url in self.foreign.items():
             log.warning("%s is not ours to start, it is elsewhere: %s", variable(name), url)

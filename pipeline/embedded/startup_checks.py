@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pipeline.embedded.process_reaper import GRACE
 from pipeline.embedded.process_registry import alive
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 from pipeline.support.settings import PREFIX
 
 ADVICE = f"Make room or rights for it, or set {PREFIX}DATA_DIR to another folder"
@@ -32,7 +32,7 @@ def variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}_URL"
 
 
-def placed_here(name: str, at: Access, scheme: str) -> bool:
+def placed_here(name: str, at: ServerAccess, scheme: str) -> bool:
     """Whether a server is on this machine; EmbeddedError when it asks for one we can't start."""
     parts = urlsplit(at.url)
     hosts = parts.netloc.rpartition("@")[2]

@@ -34,7 +34,7 @@ DONE_OR_POOR: Final = frozenset({200, 422})
 SHUT: Final = frozenset({409})
 
 
-class Request(NamedTuple):
+class TrafficRequest(NamedTuple):
     """A command, how it is sent, and the statuses it may be answered with."""
 
     command: Command
@@ -67,7 +67,7 @@ class Traffic:
         """Send so many commands for the accounts that were opened."""
         await self._send(_mixed(random.Random(self.seed + 1), self.accounts, number))
 
-    async def _send(self, requests: Iterator[Request]) -> None:
+    async def _send(self, requests: Iterator[TrafficRequest]) -> None:
         async def client() -> None:
             for request in requests:
                 await self._one(request)
@@ -77,7 +77,7 @@ class Traffic:
             for _ in range(IN_FLIGHT):
                 group.create_task(client())
 
-    async def _one(self, request: Request) -> None:
+    async def _one(self, request: TrafficRequest) -> None:
         key, twice = str(ULID()), next(self._numbers) % _TWICE == 0
         first, *others = await asyncio.gather(
             *(self._answered(request, key) for _ in range(1 + twice))
@@ -85,7 +85,7 @@ class Traffic:
         self.history.append(first)
         self.repeats += others
 
-    async def _answered(self, request: Request, key: str) -> Answer:
+    async def _answered(self, request: TrafficRequest, key: str) -> Answer:
         status, body = await self._ask(request, key)
         answer = _document(body)
         if status not in request.expected:
@@ -97,7 +97,7 @@ class Traffic:
         account, version = answer.get("id", ""), answer.get("version", 0)
         return Answer(request.command, status, account, version, key, body)
 
-    async def _ask(self, request: Request, key: str) -> tuple[int, bytes]:
+    async def _ask(self, request: TrafficRequest, key: str) -> tuple[int, bytes]:
         """The answer, after some tries if need be; status 0 if there is none."""
         for attempt in range(_TRIES):
             if attempt:
@@ -107,7 +107,7 @@ class Traffic:
                 break
         return status, body
 
-    async def _try(self, request: Request, key: str) -> tuple[int, bytes]:
+    async def _try(self, request: TrafficRequest, key: str) -> tuple[int, bytes]:
         headers = {"Idempotency-Key": key}
         try:
             async with self.http.request(
@@ -135,10 +135,10 @@ def session(address: str) -> aiohttp.ClientSession:
     )
 
 
-def _creations(chance: random.Random, number: int) -> Iterator[Request]:
+def _creations(chance: random.Random, number: int) -> Iterator[TrafficRequest]:
     for n in range(number):
         owner, money = f"Owner {n:06}", chance.randrange(10_000) if n % 10 else 0
-        yield Request(
+        yield TrafficRequest(
             Command("create", money=money, owner=owner),
             "/create",
             {"owner": owner, "money": money},
@@ -146,11 +146,11 @@ def _creations(chance: random.Random, number: int) -> Iterator[Request]:
         )
 
 
-def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[Request]:
+def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[TrafficRequest]:
     """Commands, some of them on the least busy tenth of the accounts, which may be shut by then."""
     weights = list(accumulate(1 / rank**_ZIPF for rank in range(1, len(accounts) + 1)))
     often_shut = accounts[-max(1, len(accounts) // 10) :]
-    makers: dict[Callable[[random.Random, list[str], int], Request], int] = {
+    makers: dict[Callable[[random.Random, list[str], int], TrafficRequest], int] = {
         _deposit: 40,
         _withdrawal: 20,
         _transfer: 18,
@@ -169,42 +169,42 @@ def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[
         yield request
 
 
-def _of(kind: Kind, account: str, money: int, expected: frozenset[int]) -> Request:
+def _of(kind: Kind, account: str, money: int, expected: frozenset[int]) -> TrafficRequest:
     body = {"id": account, "money": money}
-    return Request(Command(kind, account, money), f"/{kind}", body, expected)
+    return TrafficRequest(Command(kind, account, money), f"/{kind}", body, expected)
 
 
-def _deposit(chance: random.Random, hot: list[str], _: int) -> Request:
+def _deposit(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
     return _of("deposit", hot[0], chance.randint(1, 1000), DONE)
 
 
-def _withdrawal(chance: random.Random, hot: list[str], _: int) -> Request:
+def _withdrawal(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
     return _of("withdraw", hot[0], chance.randint(1, 1000), DONE_OR_POOR)
 
 
-def _too_much(chance: random.Random, hot: list[str], _: int) -> Request:
+def _too_much(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
     return _of("withdraw", hot[0], _MORE_THAN_ANYBODY_HAS, frozenset({422}))
 
 
-def _life(chance: random.Random, often_shut: list[str], _: int) -> Request:
+def _life(chance: random.Random, often_shut: list[str], _: int) -> TrafficRequest:
     kind: Kind = chance.choices(("freeze", "unfreeze", "close"), (4, 5, 1))[0]
     account = chance.choice(often_shut)
-    return Request(Command(kind, account), f"/{kind}", {"id": account}, DONE)
+    return TrafficRequest(Command(kind, account), f"/{kind}", {"id": account}, DONE)
 
 
-def _unknown_account(chance: random.Random, hot: list[str], _: int) -> Request:
+def _unknown_account(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
     return _of("deposit", str(ULID()), chance.randint(1, 1000), frozenset({404}))
 
 
-def _bad_input(chance: random.Random, hot: list[str], _: int) -> Request:
+def _bad_input(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
     bad = chance.choice([0, -5, 1.5, True, "5", 2**53, None])
     request = _of("deposit", hot[0], 0, frozenset({400}))
     return request._replace(body={"id": hot[0], "money": bad})
 
 
-def _transfer(chance: random.Random, hot: list[str], _: int) -> Request:
+def _transfer(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
     payer, payee, money = *hot, chance.randint(1, 500)
-    return Request(
+    return TrafficRequest(
         Command("transfer", payer, money, to=payee),
         "/transfer",
         {"from": payer, "to": payee, "money": money},
@@ -212,7 +212,7 @@ def _transfer(chance: random.Random, hot: list[str], _: int) -> Request:
     )
 
 
-def _new_owner(chance: random.Random, hot: list[str], n: int) -> Request:
+def _new_owner(chance: random.Random, hot: list[str], n: int) -> TrafficRequest:
     owner = f"Owner, the {n}th renamed"
     command = Command("owner", hot[0], owner=owner)
-    return Request(command, f"/{hot[0]}", {"owner": owner}, DONE, "PATCH")
+    return TrafficRequest(command, f"/{hot[0]}", {"owner": owner}, DONE, "PATCH")

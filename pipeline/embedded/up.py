@@ -16,7 +16,7 @@ from typing import Final
 
 from pipeline.embedded.health import unwell
 from pipeline.embedded.processes import Child, Children
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
 from pipeline.support import tracing
@@ -56,7 +56,7 @@ async def running(
     """
     check_guarded(settings)
     tracing.require(settings)
-    servers = EmbeddedServers(settings, [name for name in WHEELS if name not in without])
+    servers = EmbeddedServers(settings, [name for name in SERVER_BINARIES if name not in without])
     await servers.start()
     try:
         _check_ports(settings)

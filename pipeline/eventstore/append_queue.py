@@ -17,9 +17,9 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.write_results import (
     WRITE_CONFLICT,
+    AppendResult,
     Collection,
     Refused,
-    Stored,
     ours,
     refusal,
     refusals,
@@ -37,12 +37,12 @@ _PAUSE: Final = 0.01
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class AppendRow:
     """Events on their way, the `documents` that they are, and whoever waits for their outcome."""
 
     events: Sequence[Event]
     documents: Sequence[RawBSONDocument]
-    outcome: asyncio.Future[Stored]
+    outcome: asyncio.Future[AppendResult]
     stored: int = 0
 
     @property
@@ -57,18 +57,18 @@ class Row:
 
     def end(self, error: Exception | None = None) -> None:
         if not self.outcome.done():  # else its caller was cancelled or ran out of time
-            self.outcome.set_result(Stored(self.stored, error))
+            self.outcome.set_result(AppendResult(self.stored, error))
 
 
-class Rows:
+class AppendQueue:
     """Writes rows into the collection `events`, a group at a time."""
 
     def __init__(self, events: Collection, outage: Outage) -> None:
         self._events, self._outage = events, outage
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[AppendRow] = deque()
         self._writer: asyncio.Task[None] | None = None
 
-    def add(self, row: Row) -> None:
+    def add(self, row: AppendRow) -> None:
         """Have it written with all others that wait at this moment."""
         self._waiting.append(row)
         if self._writer is None or self._writer.done():
@@ -90,7 +90,7 @@ class Rows:
                 for row in group:
                     row.end(StoreUnavailable(repr(error)))
 
-    def _next(self) -> list[Row]:
+    def _next(self) -> list[AppendRow]:
         group = [self._waiting.popleft()]
         size = group[0].left
         while self._waiting and size + self._waiting[0].left <= GROUP:
@@ -98,7 +98,7 @@ class Rows:
             size += group[-1].left
         return group
 
-    async def _write_group(self, group: list[Row]) -> None:
+    async def _write_group(self, group: list[AppendRow]) -> None:
         """Insert until every row has an outcome, or no one waits for it any longer."""
         attempt = 0
         while live := [row for row in group if not row.outcome.done()]:
@@ -112,7 +112,7 @@ class Rows:
                     await asyncio.sleep(_PAUSE)
             attempt += 1
 
-    async def _insert_group(self, rows: list[Row], *, first: bool) -> bool:
+    async def _insert_group(self, rows: list[AppendRow], *, first: bool) -> bool:
         """Whether no event lost a race. One command at first, for it is seldom that any event is
         refused; what is left then goes down as single events and longer rows at the same time."""
         singles, longer = [r for r in rows if r.left == 1], [r for r in rows if r.left > 1]
@@ -128,14 +128,14 @@ class Rows:
                 raise result
         return all(results)
 
-    async def _insert_singles(self, rows: list[Row]) -> bool:
+    async def _insert_singles(self, rows: list[AppendRow]) -> bool:
         """What is refused is in nobody else's way."""
         refused = await self._insert([row.documents[-1] for row in rows], ordered=False)
         stored = await ours(self._events, [rows[at].events[-1] for at in refused])
         settled = [_settle(row, refused.get(at), stored) for at, row in enumerate(rows)]
         return all(settled)
 
-    async def _insert_rows(self, rows: list[Row]) -> bool:
+    async def _insert_rows(self, rows: list[AppendRow]) -> bool:
         """One after another, up to the first event that is refused: the rest is tried again."""
         documents = [document for row in rows for document in row.documents[row.stored :]]
         refused = await self._insert(documents, ordered=True)
@@ -162,7 +162,7 @@ class Rows:
         return {}
 
 
-def _settle(row: Row, refused: Refused | None, stored: set[str]) -> bool:
+def _settle(row: AppendRow, refused: Refused | None, stored: set[str]) -> bool:
     """Take note of what became of a row's next event; False if it lost a race and must be tried
     again. `stored`: those of the row that are stored by an earlier try whose answer was lost."""
     if refused is None:

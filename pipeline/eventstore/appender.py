@@ -7,10 +7,10 @@ from typing import Final
 
 from bson.raw_bson import RawBSONDocument
 
-from pipeline.eventstore.append_queue import Row, Rows
+from pipeline.eventstore.append_queue import AppendQueue, AppendRow
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.transactions import Transactions
-from pipeline.eventstore.write_results import Client, Collection, Stored, encode
+from pipeline.eventstore.write_results import AppendResult, Client, Collection, encode
 from pipeline.model.events import Event
 from pipeline.support.retry import Outage
 
@@ -28,23 +28,23 @@ class Appender:
 
     def __init__(self, client: Client, events: Collection) -> None:
         outage = Outage(log, "Appending to MongoDB", first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
-        self._rows = Rows(events, outage)
+        self._rows = AppendQueue(events, outage)
         self._transactions = Transactions(client, events, outage)
 
-    async def row(self, events: Sequence[Event]) -> Stored:
+    async def row(self, events: Sequence[Event]) -> AppendResult:
         """Append events of one account, in order, with all others that wait at this moment."""
         documents, error = _encoded(events)
         if not documents:
-            return Stored(0, error)
+            return AppendResult(0, error)
         loop = asyncio.get_running_loop()
-        row = Row(events[: len(documents)], documents, loop.create_future())
+        row = AppendRow(events[: len(documents)], documents, loop.create_future())
         self._rows.add(row)
         timer = loop.call_later(DEADLINE, row.end, StoreUnavailable(_LATE))
         try:
             stored = await row.outcome
         finally:
             timer.cancel()
-        return stored if stored.error else Stored(stored.number, error)
+        return stored if stored.error else AppendResult(stored.number, error)
 
     async def one(self, event: Event) -> None:
         """Append one event, with all others that wait at this moment."""

@@ -35,14 +35,16 @@ _WAIT_MS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class ChangeBacklog:
     """Events in the order in which they were stored. Unless `complete` there are more of them."""
 
     events: list[Event]
     complete: bool
 
 
-async def unread(events: Collection, token: str, *, most: int, seconds: float) -> Unread:
+async def change_backlog(
+    events: Collection, token: str, *, most: int, seconds: float
+) -> ChangeBacklog:
     """The inserts after `token` until now: about `most`, or as many as come within the time.
 
     Raises `HistoryLost` and `StoreUnavailable`. A cancelled caller leaves the reading to end by
@@ -53,7 +55,7 @@ async def unread(events: Collection, token: str, *, most: int, seconds: float) -
     return await asyncio.shield(reading)
 
 
-async def _read(events: Collection, token: str, most: int, until: float) -> Unread:
+async def _read(events: Collection, token: str, most: int, until: float) -> ChangeBacklog:
     after = position(token, await identity(events))
     with reachable():
         session = await events.database.client.start_session()
@@ -70,7 +72,7 @@ async def _until_now(
     after: dict[str, Any],
     most: int,
     until: float,
-) -> Unread:
+) -> ChangeBacklog:
     reply = await opened(events, session, after, BATCH)
     now, cursor = reply["operationTime"], reply["cursor"]
     found = [*_events(events, cursor, now)]
@@ -84,7 +86,7 @@ async def _until_now(
     with suppress(PyMongoError):
         kill = {"killCursors": events.name, "cursors": [cursor["id"]]}
         await events.database.command(kill, session=session)
-    return Unread(found, complete)
+    return ChangeBacklog(found, complete)
 
 
 def _events(events: Collection, cursor: Cursor, now: Timestamp) -> Iterator[Event]:

@@ -4,12 +4,12 @@ from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 
 
-def client(at: Access | str, **options: Any) -> "AsyncIOMotorClient[dict[str, Any]]":
+def client(at: ServerAccess | str, **options: Any) -> "AsyncIOMotorClient[dict[str, Any]]":
     """A client that connects when it is first used; `options` are the driver's."""
-    access = Access.of(at)
+    access = ServerAccess.of(at)
     told = {"username": access.user, "password": access.password}
     if access.ca_file:
         told["tlsCAFile"] = str(access.ca_file)

@@ -16,14 +16,14 @@ _PLACE: Final = {"account_id": 1, "slot": 1, "version": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Strays:
+class InvalidDocuments:
     """How many there are, and the first few in words."""
 
     number: int = 0
     examples: tuple[str, ...] = ()
 
 
-async def strays(events: Collection) -> Strays:
+async def invalid_documents(events: Collection) -> InvalidDocuments:
     """All that are there now; raises `StoreUnavailable`."""
     cursor = events.find({}, _PLACE).batch_size(_LIST)
     number = 0
@@ -32,7 +32,7 @@ async def strays(events: Collection) -> Strays:
         with reachable():
             found: list[Any] = await cursor.to_list(_LIST)
         if not found:
-            return Strays(number, tuple(examples))
+            return InvalidDocuments(number, tuple(examples))
         for document in found:
             if why := misplaced(document):
                 number += 1

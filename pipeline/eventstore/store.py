@@ -20,14 +20,14 @@ from pymongo import ASCENDING, IndexModel
 
 from pipeline.eventstore import account_reader, changes, driver, write_results
 from pipeline.eventstore.appender import Appender
-from pipeline.eventstore.change_backlog import Unread, unread
+from pipeline.eventstore.change_backlog import ChangeBacklog, change_backlog
 from pipeline.eventstore.correlated import correlated
 from pipeline.eventstore.errors import reachable
-from pipeline.eventstore.invalid_documents import Strays, strays
+from pipeline.eventstore.invalid_documents import InvalidDocuments, invalid_documents
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.model.events import Event, slot_of
 from pipeline.model.upcasters import upcast
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 from pipeline.support.tracing import carrying
 
 _ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
@@ -60,7 +60,7 @@ class EventStore:
     Only what is watched may be `misplaced`.
     """
 
-    def __init__(self, at: Access | str, database: str) -> None:
+    def __init__(self, at: ServerAccess | str, database: str) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         self._client: write_results.Client = driver.client(
             at,
@@ -105,9 +105,9 @@ class EventStore:
         with reachable():
             return await self._events.count_documents(query)
 
-    async def strays(self) -> Strays:
+    async def strays(self) -> InvalidDocuments:
         """What is in the collection and is no account's event, which takes a scan."""
-        return await strays(self._events)
+        return await invalid_documents(self._events)
 
     async def append(self, *events: Event) -> None:
         """Store one event, or all of several or none, for good (majority write concern).
@@ -121,7 +121,7 @@ class EventStore:
             else:
                 await self._appender.together(events)
 
-    async def append_row(self, events: Sequence[Event]) -> write_results.Stored:
+    async def append_row(self, events: Sequence[Event]) -> write_results.AppendResult:
         """Store events of one account that follow one another: the first ones, up to one that is
         refused, and nothing after that. The refusal is told beside their number, not raised."""
         with carrying("append", events):
@@ -231,9 +231,9 @@ class EventStore:
         """The events of a correlation id that were made in that time; see `correlated`."""
         return await correlated(self._events, correlation_id, since, until, seconds)
 
-    async def unread(self, token: str, *, most: int, seconds: float) -> Unread:
+    async def unread(self, token: str, *, most: int, seconds: float) -> ChangeBacklog:
         """What one who watches from the token has yet to read; see `unread`."""
-        return await unread(self._events, token, most=most, seconds=seconds)
+        return await change_backlog(self._events, token, most=most, seconds=seconds)
 
 
 def _bears(event: Event, key: str) -> bool:

@@ -28,7 +28,7 @@ WRITE_CONFLICT: Final = 112
 """Lost against an open transaction: nothing is decided yet."""
 
 
-class Stored(NamedTuple):
+class AppendResult(NamedTuple):
     """Of events in a row the first `number` are stored. The next one is not because of `error`,
     and those after it neither; or nobody knows, if the error is `StoreUnavailable`."""
 

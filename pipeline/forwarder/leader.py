@@ -12,18 +12,18 @@ from typing import Final
 
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.eventstore import Changes, EventStore, HistoryLost
-from pipeline.forwarder.repartitioner import Switch
-from pipeline.forwarder.stream_publisher import Counters, StandDown, Writer
+from pipeline.forwarder.repartitioner import Repartitioner
+from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown, StreamPublisher
 from pipeline.messaging import (
     MARKER,
     STREAM,
     TOKEN_SUBJECT,
     JetStream,
-    Outgoing,
+    OutgoingMessage,
     StreamState,
     subject,
 )
-from pipeline.messaging.event_messages import outgoing
+from pipeline.messaging.event_messages import event_messages
 from pipeline.model.events import Event
 from pipeline.model.projection_lookup import projections
 from pipeline.support.cancellation import heed_cancellation
@@ -32,7 +32,7 @@ from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from pipeline.support.tracing import carrying
 
-__all__ = ["Counters", "Leader", "StandDown"]
+__all__ = ["Leader", "PublisherCounters", "StandDown"]
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ class Leader:
         settings: Settings,
         js: JetStream,
         store: EventStore,
-        counters: Counters,
+        counters: PublisherCounters,
         outage: Outage,
     ) -> None:
         self._settings, self._js, self._store = settings, js, store
         self._counters, self._outage = counters, outage
-        self._writer = Writer(js, counters)
-        self._switch = Switch(
+        self._writer = StreamPublisher(js, counters)
+        self._switch = Repartitioner(
             js, self._writer, [each.name for each in projections(settings.projections)]
         )
         self.working = False
@@ -93,7 +93,7 @@ class Leader:
             heed_cancellation()
             if self._writer.token is None:
                 await self._ask_for_resync(changes.token)
-            messages, skipped = outgoing(changes.events, self._now.count, self._writer.room)
+            messages, skipped = event_messages(changes.events, self._now.count, self._writer.room)
             self._counters.skipped += skipped
             if messages:
                 with carrying("forward", changes.events, "PRODUCER"):
@@ -102,7 +102,7 @@ class Leader:
                 self._counters.batch_events.observe(len(messages))
                 self._tell(changes.events, len(messages))
             elif self._token_is_due(changes.token):
-                await self._writer.publish([Outgoing(TOKEN_SUBJECT, b"", {})], changes.token)
+                await self._writer.publish([OutgoingMessage(TOKEN_SUBJECT, b"", {})], changes.token)
             await self._look_at_stream(changes.token)
             self._now = await self._switch.look(self._now, changes.token, lost)
             self._outage.over()
@@ -123,7 +123,7 @@ class Leader:
         count = self._now.count
         log.warning("Asking all %d partitions to synchronise from the store", count)
         said = [self._now.message()] if self._now.at else []
-        markers = [Outgoing(subject(partition), MARKER) for partition in range(count)]
+        markers = [OutgoingMessage(subject(partition), MARKER) for partition in range(count)]
         await self._writer.publish(said + markers, token)
         self._counters.resyncs += 1
 

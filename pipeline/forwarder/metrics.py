@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
-from pipeline.forwarder.leader import Counters
+from pipeline.forwarder.leader import PublisherCounters
 from pipeline.messaging import JetStream
 from pipeline.support.metrics import Metric, Metrics, counter, gauge, histogram
 from pipeline.support.readiness import Checks, NotReady
 
 
 @dataclass(slots=True, eq=False)
-class Seen:
+class ForwarderMetrics:
     """A forwarder as it is now; what it works with is None until NATS has answered."""
 
-    counters: Counters = field(default_factory=Counters)
+    counters: PublisherCounters = field(default_factory=PublisherCounters)
     js: JetStream | None = None
     store: EventStore | None = None
     lease: Lease | None = None
@@ -63,12 +63,12 @@ class Seen:
             raise NotReady
 
 
-def forwarder_metrics(seen: Seen) -> Metrics:
+def forwarder_metrics(seen: ForwarderMetrics) -> Metrics:
     metrics = Metrics("forwarder")
     metrics.register(seen)
     return metrics
 
 
-def forwarder_checks(seen: Seen) -> Checks:
+def forwarder_checks(seen: ForwarderMetrics) -> Checks:
     """Ready: connected, and leads or stands by."""
     return {"nats": seen.nats, "mongodb": seen.mongodb, "redis": seen.redis}

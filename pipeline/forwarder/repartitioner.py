@@ -14,9 +14,9 @@ from typing import Final
 
 from pipeline.coordination.consumer_progress import Standing, ends, standings
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.coordination.repartition_requests import Request, Requests
-from pipeline.forwarder.stream_publisher import Writer
-from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, Outgoing
+from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
+from pipeline.forwarder.stream_publisher import StreamPublisher
+from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, OutgoingMessage
 from pipeline.messaging.kv import Overtaken
 from pipeline.model.projection import FIRST
 from pipeline.support.cancellation import heed_cancellation
@@ -32,17 +32,17 @@ SETTLED_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 
 
-class Switch:
+class Repartitioner:
     """Looks for a request now and then, and carries it out. Part of one leader's term.
 
     It waits for the workers of these projections; any other one synchronises what it lacks.
     """
 
     def __init__(
-        self, js: JetStream, writer: Writer, projections: Sequence[str] = (FIRST,)
+        self, js: JetStream, writer: StreamPublisher, projections: Sequence[str] = (FIRST,)
     ) -> None:
         self._js, self._writer, self._projections = js, writer, projections
-        self._requests = Requests(js)
+        self._requests = RepartitionRequests(js)
         self._looked = 0.0
         self._seen, self._since = "", 0.0  # the request's id, and when we first saw it
         self._ends: list[tuple[float, tuple[int, ...]]] = []  # when, and where partitions ended
@@ -89,7 +89,7 @@ class Switch:
             await self._js.api(f"STREAM.UPDATE.{STREAM}", config)
 
     async def _carry_out(
-        self, request: Request, now: Partitioning, token: str, lost: asyncio.Event
+        self, request: RepartitionRequest, now: Partitioning, token: str, lost: asyncio.Event
     ) -> Partitioning:
         if request.to == now.count:  # as it was asked, or a leader before us died after the switch
             await self._requests.change(request, state="done", before=now.before, at=now.at)
@@ -127,12 +127,12 @@ class Switch:
         return idle
 
     async def _switch(
-        self, request: Request, now: Partitioning, token: str, lost: asyncio.Event
+        self, request: RepartitionRequest, now: Partitioning, token: str, lost: asyncio.Event
     ) -> Partitioning:
         """Stop, drain, commit. From the first message on every other forwarder is rejected."""
         request = await self._requests.change(request, state="draining")
         began = time.monotonic()
-        await self._writer.publish([Outgoing(TOKEN_SUBJECT, b"")], token)
+        await self._writer.publish([OutgoingMessage(TOKEN_SUBJECT, b"")], token)
         last = await ends(self._js, now)
         left: Iterable[int] = range(now.count)
         while late := [
@@ -169,7 +169,7 @@ class Switch:
         found = await standings(self._js, now, last, left, self._projections)
         return [each for each in found if not each.done]
 
-    async def _refuse(self, request: Request, late: list[Standing]) -> None:
+    async def _refuse(self, request: RepartitionRequest, late: list[Standing]) -> None:
         more = f", and {len(late) - 1} more are behind" if len(late) > 1 else ""
         reason = f"after {request.patience:g} s {late[0]}{more}"
         log.warning("Not repartitioned: %s", reason)

@@ -14,8 +14,8 @@ from ulid import ULID
 
 from pipeline.coordination.leases import FORWARDER, Lease, leading
 from pipeline.eventstore import EventStore
-from pipeline.forwarder.leader import Counters, Leader, StandDown
-from pipeline.forwarder.metrics import Seen, forwarder_checks, forwarder_metrics
+from pipeline.forwarder.leader import Leader, PublisherCounters, StandDown
+from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_checks, forwarder_metrics
 from pipeline.messaging import JetStream, ServerTooOld
 from pipeline.support import logs, tracing
 from pipeline.support.cancellation import heed_cancellation
@@ -24,20 +24,23 @@ from pipeline.support.metrics_server import exposed
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings, SettingsError, load
 
-__all__ = ["Counters", "run"]
+__all__ = ["PublisherCounters", "run"]
 
 log = logging.getLogger(__name__)
 
 
 async def run(
-    settings: Settings, *, stop: asyncio.Event | None = None, counters: Counters | None = None
+    settings: Settings,
+    *,
+    stop: asyncio.Event | None = None,
+    counters: PublisherCounters | None = None,
 ) -> None:
     """Forward until `stop` is set or the task is cancelled.
 
     Raises `ServerTooOld`, and `CannotListen` for its metrics.
     """
-    counters = counters or Counters()
-    work = asyncio.create_task(_exposed(settings, Seen(counters)))
+    counters = counters or PublisherCounters()
+    work = asyncio.create_task(_exposed(settings, ForwarderMetrics(counters)))
     waiting = asyncio.create_task((stop or asyncio.Event()).wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -50,12 +53,12 @@ async def run(
         log.info("Stopped: %s", counters)
 
 
-async def _exposed(settings: Settings, seen: Seen) -> None:
+async def _exposed(settings: Settings, seen: ForwarderMetrics) -> None:
     async with exposed(settings, forwarder_metrics(seen), forwarder_checks(seen)):
         await _run(settings, seen)
 
 
-async def _run(settings: Settings, seen: Seen) -> None:
+async def _run(settings: Settings, seen: ForwarderMetrics) -> None:
     owner = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
     js = await JetStream.patiently(settings.nats, f"forwarder {owner}")
     store = EventStore(settings.mongodb, settings.mongodb_database)

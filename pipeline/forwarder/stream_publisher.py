@@ -18,7 +18,7 @@ from pipeline.messaging import (
     TOKEN_HEADER,
     DuplicateMessage,
     JetStream,
-    Outgoing,
+    OutgoingMessage,
     StreamState,
     WrongLastSequence,
 )
@@ -34,7 +34,7 @@ class StandDown(Exception):
 
 
 @dataclass(slots=True)
-class Counters:
+class PublisherCounters:
     """What a forwarder has done: events and atomic batches published, resyncs asked for, batches
     rejected because another one had written, events that can't be forwarded; how many events
     batches had, how long publishing any batch took, and the resume token at the log's end."""
@@ -49,11 +49,11 @@ class Counters:
     token: str | None = field(default=None, repr=False)
 
 
-class Writer:
+class StreamPublisher:
     """One term's writer. `sequence` is the stream's last one as far as it knows, `token` the resume
     token there, `published` when it last wrote."""
 
-    def __init__(self, js: JetStream, counters: Counters) -> None:
+    def __init__(self, js: JetStream, counters: PublisherCounters) -> None:
         self._js, self._counters = js, counters
         self.sequence = 0
         self.token: str | None = None
@@ -80,7 +80,7 @@ class Writer:
         """The most bytes that a message may have beside its headers."""
         return int(self._js.nc.max_payload) - _HEADER_ROOM
 
-    async def publish(self, messages: list[Outgoing], token: str) -> None:
+    async def publish(self, messages: list[OutgoingMessage], token: str) -> None:
         """One atomic batch, its token in the last message. Raises `StandDown`."""
         last = messages[-1]
         messages = [*messages[:-1], replace(last, headers={**last.headers, TOKEN_HEADER: token})]
@@ -94,7 +94,7 @@ class Writer:
         self._counters.batches += 1
         self._counters.publish_seconds.observe(self.published - began)
 
-    async def _publish(self, messages: list[Outgoing]) -> int:
+    async def _publish(self, messages: list[OutgoingMessage]) -> int:
         """Publish, without the ids if the server believes to hold some of them already.
 
         It remembers ids for two minutes, even those of messages that were purged, or of events
@@ -111,7 +111,7 @@ class Writer:
         log.warning("The server remembered ids of a batch that the log had not: sent without ids")
         return sequence
 
-    async def _send(self, messages: list[Outgoing]) -> int:
+    async def _send(self, messages: list[OutgoingMessage]) -> int:
         self._batch = str(ULID())
         return await self._js.publish_batch(messages, self.sequence, self._batch)
 

@@ -12,16 +12,16 @@ from nats.js.errors import NotFoundError
 from ulid import ULID
 
 from pipeline.messaging.connection import Refusals, closed, connected
-from pipeline.messaging.fast_path import StraightClient, frame
+from pipeline.messaging.fast_path import FastPathClient, frame
 from pipeline.messaging.values import (
     BATCH_HEADER,
     JetStreamError,
-    Outgoing,
-    Stored,
+    OutgoingMessage,
+    StoredMessage,
     StreamState,
     checked,
 )
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 
 log = logging.getLogger(__package__)
 
@@ -40,20 +40,20 @@ _PIECE: Final = 250
 class JetStream:
     """One connection that comes back by itself, and the calls the bank needs on it."""
 
-    def __init__(self, nc: StraightClient, closing: asyncio.Event) -> None:
+    def __init__(self, nc: FastPathClient, closing: asyncio.Event) -> None:
         self.nc, self._closing = nc, closing
         self.context: JetStreamContext = nc.jetstream(timeout=_TIMEOUT)
 
     @classmethod
-    async def connect(cls, at: Access | str, name: str, **options: Any) -> Self:
+    async def connect(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
         """Connect, for ever if need be, or raise `ServerTooOld`. `options` go to the driver."""
         closing = asyncio.Event()
         return cls(await connected(at, name, closing, **options), closing)
 
     @classmethod
-    async def patiently(cls, at: Access | str, name: str, **options: Any) -> Self:
+    async def patiently(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
         """`connect`, and say so when that takes long."""
-        said = ("NATS at %s does not answer: waiting", Access.of(at))
+        said = ("NATS at %s does not answer: waiting", ServerAccess.of(at))
         patience = asyncio.get_running_loop().call_later(_PATIENCE, log.warning, *said)
         try:
             return await cls.connect(at, name, **options)
@@ -61,7 +61,7 @@ class JetStream:
             patience.cancel()
 
     @classmethod
-    async def within(cls, seconds: float, at: Access | str, name: str) -> Self:
+    async def within(cls, seconds: float, at: ServerAccess | str, name: str) -> Self:
         """`connect`, or raise a TimeoutError that says why not."""
         refusals = Refusals(at, tell=False)
         try:
@@ -85,7 +85,7 @@ class JetStream:
         return checked(orjson.loads(reply.data))
 
     async def publish_batch(
-        self, messages: Sequence[Outgoing], expected: int, batch: str | None = None
+        self, messages: Sequence[OutgoingMessage], expected: int, batch: str | None = None
     ) -> int:
         """Publish up to 1000 messages that land whole or not at all; return the last sequence.
 
@@ -112,7 +112,7 @@ class JetStream:
         )
         return int(checked(orjson.loads(reply.data))["seq"])
 
-    async def last_message(self, stream: str, subject: str | None = None) -> Stored | None:
+    async def last_message(self, stream: str, subject: str | None = None) -> StoredMessage | None:
         """The newest message that still exists, of the whole stream or of one subject.
 
         A purge leaves the stream's last sequence but no message: then there is None.
@@ -121,7 +121,7 @@ class JetStream:
             message = await self.context.get_last_msg(stream, subject or ">")
         except NotFoundError:
             return None
-        return Stored(
+        return StoredMessage(
             message.subject or "",
             message.data or b"",
             dict(message.headers or {}),

@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from pipeline.messaging import driver
-from pipeline.messaging.fast_path import StraightClient
+from pipeline.messaging.fast_path import FastPathClient
 from pipeline.messaging.values import ServerTooOld
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 from pipeline.support.auth_errors import NATS, refusal
-from pipeline.support.cancellation import ended, heed_cancellation
+from pipeline.support.cancellation import cancel_and_wait, heed_cancellation
 
 log = logging.getLogger(__package__)
 
@@ -18,8 +18,8 @@ OLDEST_SERVER: Final = (2, 14)
 
 
 async def connected(
-    at: Access | str, name: str, closing: asyncio.Event, **options: Any
-) -> StraightClient:
+    at: ServerAccess | str, name: str, closing: asyncio.Event, **options: Any
+) -> FastPathClient:
     """A connection that comes back by itself. Raises `ServerTooOld`. `options` go to the driver."""
     refusals = Refusals(at)
 
@@ -47,13 +47,13 @@ async def connected(
         found = f"{version.major}.{version.minor}.{version.patch}"
         await nc.close()
         raise ServerTooOld(
-            f"nats-server at {Access.of(at)} is {found}; the bank needs 2.14 or newer "
+            f"nats-server at {ServerAccess.of(at)} is {found}; the bank needs 2.14 or newer "
             "(atomic batches, pinned consumers, consumer reset)"
         )
     return nc
 
 
-async def closed(nc: StraightClient) -> None:
+async def closed(nc: FastPathClient) -> None:
     """Close a connection, whether it is up or comes back just now."""
     if not nc.is_connected:  # what was to be sent goes nowhere: closing would fail on it
         nc._pending_data_size = 0
@@ -61,14 +61,14 @@ async def closed(nc: StraightClient) -> None:
         await nc.close()
     reconnecting = nc._reconnection_task
     if reconnecting is not None:  # its cancellation may have been swallowed (`ended` says how)
-        await ended(reconnecting)
+        await cancel_and_wait(reconnecting)
 
 
 class Refusals:
     """What the driver reports of a server that it can't connect to: refusals are said, once."""
 
-    def __init__(self, at: Access | str, *, tell: bool = True) -> None:
-        self._at, self._tell = Access.of(at), tell
+    def __init__(self, at: ServerAccess | str, *, tell: bool = True) -> None:
+        self._at, self._tell = ServerAccess.of(at), tell
         self.last: str | None = None
 
     async def noted(self, error: Exception) -> None:

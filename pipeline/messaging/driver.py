@@ -10,22 +10,22 @@ from nats.aio.client import Srv
 from nats.aio.transport import TcpTransport
 from nats.errors import AuthorizationError, Error
 
-from pipeline.messaging.fast_path import StraightClient
-from pipeline.support.access import Access
+from pipeline.messaging.fast_path import FastPathClient
+from pipeline.support.access import ServerAccess
 from pipeline.support.credentials import Malformed, creds
 
 _REFUSED: Final = ("authorization violation", "user authentication")
 
 
-async def connect(at: Access | str, **options: Any) -> StraightClient:
+async def connect(at: ServerAccess | str, **options: Any) -> FastPathClient:
     """Connect. `options` are the driver's, and say how patiently."""
-    access = Access.of(at)
+    access = ServerAccess.of(at)
     client = _Client(tls=access.scheme == "tls")
     await client.connect(access.url, **_identity(access), **options)
     return client
 
 
-class _Client(StraightClient):
+class _Client(FastPathClient):
     """What the driver does not do by itself."""
 
     def __init__(self, *, tls: bool) -> None:
@@ -52,7 +52,7 @@ class _Client(StraightClient):
             await super()._process_err(err_msg)
 
 
-def _identity(access: Access) -> dict[str, Any]:
+def _identity(access: ServerAccess) -> dict[str, Any]:
     told: dict[str, Any] = {
         "user": access.user,
         "password": access.password,

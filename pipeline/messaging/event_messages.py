@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.messaging import Outgoing, subject
+from pipeline.messaging import OutgoingMessage, subject
 from pipeline.model.events import Event, encode, misplaced, partition_of
 from pipeline.support.correlation import about
 from pipeline.support.retry import brief
@@ -11,13 +11,15 @@ from pipeline.support.retry import brief
 log = logging.getLogger(__name__)
 
 
-def outgoing(events: Iterable[Event], partitions: int, room: int) -> tuple[list[Outgoing], int]:
+def event_messages(
+    events: Iterable[Event], partitions: int, room: int
+) -> tuple[list[OutgoingMessage], int]:
     """The messages of the events, in order, each of at most `room` bytes; how many were skipped.
 
     People can put anything into the collection by hand. A document that could not be read as an
     event, or that belongs to no account, is logged with its `_id`; no other account needs it.
     """
-    messages: list[Outgoing] = []
+    messages: list[OutgoingMessage] = []
     skipped = 0
     for event in events:
         try:
@@ -39,8 +41,10 @@ def addressed(event: Event) -> int:
     return int(event["slot"])
 
 
-def _message(event: Event, partitions: int, room: int) -> Outgoing:
+def _message(event: Event, partitions: int, room: int) -> OutgoingMessage:
     slot, data = addressed(event), encode(event)
     if len(data) > room:
         raise ValueError(f"{len(data)} bytes are more than a message may have")
-    return Outgoing(subject(partition_of(slot, partitions)), data, {"Nats-Msg-Id": event["_id"]})
+    return OutgoingMessage(
+        subject(partition_of(slot, partitions)), data, {"Nats-Msg-Id": event["_id"]}
+    )

@@ -22,7 +22,7 @@ Receive = Callable[[bytes, bytes, bytes], None]
 """Called with a message's reply subject, its data and its header, which is empty if it has none."""
 
 
-class Straight:
+class FastPath:
     """One subscription; what came by it before it ended is not handed over afterwards."""
 
     def __init__(self, subscription: Subscription, ways: dict[int, Receive]) -> None:
@@ -33,7 +33,7 @@ class Straight:
         await self._subscription.unsubscribe()
 
 
-class StraightClient(Client):
+class FastPathClient(Client):
     """A client that also has `subscribe_straight`."""
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class StraightClient(Client):
 
     async def subscribe_straight(
         self, subject: str, receive: Receive, status: Callable[[Msg], Awaitable[None]]
-    ) -> Straight:
+    ) -> FastPath:
         """Have messages that can be answered handed to `receive`; the server's own words, which
         can't, go to `status` by the ordinary way."""
         subscription = await self.subscribe(subject, cb=status)
         self._ways[subscription._id] = receive
-        return Straight(subscription, self._ways)
+        return FastPath(subscription, self._ways)
 
     async def publish_straight(self, frames: Sequence[bytes]) -> None:
         """Publish messages that `frame` made. Raises what `publish` does when it can't."""

@@ -34,7 +34,7 @@ class Overtaken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KeyValueEntry:
     """A key with its value, as of one revision."""
 
     key: str
@@ -54,12 +54,12 @@ class Bucket:
         """Make the bucket unless it is there."""
         await self.js.ensure_bucket(self.name, replicas=self._replicas)
 
-    async def get(self, key: str) -> Entry | None:
+    async def get(self, key: str) -> KeyValueEntry | None:
         """The key's value now. One that is no JSON object counts as none."""
         last = await self.js.last_message(self.stream, self._prefix + key)
         return _entry(key, last.sequence, last.headers, last.data) if last else None
 
-    async def entries(self) -> dict[str, Entry]:
+    async def entries(self) -> dict[str, KeyValueEntry]:
         """All keys, each with its value."""
         latest, _ = await self.read()
         return _present(latest)
@@ -77,7 +77,7 @@ class Bucket:
         """Leave a tombstone. With `expected`, raise `Overtaken` unless it is at that revision."""
         await self._publish(key, b"", _DELETE, expected)
 
-    async def read(self, after: int = 0) -> tuple[dict[str, Entry | None], int]:
+    async def read(self, after: int = 0) -> tuple[dict[str, KeyValueEntry | None], int]:
         """The keys written after this sequence, deleted ones as None, and the last sequence.
 
         A whole bucket is read in several places at once, for each message is a request.
@@ -91,9 +91,9 @@ class Bucket:
         latest = {key: each for piece, _ in pieces for key, each in piece.items()}
         return latest | rest, last
 
-    async def _span(self, after: int, to: float) -> tuple[dict[str, Entry | None], int]:
+    async def _span(self, after: int, to: float) -> tuple[dict[str, KeyValueEntry | None], int]:
         """The keys last written after the one sequence and up to the other, and the last one."""
-        latest: dict[str, Entry | None] = {}
+        latest: dict[str, KeyValueEntry | None] = {}
         while message := await self._next(after):
             if (sequence := message.seq or 0) > to:
                 break
@@ -141,9 +141,9 @@ class Mirror:
     """
 
     def __init__(self, bucket: Bucket) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, KeyValueEntry] = {}
         self._bucket = bucket
-        self._latest: dict[str, Entry | None] = {}
+        self._latest: dict[str, KeyValueEntry | None] = {}
         self._cursor = 0
         self._state: StreamState | None = None
         self._reconnects = 0
@@ -192,7 +192,7 @@ def _spans(state: StreamState | None) -> Iterator[tuple[int, int]]:
             yield after, min(after + step, state.last)
 
 
-def _entry(key: str, revision: int, headers: dict[str, str], data: bytes) -> Entry | None:
+def _entry(key: str, revision: int, headers: dict[str, str], data: bytes) -> KeyValueEntry | None:
     if any(name in headers for name in _DELETED):
         return None
     try:
@@ -200,10 +200,10 @@ def _entry(key: str, revision: int, headers: dict[str, str], data: bytes) -> Ent
     except orjson.JSONDecodeError:
         value = None
     if isinstance(value, dict):
-        return Entry(key, revision, value)
+        return KeyValueEntry(key, revision, value)
     log.warning("KV: the value of %r is no JSON object, it is skipped", key)
     return None
 
 
-def _present(latest: dict[str, Entry | None]) -> dict[str, Entry]:
+def _present(latest: dict[str, KeyValueEntry | None]) -> dict[str, KeyValueEntry]:
     return {key: entry for key, entry in latest.items() if entry}

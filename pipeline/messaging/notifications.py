@@ -25,7 +25,7 @@ def nudged(subject: str) -> tuple[int, int]:
     return int(partition), int(partitions)
 
 
-async def nudge(js: JetStream, projection: Projection, partition: int, partitions: int) -> None:
+async def notify(js: JetStream, projection: Projection, partition: int, partitions: int) -> None:
     """Tell that documents of the partition have changed. Never fails."""
     if js.nc.is_connected:
         with suppress(Exception):

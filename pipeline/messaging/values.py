@@ -36,7 +36,7 @@ class ServerTooOld(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingMessage:
     """A message to publish."""
 
     subject: str
@@ -45,7 +45,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredMessage:
     """A message as the stream holds it."""
 
     subject: str

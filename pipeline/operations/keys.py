@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket, Entry
+from pipeline.messaging.kv import Bucket, KeyValueEntry
 from pipeline.model.events import ACCOUNT_ID
 
 BUCKET: Final = "keys"
@@ -91,7 +91,7 @@ def value(key: Key) -> dict[str, Any]:
     return key.model_dump(mode="json", exclude={"id"}, exclude_none=True)
 
 
-def key_of(entry: Entry) -> Key | None:
+def key_of(entry: KeyValueEntry) -> Key | None:
     """The key of an entry; None for one that somebody wrote by hand and wrote wrong, or that a
     newer release wrote: nobody gets in by what is not understood."""
     try:

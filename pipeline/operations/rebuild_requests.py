@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.coordination.partitioning import partitioning
 from pipeline.messaging import JetStream
-from pipeline.tables.rebuild_job import Job, Kind
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import Kind, RebuildJob
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 
 class NoSuchPartition(Exception):
@@ -29,7 +29,9 @@ class Asked:
         return "in-place" if self.in_place or self.partitions else "online"
 
 
-async def start(js: JetStream, jobs: Jobs, asked: Asked, *, expected: int) -> tuple[Job, bool]:
+async def start(
+    js: JetStream, jobs: RebuildJobs, asked: Asked, *, expected: int
+) -> tuple[RebuildJob, bool]:
     """The rebuild that does it, and whether it ran already.
 
     `expected`: the number of partitions while nothing tells. Raises `Busy`, `NoSuchPartition`.

@@ -5,31 +5,31 @@ The driver is imported in this package only.
 
 from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic
-from pipeline.search.fail_fast import Glance
+from pipeline.search.fail_fast import FailFastElastic
 from pipeline.search.generations import Generations
 from pipeline.search.reader import Index, UnknownCursor
 from pipeline.search.values import (
     ConditionalWrite,
-    Found,
+    FoundDocument,
     GenerationGone,
-    Outcome,
     ProjectionUnavailable,
     Stamp,
     Write,
+    WriteOutcome,
 )
 
 __all__ = [
     "ConditionalWrite",
     "Elastic",
-    "Found",
+    "FailFastElastic",
+    "FoundDocument",
     "Generation",
     "GenerationGone",
     "Generations",
-    "Glance",
     "Index",
-    "Outcome",
     "ProjectionUnavailable",
     "Stamp",
     "UnknownCursor",
     "Write",
+    "WriteOutcome",
 ]

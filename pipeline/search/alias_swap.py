@@ -20,7 +20,7 @@ NEVER: Final = "-1"
 LIVE_REFRESH: Final = "1s"
 
 
-class Succession:
+class AliasSwap:
     """What a rebuild does to the indexes. Every step may be repeated, by any process.
 
     Raises `GenerationGone` and the driver's errors.

@@ -28,7 +28,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CatalogEntry:
     """An index that is there, with the aliases it has."""
 
     name: str
@@ -51,10 +51,10 @@ class Seen:
         return self.name == self.projection.name or self.projection.name in self.aliases
 
 
-def seen(projection: Projection, answer: Mapping[str, Any]) -> list[Seen]:
+def catalog_of(projection: Projection, answer: Mapping[str, Any]) -> list[CatalogEntry]:
     """Elasticsearch's answer to a question for indexes."""
     return [
-        Seen(
+        CatalogEntry(
             name,
             about["settings"]["index"]["uuid"],
             frozenset(about.get("aliases", {})),
@@ -65,18 +65,18 @@ def seen(projection: Projection, answer: Mapping[str, Any]) -> list[Seen]:
     ]
 
 
-def newest(indexes: Iterable[Seen], alias: str) -> Generation | None:
+def newest(indexes: Iterable[CatalogEntry], alias: str) -> Generation | None:
     """The newest generation with that alias."""
     generations = [each.generation for each in indexes if alias in each.aliases]
     return max((g for g in generations if g), key=lambda g: g.number, default=None)
 
 
-def highest(indexes: Iterable[Seen]) -> int:
+def highest(indexes: Iterable[CatalogEntry]) -> int:
     """The highest number of a generation, 0 if there is none."""
     return max((each.generation.number for each in indexes if each.generation), default=0)
 
 
-def repairs(indexes: Sequence[Seen], live: Generation) -> list[dict[str, Any]]:
+def repairs(indexes: Sequence[CatalogEntry], live: Generation) -> list[dict[str, Any]]:
     """Alias actions that leave the generation as the only live one, with its own alias."""
     name = live.projection.name
     actions: list[dict[str, Any]] = []
@@ -89,7 +89,7 @@ def repairs(indexes: Sequence[Seen], live: Generation) -> list[dict[str, Any]]:
     return actions
 
 
-def adoption(strangers: Iterable[Seen], heir: Generation) -> list[dict[str, Any]]:
+def adoption(strangers: Iterable[CatalogEntry], heir: Generation) -> list[dict[str, Any]]:
     """Alias actions that put a generation in the place of indexes that somebody made by hand."""
     name = heir.projection.name
     actions: list[dict[str, Any]] = [

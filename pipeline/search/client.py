@@ -21,14 +21,14 @@ from elasticsearch import (
 from pipeline.search import bulk_format, driver
 from pipeline.search.values import (
     ConditionalWrite,
-    Found,
+    FoundDocument,
     GenerationGone,
-    Outcome,
     ProjectionUnavailable,
     Stamp,
     Write,
+    WriteOutcome,
 )
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 from pipeline.support.retry import Outage, brief
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ REQUEST_TIMEOUT: Final = 30.0
 _UNFIT: Final = 400
 
 
-def connect(at: Access | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
+def connect(at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
     """A client that tries each request once: whoever calls knows what a repetition means."""
     return driver.client(
         at,
@@ -53,8 +53,8 @@ def connect(at: Access | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElastics
 class Elastic:
     """The projection's side of Elasticsearch; it outlasts any outage. `retries` counts repeats."""
 
-    def __init__(self, at: Access | str) -> None:
-        self.access = Access.of(at)
+    def __init__(self, at: ServerAccess | str) -> None:
+        self.access = ServerAccess.of(at)
         self.client = connect(self.access)
         self.retries = 0
         self._outage = Outage(log, f"Elasticsearch at {self.access}")
@@ -62,7 +62,7 @@ class Elastic:
     async def close(self) -> None:
         await self.client.close()
 
-    async def bulk(self, alias: str, writes: Sequence[Write]) -> Outcome:
+    async def bulk(self, alias: str, writes: Sequence[Write]) -> WriteOutcome:
         """Write the documents, retrying for ever what is busy or unreachable.
 
         Raises `GenerationGone`. Conflicts and rejected documents are for the caller to look at.
@@ -80,7 +80,7 @@ class Elastic:
         ids, outcome = list(stamps), await self._through(alias, "delete", items)
         return {ids[i] for i in outcome.conflicts}
 
-    async def _through(self, alias: str, operation: str, items: Sequence[bytes]) -> Outcome:
+    async def _through(self, alias: str, operation: str, items: Sequence[bytes]) -> WriteOutcome:
         left: Sequence[int] = range(len(items))
         conflicts: list[int] = []
         rejected: dict[int, str] = {}
@@ -110,7 +110,7 @@ class Elastic:
             left = busy
         if attempt:
             self._outage.over()
-        return Outcome(conflicts, rejected)
+        return WriteOutcome(conflicts, rejected)
 
     async def _bulk(self, body: bytes) -> dict[str, Any]:
         """The client sends a body that is encoded already as it is, whatever its types say."""
@@ -121,13 +121,13 @@ class Elastic:
         )
         return dict(answer.body)
 
-    async def mget(self, alias: str, ids: Sequence[str]) -> dict[str, Found]:
+    async def mget(self, alias: str, ids: Sequence[str]) -> dict[str, FoundDocument]:
         """The documents that exist, by id, as of now. Raises `GenerationGone`."""
-        found: dict[str, Found] = {}
+        found: dict[str, FoundDocument] = {}
         for item in await self.patiently(lambda: self._mget(alias, ids)):
             if item["found"]:
                 stamp = Stamp(item["_seq_no"], item["_primary_term"])
-                found[item["_id"]] = Found(item["_version"], stamp, item["_source"])
+                found[item["_id"]] = FoundDocument(item["_version"], stamp, item["_source"])
         return found
 
     async def _mget(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:

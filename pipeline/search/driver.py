@@ -4,12 +4,12 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 
 
-def client(at: Access | str, **options: Any) -> AsyncElasticsearch:
+def client(at: ServerAccess | str, **options: Any) -> AsyncElasticsearch:
     """A client that connects when it is first used; `options` are the driver's."""
-    access = Access.of(at)
+    access = ServerAccess.of(at)
     if access.token:
         options["api_key"] = access.token
     elif access.password:

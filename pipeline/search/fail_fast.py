@@ -15,7 +15,7 @@ from pipeline.support.retry import brief
 T = TypeVar("T")
 
 
-class Glance(Elastic):
+class FailFastElastic(Elastic):
     """Raises `ProjectionUnavailable` where `Elastic` would try until it works."""
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -10,7 +10,15 @@ from typing import Any, Final
 from elasticsearch import ApiError, BadRequestError, NotFoundError, TransportError
 
 from pipeline.model.projection import Projection
-from pipeline.search.catalog import Generation, Seen, adoption, highest, newest, repairs, seen
+from pipeline.search.catalog import (
+    CatalogEntry,
+    Generation,
+    adoption,
+    catalog_of,
+    highest,
+    newest,
+    repairs,
+)
 from pipeline.search.client import Elastic
 from pipeline.support.retry import Outage, brief
 
@@ -125,12 +133,12 @@ class Generations:
             log.warning("the index of %s is gone; it is made anew in %g s", self._name, self._grace)
         return time.monotonic() - self._missing_since < self._grace
 
-    async def _next(self, indexes: list[Seen]) -> Generation:
+    async def _next(self, indexes: list[CatalogEntry]) -> Generation:
         number = highest(indexes) + 1
         await self.create(number)
         return Generation(number, "", self.projection)
 
-    async def _adopt(self, strangers: list[Seen], generation: Generation) -> None:
+    async def _adopt(self, strangers: list[CatalogEntry], generation: Generation) -> None:
         """Put the generation in the place of indexes that somebody made by hand."""
         actions = adoption(strangers, generation)
         try:
@@ -142,11 +150,11 @@ class Generations:
             names = ", ".join(each.name for each in strangers)
             log.warning("%s was made by hand: %s takes its place", names, generation.index)
 
-    async def _survey(self) -> list[Seen]:
+    async def _survey(self) -> list[CatalogEntry]:
         answer = await self._client.indices.get(
             index=f"{self._name},{self._name}-*",
             ignore_unavailable=True,
             allow_no_indices=True,
             filter_path="*.aliases,*.settings.index.uuid,*.mappings._meta",
         )
-        return seen(self.projection, answer.body)
+        return catalog_of(self.projection, answer.body)

@@ -10,7 +10,7 @@ from pipeline.model.events import ACCOUNT_ID
 from pipeline.model.projection import FIRST
 from pipeline.search.client import connect
 from pipeline.search.values import ProjectionUnavailable
-from pipeline.support.access import Access
+from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class UnknownCursor(Exception):
 class Index:
     """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
 
-    def __init__(self, at: Access | str) -> None:
+    def __init__(self, at: ServerAccess | str) -> None:
         self._client = connect(at, TIMEOUT)
 
     async def get(self, account_id: str) -> dict[str, Any] | None:

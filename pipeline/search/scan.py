@@ -10,21 +10,21 @@ from elasticsearch import ApiError, TransportError
 
 from pipeline.model.projection import FIRST
 from pipeline.search.client import connect
-from pipeline.search.values import Found, ProjectionUnavailable, Stamp
-from pipeline.support.access import Access
+from pipeline.search.values import FoundDocument, ProjectionUnavailable, Stamp
+from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
 PAGE: Final = 2000
 _KEEP_ALIVE: Final = "2m"
 
 
-class Survey:
+class IndexScan:
     """Reads what is behind an alias: a projection's name for its live generation.
 
     Every call raises `ProjectionUnavailable` when it gets no answer or no index is there.
     """
 
-    def __init__(self, at: Access | str, alias: str = FIRST) -> None:
+    def __init__(self, at: ServerAccess | str, alias: str = FIRST) -> None:
         self._client, self._alias = connect(at), alias
 
     async def close(self) -> None:
@@ -41,7 +41,7 @@ class Survey:
         """The documents that exist, by id, as last written."""
         return {each: found.source for each, found in (await self.found(ids)).items()}
 
-    async def found(self, ids: Sequence[str]) -> dict[str, Found]:
+    async def found(self, ids: Sequence[str]) -> dict[str, FoundDocument]:
         """The same, each with its `_version` and its stamp."""
         if not ids:
             return {}
@@ -53,7 +53,7 @@ class Survey:
         if items and "error" in items[0]:  # of a missing index: the request itself is a success
             raise ProjectionUnavailable(f"there is no {self._alias}")
         return {
-            item["_id"]: Found(
+            item["_id"]: FoundDocument(
                 item["_version"], Stamp(item["_seq_no"], item["_primary_term"]), item["_source"]
             )
             for item in items

@@ -35,7 +35,7 @@ class ConditionalWrite(NamedTuple):
     document: Mapping[str, Any]
 
 
-class Found(NamedTuple):
+class FoundDocument(NamedTuple):
     """A document as stored, with its `_version`."""
 
     version: int
@@ -43,7 +43,7 @@ class Found(NamedTuple):
     source: dict[str, Any]
 
 
-class Outcome(NamedTuple):
+class WriteOutcome(NamedTuple):
     """What a bulk could not write: indexes of version conflicts, and reasons by index."""
 
     conflicts: list[int]

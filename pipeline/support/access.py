@@ -52,7 +52,7 @@ def masked(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Access:
+class ServerAccess:
     """How one server is reached. As text it is its URL without secrets.
 
     `token` is NATS's, or an API key of Elasticsearch; `cert_file` may hold the private key as well.
@@ -69,7 +69,7 @@ class Access:
     key_file: Path | None = None
 
     @classmethod
-    def of(cls, at: Self | str) -> "Access":
+    def of(cls, at: Self | str) -> "ServerAccess":
         """A URL alone is all there is to it."""
         return cls(at) if isinstance(at, str) else at
 
@@ -90,7 +90,7 @@ class Access:
     @property
     def guarded(self) -> bool:
         """Whether anything is set beside the URL."""
-        return self != Access(self.url)
+        return self != ServerAccess(self.url)
 
     def context(self) -> ssl.SSLContext:
         """What TLS goes by: the CA, or the system's; our certificate. Raises OSError, SSLError."""
@@ -163,22 +163,22 @@ class AccessSettings(BaseSettings):
     elasticsearch_key_file: KeyFile = None
 
     @property
-    def mongodb(self) -> Access:
+    def mongodb(self) -> ServerAccess:
         return self.access("mongodb")
 
     @property
-    def nats(self) -> Access:
+    def nats(self) -> ServerAccess:
         return self.access("nats")
 
     @property
-    def redis(self) -> Access:
+    def redis(self) -> ServerAccess:
         return self.access("redis")
 
     @property
-    def elasticsearch(self) -> Access:
+    def elasticsearch(self) -> ServerAccess:
         return self.access("elasticsearch")
 
-    def access(self, server: str) -> Access:
+    def access(self, server: str) -> ServerAccess:
         """How one of `SERVERS` is reached."""
 
         def text(name: str) -> str:
@@ -189,7 +189,7 @@ class AccessSettings(BaseSettings):
             found: Path | None = getattr(self, f"{server}_{name}_file", None)
             return found
 
-        return Access(
+        return ServerAccess(
             text("url"),
             text("user"),
             text("password"),

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 
-async def ended(task: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it is over, whatever its outcome.
 
     Once is not always enough: on Python 3.11 `asyncio.wait_for`, which drivers use, can swallow a

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from pipeline.support.access import PREFIX, SERVERS, Access, AccessSettings
+from pipeline.support.access import PREFIX, SERVERS, AccessSettings, ServerAccess
 
 Fault = tuple[str, str]
 """A setting, as the field is named, and what is wrong with it."""
@@ -58,7 +58,7 @@ def faults(settings: AccessSettings) -> Iterator[Fault]:
             pass  # told as unreadable
 
 
-def _identity(server: str, access: Access) -> Iterator[Fault]:
+def _identity(server: str, access: ServerAccess) -> Iterator[Fault]:
     """One way to say who we are, and a whole one."""
     with_url = bool(urlsplit(access.url).netloc.rpartition("@")[0])
     token = "elasticsearch_api_key" if server == "elasticsearch" else f"{server}_token"
@@ -80,7 +80,7 @@ def _identity(server: str, access: Access) -> Iterator[Fault]:
         yield f"{server}_nkey", "not a user's seed: SU and 56 letters and digits more"
 
 
-def _unreadable(server: str, access: Access) -> Iterator[Fault]:
+def _unreadable(server: str, access: ServerAccess) -> Iterator[Fault]:
     for name in ("creds_file", "ca_file", "cert_file", "key_file"):
         file: Path | None = getattr(access, name)
         try:
@@ -90,7 +90,7 @@ def _unreadable(server: str, access: Access) -> Iterator[Fault]:
             yield f"{server}_{name}", f"the file can't be read: {error.strerror}"
 
 
-def _tls(server: str, access: Access) -> Iterator[Fault]:
+def _tls(server: str, access: ServerAccess) -> Iterator[Fault]:
     if access.key_file and not access.cert_file:
         yield f"{server}_cert_file", "is missing for the private key"
     named = [name for name in ("ca_file", "cert_file") if getattr(access, name)]
@@ -102,18 +102,18 @@ def _tls(server: str, access: Access) -> Iterator[Fault]:
             f"is of no use without TLS: {variable(f'{server}_url')} does not ask for it",
         )
     try:
-        Access(access.url, ca_file=access.ca_file).context()
+        ServerAccess(access.url, ca_file=access.ca_file).context()
     except ssl.SSLError:
         yield f"{server}_ca_file", "no certificates of CAs in it"
     try:
-        Access(access.url, cert_file=access.cert_file, key_file=access.key_file).context()
+        ServerAccess(access.url, cert_file=access.cert_file, key_file=access.key_file).context()
     except ssl.SSLError as error:
         name = "key_file" if access.key_file else "cert_file"
         why = (error.reason or "it does not parse").replace("_", " ").lower()
         yield f"{server}_{name}", f"no certificate and unlocked key that belong together: {why}"
 
 
-def _asks_for_tls(server: str, access: Access) -> bool:
+def _asks_for_tls(server: str, access: ServerAccess) -> bool:
     """MongoDB's driver speaks TLS when a file of it is named, unless the URL says no."""
     if server != "mongodb":
         return access.tls

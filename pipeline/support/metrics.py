@@ -3,9 +3,9 @@
     metrics = Metrics("balances")
     metrics.register(collector, before_scrape=snapshot.refresh)
 
-What counts is plain (`Counters`, `Histogram`); a collector reads it in `collect()`, which yields
-metric families and can't wait. What has to be asked elsewhere is asked by `before_scrape`, which
-keeps a snapshot for the collector to read. Names begin with `bank_`; no label tells an account.
+Counters are plain objects (`tables/counters.py`, `Histogram`); a collector reads them in
+`collect()`, which yields metric families and can't wait. `before_scrape` asks servers beforehand
+and keeps a snapshot for the collector. Names begin with `bank_`; no label tells an account.
 """
 
 import asyncio

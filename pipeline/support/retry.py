@@ -43,7 +43,7 @@ class Outage:
         if self._down and self._recovery is None and not self._hanging:
             self._recovery = asyncio.get_running_loop().call_later(WELL_SECONDS, self._recovered)
 
-    async def outlast(
+    async def retry_forever(
         self, call: Callable[[], Awaitable[T]], failures: type[Exception] = Exception
     ) -> T:
         """Repeat the call until it works, and return what it does; only `failures` are repeated."""

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 
 T = TypeVar("T")
 
 
-class Snapshot(Generic[T]):
+class SharedReading(Generic[T]):
     """What `read` gave, for `seconds` from then on. One reading at a time, however many ask."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], seconds: float = 1.0) -> None:
@@ -27,7 +27,7 @@ class Snapshot(Generic[T]):
 
     async def close(self) -> None:
         if self._reading is not None:
-            await ended(self._reading)
+            await cancel_and_wait(self._reading)
 
     async def _new(self) -> T:
         answer = await self._read()

@@ -30,7 +30,7 @@ class _Count(NamedTuple):
     number: int
 
 
-class Minutes:
+class ActivityReader:
     """What was read so far; `read` learns what is new."""
 
     def __init__(self) -> None:

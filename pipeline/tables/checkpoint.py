@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.model.projection import FIRST
-from pipeline.search import Found, Generation
+from pipeline.search import FoundDocument, Generation
 from pipeline.tables.epochs import HIGHEST
 
 MAPPING: Final[dict[str, Any]] = {
@@ -34,11 +34,11 @@ Key = tuple[int, int]
 """A partition and a generation's number."""
 
 
-class Fenced(Exception):
+class CheckpointFenced(Exception):
     """Another owner has taken the partition."""
 
 
-class Lost(Exception):
+class PositionLost(Exception):
     """What was written or read before can't be believed any more: take the partition anew."""
 
 
@@ -100,7 +100,7 @@ def nothing(partition: int, now: Partitioning, generation: Generation, stream: s
     )
 
 
-def claim_id(generation: Generation, partition: int, partitions: int) -> str:
+def checkpoint_id(generation: Generation, partition: int, partitions: int) -> str:
     """Partition 3 of 8 and partition 3 of 6 are not the same."""
     return _id(generation.projection.name, generation.number, partition, partitions)
 
@@ -128,7 +128,7 @@ def inherited(
     return replace(claim, sequence=now.at, applied=now.at)
 
 
-class Position(NamedTuple):
+class PartitionPosition(NamedTuple):
     """How far the owner of an epoch has come: see `Checkpoint`."""
 
     epoch: int
@@ -136,7 +136,9 @@ class Position(NamedTuple):
     applied: int
 
 
-def moved(held: Checkpoint, position: Position, cursor: int | None, back: bool) -> Checkpoint:
+def moved(
+    held: Checkpoint, position: PartitionPosition, cursor: int | None, back: bool
+) -> Checkpoint:
     """The claim held, at a position and a cursor; it goes down only where it may go `back`."""
     claim = replace(held, cursor=cursor)
     if held.sequence is None or position.sequence > held.sequence or back:
@@ -144,7 +146,7 @@ def moved(held: Checkpoint, position: Position, cursor: int | None, back: bool) 
     return claim if claim.sequence != held.sequence else replace(claim, applied=held.applied)
 
 
-def checkpoint_of(found: Found | None) -> Checkpoint | None:
+def checkpoint_of(found: FoundDocument | None) -> Checkpoint | None:
     """None for a document that is no checkpoint: somebody's hand was there."""
     try:
         claim = _CHECKED.validate_python(asdict(Checkpoint(**found.source))) if found else None
@@ -153,9 +155,9 @@ def checkpoint_of(found: Found | None) -> Checkpoint | None:
     return claim if claim and 0 <= claim.epoch < HIGHEST else None
 
 
-def verdict(mine: Checkpoint, found: Found | None) -> Exception:
+def verdict(mine: Checkpoint, found: FoundDocument | None) -> Exception:
     """Why a checkpoint that is not as it was written is not."""
     theirs = checkpoint_of(found)
     if theirs and theirs.epoch > mine.epoch:
-        return Fenced(f"partition {mine.partition} belongs to {theirs.owner}")
-    return Lost(f"partition {mine.partition}: its checkpoint is not as it was written")
+        return CheckpointFenced(f"partition {mine.partition} belongs to {theirs.owner}")
+    return PositionLost(f"partition {mine.partition}: its checkpoint is not as it was written")

@@ -24,16 +24,16 @@ from pipeline.support.retry import Outage
 from pipeline.tables.checkpoint import (
     MAPPING,
     Checkpoint,
-    Fenced,
-    Lost,
-    Position,
+    CheckpointFenced,
+    PartitionPosition,
+    PositionLost,
     checkpoint_of,
     inherited,
     moved,
     nothing,
     verdict,
 )
-from pipeline.tables.held_checkpoints import Held
+from pipeline.tables.held_checkpoints import HeldCheckpoints
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Checkpoints:
 
     def __init__(self, elastic: Elastic, owner: str, *, replicas: int = 0) -> None:
         self._elastic, self._owner, self._replicas = elastic, owner, replicas
-        self._held = Held()
+        self._held = HeldCheckpoints()
         self._lock = asyncio.Lock()
         self._mapped = False
         self._outage = Outage(log, "checkpoints")
@@ -63,7 +63,7 @@ class Checkpoints:
 
         `next_epoch(above)` gives the epoch. The claim returned goes on with the sequence found, or
         with what the partitions before it allow, or with None when what was found is of another
-        index or stream. Raises `Fenced`.
+        index or stream. Raises `CheckpointFenced`.
         """
         async with self._lock:
             self._held.forget(partition)
@@ -85,38 +85,41 @@ class Checkpoints:
     ) -> Checkpoint:
         """Claim the partition in a generation being built, too, in the epoch of the live one.
 
-        The claim goes on with what is found, unless `anew`. Raises `Fenced`, and `Lost` when the
-        partition is not held any more.
+        The claim goes on with what is found, unless `anew`. Raises `CheckpointFenced`, and
+        `PositionLost` when the partition is not held any more.
         """
 
         async def same(above: int) -> int:
             if above > epoch:
-                raise Fenced(f"partition {partition}: epoch {above} is in {generation.index}")
+                raise CheckpointFenced(
+                    f"partition {partition}: epoch {above} is in {generation.index}"
+                )
             return epoch
 
         async with self._lock:
             if not self._held.holds(partition, epoch):
-                raise Lost(f"partition {partition} was taken anew")
+                raise PositionLost(f"partition {partition} was taken anew")
             claim = nothing(partition, now, generation, stream)
             claim, _ = await self._claim(replace(claim, cursor=0), now, same, anew=anew)
             return claim
 
     async def write(
-        self, positions: Mapping[int, Position], *, back: bool = False
+        self, positions: Mapping[int, PartitionPosition], *, back: bool = False
     ) -> dict[int, Exception]:
         """Write the partitions' checkpoints in one bulk; waits while Elasticsearch is down.
 
         What is claimed already is not written again; with `back` a claim may also be lowered.
 
-        Returns the partitions that failed, each with `Fenced` or `Lost`: nothing may be acked
-        there, and the partition is to be taken anew. All others are claimed, and safe to ack.
+        Returns the partitions that failed, each with `CheckpointFenced` or `PositionLost`: nothing
+        may be acked there, and the partition must be acquired again. All others are claimed, and
+        safe to ack.
         """
         async with self._lock:
             failed: dict[int, Exception] = {}
             wanted: list[Checkpoint] = []
             for partition, position in positions.items():
                 if not self._held.holds(partition, position.epoch):
-                    failed[partition] = Lost(f"partition {partition} was taken anew")
+                    failed[partition] = PositionLost(f"partition {partition} was taken anew")
                     continue
                 for held in self._held.of(partition):
                     claim = moved(held, position, self._held.cursor(held.key), back)
@@ -142,7 +145,7 @@ class Checkpoints:
             try:
                 found = await self._elastic.mget(ALIAS, [each.id for each in held])
             except GenerationGone as error:
-                return {each.partition: Lost(str(error)) for each in held}
+                return {each.partition: PositionLost(str(error)) for each in held}
             failed = {
                 each.partition: verdict(each, found.get(each.id))
                 for each in held
@@ -189,7 +192,7 @@ class Checkpoints:
         write = ConditionalWrite(claim.id, there.stamp if there else None, asdict(claim))
         (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
         if stamp is None:
-            raise Fenced(f"partition {empty.partition}: another worker is taking it too")
+            raise CheckpointFenced(f"partition {empty.partition}: another worker is taking it too")
         self._held.take(claim, stamp, boots)
         return claim, {p: checkpoint_of(found.get(key)) for p, key in sources.items()}
 
@@ -210,7 +213,7 @@ class Checkpoints:
                 stamps = [None] * len(writes)
                 attempt += 1
             except GenerationGone as error:
-                return {each.partition: Lost(str(error)) for each in wanted}
+                return {each.partition: PositionLost(str(error)) for each in wanted}
             unsure = []
             for each, stamp in zip(wanted, stamps, strict=True):
                 if stamp is None:
@@ -227,7 +230,7 @@ class Checkpoints:
         try:
             found = await self._elastic.mget(ALIAS, [each.id for each in unsure])
         except GenerationGone as error:
-            failed.update({each.partition: Lost(str(error)) for each in unsure})
+            failed.update({each.partition: PositionLost(str(error)) for each in unsure})
             return []
         again = []
         for each in unsure:
@@ -254,4 +257,12 @@ class Checkpoints:
         self._mapped = True
 
 
-__all__ = ["ALIAS", "INDEX", "Checkpoint", "Checkpoints", "Fenced", "Lost", "Position"]
+__all__ = [
+    "ALIAS",
+    "INDEX",
+    "Checkpoint",
+    "CheckpointFenced",
+    "Checkpoints",
+    "PartitionPosition",
+    "PositionLost",
+]

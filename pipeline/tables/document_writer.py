@@ -11,16 +11,23 @@ from typing import NamedTuple, Protocol
 
 from pipeline.model.events import Event
 from pipeline.model.projection import Document, Unfoldable, account_of
-from pipeline.search import Elastic, Found, Generation
+from pipeline.search import Elastic, FoundDocument, Generation
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
 from pipeline.tables.version_overflow import LAST, dig_up, lower, stuck
-from pipeline.tables.versioned_document import Cache, State, Truth, believed, following, judged
+from pipeline.tables.versioned_document import (
+    DocumentCache,
+    ReplayedAccount,
+    VersionedDocument,
+    believed,
+    following,
+    judged,
+)
 
 log = logging.getLogger(__name__)
 
 
-class Histories(Protocol):
+class HistoryLoader(Protocol):
     """What the table needs of the event store."""
 
     async def load_many(self, account_ids: Collection[str]) -> dict[str, list[Event]]: ...
@@ -41,11 +48,11 @@ class ParkingLot(Protocol):
 class Loaded(NamedTuple):
     """What is to be written by the store, and the histories that can't be folded to their end."""
 
-    states: list[State]
+    states: list[VersionedDocument]
     poisons: list[Unfoldable]
 
 
-class Writer:
+class DocumentWriter:
     """Writes a generation's documents; `cache` has the states that were written last.
 
     Every coroutine may raise `GenerationGone` and the errors of store and parking lot; all may be
@@ -56,16 +63,16 @@ class Writer:
         self,
         elastic: Elastic,
         generation: Generation,
-        store: Histories,
+        store: HistoryLoader,
         parked: ParkingLot,
         counters: Counters,
-        cache: Cache,
+        cache: DocumentCache,
     ) -> None:
         self.alias, self.projection, self.cache = generation.alias, generation.projection, cache
         self._elastic, self._store, self._parked = elastic, store, parked
         self._counters = counters
 
-    async def found(self, ids: Collection[str]) -> dict[str, Found]:
+    async def found(self, ids: Collection[str]) -> dict[str, FoundDocument]:
         """The documents as the generation has them, believable or not; all can be written over."""
         found = await self._elastic.mget(self.alias, list(ids)) if ids else {}
         while above := stuck(found):
@@ -75,7 +82,7 @@ class Writer:
             found |= await self._elastic.mget(self.alias, list(above))
         return found
 
-    async def write(self, states: Sequence[State]) -> frozenset[str]:
+    async def write(self, states: Sequence[VersionedDocument]) -> frozenset[str]:
         """Write until every document is there, or a newer one of its account.
 
         Returns the accounts that were parked instead: Elasticsearch will not have the document.
@@ -99,7 +106,7 @@ class Writer:
         return frozenset(parked)
 
     async def load(
-        self, before: Mapping[str, State | None], histories: Mapping[str, list[Event]]
+        self, before: Mapping[str, VersionedDocument | None], histories: Mapping[str, list[Event]]
     ) -> Loaded:
         """What accounts come to by the store, over the states that are known of them.
 
@@ -117,7 +124,7 @@ class Writer:
                     log.error("version %d of account %s is not in the store", wanted, account)
         return loaded
 
-    async def judge(self, found: Mapping[str, Found]) -> Loaded:
+    async def judge(self, found: Mapping[str, FoundDocument]) -> Loaded:
         """What to write over documents that may be lies, by the store as it is after them."""
         truths = await self._truths(map(self.projection.account_id, found))
         loaded = Loaded([], _poisons(truths))
@@ -147,10 +154,10 @@ class Writer:
         log.error(said, account_id, event["version"], poison, extra=about([event]))
         return account_id
 
-    async def _settle(self, conflicts: Sequence[State], step: int) -> Loaded:
+    async def _settle(self, conflicts: Sequence[VersionedDocument], step: int) -> Loaded:
         """Look at what refused our documents; what is to be written again, and poisons."""
         found = await self.found([state.document["id"] for state in conflicts])
-        doubted: dict[str, Found] = {}
+        doubted: dict[str, FoundDocument] = {}
         buried: dict[str, int] = {}
         for state in conflicts:
             document_id = state.document["id"]
@@ -177,10 +184,10 @@ class Writer:
         for document_id, era in eras.items():
             document = truths[self.projection.account_id(document_id)].documents.get(document_id)
             if document is not None:
-                loaded.states.append(State(era, document, raised=True))
+                loaded.states.append(VersionedDocument(era, document, raised=True))
         return loaded
 
-    async def _overtaken(self, written: Sequence[State]) -> list[State]:
+    async def _overtaken(self, written: Sequence[VersionedDocument]) -> list[VersionedDocument]:
         """What went over a newer document, for its era was raised: events came since it was read.
 
         From now on no writer gets past that era unseen, so that one look at the store is enough.
@@ -193,20 +200,20 @@ class Writer:
             for document_id, document in truth.documents.items()
         }
         return [
-            State(state.era, document)
+            VersionedDocument(state.era, document)
             for state in raised
             if (document := newest.get(state.document["id"]))
             and document["version"] > state.document["version"]
         ]
 
-    async def _truths(self, accounts: Iterable[str]) -> dict[str, Truth]:
+    async def _truths(self, accounts: Iterable[str]) -> dict[str, ReplayedAccount]:
         """What the store says of the accounts now."""
         ids = list(dict.fromkeys(accounts))
         stored = await self._store.load_many(ids) if ids else {}
-        return {account: Truth(self.projection, stored[account]) for account in ids}
+        return {account: ReplayedAccount(self.projection, stored[account]) for account in ids}
 
 
-def _poisons(truths: Mapping[str, Truth]) -> list[Unfoldable]:
+def _poisons(truths: Mapping[str, ReplayedAccount]) -> list[Unfoldable]:
     return [truth.poison for truth in truths.values() if truth.poison is not None]
 
 

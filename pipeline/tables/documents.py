@@ -8,13 +8,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipeline.model.projection import Advance, Unfoldable
-from pipeline.tables.document_writer import Histories, ParkingLot, Writer
-from pipeline.tables.versioned_document import State, doubtful, over
+from pipeline.tables.document_writer import DocumentWriter, HistoryLoader, ParkingLot
+from pipeline.tables.versioned_document import VersionedDocument, doubtful, over
 
-__all__ = ["Documents", "Histories", "ParkingLot"]
+__all__ = ["AccountDocuments", "HistoryLoader", "ParkingLot"]
 
 
-class Documents(Writer):
+class AccountDocuments(DocumentWriter):
     """A generation's documents. Everything may be repeated, and run beside live traffic."""
 
     def __init__(self, *args: Any) -> None:
@@ -30,7 +30,7 @@ class Documents(Writer):
         documents = {each["id"]: each for history in histories for each in history.documents}
         poisons = {each.account_id: each.poison for each in histories if not each.more}
         found = await self.found(documents)
-        wanted: list[State] = []
+        wanted: list[VersionedDocument] = []
         doubted = {}
         for document_id, document in documents.items():
             there = found.get(document_id)

@@ -8,7 +8,7 @@ Whoever takes or seeks a partition raises its epoch by compare-and-set; the high
 from typing import Final
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket, Entry
+from pipeline.messaging.kv import Bucket, KeyValueEntry
 from pipeline.model.projection import Projection
 
 HIGHEST: Final = 2**53
@@ -41,7 +41,7 @@ async def owner_of(js: JetStream, projection: Projection, partition: int) -> str
     return str(known.value.get("owner")) if known else None
 
 
-def epoch_of(entry: Entry) -> int | None:
+def epoch_of(entry: KeyValueEntry) -> int | None:
     """The epoch that an entry tells; None for what somebody wrote by hand and wrote wrong."""
     epoch = entry.value.get("epoch")
     return epoch if type(epoch) is int and 0 <= epoch < HIGHEST else None

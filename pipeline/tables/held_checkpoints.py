@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.search import Found, Generation, Stamp
-from pipeline.tables.checkpoint import Checkpoint, Key, Lost
+from pipeline.search import FoundDocument, Generation, Stamp
+from pipeline.tables.checkpoint import Checkpoint, Key, PositionLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class _Held:
     boots: Mapping[str, int]
 
 
-class Held:
+class HeldCheckpoints:
     """By partition and generation."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Held:
         """Where its last write stands, which the next one must find there."""
         return self._held[key].stamp
 
-    def is_there(self, key: Key, found: Found | None) -> bool:
+    def is_there(self, key: Key, found: FoundDocument | None) -> bool:
         """Whether what was found is the last write, untouched."""
         if found is None or key not in self._held:
             return False
@@ -87,7 +87,7 @@ class Held:
     ) -> dict[int, Exception]:
         """Those of the partitions that were taken before some node's last start."""
         return {
-            partition: Lost(f"partition {partition}: Elasticsearch was restarted")
+            partition: PositionLost(f"partition {partition}: Elasticsearch was restarted")
             for (partition, _), held in self._held.items()
             if partition in partitions
             and any(boots.get(node, at) != at for node, at in held.boots.items())

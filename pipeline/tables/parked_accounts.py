@@ -19,7 +19,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket, Entry, Mirror, Overtaken
+from pipeline.messaging.kv import Bucket, KeyValueEntry, Mirror, Overtaken
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
 
@@ -53,7 +53,7 @@ class ParkedAccount:
 _CHECKED: Final = TypeAdapter(ParkedAccount)
 
 
-class Parked:
+class ParkedAccountList:
     """The list as this process knows it; `refresh` learns what others changed.
 
     What it changes itself it knows at once. Changes are made on the entry as it is at the server.
@@ -179,7 +179,7 @@ def _value(account: ParkedAccount) -> dict[str, Any]:
     return value
 
 
-def _account(entry: Entry) -> ParkedAccount | None:
+def _account(entry: KeyValueEntry) -> ParkedAccount | None:
     """What the entry says, or None if somebody wrote it by hand and wrote it wrong."""
     try:
         account = _CHECKED.validate_python({**entry.value, "revision": entry.revision})

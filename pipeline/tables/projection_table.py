@@ -14,25 +14,25 @@ from typing import Final
 
 from pipeline.model.events import Event
 from pipeline.model.projection import account_of
-from pipeline.search import Elastic, Found, Generation
+from pipeline.search import Elastic, FoundDocument, Generation
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
-from pipeline.tables.documents import Documents, Histories, ParkingLot
-from pipeline.tables.versioned_document import Cache, State, believed, following
+from pipeline.tables.documents import AccountDocuments, HistoryLoader, ParkingLot
+from pipeline.tables.versioned_document import DocumentCache, VersionedDocument, believed, following
 
 log = logging.getLogger(__name__)
 
 CAPACITY: Final = 16_384
 
 
-class Table:
+class ProjectionTable:
     """Applies a partition's events to a generation. One task at a time may use it."""
 
     def __init__(
         self,
         elastic: Elastic,
         generation: Generation,
-        store: Histories,
+        store: HistoryLoader,
         parked: ParkingLot,
         counters: Counters,
         *,
@@ -41,9 +41,9 @@ class Table:
     ) -> None:
         """`healing`: the severity of a log line about accounts loaded from the event store."""
         self.counters, self._parked, self._healing = counters, parked, healing
-        self._cache = Cache(capacity)
+        self._cache = DocumentCache(capacity)
         self._projection = generation.projection
-        self.documents = Documents(elastic, generation, store, parked, counters, self._cache)
+        self.documents = AccountDocuments(elastic, generation, store, parked, counters, self._cache)
 
     async def apply(self, events: Sequence[Event]) -> int:
         """Bring the documents of the events' accounts to at least those events.
@@ -123,15 +123,17 @@ class Table:
 
     async def _read_through(
         self, histories: Mapping[str, list[Event]]
-    ) -> tuple[dict[str, State], dict[str, State | None], dict[str, Found]]:
+    ) -> tuple[
+        dict[str, VersionedDocument], dict[str, VersionedDocument | None], dict[str, FoundDocument]
+    ]:
         """The accounts' states; which have to be loaded from the store; and the documents that the
         store has to judge.
 
         A version 1 has no state before it, so it needs none.
         """
         known = self._cache.known(histories)
-        lacking: dict[str, State | None] = {}
-        doubted: dict[str, Found] = {}
+        lacking: dict[str, VersionedDocument | None] = {}
+        doubted: dict[str, FoundDocument] = {}
         needed = {
             account: self._projection.before(account, history[0]["version"])
             for account, history in histories.items()
@@ -152,7 +154,7 @@ class Table:
 
     def _count(
         self,
-        states: Iterable[State],
+        states: Iterable[VersionedDocument],
         doubted: Iterable[str],
         histories: Mapping[str, list[Event]],
     ) -> None:
@@ -165,11 +167,11 @@ class Table:
                 self.counters.duplicates += len(histories[account])
 
 
-def _is(document_id: str, state: State | None) -> bool:
+def _is(document_id: str, state: VersionedDocument | None) -> bool:
     return state is not None and state.document["id"] == document_id
 
 
-def _swallows(state: State, history: Sequence[Event]) -> bool:
+def _swallows(state: VersionedDocument, history: Sequence[Event]) -> bool:
     """Whether a document that nobody has vouched for makes duplicates of events that may be new.
 
     Delivered again up to the document's own last event, they vouch for it.

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.messaging.kv import Entry
+from pipeline.messaging.kv import KeyValueEntry
 from pipeline.model.projection import FIRST
 
 Kind = Literal["online", "in-place"]
@@ -16,7 +16,7 @@ PartState = Literal["waiting", "replaying", "replayed", "done"]
 class Busy(Exception):
     """Another rebuild is under way, which is not what was asked for."""
 
-    def __init__(self, job: "Job") -> None:
+    def __init__(self, job: "RebuildJob") -> None:
         super().__init__(f"the rebuild {job.id} is under way")
         self.job = job
 
@@ -26,7 +26,7 @@ class NoSuchJob(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RebuildJob:
     """A rebuild. `partitions` are to be done, of a bank that has `of`.
 
     Online: `generation` is the one that is built, `uuid` its index's, `old` the one that was live,
@@ -63,7 +63,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RebuildPart:
     """How far a partition is: events replayed of how many, and the pauses of its live traffic."""
 
     job: str
@@ -82,16 +82,18 @@ class Part:
         return f"part.{self.job}.{self.partition}"
 
 
-T = TypeVar("T", Job, Part)
+T = TypeVar("T", RebuildJob, RebuildPart)
 
-_CHECKED: Final[dict[type, TypeAdapter[Any]]] = {kind: TypeAdapter(kind) for kind in (Job, Part)}
+_CHECKED: Final[dict[type, TypeAdapter[Any]]] = {
+    kind: TypeAdapter(kind) for kind in (RebuildJob, RebuildPart)
+}
 
 
-def read(kind: type[T], entry: Entry | None) -> T | None:
+def read(kind: type[T], entry: KeyValueEntry | None) -> T | None:
     """What an entry says; None for none, and for what somebody wrote by hand and wrote wrong."""
     if entry is None:
         return None
-    value = {**entry.value, "revision": entry.revision} if kind is Job else entry.value
+    value = {**entry.value, "revision": entry.revision} if kind is RebuildJob else entry.value
     try:
         found: T = _CHECKED[kind].validate_python(value)
     except ValidationError:

@@ -21,7 +21,7 @@ from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror, Overtaken
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
-from pipeline.tables.rebuild_job import Busy, Job, Kind, NoSuchJob, Part, read
+from pipeline.tables.rebuild_job import Busy, Kind, NoSuchJob, RebuildJob, RebuildPart, read
 
 KEPT: Final = 20
 """Finished jobs that can still be asked for."""
@@ -30,7 +30,7 @@ _ID: Final = re.compile("[0-9A-Z]{26}")
 _NOT_LAST: Final = "it never began: another rebuild was started, or whoever asked for it died"
 
 
-class Jobs:
+class RebuildJobs:
     """The jobs as this process knows them; `refresh` learns what others did."""
 
     def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
@@ -43,31 +43,31 @@ class Jobs:
         return await self._mirror.refresh()
 
     @property
-    def current(self) -> Job | None:
+    def current(self) -> RebuildJob | None:
         """The job that was started last."""
         pointer = self._mirror.entries.get("current")
         return self.job(str(pointer.value.get("id"))) if pointer else None
 
-    def job(self, job_id: str) -> Job | None:
+    def job(self, job_id: str) -> RebuildJob | None:
         """The job of that id. Nobody carries out one that `current` does not name: it failed."""
-        job = read(Job, self._mirror.entries.get(f"job.{job_id}"))
+        job = read(RebuildJob, self._mirror.entries.get(f"job.{job_id}"))
         pointer = self._mirror.entries.get("current")
         if job is None or not job.active or (pointer and pointer.value.get("id") == job_id):
             return job
         return replace(job, phase="failed", reason=_NOT_LAST)
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[RebuildJob]:
         """All that are still known, the last one first."""
         ids = sorted(self._ids(), reverse=True)
         return [job for job in map(self.job, ids) if job is not None]
 
-    def parts(self, job: Job) -> list[Part]:
+    def parts(self, job: RebuildJob) -> list[RebuildPart]:
         """One for each of the job's partitions, in order."""
         return [self.part(job, partition) for partition in job.partitions]
 
     async def start(
         self, kind: Kind, partitions: Sequence[int], of: int, *, concurrency: int = 1
-    ) -> tuple[Job, bool]:
+    ) -> tuple[RebuildJob, bool]:
         """Start a job, or join the one that does the same; returns it and whether it was joined.
 
         An online rebuild that failed goes on where it was. Raises `Busy` when another one runs.
@@ -75,7 +75,7 @@ class Jobs:
         while True:
             await self.refresh()
             last = self.current
-            wanted = Job(
+            wanted = RebuildJob(
                 str(ULID()),
                 kind,
                 "wanted",
@@ -96,11 +96,11 @@ class Jobs:
                 await self.refresh()
                 return job, False
 
-    async def change(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+    async def change(self, job_id: str, change: Callable[[RebuildJob], RebuildJob]) -> RebuildJob:
         """Write what `change` makes of the job as it is; raises `NoSuchJob`."""
         while True:
             entry = await self._bucket.get(f"job.{job_id}") if _ID.fullmatch(job_id) else None
-            job = read(Job, entry)
+            job = read(RebuildJob, entry)
             if job is None:
                 raise NoSuchJob(job_id)
             changed = change(job)
@@ -111,7 +111,7 @@ class Jobs:
             except Overtaken:
                 continue
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str) -> RebuildJob:
         """Call it off, unless readers see its generation already; raises `NoSuchJob`."""
         return await self.change(
             job_id,
@@ -122,17 +122,17 @@ class Jobs:
             ),
         )
 
-    async def note(self, part: Part) -> None:
+    async def note(self, part: RebuildPart) -> None:
         """Tell how far a partition is. Only its owner does."""
         value = {**asdict(part), "updated": _now()}
         await self._bucket.put(part.key, value)
 
-    def part(self, job: Job, partition: int) -> Part:
+    def part(self, job: RebuildJob, partition: int) -> RebuildPart:
         """How far that partition is."""
         entry = self._mirror.entries.get(f"part.{job.id}.{partition}")
-        return read(Part, entry) or Part(job.id, partition)
+        return read(RebuildPart, entry) or RebuildPart(job.id, partition)
 
-    async def _begin(self, job: Job, last: Job | None) -> Job:
+    async def _begin(self, job: RebuildJob, last: RebuildJob | None) -> RebuildJob:
         """Write it, and that it is the current one; raises `Overtaken`, and then it is not."""
         pointer = self._mirror.entries.get("current")
         job = await self._write(job)
@@ -144,13 +144,13 @@ class Jobs:
             raise
         return job
 
-    async def _write(self, job: Job) -> Job:
+    async def _write(self, job: RebuildJob) -> RebuildJob:
         value = asdict(job)
         del value["revision"]
         revision = await self._bucket.put(job.key, value, expected=job.revision)
         return replace(job, revision=revision)
 
-    async def _take_back(self, job: Job, last: Job | None) -> None:
+    async def _take_back(self, job: RebuildJob, last: RebuildJob | None) -> None:
         """Another one was started at the same moment: this one is as it was before, or is not."""
         with suppress(Overtaken):
             if last is not None and last.id == job.id:
@@ -162,7 +162,7 @@ class Jobs:
         keys = (key.partition(".") for key in self._mirror.entries)
         return [rest for kind, _, rest in keys if kind == "job" and _ID.fullmatch(rest)]
 
-    async def _prune(self, job: Job) -> None:
+    async def _prune(self, job: RebuildJob) -> None:
         """Forget all but the last jobs: their ids sort by time."""
         old = set(sorted(self._ids())[:-KEPT]) - {job.id}
         for key in [key for key in self._mirror.entries if {*key.split(".")} & old]:
@@ -173,7 +173,7 @@ def _now() -> str:
     return moment(time.time())
 
 
-def _next(last: Job | None, wanted: Job) -> Job:
+def _next(last: RebuildJob | None, wanted: RebuildJob) -> RebuildJob:
     """The wanted one; or the last, if it failed and was the same."""
     if last is None or last.phase != "failed" or _asks(last) != _asks(wanted):
         return wanted
@@ -181,5 +181,5 @@ def _next(last: Job | None, wanted: Job) -> Job:
     return replace(last, phase="wanted", finished=None, reason=None, concurrency=wanted.concurrency)
 
 
-def _asks(job: Job) -> tuple[object, ...]:
+def _asks(job: RebuildJob) -> tuple[object, ...]:
     return job.kind, job.partitions, job.of, job.version

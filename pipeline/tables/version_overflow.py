@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipeline.model.projection import ERA
-from pipeline.search import ConditionalWrite, Elastic, Found, Write
-from pipeline.tables.versioned_document import State
+from pipeline.search import ConditionalWrite, Elastic, FoundDocument, Write
+from pipeline.tables.versioned_document import VersionedDocument
 
 HIGHEST: Final = 2**63 - 1
 LAST: Final = HIGHEST // ERA
 """The era that a document may be written in, but that has none above."""
 
 
-def stuck(found: Mapping[str, Found]) -> dict[str, Found]:
+def stuck(found: Mapping[str, FoundDocument]) -> dict[str, FoundDocument]:
     """The documents that nothing could be written over."""
     return {each: there for each, there in found.items() if there.version // ERA >= LAST}
 
 
-async def lower(elastic: Elastic, alias: str, found: Mapping[str, Found]) -> None:
+async def lower(elastic: Elastic, alias: str, found: Mapping[str, FoundDocument]) -> None:
     """Bring stuck documents a step nearer to the lowest `_version`. Raises `GenerationGone`."""
     below = [
         Write(each, HIGHEST, there.source)
@@ -39,7 +39,7 @@ async def lower(elastic: Elastic, alias: str, found: Mapping[str, Found]) -> Non
         await elastic.patiently(lambda: elastic.compare_and_set(alias, highest))
 
 
-async def dig_up(elastic: Elastic, alias: str, refused: Sequence[State]) -> None:
+async def dig_up(elastic: Elastic, alias: str, refused: Sequence[VersionedDocument]) -> None:
     """Put documents in the place of tombstones that no era is above. Raises `GenerationGone`."""
     writes = [
         ConditionalWrite(state.document["id"], None, state.document)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from pipeline.model.events import Event
 from pipeline.model.projection import ERA, Document, Projection, Unfoldable, account_of
-from pipeline.search import Found, Write
+from pipeline.search import FoundDocument, Write
 
 
-class State(NamedTuple):
+class VersionedDocument(NamedTuple):
     """A document and the era of its `_version`.
 
     `raised`: the era is above what was there, so that it wins over everything, and over what is
@@ -25,18 +25,18 @@ class State(NamedTuple):
         return Write(document["id"], self.era * ERA + document["version"], document)
 
 
-class Cache:
+class DocumentCache:
     """The last states of the accounts that were used last, up to `capacity` of them."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._states: OrderedDict[str, State] = OrderedDict()
+        self._states: OrderedDict[str, VersionedDocument] = OrderedDict()
 
-    def known(self, accounts: Iterable[str]) -> dict[str, State]:
+    def known(self, accounts: Iterable[str]) -> dict[str, VersionedDocument]:
         """Those of the accounts that it has."""
         return {account: self._states[account] for account in accounts if account in self._states}
 
-    def keep(self, state: State) -> None:
+    def keep(self, state: VersionedDocument) -> None:
         """Note what is in the index now, unless something newer is known."""
         account = account_of(state.document)
         known = self._states.get(account)
@@ -54,14 +54,14 @@ class Cache:
         self._states.pop(account, None)
 
 
-def believed(projection: Projection, found: Found | None) -> State | None:
+def believed(projection: Projection, found: FoundDocument | None) -> VersionedDocument | None:
     """A stored document as a state, if it is as we write them."""
     if found is None or not projection.sound(found.version, found.source):
         return None
-    return State(found.version // ERA, found.source)  # type: ignore[arg-type]
+    return VersionedDocument(found.version // ERA, found.source)  # type: ignore[arg-type]
 
 
-def doubtful(projection: Projection, found: Found | None, document: Document) -> bool:
+def doubtful(projection: Projection, found: FoundDocument | None, document: Document) -> bool:
     """Whether a document is not one of ours, or can't be told from a lie by an older one."""
     there = believed(projection, found)
     if found is None or there is None:
@@ -70,17 +70,19 @@ def doubtful(projection: Projection, found: Found | None, document: Document) ->
     return newer > 0 or (newer == 0 and there.document != document)
 
 
-def over(projection: Projection, found: Found | None, document: Document) -> State | None:
+def over(
+    projection: Projection, found: FoundDocument | None, document: Document
+) -> VersionedDocument | None:
     """What to write so that the document is there, over one that is not `doubtful`."""
     there = believed(projection, found)
     if there is None:
-        return State(0, document)
+        return VersionedDocument(0, document)
     if there.document["version"] < document["version"]:
-        return State(there.era, document)
+        return VersionedDocument(there.era, document)
     return None
 
 
-class Truth:
+class ReplayedAccount:
     """What an account's events, as the store has them, come to."""
 
     def __init__(self, projection: Projection, events: Sequence[Event]) -> None:
@@ -101,7 +103,9 @@ class Truth:
         return self.projection.replay(before).document
 
 
-def judged(found: Found, truth: Truth, document_id: str) -> State | None:
+def judged(
+    found: FoundDocument, truth: ReplayedAccount, document_id: str
+) -> VersionedDocument | None:
     """What to write over a document, by its account's events as the store had them after it.
 
     None: it is what they come to, or they come to nothing.
@@ -111,16 +115,16 @@ def judged(found: Found, truth: Truth, document_id: str) -> State | None:
         return None
     there = believed(truth.projection, found)
     if there is None or there.document != truth.at(there.document["version"], document):
-        return State(max(found.version // ERA, -1) + 1, document, raised=True)
+        return VersionedDocument(max(found.version // ERA, -1) + 1, document, raised=True)
     return over(truth.projection, found, document)
 
 
 def following(
-    projection: Projection, before: State | None, after: Iterable[Document]
-) -> list[State]:
+    projection: Projection, before: VersionedDocument | None, after: Iterable[Document]
+) -> list[VersionedDocument]:
     """What to write of an account that came from one state to these documents."""
     if not projection.every:
         era = before.era if before else 0
-        return [State(era, document) for document in after]
+        return [VersionedDocument(era, document) for document in after]
     known = before.document["version"] if before else 0
-    return [State(0, document) for document in after if document["version"] > known]
+    return [VersionedDocument(0, document) for document in after if document["version"] > known]

@@ -8,8 +8,8 @@ from pipeline.eventstore import EventStore
 from pipeline.model.events import CREATED, DEPOSITED, Event, new_event
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import Job
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import RebuildJob
+from pipeline.tables.rebuild_jobs import RebuildJobs
 from tests.bank import exact
 from tests.support import Role, eventually
 
@@ -22,25 +22,25 @@ class Bank:
 
     settings: Settings
     store: EventStore
-    jobs: Jobs
+    jobs: RebuildJobs
     elastic: Elastic
     start: Start
 
     async def worker(self, *words: str) -> Role:
         return await self.start("bank", "worker", *words, BANK_REBUILD_GRACE_SECONDS="1")
 
-    async def rebuild(self) -> Job:
+    async def rebuild(self) -> RebuildJob:
         partitions = self.settings.partitions
         job, joined = await self.jobs.start("online", range(partitions), partitions)
         assert not joined
         return job
 
-    async def over(self, job: Job, seconds: float = 180) -> Job:
+    async def over(self, job: RebuildJob, seconds: float = 180) -> RebuildJob:
         """Wait until the job is over."""
         return await self.reaches(job, "done", "cancelled", "failed", seconds=seconds)
 
-    async def reaches(self, job: Job, *phases: str, seconds: float = 180) -> Job:
-        async def reached() -> Job | None:
+    async def reaches(self, job: RebuildJob, *phases: str, seconds: float = 180) -> RebuildJob:
+        async def reached() -> RebuildJob | None:
             await self.jobs.refresh()
             now = self.jobs.job(job.id)
             return now if now is not None and now.phase in phases else None

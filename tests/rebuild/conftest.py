@@ -10,7 +10,7 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_jobs import RebuildJobs
 from tests.rebuild.bank import Bank, Start
 from tests.support import Role
 
@@ -42,7 +42,7 @@ async def _opened(settings: Settings, start: Start) -> AsyncIterator[Bank]:
     await store.setup()
     js = await JetStream.connect(settings.nats_url, "test")
     elastic = Elastic(settings.elasticsearch_url)
-    yield Bank(settings, store, Jobs(js, BALANCE), elastic, start)
+    yield Bank(settings, store, RebuildJobs(js, BALANCE), elastic, start)
     await elastic.close()
     await js.close()
     await store.close()

@@ -19,7 +19,7 @@ from pipeline.model.events import DEPOSITED, SLOTS, Event, new_event
 from pipeline.operations.checker.live import opened
 from pipeline.operations.repair.diff import Difference
 from pipeline.operations.repair.offline import mender
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.bank import documents
 from tests.damage import CHANGES, GHOSTS, Hand
 from tests.load import Load
@@ -132,7 +132,7 @@ async def test_a_parked_account_goes_on_when_its_cause_is_mended(bank: Bank) -> 
     for account_id in ids:
         await bank.store.append(event(account_id, 4, "MoneyPrinted"))
     async with opened(bank.settings) as stores:
-        parked = Parked(stores.js, BALANCE)
+        parked = ParkedAccountList(stores.js, BALANCE)
 
         async def both() -> bool:
             await parked.refresh()

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from pydantic import SecretStr
 
 from pipeline.embedded.processes import Child, Children, small_environment
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from tests.ports import free_port
 from tests.proxy.http import Forward, HttpProxy, Reply, Request
 from tests.proxy.tcp import TcpProxy
@@ -97,7 +97,7 @@ async def nats(children: Children, scratch: Path, made: Path, authorization: str
         {authorization}
         """
     )
-    program = WHEELS["nats"].command("127.0.0.1", port, folder)[0]
+    program = SERVER_BINARIES["nats"].command("127.0.0.1", port, folder)[0]
     run(children, [program, "-c", config], folder)
     return f"tls://127.0.0.1:{port}"
 
@@ -106,7 +106,7 @@ async def mongodb(servers: Servers, scratch: Path) -> str:
     """SecantusDB: without authorisation to make the user, then with it."""
     port, folder, keys = free_port(), scratch / "mongodb", servers.made / "mongodb"
     folder.mkdir()
-    command = WHEELS["mongodb"].command("127.0.0.1", port, folder)
+    command = SERVER_BINARIES["mongodb"].command("127.0.0.1", port, folder)
     first = run(servers.children, command, folder)
     with pymongo.MongoClient[dict[str, Any]](f"mongodb://127.0.0.1:{port}") as client:
         told: dict[str, Any] = {"pwd": servers.password("mongodb"), "roles": ["root"]}
@@ -123,7 +123,7 @@ async def redis_by_proxy(servers: Servers, scratch: Path) -> AsyncIterator[str]:
     """redis-server with the script's users, behind TLS."""
     port, folder, keys = free_port(), scratch / "redis", servers.made / "redis"
     folder.mkdir()
-    command = WHEELS["redis"].command("127.0.0.1", port, folder)
+    command = SERVER_BINARIES["redis"].command("127.0.0.1", port, folder)
     run(servers.children, [*command, "--aclfile", keys / "users.acl"], folder)
     async with TcpProxy(f"rediss://127.0.0.1:{port}", context(keys)) as proxy:
         yield proxy.url
@@ -149,8 +149,12 @@ async def elasticsearch(servers: Servers, scratch: Path) -> AsyncIterator[str]:
     """noida-db behind a check of the header, behind TLS."""
     port, folder = free_port(), scratch / "elasticsearch"
     folder.mkdir()
-    run(servers.children, WHEELS["elasticsearch"].command("127.0.0.1", port, folder), folder)
-    await eventually(lambda: WHEELS["elasticsearch"].healthy("127.0.0.1", port))
+    run(
+        servers.children,
+        SERVER_BINARIES["elasticsearch"].command("127.0.0.1", port, folder),
+        folder,
+    )
+    await eventually(lambda: SERVER_BINARIES["elasticsearch"].healthy("127.0.0.1", port))
     proof = b64encode(f"{USER}:{servers.password('elasticsearch')}".encode()).decode()
     keys = servers.made / "elasticsearch"
     async with HttpProxy(f"http://127.0.0.1:{port}") as proxy:

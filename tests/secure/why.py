@@ -7,7 +7,7 @@ from typing import Final
 from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.messaging import JetStream
-from pipeline.search import Glance, ProjectionUnavailable
+from pipeline.search import FailFastElastic, ProjectionUnavailable
 from pipeline.support.retry import brief
 from pipeline.support.settings import Settings
 
@@ -47,7 +47,7 @@ async def _redis(settings: Settings, stack: AsyncExitStack) -> None:
 
 
 async def _elasticsearch(settings: Settings, stack: AsyncExitStack) -> None:
-    elastic = Glance(settings.elasticsearch)
+    elastic = FailFastElastic(settings.elasticsearch)
     stack.push_async_callback(elastic.close)
     await elastic.patiently(elastic.client.count)
 

@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.embedded.server_binaries import WHEELS, Wheel
+from pipeline.embedded.server_binaries import SERVER_BINARIES, ServerBinary
 from pipeline.support.settings import Settings
 from tests.ports import free_port
 from tests.proxy import Fault, Forward, HttpProxy, Reply, Request, TcpProxy
 
-SERVERS: Final = tuple(WHEELS)
+SERVERS: Final = tuple(SERVER_BINARIES)
 SERVICES: Final = ("accounts", "balances")
 CLIENTS: Final = "clients"
 PARTITIONS: Final = 4
@@ -29,12 +29,12 @@ _QUICK: Final = {
 
 def placed(folder: Path) -> Settings:
     """Settings that lead straight to servers of this run, with their data in the folder."""
-    urls = {f"{n}_url": f"{w.scheme}://127.0.0.1:{free_port()}" for n, w in WHEELS.items()}
+    urls = {f"{n}_url": f"{w.scheme}://127.0.0.1:{free_port()}" for n, w in SERVER_BINARIES.items()}
     data = {"data_dir": folder / "data", "partitions": PARTITIONS}
     return Settings.model_validate({**data, **_QUICK, **urls})
 
 
-def short_of_history(wheel: Wheel) -> Wheel:
+def short_of_history(wheel: ServerBinary) -> ServerBinary:
     """MongoDB with a short oplog: an option that comes again counts in place of the first."""
     command = wheel.command
     return replace(

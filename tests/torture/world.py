@@ -14,7 +14,7 @@ import aiohttp
 import nats
 from nats.aio.client import Client
 
-from pipeline.embedded.server_binaries import WHEELS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers, Server
 from tests.support import Role, eventually
 from tests.torture.ways import CLIENTS, SERVICES, Ways, placed, short_of_history
@@ -138,7 +138,7 @@ class World:
 
     async def begin(self, stack: AsyncExitStack) -> None:
         """Start all of it on the stack; each role is at work afterwards."""
-        WHEELS["mongodb"] = short_of_history(WHEELS["mongodb"])
+        SERVER_BINARIES["mongodb"] = short_of_history(SERVER_BINARIES["mongodb"])
         await self.servers.start()
         stack.push_async_callback(self.servers.stop)
         await stack.enter_async_context(self.ways.elastic)

@@ -11,20 +11,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Literal, Self
 
-from pipeline.agents.context import Taken
-from pipeline.agents.partition_processor import Applier
-from pipeline.agents.projection_runner import Projector
-from pipeline.agents.rebuild.build import Build
+from pipeline.agents.context import OwnedPartition
+from pipeline.agents.partition_processor import PartitionProcessor
+from pipeline.agents.projection_runner import ProjectionRunner
+from pipeline.agents.rebuild.build import OnlineBuild
 from pipeline.agents.rebuild.coordinator import Coordinator
-from pipeline.agents.rebuild.inplace import InPlace
-from pipeline.agents.rebuild.throttle import Pace
+from pipeline.agents.rebuild.inplace import InPlaceRebuild
+from pipeline.agents.rebuild.throttle import Throttle
 from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.search import Generation, GenerationGone
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoints import Fenced, Lost
-from pipeline.tables.rebuild_job import Job
+from pipeline.tables.checkpoints import CheckpointFenced, PositionLost
+from pipeline.tables.rebuild_job import RebuildJob
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,11 @@ Step = Literal["run", "turn"]
 class _Work:
     """A step of the job in one partition, and the task that does it."""
 
-    def __init__(self, job: Job, step: Step, part: Build | InPlace) -> None:
+    def __init__(self, job: RebuildJob, step: Step, part: OnlineBuild | InPlaceRebuild) -> None:
         self._of, self._part = _asked(job, step), part
         self.task = asyncio.create_task(part.run() if step == "run" else part.turn())
 
-    def stands(self, job: Job, step: Step) -> bool:
+    def stands(self, job: RebuildJob, step: Step) -> bool:
         """Whether it is under way, or done, and still what is to be done."""
         if _asked(job, step) != self._of:
             return False
@@ -55,7 +55,7 @@ class _Work:
         return self.task.cancelled() or self.task.exception() is not None
 
 
-def _asked(job: Job, step: Step) -> tuple[str, str | None, Step]:
+def _asked(job: RebuildJob, step: Step) -> tuple[str, str | None, Step]:
     """A job that failed and was started again is the same, but its generation may be another."""
     return job.id, job.uuid, step
 
@@ -64,16 +64,16 @@ class RebuildAgent:
     """One worker's; an async context manager that runs it."""
 
     def __init__(
-        self, settings: Settings, projector: Projector, look_seconds: float = LOOK_SECONDS
+        self, settings: Settings, projector: ProjectionRunner, look_seconds: float = LOOK_SECONDS
     ) -> None:
         self._shared = shared = projector.shared
         self._look_seconds = look_seconds
-        self._appliers: Mapping[int, Applier] = projector.appliers
+        self._appliers: Mapping[int, PartitionProcessor] = projector.appliers
         self._lease = Lease(
             settings.redis, shared.projection.named(LEASE), shared.owner, settings.lease_seconds
         )
         self._coordinator = Coordinator(shared, self._lease, settings.rebuild_grace_seconds)
-        self._pace = Pace(settings.rebuild_rate, lambda: shared.counters.batch_at)
+        self._pace = Throttle(settings.rebuild_rate, lambda: shared.counters.batch_at)
         self._works: dict[int, _Work] = {}
         self._gate, self._gate_of = asyncio.Semaphore(1), ""
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +85,7 @@ class RebuildAgent:
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
-            await ended(self._task)
+            await cancel_and_wait(self._task)
         for partition in list(self._works):
             await self._stop(partition)
         with suppress(LeaseUnavailable):
@@ -122,7 +122,7 @@ class RebuildAgent:
         if all(work.task.done() and not work.failed for work in self._works.values()):
             self._ended.set()
 
-    async def _look(self, job: Job | None) -> None:
+    async def _look(self, job: RebuildJob | None) -> None:
         for partition in self._works.keys() - self._appliers.keys():
             await self._stop(partition)
         if job is None:
@@ -137,7 +137,7 @@ class RebuildAgent:
 
     # ---------------------------------------------------------------- this worker's partitions
 
-    async def _follow(self, job: Job) -> None:
+    async def _follow(self, job: RebuildJob) -> None:
         """Have the step that is due under way, or done, in each of our partitions."""
         step: Step = "run" if job.phase in ("wanted", "building") else "turn"
         if job.kind == "online" and job.phase == "wanted":
@@ -153,20 +153,22 @@ class RebuildAgent:
             self._works[partition] = work = _Work(job, step, self._part(job, applier))
             work.task.add_done_callback(self._note_end)
 
-    def _part(self, job: Job, applier: Applier) -> Build | InPlace:
+    def _part(self, job: RebuildJob, applier: PartitionProcessor) -> OnlineBuild | InPlaceRebuild:
         if self._gate_of != job.id:
             self._gate, self._gate_of = asyncio.Semaphore(max(1, job.concurrency)), job.id
         part = self._shared.jobs.part(job, applier.partition)
-        kind: type[Build] | type[InPlace] = Build if job.kind == "online" else InPlace
+        kind: type[OnlineBuild] | type[InPlaceRebuild] = (
+            OnlineBuild if job.kind == "online" else InPlaceRebuild
+        )
         return kind(applier, self._shared, job, part, self._gate, self._pace)
 
     async def _stop(self, partition: int) -> None:
         work = self._works.pop(partition)
-        await ended(work.task)
+        await cancel_and_wait(work.task)
         error = None if work.task.cancelled() else work.task.exception()
-        if isinstance(error, Fenced) and partition in self._appliers:
+        if isinstance(error, CheckpointFenced) and partition in self._appliers:
             self._appliers[partition].retake(error)
-        elif error is not None and not isinstance(error, Lost | GenerationGone):
+        elif error is not None and not isinstance(error, PositionLost | GenerationGone):
             log.warning("partition %d: the rebuild stopped, it goes on: %r", partition, error)
 
     async def _leave(self) -> None:
@@ -180,7 +182,7 @@ class RebuildAgent:
                     self._shared.checkpoints.forget_generation(partition, dropped)
 
 
-def _due(job: Job, taken: Taken | None) -> bool:
+def _due(job: RebuildJob, taken: OwnedPartition | None) -> bool:
     if taken is None:
         return False
     if job.phase == "done":  # whoever turns late
@@ -188,6 +190,6 @@ def _due(job: Job, taken: Taken | None) -> bool:
     return job.kind == "online" or job.active
 
 
-async def _detach(taken: Taken) -> Generation | None:
+async def _detach(taken: OwnedPartition) -> Generation | None:
     building, taken.building = taken.building, None
     return building.generation if building is not None else None

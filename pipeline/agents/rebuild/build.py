@@ -10,19 +10,24 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from pipeline.agents.context import Shared, Taken, Target, target
-from pipeline.agents.partition_processor import Applier
+from pipeline.agents.context import (
+    GenerationTarget,
+    OwnedPartition,
+    ProjectionContext,
+    generation_target,
+)
+from pipeline.agents.partition_processor import PartitionProcessor
 from pipeline.agents.rebuild.replay import Replay
-from pipeline.agents.rebuild.throttle import Pace, Paced
+from pipeline.agents.rebuild.throttle import Throttle, ThrottledStore
 from pipeline.model.events import slot_of, slots_of
 from pipeline.search import Generation
-from pipeline.support.cancellation import ended
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.tables.checkpoint import nothing
-from pipeline.tables.checkpoints import Lost
+from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.counters import Counters
-from pipeline.tables.documents import Documents
-from pipeline.tables.rebuild_job import Job, Part
-from pipeline.tables.versioned_document import Cache
+from pipeline.tables.documents import AccountDocuments
+from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
+from pipeline.tables.versioned_document import DocumentCache
 
 NOTE_SECONDS: Final = 0.5
 REFUSED_SECONDS: Final = 20.0
@@ -30,17 +35,17 @@ REFUSED_SECONDS: Final = 20.0
 _AGAIN_SECONDS: Final = 1.0
 
 
-class Build:
-    """Raises `Lost` from `run` and `turn` when the partition was taken anew meanwhile."""
+class OnlineBuild:
+    """Raises `PositionLost` from `run` and `turn` when the partition was taken anew meanwhile."""
 
     def __init__(
         self,
-        applier: Applier,
-        shared: Shared,
-        job: Job,
-        part: Part,
+        applier: PartitionProcessor,
+        shared: ProjectionContext,
+        job: RebuildJob,
+        part: RebuildPart,
         gate: asyncio.Semaphore,
-        pace: Pace,
+        pace: Throttle,
     ) -> None:
         assert job.generation is not None
         assert job.uuid is not None
@@ -49,8 +54,8 @@ class Build:
         self._gate, self._pace = gate, pace
         self._slots = slots_of(applier.partition, shared.partitions)
         self._part = replace(part, owner=shared.owner)
-        self._taken: Taken | None = None
-        self._building: Target | None = None
+        self._taken: OwnedPartition | None = None
+        self._building: GenerationTarget | None = None
         self._noted, self._events = 0.0, 0
         self._replaying_since: float | None = None
 
@@ -60,7 +65,10 @@ class Build:
         return self._taken is not None and self._applier.taken is self._taken
 
     async def run(self) -> None:
-        """Bring the partition into the generation. Raises `GenerationGone` and `Fenced` as well."""
+        """Bring the partition into the generation.
+
+        Raises `GenerationGone` and `CheckpointFenced` as well.
+        """
         await self._join()
         counting = asyncio.create_task(self._count())
         try:
@@ -69,7 +77,7 @@ class Build:
             self._shared.checkpoints.reach(self._applier.partition, self.generation, None)
             await self._write_claims()
         finally:
-            await ended(counting)  # or it would count what came after the replay, too
+            await cancel_and_wait(counting)  # or it would count what came after the replay, too
         await self._note(state="replayed", total=self._part.done)
 
     async def turn(self) -> None:
@@ -87,11 +95,11 @@ class Build:
     async def _join(self) -> None:
         taken = self._applier.taken
         if taken is None:
-            raise Lost("the partition is being taken")
+            raise PositionLost("the partition is being taken")
         if taken.building is None or taken.building.generation != self.generation:
             if await self._was_begun(taken):
-                self._applier.retake(Lost("to go on with a rebuild where it was"))
-                raise Lost("the partition is taken anew")
+                self._applier.retake(PositionLost("to go on with a rebuild where it was"))
+                raise PositionLost("the partition is taken anew")
             taken = await self._applier.between(self._switch)
             await self._shared.checkpoints.claim_beside(
                 self._applier.partition,
@@ -106,18 +114,18 @@ class Build:
         if self._cursor == self._slots.start:
             self._part = replace(self._part, done=0)
 
-    async def _switch(self, taken: Taken) -> Taken:
+    async def _switch(self, taken: OwnedPartition) -> OwnedPartition:
         began = time.perf_counter()
-        taken.building = target(self._shared, self.generation, self._slots.start)
+        taken.building = generation_target(self._shared, self.generation, self._slots.start)
         self._paused(began)
         return taken
 
-    async def _switch_over(self, taken: Taken) -> Generation | None:
+    async def _switch_over(self, taken: OwnedPartition) -> Generation | None:
         began = time.perf_counter()
         if taken.building is None or taken.building.generation != self.generation:
             return None
         old, taken.building = taken.live.generation, None
-        taken.live = target(self._shared, self.generation)
+        taken.live = generation_target(self._shared, self.generation)
         self._paused(began)
         return old
 
@@ -125,7 +133,7 @@ class Build:
         pause = round(1000 * (time.perf_counter() - began), 3)
         self._part = replace(self._part, pauses_ms=[*self._part.pauses_ms, pause])
 
-    async def _was_begun(self, taken: Taken) -> bool:
+    async def _was_begun(self, taken: OwnedPartition) -> bool:
         """Whether a rebuild that stopped has replayed some of the partition, to be gone on with."""
         shared = self._shared
         empty = nothing(self._applier.partition, shared.partitioning, self.generation, taken.stream)
@@ -138,22 +146,22 @@ class Build:
 
     async def _replay(self) -> None:
         shared = self._shared
-        documents = Documents(
+        documents = AccountDocuments(
             shared.elastic,
             self.generation,
             shared.store,
             shared.parked,
             Counters(),
-            Cache(0),
+            DocumentCache(0),
         )
         await self._note(state="replaying")
         self._replaying_since = time.monotonic()
-        store = Paced(shared.store, self._pace)
+        store = ThrottledStore(shared.store, self._pace)
         work = Replay(store, documents, self._begin, self._reached)
         await work.run(range(self._cursor, self._slots.stop))
         await self._insist(documents, work.refused)
 
-    async def _insist(self, documents: Documents, refused: set[str]) -> None:
+    async def _insist(self, documents: AccountDocuments, refused: set[str]) -> None:
         """Try what was refused again: readers see those accounts now, and must not miss them.
 
         What is refused for good stays parked, and the rebuild comes to its end.
@@ -191,11 +199,11 @@ class Build:
         for failure in (await self._shared.checkpoints.write(at)).values():
             raise failure
 
-    def _still_ours(self) -> Target:
+    def _still_ours(self) -> GenerationTarget:
         if self._taken is None or self._applier.taken is not self._taken:
-            raise Lost("the partition was taken anew")
+            raise PositionLost("the partition was taken anew")
         if self._building is None or self._taken.building is not self._building:
-            raise Lost("the generation is not built any more")
+            raise PositionLost("the generation is not built any more")
         return self._building
 
     # ---------------------------------------------------------------- for people

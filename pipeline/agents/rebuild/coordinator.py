@@ -10,14 +10,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from pipeline.agents.context import Shared
+from pipeline.agents.context import ProjectionContext
 from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.search import Generation
-from pipeline.search.alias_swap import Succession
+from pipeline.search.alias_swap import AliasSwap
 from pipeline.support.logs import moment
-from pipeline.tables.checkpoint import Checkpoint, claim_id
-from pipeline.tables.rebuild_job import Job
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.checkpoint import Checkpoint, checkpoint_id
+from pipeline.tables.rebuild_job import RebuildJob
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ PROMOTED_SECONDS: Final = 60.0
 class Coordinator:
     """Carries the current job on by the step that is due. Raises the servers' errors."""
 
-    def __init__(self, shared: Shared, lease: Lease, grace_seconds: float) -> None:
+    def __init__(self, shared: ProjectionContext, lease: Lease, grace_seconds: float) -> None:
         self._shared, self._lease, self._grace = shared, lease, grace_seconds
-        self._jobs: Jobs = shared.jobs
+        self._jobs: RebuildJobs = shared.jobs
         self._projection = shared.projection
-        self._succession = Succession(shared.elastic, shared.generations)
+        self._succession = AliasSwap(shared.elastic, shared.generations)
 
-    async def step(self, job: Job) -> None:
+    async def step(self, job: RebuildJob) -> None:
         if job.phase in ("wanted", "building") and job.of != self._shared.partitions:
             await self._fail(job, f"the bank has {self._shared.partitions} partitions now")
         elif (job.active or not job.dropped) and await self._ours():
@@ -49,7 +49,7 @@ class Coordinator:
         except LeaseUnavailable:
             return True  # it only saves work
 
-    async def _online(self, job: Job) -> None:
+    async def _online(self, job: RebuildJob) -> None:
         match job.phase:
             case "wanted":
                 await self._begin(job)
@@ -62,7 +62,7 @@ class Coordinator:
             case "cancelled":
                 await self._give_up(job)
 
-    async def _in_place(self, job: Job) -> None:
+    async def _in_place(self, job: RebuildJob) -> None:
         if not job.active:
             await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
         elif all(part.state == "done" for part in self._jobs.parts(job)):
@@ -74,11 +74,11 @@ class Coordinator:
 
     # ---------------------------------------------------------------- online
 
-    async def _begin(self, job: Job) -> None:
+    async def _begin(self, job: RebuildJob) -> None:
         old, new = await self._shared.generations.live(), await self._succession.begin()
         log.info("rebuild %s: building %s", job.id, new.index)
 
-        def begun(job: Job) -> Job:
+        def begun(job: RebuildJob) -> RebuildJob:
             if job.phase != "wanted":
                 return job
             return replace(
@@ -92,7 +92,7 @@ class Coordinator:
 
         await self._jobs.change(job.id, begun)
 
-    async def _swap_when_complete(self, job: Job) -> None:
+    async def _swap_when_complete(self, job: RebuildJob) -> None:
         new, live = self._new(job), await self._shared.generations.live()
         if live != new:
             if await self._succession.building() != new:
@@ -101,7 +101,7 @@ class Coordinator:
             if not await self._complete(job, live) or not await self._succession.swap(live, new):
                 return
 
-        def swapped(job: Job) -> Job:
+        def swapped(job: RebuildJob) -> RebuildJob:
             if job.phase != "building":
                 return job
             old, uuid = (
@@ -111,43 +111,43 @@ class Coordinator:
 
         await self._jobs.change(job.id, swapped)
 
-    async def _complete(self, job: Job, live: Generation | None) -> bool:
+    async def _complete(self, job: RebuildJob, live: Generation | None) -> bool:
         """Whether whoever owns a partition now has all of it in the new generation."""
-        ids = {p: claim_id(self._new(job), p, job.of) for p in job.partitions}
-        lives = {p: claim_id(live, p, job.of) for p in job.partitions} if live else {}
+        ids = {p: checkpoint_id(self._new(job), p, job.of) for p in job.partitions}
+        lives = {p: checkpoint_id(live, p, job.of) for p in job.partitions} if live else {}
         claims = await self._shared.checkpoints.read([*ids.values(), *lives.values()])
         return all(
             _whole(job, claims.get(ids[p]), claims.get(lives[p]) if live else None)
             for p in job.partitions
         )
 
-    async def _done_when_promoted(self, job: Job) -> None:
+    async def _done_when_promoted(self, job: RebuildJob) -> None:
         late = _seconds_since(job.swapped) > PROMOTED_SECONDS
         if late or all(part.state == "done" for part in self._jobs.parts(job)):
             log.info("rebuild %s: done", job.id)
             await self._jobs.change(job.id, lambda job: replace(job, phase="done", finished=_now()))
 
-    async def _drop_old(self, job: Job) -> None:
+    async def _drop_old(self, job: RebuildJob) -> None:
         if _seconds_since(job.swapped) < self._grace:
             return
         if job.old is not None and job.old_uuid is not None:
             await self._succession.drop(Generation(job.old, job.old_uuid, self._projection))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
-    async def _give_up(self, job: Job) -> None:
+    async def _give_up(self, job: RebuildJob) -> None:
         if job.generation is not None:
             await self._succession.give_up(self._new(job))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
-    def _new(self, job: Job) -> Generation:
+    def _new(self, job: RebuildJob) -> Generation:
         assert job.generation is not None
         assert job.uuid is not None
         return Generation(job.generation, job.uuid, self._projection)
 
-    async def _fail(self, job: Job, reason: str) -> None:
+    async def _fail(self, job: RebuildJob, reason: str) -> None:
         log.error("rebuild %s failed: %s", job.id, reason)
 
-        def failed(job: Job) -> Job:
+        def failed(job: RebuildJob) -> RebuildJob:
             if not job.active or job.phase == "swapped":
                 return job
             return replace(job, phase="failed", finished=_now(), reason=reason)
@@ -155,7 +155,7 @@ class Coordinator:
         await self._jobs.change(job.id, failed)
 
 
-def _whole(job: Job, built: Checkpoint | None, live: Checkpoint | None) -> bool:
+def _whole(job: RebuildJob, built: Checkpoint | None, live: Checkpoint | None) -> bool:
     if built is None or built.index_uuid != job.uuid or built.sequence is None:
         return False
     return built.cursor is None and (live is None or live.epoch == built.epoch)

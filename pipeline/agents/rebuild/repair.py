@@ -9,18 +9,18 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.agents.backfill import Progress, synchronise
+from pipeline.agents.backfill import BackfillProgress, backfill
 from pipeline.agents.rebuild.orphans import Ids, strangers
 from pipeline.model.histories import Replayed
 from pipeline.model.projection import Advance
 from pipeline.support.bucket_sums import Sums, fingerprint
-from pipeline.tables.documents import Documents, Histories
+from pipeline.tables.documents import AccountDocuments, HistoryLoader
 
 CHUNK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class Repaired:
     """What was read, and how many documents were written and removed."""
 
     events: int
@@ -29,7 +29,9 @@ class Mended:
     removed: int
 
 
-async def mend(document_ids: Iterable[str], store: Histories, documents: Documents) -> Mended:
+async def repair(
+    document_ids: Iterable[str], store: HistoryLoader, documents: AccountDocuments
+) -> Repaired:
     """Make some documents right, and all others of their accounts, or remove them; a parked account
     goes on if it can.
 
@@ -45,33 +47,33 @@ async def mend(document_ids: Iterable[str], store: Histories, documents: Documen
         removed += await documents.remove([each for each in chunk if each not in known])
         accounts += len(histories)
         events += sum(map(len, stored.values()))
-    return Mended(events, accounts, written, removed)
+    return Repaired(events, accounts, written, removed)
 
 
-async def mend_partition(
+async def repair_partition(
     slots: range,
     store: Replayed,
-    documents: Documents,
+    documents: AccountDocuments,
     survey: Ids,
-    progress: Callable[[Progress], None] = lambda _: None,
-) -> Mended:
+    progress: Callable[[BackfillProgress], None] = lambda _: None,
+) -> Repaired:
     """Make all documents of the slots right, and remove those of accounts that are not there.
 
     `survey` and `documents` are of one generation; the cache of `documents` had better be a small
     one of its own. Raises what `mend` raises, and `ProjectionUnavailable`; it may be repeated.
     """
     seen, removed = _Seen(documents), 0
-    report = await synchronise(slots, store, seen, progress)
+    report = await backfill(slots, store, seen, progress)
     async with aclosing(strangers(documents.projection, slots, seen.ids, survey)) as pages:  # type: ignore[type-var]
         async for page in pages:
             removed += await documents.remove(page)
-    return Mended(report.events, report.accounts, report.written, removed)
+    return Repaired(report.events, report.accounts, report.written, removed)
 
 
 class _Seen:
     """Brings documents, and sums up whose they are."""
 
-    def __init__(self, documents: Documents) -> None:
+    def __init__(self, documents: AccountDocuments) -> None:
         self.ids = Sums()
         self.projection = documents.projection
         self._documents = documents

@@ -13,14 +13,14 @@ from typing import Final, Protocol
 from pipeline.model.events import Event
 from pipeline.model.histories import histories
 from pipeline.model.projection import Advance
-from pipeline.tables.documents import Documents
-from pipeline.tables.versioned_document import State
+from pipeline.tables.documents import AccountDocuments
+from pipeline.tables.versioned_document import VersionedDocument
 
 CHUNK: Final = 250
 IN_FLIGHT: Final = 2
 
 
-class Store(Protocol):
+class ReplaySource(Protocol):
     """What is needed of the event store; see `EventStore.replay`."""
 
     def replay(
@@ -35,8 +35,8 @@ class Replay:
 
     def __init__(
         self,
-        store: Store,
-        documents: Documents,
+        store: ReplaySource,
+        documents: AccountDocuments,
         begin: Callable[[int], None],
         reached: Callable[[int, int], Awaitable[None]],
     ) -> None:
@@ -79,7 +79,9 @@ class Replay:
 
     async def _write(self, accounts: Sequence[Advance]) -> None:
         """Nothing was there: what is now is a live event's, and its version decides."""
-        states = [State(0, document) for each in accounts for document in each.documents]
+        states = [
+            VersionedDocument(0, document) for each in accounts for document in each.documents
+        ]
         self.refused |= await self._documents.write(states)
         for each in accounts:
             if each.poison is not None and not each.more:

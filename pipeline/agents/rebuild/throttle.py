@@ -25,7 +25,7 @@ class Store(Protocol):
     ) -> AsyncIterator[list[Event]]: ...
 
 
-class Pace:
+class Throttle:
     """Holds a worker's rebuilds to so many events a second; a `rate` of 0 holds nothing.
 
     Beside live traffic they rest as long as they read. `live` tells when some was applied last, by
@@ -54,10 +54,10 @@ class Pace:
         return answer
 
 
-class Paced:
+class ThrottledStore:
     """The event store, read at a worker's pace."""
 
-    def __init__(self, store: Store, pace: Pace) -> None:
+    def __init__(self, store: Store, pace: Throttle) -> None:
         self._store, self._pace = store, pace
 
     def replay(

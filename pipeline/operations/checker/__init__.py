@@ -9,17 +9,22 @@ from time import monotonic
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
-from pipeline.operations.checker.documents import CHUNK, Documents, Projection, UnderWay
+from pipeline.operations.checker.documents import (
+    CHUNK,
+    CheckedDocuments,
+    CheckedProjection,
+    UnderWay,
+)
 from pipeline.operations.checker.history import Answer, Claims, Command
 from pipeline.operations.checker.ledger import Account, Ledger
 from pipeline.operations.checker.report import TITLES, Figures, Report, Verdict, verdict
 
-__all__ = ["Answer", "Command", "Figures", "Projection", "Report", "Verdict", "check"]
+__all__ = ["Answer", "CheckedProjection", "Command", "Figures", "Report", "Verdict", "check"]
 
 
 async def check(
     store: EventStore,
-    projection: Projection,
+    projection: CheckedProjection,
     *,
     under_way: UnderWay,
     history: Iterable[Answer] | None = None,
@@ -37,7 +42,7 @@ async def check(
     """
     began = monotonic()
     ledger = Ledger(Claims.of(history, alone=alone) if history is not None else None)
-    documents = Documents(store, projection, parked)
+    documents = CheckedDocuments(store, projection, parked)
     await _walk(store, ledger, documents)
     await documents.look_for_extra()
     async for leg in ledger.pairing.alone(store):
@@ -57,7 +62,7 @@ async def check(
     return Report(_verdicts(ledger, documents), figures, strays)
 
 
-async def _walk(store: EventStore, ledger: Ledger, documents: Documents) -> None:
+async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) -> None:
     chunk: list[Account] = []
     async for account in ledger.walk(store.replay(range(SLOTS))):
         chunk.append(account)
@@ -68,7 +73,7 @@ async def _walk(store: EventStore, ledger: Ledger, documents: Documents) -> None
         await documents.compare(chunk)
 
 
-def _verdicts(ledger: Ledger, documents: Documents) -> tuple[Verdict, ...]:
+def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...]:
     if ledger.balances != ledger.deposits - ledger.withdrawals:
         ledger.money.add("the balances do not add up to deposits minus withdrawals")
     sums = f"{ledger.balances:,} = {ledger.deposits:,} in - {ledger.withdrawals:,} out"

@@ -29,7 +29,7 @@ UnderWay = Callable[[], Awaitable[frozenset[int]]]
 """The slots for which the stream may still hold events that are not applied."""
 
 
-class Projection(Protocol):
+class CheckedProjection(Protocol):
     """What the checker reads of the index, in chunks."""
 
     async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]: ...
@@ -51,11 +51,11 @@ class Doubt(NamedTuple):
 
 
 @dataclass(slots=True)
-class Documents:
+class CheckedDocuments:
     """Compares documents with accounts, chunk by chunk, and counts."""
 
     store: EventStore
-    projection: Projection
+    projection: CheckedProjection
     parked: Container[str] = ()
     documents: int = 0
     lag_documents: int = 0

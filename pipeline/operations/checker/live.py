@@ -16,10 +16,10 @@ from pipeline.operations.checker import check
 from pipeline.operations.checker.history import Answer
 from pipeline.operations.checker.report import Report
 from pipeline.search import ProjectionUnavailable
-from pipeline.search.scan import Survey
+from pipeline.search.scan import IndexScan
 from pipeline.support.auth_errors import refusal
 from pipeline.support.settings import PREFIX, Settings
-from pipeline.tables.parked_accounts import Parked
+from pipeline.tables.parked_accounts import ParkedAccountList
 
 _PATIENCE: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0
@@ -34,7 +34,7 @@ class Stores:
     """What the checker reads, and who is parked."""
 
     store: EventStore
-    projection: Survey
+    projection: IndexScan
     js: JetStream
     parked: frozenset[str]
     of: Projection = BALANCE
@@ -72,7 +72,7 @@ class Stores:
 async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncIterator[Stores]:
     """The stores with that projection, each of which has answered; raises `Unreachable`."""
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    survey = Survey(settings.elasticsearch, projection.name)
+    survey = IndexScan(settings.elasticsearch, projection.name)
     js: JetStream | None = None
     try:
         try:
@@ -88,7 +88,7 @@ async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncI
             await js.api(f"STREAM.INFO.{STREAM}")
         except Exception as error:
             raise _unreachable("NATS", "nats", settings, error) from error
-        parked = Parked(js, projection)
+        parked = ParkedAccountList(js, projection)
         await parked.refresh()
         waiting = frozenset(account.account_id for account in parked.all())
         yield Stores(store, survey, js, waiting, projection)

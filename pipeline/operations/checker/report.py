@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from pipeline.eventstore import Strays
+from pipeline.eventstore import InvalidDocuments
 
 EXAMPLES: Final = 10
-NONE: Final = Strays()
+NONE: Final = InvalidDocuments()
 _LONGEST: Final = 500
 
 TITLES: Final = {
@@ -63,7 +63,7 @@ class Report:
 
     verdicts: tuple[Verdict, ...]
     figures: Figures
-    strays: Strays = NONE
+    strays: InvalidDocuments = NONE
 
     @property
     def holds(self) -> bool:

@@ -16,11 +16,11 @@ from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed, histories
 from pipeline.model.projection import Advance, Projection
-from pipeline.operations.repair.diff import Difference, Look, Waiting, look
-from pipeline.search import Found
+from pipeline.operations.repair.diff import Difference, Look, WaitingDocument, look
+from pipeline.search import FoundDocument
 from pipeline.support.bucket_sums import Sums, fingerprint
-from pipeline.tables.documents import Histories
-from pipeline.tables.versioned_document import Truth, believed
+from pipeline.tables.documents import HistoryLoader
+from pipeline.tables.versioned_document import ReplayedAccount, believed
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 10_000
@@ -28,11 +28,11 @@ MOST_DOUBTS: Final = 10_000
 PATIENCE: Final = 10.0
 
 
-class Store(Histories, Replayed, Protocol):
+class ComparisonStore(HistoryLoader, Replayed, Protocol):
     """What is needed of the event store."""
 
 
-class Log(Protocol):
+class ComparisonLog(Protocol):
     """What is on its way from the event store to the projection."""
 
     async def end(self) -> Any:
@@ -42,10 +42,10 @@ class Log(Protocol):
         """The slots for which not all up to that end is applied."""
 
 
-class Documents(Ids, Protocol):
+class DocumentLookup(Ids, Protocol):
     """What is read of the index; `pipeline.search.scan.Survey` is one."""
 
-    async def found(self, ids: Sequence[str]) -> dict[str, Found]: ...
+    async def found(self, ids: Sequence[str]) -> dict[str, FoundDocument]: ...
 
 
 class Comparison:
@@ -59,12 +59,12 @@ class Comparison:
 
     def __init__(
         self,
-        store: Store,
-        documents: Documents,
-        log: Log | None,
+        store: ComparisonStore,
+        documents: DocumentLookup,
+        log: ComparisonLog | None,
         projection: Projection = BALANCE,
         *,
-        parked: Waiting = frozenset(),
+        parked: WaitingDocument = frozenset(),
         patience: float = PATIENCE,
     ) -> None:
         self.accounts = self.events = self.documents = self.lagging = 0
@@ -162,18 +162,20 @@ class Comparison:
         self.lagging += late
         return late
 
-    async def _truths(self, document_ids: Iterable[str]) -> dict[str, Truth]:
+    async def _truths(self, document_ids: Iterable[str]) -> dict[str, ReplayedAccount]:
         """By document, what its account comes to as the store is now."""
         accounts = {each: self._projection.account_id(each) for each in document_ids}
         stored = await self._store.load_many(set(accounts.values()))
-        truths = {each: Truth(self._projection, events) for each, events in stored.items()}
+        truths = {
+            each: ReplayedAccount(self._projection, events) for each, events in stored.items()
+        }
         return {each: truths[account] for each, account in accounts.items()}
 
     async def _ids_of(self, account_ids: Sequence[str]) -> list[str]:
         if not self._projection.every:
             return list(account_ids)
         stored = await self._store.load_many(account_ids)
-        truths = [Truth(self._projection, events) for events in stored.values()]
+        truths = [ReplayedAccount(self._projection, events) for events in stored.values()]
         return [each for truth in truths for each in truth.documents]
 
 

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pipeline.model.projection import ERA, Document, Projection
-from pipeline.search import Found, Stamp
-from pipeline.tables.versioned_document import Truth, believed, judged
+from pipeline.search import FoundDocument, Stamp
+from pipeline.tables.versioned_document import ReplayedAccount, believed, judged
 
 
 class Look(NamedTuple):
@@ -25,7 +25,7 @@ class Look(NamedTuple):
 Kind = Literal["differs", "missing", "extra"]
 
 
-class Waiting(Protocol):
+class WaitingDocument(Protocol):
     """The accounts that are parked."""
 
     def __contains__(self, account_id: str, /) -> bool: ...
@@ -44,7 +44,7 @@ class Difference:
 
     @classmethod
     def of(
-        cls, projection: Projection, document_id: str, look: Look, parked: Waiting
+        cls, projection: Projection, document_id: str, look: Look, parked: WaitingDocument
     ) -> "Difference":
         """What such a look says, if it is the last word."""
         what: Kind = "differs"
@@ -58,7 +58,7 @@ class Difference:
         return {**asdict(self), "fields": fields}
 
 
-def look(document_id: str, found: Found | None, truth: Truth) -> Look:
+def look(document_id: str, found: FoundDocument | None, truth: ReplayedAccount) -> Look:
     """Compare a document with what its account's events, which were read after it, come to."""
     projection = truth.projection
     document = truth.documents.get(document_id)
@@ -76,7 +76,7 @@ def look(document_id: str, found: Found | None, truth: Truth) -> Look:
     return Look("behind", found.stamp, there.document["version"], wanted, fields)
 
 
-def _differing(found: Found, document: Document) -> dict[str, tuple[Any, Any]]:
+def _differing(found: FoundDocument, document: Document) -> dict[str, tuple[Any, Any]]:
     there, wanted = found.source, dict(document)
     fields = {
         name: (there.get(name), wanted.get(name))

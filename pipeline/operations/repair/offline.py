@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from pipeline.agents.rebuild.repair import Mended, mend
+from pipeline.agents.rebuild.repair import Repaired, repair
 from pipeline.coordination.consumer_progress import ends, standings
 from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.messaging import JetStream
@@ -21,9 +21,9 @@ from pipeline.operations.repair.diff import Difference, Look, look
 from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
-from pipeline.tables.documents import Documents
-from pipeline.tables.parked_accounts import Parked
-from pipeline.tables.versioned_document import Cache, Truth
+from pipeline.tables.documents import AccountDocuments
+from pipeline.tables.parked_accounts import ParkedAccountList
+from pipeline.tables.versioned_document import DocumentCache, ReplayedAccount
 
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1
@@ -31,15 +31,15 @@ _HEARD_SECONDS: Final = 1.0
 """After so long every worker has heard that an account is not parked any more."""
 
 
-class CannotMend(Exception):
+class CannotRepair(Exception):
     """The live generation is not for this process to judge; the message says why."""
 
 
-class Mender:
+class OfflineRepair:
     """Compares and mends in the live generation, whichever that is by then."""
 
     def __init__(
-        self, stores: Stores, elastic: Elastic, generations: Generations, parked: Parked
+        self, stores: Stores, elastic: Elastic, generations: Generations, parked: ParkedAccountList
     ) -> None:
         self.parked, self.projection = parked, stores.of
         self._stores, self._elastic, self._generations = stores, elastic, generations
@@ -62,37 +62,37 @@ class Mender:
         account_id = self.projection.account_id(document_id)
         found = await self._stores.projection.found([document_id])
         stored = await self._stores.store.load_many([account_id])
-        truth = Truth(self.projection, stored[account_id])
+        truth = ReplayedAccount(self.projection, stored[account_id])
         return look(document_id, found.get(document_id), truth)
 
     def difference(self, document_id: str, look: Look) -> Difference:
         """What such a look says, if it is the last word."""
         return Difference.of(self.projection, document_id, look, self.parked)
 
-    async def mend(self, document_ids: Collection[str]) -> Mended:
+    async def mend(self, document_ids: Collection[str]) -> Repaired:
         """See `agents.rebuild.repair.mend`; starts again if the generation goes meanwhile."""
         while True:
             generation = await self.live()
-            documents = Documents(
+            documents = AccountDocuments(
                 self._elastic,
                 generation,
                 self._stores.store,
                 self._freeing,
                 Counters(),
-                Cache(0),
+                DocumentCache(0),
             )
             try:
-                return await mend(document_ids, self._stores.store, documents)
+                return await repair(document_ids, self._stores.store, documents)
             except GenerationGone:
                 await asyncio.sleep(_POLL)
 
     async def live(self) -> Generation:
-        """The live generation, which must be of our version of the fold; or `CannotMend`."""
+        """The live generation, which must be of our version of the fold; or `CannotRepair`."""
         generation = await self._elastic.patiently(self._generations.live)
         if generation is None:
-            raise CannotMend("there is no live generation; a worker makes one")
+            raise CannotRepair("there is no live generation; a worker makes one")
         if generation.version != self.projection.version:
-            raise CannotMend(
+            raise CannotRepair(
                 f"{generation.index} is of version {generation.version} of the projection, "
                 f"this command of version {self.projection.version}: it can't judge its documents"
             )
@@ -100,13 +100,13 @@ class Mender:
 
 
 @asynccontextmanager
-async def mender(settings: Settings, stores: Stores) -> AsyncIterator[Mender]:
-    """Who mends on these stores. Raises `CannotMend`."""
+async def mender(settings: Settings, stores: Stores) -> AsyncIterator[OfflineRepair]:
+    """Who mends on these stores. Raises `CannotRepair`."""
     elastic = Elastic(settings.elasticsearch)
-    parked = Parked(stores.js, stores.of, replicas=settings.stream_replicas)
+    parked = ParkedAccountList(stores.js, stores.of, replicas=settings.stream_replicas)
     try:
         await parked.refresh()
-        mending = Mender(stores, elastic, Generations(elastic, stores.of), parked)
+        mending = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)
         await mending.live()
         yield mending
     finally:
@@ -138,7 +138,7 @@ class Freeing:
     For it alone knows what came while the account was parked. Where nobody answers no one owns it.
     """
 
-    def __init__(self, parked: Parked) -> None:
+    def __init__(self, parked: ParkedAccountList) -> None:
         self._parked, self._answered = parked, True
 
     def __contains__(self, account_id: str) -> bool:

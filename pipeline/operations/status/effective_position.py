@@ -10,7 +10,7 @@ from pipeline.messaging import StreamState
 from pipeline.operations.status.lag import TO_SYNCHRONISE
 from pipeline.operations.status.probe import Unknown
 from pipeline.search import Generation
-from pipeline.tables.checkpoint import Checkpoint, claim_id, inherited, nothing
+from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, inherited, nothing
 
 Claims = Mapping[str, Checkpoint]
 """The checkpoints that are in the live index, by id."""
@@ -57,12 +57,12 @@ def position_of(
 def claim_ids(now: Partitioning, generation: Generation) -> list[str]:
     """Of all checkpoints that say something: of these partitions, and of those before."""
     counts = (now.count, now.before or 0)
-    return [claim_id(generation, p, count) for count in counts for p in range(count)]
+    return [checkpoint_id(generation, p, count) for count in counts for p in range(count)]
 
 
 def _before(
     partition: int, now: Partitioning, generation: Generation, claims: Claims
 ) -> dict[int, Checkpoint | None]:
     """The checkpoints of the partitions that held some of its accounts before."""
-    ids = {p: claim_id(generation, p, now.before or 0) for p in now.sources(partition)}
+    ids = {p: checkpoint_id(generation, p, now.before or 0) for p in now.sources(partition)}
     return {p: claims.get(key) for p, key in ids.items()}

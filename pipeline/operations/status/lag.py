@@ -12,13 +12,13 @@ from typing import Any, Final
 import orjson
 
 from pipeline.agents.source import is_marker
-from pipeline.eventstore import Unread
+from pipeline.eventstore import ChangeBacklog
 from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,
     JetStream,
     JetStreamError,
-    Stored,
+    StoredMessage,
     StreamState,
     subject,
 )
@@ -34,16 +34,16 @@ _TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingEvents:
     """How many events wait, or at least how many (`more`), and since when the oldest one does."""
 
     events: int = 0
     oldest: datetime | None = None
     more: bool = False
 
-    def __add__(self, other: "Waiting") -> "Waiting":
+    def __add__(self, other: "WaitingEvents") -> "WaitingEvents":
         oldest = [each for each in (self.oldest, other.oldest) if each is not None]
-        return Waiting(
+        return WaitingEvents(
             self.events + other.events, min(oldest, default=None), self.more or other.more
         )
 
@@ -57,15 +57,17 @@ class Lag:
     unknown: str | None
 
 
-def together(parts: Iterable[Waiting | Unknown]) -> Waiting | Unknown:
+def together(parts: Iterable[WaitingEvents | Unknown]) -> WaitingEvents | Unknown:
     """What waits in all of them; not known if it is not in one."""
     every = list(parts)
     if reasons := joined(*map(why, every)):
         return Unknown(reasons)
-    return sum((each for each in every if isinstance(each, Waiting)), Waiting())
+    return sum((each for each in every if isinstance(each, WaitingEvents)), WaitingEvents())
 
 
-def lag(unforwarded: Waiting | Unknown, unapplied: Waiting | Unknown, now: datetime) -> Lag:
+def lag(
+    unforwarded: WaitingEvents | Unknown, unapplied: WaitingEvents | Unknown, now: datetime
+) -> Lag:
     """The lag of a partition; 0 seconds only if nothing waits."""
     waiting = together([unforwarded, unapplied])
     if isinstance(waiting, Unknown):
@@ -81,7 +83,7 @@ def lag(unforwarded: Waiting | Unknown, unapplied: Waiting | Unknown, now: datet
 # ---------------------------------------------------------------- what the stream has yet to get
 
 
-def resume_token(last: Stored | None, state: StreamState) -> str | Unknown:
+def resume_token(last: StoredMessage | None, state: StreamState) -> str | Unknown:
     """Where forwarding goes on: the token in the last message. `state` was read before that."""
     if last is None:
         return Unknown(f"{TO_SYNCHRONISE}: the stream is empty")
@@ -90,7 +92,7 @@ def resume_token(last: Stored | None, state: StreamState) -> str | Unknown:
     return last.headers[TOKEN_HEADER]
 
 
-def unforwarded(unread: Unread, partitions: int) -> list[Waiting]:
+def unforwarded(unread: ChangeBacklog, partitions: int) -> list[WaitingEvents]:
     """What was stored after the end of the stream, by partition."""
     moments: list[list[datetime]] = [[] for _ in range(partitions)]
     for event in unread.events:
@@ -100,14 +102,15 @@ def unforwarded(unread: Unread, partitions: int) -> list[Waiting]:
             continue
         moments[partition_of(slot, partitions)].append(event["created_at"].replace(tzinfo=UTC))
     return [
-        Waiting(len(each), min(each, default=None), more=not unread.complete) for each in moments
+        WaitingEvents(len(each), min(each, default=None), more=not unread.complete)
+        for each in moments
     ]
 
 
 # ---------------------------------------------------------------- what the index has yet to get
 
 
-async def unapplied(js: JetStream, partition: int, position: int) -> Waiting | Unknown:
+async def unapplied(js: JetStream, partition: int, position: int) -> WaitingEvents | Unknown:
     """What the stream holds of the partition after the position, in one request.
 
     The server that answers tells the first message and how many come after it.
@@ -118,12 +121,12 @@ async def unapplied(js: JetStream, partition: int, position: int) -> Waiting | U
     )
     headers = reply.headers or {}
     if headers.get("Status") == _NO_MESSAGE:
-        return Waiting()
+        return WaitingEvents()
     if "Status" in headers:
         raise JetStreamError(int(headers["Status"]), headers.get("Description", ""))
     if is_marker(reply.data):
         return Unknown(f"{TO_SYNCHRONISE}: a forwarder asks for it")
-    return Waiting(
+    return WaitingEvents(
         1 + int(headers["Nats-Num-Pending"]), _stored_at(reply.data, headers["Nats-Time-Stamp"])
     )
 

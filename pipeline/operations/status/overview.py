@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pipeline.coordination.worker_registry import Roll, Worker, workers
-from pipeline.operations.status.lag import Waiting, lag
+from pipeline.coordination.worker_registry import Worker, WorkerRegistry, workers
+from pipeline.operations.status.lag import WaitingEvents, lag
 from pipeline.operations.status.partitions import PartitionStatus, Reading
 from pipeline.operations.status.probe import Unknown, joined, why
 from pipeline.operations.status.reader import Log
@@ -110,9 +110,9 @@ def stored(count: Count | Unknown, rate: float | None) -> Stored:
 
 
 def forwarded(
-    stored: Stored, unforwarded: Waiting | Unknown, log: Log | Unknown, rate: float | None
+    stored: Stored, unforwarded: WaitingEvents | Unknown, log: Log | Unknown, rate: float | None
 ) -> Forwarded:
-    behind = lag(unforwarded, Waiting(), datetime.now(UTC))
+    behind = lag(unforwarded, WaitingEvents(), datetime.now(UTC))
     events = None
     if stored.events is not None and behind.events is not None:
         events = max(0, stored.events - behind.events)
@@ -141,7 +141,7 @@ def forwarder(owner: str | Unknown | None) -> Forwarder:
 
 
 def attending(
-    roll: Roll | Unknown, partitions: Iterable[PartitionStatus], seconds: float
+    roll: WorkerRegistry | Unknown, partitions: Iterable[PartitionStatus], seconds: float
 ) -> tuple[list[Worker], str | None]:
     """The workers, each with its partitions, or why they can't be known."""
     owned: defaultdict[str, list[int]] = defaultdict(list)

@@ -13,9 +13,9 @@ from typing import Final
 from pipeline.coordination.partition_leases import View, name_of
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.lag import Lag, Waiting, lag, together
+from pipeline.operations.status.lag import Lag, WaitingEvents, lag, together
 from pipeline.operations.status.probe import Unknown, asked, joined, why
-from pipeline.operations.status.reader import Epoch, Log, LogEnd, Onlooker
+from pipeline.operations.status.reader import Epoch, Log, LogEnd, StatusReader
 
 # Seconds from the beginning of a reading until which there must be answers: about the log's end,
 # about everything else, and about the events in the stream.
@@ -54,8 +54,8 @@ class Reading:
 
     partitions: list[PartitionStatus]
     silent: list[str]
-    unforwarded: Waiting | Unknown
-    unapplied: Waiting | Unknown
+    unforwarded: WaitingEvents | Unknown
+    unapplied: WaitingEvents | Unknown
     parked: int | Unknown
     log: Log | None
 
@@ -65,7 +65,7 @@ class _Applied:
     """How far a partition is applied, and what of it waits in the stream."""
 
     position: int | None
-    waiting: Waiting | Unknown
+    waiting: WaitingEvents | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class _Index:
 class Partitions:
     """Reads how they stand, one reading at a time. `expected`: how many, while nothing tells."""
 
-    def __init__(self, onlooker: Onlooker, expected: int) -> None:
+    def __init__(self, onlooker: StatusReader, expected: int) -> None:
         self._onlooker, self._now = onlooker, Partitioning(expected)
 
     async def read(self) -> Reading:
@@ -125,7 +125,7 @@ class Partitions:
 
     async def _unforwarded(
         self, end: LogEnd | Unknown, until: float
-    ) -> Sequence[Waiting | Unknown]:
+    ) -> Sequence[WaitingEvents | Unknown]:
         token = end if isinstance(end, Unknown) else end.token
         if isinstance(token, Unknown):
             return [token] * self._now.count

@@ -20,11 +20,11 @@ from pipeline.operations.status.overview import Count, Overview
 from pipeline.operations.status.partitions import Reading
 from pipeline.operations.status.probe import Unknown, asked, why
 from pipeline.operations.status.rates import Rate
-from pipeline.operations.status.reader import Log, Onlooker
+from pipeline.operations.status.reader import Log, StatusReader
 from pipeline.operations.status.recent_rebuild import recent
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 Read = Callable[[], Awaitable[Reading]]
 
@@ -32,7 +32,7 @@ _PATIENCE: Final = 2.2
 """Seconds from the beginning of a reading until which there must be answers."""
 
 
-class Overseer:
+class PipelineMonitor:
     """Remembers what it read last, for rates. `read_each` has how to read the partitions of each
     projection, the one that is shown first."""
 
@@ -40,14 +40,14 @@ class Overseer:
         self,
         settings: Settings,
         read_each: Mapping[Projection, Read],
-        onlooker: Onlooker,
+        onlooker: StatusReader,
         store: Callable[[], EventStore],
     ) -> None:
         self._read_each, self._onlooker, self._store = read_each, onlooker, store
         self._replicas = settings.stream_replicas
         self._caller = Caller(settings.redis, "overseer", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
-        self._jobs: list[Jobs] = []
+        self._jobs: list[RebuildJobs] = []
 
     async def close(self) -> None:
         await self._caller.close()
@@ -94,7 +94,9 @@ class Overseer:
     async def _rebuild(self) -> dict[str, Any] | None:
         js = await self._onlooker.jetstream()
         if not self._jobs:
-            self._jobs = [Jobs(js, each, replicas=self._replicas) for each in self._read_each]
+            self._jobs = [
+                RebuildJobs(js, each, replicas=self._replicas) for each in self._read_each
+            ]
         await asyncio.gather(*(jobs.refresh() for jobs in self._jobs))
         return recent(self._jobs, datetime.now(UTC))
 

@@ -12,26 +12,26 @@ from typing import Final
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import PartitionLeases, View, name_of
 from pipeline.coordination.partitioning import Partitioning, partitioning
-from pipeline.eventstore import EventStore, HistoryLost, Unread
+from pipeline.eventstore import ChangeBacklog, EventStore, HistoryLost
 from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, StreamState
-from pipeline.messaging.kv import Entry, Mirror
+from pipeline.messaging.kv import KeyValueEntry, Mirror
 from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
 from pipeline.operations.status.effective_position import Claims, claim_ids
 from pipeline.operations.status.lag import (
     TO_SYNCHRONISE,
-    Waiting,
+    WaitingEvents,
     resume_token,
     unapplied,
     unforwarded,
 )
 from pipeline.operations.status.probe import Unknown
-from pipeline.search import Found, Generation, GenerationGone, Glance
+from pipeline.search import FailFastElastic, FoundDocument, Generation, GenerationGone
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.epochs import bucket_of, epoch_of
-from pipeline.tables.parked_accounts import Parked, ParkedAccount
+from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
 MOST: Final = 20_000
 """Unforwarded events that are counted; of more, the lag is at least so much."""
@@ -71,7 +71,7 @@ class Log:
         return self.state.last - self.tokens
 
 
-class Onlooker:
+class StatusReader:
     """Asks each server for what it knows. Raises whatever that server's driver raises."""
 
     def __init__(
@@ -83,10 +83,10 @@ class Onlooker:
     ) -> None:
         self.projection = projection
         self._connected, self._store = connected, store
-        self._elastic = Glance(settings.elasticsearch)
+        self._elastic = FailFastElastic(settings.elasticsearch)
         self._leases = PartitionLeases(settings.redis, "onlooker", settings.lease_seconds)
         self._epochs: Mirror | None = None
-        self._parked: Parked | None = None
+        self._parked: ParkedAccountList | None = None
 
     async def close(self) -> None:
         await self._elastic.close()
@@ -108,7 +108,7 @@ class Onlooker:
         token = resume_token(await js.last_message(STREAM), state)
         return LogEnd(found, token)
 
-    async def unforwarded(self, token: str, partitions: int) -> list[Waiting] | Unknown:
+    async def unforwarded(self, token: str, partitions: int) -> list[WaitingEvents] | Unknown:
         """What the event store has after the end of the log, by partition."""
         try:
             unread = await self.unread(token)
@@ -133,7 +133,7 @@ class Onlooker:
         found = await (await self.jetstream()).counted(STREAM, TOKEN_SUBJECT)
         return NO_STREAM if found is None else Log(*found, asyncio.get_running_loop().time())
 
-    async def unapplied(self, partition: int, position: int) -> Waiting | Unknown:
+    async def unapplied(self, partition: int, position: int) -> WaitingEvents | Unknown:
         return await unapplied(await self.jetstream(), partition, position)
 
     async def leases(self, partitions: int) -> View:
@@ -147,11 +147,11 @@ class Onlooker:
         found = {key: _epoch(each) for key, each in self._epochs.entries.items()}
         return {int(key): epoch for key, epoch in found.items() if epoch and key.isdecimal()}
 
-    async def unread(self, token: str) -> Unread:
+    async def unread(self, token: str) -> ChangeBacklog:
         """What the event store has after the end of the log. Raises `HistoryLost`."""
         return await self._store().unread(token, most=MOST, seconds=_COUNTING_SECONDS)
 
-    async def document(self, account_id: str, version: int) -> Found | None:
+    async def document(self, account_id: str, version: int) -> FoundDocument | None:
         """The document that readers see of the account, at that version of a list of them."""
         document_id = self.projection.of(account_id, version)
         found = await self._elastic.mget(self.projection.name, [document_id])
@@ -159,7 +159,7 @@ class Onlooker:
 
     async def parked_account(self, account_id: str) -> ParkedAccount | None:
         """How the account is parked, if it is."""
-        parked = self._parked or Parked(await self.jetstream(), self.projection)
+        parked = self._parked or ParkedAccountList(await self.jetstream(), self.projection)
         self._parked = parked
         await parked.refresh()
         return parked.get(account_id)
@@ -167,14 +167,14 @@ class Onlooker:
     async def parked(self, partitions: int) -> Counter[int]:
         """How many accounts are parked, by partition."""
         js = await self.jetstream()
-        self._parked = self._parked or Parked(js, self.projection)
+        self._parked = self._parked or ParkedAccountList(js, self.projection)
         await self._parked.refresh()
         return Counter(
             partition_of(slot_of(each.account_id), partitions) for each in self._parked.all()
         )
 
 
-def _epoch(entry: Entry) -> Epoch | None:
+def _epoch(entry: KeyValueEntry) -> Epoch | None:
     """None for what somebody wrote by hand and wrote wrong."""
     number, owner = epoch_of(entry), entry.value.get("owner")
     return Epoch(number, name_of(owner)) if number is not None and type(owner) is str else None

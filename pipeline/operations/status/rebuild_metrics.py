@@ -8,7 +8,7 @@ from typing import Final
 
 from pipeline.operations.status.rebuild_progress import altogether
 from pipeline.support.metrics import Metric, gauge
-from pipeline.tables.rebuild_job import Job, Part
+from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 
 _PHASES: Final = ("wanted", "building", "swapped")
 _STATES: Final = ("waiting", "replaying", "replayed", "done")
@@ -38,7 +38,7 @@ class Watch:
         self._furthest: dict[int, tuple[int, int]] = {}
         self._since = 0.0
 
-    def look(self, job: Job | None, parts: Sequence[Part]) -> Running | None:
+    def look(self, job: RebuildJob | None, parts: Sequence[RebuildPart]) -> Running | None:
         """How far it is now; None when none is under way."""
         if job is None or not job.active:
             self._job = None
@@ -50,7 +50,7 @@ class Watch:
         whole = altogether(job, parts)
         return Running(whole.done, whole.total, self._clock() - self._since)
 
-    def _came_further(self, job: Job, parts: Sequence[Part]) -> bool:
+    def _came_further(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> bool:
         now = {part.partition: (_STATES.index(part.state), part.done) for part in parts}
         now[_WHOLE] = (_PHASES.index(job.phase), 0)
         before = self._furthest

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pipeline.coordination.partition_leases import name_of
-from pipeline.tables.rebuild_job import Job, Part, Phase
+from pipeline.tables.rebuild_job import Phase, RebuildJob, RebuildPart
 
 State = Literal["running", "done", "cancelled", "failed"]
 
@@ -20,7 +20,7 @@ _STATES: Final[dict[Phase, State]] = {
 }
 
 
-def as_json(job: Job, parts: Sequence[Part]) -> dict[str, Any]:
+def as_json(job: RebuildJob, parts: Sequence[RebuildPart]) -> dict[str, Any]:
     """The rebuild as HTTP, its event stream and `--json` show it."""
     return {
         "id": job.id,
@@ -37,16 +37,16 @@ def as_json(job: Job, parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
-def state_of(job: Job) -> State:
+def state_of(job: RebuildJob) -> State:
     return _STATES[job.phase]
 
 
-def total_of(part: Part) -> int:
+def total_of(part: RebuildPart) -> int:
     """Events may be stored while it is replayed."""
     return max(part.total, part.done)
 
 
-def seconds_left(job: Job, part: Part) -> float | None:
+def seconds_left(job: RebuildJob, part: RebuildPart) -> float | None:
     """Until its replay is done at this rate; None when that can't be known, or is over."""
     if part.state in ("replayed", "done"):
         return 0.0
@@ -55,7 +55,7 @@ def seconds_left(job: Job, part: Part) -> float | None:
     return (total_of(part) - part.done) / part.events_per_second
 
 
-def altogether(job: Job, parts: Sequence[Part]) -> Part:
+def altogether(job: RebuildJob, parts: Sequence[RebuildPart]) -> RebuildPart:
     """The partitions as if they were one.
 
     Its rate is that of those being replayed; while they tell none, what is usual for one.
@@ -64,7 +64,7 @@ def altogether(job: Job, parts: Sequence[Part]) -> Part:
     rate = sum(part.events_per_second for part in parts if part.state == "replaying")
     done, total = sum(part.done for part in parts), sum(map(total_of, parts))
     usual = statistics.mean(rates) if rates else 0.0
-    return Part(job.id, -1, "replaying", done, total, rate or usual)
+    return RebuildPart(job.id, -1, "replaying", done, total, rate or usual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,13 @@ class Pauses:
     longest_ms: float
 
 
-def pauses_of(parts: Iterable[Part]) -> Pauses | None:
+def pauses_of(parts: Iterable[RebuildPart]) -> Pauses | None:
     """All pauses of a rebuild together; None when there was none yet."""
     pauses = [pause for part in parts for pause in part.pauses_ms]
     return Pauses(len(pauses), statistics.median(pauses), max(pauses)) if pauses else None
 
 
-def _part_as_json(job: Job, part: Part) -> dict[str, Any]:
+def _part_as_json(job: RebuildJob, part: RebuildPart) -> dict[str, Any]:
     left = seconds_left(job, part)
     return {
         "partition": part.partition,

@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pipeline.operations.status.rebuild_progress import as_json
-from pipeline.tables.rebuild_job import Job
-from pipeline.tables.rebuild_jobs import Jobs
+from pipeline.tables.rebuild_job import RebuildJob
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 _LATELY: Final = timedelta(minutes=10)
 
 
-def recent(everything: Iterable[Jobs], now: datetime) -> dict[str, Any] | None:
+def recent(everything: Iterable[RebuildJobs], now: datetime) -> dict[str, Any] | None:
     """The one that runs, of whichever projection, or the last one if it ended lately."""
     last = [(jobs, jobs.current) for jobs in everything]
     found = [(jobs, job) for jobs, job in last if job is not None and _concerns(job, now)]
@@ -21,7 +21,7 @@ def recent(everything: Iterable[Jobs], now: datetime) -> dict[str, Any] | None:
     return as_json(job, jobs.parts(job))
 
 
-def _concerns(job: Job, now: datetime) -> bool:
+def _concerns(job: RebuildJob, now: datetime) -> bool:
     if job.active:
         return True
     ended = datetime.fromisoformat(job.finished or job.started)

@@ -15,9 +15,9 @@ from pipeline.messaging.event_messages import addressed
 from pipeline.model.events import Event, partition_of
 from pipeline.operations.status.effective_position import position_of
 from pipeline.operations.status.probe import Unknown, asked
-from pipeline.operations.status.reader import NO_STREAM, LogEnd, Onlooker
+from pipeline.operations.status.reader import NO_STREAM, LogEnd, StatusReader
 from pipeline.operations.trace.log_position import Logged, StillSearching, logged
-from pipeline.search import Found, GenerationGone
+from pipeline.search import FoundDocument, GenerationGone
 from pipeline.support.retry import brief
 from pipeline.tables.parked_accounts import ParkedAccount
 
@@ -54,7 +54,7 @@ class Projected:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class EventPath:
     """`stored` is the event's `created_at`, by the clock of the service that decided it."""
 
     event: Event
@@ -69,7 +69,7 @@ class Way:
         return {each.silent for each in answers if isinstance(each, Unknown) and each.silent}
 
 
-async def way(event: Event, onlookers: Sequence[Onlooker]) -> Way:
+async def way(event: Event, onlookers: Sequence[StatusReader]) -> EventPath:
     """Where the event is now. `onlookers`: one for each projection that is kept."""
     began = asyncio.get_running_loop().time()
     until = began + SECONDS
@@ -78,20 +78,20 @@ async def way(event: Event, onlookers: Sequence[Onlooker]) -> Way:
     try:
         addressed(event)
     except (KeyError, TypeError, ValueError) as error:
-        return Way(event, stored, Unknown(f"never, for it is no event: {brief(error)}"), ())
+        return EventPath(event, stored, Unknown(f"never, for it is no event: {brief(error)}"), ())
     end = await asked("NATS", onlookers[0].log_end(), began + _END_SECONDS)
     found = await _logged(event, stored, end, onlookers[0], until)
     projected = await asyncio.gather(
         *(_projected(event, found, end, each, until) for each in onlookers)
     )
-    return Way(event, stored, found, projected)
+    return EventPath(event, stored, found, projected)
 
 
 async def _logged(
     event: Event,
     stored: datetime | Unknown,
     end: LogEnd | Unknown,
-    onlooker: Onlooker,
+    onlooker: StatusReader,
     until: float,
 ) -> Logged | Unknown:
     now = _partitioning(end)
@@ -114,7 +114,7 @@ async def _logged(
     return await asked("MongoDB", _waiting(event, token, onlooker), until)
 
 
-async def _waiting(event: Event, token: str, onlooker: Onlooker) -> Unknown:
+async def _waiting(event: Event, token: str, onlooker: StatusReader) -> Unknown:
     """Why the stream has no message of the event."""
     try:
         unread = await onlooker.unread(token)
@@ -129,7 +129,7 @@ async def _projected(
     event: Event,
     message: Logged | Unknown,
     end: LogEnd | Unknown,
-    onlooker: Onlooker,
+    onlooker: StatusReader,
     until: float,
 ) -> Projected:
     account_id = event["account_id"]
@@ -148,7 +148,7 @@ async def _projected(
 
 
 async def _position(
-    event: Event, now: Partitioning | Unknown, onlooker: Onlooker, until: float
+    event: Event, now: Partitioning | Unknown, onlooker: StatusReader, until: float
 ) -> tuple[str | None, int | Unknown]:
     """The live index, and how far the event's partition is in it."""
     if isinstance(now, Unknown):
@@ -165,7 +165,7 @@ async def _position(
     return index, position_of(partition, now, generation, stream.state, claims)
 
 
-async def _version(event: Event, onlooker: Onlooker) -> int | Unknown | None:
+async def _version(event: Event, onlooker: StatusReader) -> int | Unknown | None:
     try:
         found = await onlooker.document(event["account_id"], event["version"])
     except GenerationGone:
@@ -173,7 +173,7 @@ async def _version(event: Event, onlooker: Onlooker) -> int | Unknown | None:
     return _told(onlooker, found) if found else None
 
 
-def _told(onlooker: Onlooker, found: Found) -> int | Unknown:
+def _told(onlooker: StatusReader, found: FoundDocument) -> int | Unknown:
     if not onlooker.projection.sound(found.version, found.source):
         return Unknown("its document is not as a worker writes it")
     return int(found.source["version"])

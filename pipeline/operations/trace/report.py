@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import Projected, Way
-from pipeline.operations.trace.search import Found, made_at, transfer_of
+from pipeline.operations.trace.path import EventPath, Projected
+from pipeline.operations.trace.search import FoundEvents, made_at, transfer_of
 from pipeline.support.logs import moment
 
 
-def as_json(correlation_id: str, found: Found, ways: Sequence[Way]) -> dict[str, Any]:
+def as_json(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) -> dict[str, Any]:
     """What `bank trace --json` prints; times are RFC 3339."""
     made = made_at(correlation_id)
     return {
@@ -28,7 +28,7 @@ def rfc3339(at: datetime) -> str:
     return moment(at.timestamp())
 
 
-def _way(way: Way) -> dict[str, Any]:
+def _way(way: EventPath) -> dict[str, Any]:
     event = way.event
     stored = rfc3339(way.stored) if isinstance(way.stored, datetime) else way.stored
     message = way.logged if isinstance(way.logged, Unknown) else asdict(way.logged)

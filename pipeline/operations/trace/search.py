@@ -38,7 +38,7 @@ class Searched(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundEvents:
     """The events, in order of their ids; `searched` are the times that they were looked for in,
     None for those of certain accounts. Unless `complete` there was no time for all of it."""
 
@@ -47,7 +47,7 @@ class Found:
     complete: bool = True
 
 
-async def of_account(store: Searched, correlation_id: str, account_id: str) -> Found:
+async def of_account(store: Searched, correlation_id: str, account_id: str) -> FoundEvents:
     """Those of an account, and of the other one of a transfer. Raises `StoreUnavailable`."""
     events: dict[str, Event] = {}
     todo, seen = [account_id], set[str]()
@@ -58,7 +58,7 @@ async def of_account(store: Searched, correlation_id: str, account_id: str) -> F
             events[event["_id"]] = event
             if (transfer := transfer_of(event)) and transfer["counterparty"] not in seen:
                 todo.append(transfer["counterparty"])
-    return Found([events[each] for each in sorted(events)], None)
+    return FoundEvents([events[each] for each in sorted(events)], None)
 
 
 async def _of(store: Searched, correlation_id: str, account_id: str) -> AsyncGenerator[Event, None]:
@@ -76,7 +76,7 @@ async def by_time(
     until: datetime,
     patience: float,
     tell: Callable[[datetime, datetime], object] = lambda since, until: None,
-) -> Found:
+) -> FoundEvents:
     """Those made from `since`, or the id's own time, until then; `tell` hears where is searched.
 
     An id that tells its time was mostly made for one request: what is found about then is all that
@@ -96,11 +96,11 @@ async def by_time(
             left = max(0.1, deadline - time.monotonic())
             events += await store.correlated(correlation_id, *span, seconds=left)
         except TookTooLong:
-            return Found(_sorted(events), searched, complete=False)
+            return FoundEvents(_sorted(events), searched, complete=False)
         searched = _together(searched, span)
         if own and events:
             break
-    return Found(_sorted(events), searched)
+    return FoundEvents(_sorted(events), searched)
 
 
 def made_at(correlation_id: str) -> datetime | None:
