@@ -128,7 +128,7 @@ class Batch:
     """A delivery."""
 
     partition: int
-    take: int
+    acquisition: int
     previous: int
     last: int
     messages: list[tuple[int, bytes]]
@@ -149,19 +149,19 @@ class StreamSource:
 
     def __init__(self, js: JetStream, floors: dict[int, int]) -> None:
         self.js, self.floors = js, floors
-        self.projector: ProjectionRunner | None = None
+        self.runner: ProjectionRunner | None = None
         self.acks = True
         self.tamper: Callable[[list[tuple[int, bytes]]], list[tuple[int, bytes]]] = list
         self._finished: asyncio.Queue[Batch] = asyncio.Queue()
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._acker = asyncio.create_task(self._ack())
 
-    async def seek(self, partition: int, sequence: int | None, take: int) -> int:
+    async def seek(self, partition: int, sequence: int | None, acquisition: int) -> int:
         await self._stop(partition)
         if sequence is not None:
             self.floors[partition] = sequence
         position = self.floors.get(partition, 0)
-        self._readers[partition] = asyncio.create_task(self._read(partition, take, position))
+        self._readers[partition] = asyncio.create_task(self._read(partition, acquisition, position))
         return position
 
     async def contested(self, partition: int) -> None:
@@ -181,7 +181,7 @@ class StreamSource:
         if task is not None:
             await cancel_and_wait(task)
 
-    async def _read(self, partition: int, take: int, position: int) -> None:
+    async def _read(self, partition: int, acquisition: int, position: int) -> None:
         while True:
             messages: list[tuple[int, bytes]] = []
             at = position
@@ -192,10 +192,10 @@ class StreamSource:
                 await asyncio.sleep(0.02)
                 continue
             tampered = self.tamper(messages)
-            batch = Batch(partition, take, position, at, tampered, self._finished)
+            batch = Batch(partition, acquisition, position, at, tampered, self._finished)
             position = at
-            assert self.projector is not None
-            await self.projector.offer(batch)
+            assert self.runner is not None
+            await self.runner.offer(batch)
 
     async def _after(self, partition: int, sequence: int) -> tuple[int, bytes] | None:
         wanted = {"seq": sequence + 1, "next_by_subj": subject(partition)}
@@ -212,8 +212,8 @@ class StreamSource:
             while not self._finished.empty():
                 batches.append(self._finished.get_nowait())
             last = {batch.partition: batch.last for batch in batches}
-            assert self.projector is not None
-            for partition in await self.projector.checkpoint(last):
+            assert self.runner is not None
+            for partition in await self.runner.checkpoint(last):
                 if self.acks:
                     floor = self.floors.get(partition, 0)
                     self.floors[partition] = max(floor, last[partition])

@@ -1,5 +1,5 @@
-"""The applier against a real stream, store and index: whatever is done to any of them, the
-projection ends exact."""
+"""The partition processor against a real stream, store and index: the projection ends exact,
+whatever is done to any of them."""
 
 import asyncio
 import random
@@ -42,19 +42,19 @@ class World:
     settings: Settings
     js: JetStream
     store: EventStore
-    projector: ProjectionRunner = field(init=False)
+    runner: ProjectionRunner = field(init=False)
     source: StreamSource = field(init=False)
     floors: dict[int, int] = field(default_factory=dict)
 
     async def start(self, owner: str = "worker", watch_seconds: float = 0.3) -> ProjectionRunner:
         self.source = StreamSource(self.js, self.floors)
-        self.projector = self.worker(self.source, owner, watch_seconds)
-        self.source.projector = self.projector
-        await self.projector.__aenter__()
+        self.runner = self.worker(self.source, owner, watch_seconds)
+        self.source.runner = self.runner
+        await self.runner.__aenter__()
         for partition in range(PARTITIONS):
-            self.projector.take(partition)
-        await eventually(lambda: len(started(self.projector)) == PARTITIONS, seconds=60)
-        return self.projector
+            self.runner.acquire(partition)
+        await eventually(lambda: len(started(self.runner)) == PARTITIONS, seconds=60)
+        return self.runner
 
     def worker(
         self, source: StreamSource, owner: str, watch_seconds: float = 0.3
@@ -73,7 +73,7 @@ class World:
     async def stop(self) -> None:
         """At once, as a crash would."""
         await self.source.close()
-        await self.projector.__aexit__()
+        await self.runner.__aexit__()
 
     async def happen(self, histories: list[list[Event]], *, published: bool = True) -> None:
         """Store the events, and publish them layer by layer."""
@@ -94,7 +94,7 @@ class World:
             last = await self.js.last_message(STREAM, subject(partition))
             if last is not None and self.floors.get(partition, 0) < last.sequence:
                 return False
-        return all(applier.idle for applier in self.projector.appliers.values())
+        return all(processor.idle for processor in self.runner.processors.values())
 
     async def curl(self, method: str, path: str, body: Any = None) -> None:
         async with (
@@ -143,21 +143,21 @@ async def world(settings: Settings) -> AsyncIterator[World]:
 
 
 async def test_events_become_documents_and_are_acked(world: World) -> None:
-    projector = await world.start()
+    runner = await world.start()
     await world.happen(accounts(40, 5))
     await world.settled()
-    assert projector.counters.applied == 200
-    assert projector.counters.healed == projector.counters.repaired == 0
+    assert runner.counters.applied == 200
+    assert runner.counters.healed == runner.counters.repaired == 0
 
 
 async def test_what_was_stored_before_the_first_start_is_there(world: World) -> None:
     await world.happen(accounts(20, 4), published=False)
-    projector = await world.start()
+    runner = await world.start()
     await eventually(world.exact)
-    assert projector.counters.synchronised == PARTITIONS
+    assert runner.counters.backfilled == PARTITIONS
     await world.stop()
-    projector = await world.start("second")
-    assert projector.counters.synchronised == 0, "that is claimed without any traffic"
+    runner = await world.start("second")
+    assert runner.counters.backfilled == 0, "that is claimed without any traffic"
 
 
 async def test_a_worker_goes_on_where_the_one_before_it_stopped(world: World) -> None:
@@ -166,11 +166,11 @@ async def test_a_worker_goes_on_where_the_one_before_it_stopped(world: World) ->
     await world.settled()
     await world.stop()
     await world.happen(accounts(20, 4))
-    projector = await world.start("second")
+    runner = await world.start("second")
     await world.settled()
-    assert projector.counters.synchronised == 0
-    assert projector.counters.applied == 80
-    assert projector.counters.duplicates == 0
+    assert runner.counters.backfilled == 0
+    assert runner.counters.applied == 80
+    assert runner.counters.duplicates == 0
 
 
 async def test_what_was_applied_and_not_acked_comes_again(world: World) -> None:
@@ -179,12 +179,12 @@ async def test_what_was_applied_and_not_acked_comes_again(world: World) -> None:
     await world.happen(accounts(20, 4))
     await eventually(world.exact)
     await world.stop()
-    projector = await world.start("second")
+    runner = await world.start("second")
     await world.settled()
     # An account whose whole history comes in one batch is folded anew, then refused as known.
-    assert projector.counters.applied + projector.counters.duplicates == 80
-    assert projector.counters.documents == 0
-    assert projector.counters.synchronised == 0
+    assert runner.counters.applied + runner.counters.duplicates == 80
+    assert runner.counters.documents == 0
+    assert runner.counters.backfilled == 0
 
 
 async def test_any_stop_under_load_ends_exact(world: World) -> None:
@@ -216,7 +216,7 @@ async def test_a_bad_bridge_does_no_harm(world: World, what: str) -> None:
             case _:
                 return rng.sample(messages, len(messages))
 
-    projector = await world.start()
+    runner = await world.start()
     world.source.tamper = tamper
     histories = accounts(30, 4)
     await world.happen(histories)
@@ -226,7 +226,7 @@ async def test_a_bad_bridge_does_no_harm(world: World, what: str) -> None:
     await append(world.store, added)
     await publish(world.js, in_order(added))
     await world.settled()
-    counters = projector.counters
+    counters = runner.counters
     match what:
         case "drop":
             assert counters.gaps > 0
@@ -236,34 +236,34 @@ async def test_a_bad_bridge_does_no_harm(world: World, what: str) -> None:
             assert counters.reordered + counters.gaps > 0
 
 
-def started(projector: ProjectionRunner) -> list[int]:
-    return [p for p, applier in projector.appliers.items() if applier.taken]
+def started(runner: ProjectionRunner) -> list[int]:
+    return [p for p, processor in runner.processors.items() if processor.owned]
 
 
 async def test_a_marker_synchronises_before_what_follows_it(world: World) -> None:
-    projector = await world.start()
-    before = projector.counters
+    runner = await world.start()
+    before = runner.counters
     await world.happen(accounts(10, 3))
     await world.settled()
-    synchronised = before.synchronised
+    backfilled = before.backfilled
     await world.happen(accounts(10, 3), published=False)
     await publish_markers(world.js)
     await world.settled()
-    assert before.synchronised == synchronised + PARTITIONS
+    assert before.backfilled == backfilled + PARTITIONS
 
 
 async def test_markers_that_come_together_synchronise_once(world: World) -> None:
     await world.happen(accounts(10, 3), published=False)
     for _ in range(20):
         await publish_markers(world.js)
-    projector = await world.start()
+    runner = await world.start()
     await world.settled()
-    assert projector.counters.synchronised <= 3 * PARTITIONS
+    assert runner.counters.backfilled <= 3 * PARTITIONS
 
 
 async def test_an_event_of_another_partition_is_passed_over(world: World) -> None:
     """Its owner may not have come so far, and would take it for the next one."""
-    projector = await world.start()
+    runner = await world.start()
     histories = accounts(4, 2)
     await world.happen(histories)
     await world.settled()
@@ -271,7 +271,7 @@ async def test_an_event_of_another_partition_is_passed_over(world: World) -> Non
     for event in following:
         astray = (partition_of(event["slot"], PARTITIONS) + 1) % PARTITIONS
         await world.js.context.publish(subject(astray), encode(event))
-    await eventually(lambda: projector.counters.unreadable == len(following))
+    await eventually(lambda: runner.counters.unreadable == len(following))
     await world.settled()
 
 
@@ -312,31 +312,31 @@ async def test_a_deleted_index_under_load_ends_exact(world: World) -> None:
 
 
 async def live_index(world: World) -> str | None:
-    live = await world.projector.shared.generations.live()
+    live = await world.runner.context.generations.live()
     return live.index if live else None
 
 
 async def test_deleted_checkpoints_are_made_anew(world: World) -> None:
-    projector = await world.start()
+    runner = await world.start()
     await world.happen(accounts(10, 3))
     await world.settled()
-    retaken = projector.counters.retaken
+    reacquired = runner.counters.reacquired
     await world.curl("DELETE", "/bank-checkpoints")
-    await eventually(lambda: projector.counters.retaken >= retaken + PARTITIONS)
+    await eventually(lambda: runner.counters.reacquired >= reacquired + PARTITIONS)
     await world.happen(accounts(10, 3))
     await world.settled()
 
 
 async def test_a_purged_stream_heals_without_traffic(world: World) -> None:
     """Events in the store that nobody will ever deliver, of accounts never touched again."""
-    projector = await world.start()
+    runner = await world.start()
     await world.happen(accounts(10, 3))
     await world.settled()
     await world.source.fall_silent()  # what is published now is not read
     await world.happen(accounts(30, 3))
     await world.js.api(f"STREAM.PURGE.{STREAM}")
     await eventually(world.exact)
-    assert projector.counters.synchronised > 0
+    assert runner.counters.backfilled > 0
     await world.happen(accounts(10, 3))
     await world.settled()
 
@@ -367,7 +367,7 @@ async def test_a_stream_made_anew_heals_without_traffic(world: World) -> None:
 
 async def test_an_idle_partition_is_not_harmed_by_what_expires(world: World) -> None:
     """Its position moves on with the stream, so no message of others is missed there."""
-    projector = await world.start()
+    runner = await world.start()
     (events,) = accounts(1, 3)
     await world.happen([events])
     await world.settled()
@@ -375,17 +375,17 @@ async def test_an_idle_partition_is_not_harmed_by_what_expires(world: World) -> 
     assert state is not None
 
     def moved_up() -> bool:
-        taken = [applier.taken for applier in projector.appliers.values()]
+        taken = [processor.owned for processor in runner.processors.values()]
         return all(each is not None and each.position == state.last for each in taken)
 
     await eventually(moved_up)
-    synchronised = projector.counters.synchronised
+    backfilled = runner.counters.backfilled
     await world.js.api(f"STREAM.PURGE.{STREAM}")
-    await projector.inspect()
+    await runner.inspect()
     await world.stop()
-    projector = await world.start("second")
-    assert projector.counters.synchronised == 0
-    assert synchronised == PARTITIONS
+    runner = await world.start("second")
+    assert runner.counters.backfilled == 0
+    assert backfilled == PARTITIONS
 
 
 async def test_a_second_owner_fences_the_first(world: World) -> None:
@@ -394,16 +394,16 @@ async def test_a_second_owner_fences_the_first(world: World) -> None:
     await world.settled()
     second_source = StreamSource(world.js, world.floors)
     second = world.worker(second_source, "second")
-    second_source.projector = second
+    second_source.runner = second
     async with second:
-        before = {p: a.taken for p, a in first.appliers.items() if a.taken}
+        before = {p: a.owned for p, a in first.processors.items() if a.owned}
         for partition in range(PARTITIONS):
-            second.take(partition)
+            second.acquire(partition)
         await eventually(lambda: len(started(second)) == PARTITIONS)
         new = {
             p: PartitionPosition(t.epoch, t.position + 1, t.applied + 1) for p, t in before.items()
         }
-        failed = await first.shared.checkpoints.write(new)
+        failed = await first.context.checkpoints.write(new)
         assert set(failed) == set(range(PARTITIONS))
         assert {type(error) for error in failed.values()} == {CheckpointFenced}
         for partition in range(PARTITIONS):
@@ -414,26 +414,26 @@ async def test_a_second_owner_fences_the_first(world: World) -> None:
 
 
 async def test_only_what_is_applied_may_be_acked(world: World) -> None:
-    projector = await world.start()
+    runner = await world.start()
     await world.happen(accounts(10, 3))
     await world.settled()
-    applied = {p: a.taken.applied for p, a in projector.appliers.items() if a.taken}
+    applied = {p: a.owned.applied for p, a in runner.processors.items() if a.owned}
     ahead = {partition: sequence + 1 for partition, sequence in applied.items()}
-    assert await projector.checkpoint(ahead) == set()
-    assert await projector.checkpoint(applied) == set(applied)
-    assert await projector.checkpoint({99: 1}) == set()
+    assert await runner.checkpoint(ahead) == set()
+    assert await runner.checkpoint(applied) == set(applied)
+    assert await runner.checkpoint({99: 1}) == set()
 
 
 async def test_a_stale_delivery_is_thrown_away(world: World) -> None:
-    projector = await world.start()
+    runner = await world.start()
     (events,) = accounts(1, 3)
-    applier = projector.appliers[0]
-    stale = Batch(0, applier.take - 1, 0, 99, [(99, b"{}")], asyncio.Queue())
-    await projector.offer(stale)
-    hole = Batch(0, applier.take, 50, 99, [(99, b"{}")], asyncio.Queue())
-    retaken = projector.counters.retaken
-    await projector.offer(hole)
-    await eventually(lambda: projector.counters.retaken > retaken)
+    processor = runner.processors[0]
+    stale = Batch(0, processor.acquisition - 1, 0, 99, [(99, b"{}")], asyncio.Queue())
+    await runner.offer(stale)
+    hole = Batch(0, processor.acquisition, 50, 99, [(99, b"{}")], asyncio.Queue())
+    reacquired = runner.counters.reacquired
+    await runner.offer(hole)
+    await eventually(lambda: runner.counters.reacquired > reacquired)
     assert stale.finished.empty()
     assert hole.finished.empty()
     await world.happen([events])
@@ -455,7 +455,7 @@ async def test_damage_by_hand_under_live_events_heals(world: World) -> None:
     await append(world.store, added)
     await publish(world.js, in_order(added))
     await world.settled()
-    assert world.projector.counters.repaired > 0
+    assert world.runner.counters.repaired > 0
 
 
 async def test_elasticsearch_killed_under_load_ends_exact(own_servers: EmbeddedServers) -> None:

@@ -137,7 +137,7 @@ async def test_every_role_tells_at_debug_whose_events_it_carries(
     }
 
     async def all_told() -> bool:
-        """Of one of some commands: what is stored before the worker looks is synchronised."""
+        """Of one of some commands: what is stored before the worker looks is backfilled."""
         await opened(settings, "order 66")
         return all(
             any(said in line["message"] for line in told_of(each, logger, "order 66"))

@@ -122,7 +122,7 @@ async def test_accounts_never_touched_again_after_a_purge_are_exact(
     await js.api(f"STREAM.PURGE.{STREAM}")
     await worker.start()
     await becomes_exact(settings, store)
-    assert "synchronising from the event store" in worker.log()
+    assert "backfilling from the event store" in worker.log()
 
 
 @pytest.mark.drill

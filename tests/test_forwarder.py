@@ -277,7 +277,7 @@ async def inside(settings: Settings, js: JetStream) -> AsyncIterator[PublisherCo
         await task
 
 
-async def synchronises(
+async def backfills(
     js: JetStream, store: EventStore, counters: PublisherCounters, before: int
 ) -> None:
     """Wait for another resync; later events come once, after the markers."""
@@ -305,7 +305,7 @@ async def test_a_purged_stream_gets_markers(
     await eventually(lambda: inside.forwarded == 100)
     if not busy:
         await js.api(f"STREAM.PURGE.{STREAM}")
-        return await synchronises(js, store, inside, 1)
+        return await backfills(js, store, inside, 1)
     async with Load(store) as load:
         await load.more(50)
         await js.api(f"STREAM.PURGE.{STREAM}")
@@ -330,7 +330,7 @@ async def test_a_deleted_stream_is_made_anew_with_markers(
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
     await js.api(f"STREAM.DELETE.{STREAM}")
-    await synchronises(js, store, inside, 1)
+    await backfills(js, store, inside, 1)
 
 
 async def test_a_stream_deleted_and_made_by_another_gets_markers(
@@ -341,7 +341,7 @@ async def test_a_stream_deleted_and_made_by_another_gets_markers(
     await js.api(f"STREAM.DELETE.{STREAM}")
     await ensure_balance_stream(js, settings)
     await append(store, 10, "b")
-    await synchronises(js, store, inside, 1)
+    await backfills(js, store, inside, 1)
 
 
 async def test_a_stream_purged_while_no_one_forwarded_gets_markers(

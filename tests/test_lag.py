@@ -154,7 +154,7 @@ def test_a_sound_checkpoint_is_the_position() -> None:
 )
 def test_what_a_worker_would_synchronise_is_unknown(found: int | str, why: str) -> None:
     assert isinstance(found, str)
-    assert found.startswith("to be synchronised from the event store: ")
+    assert found.startswith("to be backfilled from the event store: ")
     assert why in found
 
 

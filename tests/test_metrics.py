@@ -419,8 +419,8 @@ APPLIED = {
     "bank_worker_accounts_parked_total": "parked",
     "bank_worker_accounts_repaired_total": "repaired",
     "bank_worker_documents_written_total": "documents",
-    "bank_worker_partitions_synchronised_total": "synchronised",
-    "bank_worker_partitions_retaken_total": "retaken",
+    "bank_worker_partitions_synchronised_total": "backfilled",
+    "bank_worker_partitions_retaken_total": "reacquired",
 }
 
 

@@ -124,7 +124,7 @@ def inherits(partition: int, now: Partitioning, *before: Checkpoint | None) -> i
         (0, 99, 100),  # it was idle, and moved up
         (0, 300, 100),  # it believed the old number for a while
         (0, 96, None),  # Elasticsearch lost its last second
-        (0, None, None),  # it was being synchronised
+        (0, None, None),  # it was being backfilled
         (4, 0, 100),  # it never had a message
     ],
 )

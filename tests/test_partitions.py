@@ -25,7 +25,7 @@ from pipeline.eventstore import EventStore, change_backlog, changes
 from pipeline.messaging import STREAM, JetStream
 from pipeline.model.events import partition_of, slot_of
 from pipeline.operations.status import reader as onlooker
-from pipeline.operations.status.lag import TO_SYNCHRONISE
+from pipeline.operations.status.lag import TO_BACKFILL
 from pipeline.operations.status.partitions import Partitions, PartitionStatus
 from pipeline.operations.status.reader import StatusReader
 from pipeline.support.settings import Settings
@@ -222,9 +222,9 @@ async def test_what_has_to_be_synchronised_is_unknown_until_it_is(
 
     async with asleep(worker):
         await js.context.purge_stream(STREAM)
-        await told(reader, TO_SYNCHRONISE)
+        await told(reader, TO_BACKFILL)
         await eventually(lambda: "Messages were taken" in forwarder.log())
-        await told(reader, TO_SYNCHRONISE)
+        await told(reader, TO_BACKFILL)
     await quiet(reader)
 
     async with asleep(worker):

@@ -192,7 +192,7 @@ async def test_one_message_of_the_log_is_the_switch(
     later = await append(store, 50, "b")
     assert await eventually(lambda: forwarded(js, later))
     assert await once_and_in_order(store, js)
-    assert len(markers(await messages(js))) == 4, "nobody was asked to synchronise"
+    assert len(markers(await messages(js))) == 4, "nobody was asked to backfill"
     assert inside.fenced == 0
 
 

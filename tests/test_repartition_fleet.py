@@ -24,7 +24,7 @@ from tests.waits import Waits, measured
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(300, 1500))]
 
 Start = Callable[..., Awaitable[Role]]
-SYNCHRONISES = "synchronising from the event store"
+SYNCHRONISES = "backfilling from the event store"
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def becomes_exact(settings: Settings, store: EventStore) -> None:
     await eventually(lambda: exact(settings.elasticsearch_url, store), seconds=120, message="exact")
 
 
-def synchronisations(fleet: Fleet) -> int:
+def backfills(fleet: Fleet) -> int:
     return sum(worker.log().count(SYNCHRONISES) for worker in fleet.workers.values())
 
 
@@ -83,7 +83,7 @@ async def test_repartitioned_under_load(
     async with load.steady(150):
         await load.more(300)
         await eventually(lambda: waits.seen > 200, message="applied")
-        first = synchronisations(fleet)
+        first = backfills(fleet)
         waits.begin()
         for number, shares in ((8, (3, 3, 2)), (6, (2, 2, 2))):
             told = await repartition(fleet, number)
@@ -98,7 +98,7 @@ async def test_repartitioned_under_load(
     await becomes_exact(settings, store)
     assert await once_and_in_order(store, js)
     assert await store.count() == load.acknowledged
-    assert synchronisations(fleet) == first, "each began where those before it ended"
+    assert backfills(fleet) == first, "each began where those before it ended"
     verified = await role("bank", "verify")
     assert await verified.wait() == 0, verified.log()
 

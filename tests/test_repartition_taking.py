@@ -27,13 +27,13 @@ FOUR = Partitioning(4)
 
 @dataclass
 class Worker:
-    """A projector with every partition of its partitioning."""
+    """A projection runner with every partition of its partitioning."""
 
-    projector: ProjectionRunner
+    runner: ProjectionRunner
     source: StreamSource
 
     def idle(self) -> bool:
-        return all(applier.idle for applier in self.projector.appliers.values())
+        return all(processor.idle for processor in self.runner.processors.values())
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def world(settings: Settings) -> AsyncIterator[World]:
 @asynccontextmanager
 async def working(world: World, now: Partitioning, name: str) -> AsyncIterator[Worker]:
     source = StreamSource(world.js, {})
-    projector = ProjectionRunner(
+    runner = ProjectionRunner(
         world.settings,
         store=world.store,
         js=world.js,
@@ -57,11 +57,11 @@ async def working(world: World, now: Partitioning, name: str) -> AsyncIterator[W
         projection=BALANCE,
         watch_seconds=0.3,
     )
-    source.projector = projector
-    async with projector:
+    source.runner = runner
+    async with runner:
         for partition in range(now.count):
-            projector.take(partition)
-        worker = Worker(projector, source)
+            runner.acquire(partition)
+        worker = Worker(runner, source)
         await eventually(worker.idle, seconds=60)
         yield worker
         await source.close()
@@ -102,13 +102,13 @@ async def test_new_partitions_begin_where_those_before_them_ended(world: World) 
         added = more(histories)
         await append(world.store, added)
         async with working(world, now, f"of {count}") as worker:
-            assert worker.projector.counters.synchronised == 0
+            assert worker.runner.counters.backfilled == 0
             assert worker.source.floors == dict.fromkeys(range(count), now.at)
             await publish(world.js, in_order(added), count)
             await eventually(lambda n=now: claimed(world, n))  # type: ignore[misc]
             assert await world.exact()
-            assert worker.projector.counters.applied == 180, "nothing was read again"
-            assert worker.projector.counters.duplicates == 0
+            assert worker.runner.counters.applied == 180, "nothing was read again"
+            assert worker.runner.counters.duplicates == 0
 
 
 async def test_who_believes_the_old_number_applies_but_claims_nothing_anew(world: World) -> None:
@@ -124,12 +124,12 @@ async def test_who_believes_the_old_number_applies_but_claims_nothing_anew(world
             await publish(world.js, in_order(added), 8)
             await eventually(world.exact)
             await eventually(lambda: claimed(world, now))
-            assert new.projector.counters.synchronised == 0
+            assert new.runner.counters.backfilled == 0
             before = await claim_of(world, 0, 4)
-            old.projector.appliers[0].retake(PositionLost("for the test"))
-            retaken = old.projector.counters.retaken
-            await eventually(lambda: old.projector.counters.retaken > retaken + 1)
-            assert old.projector.appliers[0].taken is None
+            old.runner.processors[0].reacquire(PositionLost("for the test"))
+            reacquired = old.runner.counters.reacquired
+            await eventually(lambda: old.runner.counters.reacquired > reacquired + 1)
+            assert old.runner.processors[0].owned is None
             assert await claim_of(world, 0, 4) == before
             assert before is not None
             assert before.epoch == 1
@@ -153,5 +153,5 @@ async def test_what_elasticsearch_lost_of_the_old_partitions_is_synchronised(wor
     await world.curl("DELETE", f"/balance/_doc/{lost['account_id']}")
     await elastic.close()
     async with working(world, now, "second") as second:
-        assert second.projector.counters.synchronised == 2
+        assert second.runner.counters.backfilled == 2
         assert await world.exact()

@@ -64,7 +64,7 @@ async def test_a_worker_that_falls_silent_stays_noted_and_is_alive_no_more(
 ) -> None:
     silent, other = (PartitionLeases(settings.redis_url, f"{n}.1", 0.5) for n in "ab")
     await silent.beat(4, ())
-    assert (await silent.take(4, [0, 1])) == {0, 1}
+    assert (await silent.acquire(4, [0, 1])) == {0, 1}
     assert (await caller.roll()).beats.keys() == {"a.1"}
 
     async def lost() -> bool:

@@ -59,10 +59,10 @@ class Fleet:
             self.owners[partition] = None
             self.given += 1
         self._draining[worker] = tuple(p for p in change.give if p not in drained)
-        for partition in change.take:
+        for partition in change.acquire:
             if self.owners[partition] is None:  # SET NX
                 self.owners[partition] = worker
-        return bool(drained or change.take or change.give)
+        return bool(drained or change.acquire or change.give)
 
     def _expire(self) -> None:
         for worker in [worker for worker, rounds in self._dying.items() if rounds == 0]:
@@ -154,14 +154,14 @@ def test_the_shares_of_eight() -> None:
 def test_the_floor_goes_before_the_remainder() -> None:
     owners = ["a", "a", "b", None, None]
     assert fair_change(owners, ["a", "b"], "a") == ShareChange(), "b has less than the floor"
-    assert fair_change(owners, ["a", "b"], "b").take == (4,)
-    assert fair_change(["a", "a", "b", "b", None], ["a", "b"], "a").take == (4,)
+    assert fair_change(owners, ["a", "b"], "b").acquire == (4,)
+    assert fair_change(["a", "a", "b", "b", None], ["a", "b"], "a").acquire == (4,)
     assert fair_change(["a", "a", "b", "b", None], ["a", "b"], "b") == ShareChange()
 
 
 def test_what_a_dead_worker_had_is_not_free() -> None:
-    assert fair_change(["dead", "dead", "a", None], ["a"], "a") == ShareChange(take=(3,))
+    assert fair_change(["dead", "dead", "a", None], ["a"], "a") == ShareChange(acquire=(3,))
 
 
 def test_the_first_look_at_an_empty_fleet() -> None:
-    assert fair_change([None] * 3, [], "a") == ShareChange(take=(0, 1, 2))
+    assert fair_change([None] * 3, [], "a") == ShareChange(acquire=(0, 1, 2))

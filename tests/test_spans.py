@@ -218,7 +218,7 @@ async def test_one_trace_goes_from_the_request_to_the_bulk(
             await role("bank", name, **told)
 
         async def whole() -> bool:
-            """Of some request: what is stored before the worker looks is synchronised."""
+            """Of some request: what is stored before the worker looks is backfilled."""
             async with (
                 ClientSession() as http,
                 http.post(

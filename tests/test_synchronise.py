@@ -1,4 +1,4 @@
-"""Synchronising a partition from the event store, over whatever is in the index already."""
+"""Backfilling a partition from the event store, over whatever is in the index already."""
 
 import asyncio
 from collections.abc import AsyncIterator

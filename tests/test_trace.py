@@ -183,7 +183,7 @@ async def test_a_message_is_found_by_the_time_in_whatever_partition_it_is(
 async def carrying(role: Start) -> Role:
     """A forwarder that leads, and a worker; what is stored from now on goes through the stream."""
     forwarder, _ = await role("bank", "forwarder"), await role("bank", "worker")
-    asked = "to synchronise from the store"
+    asked = "to backfill from the store"
     await eventually(lambda: asked in forwarder.log(), seconds=60, message="the forwarder leads")
     return forwarder
 

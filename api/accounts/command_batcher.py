@@ -70,7 +70,7 @@ class CommandBatcher:
                 queue.doubtful = True
                 await asyncio.sleep(aside)
             async with self._locks.hold([queue.account_id]):
-                row = queue.take()
+                row = queue.next_row()
                 try:
                     again = await self._row(queue, row)
                 except Exception as error:

@@ -41,7 +41,7 @@ class CommandQueue:
     waiting: deque[WaitingCommand] = field(default_factory=deque)
     doubtful: bool = False
 
-    def take(self) -> list[WaitingCommand]:
+    def next_row(self) -> list[WaitingCommand]:
         number = min(len(self.waiting), LONGEST)
         first = [self.waiting.popleft() for _ in range(number)]
         return [each for each in first if not each.outcome.done()]

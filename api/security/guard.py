@@ -46,7 +46,7 @@ class Guard:
 
     def _limit(self, holder: Key) -> None:
         rate = self._rate if holder.rate is None else holder.rate
-        if seconds := self._limits.take(holder.id, rate):
+        if seconds := self._limits.spend(holder.id, rate):
             raise Problem(
                 429,
                 "too-many-requests",

@@ -16,7 +16,7 @@ class Bucket:
         self._rate, self._at = rate, now
         self._tokens = self._most = max(1.0, BURST * rate)
 
-    def take(self, now: float) -> float:
+    def spend(self, now: float) -> float:
         """Take a token and return 0; or, if there is none, the seconds until there will be."""
         self._tokens = min(self._most, self._tokens + (now - self._at) * self._rate)
         self._at = now
@@ -32,7 +32,7 @@ class Limits:
     def __init__(self) -> None:
         self._buckets: dict[str, Bucket] = {}
 
-    def take(self, who: str, rate: float) -> float:
+    def spend(self, who: str, rate: float) -> float:
         """As `Bucket.take`. A rate of 0 is none: one may ask as often as one likes."""
         if not rate:
             return 0.0
@@ -40,4 +40,4 @@ class Limits:
         bucket = self._buckets.get(who)
         if bucket is None:
             bucket = self._buckets[who] = Bucket(rate, now)
-        return bucket.take(now)
+        return bucket.spend(now)

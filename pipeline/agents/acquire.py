@@ -39,28 +39,28 @@ class _Beside(NamedTuple):
 
 
 async def acquire(
-    shared: ProjectionContext, partition: int, label: int, synchronise: Backfill
+    context: ProjectionContext, partition: int, label: int, backfill: Backfill
 ) -> OwnedPartition:
     """Start where all before is in the live generation; `label` goes to the source's deliveries.
 
     Where that can't be, the partition is backfilled first. Raises `CheckpointFenced`,
     `PositionLost` and the errors of the servers; then it may be tried again.
     """
-    await shared.parked.refresh()
-    generation = await shared.generations.ensure_live()
-    frozen = await _of_another_version(shared, generation)
-    stream = await stream_state(shared.js)
-    await _still_in_force(shared)
-    claim = await shared.checkpoints.claim(
+    await context.parked.refresh()
+    generation = await context.generations.ensure_live()
+    frozen = await _of_another_version(context, generation)
+    stream = await stream_state(context.js)
+    await _still_in_force(context)
+    claim = await context.checkpoints.claim(
         partition,
-        shared.partitioning,
+        context.partitioning,
         generation,
         stream.created,
-        lambda above: raise_epoch(shared.js, shared.projection, partition, shared.owner, above),
+        lambda above: raise_epoch(context.js, context.projection, partition, context.owner, above),
     )
-    beside = await _claim_beside(shared, claim)
-    floor = await shared.source.seek(partition, None, label)
-    state = await stream_state(shared.js)
+    beside = await _claim_beside(context, claim)
+    floor = await context.source.seek(partition, None, label)
+    state = await stream_state(context.js)
     if state.created != stream.created:
         raise PositionLost("the stream was made anew")
     if frozen and beside is None:
@@ -70,21 +70,21 @@ async def acquire(
     places = [place for place in (since, None if frozen else start) if place is not None]
     position = min(places, default=state.last)
     if not places or position < floor or floor < claim.at:
-        position = await shared.source.seek(partition, position, label)
-    taken = OwnedPartition(
-        generation_target(shared, generation),
+        position = await context.source.seek(partition, position, label)
+    owned = OwnedPartition(
+        generation_target(context, generation),
         stream.created,
         claim.epoch,
         position,
         min(position, max(floor, claim.at)),
-        _building(shared, beside, since) if beside else None,
+        _building(context, beside, since) if beside else None,
     )
-    taken.live.frozen = frozen
+    owned.live.frozen = frozen
     if frozen:  # it stays where it is
-        shared.checkpoints.forget_generation(partition, generation)
+        context.checkpoints.forget_generation(partition, generation)
     elif start is None:
-        await synchronise(taken)
-    await _write_claims(shared, partition, taken)
+        await backfill(owned)
+    await _write_claims(context, partition, owned)
     log.info(
         "partition %d goes on after %d (epoch %d, %s)",
         partition,
@@ -92,25 +92,25 @@ async def acquire(
         claim.epoch,
         generation.index,
     )
-    return taken
+    return owned
 
 
-def being_built(shared: ProjectionContext) -> Generation | None:
+def being_built(context: ProjectionContext) -> Generation | None:
     """The generation that a running rebuild builds, as far as this process knows."""
-    job = shared.jobs.current
-    if job is None or job.phase != "building" or job.version != shared.projection.version:
+    job = context.jobs.current
+    if job is None or job.phase != "building" or job.version != context.projection.version:
         return None
     if job.generation is None or job.uuid is None:
         return None
-    return Generation(job.generation, job.uuid, shared.projection)
+    return Generation(job.generation, job.uuid, context.projection)
 
 
-async def _of_another_version(shared: ProjectionContext, live: Generation) -> bool:
+async def _of_another_version(context: ProjectionContext, live: Generation) -> bool:
     """Whether the live generation is of an older fold: then its rebuild is started.
 
     Raises `OtherVersion` if it is of a newer one: there is nothing this worker could do.
     """
-    version = shared.projection.version
+    version = context.projection.version
     if live.version == version:
         return False
     if live.version > version:
@@ -118,8 +118,8 @@ async def _of_another_version(shared: ProjectionContext, live: Generation) -> bo
             f"{live.index} is of version {live.version} of the projection, this worker of "
             f"version {version}: it is too old to write it"
         )
-    partitions = range(shared.partitions)
-    job, joined = await shared.jobs.start("online", partitions, len(partitions))
+    partitions = range(context.partitions)
+    job, joined = await context.jobs.start("online", partitions, len(partitions))
     if not joined:
         log.warning(
             "%s is of version %d of the projection, this worker of %d: rebuild %s replaces it",
@@ -131,40 +131,40 @@ async def _of_another_version(shared: ProjectionContext, live: Generation) -> bo
     return True
 
 
-async def _claim_beside(shared: ProjectionContext, live: Checkpoint) -> _Beside | None:
-    await shared.jobs.refresh()
-    generation = being_built(shared)
+async def _claim_beside(context: ProjectionContext, live: Checkpoint) -> _Beside | None:
+    await context.jobs.refresh()
+    generation = being_built(context)
     if generation is None or generation.number == live.generation:
         return None
-    claim = await shared.checkpoints.claim_beside(
-        live.partition, shared.partitioning, generation, live.stream, live.epoch
+    claim = await context.checkpoints.claim_beside(
+        live.partition, context.partitioning, generation, live.stream, live.epoch
     )
     return _Beside(generation, claim)
 
 
-def _building(shared: ProjectionContext, beside: _Beside, since: int | None) -> GenerationTarget:
+def _building(context: ProjectionContext, beside: _Beside, since: int | None) -> GenerationTarget:
     """Go on with what was replayed, if no event has been missed since; else from the beginning."""
-    slots = slots_of(beside.claim.partition, shared.partitions)
+    slots = slots_of(beside.claim.partition, context.partitions)
     cursor = slots.start
     if since is not None:
         cursor = slots.stop if beside.claim.cursor is None else beside.claim.cursor
-    return generation_target(shared, beside.generation, max(cursor, slots.start))
+    return generation_target(context, beside.generation, max(cursor, slots.start))
 
 
-async def _write_claims(shared: ProjectionContext, partition: int, taken: OwnedPartition) -> None:
-    shared.checkpoints.reach(partition, taken.live.generation, None)
-    if taken.building is not None:
-        slots = slots_of(partition, shared.partitions)
-        begun = taken.building.begun
+async def _write_claims(context: ProjectionContext, partition: int, owned: OwnedPartition) -> None:
+    context.checkpoints.reach(partition, owned.live.generation, None)
+    if owned.building is not None:
+        slots = slots_of(partition, context.partitions)
+        begun = owned.building.begun
         cursor = None if begun == slots.stop else begun
-        shared.checkpoints.reach(partition, taken.building.generation, cursor)
-    failed = await shared.checkpoints.write({partition: taken.at()}, back=True)
+        context.checkpoints.reach(partition, owned.building.generation, cursor)
+    failed = await context.checkpoints.write({partition: owned.at()}, back=True)
     for failure in failed.values():
         raise failure
 
 
-async def _still_in_force(shared: ProjectionContext) -> None:
+async def _still_in_force(context: ProjectionContext) -> None:
     """Nothing is claimed of partitions that are no more: raises `PositionLost`."""
-    now = await partitioning(shared.js)
-    if now is not None and not now.same_as(shared.partitioning):
+    now = await partitioning(context.js)
+    if now is not None and not now.same_as(context.partitioning):
         raise PositionLost(f"the bank has {now.count} partitions since {now.at}")

@@ -20,10 +20,10 @@ Backfill = Callable[[OwnedPartition], Awaitable[None]]
 
 
 async def apply(
-    shared: ProjectionContext,
-    taken: OwnedPartition,
+    context: ProjectionContext,
+    owned: OwnedPartition,
     batch: Sequence[Delivery],
-    synchronise: Backfill,
+    backfill: Backfill,
 ) -> int:
     """Apply what the deliveries hold beyond our position; a marker among them is seen to.
 
@@ -31,7 +31,7 @@ async def apply(
     `GenerationGone`; whatever else it raises, it may be repeated.
     """
     events: list[Event] = []
-    position, count, synchronised = taken.position, 0, False
+    position, count, backfilled = owned.position, 0, False
     for delivery in batch:
         if delivery.previous > position:
             raise PositionLost(f"nothing was delivered between {position} and {delivery.previous}")
@@ -41,57 +41,59 @@ async def apply(
                 continue
             count += 1
             if is_marker(data):
-                if synchronised:  # the store was read after all of these were published
+                if backfilled:  # the store was read after all of these were published
                     continue
-                await _write(shared, taken, events)
+                await _write(context, owned, events)
                 events.clear()
-                await synchronise(taken)
-                synchronised = True
+                await backfill(owned)
+                backfilled = True
             else:
-                events += _event(shared, delivery.partition, sequence, data, found)
+                events += _event(context, delivery.partition, sequence, data, found)
         position = max(position, delivery.last)
-    await _write(shared, taken, events)
+    await _write(context, owned, events)
     return count
 
 
-async def _write(shared: ProjectionContext, taken: OwnedPartition, events: Sequence[Event]) -> None:
+async def _write(
+    context: ProjectionContext, owned: OwnedPartition, events: Sequence[Event]
+) -> None:
     with carrying("apply", events, "CONSUMER"):
-        await _write_all(shared, taken, events)
+        await _write_all(context, owned, events)
     if events and log.isEnabledFor(logging.DEBUG):
-        indexes = ", ".join(each.index for each in taken.generations)
+        indexes = ", ".join(each.index for each in owned.generations)
         log.debug("Applied %d events to %s", len(events), indexes, extra=about(events))
 
 
 async def _write_all(
-    shared: ProjectionContext, taken: OwnedPartition, events: Sequence[Event]
+    context: ProjectionContext, owned: OwnedPartition, events: Sequence[Event]
 ) -> None:
     """The generation being built comes first: it is never behind what readers see."""
-    building = taken.building
+    building = owned.building
     if building is not None and building.begun is not None:
         begun = [event for event in events if event["slot"] < building.begun]
         try:
             await building.table.apply(begun)
         except GenerationGone as error:
             log.warning("%s is not built any more: %s", building.generation.index, error)
-            taken.building = None
-    if not taken.live.frozen:
-        await taken.live.table.apply(events)
-    elif taken.building is None:
+            owned.building = None
+    if not owned.live.frozen:
+        await owned.live.table.apply(events)
+    elif owned.building is None:
         raise PositionLost("there is no generation to write")
 
 
 def _event(
-    shared: ProjectionContext, partition: int, sequence: int, data: bytes, found: Event | NoEvent
+    context: ProjectionContext, partition: int, sequence: int, data: bytes, found: Event | NoEvent
 ) -> Sequence[Event]:
     """The event in a message; none in one that a stranger published, which is skipped.
 
     An event of another partition is none here: its owner may not have come so far.
     """
     if not isinstance(found, NoEvent):
-        if partition_of(int(found["slot"]), shared.partitions) == partition:
+        if partition_of(int(found["slot"]), context.partitions) == partition:
             return (found,)
         found = NoEvent("it is of another partition")
-    shared.counters.unreadable += 1
+    context.counters.unreadable += 1
     said = "Message %d is no event, it is skipped: %s"
     log.error(said, sequence, found, extra=about(_values(data)))
     return ()

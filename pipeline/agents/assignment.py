@@ -1,7 +1,8 @@
 """A worker's assignment: its share of the partitions in force, whatever their number becomes.
 
 When the log says another number, everything is let go, and all begins anew with that number in the
-same process: a projector, leases, feeds. What was let go had been brought to its end before.
+same process: a projection runner, leases, feeds. What was let go had been brought to its end
+before.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ LOOK_SECONDS: Final = 0.25
 
 
 class WorkerAssignment(Ownership):
-    """By leases; each agent has a projector as long as it runs."""
+    """By leases; each agent has a projection runner as long as it runs."""
 
     def __init__(
         self, settings: Settings, agents: Sequence[ProjectionAgent], owner: str, app: Any
@@ -71,16 +72,16 @@ class WorkerAssignment(Ownership):
         self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
     ) -> AsyncIterator[None]:
         async with (
-            self._projector(agent, now, js, store) as projector,
-            RebuildAgent(self._settings, projector),
+            self._runner(agent, now, js, store) as runner,
+            RebuildAgent(self._settings, runner),
         ):
-            agent.projector = projector
+            agent.runner = runner
             try:
                 yield
             finally:
-                agent.projector = None
+                agent.runner = None
 
-    def _projector(
+    def _runner(
         self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
     ) -> ProjectionRunner:
         return ProjectionRunner(

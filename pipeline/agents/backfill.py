@@ -1,4 +1,4 @@
-"""Synchronising a partition: every document of it made to be what the event store says.
+"""Backfilling a partition: every document of it made to be what the event store says.
 
 The store is walked account by account with constant memory. What is exact already is left alone;
 versions decide every race with events that are applied at the same time.

@@ -1,4 +1,4 @@
-"""What a worker's appliers share, and a partition as one of them has taken it."""
+"""What a worker's partition processors share, and a partition as one of them has taken it."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from pipeline.tables.projection_table import CAPACITY, ProjectionTable
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
 BACKFILLS_AT_ONCE: Final = 2
-"""Partitions of one worker that synchronise at the same time; the others wait."""
+"""Partitions of one worker that backfill at the same time; the others wait."""
 
 
 class ReplayableStore(HistoryLoader, Protocol):
@@ -38,7 +38,7 @@ class ReplayableStore(HistoryLoader, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProjectionContext:
-    """What all appliers of a worker and a projection share."""
+    """What all partition processors of a worker and a projection share."""
 
     projection: Projection
     elastic: Elastic
@@ -53,7 +53,7 @@ class ProjectionContext:
     owner: str
     counters: Counters = field(default_factory=Counters)
     capacity: int = CAPACITY
-    synchronising: asyncio.Semaphore = field(
+    backfilling: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(BACKFILLS_AT_ONCE)
     )
 
@@ -105,18 +105,18 @@ class OwnedPartition:
 
 
 def generation_target(
-    shared: ProjectionContext, generation: Generation, begun: int | None = None
+    context: ProjectionContext, generation: Generation, begun: int | None = None
 ) -> GenerationTarget:
     """A generation to write to, of which nothing is known yet."""
-    lot = shared.parked if begun is None else ReadOnlyParkingLot(shared.parked)
-    counters = shared.counters if begun is None else Counters()
+    lot = context.parked if begun is None else ReadOnlyParkingLot(context.parked)
+    counters = context.counters if begun is None else Counters()
     table = ProjectionTable(
-        shared.elastic,
+        context.elastic,
         generation,
-        shared.store,
+        context.store,
         lot,
         counters,
-        capacity=shared.capacity,
+        capacity=context.capacity,
         # What is not replayed yet has to be loaded: nothing was lost.
         healing=logging.INFO if begun is None else logging.DEBUG,
     )

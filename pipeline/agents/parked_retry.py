@@ -23,9 +23,9 @@ class ParkedRetry:
     """Keeps a worker's view of the parked accounts, and carries out the retries that are its."""
 
     def __init__(
-        self, shared: ProjectionContext, appliers: Mapping[int, PartitionProcessor]
+        self, context: ProjectionContext, processors: Mapping[int, PartitionProcessor]
     ) -> None:
-        self._shared, self._appliers = shared, appliers
+        self._context, self._processors = context, processors
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -39,7 +39,7 @@ class ParkedRetry:
         outage, attempt = Outage(log, "the parked accounts"), 0
         while True:
             try:
-                await self._shared.parked.refresh()
+                await self._context.parked.refresh()
                 await self._retry()
             except Exception as error:
                 await outage.pause(error, attempt)
@@ -50,29 +50,29 @@ class ParkedRetry:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _retry(self) -> None:
-        for each in self._shared.parked.all():
-            applier = self._appliers.get(
-                partition_of(slot_of(each.account_id), self._shared.partitions)
+        for each in self._context.parked.all():
+            processor = self._processors.get(
+                partition_of(slot_of(each.account_id), self._context.partitions)
             )
-            if each.retry and applier is not None:
-                await self._replay(applier, each.account_id)
+            if each.retry and processor is not None:
+                await self._replay(processor, each.account_id)
 
-    async def _replay(self, applier: PartitionProcessor, account_id: str) -> None:
+    async def _replay(self, processor: PartitionProcessor, account_id: str) -> None:
         log.info("Account %s: replaying it from the event store", account_id)
         try:
-            await applier.between(lambda taken: self._replay_all(taken, account_id))
+            await processor.between(lambda owned: self._replay_all(owned, account_id))
         except (
             PositionLost
-        ):  # the partition is another's, or is taken anew: whoever has it then does it
+        ):  # the partition is another's, or is acquired again: whoever has it then does it
             return
-        if account_id not in self._shared.parked:
+        if account_id not in self._context.parked:
             log.info("Account %s is parked no more", account_id)
 
-    async def _replay_all(self, taken: OwnedPartition, account_id: str) -> None:
+    async def _replay_all(self, owned: OwnedPartition, account_id: str) -> None:
         """A generation being built comes first: what it refuses is parked still."""
-        if taken.building is not None:
+        if owned.building is not None:
             with suppress(GenerationGone):
-                await taken.building.table.documents.replay(account_id)
-                if account_id in self._shared.parked:
+                await owned.building.table.documents.replay(account_id)
+                if account_id in self._context.parked:
                     return
-        await taken.live.table.documents.replay(account_id)
+        await owned.live.table.documents.replay(account_id)

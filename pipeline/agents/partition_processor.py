@@ -1,7 +1,7 @@
-"""The applier: takes a partition, and applies its deliveries to the live generation for ever.
+"""The partition processor: acquires one partition, then applies its deliveries until cancelled.
 
-It never gives up and never raises. Whatever goes wrong, it takes the partition anew, by the state
-of things as it finds it then: another generation, another stream, a checkpoint that went back.
+It never gives up and never raises. Whatever goes wrong, it acquires the partition again, from the
+state it finds then: another generation, another stream, a checkpoint that went back.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ Step = Callable[[OwnedPartition], Awaitable[Any]]
 
 
 class PartitionProcessor:
-    """One owned partition. `taken` is None while it is being taken or synchronised."""
+    """One owned partition. `taken` is None while it is being acquired or backfilled."""
 
-    def __init__(self, partition: int, shared: ProjectionContext) -> None:
-        self.partition, self.take = partition, 0
-        self.taken: OwnedPartition | None = None
+    def __init__(self, partition: int, context: ProjectionContext) -> None:
+        self.partition, self.acquisition = partition, 0
+        self.owned: OwnedPartition | None = None
         self.progress: BackfillProgress | None = None
-        self._shared = shared
-        self._named = f"{shared.projection.name} partition {partition}"
+        self._context = context
+        self._named = f"{context.projection.name} partition {partition}"
         self._inbox: asyncio.Queue[Delivery | None] = asyncio.Queue(QUEUED)
         self._steps: deque[tuple[Step, asyncio.Future[Any]]] = deque()
         self._busy = False
@@ -53,11 +53,11 @@ class PartitionProcessor:
     @property
     def idle(self) -> bool:
         """Whether everything that was offered is applied."""
-        return self.taken is not None and not self._busy and self._inbox.empty()
+        return self.owned is not None and not self._busy and self._inbox.empty()
 
     async def offer(self, delivery: Delivery) -> None:
         """Queue a delivery; waits while too many are queued. Stale ones are thrown away."""
-        if delivery.take == self.take:
+        if delivery.acquisition == self.acquisition:
             await self._inbox.put(delivery)
 
     async def between(self, step: Callable[[OwnedPartition], Awaitable[T]]) -> T:
@@ -74,13 +74,13 @@ class PartitionProcessor:
 
     def close(self) -> None:
         """Let go of deliveries that wait to be queued; `run` is to be cancelled."""
-        self.take = -1
+        self.acquisition = -1
         self._empty()
         self._refuse_steps()
 
-    def retake(self, reason: Exception) -> None:
-        """Leave whatever is under way, and take the partition anew."""
-        self.taken = None
+    def reacquire(self, reason: Exception) -> None:
+        """Leave whatever is under way, and acquire the partition again."""
+        self.owned = None
         if self._interrupt is not None and not self._interrupt.done():
             self._interrupt.set_result(reason)
 
@@ -92,43 +92,43 @@ class PartitionProcessor:
             try:
                 await asyncio.wait((work, self._interrupt), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self.taken, self.progress = None, None
+                self.owned, self.progress = None, None
                 await cancel_and_wait(work)
             await self._say(work)
 
     async def _say(self, work: asyncio.Task[None]) -> None:
-        """Log why the partition is taken anew, and wait a little."""
-        self._shared.counters.retaken += 1
+        """Log why the partition is acquired again, and wait a little."""
+        self._context.counters.reacquired += 1
         error = None if work.cancelled() else work.exception()
         if self._interrupt is not None and self._interrupt.done():
             error = self._interrupt.result()
         if isinstance(error, CheckpointFenced):
             self._attempt = max(self._attempt, 3)  # the other one may well be right
-            await self._shared.source.contested(self.partition)
-        log.debug("%s is taken anew", self._named, exc_info=error)
+            await self._context.source.contested(self.partition)
+        log.debug("%s is acquired again", self._named, exc_info=error)
         await self._outage.pause(error or PositionLost("stopped"), self._attempt)
         self._attempt += 1
 
     async def _work(self) -> None:
         """Take the partition; then apply batch after batch, with steps between them."""
         self._busy = False
-        taken = await self._take()
+        owned = await self._acquire()
         while True:
             batch = await self._next()
             self._busy = True
             if batch:
-                await self._apply(taken, batch)
+                await self._apply(owned, batch)
             while self._steps:
-                await self._run_step(taken, *self._steps.popleft())
+                await self._run_step(owned, *self._steps.popleft())
             self._busy = False
 
-    async def _run_step(self, taken: OwnedPartition, step: Step, done: asyncio.Future[Any]) -> None:
+    async def _run_step(self, owned: OwnedPartition, step: Step, done: asyncio.Future[Any]) -> None:
         if done.cancelled():
             return
         try:
-            result = await step(taken)
+            result = await step(owned)
         except asyncio.CancelledError:
-            _settle(done, error=PositionLost("the partition is taken anew"))
+            _settle(done, error=PositionLost("the partition is acquired again"))
             raise
         except (GenerationGone, PositionLost) as error:
             _settle(done, error=error)
@@ -143,7 +143,7 @@ class PartitionProcessor:
             _settle(self._steps.popleft()[1], error=PositionLost("the partition was let go"))
 
     async def _persistently(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a step that may be repeated, as long as the partition need not be taken anew."""
+        """Repeat a step until it works, unless the partition has to be acquired again."""
         attempt = 0
         while True:
             try:
@@ -159,32 +159,32 @@ class PartitionProcessor:
 
     # ---------------------------------------------------------------- taking
 
-    async def _take(self) -> OwnedPartition:
-        self.take += 1
+    async def _acquire(self) -> OwnedPartition:
+        self.acquisition += 1
         self._empty()
-        taken = await acquire(
-            self._shared, self.partition, self.take, self._synchronise_persistently
+        owned = await acquire(
+            self._context, self.partition, self.acquisition, self._backfill_persistently
         )
         self._outage.over()
-        self.taken = taken
-        return taken
+        self.owned = owned
+        return owned
 
-    async def _synchronise_persistently(self, taken: OwnedPartition) -> None:
-        await self._persistently(lambda: self._synchronise(taken))
+    async def _backfill_persistently(self, owned: OwnedPartition) -> None:
+        await self._persistently(lambda: self._backfill(owned))
 
-    async def _synchronise(self, taken: OwnedPartition) -> None:
+    async def _backfill(self, owned: OwnedPartition) -> None:
         """Bring in all that the store has: also what is replayed already of a generation."""
-        shared, slots = self._shared, slots_of(self.partition, self._shared.partitions)
-        async with shared.synchronising:
-            log.info("%s: synchronising from the event store", self._named)
-            if taken.building is not None and taken.building.begun is not None:
-                begun = range(slots.start, taken.building.begun)
-                await backfill(begun, shared.store, taken.building.table.documents)
-            report = await backfill(slots, shared.store, taken.live.table.documents, self._note)
+        context, slots = self._context, slots_of(self.partition, self._context.partitions)
+        async with context.backfilling:
+            log.info("%s: backfilling from the event store", self._named)
+            if owned.building is not None and owned.building.begun is not None:
+                begun = range(slots.start, owned.building.begun)
+                await backfill(begun, context.store, owned.building.table.documents)
+            report = await backfill(slots, context.store, owned.live.table.documents, self._note)
         self.progress = None
-        shared.counters.synchronised += 1
+        context.counters.backfilled += 1
         log.info(
-            "%s: synchronised, %d events of %d accounts, %d documents written in %.1f s",
+            "%s: backfilled, %d events of %d accounts, %d documents written in %.1f s",
             self._named,
             report.events,
             report.accounts,
@@ -212,25 +212,23 @@ class PartitionProcessor:
             if self._steps:
                 break
             delivery = await self._inbox.get()
-            if delivery is not None and delivery.take == self.take:
+            if delivery is not None and delivery.acquisition == self.acquisition:
                 batch.append(delivery)
                 count += len(delivery.messages)
         return batch
 
-    async def _apply(self, taken: OwnedPartition, batch: Sequence[Delivery]) -> None:
+    async def _apply(self, owned: OwnedPartition, batch: Sequence[Delivery]) -> None:
         """Bring the deliveries' documents into the index, then say that they are done."""
         started = time.monotonic()
-        count = await self._persistently(
-            lambda: apply(self._shared, taken, batch, self._synchronise)
-        )
+        count = await self._persistently(lambda: apply(self._context, owned, batch, self._backfill))
         last = max(delivery.last for delivery in batch)
-        taken.position = taken.applied = max(taken.position, last)
+        owned.position = owned.applied = max(owned.position, last)
         self._attempt = 0
-        self._shared.counters.batch(count, time.monotonic() - started)
+        self._context.counters.batch(count, time.monotonic() - started)
         for delivery in batch:
             delivery.done()
-        shared = self._shared
-        await notify(shared.js, shared.projection, self.partition, shared.partitions)
+        context = self._context
+        await notify(context.js, context.projection, self.partition, context.partitions)
 
 
 def _settle(done: asyncio.Future[Any], result: Any = None, error: Exception | None = None) -> None:

@@ -1,7 +1,7 @@
-"""A projection's agent: hands every fetched batch to its projector, which writes Elasticsearch.
+"""A projection's agent: hands every fetched batch to its projection runner.
 
-Faust delivers; the projector's appliers, one a partition, fold and write side by side, so a
-partition that waits keeps no other one waiting. A batch is acked in Faust once its documents are
+Faust delivers. The runner has one processor for each partition; they fold and write side by side,
+so a partition that waits keeps no other waiting. A batch is acked in Faust once its documents are
 written; the bridge then has the position checkpointed, and acks it in JetStream.
 """
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchDelivery:
-    """A fetched batch as the applier's `Delivery`; done means acked in Faust."""
+    """A fetched batch as the processor's `Delivery`; done means acked in Faust."""
 
     batch: Batch
     ack: Callable[[], Any]
@@ -32,7 +32,7 @@ class BatchDelivery:
         return self.batch.partition
 
     @property
-    def take(self) -> int:
+    def acquisition(self) -> int:
         return -1 if self.batch.stale or self.batch.label is None else self.batch.label
 
     @property
@@ -56,14 +56,14 @@ class BatchDelivery:
 
 
 class BridgeSource:
-    """The appliers' `Source`: the feeds of the Faust consumer."""
+    """The processors' `Source`: the feeds of the Faust consumer."""
 
     def __init__(self, app: faust.App, topic: str) -> None:
         self._app, self._topic = app, topic
 
-    async def seek(self, partition: int, sequence: int | None, take: int) -> int:
+    async def seek(self, partition: int, sequence: int | None, acquisition: int) -> int:
         tp = TP(self._topic, partition)
-        position: int = await self._app.consumer.seek_after(tp, sequence, label=take)
+        position: int = await self._app.consumer.seek_after(tp, sequence, label=acquisition)
         return position
 
     async def contested(self, partition: int) -> None:
@@ -71,39 +71,41 @@ class BridgeSource:
 
 
 class ProjectionAgent:
-    """Of one app and projection, whose name is the topic's. `projector` is there while the worker's
-    assignment runs."""
+    """The agent of one app and projection, whose name is the topic's.
+
+    `runner` is there while the worker's assignment runs.
+    """
 
     def __init__(self, app: faust.App, projection: Projection) -> None:
         self.projection, self.topic = projection, projection.name
         self.source = BridgeSource(app, self.topic)
         self.counters = Counters()
-        self.projector: ProjectionRunner | None = None
-        app.on_partitions_assigned.connect(self._take, weak=False)
+        self.runner: ProjectionRunner | None = None
+        app.on_partitions_assigned.connect(self._acquire, weak=False)
         app.on_partitions_revoked.connect(self._release, weak=False)
 
     async def read(self, stream: faust.StreamT[Batch]) -> None:
         """The agent's function. It acks nothing itself and never raises."""
         async for event in stream.noack().events():
-            if self.projector is not None:
-                await self.projector.offer(BatchDelivery(event.value, event.ack))
+            if self.runner is not None:
+                await self.runner.offer(BatchDelivery(event.value, event.ack))
 
     async def before_commit(self, done: Mapping[TP, int]) -> Collection[TP]:
         """Checkpoint what is to be acked of our topic; return where that holds."""
         sequences = {tp.partition: last for tp, last in done.items() if tp.topic == self.topic}
-        if self.projector is None or not sequences:
+        if self.runner is None or not sequences:
             return []
-        claimed = await self.projector.checkpoint(sequences)
+        claimed = await self.runner.checkpoint(sequences)
         return [TP(self.topic, partition) for partition in claimed]
 
-    async def _take(self, app: Any, assigned: set[TP], **_: Any) -> None:
-        if self.projector is not None:
+    async def _acquire(self, app: Any, assigned: set[TP], **_: Any) -> None:
+        if self.runner is not None:
             for tp in assigned:
                 if tp.topic == self.topic:
-                    self.projector.take(tp.partition)
+                    self.runner.acquire(tp.partition)
 
     async def _release(self, app: Any, revoked: set[TP], **_: Any) -> None:
-        if self.projector is not None:
+        if self.runner is not None:
             for tp in revoked:
                 if tp.topic == self.topic:
-                    await self.projector.release(tp.partition)
+                    await self.runner.release(tp.partition)

@@ -1,8 +1,8 @@
-"""The projector: a worker's appliers of one projection, their common checkpoints, and the watchdog
-over them.
+"""The projection runner: the partition processors of one projection, their checkpoints, a watchdog.
 
-The watchdog sees what no event would tell: an index deleted or made anew, an Elasticsearch that
-went back in time, a stream purged, deleted or made anew. The partitions it harmed are taken anew.
+The watchdog sees what no event tells: an index that was deleted or made anew, an Elasticsearch that
+went back in time, a stream that was purged, deleted or made anew. It has the processors acquire the
+partitions concerned again.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class ProjectionRunner:
             replicas=settings.index_replicas,
             grace_seconds=settings.index_grace_seconds,
         )
-        self.shared = ProjectionContext(
+        self.context = ProjectionContext(
             projection,
             self._elastic,
             generations,
@@ -72,9 +72,9 @@ class ProjectionRunner:
             counters or Counters(),
             capacity=capacity,
         )
-        self.counters = self.shared.counters
-        self.appliers: dict[int, PartitionProcessor] = {}
-        self._retries = ParkedRetry(self.shared, self.appliers)
+        self.counters = self.context.counters
+        self.processors: dict[int, PartitionProcessor] = {}
+        self._retries = ParkedRetry(self.context, self.processors)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watch_seconds = watch_seconds
         self._watchdog: asyncio.Task[None] | None = None
@@ -86,58 +86,58 @@ class ProjectionRunner:
 
     async def __aexit__(self, *_: object) -> None:
         await self._retries.stop()
-        await asyncio.gather(*(self.release(partition) for partition in list(self.appliers)))
+        await asyncio.gather(*(self.release(partition) for partition in list(self.processors)))
         if self._watchdog is not None:
             await cancel_and_wait(self._watchdog)
         await self._elastic.close()
 
-    def take(self, partition: int) -> PartitionProcessor:
+    def acquire(self, partition: int) -> PartitionProcessor:
         """Begin to own a partition: it seeks its source, and then waits for deliveries."""
-        if partition not in self.appliers:
-            self.appliers[partition] = PartitionProcessor(partition, self.shared)
-            self._tasks[partition] = asyncio.create_task(self.appliers[partition].run())
-        return self.appliers[partition]
+        if partition not in self.processors:
+            self.processors[partition] = PartitionProcessor(partition, self.context)
+            self._tasks[partition] = asyncio.create_task(self.processors[partition].run())
+        return self.processors[partition]
 
     async def release(self, partition: int) -> None:
         """Let a partition go. What was not yet applied is left to its next owner."""
-        if partition in self.appliers:
-            self.appliers.pop(partition).close()
+        if partition in self.processors:
+            self.processors.pop(partition).close()
             await cancel_and_wait(self._tasks.pop(partition))
-            self.shared.checkpoints.forget(partition)
+            self.context.checkpoints.forget(partition)
 
     async def offer(self, delivery: Delivery) -> None:
         """Hand a delivery over; waits while its partition is behind. Ignored if not owned."""
-        applier = self.appliers.get(delivery.partition)
-        if applier is not None:
-            await applier.offer(delivery)
+        processor = self.processors.get(delivery.partition)
+        if processor is not None:
+            await processor.offer(delivery)
 
     async def checkpoint(self, sequences: Mapping[int, int]) -> set[int]:
         """Claim, by partition, that all up to a sequence is in the index; before it is acked.
 
         Returns the partitions where that is so: only these may be acked. The others are being
-        taken anew. Waits while Elasticsearch is down.
+        acquired again. Waits while Elasticsearch is down.
         """
-        taken: dict[int, OwnedPartition] = {}
+        owned: dict[int, OwnedPartition] = {}
         for partition, sequence in sequences.items():
-            applier = self.appliers.get(partition)
-            if applier and applier.taken and sequence <= applier.taken.applied:
-                taken[partition] = applier.taken
+            processor = self.processors.get(partition)
+            if processor and processor.owned and sequence <= processor.owned.applied:
+                owned[partition] = processor.owned
         positions = {
-            p: PartitionPosition(t.epoch, sequences[p], sequences[p]) for p, t in taken.items()
+            p: PartitionPosition(t.epoch, sequences[p], sequences[p]) for p, t in owned.items()
         }
-        return await self._claim(taken, positions)
+        return await self._claim(owned, positions)
 
     async def _claim(
-        self, taken: Mapping[int, OwnedPartition], positions: Mapping[int, PartitionPosition]
+        self, owned: Mapping[int, OwnedPartition], positions: Mapping[int, PartitionPosition]
     ) -> set[int]:
-        failed = await self.shared.checkpoints.write(positions)
-        self._retake(failed)
+        failed = await self.context.checkpoints.write(positions)
+        self._reacquire(failed)
         return {
             partition
             for partition in positions
             if partition not in failed
-            and partition in self.appliers
-            and self.appliers[partition].taken is taken[partition]
+            and partition in self.processors
+            and self.processors[partition].owned is owned[partition]
         }
 
     # ---------------------------------------------------------------- the watchdog
@@ -156,23 +156,23 @@ class ProjectionRunner:
                 attempt = 0
 
     async def inspect(self) -> None:
-        """Look once; partitions that were harmed are taken anew. Raises when it can't see."""
-        self._retake(await self.shared.checkpoints.verify())
-        taken = self._taken()
-        live = await self.shared.generations.live()
-        self._retake(
+        """Look once; partitions that were harmed are acquired again. Raises when it can't see."""
+        self._reacquire(await self.context.checkpoints.verify())
+        owned = self._owned()
+        live = await self.context.generations.live()
+        self._reacquire(
             {
                 partition: GenerationGone(f"{each.live.generation.index} is not what readers see")
-                for partition, each in taken.items()
+                for partition, each in owned.items()
                 if live is None or live not in each.generations
             }
         )
         try:
-            state = await stream_state(self.shared.js)
+            state = await stream_state(self.context.js)
         except StreamMissing as error:
-            self._retake(dict.fromkeys(taken, error))
+            self._reacquire(dict.fromkeys(owned, error))
             return
-        self._retake(_harmed(self._taken(), state))
+        self._reacquire(_harmed(self._owned(), state))
         await self._move_up(state)
 
     async def _move_up(self, state: StreamState) -> None:
@@ -181,44 +181,44 @@ class ProjectionRunner:
         So what expires or is purged above a partition's last message harms nobody.
         """
         quiet = {
-            partition: taken
-            for partition, taken in self._taken().items()
-            if taken.position < state.last
-            and self.appliers[partition].idle
-            and await self._nothing_after(partition, taken.position)
+            partition: owned
+            for partition, owned in self._owned().items()
+            if owned.position < state.last
+            and self.processors[partition].idle
+            and await self._nothing_after(partition, owned.position)
         }
         if not quiet:
             return
-        now = await stream_state(self.shared.js)
+        now = await stream_state(self.context.js)
         harmed = _harmed(quiet, now)
-        self._retake({p: harmed[p] for p in harmed if self._is(p, quiet[p])})
+        self._reacquire({p: harmed[p] for p in harmed if self._is(p, quiet[p])})
         positions = {}
-        for partition, taken in quiet.items():
-            if partition not in harmed and self._is(partition, taken):
-                if taken.position < state.last:
-                    taken.position = state.last
-                positions[partition] = taken.at()
+        for partition, owned in quiet.items():
+            if partition not in harmed and self._is(partition, owned):
+                if owned.position < state.last:
+                    owned.position = state.last
+                positions[partition] = owned.at()
         if positions:
             await self._claim(quiet, positions)
 
     async def _nothing_after(self, partition: int, position: int) -> bool:
         """Asked of the stream itself: a consumer hears of new messages a moment later."""
-        last = await self.shared.js.last_message(STREAM, subject(partition))
+        last = await self.context.js.last_message(STREAM, subject(partition))
         return last is None or last.sequence <= position
 
-    def _taken(self) -> dict[int, OwnedPartition]:
-        return {p: a.taken for p, a in self.appliers.items() if a.taken is not None}
+    def _owned(self) -> dict[int, OwnedPartition]:
+        return {p: a.owned for p, a in self.processors.items() if a.owned is not None}
 
-    def _is(self, partition: int, taken: OwnedPartition) -> bool:
-        return partition in self.appliers and self.appliers[partition].taken is taken
+    def _is(self, partition: int, owned: OwnedPartition) -> bool:
+        return partition in self.processors and self.processors[partition].owned is owned
 
-    def _retake(self, reasons: Mapping[int, Exception]) -> None:
+    def _reacquire(self, reasons: Mapping[int, Exception]) -> None:
         for partition, reason in reasons.items():
-            if partition in self.appliers:
-                self.appliers[partition].retake(reason)
+            if partition in self.processors:
+                self.processors[partition].reacquire(reason)
 
 
-def _harmed(taken: Mapping[int, OwnedPartition], state: StreamState) -> dict[int, Exception]:
+def _harmed(owned: Mapping[int, OwnedPartition], state: StreamState) -> dict[int, Exception]:
     """The partitions whose next messages may be gone from the stream."""
     return {
         partition: PositionLost(
@@ -226,6 +226,6 @@ def _harmed(taken: Mapping[int, OwnedPartition], state: StreamState) -> dict[int
             if each.stream != state.created
             else f"partition {partition}: messages after {each.position} are gone from the stream"
         )
-        for partition, each in taken.items()
+        for partition, each in owned.items()
         if each.stream != state.created or each.position + 1 < state.first
     }

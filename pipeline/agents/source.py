@@ -1,4 +1,4 @@
-"""Where an applier's messages come from: the seam to the bridge, and the position to start at."""
+"""Where a partition processor's messages come from, and the position to start at."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -19,7 +19,7 @@ class Delivery(Protocol):
     @property
     def partition(self) -> int: ...
     @property
-    def take(self) -> int:
+    def acquisition(self) -> int:
         """The `take` of the seek that it was read after."""
 
     @property
@@ -44,7 +44,7 @@ class Delivery(Protocol):
 class Source(Protocol):
     """Where deliveries come from."""
 
-    async def seek(self, partition: int, sequence: int | None, take: int) -> int:
+    async def seek(self, partition: int, sequence: int | None, acquisition: int) -> int:
         """Read on after `sequence`, or after the ack floor if None; return that position.
 
         What was handed over and not acked is dropped; what is read from now on carries `take`.
@@ -63,7 +63,7 @@ async def stream_state(js: JetStream) -> StreamState:
 
 
 def starting_position(claim: Checkpoint, floor: int, state: StreamState) -> int | None:
-    """The sequence to read on after, or None when the store has to be synchronised first.
+    """The sequence to read on after, or None when the store has to be backfilled first.
 
     The lower of ack floor and checkpoint; but what lies between the partition's last message and
     its checkpoint held nothing of it, so an ack floor there says as much as the checkpoint. Up to
@@ -78,5 +78,5 @@ def starting_position(claim: Checkpoint, floor: int, state: StreamState) -> int 
 
 
 def is_marker(data: bytes) -> bool:
-    """Whether the message asks the partition to synchronise."""
+    """Whether the message asks the partition to backfill."""
     return data == MARKER

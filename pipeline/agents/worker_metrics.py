@@ -15,8 +15,8 @@ from pipeline.tables.counters import Counters
 
 
 class WorkerMetrics:
-    """A worker as it is now. An agent has no projector until NATS has answered, while the number of
-    partitions changes, and at the end."""
+    """A worker as it is now. An agent has no projection runner until NATS has answered, while the
+    number of partitions changes, and at the end."""
 
     def __init__(self, ownership: Ownership, agents: Sequence[ProjectionAgent]) -> None:
         self._ownership, self._agents = ownership, agents
@@ -32,13 +32,13 @@ class WorkerMetrics:
             _seconds,
         )
         for make, name, meaning, of in _PROJECTOR:
-            figures = [(agent.topic, of(agent.projector)) for agent in self._agents]
+            figures = [(agent.topic, of(agent.runner)) for agent in self._agents]
             yield _each(make, f"bank_worker_{name}", meaning, figures)
         yield from _leases(self._ownership)
 
     async def nats(self) -> None:
-        for projector in self._projectors():
-            if not projector.shared.js.nc.is_connected:
+        for runner in self._projectors():
+            if not runner.context.js.nc.is_connected:
                 raise NotReady
 
     async def redis(self) -> None:
@@ -47,21 +47,21 @@ class WorkerMetrics:
 
     async def elasticsearch(self) -> None:
         for agent in self._agents:
-            projector = agent.projector
-            if projector is not None and await projector.shared.generations.live() is None:
+            runner = agent.runner
+            if runner is not None and await runner.context.generations.live() is None:
                 raise NotReady
 
     async def partitions(self) -> None:
-        """Its share is settled, and what it has is taken: synchronised, if that was needed."""
+        """Its share is settled, and what it has is taken: backfilled, if that was needed."""
         if not self._ownership.settled:
             raise NotReady
-        for projector in self._projectors():
-            if any(applier.taken is None for applier in projector.appliers.values()):
+        for runner in self._projectors():
+            if any(processor.owned is None for processor in runner.processors.values()):
                 raise NotReady
 
     def _projectors(self) -> list[ProjectionRunner]:
         """One of each agent; raises `NotReady`."""
-        found = [agent.projector for agent in self._agents if agent.projector is not None]
+        found = [agent.runner for agent in self._agents if agent.runner is not None]
         if len(found) < len(self._agents):
             raise NotReady
         return found
@@ -98,26 +98,26 @@ _WORK: Final = (
     ("accounts_parked", "Times that an event which can't be applied parked one", "parked"),
     ("accounts_repaired", "Accounts rewritten over what somebody wrote", "repaired"),
     ("documents_written", "Documents written to Elasticsearch", "documents"),
-    ("partitions_synchronised", "Partitions filled from the event store", "synchronised"),
-    ("partitions_retaken", "Times that a partition was taken anew after a fault", "retaken"),
+    ("partitions_synchronised", "Partitions backfilled from the event store", "backfilled"),
+    ("partitions_retaken", "Times that a partition was acquired again after a fault", "reacquired"),
 )
 
 
-def _retries(projector: ProjectionRunner | None) -> float:
-    return projector.shared.elastic.retries if projector else 0
+def _retries(runner: ProjectionRunner | None) -> float:
+    return runner.context.elastic.retries if runner else 0
 
 
-def _parked(projector: ProjectionRunner | None) -> float:
-    return len(projector.shared.parked.all()) if projector else 0
+def _parked(runner: ProjectionRunner | None) -> float:
+    return len(runner.context.parked.all()) if runner else 0
 
 
-def _held(projector: ProjectionRunner | None) -> float:
-    return len(projector.appliers) if projector else 0
+def _held(runner: ProjectionRunner | None) -> float:
+    return len(runner.processors) if runner else 0
 
 
-def _ready(projector: ProjectionRunner | None) -> float:
-    appliers = projector.appliers.values() if projector else ()
-    return sum(applier.taken is not None for applier in appliers)
+def _ready(runner: ProjectionRunner | None) -> float:
+    processors = runner.processors.values() if runner else ()
+    return sum(processor.owned is not None for processor in processors)
 
 
 _PROJECTOR: Final = (
@@ -137,7 +137,7 @@ _PROJECTOR: Final = (
     (
         gauge,
         "partitions_ready",
-        "Those of them that are being applied; the others are being taken or synchronised",
+        "Those of them whose events are applied; the others are being acquired or backfilled",
         _ready,
     ),
 )

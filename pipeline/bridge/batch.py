@@ -28,7 +28,7 @@ class Batch:
     previous: int
     messages: list[tuple[int, bytes]]
     feed: "Feed"
-    take: int
+    seeks: int
     label: int | None
     _read: dict[Callable[[bytes], Any], list[Any]] = field(default_factory=dict, init=False)
 
@@ -46,7 +46,7 @@ class Batch:
     @property
     def stale(self) -> bool:
         """True once the partition was sought or let go: it will be delivered anew, skip it."""
-        return self.take != self.feed.take
+        return self.seeks != self.feed.seeks
 
 
 class BatchSchema(faust.Schema):

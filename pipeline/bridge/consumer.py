@@ -101,7 +101,7 @@ class Consumer(FaustConsumer):
             previous = feed.handed
             if waiting < self.options.in_flight and (taken := feed.hand_over(self.options.batch)):
                 messages = [(each.position.stream, each.data) for each in taken]
-                value = Batch(tp.partition, previous, messages, feed, feed.take, feed.label)
+                value = Batch(tp.partition, previous, messages, feed, feed.seeks, feed.label)
                 yield self._message(tp, taken[-1].position, None, value)
         else:
             while waiting < PLAIN_IN_FLIGHT and (taken := feed.hand_over(1)):
@@ -161,7 +161,7 @@ class Consumer(FaustConsumer):
         while feed.out.counting == ack.counting and feed.out and feed.out[0].last <= ack.last:
             private.forget_acked(self, tp, feed.out.popleft().last)
 
-    # -- what the applier of a partition may ask
+    # -- what the partition processor of a partition may ask
 
     async def seek_after(self, tp: TP, sequence: int | None, *, label: int | None = None) -> int:
         """Read on after `sequence` (or the ack floor); what is out of that partition is stale."""
@@ -179,7 +179,7 @@ class Consumer(FaustConsumer):
             assignment.lost(tp.partition)
         return ours
 
-    async def take(self, tp: TP) -> None:
+    async def open_feed(self, tp: TP) -> None:
         """Make the partition's feed, and read from its ack floor unless the app will seek."""
         feed = Feed(self.transport.js, tp, self.options, self._news.set, self._trouble)
         self.feeds[tp] = feed

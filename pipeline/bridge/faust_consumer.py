@@ -19,7 +19,7 @@ class FaustConsumer(base.Consumer):
         """Read on after `sequence`, or after the ack floor; return that position."""
         raise NotImplementedError
 
-    async def take(self, tp: TP) -> None:
+    async def open_feed(self, tp: TP) -> None:
         """Make the partition's feed, and read from its ack floor unless the app will seek."""
         raise NotImplementedError
 

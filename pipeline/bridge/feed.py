@@ -75,7 +75,7 @@ class Feed:
         self.durable = Durable(js, tp, options.stream(tp.topic), options.lease_seconds)
         self.buffer: deque[Arrived] = deque()
         self.out = Outstanding()
-        self.take = 0
+        self.seeks = 0
         self.label: int | None = None
         self.handed = 0
         self.open = self.started = self._left = False
@@ -118,7 +118,7 @@ class Feed:
 
     def drop(self) -> None:
         """Forget what is out: it is another's now, or will be delivered again."""
-        self.take += 1
+        self.seeks += 1
         self.buffer.clear()
         self.out.forget()
 

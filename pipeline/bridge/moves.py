@@ -40,7 +40,7 @@ class Moves:
                 await self._release(gone, self._tps(lost))
             private.set_assignment(self.consumer.app, new)
             if come:
-                await self._take(come)
+                await self._acquire(come)
             private.ready(self.consumer)
 
     async def leave(self) -> None:
@@ -80,13 +80,13 @@ class Moves:
         except TimeoutError:
             log.warning("Not all was done in %.0f s; its next owner does it", DRAIN_SECONDS)
 
-    async def _take(self, come: set[TP]) -> None:
+    async def _acquire(self, come: set[TP]) -> None:
         consumer, app = self.consumer, self.consumer.app
         await app.agents.on_rebalance(set(), come)
         private.reindex(app, self.assigned | come)
         changelogs = {tp for tp in come if private.is_changelog(app, tp)}
         for tp in sorted(changelogs):
             await recover(consumer.transport, tp)
-        await asyncio.gather(*(consumer.take(tp) for tp in come - changelogs))
+        await asyncio.gather(*(consumer.open_feed(tp) for tp in come - changelogs))
         self.assigned |= come
         await app.on_partitions_assigned.send(set(self.assigned))

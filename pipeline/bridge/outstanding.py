@@ -27,7 +27,7 @@ class Ack(NamedTuple):
 
 
 class Outstanding(deque[Out]):
-    """Oldest first. `acked` is the last sequence acked since the partition was taken or sought."""
+    """Oldest first. `acked`: the last sequence acked since the partition was acquired or sought."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 class ShareChange:
     """What a worker should do now. `take` is free, in the order to try; `give` is drained first."""
 
-    take: tuple[int, ...] = ()
+    acquire: tuple[int, ...] = ()
     give: tuple[int, ...] = ()
 
 
@@ -35,7 +35,7 @@ def fair_change(owners: Sequence[str | None], workers: Collection[str], me: str)
     if counts[me] >= floor and any(counts[worker] < floor for worker in alive):
         return ShareChange()  # the remainder is for when everybody has the floor
     wanted = max(1, floor - counts[me])
-    return ShareChange(take=_from_my_end(owners, alive.index(me) / len(alive))[:wanted])
+    return ShareChange(acquire=_from_my_end(owners, alive.index(me) / len(alive))[:wanted])
 
 
 def _from_my_end(owners: Sequence[str | None], part: float) -> tuple[int, ...]:

@@ -199,10 +199,10 @@ class Ownership:
     async def _change(self, view: View) -> None:
         change = fair_change(view.owners, view.workers, self.leases.owner)
         self._surplus = frozenset(change.give)
-        self._fair = not change.take and not change.give
-        if change.take:
+        self._fair = not change.acquire and not change.give
+        if change.acquire:
             started = time.monotonic()
-            self._hold(await self.leases.take(self._partitions, change.take), started)
+            self._hold(await self.leases.acquire(self._partitions, change.acquire), started)
         if self._surplus:
             self._changed.set()
 

@@ -140,7 +140,7 @@ class PartitionLeases:
         """Stay alive, renew every lease that is ours, and take back what Redis has forgotten."""
         return _view(await self._run(_BEAT, partitions, held))
 
-    async def take(self, partitions: int, wanted: Iterable[int]) -> frozenset[int]:
+    async def acquire(self, partitions: int, wanted: Iterable[int]) -> frozenset[int]:
         """Take those that are free; returns the ones taken."""
         return frozenset(int(p) for p in await self._run(_TAKE, partitions, wanted))
 

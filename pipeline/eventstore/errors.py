@@ -27,7 +27,7 @@ class KeyTaken(Exception):
 
 
 class HistoryLost(Exception):
-    """The changes after a resume token cannot be had any more: open at now and synchronise."""
+    """The changes after a resume token cannot be had any more: open at now and backfill."""
 
 
 @contextmanager

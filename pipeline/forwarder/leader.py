@@ -121,7 +121,7 @@ class Leader:
         With the number of partitions in the same batch: the log may have lost that as well.
         """
         count = self._now.count
-        log.warning("Asking all %d partitions to synchronise from the store", count)
+        log.warning("Asking all %d partitions to backfill from the store", count)
         said = [self._now.message()] if self._now.at else []
         markers = [OutgoingMessage(subject(partition), MARKER) for partition in range(count)]
         await self._writer.publish(said + markers, token)

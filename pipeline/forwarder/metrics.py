@@ -27,7 +27,7 @@ class ForwarderMetrics:
         for name, meaning, value in (
             ("events", "Events published to the stream", now.forwarded),
             ("batches", "Atomic batches published, markers and tokens among them", now.batches),
-            ("resyncs", "Times that every partition was asked to synchronise", now.resyncs),
+            ("resyncs", "Times that every partition was asked to backfill", now.resyncs),
             ("fenced", "Batches rejected because another forwarder had written", now.fenced),
             ("skipped", "Events that can't be forwarded: unreadable or too large", now.skipped),
         ):

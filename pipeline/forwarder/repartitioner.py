@@ -35,7 +35,7 @@ _POLL_SECONDS: Final = 0.02
 class Repartitioner:
     """Looks for a request now and then, and carries it out. Part of one leader's term.
 
-    It waits for the workers of these projections; any other one synchronises what it lacks.
+    It waits for the workers of these projections; any other one backfills what it lacks.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class CheckpointFenced(Exception):
 
 
 class PositionLost(Exception):
-    """What was written or read before can't be believed any more: take the partition anew."""
+    """What was written or read before can't be believed any more: acquire the partition again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Each lives beside the data it speaks of, in the index `bank-checkpoints`, and is written onto
 exactly the write before it (compare-and-set). So one write proves that no other owner has taken the
 partition, and that Elasticsearch still has what this owner wrote before. A node that was restarted
-since the partition was taken may have forgotten documents: then the claim is not believed either.
+since the partition was acquired may have forgotten documents: then the claim is not trusted either.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Checkpoints:
 
         async with self._lock:
             if not self._held.holds(partition, epoch):
-                raise PositionLost(f"partition {partition} was taken anew")
+                raise PositionLost(f"partition {partition} was acquired again")
             claim = nothing(partition, now, generation, stream)
             claim, _ = await self._claim(replace(claim, cursor=0), now, same, anew=anew)
             return claim
@@ -119,7 +119,7 @@ class Checkpoints:
             wanted: list[Checkpoint] = []
             for partition, position in positions.items():
                 if not self._held.holds(partition, position.epoch):
-                    failed[partition] = PositionLost(f"partition {partition} was taken anew")
+                    failed[partition] = PositionLost(f"partition {partition} was acquired again")
                     continue
                 for held in self._held.of(partition):
                     claim = moved(held, position, self._held.cursor(held.key), back)
@@ -193,7 +193,7 @@ class Checkpoints:
         (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
         if stamp is None:
             raise CheckpointFenced(f"partition {empty.partition}: another worker is taking it too")
-        self._held.take(claim, stamp, boots)
+        self._held.hold(claim, stamp, boots)
         return claim, {p: checkpoint_of(found.get(key)) for p, key in sources.items()}
 
     async def _swap(self, wanted: Sequence[Checkpoint]) -> dict[int, Exception]:
@@ -244,7 +244,7 @@ class Checkpoints:
         return again
 
     async def _restarted(self, partitions: Collection[int]) -> dict[int, Exception]:
-        """The partitions that were taken before some node's last start."""
+        """The partitions that were acquired before some node's last start."""
         return self._held.restarted(partitions, await self._elastic.boots())
 
     async def _ensure_index(self) -> None:

@@ -29,8 +29,8 @@ class Counters:
     parked: int = 0
     waiting: int = 0
     unreadable: int = 0
-    synchronised: int = 0
-    retaken: int = 0
+    backfilled: int = 0
+    reacquired: int = 0
     batch_events: Histogram = field(default_factory=lambda: Histogram(SIZES), repr=False)
     batch_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS), repr=False)
     batch_at: float = field(default=-inf, repr=False)

@@ -9,7 +9,7 @@ from pipeline.tables.checkpoint import Checkpoint, Key, PositionLost
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A checkpoint, its stamp, and the nodes' boots when the partition was taken."""
+    """A checkpoint, its stamp, and the nodes' boots when the partition was acquired."""
 
     checkpoint: Checkpoint
     stamp: Stamp
@@ -56,7 +56,7 @@ class HeldCheckpoints:
 
     # ---------------------------------------------------------------- changes
 
-    def take(self, checkpoint: Checkpoint, stamp: Stamp, boots: Mapping[str, int]) -> None:
+    def hold(self, checkpoint: Checkpoint, stamp: Stamp, boots: Mapping[str, int]) -> None:
         """Hold it from now on; `boots` as they were before it was read."""
         self._held[checkpoint.key] = _Held(checkpoint, stamp, boots)
         self._cursors[checkpoint.key] = checkpoint.cursor
@@ -85,7 +85,7 @@ class HeldCheckpoints:
     def restarted(
         self, partitions: Collection[int], boots: Mapping[str, int]
     ) -> dict[int, Exception]:
-        """Those of the partitions that were taken before some node's last start."""
+        """Those of the partitions that were acquired before some node's last start."""
         return {
             partition: PositionLost(f"partition {partition}: Elasticsearch was restarted")
             for (partition, _), held in self._held.items()

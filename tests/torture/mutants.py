@@ -35,7 +35,7 @@ MUTATIONS: Final = (
         "pipeline/agents/partition_processor.py",
         """        count = await self._persistently(
             lambda: apply(""",
-        """        taken.applied = max(delivery.last for delivery in batch)
+        """        owned.applied = max(delivery.last for delivery in batch)
         for delivery in batch:
             delivery.done()
         count = await self._persistently(
@@ -95,7 +95,7 @@ MUTATIONS: Final = (
     Mutation(
         "an index made anew is not filled",
         "pipeline/agents/acquire.py",
-        "        await synchronise(taken)\n",
+        "        await backfill(owned)\n",
         "        pass\n",
         "index-deleted",
     ),

@@ -2,7 +2,7 @@
 
 It looks at the job a few times a second, and at once when it has carried it on itself. For each of
 its partitions it runs that partition's part, again from where it was whenever the partition was
-taken anew; whoever owns a partition does it.
+acquired again; whoever owns a partition does it.
 """
 
 import asyncio
@@ -64,16 +64,16 @@ class RebuildAgent:
     """One worker's; an async context manager that runs it."""
 
     def __init__(
-        self, settings: Settings, projector: ProjectionRunner, look_seconds: float = LOOK_SECONDS
+        self, settings: Settings, runner: ProjectionRunner, look_seconds: float = LOOK_SECONDS
     ) -> None:
-        self._shared = shared = projector.shared
+        self._context = context = runner.context
         self._look_seconds = look_seconds
-        self._appliers: Mapping[int, PartitionProcessor] = projector.appliers
+        self._processors: Mapping[int, PartitionProcessor] = runner.processors
         self._lease = Lease(
-            settings.redis, shared.projection.named(LEASE), shared.owner, settings.lease_seconds
+            settings.redis, context.projection.named(LEASE), context.owner, settings.lease_seconds
         )
-        self._coordinator = Coordinator(shared, self._lease, settings.rebuild_grace_seconds)
-        self._pace = Throttle(settings.rebuild_rate, lambda: shared.counters.batch_at)
+        self._coordinator = Coordinator(context, self._lease, settings.rebuild_grace_seconds)
+        self._pace = Throttle(settings.rebuild_rate, lambda: context.counters.batch_at)
         self._works: dict[int, _Work] = {}
         self._gate, self._gate_of = asyncio.Semaphore(1), ""
         self._task: asyncio.Task[None] | None = None
@@ -97,8 +97,8 @@ class RebuildAgent:
         while True:
             self._ended.clear()
             try:
-                await self._shared.jobs.refresh()
-                await self._look(self._shared.jobs.current)
+                await self._context.jobs.refresh()
+                await self._look(self._context.jobs.current)
                 if not await self._moved():
                     await self._pause()
             except Exception as error:
@@ -110,7 +110,7 @@ class RebuildAgent:
 
     async def _moved(self) -> bool:
         """Whether a job is not any more as it was looked at: there is more to be done."""
-        return any(key.startswith("job.") for key in await self._shared.jobs.refresh())
+        return any(key.startswith("job.") for key in await self._context.jobs.refresh())
 
     async def _pause(self) -> None:
         """A moment, or until all that is under way here has come to its end."""
@@ -123,13 +123,13 @@ class RebuildAgent:
             self._ended.set()
 
     async def _look(self, job: RebuildJob | None) -> None:
-        for partition in self._works.keys() - self._appliers.keys():
+        for partition in self._works.keys() - self._processors.keys():
             await self._stop(partition)
         if job is None:
             return
-        if job.version not in (0, self._shared.projection.version):
+        if job.version not in (0, self._context.projection.version):
             return  # other workers know how
-        if job.of == self._shared.partitions and job.phase not in ("cancelled", "failed"):
+        if job.of == self._context.partitions and job.phase not in ("cancelled", "failed"):
             await self._follow(job)
         else:
             await self._leave()
@@ -142,32 +142,32 @@ class RebuildAgent:
         step: Step = "run" if job.phase in ("wanted", "building") else "turn"
         if job.kind == "online" and job.phase == "wanted":
             return  # the generation is not made yet
-        for partition, applier in list(self._appliers.items()):
-            if partition not in job.partitions or not _due(job, applier.taken):
+        for partition, processor in list(self._processors.items()):
+            if partition not in job.partitions or not _due(job, processor.owned):
                 continue
             work = self._works.get(partition)
             if work is not None and work.stands(job, step):
                 continue
             if work is not None:
                 await self._stop(partition)
-            self._works[partition] = work = _Work(job, step, self._part(job, applier))
+            self._works[partition] = work = _Work(job, step, self._part(job, processor))
             work.task.add_done_callback(self._note_end)
 
-    def _part(self, job: RebuildJob, applier: PartitionProcessor) -> OnlineBuild | InPlaceRebuild:
+    def _part(self, job: RebuildJob, processor: PartitionProcessor) -> OnlineBuild | InPlaceRebuild:
         if self._gate_of != job.id:
             self._gate, self._gate_of = asyncio.Semaphore(max(1, job.concurrency)), job.id
-        part = self._shared.jobs.part(job, applier.partition)
+        part = self._context.jobs.part(job, processor.partition)
         kind: type[OnlineBuild] | type[InPlaceRebuild] = (
             OnlineBuild if job.kind == "online" else InPlaceRebuild
         )
-        return kind(applier, self._shared, job, part, self._gate, self._pace)
+        return kind(processor, self._context, job, part, self._gate, self._pace)
 
     async def _stop(self, partition: int) -> None:
         work = self._works.pop(partition)
         await cancel_and_wait(work.task)
         error = None if work.task.cancelled() else work.task.exception()
-        if isinstance(error, CheckpointFenced) and partition in self._appliers:
-            self._appliers[partition].retake(error)
+        if isinstance(error, CheckpointFenced) and partition in self._processors:
+            self._processors[partition].reacquire(error)
         elif error is not None and not isinstance(error, PositionLost | GenerationGone):
             log.warning("partition %d: the rebuild stopped, it goes on: %r", partition, error)
 
@@ -175,21 +175,21 @@ class RebuildAgent:
         """The job came to nothing: write the live generation alone."""
         for partition in list(self._works):
             await self._stop(partition)
-        for partition, applier in list(self._appliers.items()):
-            if applier.taken is not None and applier.taken.building is not None:
-                dropped = await applier.between(_detach)
+        for partition, processor in list(self._processors.items()):
+            if processor.owned is not None and processor.owned.building is not None:
+                dropped = await processor.between(_detach)
                 if dropped is not None:
-                    self._shared.checkpoints.forget_generation(partition, dropped)
+                    self._context.checkpoints.forget_generation(partition, dropped)
 
 
-def _due(job: RebuildJob, taken: OwnedPartition | None) -> bool:
-    if taken is None:
+def _due(job: RebuildJob, owned: OwnedPartition | None) -> bool:
+    if owned is None:
         return False
     if job.phase == "done":  # whoever turns late
-        return job.kind == "online" and taken.building is not None
+        return job.kind == "online" and owned.building is not None
     return job.kind == "online" or job.active
 
 
-async def _detach(taken: OwnedPartition) -> Generation | None:
-    building, taken.building = taken.building, None
+async def _detach(owned: OwnedPartition) -> Generation | None:
+    building, owned.building = owned.building, None
     return building.generation if building is not None else None

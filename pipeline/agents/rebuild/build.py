@@ -36,12 +36,12 @@ _AGAIN_SECONDS: Final = 1.0
 
 
 class OnlineBuild:
-    """Raises `PositionLost` from `run` and `turn` when the partition was taken anew meanwhile."""
+    """`run` and `turn` raise `PositionLost` when the partition was acquired again meanwhile."""
 
     def __init__(
         self,
-        applier: PartitionProcessor,
-        shared: ProjectionContext,
+        processor: PartitionProcessor,
+        context: ProjectionContext,
         job: RebuildJob,
         part: RebuildPart,
         gate: asyncio.Semaphore,
@@ -49,12 +49,12 @@ class OnlineBuild:
     ) -> None:
         assert job.generation is not None
         assert job.uuid is not None
-        self.generation = Generation(job.generation, job.uuid, shared.projection)
-        self._applier, self._shared = applier, shared
+        self.generation = Generation(job.generation, job.uuid, context.projection)
+        self._processor, self._context = processor, context
         self._gate, self._pace = gate, pace
-        self._slots = slots_of(applier.partition, shared.partitions)
-        self._part = replace(part, owner=shared.owner)
-        self._taken: OwnedPartition | None = None
+        self._slots = slots_of(processor.partition, context.partitions)
+        self._part = replace(part, owner=context.owner)
+        self._owned: OwnedPartition | None = None
         self._building: GenerationTarget | None = None
         self._noted, self._events = 0.0, 0
         self._replaying_since: float | None = None
@@ -62,7 +62,7 @@ class OnlineBuild:
     @property
     def stands(self) -> bool:
         """Whether the partition is still as it was when this began."""
-        return self._taken is not None and self._applier.taken is self._taken
+        return self._owned is not None and self._processor.owned is self._owned
 
     async def run(self) -> None:
         """Bring the partition into the generation.
@@ -74,7 +74,7 @@ class OnlineBuild:
         try:
             async with self._gate:
                 await self._replay()
-            self._shared.checkpoints.reach(self._applier.partition, self.generation, None)
+            self._context.checkpoints.reach(self._processor.partition, self.generation, None)
             await self._write_claims()
         finally:
             await cancel_and_wait(counting)  # or it would count what came after the replay, too
@@ -82,50 +82,50 @@ class OnlineBuild:
 
     async def turn(self) -> None:
         """Readers see the generation: write it alone from now on."""
-        old = await self._applier.between(self._switch_over)
+        old = await self._processor.between(self._switch_over)
         if old is not None:
-            self._shared.checkpoints.forget_generation(self._applier.partition, old)
-        for each in self._shared.parked.all():
+            self._context.checkpoints.forget_generation(self._processor.partition, old)
+        for each in self._context.parked.all():
             if slot_of(each.account_id) in self._slots:  # it may be right in this generation
-                await self._shared.parked.ask_retry(each.account_id)
+                await self._context.parked.ask_retry(each.account_id)
         await self._note(state="done")
 
     # ---------------------------------------------------------------- between two batches
 
     async def _join(self) -> None:
-        taken = self._applier.taken
-        if taken is None:
+        owned = self._processor.owned
+        if owned is None:
             raise PositionLost("the partition is being taken")
-        if taken.building is None or taken.building.generation != self.generation:
-            if await self._was_begun(taken):
-                self._applier.retake(PositionLost("to go on with a rebuild where it was"))
-                raise PositionLost("the partition is taken anew")
-            taken = await self._applier.between(self._switch)
-            await self._shared.checkpoints.claim_beside(
-                self._applier.partition,
-                self._shared.partitioning,
+        if owned.building is None or owned.building.generation != self.generation:
+            if await self._was_begun(owned):
+                self._processor.reacquire(PositionLost("to go on with a rebuild where it was"))
+                raise PositionLost("the partition is acquired again")
+            owned = await self._processor.between(self._switch)
+            await self._context.checkpoints.claim_beside(
+                self._processor.partition,
+                self._context.partitioning,
                 self.generation,
-                taken.stream,
-                taken.epoch,
+                owned.stream,
+                owned.epoch,
                 anew=True,
             )
-        assert taken.building is not None
-        self._taken, self._building = taken, taken.building
+        assert owned.building is not None
+        self._owned, self._building = owned, owned.building
         if self._cursor == self._slots.start:
             self._part = replace(self._part, done=0)
 
-    async def _switch(self, taken: OwnedPartition) -> OwnedPartition:
+    async def _switch(self, owned: OwnedPartition) -> OwnedPartition:
         began = time.perf_counter()
-        taken.building = generation_target(self._shared, self.generation, self._slots.start)
+        owned.building = generation_target(self._context, self.generation, self._slots.start)
         self._paused(began)
-        return taken
+        return owned
 
-    async def _switch_over(self, taken: OwnedPartition) -> Generation | None:
+    async def _switch_over(self, owned: OwnedPartition) -> Generation | None:
         began = time.perf_counter()
-        if taken.building is None or taken.building.generation != self.generation:
+        if owned.building is None or owned.building.generation != self.generation:
             return None
-        old, taken.building = taken.live.generation, None
-        taken.live = generation_target(self._shared, self.generation)
+        old, owned.building = owned.live.generation, None
+        owned.live = generation_target(self._context, self.generation)
         self._paused(began)
         return old
 
@@ -133,11 +133,13 @@ class OnlineBuild:
         pause = round(1000 * (time.perf_counter() - began), 3)
         self._part = replace(self._part, pauses_ms=[*self._part.pauses_ms, pause])
 
-    async def _was_begun(self, taken: OwnedPartition) -> bool:
+    async def _was_begun(self, owned: OwnedPartition) -> bool:
         """Whether a rebuild that stopped has replayed some of the partition, to be gone on with."""
-        shared = self._shared
-        empty = nothing(self._applier.partition, shared.partitioning, self.generation, taken.stream)
-        claim = (await shared.checkpoints.read([empty.id])).get(empty.id)
+        context = self._context
+        empty = nothing(
+            self._processor.partition, context.partitioning, self.generation, owned.stream
+        )
+        claim = (await context.checkpoints.read([empty.id])).get(empty.id)
         if claim is None or claim.sequence is None or not claim.speaks_of(empty):
             return False
         return claim.cursor is None or claim.cursor > self._slots.start
@@ -145,18 +147,18 @@ class OnlineBuild:
     # ---------------------------------------------------------------- beside live traffic
 
     async def _replay(self) -> None:
-        shared = self._shared
+        context = self._context
         documents = AccountDocuments(
-            shared.elastic,
+            context.elastic,
             self.generation,
-            shared.store,
-            shared.parked,
+            context.store,
+            context.parked,
             Counters(),
             DocumentCache(0),
         )
         await self._note(state="replaying")
         self._replaying_since = time.monotonic()
-        store = ThrottledStore(shared.store, self._pace)
+        store = ThrottledStore(context.store, self._pace)
         work = Replay(store, documents, self._begin, self._reached)
         await work.run(range(self._cursor, self._slots.stop))
         await self._insist(documents, work.refused)
@@ -172,7 +174,7 @@ class OnlineBuild:
             self._still_ours()
             for account_id in sorted(refused):
                 await documents.replay(account_id)
-            refused = {each for each in refused if each in self._shared.parked}
+            refused = {each for each in refused if each in self._context.parked}
 
     @property
     def _cursor(self) -> int:
@@ -188,28 +190,28 @@ class OnlineBuild:
         self._events += events
         self._part = replace(self._part, done=self._part.done + events)
         if time.monotonic() - self._noted > NOTE_SECONDS:
-            self._shared.checkpoints.reach(self._applier.partition, self.generation, slot)
+            self._context.checkpoints.reach(self._processor.partition, self.generation, slot)
             await self._write_claims()
             await self._note()
 
     async def _write_claims(self) -> None:
         self._still_ours()
-        assert self._taken is not None
-        at = {self._applier.partition: self._taken.at()}
-        for failure in (await self._shared.checkpoints.write(at)).values():
+        assert self._owned is not None
+        at = {self._processor.partition: self._owned.at()}
+        for failure in (await self._context.checkpoints.write(at)).values():
             raise failure
 
     def _still_ours(self) -> GenerationTarget:
-        if self._taken is None or self._applier.taken is not self._taken:
-            raise PositionLost("the partition was taken anew")
-        if self._building is None or self._taken.building is not self._building:
+        if self._owned is None or self._processor.owned is not self._owned:
+            raise PositionLost("the partition was acquired again")
+        if self._building is None or self._owned.building is not self._building:
             raise PositionLost("the generation is not built any more")
         return self._building
 
     # ---------------------------------------------------------------- for people
 
     async def _count(self) -> None:
-        total = await self._pace.gently(lambda: self._shared.store.count(self._slots))
+        total = await self._pace.gently(lambda: self._context.store.count(self._slots))
         await self._note(total=total)
 
     async def _note(self, **changes: object) -> None:
@@ -219,4 +221,4 @@ class OnlineBuild:
             changes["events_per_second"] = round(rate, 1)
         self._part = replace(self._part, **changes)  # type: ignore[arg-type]
         with suppress(Exception):  # it is for people, and told again in a moment
-            await self._shared.jobs.note(self._part)
+            await self._context.jobs.note(self._part)

@@ -28,15 +28,15 @@ PROMOTED_SECONDS: Final = 60.0
 class Coordinator:
     """Carries the current job on by the step that is due. Raises the servers' errors."""
 
-    def __init__(self, shared: ProjectionContext, lease: Lease, grace_seconds: float) -> None:
-        self._shared, self._lease, self._grace = shared, lease, grace_seconds
-        self._jobs: RebuildJobs = shared.jobs
-        self._projection = shared.projection
-        self._succession = AliasSwap(shared.elastic, shared.generations)
+    def __init__(self, context: ProjectionContext, lease: Lease, grace_seconds: float) -> None:
+        self._context, self._lease, self._grace = context, lease, grace_seconds
+        self._jobs: RebuildJobs = context.jobs
+        self._projection = context.projection
+        self._succession = AliasSwap(context.elastic, context.generations)
 
     async def step(self, job: RebuildJob) -> None:
-        if job.phase in ("wanted", "building") and job.of != self._shared.partitions:
-            await self._fail(job, f"the bank has {self._shared.partitions} partitions now")
+        if job.phase in ("wanted", "building") and job.of != self._context.partitions:
+            await self._fail(job, f"the bank has {self._context.partitions} partitions now")
         elif (job.active or not job.dropped) and await self._ours():
             await (self._online(job) if job.kind == "online" else self._in_place(job))
         for each in self._jobs.all():  # those before it: it may have begun within their grace
@@ -75,7 +75,7 @@ class Coordinator:
     # ---------------------------------------------------------------- online
 
     async def _begin(self, job: RebuildJob) -> None:
-        old, new = await self._shared.generations.live(), await self._succession.begin()
+        old, new = await self._context.generations.live(), await self._succession.begin()
         log.info("rebuild %s: building %s", job.id, new.index)
 
         def begun(job: RebuildJob) -> RebuildJob:
@@ -93,7 +93,7 @@ class Coordinator:
         await self._jobs.change(job.id, begun)
 
     async def _swap_when_complete(self, job: RebuildJob) -> None:
-        new, live = self._new(job), await self._shared.generations.live()
+        new, live = self._new(job), await self._context.generations.live()
         if live != new:
             if await self._succession.building() != new:
                 await self._fail(job, f"the index {new.index} was deleted")
@@ -115,7 +115,7 @@ class Coordinator:
         """Whether whoever owns a partition now has all of it in the new generation."""
         ids = {p: checkpoint_id(self._new(job), p, job.of) for p in job.partitions}
         lives = {p: checkpoint_id(live, p, job.of) for p in job.partitions} if live else {}
-        claims = await self._shared.checkpoints.read([*ids.values(), *lives.values()])
+        claims = await self._context.checkpoints.read([*ids.values(), *lives.values()])
         return all(
             _whole(job, claims.get(ids[p]), claims.get(lives[p]) if live else None)
             for p in job.partitions

@@ -30,17 +30,17 @@ class InPlaceRebuild:
 
     def __init__(
         self,
-        applier: PartitionProcessor,
-        shared: ProjectionContext,
+        processor: PartitionProcessor,
+        context: ProjectionContext,
         job: RebuildJob,
         part: RebuildPart,
         gate: asyncio.Semaphore,
         pace: Throttle,
     ) -> None:
-        self._applier, self._shared = applier, shared
+        self._processor, self._context = processor, context
         self._gate, self._pace = gate, pace
-        self._slots = slots_of(applier.partition, shared.partitions)
-        self._part = replace(part, owner=shared.owner)
+        self._slots = slots_of(processor.partition, context.partitions)
+        self._part = replace(part, owner=context.owner)
         self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -48,22 +48,22 @@ class InPlaceRebuild:
         if self._part.state == "done":
             return
         async with self._gate:
-            taken, shared = self._applier.taken, self._shared
-            if taken is None:
+            owned, context = self._processor.owned, self._context
+            if owned is None:
                 raise PositionLost("the partition is being taken")
             documents = AccountDocuments(
-                shared.elastic,
-                taken.live.generation,
-                shared.store,
-                shared.parked,
+                context.elastic,
+                owned.live.generation,
+                context.store,
+                context.parked,
                 Counters(),
                 DocumentCache(0),
             )
-            total = await self._pace.gently(lambda: shared.store.count(self._slots))
+            total = await self._pace.gently(lambda: context.store.count(self._slots))
             self._part = replace(self._part, state="replaying", total=total)
-            survey = IndexScan(shared.elastic.access, documents.alias)
+            survey = IndexScan(context.elastic.access, documents.alias)
             try:
-                store = ThrottledStore(shared.store, self._pace)
+                store = ThrottledStore(context.store, self._pace)
                 mended = await repair_partition(
                     self._slots, store, documents, survey, self._progress
                 )
@@ -72,7 +72,7 @@ class InPlaceRebuild:
                 if self._telling is not None:
                     await cancel_and_wait(self._telling)  # or it would take back what comes now
             self._part = replace(self._part, state="done", removed=mended.removed)
-            await shared.jobs.note(self._part)  # that makes the job done, so it must be told
+            await context.jobs.note(self._part)  # that makes the job done, so it must be told
 
     async def turn(self) -> None:
         """There is no other generation to turn to."""
@@ -86,4 +86,4 @@ class InPlaceRebuild:
 
     async def _tell(self, part: RebuildPart) -> None:
         with suppress(Exception):  # it is for people, and told again in a moment
-            await self._shared.jobs.note(part)
+            await self._context.jobs.note(part)

@@ -7,7 +7,7 @@ from typing import Final
 from pipeline.agents.source import starting_position
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import StreamState
-from pipeline.operations.status.lag import TO_SYNCHRONISE
+from pipeline.operations.status.lag import TO_BACKFILL
 from pipeline.operations.status.probe import Unknown
 from pipeline.search import Generation
 from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, inherited, nothing
@@ -15,14 +15,14 @@ from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, inherited, not
 Claims = Mapping[str, Checkpoint]
 """The checkpoints that are in the live index, by id."""
 
-_NO_INDEX: Final = Unknown(f"{TO_SYNCHRONISE}: there is no index")
-_NO_CLAIM: Final = Unknown(f"{TO_SYNCHRONISE}: there is no checkpoint in the live index")
+_NO_INDEX: Final = Unknown(f"{TO_BACKFILL}: there is no index")
+_NO_CLAIM: Final = Unknown(f"{TO_BACKFILL}: there is no checkpoint in the live index")
 _OTHER: Final = Unknown(
-    f"{TO_SYNCHRONISE}: the checkpoint is of another index, stream or number of partitions"
+    f"{TO_BACKFILL}: the checkpoint is of another index, stream or number of partitions"
 )
-_NOTHING: Final = Unknown(f"{TO_SYNCHRONISE}: the checkpoint claims nothing yet")
-_UNFINISHED: Final = Unknown(f"{TO_SYNCHRONISE}: not all of it is in the live index yet")
-_GONE: Final = Unknown(f"{TO_SYNCHRONISE}: the stream has no more what follows the checkpoint")
+_NOTHING: Final = Unknown(f"{TO_BACKFILL}: the checkpoint claims nothing yet")
+_UNFINISHED: Final = Unknown(f"{TO_BACKFILL}: not all of it is in the live index yet")
+_GONE: Final = Unknown(f"{TO_BACKFILL}: the stream has no more what follows the checkpoint")
 
 
 def position_of(
@@ -34,7 +34,7 @@ def position_of(
 ) -> int | Unknown:
     """The sequence up to which all of the partition is in the index: where a worker would go on.
 
-    Unknown when a worker would synchronise first.
+    Unknown when a worker would backfill first.
     """
     if generation is None:
         return _NO_INDEX

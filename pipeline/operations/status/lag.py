@@ -28,7 +28,7 @@ from pipeline.operations.status.probe import Unknown, joined, why
 
 SHORTEST: Final = 0.001
 """Seconds of lag while anything waits, even if its event has a time to come: clocks differ."""
-TO_SYNCHRONISE: Final = "to be synchronised from the event store"
+TO_BACKFILL: Final = "to be backfilled from the event store"
 _NO_MESSAGE: Final = "404"
 _TIMEOUT: Final = 5.0
 
@@ -86,9 +86,9 @@ def lag(
 def resume_token(last: StoredMessage | None, state: StreamState) -> str | Unknown:
     """Where forwarding goes on: the token in the last message. `state` was read before that."""
     if last is None:
-        return Unknown(f"{TO_SYNCHRONISE}: the stream is empty")
+        return Unknown(f"{TO_BACKFILL}: the stream is empty")
     if last.sequence < state.last or TOKEN_HEADER not in last.headers:
-        return Unknown(f"{TO_SYNCHRONISE}: the stream does not end with a message of a forwarder")
+        return Unknown(f"{TO_BACKFILL}: the stream does not end with a message of a forwarder")
     return last.headers[TOKEN_HEADER]
 
 
@@ -125,7 +125,7 @@ async def unapplied(js: JetStream, partition: int, position: int) -> WaitingEven
     if "Status" in headers:
         raise JetStreamError(int(headers["Status"]), headers.get("Description", ""))
     if is_marker(reply.data):
-        return Unknown(f"{TO_SYNCHRONISE}: a forwarder asks for it")
+        return Unknown(f"{TO_BACKFILL}: a forwarder asks for it")
     return WaitingEvents(
         1 + int(headers["Nats-Num-Pending"]), _stored_at(reply.data, headers["Nats-Time-Stamp"])
     )

@@ -19,7 +19,7 @@ from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
 from pipeline.operations.status.effective_position import Claims, claim_ids
 from pipeline.operations.status.lag import (
-    TO_SYNCHRONISE,
+    TO_BACKFILL,
     WaitingEvents,
     resume_token,
     unapplied,
@@ -113,7 +113,7 @@ class StatusReader:
         try:
             unread = await self.unread(token)
         except HistoryLost:
-            return Unknown(f"{TO_SYNCHRONISE}: the change stream can't go on where the log ends")
+            return Unknown(f"{TO_BACKFILL}: the change stream can't go on where the log ends")
         return unforwarded(unread, partitions)
 
     async def claims(self, now: Partitioning) -> tuple[Generation | None, Claims]:

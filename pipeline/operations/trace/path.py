@@ -70,7 +70,7 @@ class EventPath:
 
 
 async def way(event: Event, onlookers: Sequence[StatusReader]) -> EventPath:
-    """Where the event is now. `onlookers`: one for each projection that is kept."""
+    """Where the event is now. `status readers`: one for each projection that is kept."""
     began = asyncio.get_running_loop().time()
     until = began + SECONDS
     at: object = event.get("created_at")
