@@ -30,9 +30,9 @@ from pipeline.tables.activity_reader import CHANGELOG, MINUTES  # noqa: E402
 from tests.bank import accounts as histories  # noqa: E402
 from tests.bank import append  # noqa: E402
 from tests.conftest import placed  # noqa: E402
+from tests.harness import eventually  # noqa: E402
 from tests.page.bank import Bank, opened  # noqa: E402
 from tests.page.browser import DESKTOP, PHONE, Scheme, chromium, tab  # noqa: E402
-from tests.support import eventually  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 OWNERS = (

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
 from pipeline.support.settings import Settings
-from tests.api import Client, serving
+from tests.services import Client, serving
 
 
 class Command(NamedTuple):

@@ -24,8 +24,8 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.certificates import make
+from tests.harness import Role, Servers
 from tests.ports import free_port
-from tests.support import Role, Servers
 
 OURS = ("balance", "statement", "turnover", "bank-")
 """How the names of the indexes begin that tests may delete."""

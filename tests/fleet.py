@@ -13,7 +13,7 @@ from pipeline.search import Elastic, Generation, GenerationGone
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_id
 from pipeline.tables.checkpoints import ALIAS
-from tests.support import Role, eventually
+from tests.harness import Role, eventually
 
 HERTZ = 20
 

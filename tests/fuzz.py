@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.support import rounds
+from tests.harness import rounds
 
 _CHECKS: Final = [
     not_a_server_error,

@@ -10,8 +10,8 @@ from pipeline.messaging import JetStream
 from pipeline.operations import keys
 from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
-from tests.api import Client, serving
-from tests.support import eventually
+from tests.harness import eventually
+from tests.services import Client, serving
 
 
 def on(settings: Settings, **changes: Any) -> Settings:

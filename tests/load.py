@@ -20,7 +20,7 @@ from pipeline.model.events import (
     Event,
     new_event,
 )
-from tests.support import eventually
+from tests.harness import eventually
 
 
 class Appends(Protocol):

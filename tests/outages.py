@@ -12,9 +12,9 @@ from typing import Final, Self
 from pipeline.eventstore import EventStore
 from pipeline.support.settings import Settings
 from tests.fleet import Fleet
+from tests.harness import Role, eventually
 from tests.invariants import Acknowledged
 from tests.load import Load
-from tests.support import Role, eventually
 
 _LINE: Final = re.compile(
     r"^\S+ (?:WARNING|ERROR|CRITICAL) +(\S+)(?: \[.*?\])?: ([^:\n]*)", re.MULTILINE

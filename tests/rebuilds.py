@@ -7,7 +7,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.tables.rebuild_job import Phase, RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
-from tests.support import eventually
+from tests.harness import eventually
 
 FINISHED = "2026-11-23T17:44:16.517Z"
 

@@ -15,10 +15,10 @@ from pipeline.tables.checkpoint import checkpoint_id
 from pipeline.tables.checkpoints import ALIAS
 from tests.bank import documents, exact
 from tests.fleet import Fleet
+from tests.harness import Role, eventually
 from tests.invariants import Acknowledged, invariants_hold
 from tests.load import Load
 from tests.proxy import HttpProxy, TcpProxy
-from tests.support import Role, eventually
 
 Start = Callable[..., Awaitable[Role]]
 

@@ -19,10 +19,10 @@ import yaml
 from pipeline.embedded.health import WELL, ready
 from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.settings import Settings
+from tests.harness import Role, eventually
 from tests.ports import free_port
 from tests.promql import Labels, Moment, Samples, Vector, evaluate, grouped, selectors, selects
 from tests.scrape import scrape
-from tests.support import Role, eventually
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yaml"

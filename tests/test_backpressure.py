@@ -13,10 +13,10 @@ from pipeline.embedded.servers import EmbeddedServers, Server
 from pipeline.support.retry import PATIENCE
 from pipeline.support.settings import Settings
 from tests.bank import exact
+from tests.harness import eventually, rounds
 from tests.invariants import invariants_hold
 from tests.outages import Bank, Words, memory
 from tests.proxy import Answering, Fault, HttpProxy, TcpProxy, busy_items
-from tests.support import eventually, rounds
 
 pytestmark = pytest.mark.timeout(rounds(300, 1800))
 

@@ -18,7 +18,7 @@ from benchmarks.rounds import interleaved
 from benchmarks.size import SIZES, TINY
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.support.settings import PREFIX, TEST_PREFIX
-from tests.support import Servers
+from tests.harness import Servers
 
 PAGE = f"# Performance\n\nBefore.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n"
 

@@ -16,8 +16,8 @@ from pipeline.messaging import STREAM, JetStream
 from pipeline.model.events import KINDS
 from pipeline.support.settings import Settings
 from tests.bank import exact
+from tests.harness import Role, eventually, rounds
 from tests.load import Load
-from tests.support import Role, eventually, rounds
 
 Start = Callable[..., Awaitable[Role]]
 

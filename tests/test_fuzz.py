@@ -17,12 +17,12 @@ from pipeline.messaging import JetStream
 from pipeline.model.events import CREATED, DEPOSITED, new_event
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
-from tests.api import Client, serving
+from tests.api.accounts.test_accounts_api import opened, send
 from tests.fuzz import Change, fuzz
+from tests.harness import rounds
+from tests.services import Client, serving
 from tests.stores import stores
-from tests.support import rounds
-from tests.test_accounts_api import opened, send
-from tests.test_parked import park
+from tests.tables.test_parked_accounts import park
 
 pytestmark = pytest.mark.timeout(rounds(300, 3600))
 

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.model.events import misplaced
 from pipeline.support.settings import Settings
+from tests.harness import Role, eventually, rounds
 from tests.hostile.customers import Customers
 from tests.hostile.operator import (
     bank,
@@ -27,7 +28,6 @@ from tests.hostile.operator import (
     tidied,
 )
 from tests.hostile.sending import all_at_once
-from tests.support import Role, eventually, rounds
 
 ROLES: Final = ("forwarder", "worker", "accounts", "balances")
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from pipeline.support.settings import Settings
-from tests.api import NOBODY
 from tests.commands import (
     Command,
     Replicas,
@@ -25,8 +24,9 @@ from tests.commands import (
     unfreeze,
     withdraw,
 )
-from tests.model import Model
-from tests.support import rounds
+from tests.harness import rounds
+from tests.reference_model import Model
+from tests.services import NOBODY
 
 MOST = 2**53 - 1
 

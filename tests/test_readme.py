@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.support.settings import Settings, environment
+from tests.harness import Role, eventually
 from tests.readme import Mismatch, Names, Step, steps
-from tests.support import Role, eventually
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import rounds
+from tests.harness import rounds
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pipeline", "api")
@@ -91,7 +91,7 @@ def canonical(name: str) -> str:
 
 def test_all_that_is_imported_is_a_dependency() -> None:
     """Of its own: what another one brings today may be gone tomorrow. What the extra `otel` brings
-    is imported where it is on (`tests/test_spans.py`)."""
+    is imported where it is on (`tests/support/test_tracing.py`)."""
     declared = {
         canonical(match[0])
         for line in requires("bank-transfer") or []

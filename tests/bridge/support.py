@@ -11,7 +11,7 @@ from faust.types import TP
 
 from pipeline.bridge import Assign, Batch, BatchSchema, Options, Transport, configure
 from pipeline.messaging import JetStream
-from tests.support import eventually
+from tests.harness import eventually
 
 TOPIC = "readings"
 PARTITIONS = 4

@@ -9,7 +9,7 @@ from faust.types import TP
 from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, publish, running
-from tests.support import eventually
+from tests.harness import eventually
 
 ALL = frozenset(range(PARTITIONS))
 

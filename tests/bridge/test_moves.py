@@ -15,7 +15,7 @@ from pipeline.bridge.producer import ChangelogFenced
 from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, publish, running
-from tests.support import Role, eventually
+from tests.harness import Role, eventually
 
 ALL = frozenset(range(PARTITIONS))
 

@@ -10,7 +10,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, floor, publish, running
-from tests.support import eventually
+from tests.harness import eventually
 
 ALL = frozenset(range(PARTITIONS))
 

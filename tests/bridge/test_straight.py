@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from pipeline.messaging import JetStream
 from pipeline.messaging.fast_path import frame, header
-from tests.support import Servers, eventually
+from tests.harness import Servers, eventually
 
 SIZES = (0, 1, 300, 5_000, 40_000, 200_000)
 """Of messages; what is read at once has 32 KiB."""

@@ -11,8 +11,8 @@ from pipeline.operations.checker import report as reports
 from pipeline.operations.checker.live import check_live
 from pipeline.operations.checker.report import Report
 from pipeline.support.settings import Settings
+from tests.harness import Role
 from tests.hostile.customers import Customers
-from tests.support import Role
 
 Json = dict[str, Any]
 

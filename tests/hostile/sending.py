@@ -16,10 +16,10 @@ from yarl import URL
 
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
+from tests.harness import rounds
 from tests.hostile.documents import Documents
 from tests.hostile.messages import Messages
 from tests.hostile.requests import Requests
-from tests.support import rounds
 
 OVER_HTTP: Final = rounds(1500, 5000)
 OVER_NATS: Final = rounds(900, 3000)

@@ -15,10 +15,10 @@ from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
+from tests.agents.rebuild.bank import fill
 from tests.bank import append, history
 from tests.fleet import Fleet
-from tests.rebuild.bank import fill
-from tests.support import Role, eventually
+from tests.harness import Role, eventually
 
 PARTITIONS: Final = 4
 

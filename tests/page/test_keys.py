@@ -8,11 +8,11 @@ from playwright.async_api import Browser, expect
 
 from pipeline.embedded.up import balances_url
 from pipeline.operations.keys import Role as Who
+from tests.harness import Role, eventually
 from tests.keys import holder, on
 from tests.page.bank import Bank, is_ready
 from tests.page.browser import Tab, tab
 from tests.ports import free_port
-from tests.support import Role, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.harness import eventually
 from tests.page.bank import PARTITIONS, Bank
 from tests.page.browser import Tab
-from tests.support import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

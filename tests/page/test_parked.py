@@ -3,9 +3,9 @@
 import pytest
 from playwright.async_api import Locator, expect
 
+from tests.harness import eventually
 from tests.page.bank import Bank
 from tests.page.browser import Tab
-from tests.support import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -8,9 +8,9 @@ import pytest
 from pipeline.support.access import SERVERS
 from pipeline.support.settings import Settings
 from tests.conftest import placed
+from tests.harness import eventually
 from tests.secure.servers import Servers, secured
 from tests.secure.why import lets_in
-from tests.support import eventually
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from pydantic import SecretStr
 
 from pipeline.embedded.processes import Child, Children, small_environment
 from pipeline.embedded.server_binaries import SERVER_BINARIES
+from tests.harness import eventually
 from tests.ports import free_port
 from tests.proxy.http import Forward, HttpProxy, Reply, Request
 from tests.proxy.tcp import TcpProxy
-from tests.support import eventually
 
 USER = "bank"
 

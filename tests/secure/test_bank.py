@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.access import SERVERS
 from pipeline.support.settings import PREFIX, Settings
+from tests.harness import Role, eventually
 from tests.secure.servers import USER, Servers
-from tests.support import Role, eventually
 
 UP = ("bank", "up", *(f"--without={server}" for server in SERVERS))
 PATIENCE = 200.0

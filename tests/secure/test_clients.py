@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from pipeline.support.access import SERVERS
 from pipeline.support.settings import Settings
 from tests.conftest import placed
+from tests.harness import Servers
 from tests.proxy.tcp import TcpProxy
 from tests.secure.servers import API_KEY, presenting
 from tests.secure.why import why_not
-from tests.support import Servers
 
 WRONG = SecretStr("not-the-password-of-it")
 

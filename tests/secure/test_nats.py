@@ -12,10 +12,10 @@ from pipeline.embedded.processes import Children
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.conftest import placed
+from tests.harness import Servers, eventually
 from tests.secure.jwt import Nkey, Operator
 from tests.secure.servers import nats, shown
 from tests.secure.why import lets_in, why_not
-from tests.support import Servers, eventually
 
 
 @pytest.fixture

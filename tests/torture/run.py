@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.support import Role
+from tests.harness import Role
 from tests.torture.breaches import Breaches
 from tests.torture.checker.end import Judge
 from tests.torture.clients import Clients

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.support import rounds
+from tests.harness import rounds
 from tests.torture.faults import FAULTS
 from tests.torture.report import announced, lines
 from tests.torture.run import Plan, torture

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers, Server
-from tests.support import Role, eventually
+from tests.harness import Role, eventually
 from tests.torture.ways import CLIENTS, SERVICES, Ways, placed, short_of_history
 
 ROLES: Final = {

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.support import Role, eventually
+from tests.harness import Role, eventually
 from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.faults.base import Fault, Maker
 from tests.torture.world import GUEST

@@ -3,10 +3,10 @@
 import re
 from typing import Final
 
+from tests.harness import eventually
 from tests.proxy import Answering, ItemErrors, busy_items
 from tests.proxy import Fault as ProxyFault
 from tests.proxy.bulk import Item, ItemError
-from tests.support import eventually
 from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.faults.base import Fault, Maker
 

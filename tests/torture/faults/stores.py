@@ -8,7 +8,7 @@ import redis.asyncio
 from nats.aio.client import Client
 from pymongo import MongoClient
 
-from tests.support import eventually
+from tests.harness import eventually
 from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.checker.stores import documents
 from tests.torture.faults.base import Fault, Maker

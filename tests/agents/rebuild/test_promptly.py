@@ -1,0 +1,34 @@
+"""A worker goes on with a rebuild as soon as it can; it looks now and then for others alone."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.agents.rebuild.agent import RebuildAgent
+from pipeline.support.settings import Settings
+from tests.agents.rebuild.bank import Bank
+from tests.agents.test_partition_processor import World, world_on
+from tests.bank import PARTITIONS, accounts, append
+from tests.harness import rounds
+
+pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(120, 300))]
+
+
+@pytest.fixture
+async def world(settings: Settings) -> AsyncIterator[World]:
+    opened = await world_on(settings)
+    yield opened
+    await opened.stop()
+    await opened.js.close()
+    await opened.store.close()
+
+
+async def test_who_has_all_partitions_waits_for_nobody(bank: Bank, world: World) -> None:
+    await append(world.store, accounts(100, 3))
+    runner = await world.start()
+    job, _ = await bank.jobs.start("online", range(PARTITIONS), PARTITIONS)
+    async with RebuildAgent(world.settings, runner, look_seconds=3_600):
+        done = await bank.over(job, seconds=60)
+    assert done.phase == "done"
+    assert all(part.done >= part.total > 0 for part in bank.jobs.parts(done))
+    assert await world.exact()

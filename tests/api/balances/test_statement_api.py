@@ -1,0 +1,135 @@
+"""`GET /{id}/statement`: in order, in pages, of some kinds, between two times."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
+from pipeline.model.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN, Event, new_event
+from pipeline.support.settings import Settings
+from tests.services import NOBODY, Client, problem, serving
+from tests.stores import stores
+
+pytestmark = pytest.mark.elasticsearch
+
+ADA, BOB = "01J00000000000000000000000", "01J00000000000000000000001"
+BEGAN = datetime(2026, 1, 1, 12)
+
+
+def events_of(account_id: str) -> list[Event]:
+    """Twenty-five, an hour apart."""
+    kinds = [CREATED, *([DEPOSITED, WITHDRAWN, OWNER_UPDATED, DEPOSITED] * 6)]
+    events = []
+    for version, kind in enumerate(kinds, start=1):
+        event = new_event(account_id, version, kind, {"owner": "Ada", "money": version})
+        events.append({**event, "created_at": BEGAN + timedelta(hours=version)})
+    return events  # type: ignore[return-value]
+
+
+def keeping(settings: Settings) -> Settings:
+    return settings.model_copy(update={"projections": "balance statement"})
+
+
+@pytest.fixture
+async def bank(settings: Settings) -> AsyncIterator[Client]:
+    """With two accounts, whose entries all are visible to searches."""
+    for projection in (BALANCE, STATEMENT):
+        async with stores(settings, projection) as world:
+            await world.table().apply([*events_of(ADA), *events_of(BOB)])
+            await world.elastic.client.indices.refresh(index=projection.name)
+    async with serving(create_app(keeping(settings))) as client:
+        yield client
+
+
+async def page(client: Client, account_id: str = ADA, **query: Any) -> dict[str, Any]:
+    async with client.get(f"/{account_id}/statement", params=query) as answer:
+        assert answer.status == 200, await answer.text()
+        document: dict[str, Any] = await answer.json()
+        return document
+
+
+async def versions(client: Client, **query: Any) -> list[int]:
+    found = await page(client, **query)
+    assert not found["has_more"]
+    return [each["version"] for each in found["data"]]
+
+
+async def test_the_newest_comes_first_with_the_balance_after_it(bank: Client) -> None:
+    found = await page(bank, BOB)
+    assert found["has_more"]
+    assert [each["version"] for each in found["data"]] == [*range(25, 5, -1)]
+    assert {each["account_id"] for each in found["data"]} == {BOB}
+    newest, before = found["data"][:2]
+    assert newest["balance"] == before["balance"] + newest["amount"]
+    assert newest.keys() == STATEMENT.fields
+
+
+@pytest.mark.parametrize("sort", ["version", "-version"])
+@pytest.mark.parametrize("limit", [1, 7, 25, 100])
+async def test_pages_follow_each_other(bank: Client, sort: str, limit: int) -> None:
+    seen: list[int] = []
+    more = True
+    while more:
+        after: dict[str, Any] = {"starting_after": seen[-1]} if seen else {}
+        found = await page(bank, sort=sort, limit=limit, **after)
+        seen += [each["version"] for each in found["data"]]
+        more = found["has_more"]
+    assert seen == sorted(range(1, 26), reverse=sort == "-version")
+
+
+async def test_kinds_and_times_are_chosen(bank: Client) -> None:
+    assert await versions(bank, kind=CREATED) == [1]
+    both = await versions(bank, kind=f"{WITHDRAWN},{OWNER_UPDATED}")
+    assert both == sorted((v for v in range(1, 26) if v % 4 in (3, 0)), reverse=True)
+    day = {"since": "2026-01-01T15:00:00Z", "until": "2026-01-01T20:00:00+01:00"}
+    assert await versions(bank, sort="version", **day) == [3, 4, 5, 6]
+    assert await versions(bank, since="2027-01-01T00:00:00Z") == []
+    assert await versions(bank, kind=DEPOSITED, until="2026-01-01T14:30:00Z") == [2]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"kind": "MoneyPrinted"}, "kind"),
+        ({"kind": ""}, "kind"),
+        ({"since": "yesterday"}, "since"),
+        ({"until": "2026-02-30T00:00:00Z"}, "until"),
+        ({"sort": "amount"}, "sort"),
+        ({"limit": "0"}, "limit"),
+        ({"limit": "101"}, "limit"),
+        ({"starting_after": "-1"}, "starting_after"),
+        ({"starting_after": ADA}, "starting_after"),
+        ({"page": "2"}, "page"),
+    ],
+)
+async def test_bad_parameters_are_named(
+    bank: Client, query: dict[str, str], parameter: str
+) -> None:
+    async with bank.get(f"/{ADA}/statement", params=query) as answer:
+        document = await problem(answer, 400, "invalid-input")
+    assert [each["parameter"] for each in document["errors"]] == [parameter]
+
+
+async def test_an_account_that_is_not_there_has_no_statement(bank: Client) -> None:
+    async with bank.get(f"/{NOBODY}/statement") as answer:
+        await problem(answer, 404, "account-not-found")
+
+
+async def test_without_the_projection_it_is_said(settings: Settings) -> None:
+    async with (
+        serving(create_app(keeping(settings)), ready=False) as client,
+        client.get(f"/{ADA}/statement") as answer,
+    ):
+        await problem(answer, 503, "projection-unavailable")
+
+
+async def test_a_bank_that_keeps_no_statements_says_so(settings: Settings) -> None:
+    async with (
+        serving(create_app(settings), ready=False) as client,
+        client.get(f"/{ADA}/statement") as answer,
+    ):
+        await problem(answer, 404, "projection-not-found")

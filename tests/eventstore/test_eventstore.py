@@ -1,0 +1,560 @@
+"""The event store's contract, on any MongoDB (BANK_TEST_MONGODB_URL, or the embedded one)."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+
+import pytest
+from pymongo import MongoClient, monitoring
+
+from pipeline.embedded.servers import EmbeddedServers
+from pipeline.eventstore import (
+    Changes,
+    EventStore,
+    HistoryLost,
+    KeyTaken,
+    StoreUnavailable,
+    VersionConflict,
+    token_time,
+)
+from pipeline.model.events import CREATED, DEPOSITED, SLOTS, WITHDRAWN, Event, new_event, slot_of
+from pipeline.support.settings import Settings
+from tests.harness import eventually, rounds
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[..., EventStore]]:
+    """`connect(url, database)`: a store that is closed afterwards."""
+    made: list[EventStore] = []
+
+    def make(url: str, database: str = "bank") -> EventStore:
+        made.append(EventStore(url, database))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()
+
+
+@pytest.fixture
+async def store(settings: Settings, connect: Callable[..., EventStore]) -> EventStore:
+    store = connect(settings.mongodb_url, settings.mongodb_database)
+    await store.setup()
+    return store
+
+
+def account(number: int) -> str:
+    return f"{number:026d}"
+
+
+def deposit(account_id: str, version: int, key: str | None = None) -> Event:
+    event = new_event(account_id, version, DEPOSITED if version > 1 else CREATED, {"money": 5})
+    if key is not None:
+        event["idempotency_key"] = key
+    return event
+
+
+async def outcomes(*appends: object) -> list[BaseException | None]:
+    return list(await asyncio.gather(*appends, return_exceptions=True))  # type: ignore[call-overload]
+
+
+async def test_setup_may_run_many_times_at_once(
+    settings: Settings, connect: Callable[..., EventStore]
+) -> None:
+    stores = [connect(settings.mongodb_url, settings.mongodb_database) for _ in range(4)]
+    await asyncio.gather(*(store.setup() for store in stores))
+    await asyncio.gather(*(store.setup() for store in stores))
+    with MongoClient[dict[str, object]](settings.mongodb_url, retryWrites=False) as client:
+        indexes = client[settings.mongodb_database]["events"].index_information()
+    assert set(indexes) == {"_id_", "account_version", "idempotency_key"}
+    assert indexes["account_version"]["key"] == [("slot", 1), ("account_id", 1), ("version", 1)]
+    assert all(indexes[name]["unique"] for name in indexes.keys() - {"_id_"})
+
+
+async def test_an_event_comes_back_as_it_was_stored(store: EventStore) -> None:
+    event = deposit(account(1), 1, key="k")
+    await store.append(event)
+    assert await store.load(account(1)) == [event]
+    assert await store.load(account(2)) == []
+    assert await store.count() == 1
+
+
+async def test_a_taken_version_and_a_taken_key_are_told_apart(store: EventStore) -> None:
+    await store.append(deposit(account(1), 1, key="k"))
+    with pytest.raises(VersionConflict) as conflict:
+        await store.append(deposit(account(1), 1))
+    assert (conflict.value.account_id, conflict.value.version) == (account(1), 1)
+    with pytest.raises(KeyTaken) as taken:
+        await store.append(deposit(account(2), 1, key="k"))
+    assert taken.value.key == "k"
+    assert await store.count() == 1
+
+
+async def test_the_same_event_may_be_appended_again(store: EventStore) -> None:
+    event, transfer = deposit(account(1), 1, key="k"), [deposit(account(n), 1) for n in (2, 3)]
+    for _ in range(2):
+        await store.append(event)
+        await store.append(*transfer)
+    assert await store.count() == 3
+
+
+async def test_of_200_appends_of_one_version_one_wins(store: EventStore) -> None:
+    results = await outcomes(*(store.append(deposit(account(1), 1)) for _ in range(200)))
+    assert results.count(None) == 1
+    assert sum(isinstance(result, VersionConflict) for result in results) == 199
+    assert len(await store.load(account(1))) == 1
+
+
+async def test_each_of_a_group_has_its_own_outcome(store: EventStore) -> None:
+    await store.append(deposit(account(0), 1, key="k"))
+    good = [deposit(account(n), 1) for n in range(1, 20)]
+    surrogate = new_event(account(30), 1, CREATED, {"owner": "\ud800"})
+    results = await outcomes(
+        *(store.append(event) for event in good),
+        store.append(deposit(account(0), 1)),
+        store.append(deposit(account(40), 1, key="k")),
+        store.append(surrogate),
+        store.append(new_event(account(31), 1, CREATED, {"owner": "x" * 300_000})),
+    )
+    assert results[:19] == [None] * 19
+    kinds = [VersionConflict, KeyTaken, UnicodeEncodeError, ValueError]
+    assert [type(result) for result in results[19:]] == kinds
+    assert await store.count() == 20
+
+
+class Inserts(monitoring.CommandListener):
+    """The sizes of the inserts that the driver sends."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name == "insert":
+            self.sizes.append(len(event.command["documents"]))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+
+@pytest.fixture
+async def inserts(
+    settings: Settings, connect: Callable[..., EventStore], monkeypatch: pytest.MonkeyPatch
+) -> tuple[EventStore, Inserts]:
+    listener = Inserts()
+    # A listener for the clients made from here on; `register` would be for good.
+    listeners = monitoring._LISTENERS._replace(command_listeners=[listener])
+    monkeypatch.setattr(monitoring, "_LISTENERS", listeners)
+    store = connect(settings.mongodb_url, settings.mongodb_database)
+    monkeypatch.undo()
+    await store.setup()
+    return store, listener
+
+
+async def test_commands_that_wait_together_are_one_insert(
+    inserts: tuple[EventStore, Inserts],
+) -> None:
+    store, listener = inserts
+    await asyncio.gather(*(store.append(deposit(account(n), 1)) for n in range(1200)))
+    assert await store.count() == 1200
+    assert sum(listener.sizes) == 1200
+    assert max(listener.sizes) <= 500
+    assert len(listener.sizes) < 10
+
+
+async def test_rows_and_single_events_that_wait_together_are_one_insert(
+    inserts: tuple[EventStore, Inserts],
+) -> None:
+    store, listener = inserts
+    rows = [[deposit(account(n), v) for v in range(1, 2 + n % 3)] for n in range(60)]
+    stored = await asyncio.gather(*(store.append_row(row) for row in rows))
+    assert stored == [(len(row), None) for row in rows]
+    assert listener.sizes == [120]
+
+
+async def test_a_lone_command_waits_for_nobody(inserts: tuple[EventStore, Inserts]) -> None:
+    store, listener = inserts
+    for version in range(1, 6):
+        await store.append(deposit(account(1), version))
+    assert listener.sizes == [1] * 5
+
+
+async def test_a_cancelled_caller_does_not_break_the_group(store: EventStore) -> None:
+    tasks = [asyncio.create_task(store.append(deposit(account(n), 1))) for n in range(50)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    results = await outcomes(*tasks)
+    assert results[1::2] == [None] * 25
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
+    assert all([await store.load(account(n)) for n in range(1, 50, 2)])
+    await store.append(deposit(account(100), 1))
+
+
+async def test_several_events_are_stored_together_or_not_at_all(store: EventStore) -> None:
+    await store.append(deposit(account(1), 1))
+    await store.append(deposit(account(1), 2), deposit(account(2), 1))
+    with pytest.raises(VersionConflict) as conflict:
+        await store.append(deposit(account(1), 3), deposit(account(2), 1))
+    assert conflict.value.account_id == account(2)
+    with pytest.raises(VersionConflict):
+        await store.append(deposit(account(1), 2), deposit(account(2), 2))
+    assert {
+        a: len(found) for a, found in (await store.load_many([account(1), account(2)])).items()
+    } == {
+        account(1): 2,
+        account(2): 1,
+    }
+
+
+async def test_racing_transfers_never_land_by_half(store: EventStore) -> None:
+    """Transfers round a ring of accounts, against single events on the same accounts."""
+    size, each = 4, rounds(4, 30)
+    for n in range(size):
+        await store.append(deposit(account(n), 1))
+
+    async def transfer(source: int) -> None:
+        target = (source + 1) % size
+        for _ in range(200):
+            versions = [len(await store.load(account(n))) + 1 for n in (source, target)]
+            kinds = zip((source, target), versions, (WITHDRAWN, DEPOSITED), strict=True)
+            try:
+                return await store.append(
+                    *(new_event(account(n), v, kind, {"money": 1}) for n, v, kind in kinds)
+                )
+            except VersionConflict:
+                continue
+        raise AssertionError("never got through")
+
+    async def single(n: int) -> None:
+        for _ in range(200):
+            try:
+                return await store.append(
+                    deposit(account(n), len(await store.load(account(n))) + 1)
+                )
+            except VersionConflict:
+                continue
+        raise AssertionError("never got through")
+
+    work = [kind(n) for n in range(size) for _ in range(each) for kind in (transfer, single)]
+    assert await outcomes(*work) == [None] * len(work)
+    loaded = await store.load_many([account(n) for n in range(size)])
+    events = list(itertools.chain.from_iterable(loaded.values()))
+    for found in loaded.values():
+        assert [event["version"] for event in found] == list(range(1, len(found) + 1))
+    assert sum(event["kind"] == WITHDRAWN for event in events) == size * each
+    assert len(events) == size + 3 * size * each
+
+
+async def test_load_is_in_version_order_and_may_begin_later(store: EventStore) -> None:
+    for version in (3, 1, 2, 4):
+        await store.append(deposit(account(1), version))
+    assert [event["version"] for event in await store.load(account(1))] == [1, 2, 3, 4]
+    assert [event["version"] for event in await store.load(account(1), after=2)] == [3, 4]
+    assert await store.load(account(1), after=4) == []
+
+
+async def test_load_many_has_every_account_in_version_order(store: EventStore) -> None:
+    await asyncio.gather(*(store.append(deposit(account(n % 40), 1 + n // 40)) for n in range(120)))
+    loaded = await store.load_many([*(account(n) for n in range(40)), "nobody", account(1)])
+    assert loaded.pop("nobody") == []
+    assert set(loaded) == {account(n) for n in range(40)}
+    assert all([event["version"] for event in found] == [1, 2, 3] for found in loaded.values())
+
+
+async def fill(settings: Settings, events: Iterable[Event]) -> None:
+    def insert() -> None:
+        with MongoClient[Event](settings.mongodb_url, retryWrites=False) as client:
+            collection = client[settings.mongodb_database]["events"]
+            for batch in iter(lambda: list(itertools.islice(todo, 1000)), []):
+                collection.insert_many(batch, ordered=False)
+
+    todo = iter(events)
+    await asyncio.to_thread(insert)
+
+
+async def test_replay_is_in_order_whole_and_bounded(store: EventStore, settings: Settings) -> None:
+    big = account(77)
+    everything = [deposit(account(n % 700), 1 + n // 700) for n in range(7000)]
+    everything = [event for event in everything if event["account_id"] != big]
+    everything += [deposit(big, version) for version in range(1, 3001)]
+    await fill(settings, reversed(everything))
+    seen: list[tuple[int, str, int]] = []
+    async for events in store.replay(range(SLOTS)):
+        assert 0 < len(events) <= 2000
+        seen += [(event["slot"], event["account_id"], event["version"]) for event in events]
+    assert len(seen) == len(everything)
+    assert seen == sorted(seen)
+    assert len(set(seen)) == len(seen)
+
+
+async def test_slots_are_begun_before_they_are_read(store: EventStore, settings: Settings) -> None:
+    """So that what is stored until a slot is begun is seen by whoever replays it."""
+    await fill(settings, [deposit(account(n), 1) for n in range(3000)])
+    begun: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def begin(slot: int) -> None:
+        with MongoClient[Event](settings.mongodb_url) as client:
+            late = [deposit(account(n), 2) for n in range(3000) if slot_of(account(n)) == slot - 1]
+            if late:
+                client[settings.mongodb_database]["events"].insert_many(late)
+        begun.append(slot)
+
+    async for events in store.replay(range(SLOTS), begin):
+        assert events[-1]["slot"] < begun[-1]
+        seen += [(event["slot"], event["version"]) for event in events]
+    assert begun == sorted(begun)
+    assert begun[-1] == SLOTS
+    last = {slot - 1 for slot in begun}
+    assert {slot for slot, version in seen if version == 2} == last & {slot for slot, _ in seen}
+
+
+async def test_replay_of_some_slots_and_leaving_it_early(
+    store: EventStore, settings: Settings
+) -> None:
+    everything = [deposit(account(n), 1) for n in range(3000)]
+    await fill(settings, everything)
+    wanted = [3, 4, 5, 90, 700, 701, 1023]
+    seen = [event async for events in store.replay(reversed(wanted)) for event in events]
+    expected = sorted(
+        (event for event in everything if event["slot"] in wanted),
+        key=lambda event: (event["slot"], event["account_id"]),
+    )
+    assert seen == expected
+    assert [events async for events in store.replay([])] == []
+    async for _ in store.replay(range(SLOTS)):
+        break
+    assert slot_of(account(0)) == everything[0]["slot"]
+
+
+async def test_watch_yields_inserts_in_order_and_resumes_exactly(store: EventStore) -> None:
+    await store.append(deposit(account(0), 1))
+    tokens: list[tuple[str, int]] = []
+    seen: list[str] = []
+    appended = [deposit(account(1), version) for version in range(1, 61)]
+    async with store.watch(None) as batches:
+        first = await anext(batches)
+        assert first.events == []
+        tokens.append((first.token, 0))
+
+        async def append() -> None:
+            for event in appended:
+                await store.append(event)
+
+        task = asyncio.create_task(append())
+        async for changes in batches:
+            seen += [event["_id"] for event in changes.events]
+            tokens.append((changes.token, len(seen)))
+            if len(seen) == len(appended):
+                break
+        await task
+    assert seen == [event["_id"] for event in appended], "one writer: stored in its order"
+    for token, position in tokens[:: max(1, len(tokens) // 6)]:
+        assert await after(store, token, len(appended) - position) == seen[position:]
+
+
+async def after(store: EventStore, token: str, number: int) -> list[str]:
+    """The ids of the next `number` events after a token, and that no more come."""
+    found: list[str] = []
+    async with store.watch(token) as batches:
+        start = await anext(batches)
+        assert start.events == []
+        async for changes in batches:
+            found += [event["_id"] for event in changes.events]
+            if len(found) >= number and not changes.events:
+                return found
+    raise AssertionError("unreachable")
+
+
+async def nothing(batches: AsyncIterator[Changes]) -> None:
+    """Read on, and see no event."""
+    async for changes in batches:
+        assert changes.events == []
+
+
+async def test_watch_reads_whole_batches_and_both_legs_of_a_transfer(
+    store: EventStore, settings: Settings
+) -> None:
+    async with store.watch(None) as batches:
+        token = (await anext(batches)).token
+    await fill(settings, (deposit(account(n), 1) for n in range(3000)))
+    await store.append(deposit(account(0), 2), deposit(account(1), 2))
+    sizes: list[int] = []
+    legs: list[Event] = []
+    async with store.watch(token) as batches:
+        async for changes in batches:
+            sizes.append(len(changes.events))
+            legs += [event for event in changes.events if event["version"] == 2]
+            if sum(sizes) == 3002:
+                break
+    assert max(sizes) <= 1000
+    assert len([size for size in sizes if size]) < 40, "whole batches"
+    assert [event["account_id"] for event in legs] == [account(0), account(1)]
+
+
+async def test_only_inserts_are_told(store: EventStore, settings: Settings) -> None:
+    async with store.watch(None) as batches:
+        token = (await anext(batches)).token
+    await store.append(deposit(account(1), 1))
+    with MongoClient[dict[str, object]](settings.mongodb_url, retryWrites=False) as client:
+        collection = client[settings.mongodb_database]["events"]
+        collection.update_one({"account_id": account(1)}, {"$set": {"note": "by hand"}})
+        collection.delete_one({"account_id": account(1)})
+    last = deposit(account(2), 1)
+    await store.append(last)
+    ids = await after(store, token, 2)
+    assert len(ids) == 2
+    assert ids[1] == last["_id"]
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "{}", '{"collection": "", "after": {}}'])
+async def test_what_is_no_token_is_lost_history(store: EventStore, token: str) -> None:
+    with pytest.raises(HistoryLost):
+        async with store.watch(token):
+            pass
+
+
+@pytest.mark.parametrize(
+    "nonsense", [None, 5, "x", [], {}, {"_data": 5}, {"_data": "82zz"}, {"_data": "00"}], ids=str
+)
+async def test_a_token_of_the_collection_with_nonsense_in_it_is_lost_history(
+    store: EventStore, nonsense: object
+) -> None:
+    """Anybody may have published it. With None in it the stream would begin at now, unnoticed."""
+    async with store.watch(None) as batches:
+        token = json.loads((await anext(batches)).token)
+    told = json.dumps({**token, "after": nonsense})
+    with pytest.raises(HistoryLost):
+        async with store.watch(told):
+            pass
+    assert token_time(told) is None
+
+
+@pytest.mark.parametrize("token", ['{"collection": {"$oid": "x"}}', "[" * 100_000])
+async def test_what_no_reader_of_json_takes_is_lost_history(store: EventStore, token: str) -> None:
+    with pytest.raises(HistoryLost):
+        async with store.watch(token):
+            pass
+
+
+async def test_a_collection_made_anew_is_lost_history(
+    store: EventStore, settings: Settings
+) -> None:
+    await store.append(deposit(account(1), 1))
+    async with store.watch(None) as batches:
+        token = (await anext(batches)).token
+        with MongoClient[dict[str, object]](settings.mongodb_url, retryWrites=False) as client:
+            client[settings.mongodb_database].drop_collection("events")
+        with pytest.raises(HistoryLost):
+            await nothing(batches)
+    await store.setup()
+    with pytest.raises(HistoryLost):
+        async with store.watch(token):
+            pass
+
+
+async def test_no_server_is_told(
+    connect: Callable[..., EventStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.eventstore.appender.DEADLINE", 1.0)
+    store = connect("mongodb://127.0.0.1:1")
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+    with pytest.raises(StoreUnavailable):
+        await store.load(account(1))
+    with pytest.raises(StoreUnavailable):
+        async with store.watch(None):
+            pass
+    results = await outcomes(
+        store.append(deposit(account(1), 1)),
+        store.append(deposit(account(2), 1), deposit(account(3), 1)),
+    )
+    assert [type(result) for result in results] == [StoreUnavailable] * 2
+
+
+async def test_a_killed_server_loses_and_doubles_nothing(
+    own_servers: EmbeddedServers, connect: Callable[..., EventStore]
+) -> None:
+    """Singles and transfers under load; the server dies and comes back; all outcomes were true."""
+    server = own_servers.servers["mongodb"]
+    store = connect(server.url)
+    await store.setup()
+    stored: dict[str, bool] = {}  # event id -> whether it must be there
+    stop = asyncio.Event()
+
+    async def write(worker: int) -> None:
+        for version in itertools.count(1):
+            if stop.is_set():
+                return
+            pair = worker % 4 == 0
+            events = [deposit(account(worker), version)]
+            if pair:
+                events.append(deposit(account(1000 + worker), version))
+            for _ in range(20):
+                try:
+                    await store.append(*events)
+                    stored.update((event["_id"], True) for event in events)
+                    break
+                except StoreUnavailable:  # not known: the very same events once more
+                    continue
+            else:
+                raise AssertionError("never came back")
+
+    writers = [asyncio.create_task(write(worker)) for worker in range(16)]
+    for _ in range(rounds(2, 8)):
+        target = len(stored) + 200
+        await eventually(lambda target=target: len(stored) >= target, seconds=60)  # type: ignore[misc]
+        await server.kill()
+        await asyncio.sleep(0.3)
+        await server.start()
+    target = len(stored) + 200
+    await eventually(lambda: len(stored) >= target, seconds=60)
+    stop.set()
+    await asyncio.gather(*writers)
+    found = [event async for events in store.replay(range(SLOTS)) for event in events]
+    assert {event["_id"] for event in found} == stored.keys()
+    assert len(found) == len(stored)
+    for _, events in itertools.groupby(found, key=lambda event: event["account_id"]):
+        versions = [event["version"] for event in events]
+        assert versions == list(range(1, len(versions) + 1))
+
+
+async def test_a_connection_that_dies_ends_the_watch(
+    own_servers: EmbeddedServers, connect: Callable[..., EventStore]
+) -> None:
+    server = own_servers.servers["mongodb"]
+    store = connect(server.url)
+    await store.setup()
+    async with store.watch(None) as batches:
+        token = (await anext(batches)).token
+        await server.kill()
+        with pytest.raises(StoreUnavailable):
+            await nothing(batches)
+    await server.start()
+    event = deposit(account(1), 1)
+    await store.append(event)
+    assert await after(store, token, 1) == [event["_id"]]
+
+
+async def test_a_token_that_the_oplog_has_outgrown_is_lost_history(
+    own_servers: EmbeddedServers, connect: Callable[..., EventStore]
+) -> None:
+    """The server itself says so (error 286)."""
+    server = own_servers.servers["mongodb"]
+    await server.kill()
+    server._wheel = replace(
+        server._wheel,
+        command=lambda *where, _=server._wheel.command: [*_(*where), "--oplog-max-entries", "50"],
+    )
+    await server.start()
+    store = connect(server.url)
+    await store.setup()
+    async with store.watch(None) as batches:
+        token = (await anext(batches)).token
+    await asyncio.gather(*(store.append(deposit(account(n), 1)) for n in range(1500)))
+    with pytest.raises(HistoryLost, match="no longer be in the oplog"):
+        async with store.watch(token):
+            pass

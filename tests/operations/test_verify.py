@@ -1,0 +1,70 @@
+"""`bank verify` on a bank at work: no false alarm under load, and what is broken is found."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from pipeline.embedded.server_binaries import SERVER_BINARIES
+from pipeline.embedded.traffic import Traffic, session
+from pipeline.embedded.up import accounts_url, running
+from pipeline.operations.checker.live import check_live
+from pipeline.support.settings import Settings
+from tests.harness import Role, eventually, rounds
+
+
+@pytest.fixture
+async def bank(settings: Settings) -> AsyncIterator[Settings]:
+    """A whole bank on the session's servers."""
+    said: list[str] = []
+
+    def hear(role: str, line: str) -> None:
+        said.append(f"{role}: {line}")
+
+    async with running(settings, hear, without=tuple(SERVER_BINARIES)):
+        yield settings
+
+
+@pytest.mark.elasticsearch
+async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> None:
+    async with session(accounts_url(bank)) as http:
+        traffic = Traffic(http, seed=3)
+        await traffic.open_accounts(40)
+        load = asyncio.create_task(traffic.send_commands(rounds(800, 20_000)))
+        checks = 0
+        while not load.done() or not checks:
+            report = await check_live(bank)
+            assert report.holds, [each for each in report.verdicts if each.holds is False]
+            checks += 1
+        await load
+    assert traffic.surprises == []
+
+    async def shown() -> bool:
+        figures = (await check_live(bank)).figures
+        return figures.documents == figures.accounts == 40 and not figures.lag_events
+
+    await eventually(shown, seconds=120)
+    async with Role(bank, "bank", "verify", "--json") as sound:
+        assert await sound.wait(60) == 0, sound.log()
+        assert json.loads(sound.log())["holds"] is True
+
+    await _forge(bank, traffic.accounts[0])
+    async with Role(bank, "bank", "verify", "--patience", "1") as broken:
+        assert await broken.wait(60) == 1, broken.log()
+    async with Role(bank, "bank", "verify", "--patience", "1", "--json") as broken:
+        assert await broken.wait(60) == 1
+        verdicts = json.loads(broken.log())["verdicts"]
+    assert [verdict["number"] for verdict in verdicts if verdict["holds"] is False] == [4]
+    assert traffic.accounts[0] in verdicts[3]["examples"][0]
+
+
+async def _forge(settings: Settings, account: str) -> None:
+    """Give an account a balance that it has not."""
+    async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
+        async with http.get(f"/balance/_source/{account}") as answer:
+            document = await answer.json()
+        document["balance"] += 1
+        async with http.put(f"/balance/_doc/{account}", json=document) as answer:
+            assert answer.status == 200

@@ -1,0 +1,66 @@
+"""The drivers' clients are made in `pipeline/clients`, in one place each, and nowhere else."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = {"mongodb.py", "nats.py", "redis.py", "elasticsearch.py"}
+MADE_BY = {
+    "AsyncIOMotorClient",
+    "MongoClient",
+    "AsyncMongoClient",
+    "AsyncElasticsearch",
+    "Elasticsearch",
+    "Redis",
+    "StrictRedis",
+    "from_url",
+    "NATS",
+    "Client",
+    "_Client",
+}
+DRIVERS = {"nats", "redis", "redis.asyncio", "motor", "elasticsearch", "pymongo"}
+URLS = {f"{server.removesuffix('.py')}_url" for server in CLIENTS}
+
+
+def found(look: Callable[[ast.AST], set[str]]) -> dict[str, set[str]]:
+    """What is found in each module of the bank that is no client's own; none is left out."""
+    paths = [path for package in ("pipeline", "api") for path in (ROOT / package).rglob("*.py")]
+    return {
+        str(path.relative_to(ROOT)): names
+        for path in paths
+        if path.parent.name != "clients" and (names := look(ast.parse(path.read_text())))
+    }
+
+
+def called(tree: ast.AST) -> set[str]:
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {call.id for call in calls if isinstance(call, ast.Name)}
+    return names | {call.attr for call in calls if isinstance(call, ast.Attribute)}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    return {alias.name for each in imports for alias in each.names}
+
+
+def read(tree: ast.AST) -> set[str]:
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def test_nobody_else_makes_a_client() -> None:
+    assert found(lambda tree: called(tree) & MADE_BY) == {}
+    assert found(lambda tree: imported(tree) & DRIVERS) == {}
+
+
+def test_nobody_goes_by_a_url_alone() -> None:
+    """A client made of `settings.nats_url` would have neither credentials nor certificates."""
+    assert found(lambda tree: read(tree) & URLS) == {}
+
+
+def test_each_server_has_its_place() -> None:
+    names = {path.name for path in (ROOT / "pipeline" / "clients").glob("*.py")}
+    assert names == CLIENTS | {"__init__.py"}
+    for name in CLIENTS:
+        tree = ast.parse((ROOT / "pipeline" / "clients" / name).read_text())
+        assert called(tree) & MADE_BY, name

@@ -1,0 +1,79 @@
+"""What is said of a server that is away: once, however many tries that takes."""
+
+import asyncio
+import logging
+
+import pytest
+
+from pipeline.support import retry
+from pipeline.support.retry import Outage
+from tests.harness import eventually
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "WELL_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "PATIENCE", 0.05)
+
+
+@pytest.fixture
+def tried() -> Outage:
+    return Outage(logging.getLogger("test"), "the server", first=0.001, most=0.002)
+
+
+async def test_an_outage_is_said_once_at_each_end(
+    tried: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried.over()
+    for attempt in range(20):
+        await tried.pause(OSError("refused"), attempt)
+    tried.over()
+    tried.over()
+    await eventually(lambda: "works again" in caplog.text)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the server: OSError: refused; trying until it works",
+        "the server: works again",
+    ]
+    await tried.pause(OSError("refused"), 0)
+    assert len(caplog.records) == 3
+
+
+async def test_one_that_fails_now_and_then_is_one_outage(
+    tried: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        await tried.pause(OSError("busy"), 0)
+        tried.over()
+    assert len(caplog.records) == 1
+    await eventually(lambda: len(caplog.records) == 2)
+
+
+async def test_one_that_hangs_is_noticed(tried: Outage, caplog: pytest.LogCaptureFixture) -> None:
+    with tried.noticing():
+        pass
+    with tried.noticing():
+        await eventually(lambda: "no answer" in caplog.text)
+        tried.over()  # another try, which had an answer
+        await asyncio.sleep(0.3)
+        assert len(caplog.records) == 1
+    tried.over()
+    await eventually(lambda: "works again" in caplog.text)
+    await asyncio.sleep(0.1)
+    assert len(caplog.records) == 2
+
+
+async def test_a_call_is_repeated_until_it_works(
+    tried: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [OSError("refused"), OSError("refused"), ValueError("wrong")]
+
+    async def call() -> str:
+        if failures:
+            raise failures.pop(0)
+        return "done"
+
+    with pytest.raises(ValueError, match="wrong"):
+        await tried.retry_forever(call, OSError)
+    assert await tried.retry_forever(call) == "done"
+    await eventually(lambda: "works again" in caplog.text)
+    assert len(caplog.records) == 2
