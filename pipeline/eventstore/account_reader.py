@@ -6,14 +6,14 @@ For some servers read and sort all that a range may hold, however little of it i
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
-from pymongo import ASCENDING, DESCENDING
+from pymongo import DESCENDING
 
 from pipeline.eventstore.errors import reachable
+from pipeline.eventstore.indexes import ORDER
 from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event, misplaced, slot_of
 from pipeline.model.upcasters import upcast
 
-_ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
 _LIST: Final = 1000
 
 
@@ -60,7 +60,7 @@ async def page(events: Collection, account_id: str, after: int, limit: int) -> l
     """Up to `limit` events above the version `after`, as they are stored, beyond any hole, too."""
     found = await _near(events, account_id, after, limit)
     if left := limit - len(found):
-        rest = events.find(_of(account_id, {"$gt": after + limit})).sort(_ORDER).limit(left)
+        rest = events.find(_of(account_id, {"$gt": after + limit})).sort(ORDER).limit(left)
         with reachable():
             found += placed(await rest.to_list(left))
     return found
@@ -70,7 +70,7 @@ async def _near(events: Collection, account_id: str, after: int, limit: int) -> 
     """Those of the next `limit` versions."""
     versions = {"$gt": after, "$lte": after + limit}
     with reachable():
-        return placed(await events.find(_of(account_id, versions)).sort(_ORDER).to_list(None))
+        return placed(await events.find(_of(account_id, versions)).sort(ORDER).to_list(None))
 
 
 def _of(account_id: str, versions: dict[str, int]) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, cast
 
-from pymongo import ASCENDING, IndexModel
-
 from pipeline.eventstore import account_reader, changes, driver, write_results
 from pipeline.eventstore.appender import Appender
 from pipeline.eventstore.change_backlog import ChangeBacklog, change_backlog
 from pipeline.eventstore.correlated import correlated
 from pipeline.eventstore.errors import reachable
+from pipeline.eventstore.indexes import KEY, ORDER, Indexes
 from pipeline.eventstore.invalid_documents import InvalidDocuments, invalid_documents
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.model.events import Event, slot_of
@@ -30,17 +29,6 @@ from pipeline.model.upcasters import upcast
 from pipeline.support.access import ServerAccess
 from pipeline.support.tracing import carrying
 
-_ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
-_KEY: Final = "idempotency_key"
-_INDEXES: Final = [
-    IndexModel(_ORDER, unique=True, name="account_version"),
-    IndexModel(
-        [(_KEY, ASCENDING)],
-        unique=True,
-        name=_KEY,
-        partialFilterExpression={_KEY: {"$exists": True}},
-    ),
-]
 _LIST: Final = 1000
 _SLOTS_AT_ONCE: Final = 64
 _LOADS_AT_ONCE: Final = 16
@@ -75,6 +63,7 @@ class EventStore:
             unicode_decode_error_handler="replace",  # so one text can hide no others
         )
         self._events = cast(write_results.Collection, self._client[database]["events"])
+        self._indexes = Indexes(self._events)
         self._appender = Appender(self._client, self._events)
         self._slots_at_once = 1
         self.snapshots = Snapshots(self._client[database]["snapshots"])
@@ -82,7 +71,7 @@ class EventStore:
     async def setup(self) -> None:
         """Make the collection and its two indexes unless they are there; any number at once."""
         with reachable():
-            await self._events.create_indexes(_INDEXES)
+            await self._indexes.ensure()
 
     async def ping(self) -> None:
         with reachable():
@@ -90,6 +79,7 @@ class EventStore:
 
     async def close(self) -> None:
         """Let the appends under way end, then disconnect."""
+        await self._indexes.close()
         await self._appender.close()
         await self.snapshots.close()
         self._client.close()
@@ -131,7 +121,7 @@ class EventStore:
         """The events that bear these idempotency keys, as far as they are stored for good."""
         with reachable():
             found = (
-                await write_results.proven(self._events).find({_KEY: {"$in": keys}}).to_list(None)
+                await write_results.proven(self._events).find({KEY: {"$in": keys}}).to_list(None)
             )
         return {key: upcast(event) for event in found for key in keys if _bears(event, key)}
 
@@ -141,9 +131,7 @@ class EventStore:
         if after:
             query["version"] = {"$gt": after}
         with reachable():
-            return account_reader.readable(
-                await self._events.find(query).sort(_ORDER).to_list(None)
-            )
+            return account_reader.readable(await self._events.find(query).sort(ORDER).to_list(None))
 
     def walk(
         self, account_id: str, *, after: int = 0, to: int | None = None
@@ -201,7 +189,7 @@ class EventStore:
             run, read = _run(slots, self._slots_at_once), 0
             begin(run[-1] + 1)
             query = {"slot": {"$gte": run[0], "$lte": run[-1]}}
-            cursor = self._events.find(query).sort(_ORDER).batch_size(_LIST)
+            cursor = self._events.find(query).sort(ORDER).batch_size(_LIST)
             page: list[Event] | None = None
             while page is None or len(page) == _LIST:
                 began = time.monotonic()
@@ -238,7 +226,7 @@ class EventStore:
 
 def _bears(event: Event, key: str) -> bool:
     """MongoDB finds a list by what is in it, and its unique index goes by that too."""
-    there: object = event[_KEY]
+    there: object = event[KEY]
     return there == key or (isinstance(there, list) and key in there)
 
 

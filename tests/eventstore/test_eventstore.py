@@ -68,7 +68,7 @@ async def test_setup_may_run_many_times_at_once(
     await asyncio.gather(*(store.setup() for store in stores))
     with MongoClient[dict[str, object]](settings.mongodb_url, retryWrites=False) as client:
         indexes = client[settings.mongodb_database]["events"].index_information()
-    assert set(indexes) == {"_id_", "account_version", "idempotency_key"}
+    assert set(indexes) == {"_id_", "account_version", "idempotency_key_sparse"}
     assert indexes["account_version"]["key"] == [("slot", 1), ("account_id", 1), ("version", 1)]
     assert all(indexes[name]["unique"] for name in indexes.keys() - {"_id_"})
 

@@ -394,7 +394,7 @@ async def test_a_key_with_two_answers(bench: Bench) -> None:
 
 
 async def test_a_key_with_two_effects(bench: Bench) -> None:
-    bench.events.drop_index("idempotency_key")
+    bench.events.drop_index("idempotency_key_sparse")
     await bench.happen(ANN, DEPOSITED, {"money": 30})
     await bench.project(ANN)
     for version in (2, 5):

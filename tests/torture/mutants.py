@@ -122,9 +122,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "no unique version of an account",
-        "pipeline/eventstore/store.py",
-        'IndexModel(_ORDER, unique=True, name="account_version")',
-        'IndexModel(_ORDER, name="account_version")',
+        "pipeline/eventstore/indexes.py",
+        'IndexModel(ORDER, unique=True, name="account_version")',
+        'IndexModel(ORDER, name="account_version")',
         "kill-redis",
     ),
     Mutation(

@@ -1,0 +1,113 @@
+"""The guards of `events`, and how a bank that was begun with the partial index gets the sparse one.
+
+On any MongoDB (BANK_TEST_MONGODB_URL, or the embedded one).
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.collection import Collection
+
+from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable
+from pipeline.model.events import CREATED, Event, new_event
+from pipeline.support.settings import Settings
+from tests.harness import eventually
+
+OLD, NEW = "idempotency_key", "idempotency_key_sparse"
+
+
+def older(events: Collection[dict[str, Any]]) -> None:
+    """Make the indexes as the bank made them before."""
+    order = [("slot", 1), ("account_id", 1), ("version", 1)]
+    events.create_index(order, unique=True, name="account_version")
+    there = {OLD: {"$exists": True}}
+    events.create_index([(OLD, 1)], unique=True, name=OLD, partialFilterExpression=there)
+
+
+@pytest.fixture
+def events(settings: Settings) -> Iterator[Collection[dict[str, Any]]]:
+    """The collection of a bank that is begun with the partial index."""
+    with MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False) as client:
+        events = client[settings.mongodb_database]["events"]
+        older(events)
+        yield events
+
+
+def opened(number: int, key: str) -> Event:
+    event = new_event(f"{number:026d}", 1, CREATED, {"owner": "A", "money": 5})
+    event["idempotency_key"] = key
+    return event
+
+
+async def renewed(events: Collection[dict[str, Any]]) -> None:
+    await eventually(lambda: {NEW} == set(events.index_information()) - {"_id_", "account_version"})
+
+
+async def test_the_partial_index_gives_way_to_a_sparse_one(
+    settings: Settings, events: Collection[dict[str, Any]]
+) -> None:
+    events.insert_many(dict(opened(n, f"k{n}")) for n in range(50))
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await store.setup()
+    await renewed(events)
+    made = events.index_information()[NEW]
+    assert made["key"] == [(OLD, 1)]
+    assert made["unique"]
+    assert made["sparse"]
+    assert [*await store.under_keys(["k7"])] == ["k7"]
+    with pytest.raises(KeyTaken):
+        await store.append(opened(100, "k7"))
+    await store.append(
+        new_event(f"{200:026d}", 1, CREATED, {}), new_event(f"{201:026d}", 1, CREATED, {})
+    )
+    await store.close()
+
+
+async def test_the_key_is_guarded_at_every_moment(
+    settings: Settings, events: Collection[dict[str, Any]]
+) -> None:
+    """Many roles start at once, and older ones with them, which make the partial one again."""
+    first = opened(0, "k")
+    events.insert_one(dict(first))
+    stores = [EventStore(settings.mongodb_url, settings.mongodb_database) for _ in range(4)]
+    done = asyncio.Event()
+
+    async def guarded() -> int:
+        """As many as were refused; whatever happens to the indexes, none is stored."""
+        number = 1
+        while not done.is_set():
+            with pytest.raises(KeyTaken):
+                await stores[0].append(opened(number, "k"))
+            number += 1
+        return number
+
+    async def starts() -> None:
+        for _ in range(3):
+            await asyncio.gather(*(store.setup() for store in stores))
+            await renewed(events)
+            await asyncio.to_thread(older, events)
+        await stores[0].setup()
+        await renewed(events)
+        done.set()
+
+    refused, _ = await asyncio.gather(guarded(), starts())
+    assert refused > 1
+    assert events.count_documents({OLD: "k"}) == 1
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+async def test_a_replacement_that_was_cut_short_is_taken_up_by_the_next_start(
+    settings: Settings, events: Collection[dict[str, Any]]
+) -> None:
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await store.setup()
+    await store.close()
+    events.create_index([(OLD, 1)], unique=True, sparse=True, name=NEW)
+    with suppress(StoreUnavailable):
+        await (later := EventStore(settings.mongodb_url, settings.mongodb_database)).setup()
+    await renewed(events)
+    await later.close()
