@@ -16,6 +16,8 @@ from pipeline.support.retry import brief
 T = TypeVar("T")
 
 TIMEOUT: Final = 10.0
+NOBODY: Final = "-"
+"""An id that no document has."""
 SORTS: Final = {
     "id": "id",
     "owner": "owner.keyword",
@@ -95,8 +97,11 @@ class Index:
         return [hit["_source"] for hit in hits[:limit]], len(hits) > limit
 
     async def ping(self) -> None:
-        """Raise unless there is a projection to read."""
-        await _answered(self._client.count(index=FIRST))
+        """Raise unless there is a projection to read.
+
+        It asks for a document: to count them is a scan for some servers, and this is asked often.
+        """
+        await self.get(NOBODY)
 
     async def close(self) -> None:
         await self._client.close()

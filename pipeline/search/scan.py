@@ -10,6 +10,7 @@ from elasticsearch import ApiError, TransportError
 
 from pipeline.model.projection import FIRST
 from pipeline.search.client import connect
+from pipeline.search.reader import NOBODY
 from pipeline.search.values import FoundDocument, ProjectionUnavailable, Stamp
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
@@ -32,10 +33,7 @@ class IndexScan:
 
     async def ping(self) -> None:
         """Raise unless there is a projection to read."""
-        try:
-            await self._client.count(index=self._alias)
-        except (ApiError, TransportError) as error:
-            raise ProjectionUnavailable(brief(error)) from error
+        await self.found([NOBODY])
 
     async def documents(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""

@@ -1,7 +1,8 @@
 """Reads the whole pipeline at a glance, one reading at a time.
 
 All servers are asked at the same time, and a reading ends in about three seconds, whatever is down.
-It takes no scan: each count is one that a server keeps anyway, or one of what waits.
+It takes no scan, where the servers keep the counts that they are asked for. One that does not, as
+the embedded MongoDB, is asked for its count a tenth of the time at most.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ Read = Callable[[], Awaitable[Reading]]
 
 _PATIENCE: Final = 2.2
 """Seconds from the beginning of a reading until which there must be answers."""
+_REST: Final = 9
+"""How many times as long as it took a count of the events is left to stand."""
 
 
 class PipelineMonitor:
@@ -48,6 +51,8 @@ class PipelineMonitor:
         self._caller = Caller(settings.redis, "overseer", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._jobs: list[RebuildJobs] = []
+        self._count: Count | None = None
+        self._count_next = 0.0
 
     async def close(self) -> None:
         await self._caller.close()
@@ -89,7 +94,16 @@ class PipelineMonitor:
         )
 
     async def _stored(self) -> Count:
-        return Count(await self._store().estimate(), asyncio.get_running_loop().time())
+        """Some servers count the events one by one: they are not asked for that again at once."""
+        clock = asyncio.get_running_loop().time
+        known, began = self._count, clock()
+        if known is not None and began < self._count_next:
+            await self._store().ping()
+            return known
+        self._count = None
+        self._count = Count(await self._store().estimate(), clock())
+        self._count_next = clock() + _REST * (clock() - began)
+        return self._count
 
     async def _rebuild(self) -> dict[str, Any] | None:
         js = await self._onlooker.jetstream()
