@@ -6,15 +6,22 @@ On any MongoDB (BANK_TEST_MONGODB_URL, or the embedded one).
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
+from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
 
+from api.accounts.command_context import CommandContext
+from api.accounts.commands import Deposit
+from api.accounts.service import AccountService
+from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable
 from pipeline.model.events import CREATED, Event, new_event
 from pipeline.support.settings import Settings
+from tests.conftest import placed
 from tests.harness import eventually
 
 OLD, NEW = "idempotency_key", "idempotency_key_sparse"
@@ -111,3 +118,44 @@ async def test_a_replacement_that_was_cut_short_is_taken_up_by_the_next_start(
         await (later := EventStore(settings.mongodb_url, settings.mongodb_database)).setup()
     await renewed(events)
     await later.close()
+
+
+async def test_a_data_folder_of_before_opens_and_goes_on(scratch: Path) -> None:
+    """A command that was executed then is answered as then; killed amid the change, it goes on."""
+    settings = placed(scratch)
+    servers = EmbeddedServers(settings, ["mongodb"])
+    await servers.start()
+    client = MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False)
+    try:
+        events = client[settings.mongodb_database]["events"]
+        older(events)
+        store = EventStore(settings.mongodb_url, settings.mongodb_database)
+        service, terms = AccountService(store), CommandContext("c", key="paid", request="r")
+        service._opened = True  # without the indexes of today
+        created = await service.create("Ada", 5, CommandContext("c", key="made"))
+        paid = await service.execute(created.account.id, Deposit(7), terms)
+        await store.close()
+        await asyncio.to_thread(events.insert_many, [dict(opened(n, f"k{n}")) for n in range(600)])
+
+        # The server is killed while it makes the new index, and may keep a part of it.
+        server = servers.servers["mongodb"]
+        new = IndexModel([(OLD, 1)], unique=True, sparse=True, name=NEW)
+        making = asyncio.create_task(asyncio.to_thread(events.create_indexes, [new]))
+        await asyncio.sleep(0.5)  # some time amid it; whenever it is, what follows holds
+        await server.kill()
+        with suppress(PyMongoError):
+            await making
+        await server.start()
+
+        store = EventStore(settings.mongodb_url, settings.mongodb_database)
+        service = AccountService(store)
+        await service.open()
+        await renewed(events)
+        assert len(await store.under_keys([f"k{n}" for n in range(600)])) == 600
+        again = await service.execute(created.account.id, Deposit(7), terms)
+        assert (again.event, again.replayed) == (paid.event, True)
+        assert (await service.get(created.account.id)).balance == 12
+        await store.close()
+    finally:
+        client.close()
+        await servers.stop()

@@ -17,11 +17,13 @@ ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCE
 KEY: Final = "idempotency_key"
 
 _VERSIONS: Final = IndexModel(ORDER, unique=True, name="account_version")
-_KEYS: Final = IndexModel([(KEY, ASCENDING)], unique=True, sparse=True, name=f"{KEY}_sparse")
+_NEW_KEYS: Final = f"{KEY}_sparse"
+_KEYS: Final = IndexModel([(KEY, ASCENDING)], unique=True, sparse=True, name=_NEW_KEYS)
 _OLD_KEYS: Final = KEY
 """The name of the partial index that earlier versions made: it holds the same documents, but not
 every server finds a key by it."""
 _INDEX_NOT_FOUND: Final = 27
+_LIST: Final = 1000
 
 
 class Indexes:
@@ -52,10 +54,26 @@ class Indexes:
 
     async def _replace(self) -> None:
         """The new one first, under a name of its own: at no moment is a key unguarded."""
+        if _NEW_KEYS in await self._events.index_information() and not await self._complete():
+            await self._drop(_NEW_KEYS)
         await self._events.create_indexes([_KEYS])
-        try:
-            await self._events.drop_index(_OLD_KEYS)
-        except OperationFailure as error:
-            if error.code != _INDEX_NOT_FOUND:  # another process was the first
-                raise
+        await self._drop(_OLD_KEYS)
         log.warning("The index of idempotency keys is sparse now, no longer partial")
+
+    async def _complete(self) -> bool:
+        """Whether every key is found by the new one. A server that is killed while it makes an
+        index should not keep a part of it, but the embedded one does."""
+        cursor = self._events.find({}, {KEY: 1}).batch_size(_LIST)
+        while found := await cursor.to_list(_LIST):
+            keys = [each[KEY] for each in found if KEY in each]
+            query = self._events.find({KEY: {"$in": keys}}, {"_id": 1}).hint(_NEW_KEYS)
+            if len(await query.to_list(None)) < len(keys):
+                return False
+        return True
+
+    async def _drop(self, name: str) -> None:
+        try:
+            await self._events.drop_index(name)
+        except OperationFailure as error:
+            if error.code != _INDEX_NOT_FOUND:  # else another process was the first
+                raise
