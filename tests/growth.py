@@ -37,7 +37,7 @@ EACH: Final = 10
 
 _LIST: Final = 1000
 _ROUNDS: Final = 7
-_TRIES: Final = 3
+_TRIES: Final = 5
 
 Ask = Callable[[B], Awaitable[object]]
 """One question. One that returns a float tells how long the part of it took that matters."""
