@@ -7,6 +7,7 @@ from rich.table import Table
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import plain_table
+from pipeline.commands.progress import clock
 from pipeline.coordination.partition_leases import name_of
 from pipeline.operations.status.rebuild_progress import pauses_of, seconds_left, total_of
 from pipeline.tables.rebuild_job import Phase, RebuildJob, RebuildPart
@@ -88,7 +89,7 @@ def listing(jobs: Iterable[RebuildJob]) -> Table:
 def left(job: RebuildJob, part: RebuildPart) -> str:
     """The time left, as minutes and seconds."""
     seconds = seconds_left(job, part)
-    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    return "" if seconds is None else clock(seconds)
 
 
 def _ms(pause: float) -> str:

@@ -76,7 +76,8 @@ async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Re
 
 async def _until_over(jobs: RebuildJobs, job_id: str) -> Found:
     """The rebuild when it is over, shown until then. An interrupt leaves it running."""
-    with Bars() as bars:
+    bars = Bars()
+    with bars.shown():
         try:
             return await follow(jobs, job_id, bars)
         except asyncio.CancelledError:

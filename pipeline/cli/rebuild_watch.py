@@ -1,9 +1,9 @@
 """Following a rebuild in the terminal until it is over: a bar for each partition."""
 
 import asyncio
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 from nats.errors import Error as NatsError
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.rebuild_formatting import left
+from pipeline.commands import progress
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
 from pipeline.operations.status.rebuild_progress import altogether, total_of
@@ -30,7 +31,7 @@ _FIELDS: Final = ("events", "rate", "left", "state", "owner")
 
 
 class Bars:
-    """A bar for each partition while stderr is a terminal, else nothing but remarks."""
+    """A bar for each partition while stderr is a terminal, else a line of all now and then."""
 
     def __init__(self) -> None:
         self._out = Console(stderr=True)
@@ -39,22 +40,20 @@ class Bars:
             BarColumn(),
             *(TextColumn(f"{{task.fields[{name}]}}") for name in _FIELDS),
             console=self._out,
-            disable=not self._out.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._line = ""
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with progress.shown(self._progress, lambda: self._line):
+            yield
 
     def show(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> None:
         """All of it, and each partition; of very many only those that are being replayed."""
-        self._bar("all", job, altogether(job, parts), state="")
+        every = altogether(job, parts)
+        self._bar("all", job, every, state="")
+        self._line = _line(job, every)
         many = len(parts) > self._out.height - 3
         for part in parts:
             visible = not many or part.state == "replaying"
@@ -62,7 +61,7 @@ class Bars:
 
     def say(self, remark: str) -> None:
         """A line above the bars."""
-        self._out.print(remark, markup=False, highlight=False, soft_wrap=True)
+        progress.tell(self._out, remark)
 
     def _bar(self, name: str, job: RebuildJob, part: RebuildPart, **fields: Any) -> None:
         if name not in self._tasks:
@@ -104,6 +103,15 @@ async def follow(
             bars.say(remark)
         said = remark
         await asyncio.sleep(_EVERY)
+
+
+def _line(job: RebuildJob, every: RebuildPart) -> str:
+    """How far all of it is; nothing before it is known how much there is."""
+    total = total_of(every)
+    if not total:
+        return ""
+    what = f"rebuild {job.id}"
+    return progress.in_words(what, every.done, total, every.events_per_second, left(job, every))
 
 
 def _remark(job: RebuildJob, quiet: float) -> str:

@@ -4,13 +4,13 @@ import asyncio
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
 from pipeline.cli.running import run
 from pipeline.cli.verify import show
+from pipeline.commands.progress import Steps
 from pipeline.embedded.demo import Result
 from pipeline.embedded.demo import demo as run_demo
 from pipeline.embedded.log_lines import LogLines, RoleStream
@@ -80,8 +80,8 @@ async def _up(settings: Settings, lines: LogLines, without: tuple[str, ...]) -> 
 def demo(accounts: int, commands: int, seed: int) -> None:
     """Run a scratch bank under load, then check every invariant.
 
-    Exits with 0 only if each command was answered as it must be, all was projected and every
-    invariant holds.
+    It shows how far it is: as bars in a terminal, else as a line every few seconds. Exits with 0
+    only if each command was answered as it must be, all was projected and every invariant holds.
 
     \b
     Examples:
@@ -89,32 +89,15 @@ def demo(accounts: int, commands: int, seed: int) -> None:
       bank demo --accounts 50 --commands 500  a small one
       bank demo --seed 7                      other commands
     """
-    settings = load()
-    with _bars() as bars:
-        tasks = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
+    settings, steps = load(), Steps(Console(stderr=True))
+    with steps.shown():
         result = run(
-            run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=progress)
+            run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=steps.note)
         )
     if result is None:
         raise CommandFailed("interrupted")
     show_result(result)
     raise SystemExit(0 if result.holds else 1)
-
-
-def _bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def show_result(result: Result) -> None:

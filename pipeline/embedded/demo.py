@@ -73,6 +73,8 @@ async def demo(
             async with running(settings, lines):
                 progress("starting", 1, 1)
                 await _load(settings, result, accounts, commands, seed, progress)
+                progress("stopping", 0, 1)
+            progress("stopping", 1, 1)
     except Exception as error:
         error.add_note(f"The logs are in {settings.data_dir}")
         raise

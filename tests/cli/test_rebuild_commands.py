@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import rebuild_watch
 from pipeline.cli.main import main
+from pipeline.commands import progress
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.support.settings import PREFIX, Settings, environment
@@ -238,6 +239,26 @@ def test_no_worker_carries_it_out(settings: Settings, monkeypatch: pytest.Monkey
     with meanwhile(settings, comes_late):
         assert bank(settings, "--wait").exit_code == 0
     assert len(said) == 3, "each is said once"
+
+
+def test_without_a_terminal_a_line_is_said_now_and_then(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    monkeypatch.setattr(progress, "tell", lambda _, line: said.append(line))
+
+    async def goes_on(worker: FakeWorker) -> None:
+        job = await worker.wanted()
+        await worker.turns("building")
+        notes = {"state": "replaying", "done": 2000, "total": 9000, "events_per_second": 100.0}
+        await worker.notes(3, **notes)
+        line = f"rebuild {job.id}: 2,000 of 9,000, 100 a second, 1:10 left"
+        await eventually(lambda: said.count(line) > 1)
+        await worker.carries_out()
+
+    with meanwhile(settings, goes_on):
+        assert bank(settings, "--wait").exit_code == 0
 
 
 def test_one_that_is_forgotten_while_it_is_followed(settings: Settings) -> None:

@@ -39,6 +39,7 @@ async def test_a_small_demo_holds() -> None:
         "sending commands",
         "projecting",
         "checking",
+        "stopping",
     ]
     assert all(done == total for done, total in told.values())
     assert result.folder is not None
