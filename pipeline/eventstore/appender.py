@@ -54,11 +54,11 @@ class Appender:
 
     async def together(self, events: Sequence[Event]) -> None:
         """Append all of the events, or none, in one transaction."""
-        task = self._transactions.start(events, DEADLINE)
+        outcome = self._transactions.start(events, DEADLINE)
         try:
             async with asyncio.timeout(DEADLINE):
                 # A caller who is cancelled leaves the transaction to end by itself.
-                await asyncio.shield(task)
+                await asyncio.shield(outcome)
         except TimeoutError:
             raise StoreUnavailable(_LATE) from None
 

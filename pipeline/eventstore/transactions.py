@@ -1,9 +1,15 @@
-"""Appending several accounts' events in one transaction: all of them or none."""
+"""Appending several accounts' events in one transaction: all of them or none.
+
+Those that wait at the same time share a transaction, for it costs more than what is in it. Where
+that can't be committed, each goes on in one of its own.
+"""
 
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from bson.raw_bson import RawBSONDocument
@@ -20,46 +26,133 @@ from pipeline.eventstore.write_results import (
     refusal,
 )
 from pipeline.model.events import Event
+from pipeline.support.correlation import detached
 from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 
+GROUP: Final = 100
+"""Events that share a transaction, unless somebody's own are more."""
+
+_APART: Final = 1.0
+"""Seconds without groups after one that could not be committed."""
 _CONFLICTS: Final = 12
 _FIRST_PAUSE: Final = 0.01
 
 
+@dataclass(slots=True, eq=False)
+class Whole:
+    """Events to be stored together or not at all, the documents that they are, and what becomes of
+    them; by the loop's clock nothing is tried again after `until`."""
+
+    events: Sequence[Event]
+    documents: Sequence[RawBSONDocument]
+    until: float
+    outcome: asyncio.Future[None]
+
+    def end(self, error: Exception | None = None) -> None:
+        if error is None:
+            self.outcome.set_result(None)
+        else:
+            self.outcome.set_exception(error)
+            self.outcome.exception()  # seen: its caller may have gone
+
+
 class Transactions:
-    """Runs transactions, any number at once, each to its end even if nobody waits for it."""
+    """Runs transactions, each to its end even if nobody waits for it."""
 
     def __init__(self, client: Client, events: Collection, outage: Outage) -> None:
         self._client, self._events, self._outage = client, events, outage
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Whole] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._alone: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Future[None]] = set()
+        self._apart_until = 0.0
 
-    def start(self, events: Sequence[Event], seconds: float) -> asyncio.Task[None]:
-        """Begin one. The task raises what was in the way; `StoreUnavailable` past the time."""
+    def start(self, events: Sequence[Event], seconds: float) -> asyncio.Future[None]:
+        """Begin one. Its outcome raises what was in the way; `StoreUnavailable` past the time."""
+        loop = asyncio.get_running_loop()
         documents = [encode(event) for event in events]
-        task = asyncio.create_task(self._transact(events, documents, seconds))
-        self._under_way.add(task)
-        task.add_done_callback(self._forget)
-        return task
+        whole = Whole(events, documents, loop.time() + seconds, loop.create_future())
+        self._open.add(whole.outcome)
+        whole.outcome.add_done_callback(self._open.discard)
+        if loop.time() < self._apart_until:
+            self._begin(whole)
+            return whole.outcome
+        self._waiting.append(whole)
+        if self._writer is None or self._writer.done():
+            self._writer = detached(self._write())
+        return whole.outcome
 
     async def close(self, seconds: float) -> None:
         """Wait for those under way."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=seconds)
+        if self._open:
+            await asyncio.wait(self._open, timeout=seconds)
+
+    async def _write(self) -> None:
+        """Commit what waits, a group at a time; the next gathers while one is under way."""
+        while self._waiting:
+            group = self._next()
+            try:
+                await self._together(group)
+            except Exception:  # what it was, and what became of it, each finds out by itself
+                self._part(group)
+
+    def _next(self) -> list[Whole]:
+        group = [self._waiting.popleft()]
+        size = len(group[0].events)
+        while self._waiting and size + len(self._waiting[0].events) <= GROUP:
+            group.append(self._waiting.popleft())
+            size += len(group[-1].events)
+        return group
+
+    async def _together(self, group: list[Whole]) -> None:
+        """One try for all. One that is refused ends it for all, and the others go on apart."""
+        places = [(whole, at) for whole in group for at in range(len(whole.events))]
+        refused = await self._commit([whole.documents[at] for whole, at in places])
+        self._outage.over()
+        if refused is None:
+            for whole in group:
+                whole.end()
+            return
+        stopped, at = places[refused["index"]]
+        self._part(whole for whole in group if whole is not stopped)
+        try:
+            stopped.end(await self._meaning(refused, stopped.events, at))
+        except PyMongoError:
+            self._begin(stopped)
+
+    def _part(self, group: Iterable[Whole]) -> None:
+        """Have each go on by itself, and who comes next as well: somebody else writes there, too,
+        and who waits for a group comes too late each time."""
+        self._apart_until = asyncio.get_running_loop().time() + _APART
+        for whole in group:
+            self._begin(whole)
+
+    def _begin(self, whole: Whole) -> None:
+        task = detached(self._go_on(whole))
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
+
+    async def _go_on(self, whole: Whole) -> None:
+        try:
+            whole.end(await self._transact(whole.events, whole.documents, whole.until))
+        except Exception as error:
+            whole.end(error)
 
     async def _transact(
-        self, events: Sequence[Event], documents: list[RawBSONDocument], seconds: float
-    ) -> None:
+        self, events: Sequence[Event], documents: Sequence[RawBSONDocument], until: float
+    ) -> Exception | None:
         """Try until the transaction is committed or refused, or the time is up."""
         clock = asyncio.get_running_loop().time
-        end, failures, conflicts = clock() + seconds, 0, 0
-        while clock() < end:
+        failures = conflicts = 0
+        while clock() < until:
             try:
                 refused = await self._commit(documents)
-                if refused and len(await ours(self._events, events)) < len(events):
-                    raise refusal(events[refused["index"]], refused)
-                return self._outage.over()
+                self._outage.over()
+                if refused is None:
+                    return None
+                return await self._meaning(refused, events, refused["index"])
             except PyMongoError as error:
                 if not _lost_a_race(error):
                     await self._outage.pause(error, failures)
@@ -67,11 +160,11 @@ class Transactions:
                     continue
             conflicts += 1
             if conflicts == _CONFLICTS:
-                raise VersionConflict(events[0]["account_id"], events[0]["version"])
+                return VersionConflict(events[0]["account_id"], events[0]["version"])
             await asyncio.sleep(_FIRST_PAUSE * random.uniform(0, conflicts))
-        raise StoreUnavailable("MongoDB did not tell in time what became of a transaction")
+        return StoreUnavailable("MongoDB did not tell in time what became of a transaction")
 
-    async def _commit(self, documents: list[RawBSONDocument]) -> Refused | None:
+    async def _commit(self, documents: Sequence[RawBSONDocument]) -> Refused | None:
         """Insert all and commit; return the duplicate key that was in the way, if any."""
         try:
             async with await self._client.start_session() as session, session.start_transaction():
@@ -83,10 +176,14 @@ class Transactions:
             raise
         return None
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: its caller may have gone
+    async def _meaning(
+        self, refused: Refused, events: Sequence[Event], at: int
+    ) -> Exception | None:
+        """Why the event at that place of those is refused; None if all are stored, by an earlier
+        try whose answer was lost."""
+        if len(await ours(self._events, events)) == len(events):
+            return None
+        return refusal(events[at], refused)
 
 
 def _lost_a_race(error: PyMongoError) -> bool:

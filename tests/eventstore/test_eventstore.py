@@ -209,6 +209,55 @@ async def test_several_events_are_stored_together_or_not_at_all(store: EventStor
     }
 
 
+async def test_transfers_that_wait_together_are_one_transaction(
+    inserts: tuple[EventStore, Inserts],
+) -> None:
+    store, listener = inserts
+    pairs = [(deposit(account(2 * n), 1), deposit(account(2 * n + 1), 1)) for n in range(120)]
+    assert await outcomes(*(store.append(*pair) for pair in pairs)) == [None] * 120
+    assert await store.count() == sum(listener.sizes) == 240
+    assert max(listener.sizes) <= 100
+    assert len(listener.sizes) < 6
+    listener.sizes.clear()
+    for version in (2, 3):
+        await store.append(deposit(account(0), version), deposit(account(1), version))
+    assert listener.sizes == [2, 2], "a lone one waits for nobody"
+
+
+async def test_a_transfer_that_is_refused_takes_no_other_along(store: EventStore) -> None:
+    await store.append(deposit(account(1), 1, "taken"))
+    pairs = [[deposit(account(10 + n), 1), deposit(account(50 + n), 1)] for n in range(20)]
+    pairs[3][1] = deposit(account(1), 1)
+    pairs[11][0] = deposit(account(31), 1, "taken")
+    told = await outcomes(*(store.append(*pair) for pair in pairs))
+    assert isinstance(told[3], VersionConflict)
+    assert told[3].account_id == account(1)
+    assert isinstance(told[11], KeyTaken)
+    assert [each for n, each in enumerate(told) if n not in (3, 11)] == [None] * 18
+    assert await store.count() == 1 + 2 * 18
+    # Sent again, as by one who never heard of it, all are what they are.
+    again = await outcomes(*(store.append(*pair) for pair in pairs))
+    assert list(map(type, again)) == list(map(type, told))
+    assert await store.count() == 1 + 2 * 18
+
+
+async def test_a_transfer_that_loses_a_race_takes_no_other_along(
+    store: EventStore, settings: Settings
+) -> None:
+    """Somebody's open transaction has written what one of them is about to write."""
+    with MongoClient[Event](settings.mongodb_url, retryWrites=False) as client:
+        events = client[settings.mongodb_database]["events"]
+        with client.start_session() as session, session.start_transaction():
+            events.insert_one(deposit(account(1), 1), session=session)
+            pairs = [[deposit(account(n), 1), deposit(account(50 + n), 1)] for n in range(10)]
+            *others, racing = await outcomes(*(store.append(*p) for p in [*pairs[2:], pairs[1]]))
+            session.abort_transaction()
+    assert others == [None] * 8
+    assert isinstance(racing, VersionConflict)
+    assert await store.count() == 16
+    await store.append(*pairs[1])
+
+
 async def test_racing_transfers_never_land_by_half(store: EventStore) -> None:
     """Transfers round a ring of accounts, against single events on the same accounts."""
     size, each = 4, rounds(4, 30)
