@@ -3,8 +3,8 @@
 python -m benchmarks [a b …] [--quick] [--real] [--show]
 
 write_path.py (a), forwarding.py (b), projecting.py bulks.py (c), rebuilding.py
-live_rebuild.py (d), latency.py (e), growth.py (f), scaling.py (g)
-                                        one measure each
+live_rebuild.py (d), latency.py (e), growth.py (f), scaling.py (g),
+whole.py (h)                            one measure each
 rounds.py figures.py                    turns, medians, percentiles, ratios
 bank.py children.py worker.py rivals.py servers and processes of a run
 history.py stream.py load.py            what goes in

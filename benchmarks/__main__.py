@@ -18,6 +18,7 @@ from benchmarks import (
     rebuilding,
     report,
     scaling,
+    whole,
     write_path,
 )
 from benchmarks.bank import Bank, NotEmpty, bank, given_urls
@@ -35,6 +36,7 @@ MEASURES: Final[dict[str, tuple[str, Measure]]] = {
     "e": (latency.TITLE, latency.measure),
     "f": (growth.TITLE, growth.measure),
     "g": (scaling.TITLE, scaling.measure),
+    "h": (whole.TITLE, whole.measure),
 }
 
 

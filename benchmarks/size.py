@@ -27,6 +27,10 @@ class Size:
     accounts: tuple[int, ...]
     """(f) from the smallest to the largest bank."""
     grown: int
+    sent: int
+    """(h) commands over HTTP."""
+    events: tuple[int, int] = (1_000, 50_000)
+    """(h) in the small bank, which has as many accounts, and in the large one."""
     workers: tuple[int, ...] = (1, 2, 4)
 
 
@@ -43,6 +47,7 @@ QUICK: Final = Size(
     seconds=0.5,
     accounts=(10_000, 30_000),
     grown=3_000,
+    sent=200,
 )
 FULL: Final = Size(
     name="full",
@@ -57,6 +62,7 @@ FULL: Final = Size(
     seconds=4.0,
     accounts=(10_000, 100_000, 1_000_000),
     grown=20_000,
+    sent=400,
 )
 TINY: Final = Size(
     name="tiny",
@@ -71,6 +77,8 @@ TINY: Final = Size(
     seconds=0.3,
     accounts=(100, 300),
     grown=200,
+    sent=30,
+    events=(50, 300),
     workers=(1, 2),
 )
 SIZES: Final = {size.name: size for size in (QUICK, FULL, TINY)}

@@ -53,6 +53,15 @@ async def test_a_small_run_is_reported(tmp_path: Path, page: Path) -> None:
     assert measure["load_average"].keys() == {"before", "after"}
 
 
+async def test_the_whole_bank_is_measured_small_and_large() -> None:
+    found = (await run(["h"], TINY, {}))["measures"]["h"]
+    rates = [found["figures"][f"HTTP, {events:,} events"] for events in TINY.events]
+    assert all(len(each["rounds"]) == TINY.rounds for each in rates)
+    ratio = found["ratios"]["HTTP, large bank / small bank"]
+    assert ratio["value"] == pytest.approx(rates[1]["median"] / rates[0]["median"], abs=0.01)
+    assert ratio["goal"] == 0.8
+
+
 async def test_a_server_that_holds_something_is_left_alone(servers: Servers) -> None:
     async with redis.asyncio.from_url(servers.redis_url) as client:
         await client.set("somebody's", "own")
@@ -210,7 +219,7 @@ def test_bulks_end_with_the_documents_of_the_whole_history() -> None:
 
 
 def test_every_size_is_of_medians_and_of_workers_that_share_evenly() -> None:
-    assert set(MEASURES) == set("abcdefg")
+    assert set(MEASURES) == set("abcdefgh")
     for size in SIZES.values():
         assert all(8 % workers == 0 for workers in size.workers)
     assert {size.rounds for size in SIZES.values() if size is not TINY} == {5}
