@@ -1,7 +1,6 @@
 """The Faust app that wires the worker: `faust -A pipeline.app worker` or `bank worker` runs it."""
 
 import asyncio
-import gc
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import faust
 from faust.types import TP
 
+from pipeline import cycles
 from pipeline.agents.assignment import WorkerAssignment
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_metrics
@@ -23,10 +23,6 @@ from pipeline.tables.activity import Activity
 COMMIT_SECONDS = 0.2
 NATS = "nats://"
 """All that Faust is told, which shows it around: where and how is among the options."""
-
-YOUNG_OBJECTS = 50_000
-"""How many more objects a worker makes than it frees before it looks for cycles among them. Events
-and documents make none, and the usual 700 are reached by every batch."""
 
 
 def create_app(settings: Settings, name: str | None = None) -> faust.App:
@@ -88,8 +84,7 @@ async def worker(
 
     Raises `CannotListen` for its metrics.
     """
-    gc.freeze()  # what is imported stays: never look through it again
-    gc.set_threshold(YOUNG_OBJECTS)
+    cycles.seldom()
     app = create_app(settings, name)
     shares = options_of(app).assignment
     assert isinstance(shares, WorkerAssignment)

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from pipeline import cycles
 from pipeline.cli.running import run
 from pipeline.support import logs, tracing
 from pipeline.support.settings import Settings, load
@@ -71,6 +72,7 @@ def forwarder() -> None:
     """
     from pipeline.forwarder import service
 
+    cycles.seldom()
     run(service.run(_setup("forwarder")))
 
 

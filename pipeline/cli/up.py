@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import cycles
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
 from pipeline.cli.running import run
@@ -89,6 +90,7 @@ def demo(accounts: int, commands: int, seed: int) -> None:
       bank demo --accounts 50 --commands 500  a small one
       bank demo --seed 7                      other commands
     """
+    cycles.seldom()
     settings, steps = load(), Steps(Console(stderr=True))
     with steps.shown():
         result = run(

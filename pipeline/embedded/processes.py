@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
@@ -157,10 +156,8 @@ class Children:
         return code
 
     async def close(self, seconds: float = STOP_SECONDS) -> None:
-        """Stop all within `seconds`, the last started first, then the guard. Twice does nothing."""
-        deadline = time.monotonic() + seconds
-        for child in reversed(self._children.copy()):
-            await self.stop(child, max(0.0, deadline - time.monotonic()))
+        """Stop all at once within `seconds`, then the guard. Twice does nothing."""
+        await asyncio.gather(*(self.stop(child, seconds) for child in self._children))
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard.wait()
