@@ -21,8 +21,7 @@ from api.openapi.routes import CONTRACT, Contract
 from api.security import csrf
 from api.security.access import OBSERVERS, allowed
 from api.security.guard import Guard
-from pipeline import cycles
-from pipeline.support import logs, tracing
+from pipeline.support import garbage_collection, logs, tracing
 from pipeline.support.listening import CannotListen, check_guarded, is_loopback, listen
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import metrics_route
@@ -92,7 +91,7 @@ def run(role: str, create_app: Callable[[Settings], web.Application]) -> None:
 async def _main(
     role: str, create_app: Callable[[Settings], web.Application], settings: Settings
 ) -> None:
-    cycles.seldom()
+    garbage_collection.run_seldom()
     stopping = _stop_signal()
     # One line for each request is for debugging; the figures of a running service are its metrics.
     access_log = logging.getLogger("aiohttp.access") if settings.log_level == "DEBUG" else None

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 import faust
 from faust.types import TP
 
-from pipeline import cycles
 from pipeline.agents.assignment import WorkerAssignment
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_metrics
@@ -16,6 +15,7 @@ from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, optio
 from pipeline.coordination.partition_leases import owner_named
 from pipeline.messaging import STREAM
 from pipeline.model.projection_lookup import projections
+from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.settings import Settings, load
 from pipeline.tables.activity import Activity
@@ -84,7 +84,7 @@ async def worker(
 
     Raises `CannotListen` for its metrics.
     """
-    cycles.seldom()
+    garbage_collection.run_seldom()
     app = create_app(settings, name)
     shares = options_of(app).assignment
     assert isinstance(shares, WorkerAssignment)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import plain_table
-from pipeline.commands.progress import clock
+from pipeline.cli.progress import clock
 from pipeline.coordination.partition_leases import name_of
 from pipeline.operations.status.rebuild_progress import pauses_of, seconds_left, total_of
 from pipeline.tables.rebuild_job import Phase, RebuildJob, RebuildPart

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from pipeline.cli import progress
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.rebuild_formatting import left
-from pipeline.commands import progress
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
 from pipeline.operations.status.rebuild_progress import altogether, total_of

@@ -6,9 +6,8 @@ import sys
 
 import click
 
-from pipeline import cycles
 from pipeline.cli.running import run
-from pipeline.support import logs, tracing
+from pipeline.support import garbage_collection, logs, tracing
 from pipeline.support.settings import Settings, load
 
 
@@ -72,7 +71,7 @@ def forwarder() -> None:
     """
     from pipeline.forwarder import service
 
-    cycles.seldom()
+    garbage_collection.run_seldom()
     run(service.run(_setup("forwarder")))
 
 

@@ -6,19 +6,18 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import cycles
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
+from pipeline.cli.progress import Steps
 from pipeline.cli.running import run
 from pipeline.cli.verify import show
-from pipeline.commands.progress import Steps
 from pipeline.embedded.demo import Result
 from pipeline.embedded.demo import demo as run_demo
 from pipeline.embedded.log_lines import LogLines, RoleStream
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.startup_checks import EmbeddedError
 from pipeline.embedded.up import accounts_url, balances_url, running
-from pipeline.support import logs
+from pipeline.support import garbage_collection, logs
 from pipeline.support.settings import Settings, load
 
 TRY = """
@@ -90,7 +89,7 @@ def demo(accounts: int, commands: int, seed: int) -> None:
       bank demo --accounts 50 --commands 500  a small one
       bank demo --seed 7                      other commands
     """
-    cycles.seldom()
+    garbage_collection.run_seldom()
     settings, steps = load(), Steps(Console(stderr=True))
     with steps.shown():
         result = run(

@@ -15,9 +15,8 @@ from typing import TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import rebuild_watch
+from pipeline.cli import progress, rebuild_watch
 from pipeline.cli.main import main
-from pipeline.commands import progress
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.support.settings import PREFIX, Settings, environment

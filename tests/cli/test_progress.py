@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from pipeline.commands import progress
-from pipeline.commands.progress import Steps, clock, in_words
+from pipeline.cli import progress
+from pipeline.cli.progress import Steps, clock, in_words
 from tests.harness import eventually
 
 

@@ -1,7 +1,4 @@
-"""The search for cycles among objects, which Python begins again and again: made seldom.
-
-Nearly all that a process of the bank makes is freed without it.
-"""
+"""Runs Python's garbage collector less often: nearly all objects of a role are freed without it."""
 
 import gc
 from typing import Final
@@ -11,7 +8,7 @@ YOUNG_OBJECTS: Final = 50_000
 reached by every batch of events, and by a few requests."""
 
 
-def seldom() -> None:
+def run_seldom() -> None:
     """To be called by a process that has imported what it needs."""
     gc.freeze()  # what is imported stays: never look through it again
     gc.set_threshold(YOUNG_OBJECTS)
