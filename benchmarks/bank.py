@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 import redis.asyncio
-from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.machine import cpu_seconds
 from pipeline.embedded.processes import Children
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import free_ports
+from pipeline.eventstore import driver
 from pipeline.messaging import JetStream
 from pipeline.search import Elastic
 from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings
@@ -69,7 +69,7 @@ class Bank:
             _wipe_elasticsearch(settings.elasticsearch_url),
         )
         if "mongodb" not in self.embedded:  # an embedded one's folder goes as a whole
-            client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(settings.mongodb_url)
+            client = driver.client(settings.mongodb_url)
             await client.drop_database(f"bench-{os.getpid()}-{self._number}")
             client.close()
 

@@ -6,7 +6,6 @@ import time
 from typing import Any, Final
 
 from bson import json_util
-from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.bank import Bank
 from benchmarks.figures import Result
@@ -15,7 +14,7 @@ from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
 from pipeline.coordination.partitioning import ensure_balance_stream
-from pipeline.eventstore import EventStore
+from pipeline.eventstore import EventStore, driver
 from pipeline.forwarder.leader import Leader, PublisherCounters
 from pipeline.messaging import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, OutgoingMessage
 from pipeline.model.events import Event
@@ -39,7 +38,7 @@ class Forwarding:
 
     def __init__(self, settings: Settings, js: JetStream, store: EventStore) -> None:
         self._settings, self._js, self._store = settings, js, store
-        self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongodb_url)
+        self._client = driver.client(settings.mongodb_url)
         self._database = self._client[settings.mongodb_database]
         self._messages: list[OutgoingMessage] = []
         self._token = ""

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import orjson
 import redis.asyncio
-from motor.motor_asyncio import AsyncIOMotorClient
 
+from pipeline.eventstore import driver
 from pipeline.messaging import JetStream
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
@@ -79,7 +79,7 @@ def _installed(package: str) -> str:
 
 
 async def _mongodb(url: str) -> str:
-    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(url)
+    client = driver.client(url)
     try:
         told = await client.admin.command("buildInfo")
         version, own = told["version"], told.get("secantusVersion")

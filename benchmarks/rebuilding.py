@@ -6,8 +6,6 @@ Then a worker rebuilds the same bank while it lives (live_rebuild.py).
 import time
 from typing import Any, Final
 
-from motor.motor_asyncio import AsyncIOMotorClient
-
 from benchmarks import live_rebuild
 from benchmarks.bank import Bank
 from benchmarks.figures import Result
@@ -17,7 +15,7 @@ from benchmarks.size import Size
 from pipeline.agents.rebuild.replay import Replay
 from pipeline.agents.rebuild.throttle import Throttle, ThrottledStore
 from pipeline.banking.balance import BALANCE
-from pipeline.eventstore import EventStore
+from pipeline.eventstore import EventStore, driver
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Document
 from pipeline.search import Elastic, Generation, Generations
@@ -51,7 +49,7 @@ class Rebuilding:
         self.store = EventStore(settings.mongodb_url, settings.mongodb_database)
         self._elastic, self._naive = Elastic(settings.elasticsearch_url), naive
         self._generations = Generations(self._elastic, BALANCE)
-        self._mongodb: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongodb_url)
+        self._mongodb = driver.client(settings.mongodb_url)
         self._events = self._mongodb[settings.mongodb_database]["events"]
         self._number = 100
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
-from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import WriteConcern
 from ulid import ULID
 
@@ -21,7 +20,7 @@ from benchmarks.figures import Result
 from benchmarks.history import SEED, History, Zipf
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
-from pipeline.eventstore import EventStore
+from pipeline.eventstore import EventStore, driver
 from pipeline.support.settings import Settings
 
 TITLE: Final = "Write path"
@@ -46,9 +45,7 @@ class WritePath:
 
     def __init__(self, settings: Settings, count: int) -> None:
         self._count = count
-        self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
-            settings.mongodb_url, retryWrites=False
-        )
+        self._client = driver.client(settings.mongodb_url, retryWrites=False)
         database = self._client[settings.mongodb_database]
         self._events = database.get_collection(
             "events", write_concern=WriteConcern("majority", j=True)

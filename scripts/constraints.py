@@ -3,9 +3,9 @@
 
     scripts/constraints.py PYTHON...
 
-Each PYTHON is that of an environment into which `.[embedded,dev]` is installed, one for each version
-of Python that the bank is for. Where two of them have different versions of a package, the line
-says for which Python it is. To renew all versions, install into environments without the file.
+Each PYTHON is that of an environment into which `.[embedded,dev]` is installed, one for each
+version of Python that the bank is for. Where two of them have different versions of a package, the
+line says for which Python it is. To renew all versions, install into environments without the file.
 """
 
 import json

@@ -66,7 +66,12 @@ def test_the_wheel_has_the_command_the_transport_and_the_licence(wheel: Path) ->
         points = archive.read(by_name["entry_points.txt"]).decode()
     assert "[console_scripts]\nbank = pipeline.cli.main:main" in points
     assert "[faust.transports]\nnats = pipeline.bridge:Transport" in points
-    assert "LICENSE" in by_name
+    assert {"LICENSE", "NOTICE"} <= by_name.keys()
+
+
+def test_the_wheel_says_that_its_packages_are_typed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert {f"{package}/py.typed" for package in PACKAGES} <= set(archive.namelist())
 
 
 # ------------------------------------------------------------------ what it needs

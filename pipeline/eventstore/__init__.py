@@ -1,4 +1,4 @@
-"""MongoDB as the event store. The driver is imported in this one package."""
+"""MongoDB as the event store. PyMongo and bson are imported here alone, Motor in `clients`."""
 
 from pipeline.eventstore.change_backlog import ChangeBacklog
 from pipeline.eventstore.changes import Changes, token_time

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from bson import Timestamp
-from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
 
 from pipeline.eventstore.changes import (
@@ -27,6 +26,7 @@ from pipeline.eventstore.changes import (
     raw_batch_of,
     token_of,
 )
+from pipeline.eventstore.driver import Session
 from pipeline.eventstore.errors import HistoryLost, reachable
 from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event
@@ -68,7 +68,7 @@ async def _read(events: Collection, token: str, most: int, until: float) -> Chan
 
 async def _until_now(
     events: Collection,
-    session: AsyncIOMotorClientSession,
+    session: Session,
     after: dict[str, Any],
     most: int,
     until: float,

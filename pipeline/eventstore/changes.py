@@ -14,9 +14,9 @@ import bson
 from bson import json_util
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
-from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
+from pipeline.eventstore.driver import Session
 from pipeline.eventstore.errors import HistoryLost, StoreUnavailable, reachable
 from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event
@@ -132,7 +132,7 @@ def _changes(events: Collection, cursor: Cursor, collection: str) -> Changes:
 
 async def opened(
     events: Collection,
-    session: AsyncIOMotorClientSession,
+    session: Session,
     after: dict[str, Any],
     size: int = 0,
 ) -> Cursor:
@@ -146,16 +146,14 @@ async def opened(
 
 
 async def more(
-    events: Collection, session: AsyncIOMotorClientSession, cursor_id: int, wait_ms: int = WAIT_MS
+    events: Collection, session: Session, cursor_id: int, wait_ms: int = WAIT_MS
 ) -> Cursor:
     query = {"getMore": cursor_id, "collection": events.name, "batchSize": BATCH}
     reply = await _answer(events, session, {**query, "maxTimeMS": wait_ms})
     return reply["cursor"]  # type: ignore[no-any-return]
 
 
-async def _answer(
-    events: Collection, session: AsyncIOMotorClientSession, query: dict[str, Any]
-) -> Cursor:
+async def _answer(events: Collection, session: Session, query: dict[str, Any]) -> Cursor:
     """The reply as it came: it is decoded while the server makes the next one."""
     raw = events.codec_options.with_options(document_class=RawBSONDocument)
     try:
@@ -169,7 +167,7 @@ async def _answer(
 
 
 async def _read(
-    events: Collection, session: AsyncIOMotorClientSession, cursor: Cursor, collection: str
+    events: Collection, session: Session, cursor: Cursor, collection: str
 ) -> AsyncGenerator[Changes, None]:
     """The changes of a cursor; the next batch is under way while the last one is consumed."""
     ahead: asyncio.Task[Cursor] | None = None
@@ -188,7 +186,7 @@ async def _read(
 
 async def _leave(
     events: Collection,
-    session: AsyncIOMotorClientSession,
+    session: Session,
     cursor_id: int,
     ahead: asyncio.Task[Cursor],
 ) -> None:

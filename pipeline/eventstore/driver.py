@@ -1,13 +1,23 @@
-"""The client of MongoDB."""
+"""The client of MongoDB. Motor is imported in this module alone, for it is at the end of its life
+(docs/deploy.md)."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
-from motor.motor_asyncio import AsyncIOMotorClient
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+)
 
 from pipeline.support.access import ServerAccess
 
+Document: TypeAlias = dict[str, Any]
+Client: TypeAlias = "AsyncIOMotorClient[Document]"
+Collection: TypeAlias = AsyncIOMotorCollection
+Session: TypeAlias = AsyncIOMotorClientSession
 
-def client(at: ServerAccess | str, **options: Any) -> "AsyncIOMotorClient[dict[str, Any]]":
+
+def client(at: ServerAccess | str, **options: Any) -> Client:
     """A client that connects when it is first used; `options` are the driver's."""
     access = ServerAccess.of(at)
     told = {"username": access.user, "password": access.password}

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from typing import Any, Final, TypeAlias
 
-from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
@@ -25,7 +24,7 @@ AT_ONCE: Final = 8
 class Snapshots:
     """One document an account; `_id` is the account's id."""
 
-    def __init__(self, collection: "AsyncIOMotorCollection[Document]") -> None:
+    def __init__(self, collection: "mongodb.Collection[Document]") -> None:
         # One that gets lost costs time only.
         self._snapshots = collection.with_options(write_concern=WriteConcern(w=1))
         self._writing: dict[str, asyncio.Task[None]] = {}

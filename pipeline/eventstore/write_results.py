@@ -9,15 +9,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import bson
 from bson.raw_bson import RawBSONDocument
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
+from pipeline.eventstore import driver
 from pipeline.eventstore.errors import KeyTaken, StoreUnavailable, VersionConflict
 from pipeline.model.events import Event
 
-Client: TypeAlias = "AsyncIOMotorClient[dict[str, Any]]"
-Collection: TypeAlias = "AsyncIOMotorCollection[Event]"
+Client: TypeAlias = driver.Client
+Collection: TypeAlias = "mongodb.Collection[Event]"
 Refused: TypeAlias = Mapping[str, Any]  # one of the server's writeErrors
 
 MAX_BYTES: Final = 256 * 1024

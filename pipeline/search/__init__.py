@@ -1,6 +1,6 @@
 """Elasticsearch: the client with its bulks, generations behind aliases, and the reader's side.
 
-The driver is imported in this package only.
+The driver is imported here and in `clients` alone.
 """
 
 from pipeline.search.catalog import Generation

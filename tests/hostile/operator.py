@@ -4,8 +4,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
 
+from pipeline.eventstore import driver
 from pipeline.model.events import misplaced
 from pipeline.operations.checker import report as reports
 from pipeline.operations.checker.live import check_live
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 async def stored(settings: Settings) -> list[Json]:
-    client: AsyncIOMotorClient[Json] = AsyncIOMotorClient(settings.mongodb_url)
+    client = driver.client(settings.mongodb_url)
     found = client[settings.mongodb_database]["events"].find({})
     events = await found.to_list(None)
     client.close()
@@ -80,7 +80,7 @@ async def operated(settings: Settings, partitions: int) -> None:
 
 async def tidied(settings: Settings, written: list[Json]) -> None:
     """What an operator does about it: take it out, retry who is parked, and rebuild."""
-    client: AsyncIOMotorClient[Json] = AsyncIOMotorClient(settings.mongodb_url, retryWrites=False)
+    client = driver.client(settings.mongodb_url, retryWrites=False)
     events = client[settings.mongodb_database]["events"]
     for each in written:
         assert (await events.delete_one({"_id": each["_id"]})).deleted_count

@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 import aiohttp
 import redis.asyncio
-from motor.motor_asyncio import AsyncIOMotorClient
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 from pymongo.errors import DuplicateKeyError, WriteError
 from redis.exceptions import RedisError
 from yarl import URL
 
+from pipeline.eventstore import driver
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.harness import rounds
@@ -94,7 +94,7 @@ async def over_nats(bad: Messages, settings: Settings) -> int:
 
 async def in_mongodb(bad: Documents, settings: Settings) -> list[Json]:
     """The documents that were taken."""
-    client: AsyncIOMotorClient[Json] = AsyncIOMotorClient(settings.mongodb_url, retryWrites=False)
+    client = driver.client(settings.mongodb_url, retryWrites=False)
     events = client[settings.mongodb_database]["events"]
     written = []
     try:

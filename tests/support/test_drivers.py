@@ -4,6 +4,8 @@ import ast
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 CLIENTS = {"mongodb.py", "nats.py", "redis.py", "elasticsearch.py"}
 MADE_BY = {
@@ -51,6 +53,41 @@ def read(tree: ast.AST) -> set[str]:
 def test_nobody_else_makes_a_client() -> None:
     assert found(lambda tree: called(tree) & MADE_BY) == {}
     assert found(lambda tree: imported(tree) & DRIVERS) == {}
+
+
+def importers(*drivers: str) -> set[str]:
+    """The modules that import one of the drivers or a part of it, anywhere in the repository."""
+    folders = ("pipeline", "api", "benchmarks", "scripts", "tests")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return {
+        str(path.relative_to(ROOT))
+        for path in paths
+        if packages(ast.parse(path.read_text())) & set(drivers)
+    }
+
+
+def packages(tree: ast.AST) -> set[str]:
+    """The first part of the name of every module that is imported."""
+    origins = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in (*imported(tree), *origins)}
+
+
+def test_motor_is_imported_in_one_module_alone() -> None:
+    """It is at the end of its life: what takes its place has one module to change."""
+    assert importers("motor") == {"pipeline/eventstore/driver.py"}
+
+
+@pytest.mark.parametrize(
+    ("drivers", "package"),
+    [(("pymongo", "bson"), "pipeline/eventstore/"), (("elasticsearch",), "pipeline/search/")],
+)
+def test_a_store_and_its_client_alone_import_its_driver(
+    drivers: tuple[str, ...], package: str
+) -> None:
+    ours = {path for path in importers(*drivers) if path.startswith(("pipeline/", "api/"))}
+    foreign = {each for each in ours if not each.startswith((package, "pipeline/clients/"))}
+    assert len(ours) > 5
+    assert foreign == set()
 
 
 def test_nobody_goes_by_a_url_alone() -> None:

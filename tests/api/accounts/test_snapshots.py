@@ -155,7 +155,7 @@ async def test_nobody_waits_for_a_snapshot_and_not_too_many_are_under_way(
         await stuck.wait()
 
     monkeypatch.setattr(
-        "motor.motor_asyncio.AsyncIOMotorCollection.replace_one",
+        "pipeline.eventstore.driver.AsyncIOMotorCollection.replace_one",
         lambda _, *args, **kwargs: replace_one(*args, **kwargs),
     )
     states = [state_of(5) for _ in range(3 * AT_ONCE)]
