@@ -16,7 +16,7 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 _PLACES = "pipeline|api|tests|scripts|benchmarks|deploy|docs"
 _PATH = re.compile(rf"(?<![\w./$-])(?:{_PLACES})/[\w./{{}},-]*")
 _DOTTED = re.compile(r"`((?:pipeline|api)(?:\.\w+)+)`")
-_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 _OTHERS = re.compile(r"deploy/(?:bank-forwarder|secure/made/.*|kubernetes/overlays/mine.*)")
 """What a reader makes, or a container when it starts; and a Deployment's name."""
 
@@ -30,6 +30,22 @@ def missing_paths(text: str) -> list[str]:
 def missing_names(text: str) -> list[str]:
     """Backticked `package.module` and `package.module.NAME` that can't be imported."""
     return [each for each in _DOTTED.findall(text) if not _importable(each)]
+
+
+def broken_links(page: Path) -> list[str]:
+    """Links of a page to files that are not there, or to headings that their page has not."""
+    broken = []
+    for name, heading in _LINK.findall(page.read_text()):
+        target = page.parent / name if name else page
+        if not target.exists() or (heading and heading not in _headings(target)):
+            broken.append(f"{name}#{heading}")
+    return broken
+
+
+def _headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = re.findall("^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in found}
 
 
 def _spread(path: str) -> list[str]:
@@ -55,15 +71,17 @@ def _importable(dotted: str) -> bool:
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
     lost = [each for each in missing_paths(text) if not _OTHERS.fullmatch(each)]
-    links = [each for each in _LINK.findall(text) if not (page.parent / each).exists()]
-    assert (lost, missing_names(text), links) == ([], [], [])
+    assert (lost, missing_names(text), broken_links(page)) == ([], [], [])
 
 
-def test_what_is_not_there_is_found() -> None:
+def test_what_is_not_there_is_found(tmp_path: Path) -> None:
     text = "`pipeline/eventstore/nowhere.py`, `pipeline/model/{events,nothing}.py`, `api/http`"
     assert missing_paths(text) == ["pipeline/eventstore/nowhere.py", "pipeline/model/nothing.py"]
     names = "`pipeline.model.projection.Projection` `pipeline.model.projection.VERSION` `api.no`"
     assert missing_names(names) == ["pipeline.model.projection.VERSION", "api.no"]
+    page = tmp_path / "page.md"
+    page.write_text("# One, two\n[a](#one-two) [b](page.md#three) [c](none.md) [d](https://x.org)")
+    assert broken_links(page) == ["page.md#three", "none.md#"]
 
 
 # What stands behind a file in the tables of the architecture: `file.py`, then what is in it.
