@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +17,7 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 _PLACES = "pipeline|api|tests|scripts|benchmarks|deploy|docs"
 _PATH = re.compile(rf"(?<![\w./$-])(?:{_PLACES})/[\w./{{}},-]*")
 _DOTTED = re.compile(r"`((?:pipeline|api)(?:\.\w+)+)`")
+_NAME = re.compile(r"`(?:\w+\.)*([A-Z][a-z]+(?:[A-Z][a-z]+)+|_?[a-z]+(?:_[a-z]+)+)(?:\([^`]*\))?`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 _OTHERS = re.compile(r"deploy/(?:bank-forwarder|secure/made/.*|kubernetes/overlays/mine.*)")
 """What a reader makes, or a container when it starts; and a Deployment's name."""
@@ -30,6 +32,22 @@ def missing_paths(text: str) -> list[str]:
 def missing_names(text: str) -> list[str]:
     """Backticked `package.module` and `package.module.NAME` that can't be imported."""
     return [each for each in _DOTTED.findall(text) if not _importable(each)]
+
+
+def unknown_words(text: str) -> list[str]:
+    """Backticked CamelCase and snake_case names that no source has; metrics have a test."""
+    return sorted(
+        each for each in {*_NAME.findall(text)} - _words() if not each.startswith("bank_")
+    )
+
+
+@cache
+def _words() -> frozenset[str]:
+    """Every word of the sources and of what is deployed."""
+    places = ("pipeline", "api", "benchmarks", "deploy")
+    found = (path for name in places for path in (ROOT / name).rglob("*"))
+    texts = (path.read_text() for path in found if path.suffix in (".py", ".yaml", ".json", ".js"))
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
 
 
 def broken_links(page: Path) -> list[str]:
@@ -72,6 +90,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
     lost = [each for each in missing_paths(text) if not _OTHERS.fullmatch(each)]
     assert (lost, missing_names(text), broken_links(page)) == ([], [], [])
+    assert unknown_words(text) == []
 
 
 def test_what_is_not_there_is_found(tmp_path: Path) -> None:
@@ -79,6 +98,10 @@ def test_what_is_not_there_is_found(tmp_path: Path) -> None:
     assert missing_paths(text) == ["pipeline/eventstore/nowhere.py", "pipeline/model/nothing.py"]
     names = "`pipeline.model.projection.Projection` `pipeline.model.projection.VERSION` `api.no`"
     assert missing_names(names) == ["pipeline.model.projection.VERSION", "api.no"]
+    assert unknown_words("`Nowhere` `NoSuchThing` `raise_epoch(js)` `raise_lid`") == [
+        "NoSuchThing",
+        "raise_lid",
+    ]
     page = tmp_path / "page.md"
     page.write_text("# One, two\n[a](#one-two) [b](page.md#three) [c](none.md) [d](https://x.org)")
     assert broken_links(page) == ["page.md#three", "none.md#"]
