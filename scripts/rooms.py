@@ -19,21 +19,21 @@ DRAWING: Final = ROOT / "docs" / "rooms.svg"
 
 _COLUMNS: Final = {
     "cli": 2.75,
-    "api": 0.25,
-    "embedded": 1.25,
-    "operations": 0.75,
-    "app": 2,
-    "agents": 2,
-    "tables": 1.25,
+    "api": 0.1,
+    "embedded": 1.1,
+    "operations": 0.25,
+    "app": 1.25,
+    "agents": 2.1,
+    "tables": 1.6,
     "forwarder": 3.25,
-    "coordination": 1.9,
-    "bridge": 1.9,
+    "coordination": 2,
+    "bridge": 2,
     "search": 0.9,
-    "messaging": 1.9,
+    "messaging": 2,
     "eventstore": 3.25,
-    "banking": 0.25,
-    "support": 1.9,
-    "model": 1,
+    "banking": 0.1,
+    "support": 2,
+    "model": 1.1,
 }
 """Where a room stands on its floor, chosen so that no line runs behind another room."""
 
