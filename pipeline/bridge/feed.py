@@ -204,7 +204,7 @@ class Feed:
         self.out.counted_from(floor)
         self._asked, self._next_delivery, self._last = 0, 1, floor
         self._inbox = self.js.nc.new_inbox()
-        self._subscription = await self.js.nc.subscribe_straight(
+        self._subscription = await self.js.nc.subscribe_fast(
             self._inbox, self._on_message, self._status_of(self._inbox)
         )
         self.open = not self._left
