@@ -3,7 +3,7 @@
 A plain topic's message goes to `{topic}.{p}`. A changelog's goes to `{topic}.{p}.{key}`, of which
 the stream keeps the last, and is fenced by the log: it names the sequence of its key that this
 worker saw last, so one that woke up late can't overwrite what the partition's next owner wrote.
-What is left of a deleted key goes after a day.
+A deleted key's tombstone expires after a day.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Producer(base.Producer):
         super().send_soon(fut)
 
     async def flush(self) -> None:
-        """Wait for all that was sent: the buffer's own flush silently gives up after 0.1 s."""
+        """Wait for all that was sent: Faust's own flush silently gives up after 0.1 s."""
         while self._pending or self._tasks:
             await asyncio.wait({*self._pending, *self._tasks}, timeout=1.0)
 
@@ -71,7 +71,7 @@ class Producer(base.Producer):
         await self.transport.close()
 
     def saw(self, subject: str, sequence: int) -> None:
-        """Note the last sequence of a changelog key, read while the table was recovered."""
+        """Note the last sequence of a changelog key that recovery has read."""
         self._seen[subject] = sequence
 
     async def send(
@@ -121,7 +121,7 @@ class Producer(base.Producer):
             await asyncio.wait([before])
         headers = {} if value else {"Nats-TTL": str(TOMBSTONE_SECONDS)}
         await self._write(subject, tp, value, headers, done, fenced=True)
-        if not value:  # should the key be written again, the log tells
+        if not value:  # if the key is written again, the log is read for its last sequence
             self._seen.pop(subject, None)
         if self._tail.get(subject) is done:
             del self._tail[subject]
@@ -143,7 +143,7 @@ class Producer(base.Producer):
             try:
                 sequence = await self.transport.publish(subject, value, headers, expected)
             except WrongLastSequence:
-                sequence = await self._mine(tp.topic, subject, headers[MESSAGE_ID])
+                sequence = await self._find_own(tp.topic, subject, headers[MESSAGE_ID])
                 if sequence is None:
                     done.set_exception(ChangelogFenced(subject))
                     return
@@ -161,11 +161,12 @@ class Producer(base.Producer):
             done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
             return
 
-    async def _mine(self, topic: str, subject: str, message_id: str) -> int | None:
-        """Whose is the last message? The expected sequence is checked before the message id.
+    async def _find_own(self, topic: str, subject: str, message_id: str) -> int | None:
+        """Find out who wrote the last message of the subject, after a wrong expected sequence.
 
-        This very message: its sequence, the answer was lost. An earlier one of mine: -1, once more.
-        Another worker's: None.
+        The server checks that before the message id, so it may be this very message, whose answer
+        was lost: return its sequence. Of an earlier one of ours: return -1, to try again. Of
+        another worker's: return None.
         """
         last = await self.transport.js.last_message(topic, subject)
         if last is None:

@@ -64,7 +64,7 @@ class Transport(base.Transport):
             await self.js.close()
 
     async def create_topic(self, topic: str, partitions: int | None) -> None:
-        """Make the topic's stream unless it is there. What is there decides the partitions.
+        """Create the topic's stream unless it exists. An existing one decides the partitions.
 
         Tries until it works: Faust ends an app whose topics can't be made.
         """
@@ -98,7 +98,7 @@ class Transport(base.Transport):
         return self._partitions.get(topic, 0)
 
     def repartitioned(self, stream: str, partitions: int) -> None:
-        """The app knows better how many partitions a stream has than the stream's metadata."""
+        """Set a stream's number of partitions, which the app knows better than its metadata."""
         options = options_of(self.app)
         for topic in self._partitions:
             if options.stream(topic) == stream:
