@@ -1,7 +1,4 @@
-"""Elasticsearch: the client with its bulks, generations behind aliases, and the reader's side.
-
-The driver is imported in this package only.
-"""
+"""Elasticsearch: the client with its bulks, generations behind aliases, reads and scans."""
 
 from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic
