@@ -74,8 +74,8 @@ MUTATIONS: Final = (
     Mutation(
         "no markers to all partitions but one",
         "pipeline/forwarder/leader.py",
-        "await self._writer.publish(said + markers, token)",
-        "await self._writer.publish(said + markers[:1], token)",
+        "await self._publisher.publish(number + markers, token)",
+        "await self._publisher.publish(number + markers[:1], token)",
         "history-lost",
     ),
     Mutation(
