@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -11,10 +11,10 @@ from pipeline.model.events import (
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
-    Event,
-    rfc3339,
 )
-from pipeline.model.projection import FIRST, Document, Projection, moved, whole
+from pipeline.banking.money import moved, whole
+from pipeline.model.events import Event, rfc3339
+from pipeline.model.projection import FIRST, Document, Projection
 
 LONGEST: Final = 10_000
 """Characters of a text: documents of any length would not go into one bulk."""

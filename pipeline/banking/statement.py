@@ -3,8 +3,10 @@
 from typing import Any, Final
 
 from pipeline.banking.balance import text, time_of
-from pipeline.model.events import CREATED, DEPOSITED, KINDS, WITHDRAWN, Event
-from pipeline.model.projection import Document, Projection, moved, whole
+from pipeline.banking.events import CREATED, DEPOSITED, KINDS, WITHDRAWN
+from pipeline.banking.money import moved, whole
+from pipeline.model.events import Event
+from pipeline.model.projection import Document, Projection
 
 
 class Entry(Document):
