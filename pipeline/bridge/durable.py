@@ -62,6 +62,9 @@ class Durable:
         return delivered, floor
 
     async def _create(self) -> None:
+        # One ack counts for all below, so the server's own report shows the true lag. The pin keeps
+        # a second reader out; a silent one loses it after the lease. Without `num_replicas` the
+        # consumer has as many as its stream.
         config = {
             "durable_name": self.name,
             "name": self.name,

@@ -192,8 +192,8 @@ class Feed:
     ) -> int:
         """Read on after `sequence`, or after the ack floor; return the new floor.
 
-        The order of the steps must not change; each says why. A restart that failed half-way is
-        repeated from the beginning, so every step may be done twice.
+        `keep`: what is out stays out, unless the stream was created again. The order of the steps
+        must not change; comments say why. A restart that fails is repeated from the beginning.
         """
         # No ack may be sent from here on. The RESET begins a new count of deliveries, and an ack
         # with an old number would be taken for one far ahead.
@@ -201,14 +201,16 @@ class Feed:
         await self.close()
         await self.durable.ensure()
         state = await self.js.state(self._stream)
-        if self._must_drop(state, keep=keep):
+        created = state.created if state else None
+        fresh = not keep or created != self._created
+        self._created = created
+        if fresh:
             # Before the RESET: an ack of what is out would move the floor that it sets.
             self.drop()
             self.label = label
-            fresh = True
         else:
             # Not after the server's floor: an ack may have been lost, or not have counted.
-            sequence, fresh = self.out.acked, False
+            sequence = self.out.acked
         # UNPIN before RESET: the pin survives a RESET, and whoever has it would get what is
         # delivered again.
         await self._acquire_pin(unpin=unpin)
@@ -216,11 +218,6 @@ class Feed:
         self._begin_after(floor, fresh=fresh)
         await self._subscribe()
         return floor
-
-    def _must_drop(self, state: StreamState | None, *, keep: bool) -> bool:
-        """Whether what is out is stale: after a seek, and in a stream that was created again."""
-        known, self._created = self._created, state.created if state else None
-        return not keep or known != self._created
 
     async def _acquire_pin(self, *, unpin: bool) -> None:
         """A first start always unpins: the partition's last owner may still have the pin."""
@@ -268,6 +265,8 @@ class Feed:
         position = position_of(reply)
         if _PIN in headers:
             self._pin = header(headers, _PIN)
+        # Deliveries are numbered without a gap, and come once, because `ack_wait` is long. Anything
+        # else means a loss or a second reader: read again from what was acked.
         in_order = position.consumer == self._next_delivery and position.stream > self._last
         if not in_order or position.deliveries > 1:
             self._fail(Trouble(pinned_elsewhere=False))
@@ -275,7 +274,7 @@ class Feed:
         self._next_delivery, self._last = position.consumer + 1, position.stream
         self._requested -= 1
         self.out.came(position.stream, reply)
-        if position.stream > self.delivered:
+        if position.stream > self.delivered:  # else Faust has it already, from before a resume
             self.buffer.append(Arrived(position, data, reply, headers))
             self.on_data()
 
@@ -286,6 +285,7 @@ class Feed:
         self._requested = max(
             0, self._requested - int(headers.get("Nats-Pending-Messages", self._requested))
         )
+        # 423: another client has the pin. A consumer that is gone is created again by a restart.
         deleted = status == "409" and "Deleted" in headers.get("Description", "")
         if status == "423" or status in _CONSUMER_GONE or deleted:
             self._fail(Trouble(pinned_elsewhere=status == "423"))

@@ -47,7 +47,7 @@ class Producer(base.Producer):
         self._me = str(ULID())
         self._pending: set[asyncio.Future[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._seen: dict[str, int] = {}
+        self._last_sequences: dict[str, int] = {}
         self._tail: dict[str, asyncio.Future[RecordMetadata]] = {}
 
     async def on_start(self) -> None:
@@ -70,9 +70,9 @@ class Producer(base.Producer):
             task.cancel()
         await self.transport.close()
 
-    def saw(self, subject: str, sequence: int) -> None:
+    def note_sequence(self, subject: str, sequence: int) -> None:
         """Note the last sequence of a changelog key that recovery has read."""
-        self._seen[subject] = sequence
+        self._last_sequences[subject] = sequence
 
     async def send(
         self,
@@ -122,7 +122,7 @@ class Producer(base.Producer):
         headers = {} if value else {"Nats-TTL": str(TOMBSTONE_SECONDS)}
         await self._write(subject, tp, value, headers, done, fenced=True)
         if not value:  # if the key is written again, the log is read for its last sequence
-            self._seen.pop(subject, None)
+            self._last_sequences.pop(subject, None)
         if self._tail.get(subject) is done:
             del self._tail[subject]
 
@@ -139,7 +139,7 @@ class Producer(base.Producer):
         """Send the same message id again until it is stored or refused."""
         headers = {**headers, MESSAGE_ID: f"{self._me}-{ULID()}"}
         while True:
-            expected = self._seen.get(subject, 0) if fenced else None
+            expected = self._last_sequences.get(subject, 0) if fenced else None
             try:
                 sequence = await self.transport.publish(subject, value, headers, expected)
             except WrongLastSequence:
@@ -157,7 +157,7 @@ class Producer(base.Producer):
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             if fenced:
-                self._seen[subject] = sequence
+                self._last_sequences[subject] = sequence
             done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
             return
 
@@ -170,14 +170,14 @@ class Producer(base.Producer):
         """
         last = await self.transport.js.last_message(topic, subject)
         if last is None:
-            self._seen.pop(subject, None)
+            self._last_sequences.pop(subject, None)
             return -1
         owner = last.headers.get(MESSAGE_ID, "")
         if owner == message_id:
             return int(last.sequence)
         if not owner.startswith(self._me):
             return None
-        self._seen[subject] = last.sequence
+        self._last_sequences[subject] = last.sequence
         return -1
 
     def key_partition(self, topic: str, key: bytes) -> TP:

@@ -216,7 +216,10 @@ class JetStream:
                     raise
 
     async def ensure_bucket(self, bucket: str, *, replicas: int = 1) -> None:
-        """Create a key-value bucket, as NATS clients create them, unless it exists."""
+        """Create a key-value bucket, as NATS clients create them, unless it exists.
+
+        It does not inherit the replicas of the stream `balance`: they must be asked for.
+        """
         await self.ensure_stream(
             f"KV_{bucket}",
             [f"$KV.{bucket}.>"],

@@ -1,4 +1,4 @@
-"""Connects nats-py's client as the settings of a server say: who we are, and what TLS goes by."""
+"""Connects nats-py's client with the credentials and the TLS that the settings name."""
 
 import base64
 from pathlib import Path

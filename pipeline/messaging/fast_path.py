@@ -33,7 +33,7 @@ _REFUSED: Final = ("authorization violation", "user authentication")
 
 
 class FastPath:
-    """One subscription. Once it is ended, messages that are still on their way are dropped."""
+    """One subscription. After `unsubscribe`, messages that still arrive are dropped."""
 
     def __init__(self, subscription: Subscription, receivers: dict[int, Receive]) -> None:
         self._subscription, self._receivers = subscription, receivers

@@ -1,7 +1,7 @@
 """Values counted by bucket, as a Prometheus histogram shows them.
 
-A value costs 0.4 µs here and 2.3 µs in prometheus_client's own histogram, 5 µs with labels. And
-whoever counts needs no label: the collector knows which agent a histogram is of.
+An `observe` takes 0.4 µs here, 2.3 µs in prometheus_client's own histogram, and 5 µs there with
+labels. The code that observes needs no label: the collector knows which agent a histogram is of.
 """
 
 from bisect import bisect_left
