@@ -136,49 +136,57 @@ class Producer(base.Producer):
         *,
         fenced: bool = False,
     ) -> None:
-        """Send the same message id again until it is stored or refused."""
+        try:
+            sequence = await self._store(tp.topic, subject, value, headers, fenced=fenced)
+        except (ChangelogFenced, JetStreamError) as error:
+            done.set_exception(error)
+            return
+        if fenced:
+            self._last_sequences[subject] = sequence
+        done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
+
+    async def _store(
+        self, topic: str, subject: str, value: bytes, headers: dict[str, str], *, fenced: bool
+    ) -> int:
+        """Publish the message, always with the same id, until it is stored; return its sequence.
+
+        Raises `ChangelogFenced`, and `JetStreamError` if the server refuses it.
+        """
         headers = {**headers, MESSAGE_ID: f"{self._me}-{ULID()}"}
         while True:
             expected = self._last_sequences.get(subject, 0) if fenced else None
             try:
-                sequence = await self.transport.publish(subject, value, headers, expected)
-            except WrongLastSequence:
-                sequence = await self._find_own(tp.topic, subject, headers[MESSAGE_ID])
-                if sequence is None:
-                    done.set_exception(ChangelogFenced(subject))
-                    return
-                if sequence < 0:
-                    continue
-            except JetStreamError as error:
-                done.set_exception(error)
-                return
+                try:
+                    return int(await self.transport.publish(subject, value, headers, expected))
+                except WrongLastSequence:
+                    own = await self._own_sequence(topic, subject, headers[MESSAGE_ID])
+                    if own is not None:
+                        return own
+            except (ChangelogFenced, JetStreamError):
+                raise
             except Exception as error:
                 log.debug("publish %s: %r", subject, error)
                 await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            if fenced:
-                self._last_sequences[subject] = sequence
-            done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
-            return
 
-    async def _find_own(self, topic: str, subject: str, message_id: str) -> int | None:
-        """Find out who wrote the last message of the subject, after a wrong expected sequence.
+    async def _own_sequence(self, topic: str, subject: str, message_id: str) -> int | None:
+        """After a wrong expected sequence: the message's own one, if it is stored.
 
-        The server checks that before the message id, so it may be this very message, whose answer
-        was lost: return its sequence. Of an earlier one of ours: return -1, to try again. Of
-        another worker's: return None.
+        The server checks the sequence before the message id, so the subject's last message may be
+        this very one, whose answer was lost. None if it is an earlier one of ours, or gone: then
+        the next attempt expects the right sequence. Raises `ChangelogFenced` if it is another
+        worker's.
         """
         last = await self.transport.js.last_message(topic, subject)
         if last is None:
             self._last_sequences.pop(subject, None)
-            return -1
-        owner = last.headers.get(MESSAGE_ID, "")
-        if owner == message_id:
-            return int(last.sequence)
-        if not owner.startswith(self._me):
             return None
+        writer = last.headers.get(MESSAGE_ID, "")
+        if writer == message_id:
+            return int(last.sequence)
+        if not writer.startswith(self._me):
+            raise ChangelogFenced(subject)
         self._last_sequences[subject] = last.sequence
-        return -1
+        return None
 
     def key_partition(self, topic: str, key: bytes) -> TP:
         return TP(topic, self.transport.key_partition(topic, key))
