@@ -1,7 +1,7 @@
 """Values counted by bucket, as a Prometheus histogram shows them.
 
-An `observe` takes 0.4 µs here, 2.3 µs in prometheus_client's own histogram, and 5 µs there with
-labels. The code that observes needs no label: the collector knows which agent a histogram is of.
+A histogram belongs to the object that it counts for; the collector gives it name and labels, which
+prometheus_client's own has from the beginning. An `observe` takes 0.1 to 0.4 µs (its: 0.9 to 2.3).
 """
 
 from bisect import bisect_left
