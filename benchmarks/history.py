@@ -12,7 +12,8 @@ from typing import Final
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
-from pipeline.model.events import CREATED, DEPOSITED, WITHDRAWN, Event, new_event
+from pipeline.banking.events import CREATED, DEPOSITED, WITHDRAWN
+from pipeline.model.events import Event, new_event
 from pipeline.model.projection import Document
 
 SEED: Final = 20_240_607

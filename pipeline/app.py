@@ -11,6 +11,7 @@ from faust.types import TP
 from pipeline.agents.assignment import WorkerAssignment
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_metrics
+from pipeline.banking.money import turnover
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.coordination.partition_leases import owner_named
 from pipeline.messaging import STREAM
@@ -47,7 +48,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
     agents = [ProjectionAgent(app, each) for each in projections(settings.projections)]
     for agent in agents:
         app.agent(app.topic(agent.topic, schema=BatchSchema()), name=agent.topic)(agent.read)
-    activity = Activity(app)
+    activity = Activity(app, turnover)
     app.agent(app.topic(STREAM, schema=BatchSchema()), name="activity")(activity.read)
     configure(
         app,

@@ -14,19 +14,10 @@ from ulid import ULID
 
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN
 from pipeline.eventstore import EventStore
 from pipeline.messaging import MARKER, STREAM, JetStream, JetStreamError, OutgoingMessage, subject
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    OWNER_UPDATED,
-    SLOTS,
-    WITHDRAWN,
-    Event,
-    encode,
-    new_event,
-    partition_of,
-)
+from pipeline.model.events import SLOTS, Event, encode, new_event, partition_of
 from pipeline.model.projection import Document, Projection
 from pipeline.search.scan import IndexScan
 from pipeline.support.cancellation import cancel_and_wait

@@ -9,17 +9,9 @@ from typing import Protocol
 
 from ulid import ULID
 
+from pipeline.banking.events import CREATED, DEPOSITED, FROZEN, OWNER_UPDATED, UNFROZEN, WITHDRAWN
 from pipeline.eventstore import StoreUnavailable
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    FROZEN,
-    OWNER_UPDATED,
-    UNFROZEN,
-    WITHDRAWN,
-    Event,
-    new_event,
-)
+from pipeline.model.events import Event, new_event
 from tests.harness import eventually
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from nats.js.errors import NotFoundError
 
+from pipeline.banking.events import KINDS
 from pipeline.bridge.changelog_subjects import key_in
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream
-from pipeline.model.events import KINDS
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.harness import Role, eventually, rounds

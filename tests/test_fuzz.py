@@ -12,9 +12,10 @@ from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
 from api.openapi.routes import CONTRACT
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.banking.statement import STATEMENT
 from pipeline.messaging import JetStream
-from pipeline.model.events import CREATED, DEPOSITED, new_event
+from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.api.accounts.test_accounts_api import opened, send

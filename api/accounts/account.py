@@ -30,19 +30,19 @@ from api.accounts.errors import (
     BalanceTooLarge,
     InsufficientFunds,
 )
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
     FROZEN,
-    MAX_MONEY,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
     Body,
-    Event,
     Transfer,
 )
+from pipeline.banking.money import MAX_MONEY
+from pipeline.model.events import Event
 from pipeline.model.upcasters import require_newest
 
 FOLD: Final = 1

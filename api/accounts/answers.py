@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 from api.accounts.account import Account
 from api.http.replies import reply
 from api.http.shapes import readable
-from pipeline.model.events import Transfer
+from pipeline.banking.events import Transfer
 
 
 class ShownAccount(TypedDict):

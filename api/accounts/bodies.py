@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from api.http.inputs import AccountId, Input
-from pipeline.model.events import MAX_MONEY
+from pipeline.banking.money import MAX_MONEY
 
 LONGEST_OWNER: Final = 200
 LONGEST_REASON: Final = 500

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipeline.model.events import MAX_MONEY, Transfer
+from pipeline.banking.events import Transfer
+from pipeline.banking.money import MAX_MONEY
 
 
 @dataclass(frozen=True, slots=True)

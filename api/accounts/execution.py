@@ -9,7 +9,8 @@ from api.accounts.account import Account, decide, evolve
 from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command, Create
 from api.accounts.errors import Refused
-from pipeline.model.events import Event, Transfer, new_event
+from pipeline.banking.events import Transfer
+from pipeline.model.events import Event, new_event
 
 ATTEMPTS: Final = 16
 _FIRST_PAUSE: Final = 0.002

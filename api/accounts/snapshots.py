@@ -11,7 +11,8 @@ from typing import Any, Final
 import orjson
 
 from api.accounts.account import FOLD, Account
-from pipeline.model.events import KINDS, slot_of
+from pipeline.banking.events import KINDS
+from pipeline.model.events import slot_of
 from pipeline.model.upcasters import newest
 
 EVERY: Final = 100

@@ -18,8 +18,9 @@ from api.http.replies import reply
 from api.http.shapes import Page, readable
 from api.http.timestamps import Moment
 from api.security.access import READERS, allowed
+from pipeline.banking.events import KINDS
 from pipeline.banking.statement import STATEMENT, Entry
-from pipeline.model.events import ACCOUNT_ID, KINDS
+from pipeline.model.events import ACCOUNT_ID
 
 STATEMENTS: Final = web.AppKey("statements", Statements)
 

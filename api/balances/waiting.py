@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
 from pipeline.banking.balance import BALANCE
-from pipeline.messaging.notifications import all_of, nudged
+from pipeline.messaging.notifications import notifications_of, partition_in
 from pipeline.model.events import partition_of, slot_of
 from pipeline.search import Index, ProjectionUnavailable
 from pipeline.support.cancellation import cancel_and_wait
@@ -106,12 +106,12 @@ class VersionWaits:
 
     async def _listen(self) -> Subscription:
         js = await self._connections.connected()
-        return await js.nc.subscribe(all_of(BALANCE), cb=self._hear)
+        return await js.nc.subscribe(notifications_of(BALANCE), cb=self._hear)
 
     async def _hear(self, message: Msg) -> None:
         if self._waiters:
             with suppress(ValueError):
-                self._nudged.add(nudged(message.subject))
+                self._nudged.add(partition_in(message.subject))
                 self._wake.set()
 
     async def _run(self) -> None:

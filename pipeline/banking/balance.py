@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -11,13 +11,13 @@ from pipeline.model.events import (
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
-    Event,
-    rfc3339,
 )
-from pipeline.model.projection import FIRST, Document, Projection, moved, whole
+from pipeline.banking.money import moved, whole
+from pipeline.model.events import Event, rfc3339
+from pipeline.model.projection import FIRST, Document, Projection
 
 LONGEST: Final = 10_000
-"""Characters of a text: documents of any length would not go into one bulk."""
+"""Characters of a text; documents of any length would not fit into one bulk."""
 
 _STATUS: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
 
@@ -63,7 +63,7 @@ def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
 
 
 def time_of(event: Event) -> str:
-    """When it happened, as documents say it: RFC 3339."""
+    """When the event happened: RFC 3339."""
     moment: Any = event["created_at"]
     if isinstance(moment, str):
         datetime.fromisoformat(moment)
@@ -73,7 +73,7 @@ def time_of(event: Event) -> str:
 
 
 def text(value: Any) -> str:
-    """What has to be text, and no book; raises `TypeError`, `ValueError`."""
+    """The value, if it is a text of at most `LONGEST`; raises `TypeError`, `ValueError`."""
     if not isinstance(value, str):
         raise TypeError(f"text {value!r}")
     if len(value) > LONGEST:

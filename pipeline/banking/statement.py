@@ -3,15 +3,17 @@
 from typing import Any, Final
 
 from pipeline.banking.balance import text, time_of
-from pipeline.model.events import CREATED, DEPOSITED, KINDS, WITHDRAWN, Event
-from pipeline.model.projection import Document, Projection, moved, whole
+from pipeline.banking.events import CREATED, DEPOSITED, KINDS, WITHDRAWN
+from pipeline.banking.money import moved, whole
+from pipeline.model.events import Event
+from pipeline.model.projection import Document, Projection
 
 
 class Entry(Document):
     """What one event did: `amount`, signed, and the `balance` after it, both in minor units.
 
-    `amount` is 0 where no money moved. Of a transfer, `counterparty` is the other account and
-    `transfer` its id; else both are null. `at` is the RFC 3339 time.
+    `amount` is 0 if no money moved. For a transfer, `counterparty` is the other account and
+    `transfer` the transfer's id; else both are null. `at` is the RFC 3339 time.
     """
 
     account_id: str

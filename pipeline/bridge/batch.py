@@ -20,8 +20,8 @@ T = TypeVar("T")
 class Batch:
     """The value of one event of a batched topic: (sequence, data) of each message, in order.
 
-    `previous` is the sequence of the partition's message before it, or the position it was read
-    from; `take` counts the seeks of its feed, `label` is what the one who sought last named it.
+    `previous` is the sequence of the partition's message before it, or the position that was
+    sought. `seeks` is the feed's number of seeks when it was delivered, `label` the last seek's.
     """
 
     partition: int
@@ -33,7 +33,7 @@ class Batch:
     _read: dict[Callable[[bytes], Any], list[Any]] = field(default_factory=dict, init=False)
 
     def read(self, how: Callable[[bytes], T]) -> list[T]:
-        """Each message's data, read that way: once, for all agents that have the batch."""
+        """Each message's data, read by `how`: once, for all agents that get the batch."""
         if how not in self._read:
             self._read[how] = [how(data) for _, data in self.messages]
         return self._read[how]
@@ -45,12 +45,12 @@ class Batch:
 
     @property
     def stale(self) -> bool:
-        """True once the partition was sought or let go: it will be delivered anew, skip it."""
+        """True once the partition was sought or released: skip it, it will be delivered again."""
         return self.seeks != self.feed.seeks
 
 
 class BatchSchema(faust.Schema):
-    """Hands the batch to the agent as it is; the agent decodes as it folds."""
+    """Passes the batch to the agent as it is; the agent decodes as it folds."""
 
     def compile(self, app: faust.App, **_: Any) -> Callable[..., Awaitable[faust.EventT[Any]]]:
         async def decode(message: Any, *, propagate: bool = False) -> faust.EventT[Any]:

@@ -9,7 +9,7 @@ def encode_key(key: bytes) -> str:
 
 
 def decode_key(text: str) -> bytes:
-    """`encode_key` turned round."""
+    """The inverse of `encode_key`."""
     return b"" if text == "_" else base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 

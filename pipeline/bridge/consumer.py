@@ -1,8 +1,8 @@
-"""The Faust consumer over JetStream: hands deliveries to Faust, commits what is done.
+"""The Faust consumer over JetStream: passes deliveries to Faust, and acks what is done.
 
-The way of the data is ours from the feed to Faust's callback, and from the set of acked offsets to
-JetStream. Faust's own fetch loop, gaps, seeks and pauses, made for Kafka's contiguous offsets, are
-not used: they lose or withhold what was fetched when a partition moves.
+The data flows through this module from the feeds to Faust's callback, and from Faust's set of acked
+offsets to JetStream. Faust's own fetch loop, gaps, seeks and pauses are made for Kafka's contiguous
+offsets and are not used: they lose or withhold what was fetched when a partition moves.
 """
 
 import asyncio
@@ -48,10 +48,10 @@ class Consumer(FaustConsumer):
     # -- life
 
     async def on_start(self) -> None:
-        """Connect and start the assignment: an app task would wait for the first assignment."""
+        """Connect and start the assignment, for which a task of the app would start too late."""
         await self.transport.connect()
         self.add_future(self._assignment())
-        self.add_future(self._heed_latecomers())
+        self.add_future(self._watch_for_late_acks())
 
     async def on_stop(self) -> None:
         await self.moves.leave()
@@ -60,11 +60,11 @@ class Consumer(FaustConsumer):
         return set(self.moves.assigned)
 
     async def wait_empty(self) -> None:
-        """Faust's way to ask for a drain when the app stops."""
+        """Faust calls this to drain when the app stops."""
         await self.moves.leave()
 
     async def subscribe(self, topics: Iterable[str]) -> None:
-        """Declare the topics once; a later call only has the new agents indexed."""
+        """Create the topics once; a later call only adds new agents to Faust's index."""
         if self.subscribed.is_set():
             private.reindex(self.app, self.moves.assigned)
             return
@@ -84,13 +84,13 @@ class Consumer(FaustConsumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
             self._news.clear()
-            handed = 0
+            delivered = 0
             for tp, feed in list(self.feeds.items()):
-                await feed.ask()
+                await feed.request()
                 for message in self._next(tp, feed):
-                    handed += 1
+                    delivered += 1
                     await self.callback(message)
-            if not handed:
+            if not delivered:
                 await self._idle()
 
     def _next(self, tp: TP, feed: Feed) -> Iterable[ConsumerMessage]:
@@ -98,14 +98,14 @@ class Consumer(FaustConsumer):
         done = self._acked_index[tp]
         waiting = sum(out.last not in done for out in feed.out)
         if batched:
-            previous = feed.handed
-            if waiting < self.options.in_flight and (taken := feed.hand_over(self.options.batch)):
-                messages = [(each.position.stream, each.data) for each in taken]
+            previous = feed.delivered
+            if waiting < self.options.in_flight and (found := feed.deliver(self.options.batch)):
+                messages = [(each.position.stream, each.data) for each in found]
                 value = Batch(tp.partition, previous, messages, feed, feed.seeks, feed.label)
-                yield self._message(tp, taken[-1].position, None, value)
+                yield self._message(tp, found[-1].position, None, value)
         else:
-            while waiting < PLAIN_IN_FLIGHT and (taken := feed.hand_over(1)):
-                (one,) = taken
+            while waiting < PLAIN_IN_FLIGHT and (found := feed.deliver(1)):
+                (one,) = found
                 yield self._message(tp, one.position, key_of(one.headers), one.data)
                 waiting += 1
 
@@ -113,7 +113,7 @@ class Consumer(FaustConsumer):
         return private.message(self.app, tp, position.stream, position.seconds, key, value)
 
     def ack(self, message: ConsumerMessage) -> bool:
-        """Faust is done with a delivery: its partition may have another one waiting."""
+        """Faust is done with a delivery: the next one of its partition may go out."""
         done: bool = super().ack(message)
         self._news.set()
         return done
@@ -128,7 +128,10 @@ class Consumer(FaustConsumer):
     # -- from what is done to JetStream
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Ack, by partition, the longest run of deliveries that are all done."""
+        """Ack, by partition, the longest run of deliveries that are all done.
+
+        `before_commit` runs first, so that a checkpoint is written before the ack.
+        """
         ready = {
             tp: ack
             for tp, feed in list(self.feeds.items())
@@ -141,7 +144,7 @@ class Consumer(FaustConsumer):
         try:
             allowed = await self.options.before_commit({tp: ack.last for tp, ack in ready.items()})
         except Exception:
-            log.exception("What goes before a commit has failed; the commit waits")
+            log.exception("before_commit failed; the commit waits")
             return False
         for tp in allowed:
             await self._ack(tp, ready[tp])
@@ -149,7 +152,9 @@ class Consumer(FaustConsumer):
 
     async def _ack(self, tp: TP, ack: Ack) -> None:
         feed = self.feeds.get(tp)
-        if feed is None or feed.out.counting != ack.counting:  # it would move the new floor
+        if (
+            feed is None or feed.out.counting != ack.counting
+        ):  # a restart: it would move the new floor
             return
         try:
             await feed.ack(ack)
@@ -161,10 +166,10 @@ class Consumer(FaustConsumer):
         while feed.out.counting == ack.counting and feed.out and feed.out[0].last <= ack.last:
             private.forget_acked(self, tp, feed.out.popleft().last)
 
-    # -- what the partition processor of a partition may ask
+    # -- for the app
 
     async def seek_after(self, tp: TP, sequence: int | None, *, label: int | None = None) -> int:
-        """Read on after `sequence` (or the ack floor); what is out of that partition is stale."""
+        """Read on after `sequence`, or after the ack floor; what is out becomes stale."""
         feed = self.feeds[tp]
         private.forget_partition(self, tp)
         position = await feed.seek(sequence, label=label)
@@ -172,7 +177,7 @@ class Consumer(FaustConsumer):
         return position
 
     async def keeps(self, tp: TP) -> bool:
-        """Ask whether a partition that another worker reads or claims is ours; else let it go."""
+        """Whether a partition that another worker reads is still ours; else release it."""
         assignment = self.options.assignment
         ours = await assignment.owns(tp.partition)
         if not ours:
@@ -184,23 +189,23 @@ class Consumer(FaustConsumer):
         feed = Feed(self.transport.js, tp, self.options, self._news.set, self._trouble)
         self.feeds[tp] = feed
         if not self.options.waits_for_seek:
-            await self._insist(tp, lambda: feed.seek(None))
+            await self._until_it_works(tp, lambda: feed.seek(None))
 
     # -- trouble
 
     def reconnected(self) -> None:
-        """The connection is back: every feed's request and inbox are gone."""
+        """The connection is back: each feed has lost its request and its inbox."""
         for tp in self.feeds:
             self._trouble(tp, Trouble(pinned_elsewhere=False))
 
-    async def _heed_latecomers(self) -> None:
-        """What an earlier owner had sent may come late, and mislead the server about us."""
+    async def _watch_for_late_acks(self) -> None:
+        """An ack or RESET that an earlier owner sent may come late, and then ours don't count."""
         while not self.should_stop:
             await self.sleep(self.options.lease_seconds)
             for tp, feed in list(self.feeds.items()):
-                with suppress(Exception):  # asked again soon
-                    if feed.open and await feed.misled():
-                        log.info("An earlier owner of %s-%d came late: reading anew", *tp)
+                with suppress(Exception):  # the next round tries again
+                    if feed.open and await feed.is_out_of_step():
+                        log.info("An ack of an earlier owner of %s-%d came late: restarting", *tp)
                         self._trouble(tp, Trouble(pinned_elsewhere=False))
 
     def _trouble(self, tp: TP, trouble: Trouble) -> None:
@@ -209,25 +214,28 @@ class Consumer(FaustConsumer):
             self._repairs[tp] = asyncio.ensure_future(self._repair(tp, trouble))
 
     async def _repair(self, tp: TP, trouble: Trouble) -> None:
-        """A 423 is a question: a restarted server has forgotten its pins, so the lease is asked."""
+        """Restart the feed, unless its partition is lost.
+
+        A 423 is no proof that it is: a restarted server forgets its pins. So the lease decides.
+        """
         if trouble.pinned_elsewhere and not await self.keeps(tp):
             return
         feed = self.feeds.get(tp)
         if feed is not None and feed.started:
-            await self._insist(tp, lambda: feed.resume(unpin=trouble.pinned_elsewhere))
+            await self._until_it_works(tp, lambda: feed.resume(unpin=trouble.pinned_elsewhere))
 
-    async def _insist(self, tp: TP, attempt: Callable[[], Awaitable[Any]]) -> None:
-        since = time.monotonic()
-        said = False
+    async def _until_it_works(self, tp: TP, attempt: Callable[[], Awaitable[Any]]) -> None:
+        """Repeat the attempt, as long as this consumer has the partition."""
+        since, failed = time.monotonic(), False
         while tp in self.feeds and not self.should_stop:
             try:
                 await attempt()
                 break
             except Exception as error:
-                if not said:
-                    said = True
+                if not failed:
+                    failed = True
                     log.warning("Cannot read %s-%d yet: %r", tp.topic, tp.partition, error)
                 await asyncio.sleep(_RETRY_SECONDS)
-        if said:
+        if failed:
             waited = time.monotonic() - since
             log.info("Reading %s-%d again after %.1f s", tp.topic, tp.partition, waited)

@@ -11,8 +11,8 @@ _NOT_FOUND = 10014
 _ACK_WAIT_NS = 3600 * 10**9  # long: nothing is delivered again out of order
 
 
-class Reached(NamedTuple):
-    """By the server's own count, which a RESET begins anew, and by the stream's sequence."""
+class ConsumerPosition(NamedTuple):
+    """A delivery's number, which begins at 1 after each RESET, and the sequence in the stream."""
 
     number: int
     sequence: int
@@ -32,7 +32,7 @@ class Durable:
         return f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}"
 
     async def ensure(self) -> None:
-        """Make the consumer unless it is there."""
+        """Create the consumer unless it exists."""
         try:
             await self._api("INFO")
         except JetStreamError as error:
@@ -41,27 +41,30 @@ class Durable:
             await self._create()
 
     async def unpin(self) -> None:
-        """Take the pin from whoever has it: the next client to ask gets it."""
+        """Take the pin from the client that has it: the next one that requests messages gets it."""
         await self._api("UNPIN", {"group": GROUP})
 
     async def reset(self, sequence: int | None) -> int:
-        """Deliver anew after `sequence`, which also sets the ack floor, or after the floor.
+        """Deliver again after `sequence`, which also sets the ack floor, or after the floor.
 
         Returns the floor.
         """
         reply = await self._api("RESET", {"seq": sequence + 1} if sequence is not None else None)
         return int(reply["ack_floor"]["stream_seq"])
 
-    async def progress(self) -> tuple[Reached, Reached]:
-        """Up to where it has delivered, and up to where all is acked: the floor."""
+    async def progress(self) -> tuple[ConsumerPosition, ConsumerPosition]:
+        """Up to where the server has delivered, and up to where all is acked: the floor."""
         info = await self._api("INFO")
         delivered, floor = (
-            Reached(info[what]["consumer_seq"], info[what]["stream_seq"])
+            ConsumerPosition(info[what]["consumer_seq"], info[what]["stream_seq"])
             for what in ("delivered", "ack_floor")
         )
         return delivered, floor
 
     async def _create(self) -> None:
+        # One ack counts for all below, so the server's own report shows the true lag. The pin keeps
+        # a second reader out; a silent one loses it after the lease. Without `num_replicas` the
+        # consumer has as many as its stream.
         config = {
             "durable_name": self.name,
             "name": self.name,

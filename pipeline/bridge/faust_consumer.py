@@ -1,4 +1,4 @@
-"""What Faust asks of a consumer beside the way of the data: partitions, positions, seeks."""
+"""What Faust calls on a consumer besides the flow of data: partitions, positions, seeks."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from pipeline.bridge.feed import Feed
 
 
 class FaustConsumer(base.Consumer):
-    """Answers from the feeds and from what is assigned; offsets are stream sequences."""
+    """Answers from the feeds and the assignment; offsets are stream sequences."""
 
     feeds: dict[TP, Feed]
     topics: list[str]
@@ -20,7 +20,7 @@ class FaustConsumer(base.Consumer):
         raise NotImplementedError
 
     async def open_feed(self, tp: TP) -> None:
-        """Make the partition's feed, and read from its ack floor unless the app will seek."""
+        """Create the partition's feed, and read from its ack floor unless the app will seek."""
         raise NotImplementedError
 
     def topic_partitions(self, topic: str) -> int | None:
@@ -36,7 +36,7 @@ class FaustConsumer(base.Consumer):
 
     def highwater(self, tp: TP) -> int:
         feed = self.feeds.get(tp)
-        return feed.handed + 1 if feed else 0
+        return feed.delivered + 1 if feed else 0
 
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         return {tp: await self.transport.last_sequence(tp) + 1 for tp in partitions}
@@ -46,7 +46,7 @@ class FaustConsumer(base.Consumer):
 
     async def position(self, tp: TP) -> int | None:
         feed = self.feeds.get(tp)
-        return feed.handed + 1 if feed else None
+        return feed.delivered + 1 if feed else None
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         for tp, offset in partitions.items():

@@ -1,7 +1,7 @@
-"""The reader of one partition: pull requests on one inbox, a bounded buffer, what is out.
+"""The reader of one partition: pull requests on one inbox, a bounded buffer, what is not acked yet.
 
 The consumer is durable, acks all below, and pinned: the server itself keeps a second reader out.
-Pull requests are made by hand because a subscription's `fetch` awaits every message, which costs
+The module makes its own pull requests, because nats-py's `fetch` awaits each message, which costs
 three quarters of the rate.
 """
 
@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
 from pipeline.bridge.outstanding import Ack, Out, Outstanding
-from pipeline.messaging import JetStream
+from pipeline.messaging import JetStream, StreamState
 from pipeline.messaging.fast_path import FastPath, header
 
 _CONSUMER_GONE = frozenset({"404", "503"})
@@ -27,7 +27,7 @@ _PIN = b"Nats-Pin-Id"
 
 
 class Position(NamedTuple):
-    """Where a message stands, read from its reply subject `$JS.ACK…`."""
+    """Sequences, time and number of deliveries of a message, from its reply subject `$JS.ACK…`."""
 
     stream: int
     consumer: int
@@ -36,7 +36,7 @@ class Position(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """A message as it came; `reply` is where it is to be acked, `headers` the whole header."""
+    """A message as received; `reply` is the subject to ack it on, `headers` the whole header."""
 
     position: Position
     data: bytes
@@ -45,7 +45,7 @@ class Arrived(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """What a feed tells its owner: it must be read anew, or another worker has the partition."""
+    """A feed can't go on: it must be restarted, or another worker has the partition's pin."""
 
     pinned_elsewhere: bool
 
@@ -72,17 +72,18 @@ class Feed:
     ) -> None:
         self.js, self.tp, self.options = js, tp, options
         self.on_data, self.on_trouble = on_data, on_trouble
-        self.durable = Durable(js, tp, options.stream(tp.topic), options.lease_seconds)
+        self._stream = options.stream(tp.topic)
+        self.durable = Durable(js, tp, self._stream, options.lease_seconds)
         self.buffer: deque[Arrived] = deque()
         self.out = Outstanding()
         self.seeks = 0
         self.label: int | None = None
-        self.handed = 0
+        self.delivered = 0
         self.open = self.started = self._left = False
         self._created: str | None = None
         self._inbox = ""
         self._subscription: FastPath | None = None
-        self._asked, self._asked_at = 0, 0.0
+        self._requested, self._requested_at = 0, 0.0
         self._pin: str | None = None
         self._last, self._next_delivery = 0, 1
         self._lock = asyncio.Lock()
@@ -90,25 +91,25 @@ class Feed:
     async def seek(self, sequence: int | None, *, label: int | None = None) -> int:
         """Read on after `sequence`, or after the ack floor; return that position.
 
-        What is read from now on carries `label`. What was handed over and is not acked becomes
+        Batches read from now on carry `label`. Batches that were delivered and not acked become
         stale: the RESET moves the ack floor as well, so nothing may be out then.
         """
         async with self._lock:
             return await self._restart(sequence, unpin=False, keep=False, label=label)
 
     async def resume(self, *, unpin: bool = False) -> None:
-        """Read on where it was after a lost connection or request; what is out stays out."""
+        """Read on after a lost connection or request; what is out stays out."""
         async with self._lock:
             if not self._left:
                 await self._restart(None, unpin=unpin, keep=True)
 
     async def leave(self) -> None:
-        """Ask for no more, for good; what is out can still be acked."""
+        """Request no more, for good; what is out can still be acked."""
         self._left = True
         await self.close()
 
     async def close(self) -> None:
-        """Ask for no more until it is read on."""
+        """Request no more until the next seek or resume."""
         self.open = False
         self.buffer.clear()
         if self._subscription is not None:
@@ -117,99 +118,139 @@ class Feed:
                 await subscription.unsubscribe()
 
     def drop(self) -> None:
-        """Forget what is out: it is another's now, or will be delivered again."""
+        """Forget what is out: another worker owns the partition, or it will be delivered again."""
         self.seeks += 1
         self.buffer.clear()
         self.out.forget()
 
-    async def ask(self) -> None:
-        """Keep about one batch asked for. A request that was lost is forgotten after its time."""
+    async def request(self) -> None:
+        """Keep about one batch requested.
+
+        The server does not report a lost request, so one that got no answer is forgotten a second
+        after it expired.
+        """
         if not self.open:
             return
         now = time.monotonic()
-        if self._asked and now - self._asked_at > self.options.expires + 1:
-            self._asked = 0
-        if self._asked + len(self.buffer) >= self.options.batch:
+        if self._requested and now - self._requested_at > self.options.expires + 1:
+            self._requested = 0
+        if self._requested + len(self.buffer) >= self.options.batch:
             return
-        request: dict[str, Any] = {
+        query: dict[str, Any] = {
             "batch": self.options.batch,
             "expires": int(self.options.expires * 1e9),
             "group": GROUP,
         }
         if self._pin:
-            request["id"] = self._pin
-        self._asked, self._asked_at = self._asked + self.options.batch, now
+            query["id"] = self._pin
+        self._requested, self._requested_at = self._requested + self.options.batch, now
         try:
             await self.js.nc.publish(
-                self.durable.next_subject, orjson.dumps(request), reply=self._inbox
+                self.durable.next_subject, orjson.dumps(query), reply=self._inbox
             )
         except Exception:
-            self._asked -= self.options.batch
+            self._requested -= self.options.batch
 
-    def hand_over(self, limit: int) -> list[Arrived]:
-        """Take up to `limit` messages out of the buffer; they count as out until acked."""
-        taken = [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
-        if taken:
-            last = taken[-1]
-            self.handed = last.position.stream
+    def deliver(self, limit: int) -> list[Arrived]:
+        """Up to `limit` messages from the buffer, for Faust; they count as out until acked."""
+        found = [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
+        if found:
+            last = found[-1]
+            self.delivered = last.position.stream
             self.out.append(Out(last.position.stream, last.reply.decode()))
-        return taken
+        return found
 
     async def ack(self, ack: Ack) -> None:
-        """Ack all up to a message. Once closed it waits: the next owner starts there."""
+        """Ack all up to a message.
+
+        Once closed, wait for the server's answer: the partition's next owner starts at the floor.
+        """
         if ack.reply and self.open:
             await self.js.nc.publish(ack.reply, b"+ACK")
         elif ack.reply:
             await self.js.nc.request(ack.reply, b"+ACK", timeout=2)
         if self.out.counting == ack.counting:
             self.out.acked = ack.last
-        await self.ask()
+        await self.request()
 
-    async def misled(self) -> bool:
-        """Whether the server goes by an earlier owner's ack or RESET that came late.
+    async def is_out_of_step(self) -> bool:
+        """Whether an ack or RESET of an earlier owner came late and changed the consumer's state.
 
-        A count above ours: until we reach it, it ignores our acks. A floor above what we have
-        handed over: it withholds what is between, unless that is gone from the stream.
+        A count above ours: the server ignores our acks until we reach it. A floor above what we
+        have delivered: it withholds what is between, unless that is gone from the stream.
         """
         delivered, floor = await self.durable.progress()
-        if floor.number > delivered.number or floor.sequence <= self.handed:
+        if floor.number > delivered.number or floor.sequence <= self.delivered:
             return floor.number > delivered.number
-        state = await self.js.state(self.options.stream(self.tp.topic))
+        state = await self.js.state(self._stream)
         return state is not None and floor.sequence >= state.first
+
+    # ---------------------------------------------------------------- restarting
 
     async def _restart(
         self, sequence: int | None, *, unpin: bool, keep: bool, label: int | None = None
     ) -> int:
+        """Read on after `sequence`, or after the ack floor; return the new floor.
+
+        `keep`: what is out stays out, unless the stream was created again. The order of the steps
+        must not change; comments say why. A restart that fails is repeated from the beginning.
+        """
+        # No ack may be sent from here on. The RESET begins a new count of deliveries, and an ack
+        # with an old number would be taken for one far ahead.
         self.out.begin_count()
         await self.close()
         await self.durable.ensure()
-        state = await self.js.state(self.options.stream(self.tp.topic))
+        state = await self.js.state(self._stream)
         created = state.created if state else None
-        anew = not keep or created != self._created
+        fresh = not keep or created != self._created
         self._created = created
-        if anew:  # before the RESET: an ack of what is out would move the floor it sets
+        if fresh:
+            # Before the RESET: an ack of what is out would move the floor that it sets.
             self.drop()
             self.label = label
-        else:  # an ack may have been lost, or not have counted
+        else:
+            # Not after the server's floor: an ack may have been lost, or not have counted.
             sequence = self.out.acked
+        # UNPIN before RESET: the pin survives a RESET, and whoever has it would get what is
+        # delivered again.
+        await self._acquire_pin(unpin=unpin)
+        floor = await self._reset(sequence, state)
+        self._begin_after(floor, fresh=fresh)
+        await self._subscribe()
+        return floor
+
+    async def _acquire_pin(self, *, unpin: bool) -> None:
+        """A first start always unpins: the partition's last owner may still have the pin."""
         if unpin or not self.started:
             await self.durable.unpin()
             self._pin = None
         self.started = True
+
+    async def _reset(self, sequence: int | None, state: StreamState | None) -> int:
         floor = await self.durable.reset(sequence)
-        if state and floor > state.last:  # after a power loss the floor can stand above the log
+        if state and floor > state.last:
+            # After a power loss the floor can be above the end of the stream, and the consumer
+            # would withhold all messages up to it.
             floor = await self.durable.reset(state.last)
-        if anew:
-            self.handed = floor
+        return floor
+
+    def _begin_after(self, floor: int, *, fresh: bool) -> None:
+        """Expect delivery number 1 and the sequences above the floor, as after every RESET."""
+        if fresh:
+            self.delivered = floor
         self.out.counted_from(floor)
-        self._asked, self._next_delivery, self._last = 0, 1, floor
+        self._requested, self._next_delivery, self._last = 0, 1, floor
+
+    async def _subscribe(self) -> None:
+        """A new inbox each time, so that what was sent to the old one is never read."""
         self._inbox = self.js.nc.new_inbox()
-        self._subscription = await self.js.nc.subscribe_straight(
+        self._subscription = await self.js.nc.subscribe_fast(
             self._inbox, self._on_message, self._status_of(self._inbox)
         )
         self.open = not self._left
-        await self.ask()
-        return floor
+        await self.request()
+
+    # ---------------------------------------------------------------- what the server sends
 
     def _status_of(self, inbox: str) -> Callable[[Msg], Any]:
         async def receive(message: Msg) -> None:
@@ -224,14 +265,16 @@ class Feed:
         position = position_of(reply)
         if _PIN in headers:
             self._pin = header(headers, _PIN)
+        # Deliveries are numbered without a gap, and come once, because `ack_wait` is long. Anything
+        # else means a loss or a second reader: read again from what was acked.
         in_order = position.consumer == self._next_delivery and position.stream > self._last
         if not in_order or position.deliveries > 1:
             self._fail(Trouble(pinned_elsewhere=False))
             return
         self._next_delivery, self._last = position.consumer + 1, position.stream
-        self._asked -= 1
+        self._requested -= 1
         self.out.came(position.stream, reply)
-        if position.stream > self.handed:
+        if position.stream > self.delivered:  # else Faust has it already, from before a resume
             self.buffer.append(Arrived(position, data, reply, headers))
             self.on_data()
 
@@ -239,12 +282,15 @@ class Feed:
         status = headers.get("Status")
         if status in (None, "100"):
             return
-        self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", self._asked)))
+        self._requested = max(
+            0, self._requested - int(headers.get("Nats-Pending-Messages", self._requested))
+        )
+        # 423: another client has the pin. A consumer that is gone is created again by a restart.
         deleted = status == "409" and "Deleted" in headers.get("Description", "")
         if status == "423" or status in _CONSUMER_GONE or deleted:
             self._fail(Trouble(pinned_elsewhere=status == "423"))
         else:
-            await self.ask()
+            await self.request()
 
     def _fail(self, trouble: Trouble) -> None:
         self.open = False

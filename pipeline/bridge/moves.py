@@ -1,7 +1,7 @@
-"""Partitions come and go while the app runs; only those that move stand still.
+"""Moves partitions to and from a running app; only those that move stand still.
 
-Faust knows one way, Kafka's, in which the whole worker stops for every rebalance. Here the hooks of
-that way are called for the difference alone: drain and ack, then tell Faust, then take what is new.
+Faust's own rebalance, made for Kafka, stops the whole worker. Here its hooks are called for the
+difference alone: drain and ack, then revoke, then assign what is new.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.005
 
 
 class Moves:
-    """What one consumer has, and how that changes."""
+    """The partitions of one consumer, and how they change."""
 
     def __init__(self, consumer: FaustConsumer) -> None:
         self.consumer = consumer
@@ -30,7 +30,7 @@ class Moves:
         self._left = False
 
     async def assign(self, partitions: Set[int], lost: Set[int]) -> None:
-        """Move to that share. `lost` partitions are another's already: no drain, no ack."""
+        """Change to that share. `lost` partitions have another owner already: no drain, no ack."""
         async with self._lock:
             if self._left:
                 return
@@ -44,7 +44,7 @@ class Moves:
             private.ready(self.consumer)
 
     async def leave(self) -> None:
-        """Drain, ack and let go of everything: the app stops."""
+        """Drain, ack and release everything: the app stops."""
         async with self._lock:
             self._left = True
             if self.assigned:
@@ -56,6 +56,8 @@ class Moves:
     async def _release(self, gone: set[TP], lost: set[TP]) -> None:
         consumer, app = self.consumer, self.consumer.app
         sources = {tp for tp in gone if tp in consumer.feeds}
+        # Stop, drain, ack, and only then tell Faust: a pause before the drain makes Faust drop
+        # what it has fetched, and the drain never ends.
         for tp in sources:
             await consumer.feeds[tp].leave()
         await self._drain(sources - lost)
@@ -67,10 +69,7 @@ class Moves:
         await app.on_partitions_revoked.send(gone)
 
     async def _drain(self, tps: set[TP]) -> None:
-        """Let the agents finish what they were given, and ack it.
-
-        Nothing is paused: pausing makes Faust drop what it has fetched, and no drain ever ends.
-        """
+        """Wait until the agents have finished what was delivered, and ack it."""
         feeds = [self.consumer.feeds[tp] for tp in tps]
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -78,7 +77,7 @@ class Moves:
                     await self.consumer.commit(tps)
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            log.warning("Not all was done in %.0f s; its next owner does it", DRAIN_SECONDS)
+            log.warning("Not all was done in %.0f s; the next owner does the rest", DRAIN_SECONDS)
 
     async def _acquire(self, come: set[TP]) -> None:
         consumer, app = self.consumer, self.consumer.app

@@ -1,6 +1,6 @@
-"""What an app may tell the bridge: who has which partitions, what goes before a commit, sizes.
+"""An app's options of the bridge: assignment, what runs before a commit, sizes.
 
-An app that says nothing gets all partitions of its topics and plain commits.
+Without options an app gets all partitions of its topics and plain commits.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from faust.types import TP
 from pipeline.support.access import ServerAccess
 
 Assign = Callable[[Set[int], Set[int]], Awaitable[None]]
-"""`await assign(partitions, lost)`: the whole new share, and what was lost without a hand-over.
+"""`await assign(partitions, lost)`: the whole new share, and what was lost without a drain.
 
 What leaves the share is drained and committed before it returns; what is in `lost` is dropped."""
 
@@ -24,16 +24,16 @@ BeforeCommit = Callable[[Mapping[TP, int]], Awaitable[Collection[TP]]]
 
 
 class Assignment(Protocol):
-    """Decides which partitions this worker has. The bridge runs it as long as the consumer runs."""
+    """Decides which partitions this worker has. The bridge runs it while the consumer runs."""
 
     async def run(self, assign: Assign, partitions: int) -> None:
         """Call `assign` whenever the share changes; end only by cancellation."""
 
     async def owns(self, partition: int) -> bool:
-        """Ask again: is the partition still ours? The server has refused our pin (423)."""
+        """Whether the partition is still ours; called when the server has refused our pin (423)."""
 
     def lost(self, partition: int) -> None:
-        """The partition is read by another worker: let it go with the next `assign`."""
+        """Another worker reads the partition: leave it out of the next `assign`."""
 
 
 class Everything:
@@ -60,11 +60,10 @@ class Options:
 
     A topic in `streams` has no stream of its own: it reads that one, with its own consumers.
 
-    `batch` bounds the messages of one delivery, `in_flight` the deliveries of a partition that are
-    handed over and not done. `lease_seconds` is how long a silent reader keeps its pin. An app
-    that knows better than the ack floor where to start sets `waits_for_seek`: nothing of a new
-    partition is read before its `Consumer.seek_after`. `nats` is for what the broker's URL
-    can't say: credentials, and what TLS goes by.
+    `batch` bounds the messages of one delivery, `in_flight` a partition's deliveries that are not
+    done. `lease_seconds` is how long a silent reader keeps its pin. An app that knows better than
+    the ack floor where to start sets `waits_for_seek`: nothing of a new partition is read before
+    its `Consumer.seek_after`. `nats` is for what the broker's URL can't say: credentials and TLS.
     """
 
     assignment: Assignment = field(default_factory=Everything)
@@ -84,7 +83,10 @@ class Options:
 
     @property
     def expires(self) -> float:
-        """Seconds a pull request waits: well under the lease, so that a dead one gets no pin."""
+        """Seconds that a pull request waits at the server: well under the lease.
+
+        A waiting request gets the pin even if its client is dead.
+        """
         return min(3.0, 0.6 * self.lease_seconds)
 
 

@@ -1,7 +1,7 @@
-"""What of a partition was handed over and not acked yet, and where each is to be acked.
+"""Deliveries of a partition that are not acked yet, and the subject to ack each on.
 
-An ack carries the server's count of deliveries, and a RESET begins a new count. An ack with an old
-one would be taken for something far ahead, and hide those that follow: so it must not be sent.
+An ack carries the server's number of the delivery, and a RESET begins a new count. The server would
+take an old number for one far ahead and ignore the acks that follow, so it must not be sent.
 """
 
 from collections import deque
@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 @dataclass(eq=False, slots=True)
 class Out:
-    """Its last sequence and where to ack it: None until that is known again, `""` if acked."""
+    """A delivery: its last sequence and its subject to ack; None: not known yet, `""`: acked."""
 
     last: int
     reply: str | None
 
 
 class Ack(NamedTuple):
-    """All up to `last` is done; `reply` is right as long as the counting is this one."""
+    """All up to `last` is done; `reply` is valid while `counting` is the present one."""
 
     last: int
     reply: str
@@ -27,7 +27,10 @@ class Ack(NamedTuple):
 
 
 class Outstanding(deque[Out]):
-    """Oldest first. `acked`: the last sequence acked since the partition was acquired or sought."""
+    """Oldest first. `acked`: the last sequence acked since the partition was acquired or sought.
+
+    `counting`: how many counts the server has begun.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +39,7 @@ class Outstanding(deque[Out]):
         self._again: deque[Out] = deque()
 
     def ready(self, done: Container[int]) -> Ack | None:
-        """The ack for the longest run of those that are all done."""
+        """The ack for the longest run of deliveries from the oldest on that are all done."""
         found = None
         for out in self:
             if out.last not in done or out.reply is None:
@@ -45,28 +48,27 @@ class Outstanding(deque[Out]):
         return found
 
     def begin_count(self) -> None:
-        """The server is about to count anew: no reply is right any more."""
+        """The server is about to begin a new count: no reply subject is valid any more."""
         self.counting += 1
         for out in self:
             out.reply = None
 
     def counted_from(self, floor: int) -> None:
-        """It counts from the floor: what is out above it will come again."""
+        """The new count begins after the floor: what is out above it will be delivered again."""
         self.acked = floor
         self._again = deque(out for out in self if out.last > floor)
         for out in self:
             out.reply = None if out.last > floor else ""
 
     def came(self, sequence: int, reply: bytes) -> None:
-        """A message was delivered: by its reply the one that ends with it can be acked."""
+        """A message was delivered: its reply acks the delivery that ends with it."""
         while self._again and self._again[0].last <= sequence:
             out = self._again.popleft()
-            out.reply = (
-                reply.decode() if out.last == sequence else ""
-            )  # gone: a later ack is for it too
+            # If its last message is gone from the stream, a later ack includes it.
+            out.reply = reply.decode() if out.last == sequence else ""
 
     def forget(self) -> None:
-        """None is ours to ack any more."""
+        """Nothing that is out may be acked any more."""
         self.begin_count()
         self.clear()
         self._again.clear()

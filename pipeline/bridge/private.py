@@ -28,7 +28,7 @@ def resubscribe_soon(app: faust.App) -> None:
 
 
 def is_changelog(app: faust.App, tp: TP) -> bool:
-    """Is it the changelog of a table? (`tables.changelog_topics` is made anew by every call.)"""
+    """Is it the changelog of a table? (`tables.changelog_topics` is computed by every call.)"""
     return tp.topic in app.tables._changelogs
 
 
@@ -75,7 +75,7 @@ def reindex(app: faust.App, assigned: set[TP]) -> None:
 
 
 def set_assignment(app: faust.App, tps: set[TP]) -> None:
-    """What Kafka's coordinator would have told the assignor: tables and routes ask it."""
+    """Set what Kafka's coordinator would have sent to the assignor: tables and routes read it."""
     actives: dict[str, list[int]] = {}
     for tp in sorted(tps):
         actives.setdefault(tp.topic, []).append(tp.partition)
@@ -95,9 +95,9 @@ def set_assignment(app: faust.App, tps: set[TP]) -> None:
 
 
 def revoke(consumer: Any, gone: set[TP]) -> None:
-    """Take partitions out of queues, index and tables.
+    """Remove partitions from queues, index and tables.
 
-    The conductor's callbacks stay: a record that is on its way must find one.
+    The conductor's callbacks stay: a record that was fetched already must find one.
     """
     app = consumer.app
     for channel in app.topics._topics:
@@ -120,7 +120,7 @@ def forget_acked(consumer: Any, tp: TP, offset: int) -> None:
 
 
 def forget_partition(consumer: Any, tp: TP) -> None:
-    """Faust's bookkeeping of done offsets starts anew; they will be delivered again."""
+    """Clear Faust's bookkeeping of done offsets: the messages will be delivered again."""
     for index in (consumer._gap, consumer._acked, consumer._acked_index):
         index.pop(tp, None)
 
@@ -142,7 +142,8 @@ def ready(consumer: Any) -> None:
 
 
 def _note_partitions(table: Any) -> None:
-    """The memory store learns a key's partition by recovery alone, and forgets by it: tell it."""
+    """Note each written key's partition: the memory store only learns it by recovery, and needs it
+    to forget a partition's keys."""
     partitions = getattr(table.data, "_key_partition", None)
     if partitions is None:
         return

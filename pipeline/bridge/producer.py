@@ -3,7 +3,7 @@
 A plain topic's message goes to `{topic}.{p}`. A changelog's goes to `{topic}.{p}.{key}`, of which
 the stream keeps the last, and is fenced by the log: it names the sequence of its key that this
 worker saw last, so one that woke up late can't overwrite what the partition's next owner wrote.
-What is left of a deleted key goes after a day.
+A deleted key's tombstone expires after a day.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Producer(base.Producer):
         self._me = str(ULID())
         self._pending: set[asyncio.Future[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._seen: dict[str, int] = {}
+        self._last_sequences: dict[str, int] = {}
         self._tail: dict[str, asyncio.Future[RecordMetadata]] = {}
 
     async def on_start(self) -> None:
@@ -60,7 +60,7 @@ class Producer(base.Producer):
         super().send_soon(fut)
 
     async def flush(self) -> None:
-        """Wait for all that was sent: the buffer's own flush silently gives up after 0.1 s."""
+        """Wait for all that was sent: Faust's own flush silently gives up after 0.1 s."""
         while self._pending or self._tasks:
             await asyncio.wait({*self._pending, *self._tasks}, timeout=1.0)
 
@@ -70,9 +70,9 @@ class Producer(base.Producer):
             task.cancel()
         await self.transport.close()
 
-    def saw(self, subject: str, sequence: int) -> None:
-        """Note the last sequence of a changelog key, read while the table was recovered."""
-        self._seen[subject] = sequence
+    def note_sequence(self, subject: str, sequence: int) -> None:
+        """Note the last sequence of a changelog key that recovery has read."""
+        self._last_sequences[subject] = sequence
 
     async def send(
         self,
@@ -121,8 +121,8 @@ class Producer(base.Producer):
             await asyncio.wait([before])
         headers = {} if value else {"Nats-TTL": str(TOMBSTONE_SECONDS)}
         await self._write(subject, tp, value, headers, done, fenced=True)
-        if not value:  # should the key be written again, the log tells
-            self._seen.pop(subject, None)
+        if not value:  # if the key is written again, the log is read for its last sequence
+            self._last_sequences.pop(subject, None)
         if self._tail.get(subject) is done:
             del self._tail[subject]
 
@@ -136,48 +136,57 @@ class Producer(base.Producer):
         *,
         fenced: bool = False,
     ) -> None:
-        """Send the same message id again until it is stored or refused."""
+        try:
+            sequence = await self._store(tp.topic, subject, value, headers, fenced=fenced)
+        except (ChangelogFenced, JetStreamError) as error:
+            done.set_exception(error)
+            return
+        if fenced:
+            self._last_sequences[subject] = sequence
+        done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
+
+    async def _store(
+        self, topic: str, subject: str, value: bytes, headers: dict[str, str], *, fenced: bool
+    ) -> int:
+        """Publish the message, always with the same id, until it is stored; return its sequence.
+
+        Raises `ChangelogFenced`, and `JetStreamError` if the server refuses it.
+        """
         headers = {**headers, MESSAGE_ID: f"{self._me}-{ULID()}"}
         while True:
-            expected = self._seen.get(subject, 0) if fenced else None
+            expected = self._last_sequences.get(subject, 0) if fenced else None
             try:
-                sequence = await self.transport.publish(subject, value, headers, expected)
-            except WrongLastSequence:
-                sequence = await self._mine(tp.topic, subject, headers[MESSAGE_ID])
-                if sequence is None:
-                    done.set_exception(ChangelogFenced(subject))
-                    return
-                if sequence < 0:
-                    continue
-            except JetStreamError as error:
-                done.set_exception(error)
-                return
+                try:
+                    return int(await self.transport.publish(subject, value, headers, expected))
+                except WrongLastSequence:
+                    own = await self._own_sequence(topic, subject, headers[MESSAGE_ID])
+                    if own is not None:
+                        return own
+            except (ChangelogFenced, JetStreamError):
+                raise
             except Exception as error:
                 log.debug("publish %s: %r", subject, error)
                 await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            if fenced:
-                self._seen[subject] = sequence
-            done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
-            return
 
-    async def _mine(self, topic: str, subject: str, message_id: str) -> int | None:
-        """Whose is the last message? The expected sequence is checked before the message id.
+    async def _own_sequence(self, topic: str, subject: str, message_id: str) -> int | None:
+        """After a wrong expected sequence: the message's own one, if it is stored.
 
-        This very message: its sequence, the answer was lost. An earlier one of mine: -1, once more.
-        Another worker's: None.
+        The server checks the sequence before the message id, so the subject's last message may be
+        this very one, whose answer was lost. None if it is an earlier one of ours, or gone: then
+        the next attempt expects the right sequence. Raises `ChangelogFenced` if it is another
+        worker's.
         """
         last = await self.transport.js.last_message(topic, subject)
         if last is None:
-            self._seen.pop(subject, None)
-            return -1
-        owner = last.headers.get(MESSAGE_ID, "")
-        if owner == message_id:
-            return int(last.sequence)
-        if not owner.startswith(self._me):
+            self._last_sequences.pop(subject, None)
             return None
-        self._seen[subject] = last.sequence
-        return -1
+        writer = last.headers.get(MESSAGE_ID, "")
+        if writer == message_id:
+            return int(last.sequence)
+        if not writer.startswith(self._me):
+            raise ChangelogFenced(subject)
+        self._last_sequences[subject] = last.sequence
+        return None
 
     def key_partition(self, topic: str, key: bytes) -> TP:
         return TP(topic, self.transport.key_partition(topic, key))

@@ -31,7 +31,7 @@ async def recover(transport: private.Wired, tp: TP) -> int:
             message = await subscription.next_msg(timeout=10)
             position = position_of(message.reply.encode())
             sequence, count = position.stream, count + 1
-            transport.app.producer.saw(message.subject, sequence)
+            transport.app.producer.note_sequence(message.subject, sequence)
             key = key_in(message.subject)
             raw = private.message(
                 transport.app, tp, sequence, position.seconds, key, message.data or None

@@ -10,7 +10,6 @@ import logging
 import zlib
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from faust.transport import base
 from faust.types import TP
 
@@ -18,7 +17,7 @@ from pipeline.bridge import private
 from pipeline.bridge.consumer import Consumer
 from pipeline.bridge.options import options_of
 from pipeline.bridge.producer import Producer
-from pipeline.messaging import JetStream, checked, ensure_changelog, ensure_partitioned, say_back
+from pipeline.messaging import JetStream, ensure_changelog, ensure_partitioned, log_reconnected
 from pipeline.support.retry import Outage
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Transport(base.Transport):
             await self.js.close()
 
     async def create_topic(self, topic: str, partitions: int | None) -> None:
-        """Make the topic's stream unless it is there. What is there decides the partitions.
+        """Create the topic's stream unless it exists. An existing one decides the partitions.
 
         Tries until it works: Faust ends an app whose topics can't be made.
         """
@@ -99,7 +98,7 @@ class Transport(base.Transport):
         return self._partitions.get(topic, 0)
 
     def repartitioned(self, stream: str, partitions: int) -> None:
-        """The app knows better how many partitions a stream has than the stream's metadata."""
+        """Set a stream's number of partitions, which the app knows better than its metadata."""
         options = options_of(self.app)
         for topic in self._partitions:
             if options.stream(topic) == stream:
@@ -120,12 +119,9 @@ class Transport(base.Transport):
         self, subject: str, data: bytes, headers: dict[str, str], expected: int | None
     ) -> int:
         """Store one message; `expected` is the last sequence of its subject. Returns its own."""
-        if expected is not None:
-            headers = {**headers, "Nats-Expected-Last-Subject-Sequence": str(expected)}
-        reply = await self.js.nc.request(subject, data, timeout=_TIMEOUT, headers=headers)
-        return int(checked(orjson.loads(reply.data))["seq"])
+        return await self.js.publish(subject, data, headers, expected=expected, timeout=_TIMEOUT)
 
     async def _reconnected(self) -> None:
-        await say_back()
+        await log_reconnected()
         if self.consumer is not None:
             self.consumer.reconnected()

@@ -1,4 +1,4 @@
-"""What a forwarder shows of itself: its metrics, and what it needs to be ready."""
+"""The metrics of a forwarder, and its readiness checks."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from pipeline.support.readiness import Checks, NotReady
 
 @dataclass(slots=True, eq=False)
 class ForwarderMetrics:
-    """A forwarder as it is now; what it works with is None until NATS has answered."""
+    """What the metrics are read from; None until NATS has answered."""
 
     counters: PublisherCounters = field(default_factory=PublisherCounters)
     js: JetStream | None = None
@@ -42,7 +42,7 @@ class ForwarderMetrics:
         yield histogram("bank_forwarder_batch_events", "Events in a batch", now.batch_events)
         yield histogram(
             "bank_forwarder_publish_seconds",
-            "Time from handing a batch to JetStream to its acknowledgement",
+            "Time from publishing a batch to its acknowledgement by JetStream",
             now.publish_seconds,
         )
 
@@ -63,12 +63,12 @@ class ForwarderMetrics:
             raise NotReady
 
 
-def forwarder_metrics(seen: ForwarderMetrics) -> Metrics:
+def forwarder_metrics(collector: ForwarderMetrics) -> Metrics:
     metrics = Metrics("forwarder")
-    metrics.register(seen)
+    metrics.register(collector)
     return metrics
 
 
-def forwarder_checks(seen: ForwarderMetrics) -> Checks:
+def forwarder_checks(collector: ForwarderMetrics) -> Checks:
     """Ready: connected, and leads or stands by."""
-    return {"nats": seen.nats, "mongodb": seen.mongodb, "redis": seen.redis}
+    return {"nats": collector.nats, "mongodb": collector.mongodb, "redis": collector.redis}

@@ -1,8 +1,8 @@
-"""Another number of partitions, as the leading forwarder brings it about (docs/repartition.md).
+"""Changes the number of partitions; part of the leading forwarder (docs/repartition.md).
 
-It stops, waits until the workers have applied and acknowledged all there is, writes one message
-that says the new number, and goes on. The log's own fence decides: whoever else has written
-meanwhile, that message does not land.
+The leader stops, waits until the workers have applied and acknowledged all there is, publishes one
+message with the new number, and goes on. That message is fenced as every batch is: it does not land
+if another forwarder has published meanwhile.
 """
 
 import asyncio
@@ -24,43 +24,48 @@ from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.5
+CHECK_SECONDS: Final = 0.5
 NEAR_SECONDS: Final = 2.0
-"""The forwarder stops when nobody is further behind than that: so short will the stop be."""
+"""The forwarder stops when no worker is further behind than that, so the stop is that short."""
 SETTLED_SECONDS: Final = 5.0
-"""After so long nobody believes the old number, who would make its consumers again."""
+"""After that time no worker goes by the old number, and would create its consumers again."""
 _POLL_SECONDS: Final = 0.02
 
 
 class Repartitioner:
-    """Looks for a request now and then, and carries it out. Part of one leader's term.
+    """Reads requests twice a second, and carries them out. Part of one leadership.
 
-    It waits for the workers of these projections; any other one backfills what it lacks.
+    It waits for the workers of `projections`; others backfill what they lack.
     """
 
     def __init__(
-        self, js: JetStream, writer: StreamPublisher, projections: Sequence[str] = (FIRST,)
+        self, js: JetStream, publisher: StreamPublisher, projections: Sequence[str] = (FIRST,)
     ) -> None:
-        self._js, self._writer, self._projections = js, writer, projections
+        self._js, self._publisher, self._projections = js, publisher, projections
         self._requests = RepartitionRequests(js)
-        self._looked = 0.0
-        self._seen, self._since = "", 0.0  # the request's id, and when we first saw it
+        self._checked = 0.0
+        self._request_id, self._since = (
+            "",
+            0.0,
+        )  # of the open request: its id, and when we first read it
         self._ends: list[tuple[float, tuple[int, ...]]] = []  # when, and where partitions ended
-        self._first: dict[int, tuple[int, int]] = {}  # at the first look: its floor, and its end
+        self._first: dict[
+            int, tuple[int, int]
+        ] = {}  # by partition, at first: its floor and its end
         self._tidy_at: float | None = None
 
-    async def look(self, now: Partitioning, token: str, lost: asyncio.Event) -> Partitioning:
-        """The partitioning to go on with. `token`: all before it is in the log."""
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+    async def step(self, now: Partitioning, token: str, lost: asyncio.Event) -> Partitioning:
+        """The partitioning to go on with. All changes before `token` are in the log."""
+        if time.monotonic() - self._checked < CHECK_SECONDS:
             return now
-        self._looked = time.monotonic()
-        if self._tidy_at is not None and self._looked > self._tidy_at:
+        self._checked = time.monotonic()
+        if self._tidy_at is not None and self._checked > self._tidy_at:
             await self.tidy(now)
         request = await self._requests.last()
         if request is None or not request.open:
             return now
-        if request.id != self._seen:
-            self._seen, self._since = request.id, self._looked
+        if request.id != self._request_id:
+            self._request_id, self._since = request.id, self._checked
             self._ends.clear()
             self._first.clear()
             log.info("Asked for %d partitions", request.to)
@@ -69,8 +74,9 @@ class Repartitioner:
         return now
 
     async def tidy(self, now: Partitioning) -> None:
-        """The stream's metadata says the number too, for a log that loses the message; consumers
-        of partitions that are no more go. Nothing rests on either."""
+        """Copy the number to the stream's metadata, for a log that loses the message, and delete
+        the consumers of partitions that are gone. Nothing depends on either, so errors are logged.
+        """
         self._tidy_at = None
         try:
             await self._note(now)
@@ -91,7 +97,7 @@ class Repartitioner:
     async def _carry_out(
         self, request: RepartitionRequest, now: Partitioning, token: str, lost: asyncio.Event
     ) -> Partitioning:
-        if request.to == now.count:  # as it was asked, or a leader before us died after the switch
+        if request.to == now.count:  # also if a leader before us died after the switch
             await self._requests.change(request, state="done", before=now.before, at=now.at)
             return now
         last = await ends(self._js, now)
@@ -107,18 +113,18 @@ class Repartitioner:
         return await self._switch(request, now, token, lost)
 
     def _near(self, found: list[Standing], last: tuple[int, ...]) -> bool:
-        """Whether all that was there a moment ago is done: the rest will not take long.
+        """Whether all that was there two seconds ago is done, so that the rest won't take long.
 
-        It would if somebody is not at work, or far behind. The forwarder goes on until that is
-        over, or patience: who is always behind may want more partitions for that very reason.
+        Until then, or until the request's patience is over, the forwarder goes on: workers that
+        are always behind may need more partitions for that very reason.
         """
-        recent = [each for each in self._ends if self._looked - each[0] < NEAR_SECONDS]
-        self._ends = [*recent, (self._looked, last)]
+        recent = [each for each in self._ends if self._checked - each[0] < NEAR_SECONDS]
+        self._ends = [*recent, (self._checked, last)]
         _, then = self._ends[0]
         return all(each.events is not None and each.floor >= then[each.partition] for each in found)
 
     def _idle(self, found: list[Standing]) -> list[Standing]:
-        """The partitions that had something to apply all the while, and nobody who did."""
+        """The partitions that had events to apply all the while, and no worker that did."""
         idle = []
         for each in found:
             floor, end = self._first[each.partition]
@@ -129,25 +135,20 @@ class Repartitioner:
     async def _switch(
         self, request: RepartitionRequest, now: Partitioning, token: str, lost: asyncio.Event
     ) -> Partitioning:
-        """Stop, drain, commit. From the first message on every other forwarder is rejected."""
+        """Stop, drain, commit; the order is what makes it safe.
+
+        From the first message on the log rejects every other forwarder. Nothing is forwarded until
+        the commit, so no event can go to a partition of the old number after the workers have
+        drained. The commit expects the log's end: it lands only if nobody else has published.
+        """
         request = await self._requests.change(request, state="draining")
         began = time.monotonic()
-        await self._writer.publish([OutgoingMessage(TOKEN_SUBJECT, b"")], token)
+        await self._publisher.publish([OutgoingMessage(TOKEN_SUBJECT, b"")], token)
         last = await ends(self._js, now)
-        left: Iterable[int] = range(now.count)
-        while late := [
-            s for s in await standings(self._js, now, last, left, self._projections) if not s.done
-        ]:
-            heed_cancellation()
-            if lost.is_set():  # whoever leads now carries it out
-                return now
-            if time.monotonic() - began > request.patience:
-                await self._refuse(request, late)
-                return now
-            left = [each.partition for each in late]
-            await asyncio.sleep(_POLL_SECONDS)
-        after = now.followed_by(request.to, self._writer.sequence + 1, last)
-        await self._writer.publish([after.message()], token)
+        if not await self._drained(request, now, last, lost):
+            return now
+        after = now.followed_by(request.to, self._publisher.sequence + 1, last)
+        await self._publisher.publish([after.message()], token)
         seconds = round(time.monotonic() - began, 3)
         log.info(
             "%d -> %d partitions after sequence %d; nothing was forwarded for %.2f s",
@@ -157,11 +158,37 @@ class Repartitioner:
             seconds,
         )
         self._tidy_at = time.monotonic() + SETTLED_SECONDS
+        # The switch stands, whatever became of the request meanwhile.
         with suppress(Overtaken):
             await self._requests.change(
                 request, state="done", before=now.count, at=after.at, seconds=seconds
             )
         return after
+
+    async def _drained(
+        self,
+        request: RepartitionRequest,
+        now: Partitioning,
+        last: tuple[int, ...],
+        lost: asyncio.Event,
+    ) -> bool:
+        """Wait until the workers have applied and acknowledged all up to `last`.
+
+        False if the lease is lost (the next leader carries it out), or after the request's patience
+        (it is refused).
+        """
+        began = time.monotonic()
+        left: Iterable[int] = range(now.count)
+        while late := await self._late(now, last, left):
+            heed_cancellation()
+            if lost.is_set():
+                return False
+            if time.monotonic() - began > request.patience:
+                await self._refuse(request, late)
+                return False
+            left = [each.partition for each in late]
+            await asyncio.sleep(_POLL_SECONDS)
+        return True
 
     async def _late(
         self, now: Partitioning, last: tuple[int, ...], left: Iterable[int]

@@ -1,6 +1,6 @@
 """The forwarder: any number of processes, of which one leads and the others stand by.
 
-A Redis lease decides who tries to lead; the log itself rejects whoever should not (`leader.py`).
+A Redis lease decides which one tries to lead; the log itself rejects a stale one (`leader.py`).
 """
 
 import asyncio
@@ -53,29 +53,29 @@ async def run(
         log.info("Stopped: %s", counters)
 
 
-async def _exposed(settings: Settings, seen: ForwarderMetrics) -> None:
-    async with exposed(settings, forwarder_metrics(seen), forwarder_checks(seen)):
-        await _run(settings, seen)
+async def _exposed(settings: Settings, metrics: ForwarderMetrics) -> None:
+    async with exposed(settings, forwarder_metrics(metrics), forwarder_checks(metrics)):
+        await _run(settings, metrics)
 
 
-async def _run(settings: Settings, seen: ForwarderMetrics) -> None:
+async def _run(settings: Settings, metrics: ForwarderMetrics) -> None:
     owner = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
     js = await JetStream.patiently(settings.nats, f"forwarder {owner}")
     store = EventStore(settings.mongodb, settings.mongodb_database)
     lease = Lease(settings.redis, FORWARDER, owner, settings.lease_seconds)
-    seen.js, seen.store, seen.lease = js, store, lease
+    metrics.js, metrics.store, metrics.lease = js, store, lease
     outage, attempt = Outage(log, "Forwarding"), 0
     try:
         while True:
             heed_cancellation()
-            leader = Leader(settings, js, store, seen.counters, outage)
+            leader = Leader(settings, js, store, metrics.counters, outage)
             try:
                 async with leading(lease) as lost:
                     await leader.lead(lost)
             except StandDown as reason:
                 log.warning("Standing down: %s", reason)
             except Exception as error:
-                # Whatever it was, the log tells what landed: begin again at its end.
+                # Whatever failed, what landed is in the log: begin again at its end.
                 log.debug("Forwarding failed", exc_info=True)
                 attempt = 0 if leader.working else attempt + 1
                 await outage.pause(error, attempt)
@@ -86,7 +86,7 @@ async def _run(settings: Settings, seen: ForwarderMetrics) -> None:
 
 
 async def _main() -> str | None:
-    """The forwarder as this process; SIGTERM and Ctrl-C end it in good order."""
+    """Run the forwarder as this process; SIGTERM and Ctrl-C stop it in good order."""
     try:
         settings = load()
         logs.setup(settings, "forwarder")

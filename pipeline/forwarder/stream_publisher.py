@@ -1,8 +1,9 @@
-"""The end of the log, and the one way to write there: atomic batches that expect to land at it.
+"""Publishes atomic batches at the end of the stream `balance`, fenced by the stream itself.
 
-A batch's first message names the sequence at which its writer saw the stream end. If another one
-has written since, the whole batch is rejected, and its writer stands down. Its last message carries
-the change stream's resume token: the log is its own checkpoint.
+A batch's first message carries the last sequence that the publisher knows. If another one has
+published since, the whole batch is rejected, and this publisher stands down. The last message
+carries the change stream's resume token, so the stream is its own checkpoint: token and events
+can't disagree.
 """
 
 import logging
@@ -30,14 +31,18 @@ _HEADER_ROOM: Final = 4096
 
 
 class StandDown(Exception):
-    """This forwarder must not go on: whoever leads next begins at the end of the log."""
+    """This forwarder must not go on: the next leader begins at the end of the log."""
 
 
 @dataclass(slots=True)
 class PublisherCounters:
-    """What a forwarder has done: events and atomic batches published, resyncs asked for, batches
-    rejected because another one had written, events that can't be forwarded; how many events
-    batches had, how long publishing any batch took, and the resume token at the log's end."""
+    """What a forwarder has done.
+
+    `forwarded`: events, `batches`: atomic batches published, `resyncs`: times that it asked for a
+    backfill, `fenced`: batches rejected because another forwarder had published, `skipped`: invalid
+    documents. `batch_events`: sizes of batches, `publish_seconds`: how long each took, `token`: the
+    resume token at the end of the log.
+    """
 
     forwarded: int = 0
     batches: int = 0
@@ -50,8 +55,11 @@ class PublisherCounters:
 
 
 class StreamPublisher:
-    """One term's writer. `sequence` is the stream's last one as far as it knows, `token` the resume
-    token there, `published` when it last wrote."""
+    """The publisher of one leadership.
+
+    `sequence` is the stream's last one as it knows it, `token` the resume token there, `published`
+    when it last published, by the monotonic clock.
+    """
 
     def __init__(self, js: JetStream, counters: PublisherCounters) -> None:
         self._js, self._counters = js, counters
@@ -61,7 +69,13 @@ class StreamPublisher:
         self._batch = ""
 
     async def begin(self) -> StreamState:
-        """Learn where the stream ends and the token that is there, if there is one."""
+        """Read the last sequence of the stream, and the resume token there.
+
+        `token` stays None if the stream is empty, or its last message has none: then the leader
+        asks for a backfill.
+        """
+        # The state before the message: if another one publishes in between, `sequence` is too low
+        # and our first batch is rejected.
         state, last = await self._js.state(STREAM), await self._js.last_message(STREAM)
         if state is None:
             raise StandDown("the stream is gone")
@@ -77,30 +91,32 @@ class StreamPublisher:
 
     @property
     def room(self) -> int:
-        """The most bytes that a message may have beside its headers."""
+        """The most bytes that a message may have besides its headers."""
         return int(self._js.nc.max_payload) - _HEADER_ROOM
 
     async def publish(self, messages: list[OutgoingMessage], token: str) -> None:
-        """One atomic batch, its token in the last message. Raises `StandDown`."""
+        """Publish one atomic batch, its resume token in the last message. Raises `StandDown`."""
         last = messages[-1]
         messages = [*messages[:-1], replace(last, headers={**last.headers, TOKEN_HEADER: token})]
         began = time.monotonic()
         try:
             self.sequence = await self._publish(messages)
         except WrongLastSequence:
-            self.sequence = await self._landed(len(messages))
+            # The server compares sequences before it looks for known ids, so this is also its
+            # answer if the batch itself has landed.
+            self.sequence = await self._sequence_if_own(len(messages))
         self.token, self.published = token, time.monotonic()
         self._counters.token = token
         self._counters.batches += 1
         self._counters.publish_seconds.observe(self.published - began)
 
     async def _publish(self, messages: list[OutgoingMessage]) -> int:
-        """Publish, without the ids if the server believes to hold some of them already.
+        """Publish, without the message ids if the server remembers some of them.
 
-        It remembers ids for two minutes, even those of messages that were purged, or of events
-        that were restored into the store. If the log ends where we expect it to, the batch is
-        not in it, and waiting until the ids are forgotten would hold up the bank. If it does
-        not, the fence rejects the batch.
+        It remembers ids for two minutes, also of messages that were purged, and of events that were
+        restored into the store; waiting that long would stop the bank. Without ids nothing is
+        published twice: if the log ends where we expect, the batch is not in it; if not, the
+        expected sequence rejects the batch.
         """
         try:
             return await self._send(messages)
@@ -115,8 +131,11 @@ class StreamPublisher:
         self._batch = str(ULID())
         return await self._js.publish_batch(messages, self.sequence, self._batch)
 
-    async def _landed(self, size: int) -> int:
-        """The end of the log if it is this very batch, whose answer was lost; else stand down."""
+    async def _sequence_if_own(self, size: int) -> int:
+        """The last sequence, if the last message is of this batch, whose answer was lost.
+
+        Else another forwarder has published: raises `StandDown`.
+        """
         last = await self._js.last_message(STREAM)
         if last and last.headers.get(BATCH_HEADER) == self._batch:
             return last.sequence

@@ -4,7 +4,7 @@ The reader's side, a feed of one partition, is `pipeline/bridge/feed.py`.
 """
 
 from pipeline.messaging.client import JetStream
-from pipeline.messaging.connection import OLDEST_SERVER, say_back
+from pipeline.messaging.connection import OLDEST_SERVER, log_reconnected
 from pipeline.messaging.streams import ensure_changelog, ensure_partitioned
 from pipeline.messaging.values import (
     BATCH_HEADER,
@@ -45,6 +45,6 @@ __all__ = [
     "checked",
     "ensure_changelog",
     "ensure_partitioned",
-    "say_back",
+    "log_reconnected",
     "subject",
 ]

@@ -1,4 +1,5 @@
-"""The calls the bank needs: atomic batches fenced by sequence, what streams hold, making them."""
+"""The calls of JetStream that the bank makes: atomic batches fenced by sequence, single messages,
+the state of streams, and creating them."""
 
 import asyncio
 import logging
@@ -11,7 +12,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from ulid import ULID
 
-from pipeline.messaging.connection import Refusals, closed, connected
+from pipeline.messaging.connection import Refusals, connected
 from pipeline.messaging.fast_path import FastPathClient, frame
 from pipeline.messaging.values import (
     BATCH_HEADER,
@@ -27,18 +28,20 @@ log = logging.getLogger(__package__)
 
 _STREAM_NOT_FOUND: Final = 10059
 _NAME_IN_USE: Final = 10058
-# A stream being deleted is told of no more while its files still go, and its name can't be taken.
+# While the files of a deleted stream are being removed, the server no longer lists the stream, but
+# refuses to create one of its name.
 _CANNOT_CREATE: Final = 10049
 _DELETING_SECONDS: Final = 10.0
 _DELETING_POLL_SECONDS: Final = 0.05
+_EXPECTED_OF_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence"
 _TIMEOUT: Final = 5.0
 _PATIENCE: Final = 3.0
 _PIECE: Final = 250
-"""Messages of a batch that are written at once: the server begins with them meanwhile."""
+"""Messages of a batch per write: the server begins with them while the rest is prepared."""
 
 
 class JetStream:
-    """One connection that comes back by itself, and the calls the bank needs on it."""
+    """One connection that reconnects by itself, and the calls on it."""
 
     def __init__(self, nc: FastPathClient, closing: asyncio.Event) -> None:
         self.nc, self._closing = nc, closing
@@ -46,15 +49,15 @@ class JetStream:
 
     @classmethod
     async def connect(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
-        """Connect, for ever if need be, or raise `ServerTooOld`. `options` go to the driver."""
+        """Connect, however long it takes. Raises `ServerTooOld`. `options` are nats-py's."""
         closing = asyncio.Event()
         return cls(await connected(at, name, closing, **options), closing)
 
     @classmethod
     async def patiently(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
-        """`connect`, and say so when that takes long."""
-        said = ("NATS at %s does not answer: waiting", ServerAccess.of(at))
-        patience = asyncio.get_running_loop().call_later(_PATIENCE, log.warning, *said)
+        """`connect`, and log it if that takes long."""
+        line = ("NATS at %s does not answer: waiting", ServerAccess.of(at))
+        patience = asyncio.get_running_loop().call_later(_PATIENCE, log.warning, *line)
         try:
             return await cls.connect(at, name, **options)
         finally:
@@ -62,17 +65,17 @@ class JetStream:
 
     @classmethod
     async def within(cls, seconds: float, at: ServerAccess | str, name: str) -> Self:
-        """`connect`, or raise a TimeoutError that says why not."""
-        refusals = Refusals(at, tell=False)
+        """`connect`, or raise a TimeoutError with the reason."""
+        refusals = Refusals(at, silent=True)
         try:
             async with asyncio.timeout(seconds):
-                return await cls.connect(at, name, error_cb=refusals.noted)
+                return await cls.connect(at, name, error_cb=refusals.on_error)
         except TimeoutError:
             raise TimeoutError(refusals.last or "no answer in time") from None
 
     async def close(self) -> None:
         self._closing.set()
-        await closed(self.nc)
+        await self.nc.shut()
 
     async def ping(self) -> None:
         """Raise unless JetStream answers."""
@@ -89,33 +92,57 @@ class JetStream:
     ) -> int:
         """Publish up to 1000 messages that land whole or not at all; return the last sequence.
 
-        `expected` is the stream's last sequence as the caller knows it. Another one raises
-        `WrongLastSequence` and nothing lands: that is what fences a stale forwarder. `batch` is
+        `expected` is the stream's last sequence as the caller knows it. If it is another one,
+        nothing lands and `WrongLastSequence` is raised: that fences a stale forwarder. `batch` is
         the id that the stored messages have in their headers.
         """
         if not messages:
-            raise ValueError("a batch holds at least one message")
+            raise ValueError("a batch has at least one message")
         batch = batch or str(ULID())
         headers = [
             {**each.headers, BATCH_HEADER: batch, "Nats-Batch-Sequence": str(number)}
             for number, each in enumerate(messages, 1)
         ]
+        # The fence on the first message rejects the whole batch. The commit is on the last message,
+        # which is a request: its answer is the batch's.
         headers[0]["Nats-Expected-Last-Sequence"] = str(expected)
         headers[-1]["Nats-Batch-Commit"] = "1"
         *rest, last = messages
         frames = [frame(each.subject, headers[i], each.data) for i, each in enumerate(rest)]
         for start in range(0, len(frames), _PIECE):
-            await self.nc.publish_straight(frames[start : start + _PIECE])
+            await self.nc.publish_frames(frames[start : start + _PIECE])
             await asyncio.sleep(0)
-        reply = await self.nc.request(
-            last.subject, last.data, timeout=2 * _TIMEOUT, headers=headers[-1]
-        )
+        return await self._stored(last.subject, last.data, headers[-1], 2 * _TIMEOUT)
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        expected: int | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> int:
+        """Store one message; return its sequence.
+
+        `expected` is the last sequence of its subject as the caller knows it, 0 for none. If it is
+        another one, nothing is stored and `WrongLastSequence` is raised. Raises `NoRespondersError`
+        if no stream has the subject.
+        """
+        fence = {} if expected is None else {_EXPECTED_OF_SUBJECT: str(expected)}
+        return await self._stored(subject, data, {**(headers or {}), **fence}, timeout)
+
+    async def _stored(
+        self, subject: str, data: bytes, headers: dict[str, str], timeout: float
+    ) -> int:
+        reply = await self.nc.request(subject, data, timeout=timeout, headers=headers)
         return int(checked(orjson.loads(reply.data))["seq"])
 
     async def last_message(self, stream: str, subject: str | None = None) -> StoredMessage | None:
         """The newest message that still exists, of the whole stream or of one subject.
 
-        A purge leaves the stream's last sequence but no message: then there is None.
+        None if there is none: a purge removes the messages and leaves the last sequence. The
+        stream's leader answers; a replica (`DIRECT.GET`) may be a moment behind.
         """
         try:
             message = await self.context.get_last_msg(stream, subject or ">")
@@ -129,19 +156,19 @@ class JetStream:
         )
 
     async def state(self, stream: str) -> StreamState | None:
-        """Where the stream stands, or None when there is no such stream."""
+        """The state of the stream, or None if there is no such stream."""
         info = await self._info(stream)
         return None if info is None else _state(info)
 
     async def counted(self, stream: str, subject: str) -> tuple[StreamState, int] | None:
-        """Where the stream stands, and how many messages of that subject it has, at one moment."""
+        """The state of the stream and how many messages of that subject it has, at one moment."""
         info = await self._info(stream, {"subjects_filter": subject})
         if info is None:
             return None
         return _state(info), (info["state"].get("subjects") or {}).get(subject, 0)
 
     async def config(self, stream: str) -> dict[str, Any] | None:
-        """How the stream is configured, or None when there is no such stream."""
+        """The configuration of the stream, or None if there is no such stream."""
         info = await self._info(stream)
         return info and dict(info["config"])
 
@@ -165,7 +192,7 @@ class JetStream:
         metadata: Mapping[str, str] | None = None,
         **config: Any,
     ) -> dict[str, Any]:
-        """Make the stream unless it is there; return the config in force, whoever made it."""
+        """Create the stream unless it exists; return the configuration in force."""
         wanted = {
             "name": name,
             "subjects": list(subjects),
@@ -189,7 +216,10 @@ class JetStream:
                     raise
 
     async def ensure_bucket(self, bucket: str, *, replicas: int = 1) -> None:
-        """Make a key-value bucket, the kind that NATS clients make, unless it is there."""
+        """Create a key-value bucket, as NATS clients create them, unless it exists.
+
+        It does not inherit the replicas of the stream `balance`: they must be asked for.
+        """
         await self.ensure_stream(
             f"KV_{bucket}",
             [f"$KV.{bucket}.>"],

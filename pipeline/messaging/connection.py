@@ -1,8 +1,7 @@
-"""Connecting to NATS: for as long as it takes, and with what it says against it told once."""
+"""Connecting to NATS: it retries as long as it takes, and logs each reason for a refusal once."""
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import Any, Final
 
 from pipeline.messaging import driver
@@ -10,7 +9,7 @@ from pipeline.messaging.fast_path import FastPathClient
 from pipeline.messaging.values import ServerTooOld
 from pipeline.support.access import ServerAccess
 from pipeline.support.auth_errors import NATS, refusal
-from pipeline.support.cancellation import cancel_and_wait, heed_cancellation
+from pipeline.support.cancellation import heed_cancellation
 
 log = logging.getLogger(__package__)
 
@@ -20,7 +19,7 @@ OLDEST_SERVER: Final = (2, 14)
 async def connected(
     at: ServerAccess | str, name: str, closing: asyncio.Event, **options: Any
 ) -> FastPathClient:
-    """A connection that comes back by itself. Raises `ServerTooOld`. `options` go to the driver."""
+    """A connection that reconnects by itself. Raises `ServerTooOld`. `options` are nats-py's."""
     refusals = Refusals(at)
 
     async def lost() -> None:
@@ -36,9 +35,9 @@ async def connected(
         max_outstanding_pings=2,
         allow_reconnect=True,
         **{
-            "error_cb": refusals.noted,
+            "error_cb": refusals.on_error,
             "disconnected_cb": lost,
-            "reconnected_cb": say_back,
+            "reconnected_cb": log_reconnected,
             **options,
         },
     )
@@ -53,33 +52,22 @@ async def connected(
     return nc
 
 
-async def closed(nc: FastPathClient) -> None:
-    """Close a connection, whether it is up or comes back just now."""
-    if not nc.is_connected:  # what was to be sent goes nowhere: closing would fail on it
-        nc._pending_data_size = 0
-    with suppress(ConnectionError):
-        await nc.close()
-    reconnecting = nc._reconnection_task
-    if reconnecting is not None:  # its cancellation may have been swallowed (`ended` says how)
-        await cancel_and_wait(reconnecting)
-
-
 class Refusals:
-    """What the driver reports of a server that it can't connect to: refusals are said, once."""
+    """Why the server refuses the connection, from what nats-py reports; each reason logged once."""
 
-    def __init__(self, at: ServerAccess | str, *, tell: bool = True) -> None:
-        self._at, self._tell = ServerAccess.of(at), tell
+    def __init__(self, at: ServerAccess | str, *, silent: bool = False) -> None:
+        self._at, self._silent = ServerAccess.of(at), silent
         self.last: str | None = None
 
-    async def noted(self, error: Exception) -> None:
-        heed_cancellation()  # the driver would try for ever
+    async def on_error(self, error: Exception) -> None:
+        heed_cancellation()  # if one was swallowed, nats-py would try for ever
         log.debug("NATS: %r", error)
         why = refusal(error, NATS)
-        if why and why != self.last and self._tell:
+        if why and why != self.last and not self._silent:
             log.warning("NATS at %s: %s; trying until it works", self._at, why)
         self.last = why or self.last
 
 
-async def say_back() -> None:
-    """Log that the connection is back; one who needs to know calls it beside its own work."""
+async def log_reconnected() -> None:
+    """The default `reconnected_cb`; a callback of one's own calls it first."""
     log.warning("NATS: connected again")

@@ -1,4 +1,4 @@
-"""Events as messages of the stream. What can't be one is skipped, so that the bank goes on."""
+"""Events as messages of the stream. An invalid document is skipped, so that the bank goes on."""
 
 import logging
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ def event_messages(
 ) -> tuple[list[OutgoingMessage], int]:
     """The messages of the events, in order, each of at most `room` bytes; how many were skipped.
 
-    People can put anything into the collection by hand. A document that could not be read as an
-    event, or that belongs to no account, is logged with its `_id`; no other account needs it.
+    People can write anything into the collection. A document that can't be read as an event, or
+    that belongs to no account, is skipped and logged with its `_id`: no account depends on it.
     """
     messages: list[OutgoingMessage] = []
     skipped = 0
@@ -26,13 +26,14 @@ def event_messages(
             messages.append(_message(event, partitions, room))
         except (KeyError, TypeError, ValueError) as error:
             skipped += 1
-            said = "Skipped what is no event, _id %r: %s"
-            log.error(said, event.get("_id"), brief(error), extra=about([event]))
+            line = "Skipped what is no event, _id %r: %s"
+            log.error(line, event.get("_id"), brief(error), extra=about([event]))
     return messages, skipped
 
 
-def addressed(event: Event) -> int:
-    """The slot that the event goes by. Raises what `outgoing` skips: it belongs to no account."""
+def valid_slot(event: Event) -> int:
+    """The slot whose partition the event goes to. Raises for what `event_messages` skips:
+    `KeyError`, `TypeError` or `ValueError`."""
     event_id = event["_id"]
     if not isinstance(event_id, str) or not (event_id.isascii() and event_id.isprintable()):
         raise ValueError("the id is not plain text")
@@ -42,7 +43,7 @@ def addressed(event: Event) -> int:
 
 
 def _message(event: Event, partitions: int, room: int) -> OutgoingMessage:
-    slot, data = addressed(event), encode(event)
+    slot, data = valid_slot(event), encode(event)
     if len(data) > room:
         raise ValueError(f"{len(data)} bytes are more than a message may have")
     return OutgoingMessage(

@@ -1,57 +1,76 @@
-"""A NATS client with a way past its queues, for who reads tens of thousands of messages a second.
+"""nats-py's client, corrected where the bank needs it, and with a fast path past its queues.
 
-An ordinary subscription costs a parsed header, an object, a queue and a task's turn for each
-message: most of what reading it costs. What comes by the straight way is handed over as it
-came, by a plain call; and what is published the straight way is written in one piece. All else is
-left to nats-py, of which this touches a client's parser `_ps`, its `_process_msg`, what it does at
-the end of `publish`, and a subscription's `_id`.
+All private parts of nats-py that the bank touches are in this module, so nats-py is pinned exactly.
+Each use says what it is for.
+
+The fast path is for readers and publishers of tens of thousands of messages a second. An ordinary
+subscription costs a parsed header, an object, a queue and a task switch per message, which is most
+of the cost of reading it. The fast path calls the receiver directly from the parser, and publishes
+many messages in one write.
 """
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 
 from nats import errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+
+from pipeline.support.cancellation import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
 Receive = Callable[[bytes, bytes, bytes], None]
-"""Called with a message's reply subject, its data and its header, which is empty if it has none."""
+"""Called with a message's reply subject, its data and its header (empty if there is none)."""
+
+_REFUSED: Final = ("authorization violation", "user authentication")
 
 
 class FastPath:
-    """One subscription; what came by it before it ended is not handed over afterwards."""
+    """One subscription. After `unsubscribe`, messages that still arrive are dropped."""
 
-    def __init__(self, subscription: Subscription, ways: dict[int, Receive]) -> None:
-        self._subscription, self._ways = subscription, ways
+    def __init__(self, subscription: Subscription, receivers: dict[int, Receive]) -> None:
+        self._subscription, self._receivers = subscription, receivers
 
     async def unsubscribe(self) -> None:
-        self._ways.pop(self._subscription._id, None)
+        self._receivers.pop(self._subscription._id, None)
         await self._subscription.unsubscribe()
 
 
 class FastPathClient(Client):
-    """A client that also has `subscribe_straight`."""
+    """A client that never goes on without the TLS it was asked for, outlives a refusal, and has
+    the fast path."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
         super().__init__()
-        self._ways: dict[int, Receive] = {}
-        self._ps = _Parser(self, self._ways)
+        self._must_be_tls = tls
+        self._receivers: dict[int, Receive] = {}
+        self._ps = _Parser(self, self._receivers)
 
-    async def subscribe_straight(
+    # ---------------------------------------------------------------- the fast path
+
+    async def subscribe_fast(
         self, subject: str, receive: Receive, status: Callable[[Msg], Awaitable[None]]
     ) -> FastPath:
-        """Have messages that can be answered handed to `receive`; the server's own words, which
-        can't, go to `status` by the ordinary way."""
-        subscription = await self.subscribe(subject, cb=status)
-        self._ways[subscription._id] = receive
-        return FastPath(subscription, self._ways)
+        """Call `receive` with each message that has a reply subject, `status` with all others.
 
-    async def publish_straight(self, frames: Sequence[bytes]) -> None:
-        """Publish messages that `frame` made. Raises what `publish` does when it can't."""
+        Those without one are the server's own status messages; nats-py parses and queues them.
+        """
+        subscription = await self.subscribe(subject, cb=status)
+        self._receivers[subscription._id] = receive
+        return FastPath(subscription, self._receivers)
+
+    async def publish_frames(self, frames: Sequence[bytes]) -> None:
+        """Publish messages made by `frame` in one write. Raises what `publish` raises.
+
+        This repeats the end of nats-py's `publish`, which formats and sends one message at a time.
+        """
         if self.is_closed:
             raise errors.ConnectionClosedError
         if self.is_draining_pubs:
@@ -68,31 +87,66 @@ class FastPathClient(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
     ) -> None:
-        """Where nats-py's parser leaves each message, by the number of its subscription."""
-        receive = self._ways.get(sid)
+        """nats-py's parser calls this with each message that `_Parser` has not delivered."""
+        receive = self._receivers.get(sid)
         if receive is None or not reply:
             await super()._process_msg(sid, subject, reply, data, headers or b"")
         else:
-            _hand_over(receive, reply, data, headers or b"")
+            _deliver(receive, reply, data, headers or b"")
+
+    # ---------------------------------------------------------------- connecting and closing
+
+    async def shut(self) -> None:
+        """Close the connection for good, whether it is up or just reconnecting."""
+        if not self.is_connected:
+            # What is queued can't be sent any more, and `close` would fail to flush it.
+            self._pending_data_size = 0
+        with suppress(ConnectionError):
+            await self.close()
+        if self._reconnection_task is not None:
+            # `close` cancels it once, which Python 3.11 may swallow (see `cancel_and_wait`).
+            await cancel_and_wait(self._reconnection_task)
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Abort the connection of a failed attempt first: nats-py leaves it open."""
+        if isinstance(self._transport, TcpTransport) and self._transport._io_writer:
+            self._transport._io_writer.transport.abort()
+        await super()._connect_to_server(s)
+
+    def _connect_command(self) -> bytes:
+        """The CONNECT line, which holds our credentials.
+
+        nats-py would send it in the clear if the server offers no TLS.
+        """
+        if self._must_be_tls and not self._server_info.get("tls_required"):
+            raise ssl.SSLError("the server offers no TLS")
+        return super()._connect_command()
+
+    async def _process_err(self, err_msg: str) -> None:
+        """nats-py closes for good when a connected client is refused; reconnect instead."""
+        if any(words in err_msg.lower() for words in _REFUSED):
+            await self._process_op_err(errors.AuthorizationError())
+        else:
+            await super()._process_err(err_msg)
 
 
 class _Parser(Parser):
-    """Takes whole messages of straight ways off the beginning of what was read."""
+    """Delivers whole messages of fast subscriptions from the beginning of what was read."""
 
-    def __init__(self, client: Client, ways: Mapping[int, Receive]) -> None:
+    def __init__(self, client: Client, receivers: Mapping[int, Receive]) -> None:
         super().__init__(client)
-        self._ways = ways
+        self._receivers = receivers
 
     async def parse(self, data: bytes = b"") -> None:
         if self.state == AWAITING_CONTROL_LINE:
-            data, whole = self._straight(bytes(self.buf) + data)
+            data, whole = self._deliver_fast(bytes(self.buf) + data)
             self.buf.clear()
             if not whole:
                 self.buf.extend(data)
                 return
         await super().parse(data)
 
-    def _straight(self, data: bytes) -> tuple[bytes, bool]:
+    def _deliver_fast(self, data: bytes) -> tuple[bytes, bool]:
         """What is left, and False if it is the beginning of one more such message.
 
         `HMSG <subject> <subscription> <reply> <bytes of header> <bytes>`, then these bytes.
@@ -101,27 +155,27 @@ class _Parser(Parser):
         while data.startswith(b"HMSG ", at):
             line = data.find(b"\r\n", at)
             words = data[at:line].split() if line >= 0 else []
-            receive = self._ways.get(int(words[2])) if len(words) == 6 else None
+            receive = self._receivers.get(int(words[2])) if len(words) == 6 else None
             if receive is None:
                 break
             begin = line + 2
             body, end = begin + int(words[4]), begin + int(words[5])
             if len(data) < end + 2:
                 return data[at:], False
-            _hand_over(receive, words[3], data[body:end], data[begin:body])
+            _deliver(receive, words[3], data[body:end], data[begin:body])
             at = end + 2
         return data[at:], True
 
 
-def _hand_over(receive: Receive, reply: bytes, data: bytes, headers: bytes) -> None:
+def _deliver(receive: Receive, reply: bytes, data: bytes, headers: bytes) -> None:
     try:
         receive(reply, data, headers)
-    except Exception:  # it would end the connection's reading
-        log.exception("A message could not be taken")
+    except Exception:  # it would end the task that reads the connection
+        log.exception("The receiver of a message failed")
 
 
 def frame(subject: str, headers: Mapping[str, str], data: bytes) -> bytes:
-    """A message as the connection has it. Its headers are plain: a line each, else `ValueError`."""
+    """A message as NATS's protocol writes it. `ValueError` for a header of more than one line."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers):
         raise ValueError("a header's value has more than one line")

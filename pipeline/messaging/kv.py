@@ -2,6 +2,9 @@
 
 A bucket `b` is the stream `KV_b` with a message for each key, subject `$KV.b.{key}`. A message's
 sequence is the key's revision. A deleted key leaves a tombstone.
+
+nats-py's own `KeyValue` is not used for writing: its `create` refuses a key whose value is no JSON
+object or whose tombstone the server made, and its `delete` with revision 0 deletes unconditionally.
 """
 
 import asyncio
@@ -16,26 +19,24 @@ from nats.errors import NoRespondersError
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from pipeline.messaging import JetStream, StreamState, WrongLastSequence, checked
+from pipeline.messaging import JetStream, StreamState, WrongLastSequence
 
 log = logging.getLogger(__name__)
 
-_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _DELETED: Final = ("KV-Operation", "Nats-Marker-Reason")
 _DELETE: Final = {"KV-Operation": "DEL"}
-_TIMEOUT: Final = 5.0
 _AT_ONCE: Final = 16
 _SPAN: Final = 32
-"""Sequences that are not worth being parted."""
+"""The fewest sequences that one of the concurrent readers of a bucket gets."""
 
 
 class Overtaken(Exception):
-    """The key is not at the revision the writer expected: another one has written."""
+    """The key is not at the revision that the writer expected: somebody else has written it."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyValueEntry:
-    """A key with its value, as of one revision."""
+    """A key and its value at one revision."""
 
     key: str
     revision: int
@@ -43,7 +44,7 @@ class KeyValueEntry:
 
 
 class Bucket:
-    """A bucket, made by the first who writes. One that does not exist is empty."""
+    """A bucket. The first write creates it; one that does not exist is empty."""
 
     def __init__(self, js: JetStream, name: str, *, replicas: int = 1) -> None:
         self.js, self.name, self._replicas = js, name, replicas
@@ -51,11 +52,11 @@ class Bucket:
         self._prefix = f"$KV.{name}."
 
     async def ensure(self) -> None:
-        """Make the bucket unless it is there."""
+        """Create the bucket unless it exists."""
         await self.js.ensure_bucket(self.name, replicas=self._replicas)
 
     async def get(self, key: str) -> KeyValueEntry | None:
-        """The key's value now. One that is no JSON object counts as none."""
+        """The key's present value. A value that is no JSON object counts as none."""
         last = await self.js.last_message(self.stream, self._prefix + key)
         return _entry(key, last.sequence, last.headers, last.data) if last else None
 
@@ -67,7 +68,7 @@ class Bucket:
     async def put(self, key: str, value: dict[str, Any], *, expected: int | None = None) -> int:
         """Write; return the new revision.
 
-        With `expected`, raise `Overtaken` unless the key is at that revision (0: has no value).
+        With `expected`, raise `Overtaken` unless the key is at that revision (0: it has no value).
         """
         if expected == 0:
             expected = await self._vacant(key)
@@ -80,19 +81,20 @@ class Bucket:
     async def read(self, after: int = 0) -> tuple[dict[str, KeyValueEntry | None], int]:
         """The keys written after this sequence, deleted ones as None, and the last sequence.
 
-        A whole bucket is read in several places at once, for each message is a request.
+        Each message costs a request, so a whole bucket is read by several readers at once.
         """
         state = None if after else await self.js.state(self.stream)
         if state is not None:
             after = state.last
         pieces = await asyncio.gather(*(self._span(*span) for span in _spans(state)))
-        # Keys written again meanwhile may be gone where they were: they are here.
+        # A key that was written again meanwhile has moved out of its span, to after `after`. So
+        # this span is read last.
         rest, last = await self._span(after, inf)
         latest = {key: each for piece, _ in pieces for key, each in piece.items()}
         return latest | rest, last
 
     async def _span(self, after: int, to: float) -> tuple[dict[str, KeyValueEntry | None], int]:
-        """The keys last written after the one sequence and up to the other, and the last one."""
+        """The keys last written after `after` and up to `to`, and the last sequence read."""
         latest: dict[str, KeyValueEntry | None] = {}
         while message := await self._next(after):
             if (sequence := message.seq or 0) > to:
@@ -111,7 +113,7 @@ class Bucket:
             return None
 
     async def _vacant(self, key: str) -> int:
-        """The sequence of what is left of a key without a value, 0 if nothing is."""
+        """The sequence to expect of a key without a value: of its tombstone, or 0."""
         last = await self.js.last_message(self.stream, self._prefix + key)
         if last and _entry(key, last.sequence, last.headers, last.data):
             raise Overtaken(f"{self.name}/{key} exists")
@@ -121,15 +123,12 @@ class Bucket:
         self, key: str, data: bytes, headers: dict[str, str], expected: int | None
     ) -> int:
         subject = self._prefix + key
-        if expected is not None:
-            headers = {**headers, _EXPECTED: str(expected)}
         try:
-            reply = await self.js.nc.request(subject, data, timeout=_TIMEOUT, headers=headers)
-        except NoRespondersError:
-            await self.ensure()
-            reply = await self.js.nc.request(subject, data, timeout=_TIMEOUT, headers=headers)
-        try:
-            return int(checked(orjson.loads(reply.data))["seq"])
+            try:
+                return await self.js.publish(subject, data, headers, expected=expected)
+            except NoRespondersError:  # there is no such bucket yet
+                await self.ensure()
+                return await self.js.publish(subject, data, headers, expected=expected)
         except WrongLastSequence as error:
             raise Overtaken(f"{self.name}/{key}: {error}") from error
 
@@ -137,7 +136,7 @@ class Bucket:
 class Mirror:
     """A process's copy of a bucket, brought up to date by polling.
 
-    That is robust where a watch is not: it asks anew each time, so it can lose no message.
+    A watch may lose a message; polling compares with the stream's state each time, so it can't.
     """
 
     def __init__(self, bucket: Bucket) -> None:
@@ -149,9 +148,9 @@ class Mirror:
         self._reconnects = 0
 
     async def refresh(self) -> frozenset[str]:
-        """Read what is new; return the keys that changed since the last time, gone ones too.
+        """Read what is new; return the keys that changed since the last time, deleted ones too.
 
-        One request when nothing is new. An error leaves the copy as it was.
+        One request if nothing is new. An error leaves the copy as it was.
         """
         state, reconnects = await self._bucket.js.state(self._bucket.stream), self._connections()
         if (state, reconnects) == (self._state, self._reconnects):
@@ -161,7 +160,7 @@ class Mirror:
             latest = {**self._latest, **news}
         else:
             latest, cursor = await self._bucket.read()
-        if state and len(latest) != state.messages:  # some were purged, or written just now
+        if state and len(latest) != state.messages:  # keys were purged, or written just now
             latest, cursor = await self._bucket.read()
         before, self.entries = self.entries, _present(latest)
         self._latest, self._cursor = latest, cursor
@@ -173,19 +172,22 @@ class Mirror:
         )
 
     def _continues(self, state: StreamState | None) -> bool:
-        """Whether the stream is the one that was read, and holds at least as much."""
+        """Whether it is the same stream as before, and has lost none of what was read."""
         known = self._state
         return bool(
             state and known and state.created == known.created and state.last >= self._cursor
         )
 
     def _connections(self) -> int:
-        """A server that was away may have lost its last writes and have others in their place."""
+        """How often the connection was lost: the bucket is read whole after each time.
+
+        A server that restarted may have lost its last writes and got others in their place.
+        """
         return int(self._bucket.js.nc.stats["reconnects"])
 
 
 def _spans(state: StreamState | None) -> Iterator[tuple[int, int]]:
-    """Parts of a stream to be read at once."""
+    """Parts of a stream for concurrent readers: from after one sequence up to another."""
     if state is not None and state.messages:
         step = max(_SPAN, -(-(state.last - state.first + 1) // _AT_ONCE))
         for after in range(state.first - 1, state.last, step):

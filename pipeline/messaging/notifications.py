@@ -1,6 +1,6 @@
-"""Nudges: "partition p of P has just been written", for whoever waits for its documents.
+"""Notifications: "partition p of P has just been written", for readers who wait for its documents.
 
-Plain NATS messages without content. One may be lost, so nobody relies on them alone.
+They are plain NATS messages without content. One may be lost, so a reader also polls.
 """
 
 from contextlib import suppress
@@ -9,24 +9,19 @@ from pipeline.messaging import JetStream
 from pipeline.model.projection import Projection
 
 
-def all_of(projection: Projection) -> str:
-    """The subject of all nudges of a projection."""
+def notifications_of(projection: Projection) -> str:
+    """The subject of all notifications of a projection, with wildcards."""
     return f"bank.written.{projection.name}.*.*"
 
 
-def nudge_of(projection: Projection, partition: int, partitions: int) -> str:
-    """The subject of a partition's nudges."""
-    return f"bank.written.{projection.name}.{partitions}.{partition}"
-
-
-def nudged(subject: str) -> tuple[int, int]:
-    """`nudge_of` turned round: the partition, and of how many. Raises ValueError."""
+def partition_in(subject: str) -> tuple[int, int]:
+    """The partition that a notification is about, and of how many. Raises ValueError."""
     *_, partitions, partition = subject.split(".")
     return int(partition), int(partitions)
 
 
 async def notify(js: JetStream, projection: Projection, partition: int, partitions: int) -> None:
-    """Tell that documents of the partition have changed. Never fails."""
+    """Publish that documents of the partition have changed. Never fails."""
     if js.nc.is_connected:
         with suppress(Exception):
-            await js.nc.publish(nudge_of(projection, partition, partitions))
+            await js.nc.publish(f"bank.written.{projection.name}.{partitions}.{partition}")

@@ -1,54 +1,56 @@
-"""Messages of a stream in order, many for one request; no consumer is made for it."""
+"""Messages of a stream in order, up to 1000 with one request, without a consumer.
+
+`DIRECT.GET` may be answered by any replica, which may be a moment behind. Whoever needs the newest
+message for certain asks the stream's leader: `JetStream.last_message`.
+"""
 
 from collections.abc import AsyncIterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
-from pipeline.messaging import JetStream, JetStreamError
+from pipeline.messaging.client import JetStream
+from pipeline.messaging.values import JetStreamError, StoredMessage
 
 BATCH: Final = 1000
 _TIMEOUT: Final = 5.0
-_ENDS: Final = ("204", "404")
-
-
-class Message(NamedTuple):
-    """As the stream holds it."""
-
-    subject: str
-    sequence: int
-    data: bytes
+_NO_MORE: Final = ("204", "404")
+"""The statuses that end an answer: after its last message, and where there was none."""
 
 
 async def messages(
     js: JetStream, stream: str, begin: dict[str, Any]
-) -> AsyncIterator[list[Message]]:
-    """All there are now, in lists, from where they `begin`: `{"seq": 7}` or `{"start_time": …}`.
+) -> AsyncIterator[list[StoredMessage]]:
+    """All messages there are now, in lists, from `{"seq": 7}` or `{"start_time": …}` on.
 
-    Raises `JetStreamError`, and `TimeoutError` when nothing comes for 5 seconds.
+    Raises as `read` does.
     """
-    while found := await _batch(js, stream, begin):
+    while found := await read(js, stream, {"next_by_subj": ">", "batch": BATCH, **begin}):
         yield found
         begin = {"seq": found[-1].sequence + 1}
 
 
-async def _batch(js: JetStream, stream: str, begin: dict[str, Any]) -> list[Message]:
+async def read(js: JetStream, stream: str, query: dict[str, Any]) -> list[StoredMessage]:
+    """The messages that one request to `DIRECT.GET` finds, in order; none beyond the stream's end.
+
+    Each has the headers `Nats-Time-Stamp` (when the server got it, RFC 3339) and
+    `Nats-Num-Pending` (how many more match the query). Raises `JetStreamError`, and `TimeoutError`
+    when nothing comes for 5 seconds.
+    """
     inbox = js.nc.new_inbox()
     answers = await js.nc.subscribe(inbox)
     try:
-        wanted = orjson.dumps({**begin, "batch": BATCH, "next_by_subj": ">"})
-        await js.nc.publish(f"$JS.API.DIRECT.GET.{stream}", wanted, reply=inbox)
-        found: list[Message] = []
+        await js.nc.publish(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(query), reply=inbox)
+        found: list[StoredMessage] = []
         while True:
             answer = await answers.next_msg(_TIMEOUT)
             headers = answer.headers or {}
             status = headers.get("Status")
-            if status in _ENDS:
+            if status in _NO_MORE:
                 return found
-            if status is not None:
-                raise JetStreamError(int(status), headers.get("Description", ""))
-            found.append(
-                Message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), answer.data)
-            )
+            if "Nats-Sequence" not in headers:
+                raise JetStreamError(int(status or 503), headers.get("Description", ""))
+            subject, sequence = headers["Nats-Subject"], int(headers["Nats-Sequence"])
+            found.append(StoredMessage(subject, answer.data, headers, sequence))
     finally:
         await answers.unsubscribe()

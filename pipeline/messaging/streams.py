@@ -1,4 +1,4 @@
-"""The kinds of streams that a Faust app has: of its topics, and of its tables' changelogs."""
+"""The two kinds of streams of a Faust app: of its topics, and of its tables' changelogs."""
 
 from typing import Any, Final
 
@@ -11,9 +11,9 @@ _EXPIRING: Final[dict[str, Any]] = {"allow_msg_ttl": True}
 async def ensure_partitioned(
     js: JetStream, name: str, partitions: int, *, replicas: int = 1, max_age_hours: float = 0
 ) -> int:
-    """Make a stream with subjects `{name}.{p}`; return the number of partitions in force.
+    """Create a stream with subjects `{name}.{p}`; return the number of partitions in force.
 
-    The number is kept in the stream's metadata: what the caller asks for is for a new one only.
+    The number is kept in the stream's metadata; `partitions` is for a new stream only.
     """
     config = await js.ensure_stream(
         name,
@@ -27,9 +27,9 @@ async def ensure_partitioned(
 
 
 async def ensure_changelog(js: JetStream, name: str, *, replicas: int = 1) -> None:
-    """Make a stream with subjects `{name}.{p}.{key}`, of each of which the last message is kept.
+    """Create a stream with subjects `{name}.{p}.{key}`, which keeps the last message of each.
 
-    Messages may have a time to live, in a stream of an older version as well.
+    Its messages may have a time to live; a stream that was created without is updated.
     """
     config = await js.ensure_stream(
         name, [f"{name}.*.>"], replicas=replicas, max_msgs_per_subject=1, **_EXPIRING

@@ -1,4 +1,4 @@
-"""What is said over JetStream: the bank's names, messages and streams, and what a refusal means."""
+"""Names of the stream and its headers, messages, the state of a stream, and errors by code."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +16,7 @@ _DUPLICATE_IN_BATCH: Final = 10201
 
 
 class JetStreamError(Exception):
-    """The server refused; `code` is its `err_code`."""
+    """The server answered with an error; `code` is its `err_code`."""
 
     def __init__(self, code: int, description: str) -> None:
         super().__init__(f"{description} ({code})")
@@ -24,7 +24,7 @@ class JetStreamError(Exception):
 
 
 class WrongLastSequence(JetStreamError):
-    """The stream is not where the publisher saw it last: another one has written."""
+    """The stream's last sequence is not the expected one: another publisher has written."""
 
 
 class DuplicateMessage(JetStreamError):
@@ -46,7 +46,7 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message as the stream holds it."""
+    """A message as the stream has it."""
 
     subject: str
     data: bytes
@@ -56,7 +56,7 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Where a stream stands. `created` tells a stream from one of the same name made later."""
+    """The state of a stream. `created` tells it from one of the same name created later."""
 
     created: str
     first: int
@@ -70,7 +70,7 @@ def subject(partition: int) -> str:
 
 
 def checked(reply: dict[str, Any]) -> dict[str, Any]:
-    """The reply of a JetStream call, unless it is an error: that is raised as what it means."""
+    """The reply of a JetStream call. An error in it is raised, as the class of its code."""
     error = reply.get("error")
     if not error:
         return reply

@@ -1,4 +1,4 @@
-"""The event types, their one envelope from the store to the agents, and the slot of an account.
+"""The envelope of events from the store to the agents, and the slot of an account.
 
 An event is a plain document with the same keys in MongoDB and on the stream. On the stream it is
 JSON and `created_at` is RFC 3339 in UTC; in MongoDB `created_at` is a naive UTC `datetime`.
@@ -18,49 +18,18 @@ from pipeline.model.upcasters import newest, upcast
 SLOTS: Final = 1024
 ACCOUNT_ID: Final = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
 """A ULID, as a pattern for routes and models."""
-MAX_MONEY: Final = 2**53
-"""Money stays below this, so that it is exact in every JSON reader."""
-
-CREATED: Final = "AccountCreated"
-DEPOSITED: Final = "MoneyDeposited"
-WITHDRAWN: Final = "MoneyWithdrawn"
-OWNER_UPDATED: Final = "OwnerUpdated"
-FROZEN: Final = "AccountFrozen"
-UNFROZEN: Final = "AccountUnfrozen"
-CLOSED: Final = "AccountClosed"
-KINDS: Final = frozenset(
-    {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED},
-)
 
 _ID: Final = re.compile("[A-Za-z0-9_-]{1,64}")
-"""An account's id as every server takes it, in a subject, a key or a path. Ours are ULIDs."""
+"""An account's id that every server accepts in a subject, a key or a path. Ours are ULIDs."""
 _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
-
-
-class Transfer(TypedDict):
-    """In the body of both legs of a transfer: the transfer's id and the other account."""
-
-    id: str
-    counterparty: str
-
-
-class Body(TypedDict, total=False):
-    """What happened. `AccountCreated{owner, money}`, `MoneyDeposited{money, transfer?}`,
-    `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`, `AccountFrozen{reason}`,
-    `AccountUnfrozen{}`, `AccountClosed{}`; money in minor units."""
-
-    owner: str
-    money: int
-    transfer: Transfer
-    reason: str
 
 
 class Event(TypedDict):
     """The envelope. `version` counts 1, 2, 3, … by account; `schema` is the body's version.
 
-    `request` goes with `idempotency_key`: the fingerprint of what was asked with that key.
-    `traceparent` is there if its request was traced (`pipeline/support/tracing.py`).
+    `request` goes with `idempotency_key`: the fingerprint of the command that had that key.
+    `traceparent` is there if the command's request was traced (`pipeline/support/tracing.py`).
     """
 
     _id: str
@@ -68,7 +37,7 @@ class Event(TypedDict):
     account_id: str
     version: int
     kind: str
-    body: Body
+    body: Mapping[str, Any]
     schema: int
     created_at: datetime
     correlation_id: str
@@ -88,10 +57,10 @@ def slot_of(account_id: str) -> int:
 
 
 def misplaced(document: Mapping[str, Any]) -> str | None:
-    """Why a document is at no place where an event can be: a version of an account, in its slot.
+    """Why the document's key is invalid; None for a version of an account, in the account's slot.
 
-    None if it is at one. Anybody may put anything beside the events: what is misplaced is nobody's,
-    and passed over by all who read. What is in its place and no event is in its account's way.
+    People can write anything into the collection. Readers ignore documents whose key is invalid; a
+    valid key with an invalid body blocks its account.
     """
     account_id, version, slot = map(document.get, ("account_id", "version", "slot"))
     if not isinstance(account_id, str) or (own := _own_slot(account_id)) is None:
@@ -105,7 +74,7 @@ def misplaced(document: Mapping[str, Any]) -> str | None:
 
 @lru_cache(maxsize=65536)
 def _own_slot(account_id: str) -> int | None:
-    """The slot of what is an account's id, for anything may claim to be one."""
+    """The slot of an account's id; None for what can't be one."""
     return slot_of(account_id) if _ID.fullmatch(account_id) else None
 
 
@@ -115,7 +84,7 @@ def partition_of(slot: int, partitions: int) -> int:
 
 
 def slots_of(partition: int, partitions: int) -> range:
-    """The slots that a partition owns: `partition_of` turned round."""
+    """The slots that a partition owns: the inverse of `partition_of`."""
     return range(-(-partition * SLOTS // partitions), -(-(partition + 1) * SLOTS // partitions))
 
 
@@ -123,7 +92,7 @@ def new_event(
     account_id: str,
     version: int,
     kind: str,
-    body: Body,
+    body: Mapping[str, Any],
     *,
     correlation_id: str | None = None,
     causation_id: str | None = None,
@@ -155,13 +124,14 @@ def encode(event: Mapping[str, Any]) -> bytes:
 
 
 class NoEvent(ValueError):
-    """What a message holds is not the event of any account, at any version."""
+    """A message contains no event with a valid key."""
 
 
 def decode(data: bytes) -> Event:
-    """The event in a message of the stream, where anybody may have published anything; `NoEvent`.
+    """The event in a message of the stream, in its newest schema. `created_at` stays text.
 
-    In its newest form; whether it can be folded is not asked yet. `created_at` stays text.
+    Raises `NoEvent`: anybody may have published anything. Whether the event can be folded is not
+    checked.
     """
     try:
         event: Any = orjson.loads(data)
@@ -174,7 +144,7 @@ def decode(data: bytes) -> Event:
 
 
 def event_in(data: bytes) -> Event | NoEvent:
-    """`decode`, which returns what it would raise: for whole batches."""
+    """`decode`, but a `NoEvent` is returned: for whole batches."""
     try:
         return decode(data)
     except NoEvent as error:
@@ -182,7 +152,7 @@ def event_in(data: bytes) -> Event | NoEvent:
 
 
 def rfc3339(moment: datetime | str) -> str:
-    """A naive UTC moment, or one that JSON already made a text, as RFC 3339 text ending in `Z`."""
+    """A naive UTC time as RFC 3339 text ending in `Z`; text, as JSON has it, stays."""
     if isinstance(moment, str):
         return moment
     return orjson.loads(orjson.dumps(moment, option=_JSON))  # type: ignore[no-any-return]

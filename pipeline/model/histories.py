@@ -11,14 +11,14 @@ from pipeline.model.projection import NOTHING, Advance, Projection
 
 
 class Replayed(Protocol):
-    """What is needed of the event store: all events of slots in (slot, account, version) order."""
+    """The event store: all events of slots, in order of slot, account and version."""
 
     def replay(self, slots: Iterable[int]) -> AsyncIterator[list[Event]]: ...
 
 
 class Chunk(NamedTuple):
-    """What some accounts come to, of how many events read since the last one, and the slot that was
-    reached: all accounts of the slots before it have been told."""
+    """Some folded accounts, the number of events read since the last chunk, and the slot reached:
+    all accounts of the slots before it are in this chunk or an earlier one."""
 
     accounts: list[Advance]
     events: int
@@ -28,9 +28,10 @@ class Chunk(NamedTuple):
 async def histories(
     projection: Projection, store: Replayed, slots: range, size: int
 ) -> AsyncIterator[Chunk]:
-    """The accounts of the slots, with `size` documents or some more at a time.
+    """The accounts of the slots, folded, in chunks of at least `size` documents.
 
-    Where each event makes a document, an account may come in parts. Raises the store's errors.
+    If the projection keeps a document of each event, an account may come in parts. Raises the
+    store's errors.
     """
     accounts: list[Advance] = []
     at, events, slot, documents = NOTHING, 0, slots.start, 0

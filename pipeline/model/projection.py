@@ -7,19 +7,19 @@ account's last one alone (a view), or the one of every event (a list).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypedDict
 
-from pipeline.model.events import MAX_MONEY, Event
+from pipeline.model.events import Event
 from pipeline.model.upcasters import Unreadable, require_newest
 
 ERA: Final = 1 << 40
 """A document's Elasticsearch `_version` is era * 2^40 + the account's version. The era is nearly
-always 0; repairing what somebody wrote by hand raises it, for only a higher `_version` wins."""
+always 0. A repair of what was written by hand raises it, because only a higher `_version` wins."""
 
 FIRST: Final = "balance"
 """The projection whose buckets, consumers and leases have the plain names."""
 
 
 class Document(TypedDict):
-    """What every document has: its own id, and `version` and `event_id` of the event it is of.
+    """The fields of every document: its own id, and `version` and `event_id` of its last event.
 
     The slot is the account's; it never changes, while a partition's number may.
     """
@@ -45,7 +45,6 @@ _TYPES: Final[dict[str, type]] = {
     "integer": int,
     "boolean": bool,
 }
-_LONGEST: Final = 2**63 - 1
 
 
 class Unfoldable(Exception):
@@ -57,11 +56,11 @@ class Unfoldable(Exception):
 
 
 class Advance(NamedTuple):
-    """What came of events: the last document, how many were new, how many known; and, where it had
-    to stop, the event behind a gap, or the one that can't be folded.
+    """The result of folding events: the last document, how many were new, how many known; and, if
+    it had to stop, the event behind a gap, or the one that can't be folded.
 
-    `each` has the documents after each of the new events, where a projection keeps them all.
-    `more`: it is part of a history, and more of it comes.
+    `each`: the documents after each of the new events, if the projection keeps them all. `more`: it
+    is part of a history, and more of it follows.
     """
 
     document: Document | None
@@ -74,14 +73,14 @@ class Advance(NamedTuple):
 
     @property
     def account_id(self) -> str:
-        """Whose events they were; empty if nothing came of none."""
+        """The account of the events; empty if there is neither a document nor a poison."""
         if self.document is not None:
             return account_of(self.document)
         return str(self.poison.event["account_id"]) if self.poison is not None else ""
 
     @property
     def documents(self) -> Sequence[Document]:
-        """What is to be kept."""
+        """The documents to be written."""
         if self.each is not None:
             return self.each
         return () if self.document is None else (self.document,)
@@ -125,7 +124,7 @@ class Projection:
         return f"Projection({self.name!r})"
 
     def named(self, what: str) -> str:
-        """A name of this projection's own, for something that each has one of."""
+        """The name of something that each projection has one of, such as a bucket."""
         return what if self.name == FIRST else f"{what}-{self.name}"
 
     def account_id(self, document_id: str) -> str:
@@ -143,7 +142,7 @@ class Projection:
     # ---------------------------------------------------------------- folding
 
     def fold(self, document: Document | None, event: Event) -> Document:
-        """The document after the event, which must be the account's next; else `Unfoldable`."""
+        """The document after the event. Raises `Unfoldable`, also if it is not the next one."""
         version = event["version"]
         if version != (document["version"] + 1 if document else 1):
             raise Unfoldable(event, f"version {version} is not the next")
@@ -166,8 +165,10 @@ class Projection:
             raise Unfoldable(event, reason) from error
 
     def advance(self, document: Document | None, events: Iterable[Event]) -> Advance:
-        """Fold an account's events, in version order, skipping the known; stop at a gap or a
-        poison."""
+        """Fold an account's events, in order of version; skip known ones, stop at a gap or poison.
+
+        The version is the fence: events may come twice, overlap, or be missing.
+        """
         known = document["version"] if document else 0
         applied = duplicates = 0
         each: list[Document] | None = [] if self.every else None
@@ -193,8 +194,7 @@ class Projection:
         return Advance(document, applied, duplicates, gap, poison, each)
 
     def replay(self, events: Iterable[Event], before: Advance = NOTHING) -> Advance:
-        """Fold an account's history as the store has it, or a next part of it: a hole is a
-        poison."""
+        """Fold an account's history from the store, or its next part: a gap there is a poison."""
         if before.poison is not None:
             return before._replace(each=None if before.each is None else ())
         result = self.advance(before.document, events)
@@ -210,10 +210,13 @@ class Projection:
             document = self.fold(document, event)
         return document
 
-    # ---------------------------------------------------------------- judging what is stored
+    # ---------------------------------------------------------------- checking what is stored
 
     def sound(self, version: int, source: Any) -> bool:
-        """Whether a stored document is as we write them: its `_version` fits its version field."""
+        """Whether a stored document is one that we wrote.
+
+        Its fields and types are the mapping's, and its `_version` fits its version field.
+        """
         return (
             isinstance(source, dict)
             and source.keys() == self.fields
@@ -228,7 +231,7 @@ class Projection:
 
 
 def _require_plain(event: Event) -> None:
-    """Of what is in an event's place: that a document may tell of it."""
+    """Raise `TypeError` if id, version or slot are of types that a document can't have."""
     if not isinstance(event["_id"], str):
         raise TypeError(f"id {event['_id']!r}")
     if isinstance(event["version"], float) or isinstance(event["slot"], float):
@@ -238,19 +241,3 @@ def _require_plain(event: Event) -> None:
 def account_of(document: Document) -> str:
     """The account that a document is of."""
     return str(document.get("account_id", document["id"]))
-
-
-def moved(money: Any) -> int:
-    """An amount in minor units as an event may have it; raises `TypeError`, `ValueError`."""
-    if not 0 <= whole(money) < MAX_MONEY:
-        raise ValueError(f"{money} is no amount of money")
-    return int(money)
-
-
-def whole(money: Any) -> int:
-    """Minor units as a document may hold them; raises `TypeError`, `ValueError`."""
-    if not isinstance(money, int) or isinstance(money, bool):
-        raise TypeError(f"money {money!r}")
-    if abs(money) > _LONGEST:
-        raise ValueError(f"{money} is out of range")
-    return money

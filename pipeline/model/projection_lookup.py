@@ -20,7 +20,7 @@ _NAME: Final = re.compile("[a-z][a-z0-9_]{0,30}")
 
 
 class UnknownProjection(ValueError):
-    """A setting names a projection that is not to be found; the message is for people."""
+    """A setting names a projection that can't be found; the message is for people."""
 
 
 def projections(names: str) -> tuple[Projection, ...]:
@@ -65,5 +65,5 @@ def _found(name: str) -> Projection:
 
 @cache
 def _declared() -> dict[str, str]:
-    """Entry points by name, read once: every installed package is looked through for them."""
+    """Entry points by name, read once, because that searches every installed package."""
     return {each.name: each.value for each in entry_points(group=GROUP)}

@@ -1,12 +1,20 @@
-"""Schema evolution: events that were stored in an older form, brought to the newest one; pure.
+"""Schema evolution: an event that was stored in an older schema is brought to the newest one.
 
-What is stored never changes. An event's `schema` is the version of its kind's body; wherever an
-event leaves the store or the stream to be folded it is brought to the newest, step by step. So
-whoever folds knows one form of each kind. This stands below the events: it knows kinds by name.
+What is stored never changes. An event's `schema` is the version of its kind's body. Every event
+that is read from the store or the stream to be folded is brought to the newest schema, step by
+step, so that a fold knows one form of each kind.
+
+The engine knows no kinds. A package that has older schemas declares them as an entry point of the
+group `bank.upcasters`, as this one does in `pyproject.toml`; so every process knows the same.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, Final, TypeVar, cast
+
+GROUP: Final = "bank.upcasters"
+"""Entry points whose values are mappings from kind and schema to an `Upcaster`, without a gap."""
 
 Upcaster = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From an event of one schema to its body in the next one."""
@@ -18,49 +26,50 @@ class Unreadable(ValueError):
     """An event of a schema that is not known here, or that is broken in an older one."""
 
 
-def _frozen_for_no_known_reason(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {**event["body"], "reason": ""}
-
-
-UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
-    ("AccountFrozen", 1): _frozen_for_no_known_reason,
-}
-"""By kind and schema, without a gap; a kind's newest schema is the one that has none."""
+@cache
+def upcasters() -> dict[tuple[str, int], Upcaster]:
+    """All declared ones, by kind and schema; a kind's newest schema is the one that has none."""
+    declared = entry_points(group=GROUP)
+    if not declared:
+        # Without them events would be stored as of a schema that they do not have.
+        raise RuntimeError(f"no entry points of {GROUP}: install the package again (make install)")
+    return {key: step for each in declared for key, step in each.load().items()}
 
 
 def newest(kind: str) -> int:
     """The schema in which events of the kind are made, and folded."""
-    schema = 1
-    while (kind, schema) in UPCASTERS:
+    known, schema = upcasters(), 1
+    while (kind, schema) in known:
         schema += 1
     return schema
 
 
 def upcast(event: E) -> E:
-    """The event in its newest form. One that has none is left as it is, for a fold to refuse."""
+    """The event in its newest schema, or, if that fails, as it is: a fold will refuse it."""
+    known = upcasters()
     try:
-        return _brought(event)
-    except Exception:  # an upcaster meets whatever somebody put into the store by hand
+        return _brought(event, known)
+    except Exception:  # people can write anything into the store, and an upcaster meets it
         return event
 
 
 def require_newest(event: Mapping[str, Any]) -> None:
-    """Raise `Unreadable` unless the event has the newest form of its kind."""
+    """Raise `Unreadable` unless the event has the newest schema of its kind."""
     kind, schema = event["kind"], event.get("schema", 1)
-    if schema == (known := newest(kind)):
+    if schema == (latest := newest(kind)):
         return
-    if isinstance(schema, int) and schema > known:
-        raise Unreadable(f"schema {schema} of {kind} is newer than {known}")
+    if isinstance(schema, int) and schema > latest:
+        raise Unreadable(f"schema {schema} of {kind} is newer than {latest}")
     try:
-        _brought(event)
+        _brought(event, upcasters())
     except Exception as error:
         raise Unreadable(f"no schema {schema} of {kind}: {error!r}") from error
-    raise Unreadable(f"schema {schema!r} of {kind} is not known, the newest is {known}")
+    raise Unreadable(f"schema {schema!r} of {kind} is not known, the newest is {latest}")
 
 
-def _brought(event: E) -> E:
+def _brought(event: E, known: Mapping[tuple[str, int], Upcaster]) -> E:
     kind, schema = event["kind"], event.get("schema", 1)
-    while (step := UPCASTERS.get((kind, schema))) is not None:
+    while (step := known.get((kind, schema))) is not None:
         schema += 1
         event = cast(E, {**event, "body": step(event), "schema": schema})
     return event

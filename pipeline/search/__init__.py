@@ -1,7 +1,4 @@
-"""Elasticsearch: the client with its bulks, generations behind aliases, and the reader's side.
-
-The driver is imported here and in `clients` alone.
-"""
+"""Elasticsearch: the client with its bulks, generations behind aliases, reads and scans."""
 
 from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic

@@ -1,7 +1,7 @@
-"""One generation follows another: made beside the live one, put in its place at once, dropped.
+"""One generation replaces another: created beside the live one, swapped in one call, dropped.
 
-The generation being built bears the alias `balance-building`, after its projection. The swap takes
-it away, and so does giving up: whichever comes first decides, in Elasticsearch itself.
+The generation being built has the alias `balance-building` (of its projection's name). Both the
+swap and giving up remove it with `must_exist`, so Elasticsearch itself decides which comes first.
 """
 
 import logging
@@ -21,7 +21,7 @@ LIVE_REFRESH: Final = "1s"
 
 
 class AliasSwap:
-    """What a rebuild does to the indexes. Every step may be repeated, by any process.
+    """The steps of a rebuild that change indexes. Each may be repeated, by any process.
 
     Raises `GenerationGone` and the driver's errors.
     """
@@ -32,11 +32,11 @@ class AliasSwap:
         self._building = f"{self._live}-building"
 
     async def begin(self) -> Generation:
-        """Make the next generation, which nobody reads yet, or find the one being built."""
+        """Create the next generation, which no reader sees yet, or find the one being built."""
         await self._generations.create_next(self._building, refresh=NEVER)
         building = await self.building()
         if building is None:
-            raise GenerationGone("the generation to build was deleted as soon as it was made")
+            raise GenerationGone("the generation to build was deleted as soon as it was created")
         return building
 
     async def building(self) -> Generation | None:
@@ -46,8 +46,8 @@ class AliasSwap:
     async def swap(self, old: Generation | None, new: Generation) -> bool:
         """Let readers see the new one from now on; False if it is not being built any more.
 
-        What searches of the old one show is frozen first: the new one, refreshed after that,
-        shows at least as much, so nobody sees a version go back.
+        The order must not change. The old one's refresh is frozen first; the new one is refreshed
+        after that and shows at least as much, so no reader sees a version go back.
         """
         actions: list[dict[str, Any]] = [
             _removal(new, self._building),
@@ -60,6 +60,8 @@ class AliasSwap:
         await self._refresh_every(new, LIVE_REFRESH)
         await self._elastic.awaken(new.index)
         try:
+            # One call is atomic. Without `must_exist` in each removal Elasticsearch would answer
+            # 200 to half of it.
             await self._client.indices.update_aliases(actions=actions)
         except (BadRequestError, NotFoundError) as error:
             log.warning("no swap to %s: %s", new.index, error)
@@ -68,7 +70,7 @@ class AliasSwap:
         return True
 
     async def give_up(self, new: Generation) -> bool:
-        """Delete a generation being built; False if readers see it already, or it is gone."""
+        """Delete the generation being built; False if readers see it already, or it is gone."""
         try:
             await self._client.indices.update_aliases(actions=[_removal(new, self._building)])
         except (BadRequestError, NotFoundError):
@@ -79,7 +81,10 @@ class AliasSwap:
         return await self.drop(new)
 
     async def drop(self, generation: Generation) -> bool:
-        """Delete a generation that readers do not see, if it is the very one; whether it was."""
+        """Delete a generation that no reader sees; whether it was deleted.
+
+        By its uuid: an index of the same name created later stays.
+        """
         if not await self._generations.unread(generation):
             return False
         try:

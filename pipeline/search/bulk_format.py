@@ -1,4 +1,4 @@
-"""The lines of a bulk request: what is to be done to a document, and the document."""
+"""The lines of a bulk request: the action, and the document."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pipeline.search.values import ConditionalWrite, Stamp, Write
 
 
 def versioned(alias: str, write: Write) -> bytes:
-    """Write it, unless a document of its version or a higher one is there."""
+    """Write the document, unless one of its version or a higher one exists."""
     action = {
         "_index": alias,
         "_id": write.id,
@@ -19,7 +19,7 @@ def versioned(alias: str, write: Write) -> bytes:
 
 
 def conditional(alias: str, write: ConditionalWrite) -> bytes:
-    """Write it onto the very write that it names, or where there is none."""
+    """Write the document, if its last write is the one that `write` names, or there is none."""
     action: dict[str, Any] = {"_index": alias, "_id": write.id}
     operation = "create"
     if write.stamp is not None:
@@ -29,7 +29,7 @@ def conditional(alias: str, write: ConditionalWrite) -> bytes:
 
 
 def removal(alias: str, document_id: str, stamp: Stamp) -> bytes:
-    """Delete the document, if it is the very one."""
+    """Delete the document, if its last write is `stamp`."""
     action = {
         "_index": alias,
         "_id": document_id,

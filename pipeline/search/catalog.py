@@ -1,4 +1,4 @@
-"""What indexes of a projection there are, and what that says of its generations; pure."""
+"""The indexes of a projection as Elasticsearch lists them, and its generations; pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,10 @@ from pipeline.model.projection import Projection
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One index of a projection. The uuid tells it from one of the same name made later;
-    `version` is that of the fold that it was made for, 0 where nothing tells."""
+    """One index of a projection. The uuid tells it from one of the same name created later.
+
+    `version` is that of the fold that it was created for, 0 if it is not known.
+    """
 
     number: int
     uuid: str
@@ -29,7 +31,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """An index that is there, with the aliases it has."""
+    """An index and its aliases."""
 
     name: str
     uuid: str
@@ -39,7 +41,7 @@ class CatalogEntry:
 
     @property
     def generation(self) -> Generation | None:
-        """None for one that is not named as ours are."""
+        """None for an index whose name is not one of ours."""
         name, _, number = self.name.rpartition("-")
         if name != self.projection.name or re.fullmatch("0|[1-9][0-9]*", number) is None:
             return None
@@ -47,12 +49,12 @@ class CatalogEntry:
 
     @property
     def read(self) -> bool:
-        """Whether readers of the projection meet this index."""
+        """Whether readers of the projection see this index."""
         return self.name == self.projection.name or self.projection.name in self.aliases
 
 
 def catalog_of(projection: Projection, answer: Mapping[str, Any]) -> list[CatalogEntry]:
-    """Elasticsearch's answer to a question for indexes."""
+    """The entries of Elasticsearch's answer to `GET` of indexes."""
     return [
         CatalogEntry(
             name,
@@ -89,14 +91,14 @@ def repairs(indexes: Sequence[CatalogEntry], live: Generation) -> list[dict[str,
     return actions
 
 
-def adoption(strangers: Iterable[CatalogEntry], heir: Generation) -> list[dict[str, Any]]:
-    """Alias actions that put a generation in the place of indexes that somebody made by hand."""
+def adoption(foreign: Iterable[CatalogEntry], heir: Generation) -> list[dict[str, Any]]:
+    """Alias actions that put a generation in the place of indexes that were created by hand."""
     name = heir.projection.name
     actions: list[dict[str, Any]] = [
         {"remove_index": {"index": each.name}}
         if each.name == name
         else {"remove": {"index": each.name, "alias": name, "must_exist": True}}
-        for each in strangers
+        for each in foreign
     ]
     return [*actions, {"add": {"index": heir.index, "alias": name}}]
 

@@ -1,7 +1,7 @@
 """The Elasticsearch client: versioned bulks that retry for ever, reads, compare-and-set writes.
 
-Every write names an alias and requires it to be one, so that an index that was deleted never comes
-back with a guessed mapping.
+Every write names an alias and sets `require_alias`: else Elasticsearch would create a deleted index
+again, with a guessed mapping.
 """
 
 import logging
@@ -40,7 +40,7 @@ _UNFIT: Final = 400
 
 
 def connect(at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
-    """A client that tries each request once: whoever calls knows what a repetition means."""
+    """A client that tries each request once: only the caller knows whether a retry is safe."""
     return driver.client(
         at,
         request_timeout=timeout,
@@ -51,7 +51,7 @@ def connect(at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT) -> AsyncEl
 
 
 class Elastic:
-    """The projection's side of Elasticsearch; it outlasts any outage. `retries` counts repeats."""
+    """The client of a worker; it waits for the end of any outage. `retries` counts repeats."""
 
     def __init__(self, at: ServerAccess | str) -> None:
         self.access = ServerAccess.of(at)
@@ -65,55 +65,43 @@ class Elastic:
     async def bulk(self, alias: str, writes: Sequence[Write]) -> WriteOutcome:
         """Write the documents, retrying for ever what is busy or unreachable.
 
-        Raises `GenerationGone`. Conflicts and rejected documents are for the caller to look at.
+        Raises `GenerationGone`. Conflicts and rejected documents are returned.
         """
         return await self._through(
             alias, "index", [bulk_format.versioned(alias, write) for write in writes]
         )
 
     async def delete(self, alias: str, stamps: Mapping[str, Stamp]) -> set[str]:
-        """Delete each document, if it is still the very one; the ids of all that are not.
+        """Delete each document, if its last write is the stamp; return the ids of the others.
 
-        Never by an external version: such a delete makes an index that is not there.
+        Never by an external version: such a delete creates a missing index.
         """
         items = [bulk_format.removal(alias, each, stamp) for each, stamp in stamps.items()]
         ids, outcome = list(stamps), await self._through(alias, "delete", items)
         return {ids[i] for i in outcome.conflicts}
 
     async def _through(self, alias: str, operation: str, items: Sequence[bytes]) -> WriteOutcome:
+        """Send the items in one bulk; send again those that Elasticsearch was too busy for."""
+        outcome = WriteOutcome([], {})
         left: Sequence[int] = range(len(items))
-        conflicts: list[int] = []
-        rejected: dict[int, str] = {}
         attempt = 0
         while left:
             body = b"\n".join(items[i] for i in left) + b"\n"
             answer = await self.patiently(lambda body=body: self._bulk(body))  # type: ignore[misc]
             if not answer["errors"]:
                 break
-            busy: list[int] = []
-            why = ""
-            for i, item in zip(left, answer["items"], strict=True):
-                status, error = item[operation]["status"], item[operation].get("error")
-                if status == 409:
-                    conflicts.append(i)
-                elif status == 404:
-                    raise GenerationGone(f"{alias}: {_reason(error)}")
-                elif status == _UNFIT:
-                    rejected[i] = _reason(error)
-                elif status >= 300:  # too busy, or read-only: it is not about the document
-                    busy.append(i)
-                    why = f"{status} {_reason(error)}"
-            if busy:
+            answers = [each[operation] for each in answer["items"]]
+            left, why = _sort(alias, dict(zip(left, answers, strict=True)), outcome)
+            if left:
                 self.retries += 1
                 await self._outage.pause(ProjectionUnavailable(why), attempt)
                 attempt += 1
-            left = busy
         if attempt:
             self._outage.over()
-        return WriteOutcome(conflicts, rejected)
+        return outcome
 
     async def _bulk(self, body: bytes) -> dict[str, Any]:
-        """The client sends a body that is encoded already as it is, whatever its types say."""
+        """The driver sends encoded bytes as they are, although its type hints ask for a list."""
         answer = await self.client.bulk(
             operations=body,  # type: ignore[arg-type]
             require_alias=True,
@@ -146,7 +134,7 @@ class Elastic:
     ) -> list[Stamp | None]:
         """Write each document whose condition holds; the others' stamps are None.
 
-        Tried once: when the answer is lost (`ProjectionUnavailable`) the caller has to look.
+        Tried once: after a lost answer (`ProjectionUnavailable`) the caller must read again.
         Raises `GenerationGone`.
         """
         items: list[Any] = [bulk_format.conditional(alias, write) for write in writes]
@@ -168,14 +156,20 @@ class Elastic:
         return stamps
 
     async def awaken(self, index: str) -> None:
-        """Search once, for nothing: a server may begin to refresh an index, so that searches see
-        what is written, only when it is searched for the first time. It may refuse."""
+        """Search once, for nothing; errors are ignored.
+
+        A server may begin to refresh an index, so that searches see what is written, only when it
+        is searched for the first time.
+        """
         with suppress(ApiError):
             await self.client.search(index=index, size=0)
 
     async def boots(self) -> dict[str, int]:
-        """When each node was started, by its id: a node that was restarted may have forgotten
-        what it had not yet saved. Empty where nobody may ask."""
+        """When each node was started (milliseconds since the epoch), by its id.
+
+        A node that was restarted may have lost what it had not saved yet. Empty if the server
+        refuses to answer.
+        """
 
         async def ask() -> dict[str, int]:
             try:
@@ -198,7 +192,7 @@ class Elastic:
         mappings: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> bool:
-        """Make an index unless it is there; whether it was made. Raises the driver's errors."""
+        """Create an index unless it exists; whether it was created. Raises the driver's errors."""
         try:
             await self.client.indices.create(
                 index=name, aliases=aliases, mappings=mappings, settings=settings
@@ -229,6 +223,29 @@ class Elastic:
             else:
                 self._outage.over()
                 return answer
+
+
+def _sort(
+    alias: str, answers: Mapping[int, Any], outcome: WriteOutcome
+) -> tuple[list[int], str | None]:
+    """Note conflicts and rejected documents in the outcome; return what to send again, and why.
+
+    `answers` are by position in the list of items. Raises `GenerationGone`.
+    """
+    busy: list[int] = []
+    why = None
+    for i, answer in answers.items():
+        status, error = answer["status"], answer.get("error")
+        if status == 409:
+            outcome.conflicts.append(i)
+        elif status == 404:  # the generation's alias is gone
+            raise GenerationGone(f"{alias}: {_reason(error)}")
+        elif status == _UNFIT:
+            outcome.rejected[i] = _reason(error)
+        elif status >= 300:  # 429, 5xx, a read-only index: the document is not at fault
+            busy.append(i)
+            why = f"{status} {_reason(error)}"
+    return busy, why
 
 
 def _reason(error: Any) -> str:

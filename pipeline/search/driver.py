@@ -1,4 +1,4 @@
-"""The client of Elasticsearch."""
+"""Creates the client of Elasticsearch as the settings say."""
 
 from typing import Any
 

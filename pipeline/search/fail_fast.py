@@ -1,4 +1,4 @@
-"""A look at the projection by one who only looks: each request once, and no waiting."""
+"""The client for those who only read: each request once, no retry."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class FailFastElastic(Elastic):
-    """Raises `ProjectionUnavailable` where `Elastic` would try until it works."""
+    """Raises `ProjectionUnavailable` where `Elastic` retries."""
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         try:

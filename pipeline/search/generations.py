@@ -1,5 +1,6 @@
-"""Generations of a projection: indexes `balance-{n}`, each with an alias `balance-g{n}` of its own
-for writers; the live one also has the alias `balance` for readers. Others have their own name.
+"""Generations of a projection: indexes `balance-{n}` with an alias `balance-g{n}` for writers.
+
+The live one also has the alias `balance`, for readers. Other projections have their own name.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ _POLL: Final = 0.25
 
 
 class Generations:
-    """Finds the live generation, and makes one where there is none."""
+    """Finds the live generation, and creates one if there is none."""
 
     def __init__(
         self,
@@ -49,13 +50,14 @@ class Generations:
 
     async def live(self) -> Generation | None:
         """The generation that readers see now, or None. Raises the driver's errors."""
-        return newest(await self._survey(), self._name)
+        return newest(await self._catalog(), self._name)
 
     async def ensure_live(self) -> Generation:
-        """The live generation, made or adopted if need be; waits while Elasticsearch is down.
+        """The live generation, created or adopted if there is none; waits while Elasticsearch is
+        down.
 
-        An index that vanished under this process is made anew only after the grace, so that a
-        person can make the index by hand first; that one is adopted.
+        An index that this process has seen and that is gone is created again only after the grace,
+        so that a person can create one by hand first; that one is adopted.
         """
         async with self._lock:
             attempt = 0
@@ -73,24 +75,26 @@ class Generations:
                 await asyncio.sleep(_POLL)
 
     async def bearing(self, alias: str) -> Generation | None:
-        """The newest generation with that alias. Raises the driver's errors."""
-        return newest(await self._survey(), alias)
+        """The newest generation that has the alias. Raises the driver's errors."""
+        return newest(await self._catalog(), alias)
 
     async def unread(self, generation: Generation) -> bool:
-        """Whether that very index is there, and readers do not see it."""
-        return any(each.generation == generation and not each.read for each in await self._survey())
+        """Whether that index, by its uuid, exists and no reader sees it."""
+        return any(
+            each.generation == generation and not each.read for each in await self._catalog()
+        )
 
     async def create_next(self, alias: str, *, refresh: str) -> None:
-        """Make a generation above all there are, with that alias, unless one bears it.
+        """Create a generation above all others, with that alias, unless one has it.
 
-        One look decides both: two processes that do it at once mean the same index.
+        One request answers both, so two processes that do it at once create the same index.
         """
-        indexes = await self._survey()
+        indexes = await self._catalog()
         if newest(indexes, alias) is None:
             await self.create(highest(indexes) + 1, alias, refresh=refresh)
 
     async def create(self, number: int, *more: str, refresh: str = "1s") -> None:
-        """Make generation `number`, empty, unless it is there; `more` aliases beside its own."""
+        """Create generation `number`, empty, unless it exists; `more` aliases besides its own."""
         generation = Generation(number, "", self.projection)
         aliases: dict[str, Any] = {alias: {} for alias in (generation.alias, *more)}
         made = await self._elastic.make_index(
@@ -107,12 +111,12 @@ class Generations:
             log.info("made the index %s", generation.index)
 
     async def _step(self) -> Generation | None:
-        """Look, and do what brings a live generation nearer; None: look again."""
-        indexes = await self._survey()
-        strangers = [each for each in indexes if each.generation is None and each.read]
+        """Read the catalog and take one step towards a live generation; None: call again."""
+        indexes = await self._catalog()
+        foreign = [each for each in indexes if each.generation is None and each.read]
         generation = newest(indexes, self._name)
-        if strangers:
-            await self._adopt(strangers, generation or await self._next(indexes))
+        if foreign:
+            await self._adopt(foreign, generation or await self._next(indexes))
             return None
         if generation is None:
             if not self._in_grace():
@@ -130,7 +134,9 @@ class Generations:
             return False
         if self._missing_since is None:
             self._missing_since = time.monotonic()
-            log.warning("the index of %s is gone; it is made anew in %g s", self._name, self._grace)
+            log.warning(
+                "the index of %s is gone; it is created again in %g s", self._name, self._grace
+            )
         return time.monotonic() - self._missing_since < self._grace
 
     async def _next(self, indexes: list[CatalogEntry]) -> Generation:
@@ -138,19 +144,19 @@ class Generations:
         await self.create(number)
         return Generation(number, "", self.projection)
 
-    async def _adopt(self, strangers: list[CatalogEntry], generation: Generation) -> None:
-        """Put the generation in the place of indexes that somebody made by hand."""
-        actions = adoption(strangers, generation)
+    async def _adopt(self, foreign: list[CatalogEntry], generation: Generation) -> None:
+        """Put the generation in the place of indexes that were created by hand."""
+        actions = adoption(foreign, generation)
         try:
             await self._client.indices.update_aliases(actions=actions)
-        except (BadRequestError, NotFoundError) as error:  # another worker was quicker
+        except (BadRequestError, NotFoundError) as error:  # another worker was faster
             log.debug("not adopted: %s", brief(error))
             await asyncio.sleep(_POLL)
         else:
-            names = ", ".join(each.name for each in strangers)
-            log.warning("%s was made by hand: %s takes its place", names, generation.index)
+            names = ", ".join(each.name for each in foreign)
+            log.warning("%s was created by hand: %s replaces it", names, generation.index)
 
-    async def _survey(self) -> list[CatalogEntry]:
+    async def _catalog(self) -> list[CatalogEntry]:
         answer = await self._client.indices.get(
             index=f"{self._name},{self._name}-*",
             ignore_unavailable=True,

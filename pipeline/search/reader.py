@@ -1,4 +1,4 @@
-"""The reader's side of the projection: a document by id, and pages of them."""
+"""Reads for the balance service: documents by id, and pages of them."""
 
 import re
 from collections.abc import Awaitable, Iterator, Sequence
@@ -34,7 +34,7 @@ class UnknownCursor(Exception):
 
 
 class Index:
-    """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
+    """The live generation. Every call raises `ProjectionUnavailable` if it gets no answer."""
 
     def __init__(self, at: ServerAccess | str) -> None:
         self._client = connect(at, TIMEOUT)
@@ -71,9 +71,9 @@ class Index:
     ) -> tuple[list[dict[str, Any]], bool]:
         """Up to `limit` documents, and whether there are more; equal ones come in order of id.
 
-        `owner` is exact; `search` are words of the owner's name, of the last of which the beginning
-        will do, or an id. `sort` is one of `SORTS`, `after` the id of the last page's last document
-        (`UnknownCursor`). New documents show within a second.
+        `owner` is exact; `search` is an id, or words of the owner's name in any order, the last of
+        which may be a prefix. `sort` is one of `SORTS`, `after` the id of the last page's last
+        document (`UnknownCursor`). New documents show within a second.
         """
         if sort not in SORTS:
             raise ValueError(f"can't sort by {sort!r}: {', '.join(SORTS)}")
@@ -97,9 +97,9 @@ class Index:
         return [hit["_source"] for hit in hits[:limit]], len(hits) > limit
 
     async def ping(self) -> None:
-        """Raise unless there is a projection to read.
+        """Raise unless the projection exists.
 
-        It asks for a document: to count them is a scan for some servers, and this is asked often.
+        It asks for one document: a count is a scan for some servers, and readiness asks often.
         """
         await self.get(NOBODY)
 
@@ -109,12 +109,12 @@ class Index:
     async def _cursor(self, account_id: str, sort: str) -> list[Any]:
         document = await self.get(account_id)
         if document is None or not isinstance(document.get(sort), str | int):
-            raise UnknownCursor(account_id)  # also of a document that somebody's hand was in
+            raise UnknownCursor(account_id)  # also if it was damaged by hand
         return [document[sort]] if sort == "id" else [document[sort], account_id]
 
 
 def _wanted(owner: str | None, search: str | None) -> Iterator[dict[str, Any]]:
-    """Filters: no document is scored, and the order of words does not matter."""
+    """Filters, so that no document is scored."""
     if owner is not None:
         yield {"term": {"owner.keyword": owner}}
     if search is not None and re.fullmatch(ACCOUNT_ID, search):

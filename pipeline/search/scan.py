@@ -1,6 +1,6 @@
-"""The checker's side of the projection: many documents by id, and the ids of all there are.
+"""Reads for the checker and repairs: many documents by id, and the ids of all documents.
 
-Both give up at once: whoever checks wants to know what is down.
+Nothing is retried: a checker reports a server that is down.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +20,7 @@ _KEEP_ALIVE: Final = "2m"
 
 
 class IndexScan:
-    """Reads what is behind an alias: a projection's name for its live generation.
+    """Reads the index behind an alias; a projection's name is the one of its live generation.
 
     Every call raises `ProjectionUnavailable` when it gets no answer or no index is there.
     """
@@ -32,7 +32,7 @@ class IndexScan:
         await self._client.close()
 
     async def ping(self) -> None:
-        """Raise unless there is a projection to read."""
+        """Raise unless the projection exists."""
         await self.found([NOBODY])
 
     async def documents(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -1,19 +1,19 @@
-"""What goes into Elasticsearch and comes back, and the two ways in which it does not."""
+"""Documents as they are written to and read from Elasticsearch, and the two errors."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
 class GenerationGone(Exception):
-    """The index behind the alias that was named is no more."""
+    """The index behind the named alias does not exist any more."""
 
 
 class ProjectionUnavailable(Exception):
-    """Elasticsearch can't be reached, refuses, or has no such index; trying again may help."""
+    """Elasticsearch does not answer, refuses, or has no such index; a retry may help."""
 
 
 class Write(NamedTuple):
-    """A whole document; it wins over any of a lower `_version` (`version_type=external`)."""
+    """A whole document, written over any of a lower `_version` (`version_type=external`)."""
 
     id: str
     version: int
@@ -21,14 +21,14 @@ class Write(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """Tells one write of a document from every other one."""
+    """Identifies one write of a document."""
 
     seq_no: int
     primary_term: int
 
 
 class ConditionalWrite(NamedTuple):
-    """A document written only onto the write that `stamp` names, or, if None, onto none."""
+    """A document written only if its last write is `stamp`; None: if there is no document."""
 
     id: str
     stamp: Stamp | None
@@ -44,7 +44,8 @@ class FoundDocument(NamedTuple):
 
 
 class WriteOutcome(NamedTuple):
-    """What a bulk could not write: indexes of version conflicts, and reasons by index."""
+    """Items of a bulk that were not written: positions of version conflicts, and of rejected
+    documents with the reason. Positions are those in the list of writes."""
 
     conflicts: list[int]
     rejected: dict[int, str]

@@ -1,1 +1,1 @@
-"""What every part needs: settings, access to servers, logs, tracing, metrics, retries."""
+"""What every room needs: settings, access to servers, logs, tracing, metrics, retries."""

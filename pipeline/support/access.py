@@ -1,4 +1,4 @@
-"""How each server is reached: its URL, who we are there, and the files that TLS goes by."""
+"""Access to each server: its URL, our credentials, and the files for TLS."""
 
 import re
 import ssl
@@ -21,7 +21,7 @@ _TLS: Final = ("tls", "wss", "rediss", "https", "mongodb+srv")
 
 
 def _well_formed(url: str) -> str:
-    """Refuse what a driver would misread, and then tell parts of a password as a host or a port."""
+    """Refuse what a driver would misread: it would show parts of a password as a host or port."""
     scheme, _, rest = url.partition("://")
     found = _AUTHORITY.fullmatch(rest)
     hosts = found["hosts"].split(",") if found else []
@@ -34,7 +34,7 @@ def _well_formed(url: str) -> str:
 
 
 def masked(value: str) -> str:
-    """A URL without its secrets: password, token of NATS, and what the query has of either.
+    """A URL with `***` for its secrets: password, token of NATS, and secrets in the query.
 
     Any other text stays as it is.
     """
@@ -53,9 +53,9 @@ def masked(value: str) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ServerAccess:
-    """How one server is reached. As text it is its URL without secrets.
+    """Access to one server. As text it is the URL without secrets.
 
-    `token` is NATS's, or an API key of Elasticsearch; `cert_file` may hold the private key as well.
+    `token` is NATS's, or an API key of Elasticsearch; `cert_file` may include the private key.
     """
 
     url: str
@@ -70,7 +70,7 @@ class ServerAccess:
 
     @classmethod
     def of(cls, at: Self | str) -> "ServerAccess":
-        """A URL alone is all there is to it."""
+        """Of a URL alone, with nothing besides it."""
         return cls(at) if isinstance(at, str) else at
 
     def __str__(self) -> str:
@@ -84,16 +84,16 @@ class ServerAccess:
 
     @property
     def tls(self) -> bool:
-        """Whether the URL asks for TLS. MongoDB's says so in other ways, which its driver knows."""
+        """Whether the URL asks for TLS. MongoDB's do that by options, which its driver reads."""
         return self.scheme in _TLS
 
     @property
     def guarded(self) -> bool:
-        """Whether anything is set beside the URL."""
+        """Whether anything is set besides the URL."""
         return self != ServerAccess(self.url)
 
     def context(self) -> ssl.SSLContext:
-        """What TLS goes by: the CA, or the system's; our certificate. Raises OSError, SSLError."""
+        """The CA, or the system's, and our certificate. Raises OSError, SSLError."""
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.cert_file is not None:
             # Without a password for the key, OpenSSL would ask for it in the terminal.
@@ -116,7 +116,7 @@ SERVERS: Final = ("mongodb", "nats", "redis", "elasticsearch")
 
 
 class AccessSettings(BaseSettings):
-    """The settings by which the four servers are reached; each has an `Access` of its own."""
+    """The settings of access to the four servers."""
 
     mongodb_url: Url = Field(
         "mongodb://127.0.0.1:27017", pattern="^mongodb(\\+srv)?://", description="The event store"
@@ -179,7 +179,7 @@ class AccessSettings(BaseSettings):
         return self.access("elasticsearch")
 
     def access(self, server: str) -> ServerAccess:
-        """How one of `SERVERS` is reached."""
+        """Access to one of `SERVERS`."""
 
         def text(name: str) -> str:
             found = getattr(self, f"{server}_{name}", "")

@@ -1,6 +1,6 @@
-"""Why a server does not let us in, and which settings that is about.
+"""Explains why a server refuses the connection, and which settings to check.
 
-Drivers wrap such errors in others and call them a lost connection; here they are looked for.
+Drivers wrap such errors in others and call them a lost connection; this searches the whole chain.
 """
 
 import re
@@ -24,7 +24,7 @@ _NAMES: Final = {
     "redis": "Redis",
     "elasticsearch": "Elasticsearch",
 }
-_WAYS: Final = {
+_CREDENTIALS: Final = {
     "mongodb": ("user", "password"),
     "nats": ("creds_file", "nkey", "token", "user", "password"),
     "redis": ("user", "password"),
@@ -43,30 +43,30 @@ _NO_TLS: Final = re.compile(r"wrong[ _]version[ _]number|record[ _]layer|offers 
 
 
 def refusal(error: BaseException, server: str | None = None) -> str | None:
-    """What to tell people; None when it is about anything else, or about no server that we know.
+    """The message for people; None for any other error, or one of no server that we know.
 
-    `server` is whose error it is, if the error does not show it.
+    `server` is the one that the error is of, if the error's class does not show it.
     """
     chain = list(_chain(error))
     server = server or next(filter(None, map(_server_of, chain)), None)
     if server is None:
         return None
-    told = (_of_tls(server, each) or _of_identity(server, each) for each in chain)
-    return next(filter(None, told), None)
+    reasons = (_of_tls(server, each) or _of_identity(server, each) for each in chain)
+    return next(filter(None, reasons), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, those that it comes from, and those that it brings along."""
-    seen: set[int] = set()
+    """The error, its causes and contexts, and the errors in its attribute `errors`."""
+    visited: set[int] = set()
     left = [error]
     while left:
         each = left.pop(0)
-        if isinstance(each, BaseException) and id(each) not in seen:
-            seen.add(id(each))
+        if isinstance(each, BaseException) and id(each) not in visited:
+            visited.add(id(each))
             yield each
-            brought = getattr(each, "errors", ())
+            inner = getattr(each, "errors", ())
             left += [each.__cause__, each.__context__]
-            left += brought if isinstance(brought, list | tuple) else ()
+            left += inner if isinstance(inner, list | tuple) else ()
 
 
 def _server_of(error: BaseException) -> str | None:
@@ -83,7 +83,7 @@ def _of_tls(server: str, error: BaseException) -> str | None:
         return f"The certificate of {name} is not trusted ({why}): see {settings}"
     if found := _ALERT.search(text):
         why = found["why"].replace("_", " ").strip().lower()
-        return f"{name} does not take our certificate ({why}): see {_all(server, 'cert_file')}"
+        return f"{name} does not accept our certificate ({why}): see {_all(server, 'cert_file')}"
     if _NO_TLS.search(text):
         return f"{name} does not speak TLS there: see {_all(server, 'url')}"
     return None
@@ -92,12 +92,12 @@ def _of_tls(server: str, error: BaseException) -> str | None:
 def _of_identity(server: str, error: BaseException) -> str | None:
     if not _has_code(server, error) and not _WORDS.search(str(error)):
         return None
-    ways = _all(server, *_WAYS[server], "url")
-    return f"{_NAMES[server]} refuses our credentials, or what we ask for with them: see {ways}"
+    settings = _all(server, *_CREDENTIALS[server], "url")
+    return f"{_NAMES[server]} refuses our credentials, or what we ask for with them: see {settings}"
 
 
 def _has_code(server: str, error: BaseException) -> bool:
-    """Only a server's own errors are asked: on others such an attribute may be anything."""
+    """Only of a server's own errors: on others an attribute of that name may be anything."""
     if _server_of(error) != server or server not in _CODES:
         return False
     attribute, codes = _CODES[server]

@@ -1,7 +1,7 @@
-"""Two long lists compared in constant memory: sums of hashes, in a few thousand buckets.
+"""Compares two long lists in constant memory, by sums of hashes in 4096 buckets.
 
-Every item of one list is added, every item of the other is taken away. A bucket that is not zero
-in the end holds an item that only one list has (or has more often).
+Every item of one list is added, every item of the other subtracted. A bucket that is not zero in
+the end has an item that only one list has (or has more often).
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Sums:
     _sums: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
     def add(self, item: int, sign: int) -> None:
-        """Add the fingerprint of an item, or with sign -1 take it away."""
+        """Add the fingerprint of an item, or with sign -1 subtract it."""
         self._sums[item % BUCKETS] += sign * item
 
     def uneven(self) -> frozenset[int]:

@@ -1,14 +1,14 @@
-"""Ending a task for certain, from outside and from within."""
+"""Cancellation that can't be swallowed, from outside a task and within it."""
 
 import asyncio
 from typing import Any
 
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it is over, whatever its outcome.
+    """Cancel a task and wait until it has ended, whatever its outcome.
 
-    Once is not always enough: on Python 3.11 `asyncio.wait_for`, which drivers use, can swallow a
-    cancellation that comes at the moment of its answer.
+    It cancels until then: on Python 3.11 `asyncio.wait_for`, which drivers use, swallows a
+    cancellation that comes at the same moment as its result.
     """
     while not task.done():
         task.cancel()
@@ -16,10 +16,9 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
 
 
 def heed_cancellation() -> None:
-    """Raise CancelledError if this task was cancelled and something has swallowed it.
+    """Raise CancelledError if this task was cancelled and something has swallowed that.
 
-    `asyncio.wait_for` of Python 3.11 does that when its result comes at the same moment, and
-    nats-py waits so for every reply.
+    See `cancel_and_wait`; nats-py waits by `asyncio.wait_for` for every reply.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -1,6 +1,6 @@
-"""Are the settings of each server complete, and their files of use? Asked once, at start.
+"""Checks at start whether the access settings are complete and their files usable.
 
-Nothing is said of a value, for it may be a secret in the wrong place: only of settings, by name.
+Messages name settings and never show a value: it may be a secret in the wrong place.
 """
 
 import re
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from pipeline.support.access import PREFIX, SERVERS, AccessSettings, ServerAccess
 
 Fault = tuple[str, str]
-"""A setting, as the field is named, and what is wrong with it."""
+"""The field of a setting, and what is wrong with it."""
 
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
 _CREDS: Final = re.compile(
@@ -24,12 +24,12 @@ _CREDS: Final = re.compile(
 
 
 def variable(field: str) -> str:
-    """How people set a setting."""
+    """The environment variable of a setting."""
     return PREFIX + field.upper()
 
 
 class Malformed(Exception):
-    """A file is not what it should be; the message tells nothing of what is in it."""
+    """A file is not what it should be; the message shows none of its content."""
 
 
 def creds(file: Path) -> tuple[str, str]:
@@ -41,7 +41,7 @@ def creds(file: Path) -> tuple[str, str]:
 
 
 def faults(settings: AccessSettings) -> Iterator[Fault]:
-    """What is wrong, setting by setting; nothing when all servers can be tried."""
+    """What is wrong, setting by setting."""
     for server in SERVERS:
         access = settings.access(server)
         yield from _identity(server, access)
@@ -55,21 +55,21 @@ def faults(settings: AccessSettings) -> Iterator[Fault]:
         except Malformed as error:
             yield "nats_creds_file", str(error)
         except OSError:
-            pass  # told as unreadable
+            pass  # `_unreadable` reports it
 
 
 def _identity(server: str, access: ServerAccess) -> Iterator[Fault]:
-    """One way to say who we are, and a whole one."""
+    """Credentials of more than one kind, or of half a kind."""
     with_url = bool(urlsplit(access.url).netloc.rpartition("@")[0])
     token = "elasticsearch_api_key" if server == "elasticsearch" else f"{server}_token"
-    ways = {
+    kinds = {
         f"{server}_url": with_url,
         f"{server}_password": bool(access.user or access.password),
         token: bool(access.token),
         f"{server}_nkey": bool(access.nkey),
         f"{server}_creds_file": access.creds_file is not None,
     }
-    given = [name for name, way in ways.items() if way]
+    given = [name for name, is_set in kinds.items() if is_set]
     if len(given) > 1:
         yield given[-1], f"says who we are, and so does {variable(given[0])}: one of them is enough"
     if access.user and not access.password:

@@ -1,4 +1,4 @@
-"""Listening on an address, or telling which setting to change."""
+"""Listens on an address, or names the setting to change."""
 
 import errno
 from contextlib import suppress
@@ -17,14 +17,14 @@ class CannotListen(Exception):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address. A name may stand for any, but `localhost`."""
+    """Whether only this machine reaches that address. Of names, only `localhost` counts."""
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
 
 
 def check_guarded(settings: Settings) -> None:
-    """Raise `CannotListen` where others could use the services without being asked for a key."""
+    """Raise `CannotListen` if other machines could use the services without a key."""
     if settings.keys == "off" and not is_loopback(settings.host):
         raise CannotListen(
             f"{PREFIX}HOST={settings.host} lets other machines in, and {PREFIX}KEYS is off: whoever"
@@ -34,7 +34,7 @@ def check_guarded(settings: Settings) -> None:
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, who: str, setting: str) -> str:
-    """Accept connections; returns the address as a URL. `setting` is the one of the port."""
+    """Accept connections; returns the address as a URL. `setting` is the port's."""
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:

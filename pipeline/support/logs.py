@@ -1,7 +1,7 @@
-"""Logging of every process: lines for people or for machines on stderr, in UTC.
+"""Logging of every process: text or JSON lines on stderr, in UTC.
 
-A line of text says when, how bad, which module and what; a JSON line says the same and the role.
-One that is about a request, or about events, says by which correlation ids, in brackets:
+A line of text has time, level, module and message; a JSON line has the role as well. A line about a
+request, or about events, has their correlation ids in brackets:
 
     2026-11-27T14:05:00.123Z ERROR   api.http.problems [01KB2…]: POST /deposit failed
 """
@@ -17,7 +17,7 @@ from pipeline.support import correlation
 from pipeline.support.settings import Settings
 
 CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymongo")
-"""Libraries that tell every request: heard from WARNING on, or whole at DEBUG."""
+"""Libraries that log every request: shown from WARNING on, or whole at DEBUG."""
 
 REPEATED: Final = (
     "asyncio",
@@ -26,11 +26,11 @@ REPEATED: Final = (
     "faust.transport.producer",
     "mode.timers",
 )
-"""Parts of them that warn anew with every try or message; what it means we say once ourselves."""
+"""Parts of them that warn again with each attempt or message; we log the same once ourselves."""
 
 
 class Stream(Protocol):
-    """Where log lines go, each with its line end in one `write`."""
+    """Where log lines go: each, with its line end, in one `write`."""
 
     def write(self, text: str, /) -> object: ...
 
@@ -60,7 +60,7 @@ def moment(created: float) -> str:
 
 
 def _serving(record: logging.LogRecord) -> bool:
-    """A filter that lets all pass, and notes which request the line was logged for."""
+    """A filter that passes every line, and adds the id of the request that it was logged for."""
     served = correlation.current()
     if served is not None:
         setattr(record, correlation.FIELD, served)

@@ -1,11 +1,11 @@
-"""A role's metrics for Prometheus: a registry of its own, filled anew whenever it is scraped.
+"""A role's metrics for Prometheus, in a registry of its own that collects at each scrape.
 
     metrics = Metrics("balances")
     metrics.register(collector, before_scrape=snapshot.refresh)
 
 Counters are plain objects (`tables/counters.py`, `Histogram`); a collector reads them in
-`collect()`, which yields metric families and can't wait. `before_scrape` asks servers beforehand
-and keeps a snapshot for the collector. Names begin with `bank_`; no label tells an account.
+`collect()`, which yields metric families and can't await. `before_scrape` asks servers first and
+keeps a snapshot for the collector. Names begin with `bank_`; no label names an account.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 BeforeScrape = Callable[[], Awaitable[None]]
-"""Brings a snapshot up to date. One that fails, or takes longer than PATIENCE, is logged; the
-collector then tells what it has, so an old snapshot must show as one."""
+"""Refreshes a snapshot. A failure, or more than PATIENCE, is logged and the collector shows what it
+has, so an old snapshot must be recognisable as one."""
 
 PATIENCE: Final = 3.0
 
 
 class Metrics:
-    """Everything that one role shows at `/metrics`."""
+    """All metrics of one role."""
 
     def __init__(self, role: str) -> None:
         self.role = role
@@ -60,7 +60,7 @@ class Metrics:
         self.register(_Build(role))
 
     def register(self, collector: Collector, *, before_scrape: BeforeScrape | None = None) -> None:
-        """Show the collector's families from now on."""
+        """Add a collector's families."""
         self.registry.register(collector)
         if before_scrape is not None:
             self._before.append(before_scrape)

@@ -1,6 +1,6 @@
-"""What a role shows of itself over HTTP: `/metrics`, `/livez` (it runs), `/readyz` (it can work).
+"""A role's `/metrics`, `/livez` (it runs) and `/readyz` (it can work) over HTTP.
 
-The services add the first to routes of their own; forwarder and worker have a small listener.
+The services add the first to their own routes; forwarder and worker have a small listener.
 """
 
 import logging
@@ -20,7 +20,7 @@ from pipeline.support.settings import Settings
 log = logging.getLogger(__name__)
 
 _GRACE: Final = 0.5
-"""Seconds that an answer under way gets when the role ends."""
+"""Seconds that a started answer gets when the role ends."""
 
 
 def metrics_route(metrics: Metrics) -> web.RouteDef:

@@ -1,17 +1,17 @@
-"""Is a role ready? All that it depends on is asked at once, and gets a short time to answer."""
+"""Readiness of a role: all checks run at the same time, with two seconds to answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 Checks = Mapping[str, Callable[[], Awaitable[None]]]
-"""For each dependency, by name, a coroutine function that raises when it does not answer."""
+"""By the dependency's name, a coroutine function that raises if it does not answer."""
 
 DEADLINE: Final = 2.0
 
 
 class NotReady(Exception):
-    """A check's own way to say no."""
+    """Raised by a check that needs no other error."""
 
 
 async def missing(checks: Checks) -> list[str]:

@@ -1,4 +1,4 @@
-"""Readiness as a gauge: what `/readyz` answers, for rules that look back in time."""
+"""Readiness as a gauge: what `/readyz` answers, for alerts over time."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pipeline.support.readiness import Checks, missing
 
 
 class Ready:
-    """The checks of one role, asked anew for each scrape."""
+    """The checks of one role, made at each scrape."""
 
     def __init__(self, role: str, checks: Checks) -> None:
         self._role, self._checks = role, checks

@@ -1,4 +1,4 @@
-"""Trying again while something is down: growing pauses, and one log line for each end of it."""
+"""Retries while something is down: growing pauses, one log line at its begin and one at its end."""
 
 import asyncio
 import logging
@@ -12,15 +12,15 @@ from pipeline.support.auth_errors import refusal
 T = TypeVar("T")
 
 WELL_SECONDS: Final = 3.0
-"""What has worked for so long works again; one that refuses every third try does not."""
+"""What has worked for that long works again; one that fails every third time does not."""
 PATIENCE: Final = 10.0
-"""Seconds without an answer, after which it is said to be down."""
+"""Seconds without an answer, after which it is logged as down."""
 
 
 class Outage:
-    """Says once that `what` is down and once that it is back, however many tries that takes.
+    """Logs once that `what` is down and once that it works again, however many attempts between.
 
-    One of these may be shared by concurrent callers; each counts its own attempts.
+    Concurrent callers may share one; each counts its own attempts.
     """
 
     def __init__(
@@ -33,20 +33,20 @@ class Outage:
         self._recovery: asyncio.TimerHandle | None = None
 
     async def pause(self, error: BaseException, attempt: int) -> None:
-        """Report the failure, and wait as long as attempt number 0, 1, 2, … is worth."""
+        """Note the failure, and sleep, longer with each attempt (0, 1, 2, …)."""
         self._failed(brief(error))
         longest = min(self._most, self._first * 2 ** min(attempt, 30))
         await asyncio.sleep(longest * random.uniform(0.5, 1))
 
     def over(self) -> None:
-        """It works: say so, if it had been down, unless it fails again at once or hangs still."""
+        """It works. If it was down, log that, unless it fails again soon or a call still hangs."""
         if self._down and self._recovery is None and not self._hanging:
             self._recovery = asyncio.get_running_loop().call_later(WELL_SECONDS, self._recovered)
 
     async def retry_forever(
         self, call: Callable[[], Awaitable[T]], failures: type[Exception] = Exception
     ) -> T:
-        """Repeat the call until it works, and return what it does; only `failures` are repeated."""
+        """Repeat the call until it works; return its result. Only `failures` are repeated."""
         attempt = 0
         while True:
             try:
@@ -60,7 +60,7 @@ class Outage:
 
     @contextmanager
     def noticing(self) -> Iterator[None]:
-        """One try: say that it is down, too, when there is no answer for long."""
+        """Around one attempt: no answer for PATIENCE counts as being down, too."""
 
         def notice() -> None:
             self._hanging.add(notice)
@@ -87,7 +87,7 @@ class Outage:
 
 
 def brief(error: BaseException) -> str:
-    """An exception in one line of at most 300 characters; first of all, if we are not let in."""
+    """An exception in one line of at most 300 characters; a refusal of our credentials first."""
     text = f"{type(error).__name__}: {error}"
     why = refusal(error)
     if why and why not in text:

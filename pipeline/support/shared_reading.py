@@ -1,4 +1,4 @@
-"""One answer for many who ask at about the same time."""
+"""One result for many concurrent callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class SharedReading(Generic[T]):
-    """What `read` gave, for `seconds` from then on. One reading at a time, however many ask."""
+    """The result of `read`, kept for `seconds`. One call at a time, however many callers."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], seconds: float = 1.0) -> None:
         self._read, self._seconds = read, seconds
@@ -19,7 +19,7 @@ class SharedReading(Generic[T]):
         self._until = 0.0
 
     async def get(self) -> T:
-        """The present one, or a new one. A failure goes to all who wait, and is not kept."""
+        """The kept result, or a new one. A failure goes to all who wait, and is not kept."""
         reading = self._reading
         if reading is None or (reading.done() and not self._fresh(reading)):
             reading = self._reading = detached(self._new())

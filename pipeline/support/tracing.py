@@ -1,10 +1,10 @@
 """OpenTelemetry spans of requests, appends, forwarded and applied batches, if BANK_TRACES says so.
 
-Off, which is the default, nothing of OpenTelemetry is imported here, and no event knows of it. On,
-an event carries the `traceparent` of its request, and OpenTelemetry's own variables (`OTEL_…`) tell
-where the spans go and how many of them.
+If off, which is the default, nothing of OpenTelemetry is imported, and events carry nothing of it.
+If on, an event carries the `traceparent` of its request, and OpenTelemetry's own variables
+(`OTEL_…`) set where the spans go and how many.
 
-A span about the events of one request is part of its trace; of several, it links to each.
+A span about the events of one request is part of its trace; one about several links to each.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FIELD: Final = "traceparent"
 """Of an event: the W3C header of its request's span."""
 MOST: Final = 128
-"""Links of a span: the SDK keeps no more unless told."""
+"""Links of a span: by default the SDK keeps no more."""
 
 _NEEDED: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _NOTHING: Final = nullcontext()
@@ -57,7 +57,7 @@ def setup(settings: Settings, role: str) -> None:
     resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    # For everybody: Elasticsearch's own client has spans of its requests.
+    # Globally, because Elasticsearch's own client makes spans of its requests.
     trace.set_tracer_provider(provider)
     use(provider.get_tracer("bank-transfer", version("bank-transfer")))
 
@@ -78,14 +78,14 @@ def on() -> bool:
 def carrying(
     name: str, events: Sequence[Any], kind: Kind = "INTERNAL"
 ) -> AbstractContextManager[object]:
-    """A span round what is done with these events."""
+    """A span around the work on these events."""
     if _tracer is None or not events:
         return _NOTHING
     return _carrying(_tracer, name, events, kind)
 
 
 def traceparent() -> str | None:
-    """Of the span that this task is in; None without one."""
+    """The header of the span that this task is in, or None."""
     if _tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -111,7 +111,7 @@ def _carrying(tracer: "Tracer", name: str, events: Sequence[Any], kind: Kind) ->
 
 
 def _origins(events: Sequence[Any]) -> "tuple[Context, list[Link]]":
-    """The one span that all events come from, as the parent; or links to each of several."""
+    """The span that all events come from, as the parent; or links to several."""
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, get_current_span
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -6,17 +6,20 @@ their truth is the event store.
 """
 
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import faust
 
 from pipeline.bridge import Batch
-from pipeline.model.events import KINDS, NoEvent, event_in
-from pipeline.model.projection import moved
+from pipeline.model.events import Event, NoEvent, event_in
 
 WINDOW_SECONDS: Final = 60.0
 KEPT_SECONDS: Final = 3600.0
 MOST: Final = 2**63 - 1
+
+Turnover = Callable[[Event], tuple[str, int]]
+"""The name that an event is counted by, and its money in minor units. Never raises."""
 
 
 class Activity:
@@ -25,7 +28,8 @@ class Activity:
     The partition is in the key because a table's key belongs to one partition of its source.
     """
 
-    def __init__(self, app: faust.App) -> None:
+    def __init__(self, app: faust.App, turnover: Turnover) -> None:
+        self._turnover = turnover
         self.table = app.Table("activity", default=int).tumbling(
             WINDOW_SECONDS, expires=KEPT_SECONDS
         )
@@ -34,30 +38,22 @@ class Activity:
         """The agent's function: one table write for each kind in a batch."""
         async for event in stream.noack().events():
             if not event.value.stale:
-                for name, amount in tally(event.value).items():
+                for name, amount in tally(event.value, self._turnover).items():
                     self.table[f"{event.value.partition}:{name}"].apply(added, amount)
             event.ack()
 
 
-def tally(batch: Batch) -> Counter[str]:
+def tally(batch: Batch, turnover: Turnover) -> Counter[str]:
     """Events and money of a batch by kind; what is no event is not counted."""
     found: Counter[str] = Counter()
     for event in batch.read(event_in):
         if not isinstance(event, NoEvent):
-            kind, body = str(event.get("kind")), event.get("body")
-            name = kind if kind in KINDS else "other"
-            found[f"{name}:events"] += 1
-            found[f"{name}:money"] += _amount(body.get("money") if isinstance(body, dict) else 0)
+            kind, money = turnover(event)
+            found[f"{kind}:events"] += 1
+            found[f"{kind}:money"] += money
     return found
 
 
 def added(counted: int, amount: int) -> int:
     """Their sum, as far as a changelog's JSON can hold it."""
     return min(counted + amount, MOST)
-
-
-def _amount(money: Any) -> int:
-    try:
-        return moved(money)
-    except (TypeError, ValueError):
-        return 0

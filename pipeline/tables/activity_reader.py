@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from pipeline.bridge.changelog_subjects import key_in
-from pipeline.messaging import JetStream, StreamState
-from pipeline.messaging.stream_reader import Message, messages
+from pipeline.messaging import JetStream, StoredMessage, StreamState
+from pipeline.messaging.stream_reader import messages
 from pipeline.support.logs import moment
 
 CHANGELOG: Final = "bank-activity-changelog"
@@ -72,7 +72,7 @@ class ActivityReader:
                 self._note(each)
             self._cursor = several[-1].sequence
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: StoredMessage) -> None:
         count = _count(message)
         if count is None:
             self._counts.pop(message.subject, None)
@@ -80,7 +80,7 @@ class ActivityReader:
             self._counts[message.subject] = count
 
 
-def _count(message: Message) -> _Count | None:
+def _count(message: StoredMessage) -> _Count | None:
     """None for a window that has ended long ago, and for what somebody wrote by hand."""
     try:
         key, (began, _) = orjson.loads(key_in(message.subject))

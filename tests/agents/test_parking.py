@@ -8,9 +8,10 @@ from typing import Any
 import pymongo
 import pytest
 
+from pipeline.banking.events import DEPOSITED
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream, subject
-from pipeline.model.events import DEPOSITED, Event
+from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 from tests.bank import exact, folds, history
 from tests.harness import Role, eventually, rounds

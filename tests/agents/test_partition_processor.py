@@ -12,11 +12,12 @@ import pytest
 
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import DEPOSITED
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream, subject
-from pipeline.model.events import DEPOSITED, Event, encode, new_event, partition_of
+from pipeline.model.events import Event, encode, new_event, partition_of
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import CheckpointFenced, PartitionPosition
 from tests.bank import (

@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from pipeline.agents.rebuild.repair import repair
+from pipeline.banking.events import CREATED, DEPOSITED, FROZEN, WITHDRAWN
 from pipeline.banking.statement import STATEMENT
-from pipeline.model.events import (
-    CREATED,
-    DEPOSITED,
-    FROZEN,
-    SLOTS,
-    WITHDRAWN,
-    Event,
-    new_event,
-    rfc3339,
-)
+from pipeline.model.events import SLOTS, Event, new_event, rfc3339
 from pipeline.model.projection import Unfoldable
 from pipeline.operations.repair.compare import Comparison
 from tests.bank import accounts, append, as_delivered, history

@@ -93,8 +93,9 @@ async def test_partitions_are_handed_over_in_order_with_their_tables(
 
 
 async def test_a_late_worker_cannot_overwrite_a_table(
-    settings: Settings, js: JetStream, scratch: Path
+    settings: Settings, js: JetStream, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And it learns that, although the server does not answer at first who has written."""
     old, new = (Summing(settings.nats_url, name, scratch) for name in ("same", "same"))
     async with running(old, ALL):
         await publish(js, range(8))
@@ -106,9 +107,20 @@ async def test_a_late_worker_cannot_overwrite_a_table(
             await new.has(8)
             await new.app.producer.flush()
             topic = old.sums.changelog_topic.get_topic_name()
+            theirs = old.app.producer.transport.js
+            last_message, errors = theirs.last_message, [TimeoutError("no answer")]
+
+            async def at_first_unanswered(*args: Any) -> Any:
+                if errors:
+                    raise errors.pop()
+                return await last_message(*args)
+
+            monkeypatch.setattr(theirs, "last_message", at_first_unanswered)
             late = await old.app.producer.send(topic, b'"0"', b"999", 0, None, None)
             with pytest.raises(ChangelogFenced):
-                await late
+                async with asyncio.timeout(10):
+                    await late
+            assert not errors
             assert new.sums["0"] == 0 + 4 + 8 + 12
 
 

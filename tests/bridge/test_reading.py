@@ -48,7 +48,7 @@ async def test_what_is_not_done_is_not_acked(
         await eventually(
             lambda: (
                 reader.consumer.feeds
-                and all(feed.handed for feed in reader.consumer.feeds.values())
+                and all(feed.delivered for feed in reader.consumer.feeds.values())
             )
         )
         assert await reader.consumer.commit() is False

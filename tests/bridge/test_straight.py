@@ -1,4 +1,4 @@
-"""The straight way from the connection to a feed: all of it, in order, no further than asked."""
+"""The fast path from the connection to a feed: every message, in order, none after its end."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -38,7 +38,7 @@ async def js(servers: Servers) -> AsyncIterator[JetStream]:
 
 async def test_messages_of_all_sizes_come_whole_and_in_order(js: JetStream) -> None:
     inbox, sent = Inbox(), list[tuple[bytes, bytes]]()
-    await js.nc.subscribe_straight("straight.all", inbox.receive, inbox.status)
+    await js.nc.subscribe_fast("straight.all", inbox.receive, inbox.status)
     for number in range(300):
         data = bytes([number % 256]) * SIZES[number % len(SIZES)]
         headers: dict[str, Any] = {"Number": str(number), "Other": "x"} if number % 5 else {}
@@ -53,7 +53,7 @@ async def test_messages_of_all_sizes_come_whole_and_in_order(js: JetStream) -> N
 
 async def test_what_can_not_be_answered_goes_the_ordinary_way(js: JetStream) -> None:
     inbox = Inbox()
-    await js.nc.subscribe_straight("straight.words", inbox.receive, inbox.status)
+    await js.nc.subscribe_fast("straight.words", inbox.receive, inbox.status)
     await js.nc.publish("straight.words", b"one", headers={"Status": "409"})
     await js.nc.publish("straight.words", b"two", reply="ack", headers={"A": "b"})
     await js.nc.publish("straight.words", b"three")
@@ -64,7 +64,7 @@ async def test_what_can_not_be_answered_goes_the_ordinary_way(js: JetStream) -> 
 
 async def test_a_receiver_that_raises_does_not_end_the_connection(js: JetStream) -> None:
     inbox = Inbox()
-    await js.nc.subscribe_straight("straight.bad", inbox.receive, inbox.status)
+    await js.nc.subscribe_fast("straight.bad", inbox.receive, inbox.status)
     for data in (b"bad", b"good"):
         await js.nc.publish("straight.bad", data, reply="ack", headers={"A": "b"})
         await js.nc.publish("straight.bad", data, reply="ack")
@@ -74,10 +74,10 @@ async def test_a_receiver_that_raises_does_not_end_the_connection(js: JetStream)
 
 async def test_nothing_is_handed_over_after_the_end(js: JetStream) -> None:
     inbox = Inbox()
-    way = await js.nc.subscribe_straight("straight.end", inbox.receive, inbox.status)
+    path = await js.nc.subscribe_fast("straight.end", inbox.receive, inbox.status)
     await js.nc.publish("straight.end", b"before", reply="ack")
     await eventually(lambda: len(inbox.came) == 1)
-    await way.unsubscribe()
+    await path.unsubscribe()
     await js.nc.publish("straight.end", b"after", reply="ack")
     await js.ping()
     assert len(inbox.came) == 1
@@ -92,7 +92,7 @@ async def test_what_is_published_in_one_piece_comes_as_it_was(js: JetStream) -> 
 
     await js.nc.subscribe("straight.piece", cb=receive)
     sent = [({"Number": str(n), "Word": "é"}, bytes(size)) for n, size in enumerate(SIZES)]
-    await js.nc.publish_straight([frame("straight.piece", *each) for each in sent])
+    await js.nc.publish_frames([frame("straight.piece", *each) for each in sent])
     await eventually(lambda: len(came) == len(sent))
     assert [(each.headers, each.data) for each in came] == sent
 
@@ -106,4 +106,4 @@ async def test_a_closed_connection_publishes_nothing(servers: Servers) -> None:
     js = await JetStream.connect(servers.nats_url, "straight")
     await js.close()
     with pytest.raises(errors.ConnectionClosedError):
-        await js.nc.publish_straight([frame("straight.piece", {}, b"")])
+        await js.nc.publish_frames([frame("straight.piece", {}, b"")])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
     AppendResult,
@@ -15,7 +16,7 @@ from pipeline.eventstore import (
     StoreUnavailable,
     VersionConflict,
 )
-from pipeline.model.events import CREATED, DEPOSITED, SLOTS, Event, new_event
+from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.support.settings import Settings
 from tests.harness import eventually, rounds
 from tests.proxy import TcpProxy

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from pymongo import MongoClient, monitoring
 
+from pipeline.banking.events import CREATED, DEPOSITED, WITHDRAWN
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
     Changes,
@@ -19,7 +20,7 @@ from pipeline.eventstore import (
     VersionConflict,
     token_time,
 )
-from pipeline.model.events import CREATED, DEPOSITED, SLOTS, WITHDRAWN, Event, new_event, slot_of
+from pipeline.model.events import SLOTS, Event, new_event, slot_of
 from pipeline.support.settings import Settings
 from tests.harness import eventually, rounds
 

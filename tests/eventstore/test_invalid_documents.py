@@ -7,8 +7,9 @@ import bson
 import pytest
 from pymongo import MongoClient
 
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.eventstore import EventStore
-from pipeline.model.events import CREATED, DEPOSITED, SLOTS, Event, misplaced, new_event, slot_of
+from pipeline.model.events import SLOTS, Event, misplaced, new_event, slot_of
 from pipeline.support.settings import Settings
 
 ACCOUNT = "01J00000000000000000000000"

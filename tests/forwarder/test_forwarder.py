@@ -16,6 +16,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from pymongo import MongoClient
 
 from pipeline import messaging
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
@@ -31,7 +32,7 @@ from pipeline.messaging import (
     ServerTooOld,
     StoredMessage,
 )
-from pipeline.model.events import CREATED, DEPOSITED, SLOTS, Event, new_event, partition_of
+from pipeline.model.events import SLOTS, Event, new_event, partition_of
 from pipeline.support.settings import Settings
 from tests.harness import Role, eventually, rounds
 

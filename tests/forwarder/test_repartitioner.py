@@ -16,6 +16,7 @@ import orjson
 import pytest
 from faust.types import TP
 
+from pipeline.banking.events import CREATED, Body
 from pipeline.bridge.durable import Durable
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.repartition import ask, follow
@@ -46,7 +47,7 @@ from pipeline.messaging import (
     subject,
 )
 from pipeline.messaging.kv import Bucket, Overtaken
-from pipeline.model.events import CREATED, Body, Event, new_event, partition_of, slot_of
+from pipeline.model.events import Event, new_event, partition_of, slot_of
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
 from tests.forwarder.test_forwarder import (

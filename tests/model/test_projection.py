@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.banking.balance import BALANCE
-from pipeline.banking.statement import STATEMENT
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -17,10 +16,9 @@ from pipeline.model.events import (
     UNFROZEN,
     WITHDRAWN,
     Body,
-    Event,
-    new_event,
-    rfc3339,
 )
+from pipeline.banking.statement import STATEMENT
+from pipeline.model.events import Event, new_event, rfc3339
 from pipeline.model.projection import ERA, Projection, Unfoldable
 from tests.bank import as_delivered, history
 

@@ -12,25 +12,21 @@ from ulid import ULID
 from api.accounts.account import fold
 from api.accounts.app import create_app
 from pipeline.banking.balance import BALANCE
-from pipeline.eventstore import EventStore
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
     FROZEN,
     KINDS,
     OWNER_UPDATED,
-    SLOTS,
     UNFROZEN,
     WITHDRAWN,
     Body,
-    Event,
-    decode,
-    encode,
-    new_event,
 )
+from pipeline.eventstore import EventStore
+from pipeline.model.events import SLOTS, Event, decode, encode, new_event
 from pipeline.model.projection import Document
-from pipeline.model.upcasters import UPCASTERS, Unreadable, Upcaster, newest, require_newest, upcast
+from pipeline.model.upcasters import Unreadable, Upcaster, newest, require_newest, upcast, upcasters
 from pipeline.operations.checker import Report, check
 from pipeline.support.settings import Settings
 from tests.services import Client, problem, serving
@@ -83,8 +79,8 @@ def older(event: Event, steps: int) -> Event:
 def two_older_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind has two forms more than it has: its last schema but two, and but one."""
     for kind in KINDS:
-        monkeypatch.setitem(UPCASTERS, (kind, newest(kind)), _unlisted)
-        monkeypatch.setitem(UPCASTERS, (kind, newest(kind)), _unwrapped)
+        monkeypatch.setitem(upcasters(), (kind, newest(kind)), _unlisted)
+        monkeypatch.setitem(upcasters(), (kind, newest(kind)), _unwrapped)
 
 
 @pytest.fixture
@@ -94,7 +90,7 @@ async def bank(settings: Settings) -> AsyncIterator[Client]:
 
 
 def test_the_table_has_kinds_that_are_and_no_gap() -> None:
-    for kind, schema in UPCASTERS:
+    for kind, schema in upcasters():
         assert kind in KINDS
         assert 1 <= schema < newest(kind)
     assert [newest(kind) for kind in (CREATED, FROZEN)] == [1, 2]
@@ -213,7 +209,7 @@ def test_an_upcaster_that_fails_is_told_with_its_reason(monkeypatch: pytest.Monk
         raise RuntimeError("no such rate")
 
     upcaster: Upcaster = failing
-    monkeypatch.setitem(UPCASTERS, (DEPOSITED, 1), upcaster)
+    monkeypatch.setitem(upcasters(), (DEPOSITED, 1), upcaster)
     event: Event = {**new_event(str(ULID()), 2, DEPOSITED, {"money": 1}), "schema": 1}
     assert upcast(event) is event
     with pytest.raises(Unreadable, match="no such rate"):

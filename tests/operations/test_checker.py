@@ -12,20 +12,18 @@ import pytest
 from pymongo.collection import Collection
 
 from pipeline.banking.balance import BALANCE
-from pipeline.eventstore import EventStore, InvalidDocuments
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
     FROZEN,
     OWNER_UPDATED,
-    SLOTS,
     UNFROZEN,
     WITHDRAWN,
     Body,
-    Event,
-    new_event,
 )
+from pipeline.eventstore import EventStore, InvalidDocuments
+from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.operations.checker import Answer, Command, Report, check
 from pipeline.operations.checker.ledger import Ledger
 from pipeline.search.scan import IndexScan

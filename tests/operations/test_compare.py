@@ -7,7 +7,8 @@ import pytest
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
-from pipeline.model.events import DEPOSITED, Event, new_event, partition_of, slot_of, slots_of
+from pipeline.banking.events import DEPOSITED
+from pipeline.model.events import Event, new_event, partition_of, slot_of, slots_of
 from pipeline.operations.repair.compare import Comparison
 from pipeline.operations.repair.diff import Difference
 from pipeline.search import ProjectionUnavailable

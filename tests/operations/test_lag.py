@@ -13,11 +13,12 @@ from bson.raw_bson import RawBSONDocument
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import CREATED
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import ChangeBacklog, EventStore, HistoryLost, StoreUnavailable
 from pipeline.eventstore.change_backlog import _reached
 from pipeline.messaging import TOKEN_HEADER, StoredMessage, StreamState
-from pipeline.model.events import CREATED, new_event, partition_of
+from pipeline.model.events import new_event, partition_of
 from pipeline.operations.status.effective_position import position_of
 from pipeline.operations.status.lag import (
     SHORTEST,

@@ -11,10 +11,11 @@ from ulid import ULID
 
 from api.accounts.app import create_app
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import DEPOSITED
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream
 from pipeline.eventstore import EventStore, TookTooLong
 from pipeline.messaging import STREAM, JetStream
-from pipeline.model.events import DEPOSITED, Event, new_event, partition_of, slot_of
+from pipeline.model.events import Event, new_event, partition_of, slot_of
 from pipeline.operations.trace.log_position import StillSearching, logged
 from pipeline.operations.trace.search import CLOCKS, REQUEST, Span, by_time, made_at, of_account
 from pipeline.support.settings import Settings

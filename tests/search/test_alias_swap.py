@@ -25,8 +25,8 @@ class Overtaken(Generations):
 
     other: AliasSwap | None
 
-    async def _survey(self) -> list[CatalogEntry]:
-        found = await super()._survey()
+    async def _catalog(self) -> list[CatalogEntry]:
+        found = await super()._catalog()
         other, self.other = self.other, None
         if other is not None:
             await other.begin()

@@ -31,7 +31,7 @@ UNTRUSTED = ssl.SSLCertVerificationError(
         ),
         (
             ServerSelectionTimeoutError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert x"),
-            "MongoDB does not take our certificate",
+            "MongoDB does not accept our certificate",
             "MONGODB_CERT_FILE",
         ),
         (AuthenticationError("WRONGPASS invalid"), "Redis refuses", "REDIS_PASSWORD"),

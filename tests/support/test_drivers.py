@@ -1,4 +1,4 @@
-"""The drivers' clients are made in `pipeline/clients`, in one place each, and nowhere else."""
+"""Each server's client is made in the `driver.py` of its room, and nowhere else."""
 
 import ast
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = {"mongodb.py", "nats.py", "redis.py", "elasticsearch.py"}
+ROOMS = {"eventstore", "messaging", "coordination", "search"}
+SERVERS = {"mongodb", "nats", "redis", "elasticsearch"}
 MADE_BY = {
     "AsyncIOMotorClient",
     "MongoClient",
@@ -19,19 +20,19 @@ MADE_BY = {
     "from_url",
     "NATS",
     "Client",
-    "_Client",
+    "FastPathClient",
 }
 DRIVERS = {"nats", "redis", "redis.asyncio", "motor", "elasticsearch", "pymongo"}
-URLS = {f"{server.removesuffix('.py')}_url" for server in CLIENTS}
+URLS = {f"{server}_url" for server in SERVERS}
 
 
 def found(look: Callable[[ast.AST], set[str]]) -> dict[str, set[str]]:
-    """What is found in each module of the bank that is no client's own; none is left out."""
+    """What is found in each module of the bank but the drivers; none is left out."""
     paths = [path for package in ("pipeline", "api") for path in (ROOT / package).rglob("*.py")]
     return {
         str(path.relative_to(ROOT)): names
         for path in paths
-        if path.parent.name != "clients" and (names := look(ast.parse(path.read_text())))
+        if path.name != "driver.py" and (names := look(ast.parse(path.read_text())))
     }
 
 
@@ -96,8 +97,7 @@ def test_nobody_goes_by_a_url_alone() -> None:
 
 
 def test_each_server_has_its_place() -> None:
-    names = {path.name for path in (ROOT / "pipeline" / "clients").glob("*.py")}
-    assert names == CLIENTS | {"__init__.py"}
-    for name in CLIENTS:
-        tree = ast.parse((ROOT / "pipeline" / "clients" / name).read_text())
-        assert called(tree) & MADE_BY, name
+    drivers = {path.parent.name: path for path in (ROOT / "pipeline").rglob("driver.py")}
+    assert drivers.keys() == ROOMS
+    for room, path in drivers.items():
+        assert called(ast.parse(path.read_text())) & MADE_BY, room

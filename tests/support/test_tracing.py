@@ -42,8 +42,8 @@ def test_only_one_module_imports_opentelemetry_and_only_when_it_is_used() -> Non
             module = getattr(node, "module", None) or ""
             if any(each.startswith("opentelemetry") for each in (module, *names)):
                 found.setdefault(path.name, set()).add(getattr(node, "col_offset", 0))
-    assert found.keys() == {"spans.py"}
-    assert 0 not in found["spans.py"]
+    assert found.keys() == {"tracing.py"}
+    assert 0 not in found["tracing.py"]
 
 
 def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -2,8 +2,10 @@
 
 from typing import Any, cast
 
+from pipeline.banking.events import CREATED, DEPOSITED
+from pipeline.banking.money import MAX_MONEY, turnover
 from pipeline.bridge import Batch
-from pipeline.model.events import CREATED, DEPOSITED, MAX_MONEY, encode, new_event
+from pipeline.model.events import encode, new_event
 from pipeline.tables.activity import MOST, added, tally
 
 ACCOUNT = "01J00000000000000000000000"
@@ -33,7 +35,7 @@ def test_only_amounts_of_money_are_added_up() -> None:
     events += [new_event(ACCOUNT, 2, DEPOSITED, {"money": each}) for each in amounts]
     data = [(number, encode(event)) for number, event in enumerate(events)]
     batch = batch_of([*data, (99, b"no event")])
-    assert tally(batch) == {
+    assert tally(batch, turnover) == {
         "AccountCreated:events": 1,
         "AccountCreated:money": 2,
         "MoneyDeposited:events": len(amounts),

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import DEPOSITED
 from pipeline.eventstore import EventStore
-from pipeline.model.events import DEPOSITED, Event, new_event
+from pipeline.model.events import Event, new_event
 from pipeline.model.projection import ERA
 from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings

@@ -56,7 +56,7 @@ MUTATIONS: Final = (
         "resume token saved before the events",
         "pipeline/forwarder/stream_publisher.py",
         "        last = messages[-1]\n",
-        """        first = [Outgoing("balance.token", b"", {TOKEN_HEADER: token})]
+        """        first = [OutgoingMessage("balance.token", b"", {TOKEN_HEADER: token})]
         self.sequence = await self._publish(first)
         last = messages[-1]
 """,
@@ -74,8 +74,8 @@ MUTATIONS: Final = (
     Mutation(
         "no markers to all partitions but one",
         "pipeline/forwarder/leader.py",
-        "await self._writer.publish(said + markers, token)",
-        "await self._writer.publish(said + markers[:1], token)",
+        "await self._publisher.publish(number + markers, token)",
+        "await self._publisher.publish(number + markers[:1], token)",
         "history-lost",
     ),
     Mutation(
@@ -116,8 +116,8 @@ MUTATIONS: Final = (
     Mutation(
         "items that were too busy are forgotten",
         "pipeline/search/client.py",
-        "                    busy.append(i)\n",
-        "                    pass\n",
+        "            busy.append(i)\n",
+        "            pass\n",
         "items-busy",
     ),
     Mutation(

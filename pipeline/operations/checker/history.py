@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -13,8 +13,8 @@ from pipeline.model.events import (
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
-    Event,
 )
+from pipeline.model.events import Event
 from pipeline.operations.checker.bodies import body_of, kind_of
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.checker.transfers import leg_of

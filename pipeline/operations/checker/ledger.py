@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pipeline.model.events import (
+from pipeline.banking.events import (
     CLOSED,
     CREATED,
     DEPOSITED,
     FROZEN,
-    MAX_MONEY,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
-    Event,
 )
+from pipeline.banking.money import MAX_MONEY
+from pipeline.model.events import Event
 from pipeline.operations.checker.bodies import body_of, kind_of, known
 from pipeline.operations.checker.history import Claims
 from pipeline.operations.checker.report import Faults

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from pipeline.banking.events import WITHDRAWN
 from pipeline.eventstore import EventStore
-from pipeline.model.events import SLOTS, WITHDRAWN, Event
+from pipeline.model.events import SLOTS, Event
 from pipeline.operations.checker.bodies import body_of, kind_of
 from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 

@@ -17,20 +17,18 @@ from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,
     JetStream,
-    JetStreamError,
     StoredMessage,
     StreamState,
     subject,
 )
-from pipeline.messaging.event_messages import addressed
+from pipeline.messaging.event_messages import valid_slot
+from pipeline.messaging.stream_reader import read
 from pipeline.model.events import partition_of
 from pipeline.operations.status.probe import Unknown, joined, why
 
 SHORTEST: Final = 0.001
 """Seconds of lag while anything waits, even if its event has a time to come: clocks differ."""
 TO_BACKFILL: Final = "to be backfilled from the event store"
-_NO_MESSAGE: Final = "404"
-_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ def unforwarded(unread: ChangeBacklog, partitions: int) -> list[WaitingEvents]:
     moments: list[list[datetime]] = [[] for _ in range(partitions)]
     for event in unread.events:
         try:
-            slot = addressed(event)
+            slot = valid_slot(event)
         except (KeyError, TypeError, ValueError):  # it will never be forwarded
             continue
         moments[partition_of(slot, partitions)].append(event["created_at"].replace(tzinfo=UTC))
@@ -113,22 +111,17 @@ def unforwarded(unread: ChangeBacklog, partitions: int) -> list[WaitingEvents]:
 async def unapplied(js: JetStream, partition: int, position: int) -> WaitingEvents | Unknown:
     """What the stream holds of the partition after the position, in one request.
 
-    The server that answers tells the first message and how many come after it.
+    The server answers with the first message and the number of those that come after it.
     """
     query = {"seq": position + 1, "next_by_subj": subject(partition), "batch": 1}
-    reply = await js.nc.request(
-        f"$JS.API.DIRECT.GET.{STREAM}", orjson.dumps(query), timeout=_TIMEOUT
-    )
-    headers = reply.headers or {}
-    if headers.get("Status") == _NO_MESSAGE:
+    found = await read(js, STREAM, query)
+    if not found:
         return WaitingEvents()
-    if "Status" in headers:
-        raise JetStreamError(int(headers["Status"]), headers.get("Description", ""))
-    if is_marker(reply.data):
+    data, headers = found[0].data, found[0].headers
+    if is_marker(data):
         return Unknown(f"{TO_BACKFILL}: a forwarder asks for it")
-    return WaitingEvents(
-        1 + int(headers["Nats-Num-Pending"]), _stored_at(reply.data, headers["Nats-Time-Stamp"])
-    )
+    oldest = _stored_at(data, headers["Nats-Time-Stamp"])
+    return WaitingEvents(1 + int(headers["Nats-Num-Pending"]), oldest)
 
 
 def _stored_at(data: bytes, published: str) -> datetime:

@@ -5,24 +5,18 @@ else notices.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import orjson
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
+from pipeline.messaging import STREAM, JetStream, StoredMessage, subject
+from pipeline.messaging.stream_reader import BATCH, read
 from pipeline.model.events import Event, partition_of
 from pipeline.operations.trace.search import CLOCKS
 
-_BATCH: Final = 1000
-_TIMEOUT: Final = 5.0
-_NO_MESSAGE: Final = "404"
 _ANY: Final = f"{STREAM}.*"
 
 
@@ -47,60 +41,29 @@ async def logged(
     Raises `StillSearching` after the seconds.
     """
     since, deadline = stored - CLOCKS, time.monotonic() + seconds
-    async with _inbox(js) as ask:
-        wanted: dict[str, Any] = {"start_time": _rfc3339(since), "next_by_subj": _ANY, "batch": 1}
-        found = await ask(wanted)
-        if not found:
+    wanted = {"start_time": _rfc3339(since), "next_by_subj": _ANY, "batch": 1}
+    found = await read(js, STREAM, wanted)
+    if not found:
+        return None
+    at = found[0].sequence
+    # Before the last repartition the event's partition was another one.
+    ours = subject(partition_of(event["slot"], now.count))
+    where = ours if at > now.at else _ANY
+    while time.monotonic() < deadline:
+        messages = await read(js, STREAM, {"seq": at, "next_by_subj": where, "batch": BATCH})
+        for message in messages:
+            if _is(message, event):
+                stamp = message.headers["Nats-Time-Stamp"]
+                return Logged(message.subject, message.sequence, stamp)
+        if not messages:
             return None
-        [first] = found
-        # Before the last repartition its partition was another one.
-        ours = subject(partition_of(event["slot"], now.count))
-        at, where = _sequence(first), ours if _sequence(first) > now.at else _ANY
-        while time.monotonic() < deadline:
-            messages = await ask({"seq": at, "next_by_subj": where, "batch": _BATCH})
-            for message in messages:
-                if _is(message, event):
-                    return _logged(message)
-            if not messages:
-                return None
-            at = _sequence(messages[-1]) + 1
-        raise StillSearching
+        at = messages[-1].sequence + 1
+    raise StillSearching
 
 
-@asynccontextmanager
-async def _inbox(js: JetStream) -> AsyncIterator[Callable[[dict[str, Any]], Awaitable[list[Msg]]]]:
-    inbox = js.nc.new_inbox()
-    replies = await js.nc.subscribe(inbox)
-
-    async def ask(query: dict[str, Any]) -> list[Msg]:
-        """The messages, in order; none beyond the stream's end."""
-        api = f"$JS.API.DIRECT.GET.{STREAM}"
-        await js.nc.publish(api, orjson.dumps(query), reply=inbox)
-        return [message async for message in _until_end(replies)]
-
-    try:
-        yield ask
-    finally:
-        await replies.unsubscribe()
-
-
-async def _until_end(replies: Subscription) -> AsyncIterator[Msg]:
-    while True:
-        message = await replies.next_msg(_TIMEOUT)
-        headers = message.headers or {}
-        if headers.get("Status") == _NO_MESSAGE:
-            return
-        if "Nats-Sequence" in headers:
-            yield message
-        elif headers.get("Status") == "204":
-            return
-        else:
-            raise JetStreamError(int(headers.get("Status", 503)), "the stream does not answer")
-
-
-def _is(message: Msg, event: Event) -> bool:
+def _is(message: StoredMessage, event: Event) -> bool:
     """By the id in its header; a batch that was sent without ids is looked into."""
-    given = (message.headers or {}).get("Nats-Msg-Id")
+    given = message.headers.get("Nats-Msg-Id")
     if given is not None:
         return bool(given == event["_id"])
     try:
@@ -108,15 +71,6 @@ def _is(message: Msg, event: Event) -> bool:
     except ValueError:
         return False
     return isinstance(value, dict) and value.get("_id") == event["_id"]
-
-
-def _logged(message: Msg) -> Logged:
-    headers = message.headers or {}
-    return Logged(headers["Nats-Subject"], _sequence(message), headers["Nats-Time-Stamp"])
-
-
-def _sequence(message: Msg) -> int:
-    return int((message.headers or {})["Nats-Sequence"])
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import HistoryLost
-from pipeline.messaging.event_messages import addressed
+from pipeline.messaging.event_messages import valid_slot
 from pipeline.model.events import Event, partition_of
 from pipeline.operations.status.effective_position import position_of
 from pipeline.operations.status.probe import Unknown, asked
@@ -76,7 +76,7 @@ async def way(event: Event, onlookers: Sequence[StatusReader]) -> EventPath:
     at: object = event.get("created_at")
     stored = at.replace(tzinfo=UTC) if isinstance(at, datetime) else _NO_TIME
     try:
-        addressed(event)
+        valid_slot(event)
     except (KeyError, TypeError, ValueError) as error:
         return EventPath(event, stored, Unknown(f"never, for it is no event: {brief(error)}"), ())
     end = await asked("NATS", onlookers[0].log_end(), began + _END_SECONDS)

@@ -13,8 +13,9 @@ from typing import Any, Final, Protocol
 
 from ulid import ULID
 
+from pipeline.banking.events import Transfer
 from pipeline.eventstore import TookTooLong
-from pipeline.model.events import Event, Transfer
+from pipeline.model.events import Event
 
 Span = tuple[datetime, datetime]
 

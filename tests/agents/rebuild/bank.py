@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.eventstore import EventStore
-from pipeline.model.events import CREATED, DEPOSITED, Event, new_event
+from pipeline.model.events import Event, new_event
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import RebuildJob

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from pipeline.agents.rebuild.repair import repair
-from pipeline.model.events import DEPOSITED, Event, new_event, partition_of, slot_of
+from pipeline.banking.events import DEPOSITED
+from pipeline.model.events import Event, new_event, partition_of, slot_of
 from pipeline.search import GenerationGone
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append, as_delivered, history

@@ -15,7 +15,8 @@ import pytest
 from ulid import ULID
 
 from pipeline.banking.balance import BALANCE
-from pipeline.model.events import DEPOSITED, SLOTS, Event, new_event
+from pipeline.banking.events import DEPOSITED
+from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.operations.checker.live import opened
 from pipeline.operations.repair.diff import Difference
 from pipeline.operations.repair.offline import mender

@@ -5,8 +5,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from pipeline.agents.rebuild.throttle import QUIET_SECONDS, Throttle, ThrottledStore
+from pipeline.banking.events import CREATED
 from pipeline.eventstore import EventStore
-from pipeline.model.events import CREATED, SLOTS, Event, new_event
+from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.support.settings import Settings
 from tests.bank import append
 

@@ -30,7 +30,9 @@ from api.accounts.errors import (
     InsufficientFunds,
     Refused,
 )
-from pipeline.model.events import MAX_MONEY, Body, Event, new_event
+from pipeline.banking.events import Body
+from pipeline.banking.money import MAX_MONEY
+from pipeline.model.events import Event, new_event
 
 ID = "01JD0000000000000000000000"
 MOST = MAX_MONEY - 1

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable
 import pytest
 
 from api.accounts.app import create_app
+from pipeline.banking.events import CLOSED, FROZEN, UNFROZEN
 from pipeline.eventstore import EventStore
-from pipeline.model.events import CLOSED, FROZEN, UNFROZEN
 from pipeline.support.settings import Settings
 from tests.api.accounts.test_accounts_api import attempt, opened, read, send
 from tests.harness import rounds

@@ -10,8 +10,9 @@ from ulid import ULID
 
 from api.accounts.account import fold
 from api.accounts.app import create_app
+from pipeline.banking.events import FROZEN
 from pipeline.eventstore import EventStore
-from pipeline.model.events import FROZEN, Event, new_event, rfc3339
+from pipeline.model.events import Event, new_event, rfc3339
 from pipeline.support.settings import Settings
 from tests.bank import history
 from tests.services import NOBODY, Client, problem, serving

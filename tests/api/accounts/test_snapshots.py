@@ -20,10 +20,11 @@ from api.accounts.errors import AccountUnreadable
 from api.accounts.histories import Histories
 from api.accounts.snapshots import EVERY, believed, taken
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import DEPOSITED
 from pipeline.eventstore import EventStore
 from pipeline.eventstore.snapshots import AT_ONCE
-from pipeline.model.events import DEPOSITED, Event, new_event
-from pipeline.model.upcasters import UPCASTERS
+from pipeline.model.events import Event, new_event
+from pipeline.model.upcasters import upcasters
 from pipeline.support.settings import Settings
 from tests.bank import history
 from tests.harness import eventually, rounds
@@ -109,7 +110,7 @@ def test_a_snapshot_is_of_one_fold_and_of_the_forms_it_knows(
 ) -> None:
     snapshot = taken(state_of())
     with monkeypatch.context() as patch:
-        patch.setitem(UPCASTERS, (DEPOSITED, 1), lambda event: dict(event["body"]))
+        patch.setitem(upcasters(), (DEPOSITED, 1), lambda event: dict(event["body"]))
         assert believed(snapshot) is None
     with monkeypatch.context() as patch:
         patch.setattr("api.accounts.snapshots.FOLD", 2)

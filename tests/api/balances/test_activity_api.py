@@ -11,7 +11,7 @@ from api.balances.app import create_app
 from pipeline.bridge.changelog_subjects import encode_key
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.messaging import JetStream, stream_reader
+from pipeline.messaging import JetStream, StoredMessage, stream_reader
 from pipeline.support.settings import Settings
 from pipeline.tables.activity_reader import CHANGELOG, MINUTES, ActivityReader
 from tests.bank import accounts, append
@@ -125,15 +125,13 @@ async def test_only_what_is_new_is_read(
 ) -> None:
     monkeypatch.setattr(stream_reader, "BATCH", 3)
     begun: list[dict[str, Any]] = []
-    batch = stream_reader._batch
+    read = stream_reader.read
 
-    async def noted(
-        js: JetStream, stream: str, begin: dict[str, Any]
-    ) -> list[stream_reader.Message]:
-        begun.append(begin)
-        return await batch(js, stream, begin)
+    async def noted(js: JetStream, stream: str, query: dict[str, Any]) -> list[StoredMessage]:
+        begun.append(query)
+        return await read(js, stream, query)
 
-    monkeypatch.setattr(stream_reader, "_batch", noted)
+    monkeypatch.setattr(stream_reader, "read", noted)
     minutes = ActivityReader()
     for partition in range(8):
         await table(f"{partition}:MoneyDeposited:events", MINUTE, 1)

@@ -9,8 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.eventstore import EventStore
-from pipeline.model.events import CREATED, DEPOSITED, new_event
+from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
 from tests.harness import Role, eventually
 from tests.proxy import HttpProxy

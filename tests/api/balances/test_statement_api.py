@@ -8,8 +8,9 @@ import pytest
 
 from api.balances.app import create_app
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN
 from pipeline.banking.statement import STATEMENT
-from pipeline.model.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN, Event, new_event
+from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 from tests.services import NOBODY, Client, problem, serving
 from tests.stores import stores

@@ -1,0 +1,32 @@
+"""The bank's kinds of events, and their bodies in the newest schema."""
+
+from typing import Final, TypedDict
+
+CREATED: Final = "AccountCreated"
+DEPOSITED: Final = "MoneyDeposited"
+WITHDRAWN: Final = "MoneyWithdrawn"
+OWNER_UPDATED: Final = "OwnerUpdated"
+FROZEN: Final = "AccountFrozen"
+UNFROZEN: Final = "AccountUnfrozen"
+CLOSED: Final = "AccountClosed"
+KINDS: Final = frozenset(
+    {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED},
+)
+
+
+class Transfer(TypedDict):
+    """In the body of both legs of a transfer: the transfer's id and the other account."""
+
+    id: str
+    counterparty: str
+
+
+class Body(TypedDict, total=False):
+    """What happened. `AccountCreated{owner, money}`, `MoneyDeposited{money, transfer?}`,
+    `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`, `AccountFrozen{reason}`,
+    `AccountUnfrozen{}`, `AccountClosed{}`; money in minor units."""
+
+    owner: str
+    money: int
+    transfer: Transfer
+    reason: str
