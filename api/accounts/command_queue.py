@@ -8,10 +8,10 @@ from typing import Final
 from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command
 from api.accounts.execution import Done
-from api.accounts.fairness import Turn
+from api.accounts.fairness import AccountFairness
 
 LONGEST: Final = 250
-"""Commands in a row, so that nobody waits for very many others."""
+"""Commands in a batch, so that nobody waits for very many others."""
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +19,7 @@ class WaitingCommand:
     """A command, and whoever waits for what becomes of it."""
 
     command: Command
-    terms: CommandContext
+    context: CommandContext
     outcome: asyncio.Future[Done]
     conflicts: int = 0
 
@@ -37,11 +37,11 @@ class CommandQueue:
     """Who waits for one account. `doubtful`: what is remembered of it does not do any more."""
 
     account_id: str
-    turn: Turn
+    fairness: AccountFairness
     waiting: deque[WaitingCommand] = field(default_factory=deque)
     doubtful: bool = False
 
-    def next_row(self) -> list[WaitingCommand]:
+    def next_batch(self) -> list[WaitingCommand]:
         number = min(len(self.waiting), LONGEST)
         first = [self.waiting.popleft() for _ in range(number)]
         return [each for each in first if not each.outcome.done()]

@@ -18,7 +18,7 @@ EXISTING: Final = ("account-not-found", "account-closed")
 OPEN: Final = (*EXISTING, "account-frozen")
 """Problems of commands that want the account so."""
 
-_TERMS: Final = (
+_COMMAND_PROBLEMS: Final = (
     "invalid-idempotency-key",
     "idempotency-key-reused",
     "invalid-if-match",
@@ -41,7 +41,7 @@ def commands(
     return operation(
         json(EXECUTED, ETAG, _REPLAYED, *headers, status=status),
         *problems,
-        *_TERMS,
+        *_COMMAND_PROBLEMS,
         *UNREADABLE,
         body=body,
         headers=(IDEMPOTENCY_KEY, IF_MATCH),

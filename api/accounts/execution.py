@@ -41,21 +41,23 @@ class Done:
         return self.event["body"].get("transfer")
 
 
-def execute(command: Command, state: Account, terms: CommandContext) -> Done:
+def execute(command: Command, state: Account, context: CommandContext) -> Done:
     """What the command makes of this state once its event is stored; or raise `Refused`."""
-    _require_match(command, state, terms)
+    _require_match(command, state, context)
     # One event a command: a row of commands may be cut between any two events.
     [(kind, body)] = decide(command, state)
-    event = new_event(state.id, state.version + 1, kind, body, correlation_id=terms.correlation_id)
-    if terms.key is not None:
-        event["idempotency_key"], event["request"] = terms.key, terms.request
-    if terms.traceparent is not None:
-        event["traceparent"] = terms.traceparent
+    event = new_event(
+        state.id, state.version + 1, kind, body, correlation_id=context.correlation_id
+    )
+    if context.key is not None:
+        event["idempotency_key"], event["request"] = context.key, context.request
+    if context.traceparent is not None:
+        event["traceparent"] = context.traceparent
     return Done(event, evolve(state, event))
 
 
-def _require_match(command: Command, state: Account, terms: CommandContext) -> None:
-    if terms.condition is None or terms.condition.admits(state.version):
+def _require_match(command: Command, state: Account, context: CommandContext) -> None:
+    if context.condition is None or context.condition.admits(state.version):
         return
     # Of an account that should exist, and does not, that is the better answer.
     if state.version or isinstance(command, Create):

@@ -19,21 +19,21 @@ _ASKING: Final = 0.5
 """Seconds without a pause after which there is one, to see whether anybody is there."""
 
 
-class Turn:
+class AccountFairness:
     """One replica's turns at one account; times in seconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self._others_until = self._resume = self._ended = self._busy_since = 0.0
 
-    def wait(self) -> float:
+    def pause(self) -> float:
         """How long to stand aside before the next row."""
         return max(0.0, self._resume - time.monotonic())
 
-    def lost(self) -> None:
+    def conflicted(self) -> None:
         """Somebody else was first: to be tried again at once."""
         self._others_until = time.monotonic() + _KNOWN
 
-    def over(self, began: float, *, others: bool) -> None:
+    def stored(self, began: float, *, others: bool) -> None:
         """A row is stored; `others`: it had to read what somebody else wrote."""
         now = time.monotonic()
         took = now - began
@@ -47,15 +47,15 @@ class Turn:
         self._ended = now
 
 
-class FairTurns:
+class FairnessByAccount:
     """The turns at the accounts that were used last."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, Turn] = {}
+        self._fairness: dict[str, AccountFairness] = {}
 
-    def __getitem__(self, account_id: str) -> Turn:
-        turn = self._turns.pop(account_id, None) or Turn()
-        self._turns[account_id] = turn
-        if len(self._turns) > _REMEMBERED:
-            del self._turns[next(iter(self._turns))]
-        return turn
+    def __getitem__(self, account_id: str) -> AccountFairness:
+        fairness = self._fairness.pop(account_id, None) or AccountFairness()
+        self._fairness[account_id] = fairness
+        if len(self._fairness) > _REMEMBERED:
+            del self._fairness[next(iter(self._fairness))]
+        return fairness

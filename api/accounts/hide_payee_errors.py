@@ -12,7 +12,7 @@ from api.security.guard import customers_account
 
 
 @contextmanager
-def discreet(payee: str) -> Iterator[None]:
+def hide_payee_errors(payee: str) -> Iterator[None]:
     """Problem 422 `payee-refused` for whatever keeps another's account from being paid."""
     try:
         yield

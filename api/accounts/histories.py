@@ -14,7 +14,7 @@ from typing import Final
 from api.accounts.account import Account, evolve, initial
 from api.accounts.caches import StateCache
 from api.accounts.errors import AccountNotFound, Refused
-from api.accounts.snapshots import EVERY, believed, taken
+from api.accounts.snapshots import EVERY, snapshot_of, trusted
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event
 
@@ -52,7 +52,7 @@ class Until:
 NOW: Final = Until()
 
 
-class _Disproved(Exception):
+class _NotInHistory(Exception):
     """The event that a state ends with is not in the store."""
 
 
@@ -92,29 +92,29 @@ class Histories:
         raise AccountNotFound(account_id)
 
     async def _folded(self, account_id: str, until: Until) -> Account:
-        state = await self._proved(self._loaded.get(account_id), until)
+        state = await self._verified(self._loaded.get(account_id), until)
         return state or await self._from_snapshot(account_id, until)
 
     async def _from_snapshot(self, account_id: str, until: Until) -> Account:
         kept = await self._store.snapshots.find(account_id)
-        baseline = believed(kept)
-        state = await self._proved(baseline, until)
+        baseline = trusted(kept)
+        state = await self._verified(baseline, until)
         if baseline is None or state is None:
             baseline = initial(account_id)
             state = await self._from(baseline, until)
         wrong = kept is not None and not baseline.version
         if until == NOW and state.version and (wrong or state.version - baseline.version > EVERY):
-            self._store.snapshots.keep(taken(state))
+            self._store.snapshots.keep(snapshot_of(state))
         return state
 
-    async def _proved(self, baseline: Account | None, until: Until) -> Account | None:
+    async def _verified(self, baseline: Account | None, until: Until) -> Account | None:
         """What came of a state that the account is said to have had; None if that can't be told,
         or is more than is asked for."""
         if baseline is None or not until.covers(baseline):
             return None
         try:
             return await self._from(baseline, until)
-        except _Disproved:
+        except _NotInHistory:
             log.info("Version %d of account %s is another one", baseline.version, baseline.id)
             return None
 
@@ -125,12 +125,12 @@ class Histories:
         async with aclosing(pages):
             async for events in pages:
                 if proof and events[0]["_id"] != proof:
-                    raise _Disproved
+                    raise _NotInHistory
                 for event in events[bool(proof) :]:
                     if until.ends_before(event):
                         return state
                     state = evolve(state, event)
                 proof = ""
         if proof:
-            raise _Disproved
+            raise _NotInHistory
         return state

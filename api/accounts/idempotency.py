@@ -26,22 +26,24 @@ class Idempotency:
         self._store, self._states = store, states
         self._under_way = Locks()
 
-    async def execute(self, terms: CommandContext, command: Callable[[], Awaitable[Done]]) -> Done:
+    async def execute(
+        self, context: CommandContext, command: Callable[[], Awaitable[Done]]
+    ) -> Done:
         """The command, or what it did before. Raises what it raises, and `KeyReused`.
 
         Nothing is read unless the key is under way here, the store refuses it, or the command is
         refused: which it may be because of its own first execution.
         """
-        if (key := terms.key) is None:
+        if (key := context.key) is None:
             return await command()
         repeated = key in self._under_way
         async with self._under_way.hold([key]):
-            if repeated and (done := await self._before(key, terms.request)):
+            if repeated and (done := await self._before(key, context.request)):
                 return done
             try:
                 return await command()
             except (KeyTaken, Refused, TooManyConflicts) as error:
-                if done := await self._before(key, terms.request):
+                if done := await self._before(key, context.request):
                     return done
                 if isinstance(error, KeyTaken):
                     raise StoreUnavailable(f"{error}, but not for good yet") from error

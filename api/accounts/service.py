@@ -28,9 +28,9 @@ class AccountService:
         self._store, self.histories = store, Histories(store, remembered=cached)
         self._states = States(store, self.histories, cached)
         locks = Locks()
-        self._rows = CommandBatcher(store, self._states, locks)
+        self._batcher = CommandBatcher(store, self._states, locks)
         self._transfers = Transfers(store, self._states, locks)
-        self._once = Idempotency(store, self._states)
+        self._idempotency = Idempotency(store, self._states)
         self._opened = False
 
     async def open(self) -> None:
@@ -43,25 +43,25 @@ class AccountService:
         self._require_opened()
         await self._store.ping()
 
-    async def create(self, owner: str, money: int, terms: CommandContext) -> Done:
+    async def create(self, owner: str, money: int, context: CommandContext) -> Done:
         """Open an account with a new id and `money` minor units in it."""
         account_id = str(ULID())
         # An id made just now has no history to load.
         self._states.remember(initial(account_id))
-        return await self.execute(account_id, Create(owner, money), terms)
+        return await self.execute(account_id, Create(owner, money), context)
 
-    async def execute(self, account_id: str, command: Command, terms: CommandContext) -> Done:
+    async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
         """A command to one account."""
         self._require_opened()
-        return await self._once.execute(
-            terms, lambda: self._rows.execute(account_id, command, terms)
+        return await self._idempotency.execute(
+            context, lambda: self._batcher.execute(account_id, command, context)
         )
 
-    async def transfer(self, source: str, target: str, money: int, terms: CommandContext) -> Done:
+    async def transfer(self, source: str, target: str, money: int, context: CommandContext) -> Done:
         """Move money from one account to another, whole or not at all."""
         self._require_opened()
-        return await self._once.execute(
-            terms, lambda: self._transfers.execute(source, target, money, terms)
+        return await self._idempotency.execute(
+            context, lambda: self._transfers.execute(source, target, money, context)
         )
 
     async def get(self, account_id: str) -> Account:

@@ -1,7 +1,7 @@
-"""Snapshots of accounts, pure: what is kept of a state, and whether what was kept can be believed.
+"""Snapshots of accounts, pure: what is kept of a state, and whether what was kept can be trusted.
 
 The checksum tells damage, not malice: who writes a state by hand and makes its checksum, too, is
-believed until the snapshot is written anew.
+trusted until the snapshot is written anew.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def due(before: Account, after: Account) -> bool:
     return after.version // EVERY > before.version // EVERY
 
 
-def taken(state: Account) -> dict[str, Any]:
+def snapshot_of(state: Account) -> dict[str, Any]:
     """The snapshot of a state that has a version."""
     snapshot = {
         "_id": state.id,
@@ -39,7 +39,7 @@ def taken(state: Account) -> dict[str, Any]:
     return {**snapshot, "checksum": _checksum(snapshot)}
 
 
-def believed(snapshot: Mapping[str, Any] | None) -> Account | None:
+def trusted(snapshot: Mapping[str, Any] | None) -> Account | None:
     """The state that was kept, if it is undamaged and of the present fold.
 
     Whether it is of the account's true history, only its event in the store can tell.

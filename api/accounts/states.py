@@ -7,7 +7,7 @@ from functools import reduce
 from api.accounts.account import Account, evolve
 from api.accounts.caches import StateCache
 from api.accounts.histories import Histories
-from api.accounts.snapshots import due, taken
+from api.accounts.snapshots import due, snapshot_of
 from pipeline.eventstore import EventStore
 
 
@@ -25,7 +25,7 @@ class States:
         before = self._cache.get(state.id)
         self._cache.put(state)
         if before is not None and due(before, state):
-            self._store.snapshots.keep(taken(state))
+            self._store.snapshots.keep(snapshot_of(state))
 
     def remembered(self, account_id: str) -> Account | None:
         return self._cache.get(account_id)

@@ -31,10 +31,10 @@ class PartitionSnapshot:
         self, connections: Connections, settings: Settings, projection: Projection
     ) -> None:
         self.projection = projection
-        self.onlooker = StatusReader(
+        self.reader = StatusReader(
             settings, connections.connected, lambda: connections.store, projection
         )
-        self._snapshot = SharedReading(Partitions(self.onlooker, settings.partitions).read)
+        self._snapshot = SharedReading(Partitions(self.reader, settings.partitions).read)
         self._latest: Reading | None = None
 
     @property
@@ -56,10 +56,10 @@ class PartitionSnapshot:
 
     async def close(self) -> None:
         await self._snapshot.close()
-        await self.onlooker.close()
+        await self.reader.close()
 
 
-class Snapshots:
+class PartitionSnapshots:
     """Those of all projections by name, and a collector of their metrics."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Snapshots:
             await each.close()
 
 
-SNAPSHOTS: Final = web.AppKey("partitions", Snapshots)
+SNAPSHOTS: Final = web.AppKey("partitions", PartitionSnapshots)
 
 
 @routes.get("/partitions")

@@ -22,39 +22,39 @@ routes = web.RouteTableDef()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EncodedRebuild:
     """A rebuild as its watchers are told."""
 
     data: bytes
     over: bool
 
 
-class Watching:
+class RebuildWatchers:
     """What the watchers of rebuilds are told, read anew only while there are some."""
 
     def __init__(self, rebuilds: Rebuilds) -> None:
         self._rebuilds = rebuilds
         self._snapshot = SharedReading(self._read, EVERY)
-        self._told: dict[str, Told] = {}
+        self._encoded: dict[str, EncodedRebuild] = {}
 
-    async def told(self, job_id: str) -> Told | None:
+    async def encoded(self, job_id: str) -> EncodedRebuild | None:
         """How it is; None when there is no such rebuild. Problem 503 `pipeline-unavailable`."""
         everything = await self._snapshot.get()
-        told = self._told.get(job_id) or _told(everything, job_id)
-        if told is None:  # started since, or there is none
+        encoded = self._encoded.get(job_id) or _encode(everything, job_id)
+        if encoded is None:  # started since, or there is none
             async with self._rebuilds.now() as everything:
-                return _told(everything, job_id)
-        self._told[job_id] = told
-        return told
+                return _encode(everything, job_id)
+        self._encoded[job_id] = encoded
+        return encoded
 
-    async def news(self, job_id: str, first: Told) -> AsyncGenerator[bytes | None, None]:
+    async def news(self, job_id: str, first: EncodedRebuild) -> AsyncGenerator[bytes | None, None]:
         """Events until it is over, or forgotten; None for each look that brought no news."""
-        last: Told | None = first
+        last: EncodedRebuild | None = first
         yield event("progress", first.data)
         while last is not None and not last.over:
             await asyncio.sleep(EVERY)
             try:
-                now = await self.told(job_id)
+                now = await self.encoded(job_id)
             except Problem:  # NATS is away; the workers go on as soon as it is back
                 now = last
             yield event("progress", now.data) if now is not None and now != last else None
@@ -67,7 +67,7 @@ class Watching:
 
     async def _read(self) -> list[RebuildJobs]:
         async with self._rebuilds.now() as everything:
-            self._told = {}
+            self._encoded = {}
             return everything
 
 
@@ -78,7 +78,7 @@ class RebuildEvent(TypedDict):
     data: str
 
 
-WATCHING: Final = web.AppKey("watching", Watching)
+WATCHING: Final = web.AppKey("watching", RebuildWatchers)
 
 
 @routes.get("/rebuilds/{id}/events", allow_head=False)
@@ -87,15 +87,15 @@ WATCHING: Final = web.AppKey("watching", Watching)
 async def rebuild_events(request: web.Request) -> web.StreamResponse:
     """A rebuild as it goes on: an event `progress` for each change, `end` when it is over."""
     watching, job_id = request.app[WATCHING], request.match_info["id"]
-    first = await watching.told(job_id)
+    first = await watching.encoded(job_id)
     if first is None:
         raise not_found(job_id)
     return await stream(request, watching.news(job_id, first))
 
 
-def _told(everything: Iterable[RebuildJobs], job_id: str) -> Told | None:
+def _encode(everything: Iterable[RebuildJobs], job_id: str) -> EncodedRebuild | None:
     found = of_id(everything, job_id)
     if found is None:
         return None
     jobs, job = found
-    return Told(orjson.dumps(as_json(job, jobs.parts(job))), not job.active)
+    return EncodedRebuild(orjson.dumps(as_json(job, jobs.parts(job))), not job.active)

@@ -17,7 +17,7 @@ from pipeline.support.retry import brief
 _HITS: Final = "hits.hits._source"
 
 
-class Wanted(NamedTuple):
+class EntryQuery(NamedTuple):
     """Which entries: of some kinds, from a time on, before another one; `after` this version, in
     the order that is asked for."""
 
@@ -35,7 +35,7 @@ class Statements:
     def __init__(self, at: ServerAccess | str) -> None:
         self._client = connect(at, TIMEOUT)
 
-    async def page(self, account_id: str, wanted: Wanted) -> tuple[list[dict[str, Any]], bool]:
+    async def page(self, account_id: str, wanted: EntryQuery) -> tuple[list[dict[str, Any]], bool]:
         """Up to `limit` entries, and whether there are more. New ones show within a second."""
         order = "desc" if wanted.newest_first else "asc"
         try:
@@ -57,7 +57,7 @@ class Statements:
         await self._client.close()
 
 
-def _filter(account_id: str, wanted: Wanted) -> list[Mapping[str, Any]]:
+def _filter(account_id: str, wanted: EntryQuery) -> list[Mapping[str, Any]]:
     times = {"gte": wanted.since, "lt": wanted.until}
     between = {name: rfc3339(moment) for name, moment in times.items() if moment is not None}
     found: list[Mapping[str, Any]] = [{"term": {"account_id": account_id}}]

@@ -11,12 +11,12 @@ from api.balances import queries
 from api.balances.projected import kept
 from api.balances.queries import Limit
 from api.balances.routes import INDEX
-from api.balances.statement_reader import Statements, Wanted
+from api.balances.statement_reader import EntryQuery, Statements
 from api.http.inputs import Input, query
 from api.http.operations import json, operation
 from api.http.replies import reply
 from api.http.shapes import Page, readable
-from api.http.timestamps import Moment
+from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
 from pipeline.banking.statement import STATEMENT, Entry
 from pipeline.model.events import ACCOUNT_ID, KINDS
@@ -51,9 +51,9 @@ class StatementQuery(Input):
 
     kind: Kinds = ()
     """Only entries of some of these kinds, with commas between them."""
-    since: Moment | None = None
+    since: Timestamp | None = None
     """Entries of that time, and later ones."""
-    until: Moment | None = None
+    until: Timestamp | None = None
     """Entries before that time."""
     sort: Annotated[str, Field(pattern="^-?version$")] = "-version"
     """`-version` has the newest first."""
@@ -76,7 +76,7 @@ async def statement(request: web.Request) -> web.Response:
     """The account's entries, one for each event, with the balance after it."""
     account_id, asked = request.match_info["id"], query(request, StatementQuery)
     kept(request, STATEMENT.name)
-    wanted = Wanted(
+    wanted = EntryQuery(
         asked.kind,
         asked.since,
         asked.until,

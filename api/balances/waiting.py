@@ -61,7 +61,7 @@ class VersionWaits:
         self._index, self._connections = index, connections
         self._waiters: set[_Waiter] = set()
         self._new: set[_Waiter] = set()
-        self._nudged: set[tuple[int, int]] = set()
+        self._notified: set[tuple[int, int]] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[Subscription] | None = None
@@ -106,36 +106,36 @@ class VersionWaits:
 
     async def _listen(self) -> Subscription:
         js = await self._connections.connected()
-        return await js.nc.subscribe(all_of(BALANCE), cb=self._hear)
+        return await js.nc.subscribe(all_of(BALANCE), cb=self._on_notification)
 
-    async def _hear(self, message: Msg) -> None:
+    async def _on_notification(self, message: Msg) -> None:
         if self._waiters:
             with suppress(ValueError):
-                self._nudged.add(nudged(message.subject))
+                self._notified.add(nudged(message.subject))
                 self._wake.set()
 
     async def _run(self) -> None:
         """Look as long as somebody waits."""
-        looked = 0.0
+        fetched = 0.0
         while self._waiters:
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, looked + EVERY - time.monotonic())):
+                async with asyncio.timeout(max(0.0, fetched + EVERY - time.monotonic())):
                     await self._wake.wait()
-            if time.monotonic() - looked >= EVERY:
-                due, looked = set(self._waiters), time.monotonic()
+            if time.monotonic() - fetched >= EVERY:
+                due, fetched = set(self._waiters), time.monotonic()
             else:
-                due = self._new | {each for each in self._waiters if self._is_nudged(each)}
+                due = self._new | {each for each in self._waiters if self._is_notified(each)}
             self._wake.clear()
             self._new.clear()
-            self._nudged.clear()
-            await self._look(due)
+            self._notified.clear()
+            await self._fetch(due)
             await asyncio.sleep(SPACING)
 
-    def _is_nudged(self, waiter: _Waiter) -> bool:
+    def _is_notified(self, waiter: _Waiter) -> bool:
         slot = slot_of(waiter.account_id)
-        return any(partition_of(slot, of) == partition for partition, of in self._nudged)
+        return any(partition_of(slot, of) == partition for partition, of in self._notified)
 
-    async def _look(self, due: Iterable[_Waiter]) -> None:
+    async def _fetch(self, due: Iterable[_Waiter]) -> None:
         by_account: dict[str, list[_Waiter]] = {}
         for waiter in due:
             by_account.setdefault(waiter.account_id, []).append(waiter)

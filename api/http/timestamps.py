@@ -12,7 +12,7 @@ _RFC3339: Final = re.compile(
 )
 
 
-def _moment(text: str) -> datetime:
+def _timestamp(text: str) -> datetime:
     """As naive UTC, like the times of events."""
     try:
         if _RFC3339.fullmatch(text):
@@ -24,5 +24,5 @@ def _moment(text: str) -> datetime:
     )
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
 """A parameter that is a time as in RFC 3339."""

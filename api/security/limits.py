@@ -7,7 +7,7 @@ BURST: Final = 2.0
 """A bucket holds what comes in so many seconds: who was quiet may ask that often at once."""
 
 
-class Bucket:
+class TokenBucket:
     """Full at first; `rate` tokens a second flow in, and each request takes one."""
 
     __slots__ = ("_at", "_most", "_rate", "_tokens")
@@ -30,14 +30,14 @@ class Limits:
     """The buckets of all who have asked. Keys are as few as their holders: none is forgotten."""
 
     def __init__(self) -> None:
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     def spend(self, who: str, rate: float) -> float:
-        """As `Bucket.take`. A rate of 0 is none: one may ask as often as one likes."""
+        """As `TokenBucket.spend`. A rate of 0 means no limit."""
         if not rate:
             return 0.0
         now = time.monotonic()
         bucket = self._buckets.get(who)
         if bucket is None:
-            bucket = self._buckets[who] = Bucket(rate, now)
+            bucket = self._buckets[who] = TokenBucket(rate, now)
         return bucket.spend(now)

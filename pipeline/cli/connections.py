@@ -37,7 +37,7 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
 
 
 @asynccontextmanager
-async def onlookers(
+async def status_readers(
     settings: Settings, of: Iterable[Projection]
 ) -> AsyncIterator[tuple[EventStore, list[StatusReader]]]:
     """The event store, and one who looks at each projection; connected as far as they answer."""

@@ -18,7 +18,7 @@ from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores, Unreachable, opened
 from pipeline.operations.repair.compare import PATIENCE, Comparison
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import CannotRepair, mender
+from pipeline.operations.repair.offline import CannotRepair, offline_repair
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 
@@ -41,11 +41,11 @@ def dry_run(
 
     `CommandFailed` with the exit code 2 when that can't be found out.
     """
-    return reached(_compare(settings, projection, partitions, account_ids, as_json, patience))
+    return run_on_stores(_compare(settings, projection, partitions, account_ids, as_json, patience))
 
 
-def reached(main: Coroutine[Any, Any, T]) -> T:
-    """Run it; that a store can't be reached, or somebody interrupts, is told with 2."""
+def run_on_stores(main: Coroutine[Any, Any, T]) -> T:
+    """Run a command that needs the stores. Exit code 2: one does not answer, or an interrupt."""
     try:
         result = run(main)
     except (Unreachable, CannotRepair) as error:
@@ -69,8 +69,8 @@ async def _compare(
 ) -> int:
     began, kinds = time.monotonic(), Counter[str]()
     shown: list[dict[str, Any]] = []
-    async with opened(settings, projection) as stores, mender(settings, stores) as mending:
-        comparison = mending.comparison(patience)
+    async with opened(settings, projection) as stores, offline_repair(settings, stores) as offline:
+        comparison = offline.comparison(patience)
         parts = [comparison.slots(slots) for slots in await _slots(stores, partitions)]
         for part in [comparison.these(account_ids)] if account_ids else parts:
             async for difference in part:

@@ -112,7 +112,7 @@ def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
 @click.argument("account_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def drop(account_ids: tuple[str, ...], yes: bool) -> None:
-    """Take accounts off the list without mending them.
+    """Take accounts off the list without repairing them.
 
     The document stays at the version before the event that can't be applied, and the next event
     of the account parks it again while the cause is there.

@@ -11,7 +11,7 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.cli.connections import onlookers
+from pipeline.cli.connections import status_readers
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.projection_option import of_projection, projection_of
@@ -84,8 +84,8 @@ async def _repeat(reader: Partitions, show: Show) -> None:
 @asynccontextmanager
 async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[Partitions]:
     """A reader of the servers that the settings name, connected as far as they answer."""
-    async with onlookers(settings, [projection]) as (_, [onlooker]):
-        yield Partitions(onlooker, settings.partitions)
+    async with status_readers(settings, [projection]) as (_, [reader]):
+        yield Partitions(reader, settings.partitions)
 
 
 def _print(reading: Reading, as_json: bool) -> None:

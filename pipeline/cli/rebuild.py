@@ -12,7 +12,7 @@ from pipeline.cli.formatting import as_json, console
 from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.rebuild_formatting import listing, outcome, said, table
 from pipeline.cli.rebuild_jobs import INTERRUPTED, Found, cancelled, everything, found, started
-from pipeline.cli.repair import mend_account
+from pipeline.cli.repair import repair_account
 from pipeline.cli.running import run
 from pipeline.coordination.partitioning import MOST
 from pipeline.model.projection import Projection
@@ -90,7 +90,7 @@ def rebuild(
         )
         raise SystemExit(1 if differ else 0)
     if account_id is not None:
-        raise SystemExit(0 if mend_account(settings, projection, account_id) else 1)
+        raise SystemExit(0 if repair_account(settings, projection, account_id) else 1)
     if partitions and not in_place:
         click.echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)

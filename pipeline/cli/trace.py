@@ -10,14 +10,14 @@ from typing import Final
 
 import click
 
-from pipeline.cli.connections import onlookers
+from pipeline.cli.connections import status_readers
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json
 from pipeline.cli.running import run
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.projection_lookup import projections
-from pipeline.operations.trace.path import EventPath, way
+from pipeline.operations.trace.path import EventPath, trace_path
 from pipeline.operations.trace.report import as_json as told
 from pipeline.operations.trace.report import rfc3339
 from pipeline.operations.trace.search import FoundEvents, by_time, made_at, of_account
@@ -28,7 +28,7 @@ _AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LAST: Final = timedelta(hours=1)
 MOST: Final = 100
-"""Events whose ways are looked for."""
+"""Events whose paths are looked for."""
 
 
 def _since(_: click.Context, __: click.Parameter, given: str | None) -> datetime | None:
@@ -96,29 +96,29 @@ def trace(
     traced = run(_trace(settings, correlation_id, account, since, patience))
     if traced is None:
         raise CommandFailed("interrupted")
-    found, ways = traced
+    found, paths = traced
     if as_json:
-        click.echo(json.dumps(told(correlation_id, found, ways), indent=1))
+        click.echo(json.dumps(told(correlation_id, found, paths), indent=1))
     else:
-        show(correlation_id, found, ways)
+        show(correlation_id, found, paths)
     if len(found.events) > MOST:
         said = f"{len(found.events):,} events have that id; the first {MOST} are shown"
         click.echo(said, err=True)
-    _complain(correlation_id, found, ways)
+    _complain(correlation_id, found, paths)
 
 
-def _complain(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) -> None:
+def _complain(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath]) -> None:
     """Whatever makes what was shown less than all of it."""
     if not found.complete:
         raise CommandFailed(
             f"not all of {_where(found)} was searched in time: give it more --patience"
         )
-    if not ways:
+    if not paths:
         raise CommandFailed(
             f"no event of {correlation_id} {_where(found)}; a command that was refused left none, "
             "--since and --account search elsewhere"
         )
-    if silent := sorted(set[str]().union(*(each.silent for each in ways))):
+    if silent := sorted(set[str]().union(*(each.silent for each in paths))):
         raise CommandFailed(
             f"no answer from {', '.join(silent)}\n"
             "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
@@ -139,10 +139,10 @@ async def _trace(
     since: datetime | None,
     patience: float,
 ) -> tuple[FoundEvents, list[EventPath]]:
-    async with onlookers(settings, projections(settings.projections)) as (store, looking):
+    async with status_readers(settings, projections(settings.projections)) as (store, looking):
         found = await _found(store, correlation_id, account, since, patience)
-        ways = await asyncio.gather(*(way(each, looking) for each in found.events[:MOST]))
-        return found, ways
+        paths = await asyncio.gather(*(trace_path(each, looking) for each in found.events[:MOST]))
+        return found, paths
 
 
 async def _found(

@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import click
 
-from pipeline.cli.differences import reached
+from pipeline.cli.differences import run_on_stores
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.cli.repair import repaired, tell
+from pipeline.cli.repair import check_and_repair, print_repair
 from pipeline.cli.running import run
 from pipeline.operations.checker.live import Unreachable, check_live
 from pipeline.operations.checker.report import Report
@@ -64,13 +64,13 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
 
 def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> bool:
     """Check, mend, and check again; show all of it. Whether everything holds in the end."""
-    before, repair, after = reached(repaired(settings, patience))
+    before, repair, after = run_on_stores(check_and_repair(settings, patience))
     if as_json:
         told = {**asdict(repair), "first": [each.as_json() for each in repair.first]}
         click.echo(json.dumps({**after.as_json(), "repaired": told}, indent=1, default=str))
     else:
         show(before)
-        tell(repair)
+        print_repair(repair)
         if repair.found:
             show(after)
     return after.holds

@@ -15,11 +15,11 @@ from pipeline.operations.checker.documents import (
     CheckedProjection,
     UnderWay,
 )
-from pipeline.operations.checker.history import Answer, Claims, Command
-from pipeline.operations.checker.ledger import Account, Ledger
-from pipeline.operations.checker.report import TITLES, Figures, Report, Verdict, verdict
+from pipeline.operations.checker.history import Answer, Command, ExpectedEvents
+from pipeline.operations.checker.ledger import Ledger, LedgerAccount
+from pipeline.operations.checker.report import TITLES, CheckFigures, Report, Verdict, verdict
 
-__all__ = ["Answer", "CheckedProjection", "Command", "Figures", "Report", "Verdict", "check"]
+__all__ = ["Answer", "CheckFigures", "CheckedProjection", "Command", "Report", "Verdict", "check"]
 
 
 async def check(
@@ -41,16 +41,16 @@ async def check(
     when they can't be read.
     """
     began = monotonic()
-    ledger = Ledger(Claims.of(history, alone=alone) if history is not None else None)
+    ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
     documents = CheckedDocuments(store, projection, parked)
     await _walk(store, ledger, documents)
-    await documents.look_for_extra()
+    await documents.find_extra()
     async for leg in ledger.pairing.alone(store):
         way = f"{leg.money} from {leg.payer} to {leg.payee}"
         ledger.money.add(f"transfer {leg.transfer} of {way} has one leg only")
     await documents.settle(patience, under_way)
     strays = await store.strays()
-    figures = Figures(
+    figures = CheckFigures(
         ledger.accounts,
         ledger.events,
         ledger.pairing.transfers,
@@ -63,7 +63,7 @@ async def check(
 
 
 async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) -> None:
-    chunk: list[Account] = []
+    chunk: list[LedgerAccount] = []
     async for account in ledger.walk(store.replay(range(SLOTS))):
         chunk.append(account)
         if len(chunk) == CHUNK:
@@ -88,7 +88,7 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
             f"{documents.documents:,} documents" + (lag if documents.lag_documents else ""),
         ),
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
-        _once(ledger.claims),
+        _once(ledger.expected),
     )
 
 
@@ -97,20 +97,20 @@ def _unknown(number: int) -> Verdict:
     return Verdict(number, TITLES[number], None, who)
 
 
-def _once(claims: Claims | None) -> Verdict:
-    if claims is None:
+def _once(expected: ExpectedEvents | None) -> Verdict:
+    if expected is None:
         return _unknown(8)
     return verdict(
-        8, claims.key_faults, f"{claims.keys:,} keys, {claims.repeated:,} answered again"
+        8, expected.key_faults, f"{expected.keys:,} keys, {expected.repeated:,} answered again"
     )
 
 
 def _acknowledged(ledger: Ledger) -> Verdict:
-    claims = ledger.claims
-    if claims is None:
+    expected = ledger.expected
+    if expected is None:
         return _unknown(3)
-    claims.close()
-    figure = f"{claims.acknowledged:,} acknowledged, {claims.rejected:,} rejected"
-    if claims.unknown:
-        figure += f", {claims.unknown:,} without an answer"
-    return verdict(3, claims.faults, figure)
+    expected.close()
+    figure = f"{expected.acknowledged:,} acknowledged, {expected.rejected:,} rejected"
+    if expected.unknown:
+        figure += f", {expected.unknown:,} without an answer"
+    return verdict(3, expected.faults, figure)

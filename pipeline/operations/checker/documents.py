@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event, slot_of
-from pipeline.operations.checker.ledger import Account, folded
+from pipeline.operations.checker.ledger import LedgerAccount, folded
 from pipeline.operations.checker.report import Faults
 from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 
@@ -66,7 +66,7 @@ class CheckedDocuments:
     _beyond_wrong: int = 0
     _beyond_behind: int = 0
 
-    async def compare(self, accounts: list[Account]) -> None:
+    async def compare(self, accounts: list[LedgerAccount]) -> None:
         """Look at the documents of some accounts; doubts are kept for `settle`."""
         found = await self.projection.documents([account.id for account in accounts])
         self.documents += len(found)
@@ -76,7 +76,7 @@ class CheckedDocuments:
             document = found.get(account.id)
             self._note(account.id, self._doubt(document, account, account.version))
 
-    async def look_for_extra(self) -> None:
+    async def find_extra(self) -> None:
         """Compare the ids of the index with the documents that accounts were found to have.
 
         Only where they differ is the event store asked, in a second scan.
@@ -97,7 +97,7 @@ class CheckedDocuments:
     async def settle(self, patience: float, under_way: UnderWay) -> None:
         """Look again at what is in doubt, for `patience` seconds, and then judge what is left."""
         deadline, pause = monotonic() + patience, 0.1
-        while await self._look_again() and monotonic() < deadline:
+        while await self._recheck() and monotonic() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 1.6, 2.0)
         self._judge(await under_way() if self._doubts else frozenset())
@@ -115,7 +115,7 @@ class CheckedDocuments:
         if lost:
             self.faults.add(f"{lost} more accounts, each looked at once")
 
-    async def _look_again(self) -> bool:
+    async def _recheck(self) -> bool:
         """Renew every doubt, or drop it when it has gone. Is one left?"""
         waiting = iter(list(self._doubts))
         while ids := list(islice(waiting, CHUNK)):
@@ -124,12 +124,12 @@ class CheckedDocuments:
             for account_id in ids:
                 before = self._doubts.pop(account_id)
                 document, events = documents.get(account_id), histories.get(account_id, [])
-                doubt = self._second_look(account_id, document, events)
+                doubt = self._compare_again(account_id, document, events)
                 if doubt is not None and not doubt.follows(before):
                     self._note(account_id, doubt)
         return bool(self._doubts)
 
-    def _second_look(
+    def _compare_again(
         self, account_id: str, document: Document | None, events: list[Event]
     ) -> Doubt | None:
         if not events:
@@ -138,7 +138,9 @@ class CheckedDocuments:
         at_most = version if isinstance(version, int) else 0
         return self._doubt(document, folded(account_id, events, at_most), events[-1]["version"])
 
-    def _doubt(self, document: Document | None, account: Account, newest: int) -> Doubt | None:
+    def _doubt(
+        self, document: Document | None, account: LedgerAccount, newest: int
+    ) -> Doubt | None:
         """Compare a document with its account, folded to its version or to the newest."""
         if document is None:
             return Doubt(f"no document for {newest} events", newest, newest)
@@ -153,7 +155,7 @@ class CheckedDocuments:
             )
         return None
 
-    def _differences(self, document: Document, account: Account) -> str:
+    def _differences(self, document: Document, account: LedgerAccount) -> str:
         wanted = {
             "id": account.id,
             "owner": account.owner,

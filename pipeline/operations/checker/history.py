@@ -83,7 +83,7 @@ def _effect(event: Event) -> Effect:
 
 
 @dataclass(slots=True)
-class Claims:
+class ExpectedEvents:
     """The events that a history says exist, struck off as they are seen.
 
     `alone`: nothing but this history was ever sent to the store, so each account must be in it.
@@ -96,7 +96,7 @@ class Claims:
     repeated: int = 0
     faults: Faults = field(default_factory=Faults)
     key_faults: Faults = field(default_factory=Faults)
-    _claimed: dict[tuple[str, int], Answer] = field(default_factory=dict)
+    _expected: dict[tuple[str, int], Answer] = field(default_factory=dict)
     _under_key: dict[str, Answer] = field(default_factory=dict)
     _opened: set[str] = field(default_factory=set)
     _possible: Counter[Effect] = field(default_factory=Counter)
@@ -107,13 +107,13 @@ class Claims:
         return len(self._under_key)
 
     @classmethod
-    def of(cls, history: Iterable[Answer], *, alone: bool = False) -> "Claims":
-        claims = cls(alone)
+    def of(cls, history: Iterable[Answer], *, alone: bool = False) -> "ExpectedEvents":
+        expected = cls(alone)
         for answer in history:
-            claims._enter(answer)
-        return claims
+            expected._add(answer)
+        return expected
 
-    def _enter(self, answer: Answer) -> None:
+    def _add(self, answer: Answer) -> None:
         command = answer.command
         if answer.rejected:
             self.rejected += 1
@@ -121,28 +121,28 @@ class Claims:
             self.unknown += 1
             self._possible[_wanted(command, command.account)] += 1
         elif (first := self._under_key.get(answer.key)) is None:
-            self._claim(answer)
+            self._expect(answer)
         elif answer == first:
             self.repeated += 1
         else:
             self.key_faults.add(f"key {answer.key}: answered {answer}, and before that {first}")
 
-    def _claim(self, answer: Answer) -> None:
+    def _expect(self, answer: Answer) -> None:
         self.acknowledged += 1
         if answer.key:
             self._under_key[answer.key] = answer
         place = answer.id, answer.version
-        if place in self._claimed:
+        if place in self._expected:
             self.faults.add(f"account {place[0]}: version {place[1]} was given to two commands")
-        self._claimed[place] = answer
+        self._expected[place] = answer
         if answer.command.kind == "create":
             self._opened.add(answer.id)
 
-    def see(self, event: Event) -> None:
+    def match(self, event: Event) -> None:
         """Strike off an event of the store, or note that no acknowledged command explains it."""
         place = event["account_id"], event["version"]
-        answer = self._claimed.pop(place, None)
-        self._see_key(event, answer)
+        answer = self._expected.pop(place, None)
+        self._match_key(event, answer)
         effect = _effect(event)
         if answer is not None:
             command = answer.command
@@ -153,7 +153,7 @@ class Claims:
         elif self.alone or place[0] in self._opened:
             self._explain(effect, place)
 
-    def _see_key(self, event: Event, claim: Answer | None) -> None:
+    def _match_key(self, event: Event, claim: Answer | None) -> None:
         key, expected = event.get("idempotency_key", ""), claim.key if claim else ""
         known = self._under_key.get(key) if isinstance(key, str) else None
         where = f"account {event['account_id']}, version {event['version']}"
@@ -174,8 +174,8 @@ class Claims:
 
     def close(self) -> None:
         """Every event was seen: what is still claimed is lost."""
-        for (account, version), answer in self._claimed.items():
+        for (account, version), answer in self._expected.items():
             self.faults.add(
                 f"account {account}, version {version}: lost, acknowledged for {answer.command}"
             )
-        self._claimed.clear()
+        self._expected.clear()

@@ -20,7 +20,7 @@ from pipeline.model.events import (
     Event,
 )
 from pipeline.operations.checker.bodies import body_of, kind_of, known
-from pipeline.operations.checker.history import Claims
+from pipeline.operations.checker.history import ExpectedEvents
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.checker.transfers import Pairing, leg_of
 
@@ -40,7 +40,7 @@ a history is missing nobody knows it."""
 
 
 @dataclass(slots=True)
-class Account:
+class LedgerAccount:
     """An account after its events up to `version`."""
 
     id: str
@@ -83,9 +83,9 @@ def sound_money(money: Any) -> bool:
     return isinstance(money, int) and not isinstance(money, bool) and 0 <= money < MAX_MONEY
 
 
-def folded(account_id: str, events: Iterable[Event], version: int | None = None) -> Account:
+def folded(account_id: str, events: Iterable[Event], version: int | None = None) -> LedgerAccount:
     """The account after its events up to `version`, or all; duplicates count once."""
-    account = Account(account_id)
+    account = LedgerAccount(account_id)
     for event in events:
         if event["version"] > account.version and (version is None or event["version"] <= version):
             account.apply(event)
@@ -96,7 +96,7 @@ def folded(account_id: str, events: Iterable[Event], version: int | None = None)
 class Ledger:
     """Totals over every event, and what was found wrong with invariants 1, 2 and 5 on the way."""
 
-    claims: Claims | None = None
+    expected: ExpectedEvents | None = None
     accounts: int = 0
     events: int = 0
     deposits: int = 0
@@ -108,20 +108,20 @@ class Ledger:
     versions: Faults = field(default_factory=Faults)
     below_zero: Faults = field(default_factory=Faults)
 
-    async def walk(self, replay: AsyncIterator[list[Event]]) -> AsyncIterator[Account]:
+    async def walk(self, replay: AsyncIterator[list[Event]]) -> AsyncIterator[LedgerAccount]:
         """Enter every event, in (slot, account, version) order; yields each complete account."""
-        account: Account | None = None
+        account: LedgerAccount | None = None
         async for events in replay:
             for event in events:
                 if account is None or event["account_id"] != account.id:
                     if account is not None:
                         yield self._closed(account)
-                    account = Account(event["account_id"])
+                    account = LedgerAccount(event["account_id"])
                 self.enter(account, event)
         if account is not None:
             yield self._closed(account)
 
-    def enter(self, account: Account, event: Event) -> None:
+    def enter(self, account: LedgerAccount, event: Event) -> None:
         """Count one event of an account and look for what is wrong with it."""
         self.events += 1
         where = f"account {account.id}, version {event['version']}"
@@ -132,8 +132,8 @@ class Ledger:
         self.deposits += max(delta, 0)
         self.withdrawals += max(-delta, 0)
         self.pairing.add(event)
-        if self.claims is not None:
-            self.claims.see(event)
+        if self.expected is not None:
+            self.expected.match(event)
         if event["version"] <= account.version:
             return  # a duplicate: the totals have it, no balance does
         account.apply(event)
@@ -141,7 +141,7 @@ class Ledger:
         if account.balance < 0:
             self.below_zero.add(f"{where}: the balance is {account.balance}")
 
-    def _check(self, account: Account, event: Event, where: str) -> None:
+    def _check(self, account: LedgerAccount, event: Event, where: str) -> None:
         kind = kind_of(event)
         money, needed = body_of(event).get("money"), NEEDED.get(kind, "open")
         if kind not in SIGNS:
@@ -159,7 +159,7 @@ class Ledger:
         elif kind == CLOSED and account.balance:
             self.money.add(f"{where}: closed with {account.balance} in it")
 
-    def _closed(self, account: Account) -> Account:
+    def _closed(self, account: LedgerAccount) -> LedgerAccount:
         self.accounts += 1
         self.balances += account.balance
         return account

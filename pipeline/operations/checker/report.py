@@ -45,7 +45,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class CheckFigures:
     """What was walked. Lag is in events that are stored and not yet shown."""
 
     accounts: int
@@ -62,7 +62,7 @@ class Report:
     """`strays`: what is beside the events and is none. Nobody reads it, so it breaks nothing."""
 
     verdicts: tuple[Verdict, ...]
-    figures: Figures
+    figures: CheckFigures
     strays: InvalidDocuments = NONE
 
     @property

@@ -16,7 +16,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed, histories
 from pipeline.model.projection import Advance, Projection
-from pipeline.operations.repair.diff import Difference, Look, WaitingDocument, look
+from pipeline.operations.repair.diff import Difference, DocumentDiff, ParkedIds, diff_document
 from pipeline.search import FoundDocument
 from pipeline.support.bucket_sums import Sums, fingerprint
 from pipeline.tables.documents import HistoryLoader
@@ -64,14 +64,14 @@ class Comparison:
         log: ComparisonLog | None,
         projection: Projection = BALANCE,
         *,
-        parked: WaitingDocument = frozenset(),
+        parked: ParkedIds = frozenset(),
         patience: float = PATIENCE,
     ) -> None:
         self.accounts = self.events = self.documents = self.lagging = 0
         self._store, self._documents, self._log = store, documents, log
         self._projection = projection
         self._parked, self._patience = parked, patience
-        self._doubts: dict[str, Look | None] = {}
+        self._doubts: dict[str, DocumentDiff | None] = {}
 
     async def slots(self, slots: range) -> AsyncIterator[Difference]:
         """What differs among all accounts of the slots, and all documents."""
@@ -84,8 +84,10 @@ class Comparison:
                     yield difference
         async with aclosing(strangers(self._projection, slots, ids, self._documents)) as pages:  # type: ignore[type-var]
             async for page in pages:
-                truths = await self._truths(page)
-                self._doubts |= {each: None for each in page if each not in truths[each].documents}
+                replayed = await self._replayed(page)
+                self._doubts |= {
+                    each: None for each in page if each not in replayed[each].documents
+                }
                 async for difference in self._settled(MOST_DOUBTS):
                     yield difference
         async for difference in self._settled(1):
@@ -93,9 +95,9 @@ class Comparison:
 
     async def these(self, account_ids: Iterable[str]) -> AsyncIterator[Difference]:
         """What differs among some accounts, whether they are there or not."""
-        for ids in _lists(account_ids, MOST_DOUBTS):
+        for ids in _chunks(account_ids, MOST_DOUBTS):
             self.accounts += len(ids)
-            self._doubts |= dict.fromkeys(await self._ids_of(ids))
+            self._doubts |= dict.fromkeys(await self._document_ids(ids))
             async for difference in self._settled(1):
                 yield difference
 
@@ -122,8 +124,8 @@ class Comparison:
             if self._log is not None and end is None and self._patience <= half:
                 end = await self._log.end()  # by now all that was stored is in the log
             moving = await self._moving(end) if over else None
-            for ids in _lists(list(self._doubts), CHUNK):
-                for difference in await self._look_again(ids, moving):
+            for ids in _chunks(list(self._doubts), CHUNK):
+                for difference in await self._recheck(ids, moving):
                     yield difference
             if self._doubts:
                 await asyncio.sleep(pause)
@@ -132,15 +134,16 @@ class Comparison:
     async def _moving(self, end: Any) -> Container[int]:
         return await self._log.behind(end) if self._log is not None else ()
 
-    async def _look_again(
-        self, ids: Sequence[str], moving: Container[int] | None
-    ) -> list[Difference]:
+    async def _recheck(self, ids: Sequence[str], moving: Container[int] | None) -> list[Difference]:
         """`moving`: the patience is over, and events of these slots are on their way."""
         found = await self._documents.found(ids)
-        truths = await self._truths(ids)
+        replayed = await self._replayed(ids)
         differences: list[Difference] = []
         for each in ids:
-            before, now = self._doubts.pop(each), look(each, found.get(each), truths[each])
+            before, now = (
+                self._doubts.pop(each),
+                diff_document(each, found.get(each), replayed[each]),
+            )
             if self._right(each, before, now, moving):
                 continue
             if moving is None and not _steady(before, now):
@@ -151,7 +154,11 @@ class Comparison:
         return differences
 
     def _right(
-        self, document_id: str, before: Look | None, now: Look, moving: Container[int] | None
+        self,
+        document_id: str,
+        before: DocumentDiff | None,
+        now: DocumentDiff,
+        moving: Container[int] | None,
     ) -> bool:
         if now.what not in ("behind", "missing"):
             return now.what == "right"
@@ -162,29 +169,29 @@ class Comparison:
         self.lagging += late
         return late
 
-    async def _truths(self, document_ids: Iterable[str]) -> dict[str, ReplayedAccount]:
+    async def _replayed(self, document_ids: Iterable[str]) -> dict[str, ReplayedAccount]:
         """By document, what its account comes to as the store is now."""
         accounts = {each: self._projection.account_id(each) for each in document_ids}
         stored = await self._store.load_many(set(accounts.values()))
-        truths = {
+        replayed = {
             each: ReplayedAccount(self._projection, events) for each, events in stored.items()
         }
-        return {each: truths[account] for each, account in accounts.items()}
+        return {each: replayed[account] for each, account in accounts.items()}
 
-    async def _ids_of(self, account_ids: Sequence[str]) -> list[str]:
+    async def _document_ids(self, account_ids: Sequence[str]) -> list[str]:
         if not self._projection.every:
             return list(account_ids)
         stored = await self._store.load_many(account_ids)
-        truths = [ReplayedAccount(self._projection, events) for events in stored.values()]
-        return [each for truth in truths for each in truth.documents]
+        replayed = [ReplayedAccount(self._projection, events) for events in stored.values()]
+        return [each for account in replayed for each in account.documents]
 
 
-def _steady(before: Look | None, now: Look) -> bool:
+def _steady(before: DocumentDiff | None, now: DocumentDiff) -> bool:
     """Whether a lie was there a moment ago: what is behind may still come right."""
     return now.what in ("differs", "extra") and before is not None and before.stamp == now.stamp
 
 
-def _lists(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
     rest = iter(ids)
     while some := list(islice(rest, size)):
         yield some

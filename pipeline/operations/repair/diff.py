@@ -8,7 +8,7 @@ from pipeline.search import FoundDocument, Stamp
 from pipeline.tables.versioned_document import ReplayedAccount, believed, judged
 
 
-class Look(NamedTuple):
+class DocumentDiff(NamedTuple):
     """What was seen: the document with that `stamp`, None if there was none.
 
     `behind`: it is right, but only up to `version`; the store is at `wanted`. `fields` has, of all
@@ -25,7 +25,7 @@ class Look(NamedTuple):
 Kind = Literal["differs", "missing", "extra"]
 
 
-class WaitingDocument(Protocol):
+class ParkedIds(Protocol):
     """The accounts that are parked."""
 
     def __contains__(self, account_id: str, /) -> bool: ...
@@ -44,36 +44,38 @@ class Difference:
 
     @classmethod
     def of(
-        cls, projection: Projection, document_id: str, look: Look, parked: WaitingDocument
+        cls, projection: Projection, document_id: str, diff: DocumentDiff, parked: ParkedIds
     ) -> "Difference":
         """What such a look says, if it is the last word."""
         what: Kind = "differs"
-        if look.what == "missing" or look.what == "extra":
-            what = look.what
+        if diff.what == "missing" or diff.what == "extra":
+            what = diff.what
         account_id = projection.account_id(document_id)
-        return cls(account_id, what, look.fields, account_id in parked, document_id)
+        return cls(account_id, what, diff.fields, account_id in parked, document_id)
 
     def as_json(self) -> dict[str, Any]:
         fields = {name: {"is": a, "should_be": b} for name, (a, b) in self.fields.items()}
         return {**asdict(self), "fields": fields}
 
 
-def look(document_id: str, found: FoundDocument | None, truth: ReplayedAccount) -> Look:
+def diff_document(
+    document_id: str, found: FoundDocument | None, account: ReplayedAccount
+) -> DocumentDiff:
     """Compare a document with what its account's events, which were read after it, come to."""
-    projection = truth.projection
-    document = truth.documents.get(document_id)
+    projection = account.projection
+    document = account.documents.get(document_id)
     wanted = document["version"] if document else 0
     if found is None:
-        return Look("missing" if document else "right", None, 0, wanted, {})
+        return DocumentDiff("missing" if document else "right", None, 0, wanted, {})
     if document is None:
-        return Look("extra", found.stamp, 0, 0, {})
-    state, there = judged(found, truth, document_id), believed(projection, found)
+        return DocumentDiff("extra", found.stamp, 0, 0, {})
+    state, there = judged(found, account, document_id), believed(projection, found)
     if state is None:
-        return Look("right", found.stamp, wanted, wanted, {})
+        return DocumentDiff("right", found.stamp, wanted, wanted, {})
     fields = _differing(found, document)
     if state.raised or there is None:
-        return Look("differs", found.stamp, 0, wanted, fields)
-    return Look("behind", found.stamp, there.document["version"], wanted, fields)
+        return DocumentDiff("differs", found.stamp, 0, wanted, fields)
+    return DocumentDiff("behind", found.stamp, there.document["version"], wanted, fields)
 
 
 def _differing(found: FoundDocument, document: Document) -> dict[str, tuple[Any, Any]]:

@@ -17,7 +17,7 @@ from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores
 from pipeline.operations.repair.compare import PATIENCE, Comparison
-from pipeline.operations.repair.diff import Difference, Look, look
+from pipeline.operations.repair.diff import Difference, DocumentDiff, diff_document
 from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
@@ -43,7 +43,7 @@ class OfflineRepair:
     ) -> None:
         self.parked, self.projection = parked, stores.of
         self._stores, self._elastic, self._generations = stores, elastic, generations
-        self._freeing = Freeing(parked)
+        self._parking_lot = OwnerParkingLot(parked)
 
     def comparison(self, patience: float = PATIENCE, *, lag_differs: bool = False) -> Comparison:
         """With `lag_differs`, what is still behind when the patience is over is a difference."""
@@ -57,19 +57,19 @@ class OfflineRepair:
             patience=patience,
         )
 
-    async def look(self, document_id: str) -> Look:
+    async def diff(self, document_id: str) -> DocumentDiff:
         """One look at a document."""
         account_id = self.projection.account_id(document_id)
         found = await self._stores.projection.found([document_id])
         stored = await self._stores.store.load_many([account_id])
-        truth = ReplayedAccount(self.projection, stored[account_id])
-        return look(document_id, found.get(document_id), truth)
+        account = ReplayedAccount(self.projection, stored[account_id])
+        return diff_document(document_id, found.get(document_id), account)
 
-    def difference(self, document_id: str, look: Look) -> Difference:
+    def difference(self, document_id: str, diff: DocumentDiff) -> Difference:
         """What such a look says, if it is the last word."""
-        return Difference.of(self.projection, document_id, look, self.parked)
+        return Difference.of(self.projection, document_id, diff, self.parked)
 
-    async def mend(self, document_ids: Collection[str]) -> Repaired:
+    async def repair(self, document_ids: Collection[str]) -> Repaired:
         """See `agents.rebuild.repair.mend`; starts again if the generation goes meanwhile."""
         while True:
             generation = await self.live()
@@ -77,7 +77,7 @@ class OfflineRepair:
                 self._elastic,
                 generation,
                 self._stores.store,
-                self._freeing,
+                self._parking_lot,
                 Counters(),
                 DocumentCache(0),
             )
@@ -100,15 +100,15 @@ class OfflineRepair:
 
 
 @asynccontextmanager
-async def mender(settings: Settings, stores: Stores) -> AsyncIterator[OfflineRepair]:
+async def offline_repair(settings: Settings, stores: Stores) -> AsyncIterator[OfflineRepair]:
     """Who mends on these stores. Raises `CannotRepair`."""
     elastic = Elastic(settings.elasticsearch)
     parked = ParkedAccountList(stores.js, stores.of, replicas=settings.stream_replicas)
     try:
         await parked.refresh()
-        mending = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)
-        await mending.live()
-        yield mending
+        offline = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)
+        await offline.live()
+        yield offline
     finally:
         await elastic.close()
 
@@ -132,7 +132,7 @@ class _Log:
         return frozenset(slot for each in late for slot in slots_of(each, now.count))
 
 
-class Freeing:
+class OwnerParkingLot:
     """The parking lot for one who owns no partition: the owner frees an account, if there is one.
 
     For it alone knows what came while the account was parked. Where nobody answers no one owns it.

@@ -57,7 +57,7 @@ class Lag:
     unknown: str | None
 
 
-def together(parts: Iterable[WaitingEvents | Unknown]) -> WaitingEvents | Unknown:
+def total_waiting(parts: Iterable[WaitingEvents | Unknown]) -> WaitingEvents | Unknown:
     """What waits in all of them; not known if it is not in one."""
     every = list(parts)
     if reasons := joined(*map(why, every)):
@@ -69,7 +69,7 @@ def lag(
     unforwarded: WaitingEvents | Unknown, unapplied: WaitingEvents | Unknown, now: datetime
 ) -> Lag:
     """The lag of a partition; 0 seconds only if nothing waits."""
-    waiting = together([unforwarded, unapplied])
+    waiting = total_waiting([unforwarded, unapplied])
     if isinstance(waiting, Unknown):
         return Lag(None, None, waiting.why)
     seconds = None if waiting.more else 0.0

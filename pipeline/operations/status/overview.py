@@ -140,8 +140,8 @@ def forwarder(owner: str | Unknown | None) -> Forwarder:
     return Forwarder(owner and (owner.rpartition("-")[0] or owner), None)
 
 
-def attending(
-    roll: WorkerRegistry | Unknown, partitions: Iterable[PartitionStatus], seconds: float
+def registered_workers(
+    registry: WorkerRegistry | Unknown, partitions: Iterable[PartitionStatus], seconds: float
 ) -> tuple[list[Worker], str | None]:
     """The workers, each with its partitions, or why they can't be known."""
     owned: defaultdict[str, list[int]] = defaultdict(list)
@@ -150,4 +150,8 @@ def attending(
             return [], each.owner_unknown
         if each.owner is not None:
             owned[each.owner].append(each.partition)
-    return ([], roll.why) if isinstance(roll, Unknown) else (workers(roll, seconds, owned), None)
+    return (
+        ([], registry.why)
+        if isinstance(registry, Unknown)
+        else (workers(registry, seconds, owned), None)
+    )

@@ -12,9 +12,9 @@ from typing import Final
 
 from pipeline.coordination.partition_leases import View, name_of
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.lag import Lag, WaitingEvents, lag, together
-from pipeline.operations.status.probe import Unknown, asked, joined, why
+from pipeline.operations.status.effective_position import effective_position
+from pipeline.operations.status.lag import Lag, WaitingEvents, lag, total_waiting
+from pipeline.operations.status.probe import Unknown, joined, probe, why
 from pipeline.operations.status.reader import Epoch, Log, LogEnd, StatusReader
 
 # Seconds from the beginning of a reading until which there must be answers: about the log's end,
@@ -79,13 +79,13 @@ class _Index:
 class Partitions:
     """Reads how they stand, one reading at a time. `expected`: how many, while nothing tells."""
 
-    def __init__(self, onlooker: StatusReader, expected: int) -> None:
-        self._onlooker, self._now = onlooker, Partitioning(expected)
+    def __init__(self, reader: StatusReader, expected: int) -> None:
+        self._reader, self._now = reader, Partitioning(expected)
 
     async def read(self) -> Reading:
         """How they stood when this was called, or later by as long as it takes."""
         began = asyncio.get_running_loop().time()
-        end = await asked("NATS", self._onlooker.log_end(), began + _END)
+        end = await probe("NATS", self._reader.log_end(), began + _END)
         if isinstance(end, LogEnd) and end.partitions is not None:
             self._now = end.partitions
         return await self._read(end, began)
@@ -97,9 +97,9 @@ class Partitions:
         unforwarded, index, leases, epochs, parked = await asyncio.gather(
             self._unforwarded(end, until),
             self._index(began),
-            asked("Redis", self._onlooker.leases(count), until),
-            asked("NATS", self._onlooker.epochs(), until),
-            asked("NATS", self._onlooker.parked(count), until),
+            probe("Redis", self._reader.leases(count), until),
+            probe("NATS", self._reader.epochs(), until),
+            probe("NATS", self._reader.parked(count), until),
         )
         now, applied = datetime.now(UTC), index.partitions
         statuses = [
@@ -117,8 +117,8 @@ class Partitions:
         return Reading(
             statuses,
             sorted(_silent(answers)),
-            together(unforwarded),
-            together(each.waiting for each in applied),
+            total_waiting(unforwarded),
+            total_waiting(each.waiting for each in applied),
             parked if isinstance(parked, Unknown) else parked.total(),
             index.log,
         )
@@ -129,20 +129,21 @@ class Partitions:
         token = end if isinstance(end, Unknown) else end.token
         if isinstance(token, Unknown):
             return [token] * self._now.count
-        question = self._onlooker.unforwarded(token, self._now.count)
-        found = await asked("MongoDB", question, until)
+        question = self._reader.unforwarded(token, self._now.count)
+        found = await probe("MongoDB", question, until)
         return [found] * self._now.count if isinstance(found, Unknown) else found
 
     async def _index(self, began: float) -> _Index:
-        found = await asked("Elasticsearch", self._onlooker.claims(self._now), began + _ALL)
+        found = await probe("Elasticsearch", self._reader.checkpoints(self._now), began + _ALL)
         if isinstance(found, Unknown):
             return _Index([_Applied(None, found)] * self._now.count)
-        log = await asked("NATS", self._onlooker.stream(), began + _EVENTS)
+        log = await probe("NATS", self._reader.stream(), began + _EVENTS)
         if isinstance(log, Unknown):
             return _Index([_Applied(None, log)] * self._now.count)
-        generation, claims = found
+        generation, checkpoints = found
         positions = [
-            position_of(p, self._now, generation, log.state, claims) for p in range(self._now.count)
+            effective_position(p, self._now, generation, log.state, checkpoints)
+            for p in range(self._now.count)
         ]
         applied = await asyncio.gather(
             *(self._applied_to(p, at, began) for p, at in enumerate(positions))
@@ -152,8 +153,8 @@ class Partitions:
     async def _applied_to(self, partition: int, position: int | Unknown, began: float) -> _Applied:
         if isinstance(position, Unknown):
             return _Applied(None, position)
-        question = self._onlooker.unapplied(partition, position)
-        return _Applied(position, await asked("NATS", question, began + _EVENTS))
+        question = self._reader.unapplied(partition, position)
+        return _Applied(position, await probe("NATS", question, began + _EVENTS))
 
 
 def _status(

@@ -18,7 +18,7 @@ from pipeline.model.projection import Projection
 from pipeline.operations.status import overview
 from pipeline.operations.status.overview import Count, Overview
 from pipeline.operations.status.partitions import Reading
-from pipeline.operations.status.probe import Unknown, asked, why
+from pipeline.operations.status.probe import Unknown, probe, why
 from pipeline.operations.status.rates import Rate
 from pipeline.operations.status.reader import Log, StatusReader
 from pipeline.operations.status.recent_rebuild import recent
@@ -40,12 +40,12 @@ class PipelineMonitor:
         self,
         settings: Settings,
         read_each: Mapping[Projection, Read],
-        onlooker: StatusReader,
+        reader: StatusReader,
         store: Callable[[], EventStore],
     ) -> None:
-        self._read_each, self._onlooker, self._store = read_each, onlooker, store
+        self._read_each, self._reader, self._store = read_each, reader, store
         self._replicas = settings.stream_replicas
-        self._caller = Caller(settings.redis, "overseer", settings.lease_seconds)
+        self._caller = Caller(settings.redis, "pipeline-monitor", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._jobs: list[RebuildJobs] = []
 
@@ -55,23 +55,25 @@ class PipelineMonitor:
     async def read(self) -> Overview:
         """As it stands now, or later by as long as it takes."""
         at, until = moment(time.time()), asyncio.get_running_loop().time() + _PATIENCE
-        count, log, roll, leader, rebuild, readings = await asyncio.gather(
-            asked("MongoDB", self._stored(), until),
-            asked("NATS", self._onlooker.stream(), until),
-            asked("Redis", self._caller.roll(), until),
-            asked("Redis", self._caller.holder(FORWARDER), until),
-            asked("NATS", self._rebuild(), until),
+        count, log, registry, leader, rebuild, readings = await asyncio.gather(
+            probe("MongoDB", self._stored(), until),
+            probe("NATS", self._reader.stream(), until),
+            probe("Redis", self._caller.roll(), until),
+            probe("Redis", self._caller.holder(FORWARDER), until),
+            probe("NATS", self._rebuild(), until),
             asyncio.gather(*(read() for read in self._read_each.values())),
         )
         first = readings[0]
         stored = overview.stored(count, self._stored_rate(count))
-        workers, unknown = overview.attending(roll, first.partitions, self._caller.seconds)
+        workers, unknown = overview.registered_workers(
+            registry, first.partitions, self._caller.seconds
+        )
         return Overview(
             at,
             [
                 overview.server("mongodb", count),
                 overview.server("nats", log),
-                overview.server("redis", roll),
+                overview.server("redis", registry),
                 overview.server("elasticsearch", _elasticsearch(first)),
             ],
             stored,
@@ -92,7 +94,7 @@ class PipelineMonitor:
         return Count(await self._store().estimate(), asyncio.get_running_loop().time())
 
     async def _rebuild(self) -> dict[str, Any] | None:
-        js = await self._onlooker.jetstream()
+        js = await self._reader.jetstream()
         if not self._jobs:
             self._jobs = [
                 RebuildJobs(js, each, replicas=self._replicas) for each in self._read_each

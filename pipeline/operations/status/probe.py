@@ -46,7 +46,7 @@ def joined(*reasons: str | None) -> str | None:
     return "; ".join(dict.fromkeys(each for each in reasons if each)) or None
 
 
-async def asked(server: str, question: Awaitable[T], until: float) -> T | Unknown:
+async def probe(server: str, question: Awaitable[T], until: float) -> T | Unknown:
     """The answer, unless there is none `until` then, by the clock of the event loop."""
     try:
         async with asyncio.timeout_at(until):

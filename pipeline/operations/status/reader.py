@@ -17,7 +17,7 @@ from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, StreamState
 from pipeline.messaging.kv import KeyValueEntry, Mirror
 from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
-from pipeline.operations.status.effective_position import Claims, claim_ids
+from pipeline.operations.status.effective_position import CheckpointsById, checkpoint_ids
 from pipeline.operations.status.lag import (
     TO_BACKFILL,
     WaitingEvents,
@@ -84,7 +84,7 @@ class StatusReader:
         self.projection = projection
         self._connected, self._store = connected, store
         self._elastic = FailFastElastic(settings.elasticsearch)
-        self._leases = PartitionLeases(settings.redis, "onlooker", settings.lease_seconds)
+        self._leases = PartitionLeases(settings.redis, "status-reader", settings.lease_seconds)
         self._epochs: Mirror | None = None
         self._parked: ParkedAccountList | None = None
 
@@ -116,17 +116,17 @@ class StatusReader:
             return Unknown(f"{TO_BACKFILL}: the change stream can't go on where the log ends")
         return unforwarded(unread, partitions)
 
-    async def claims(self, now: Partitioning) -> tuple[Generation | None, Claims]:
+    async def checkpoints(self, now: Partitioning) -> tuple[Generation | None, CheckpointsById]:
         """The live generation, and what the checkpoints in it claim."""
         generation = await self._elastic.live(self.projection)
         if generation is None:
             return None, {}
         try:
-            found = await self._elastic.mget(ALIAS, claim_ids(now, generation))
+            found = await self._elastic.mget(ALIAS, checkpoint_ids(now, generation))
         except GenerationGone:  # no checkpoint was ever written
             return generation, {}
-        claims = {key: checkpoint_of(each) for key, each in found.items()}
-        return generation, {key: claim for key, claim in claims.items() if claim is not None}
+        checkpoints = {key: checkpoint_of(each) for key, each in found.items()}
+        return generation, {key: claim for key, claim in checkpoints.items() if claim is not None}
 
     async def stream(self) -> Log | Unknown:
         """Where the stream stands."""

@@ -25,7 +25,7 @@ class Running:
     still_seconds: float
 
 
-class Watch:
+class StallWatch:
     """Of one projection: looks at the last rebuild now and then, and remembers how far it was.
 
     A partition that begins anew comes further only beyond the point where it has been. The time is
@@ -38,19 +38,19 @@ class Watch:
         self._furthest: dict[int, tuple[int, int]] = {}
         self._since = 0.0
 
-    def look(self, job: RebuildJob | None, parts: Sequence[RebuildPart]) -> Running | None:
+    def update(self, job: RebuildJob | None, parts: Sequence[RebuildPart]) -> Running | None:
         """How far it is now; None when none is under way."""
         if job is None or not job.active:
             self._job = None
             return None
         if self._job != (job.id, job.uuid):
             self._job, self._furthest = (job.id, job.uuid), {}
-        if self._came_further(job, parts):
+        if self._progressed(job, parts):
             self._since = self._clock()
         whole = altogether(job, parts)
         return Running(whole.done, whole.total, self._clock() - self._since)
 
-    def _came_further(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> bool:
+    def _progressed(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> bool:
         now = {part.partition: (_STATES.index(part.state), part.done) for part in parts}
         now[_WHOLE] = (_PHASES.index(job.phase), 0)
         before = self._furthest

@@ -18,7 +18,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.model.events import DEPOSITED, SLOTS, Event, new_event
 from pipeline.operations.checker.live import opened
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import mender
+from pipeline.operations.repair.offline import offline_repair
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.agents.rebuild.bank import Bank, fill
 from tests.bank import documents
@@ -51,8 +51,8 @@ async def damage(bank: Bank, quiet: list[str], busy: list[str]) -> dict[str, str
 
 
 async def differences(bank: Bank, patience: float) -> dict[str, Difference]:
-    async with opened(bank.settings) as stores, mender(bank.settings, stores) as mending:
-        compared = mending.comparison(patience).slots(range(SLOTS))
+    async with opened(bank.settings) as stores, offline_repair(bank.settings, stores) as offline:
+        compared = offline.comparison(patience).slots(range(SLOTS))
         return {each.account_id: each async for each in compared}
 
 
