@@ -1,7 +1,8 @@
-"""The commands of one account, decided in a batch: while one append is under way the next gather.
+"""Executes the commands of one account in batches: while one append runs, the next batch gathers.
 
-Each is decided on the state that the one before it will leave, and all their events go down
-together. If one is not stored, what was decided after it is decided again, on fresh state.
+Each command is decided on the state that the one before it leaves, and all their events are
+appended together. If an event is not stored, the commands after it are decided again, on the state
+loaded from the store.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from api.accounts.caches import Locks
 from api.accounts.command_context import CommandContext
 from api.accounts.command_queue import CommandQueue, WaitingCommand
 from api.accounts.commands import Command
-from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
+from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
 from api.accounts.fairness import FairnessByAccount
 from api.accounts.states import States
 from pipeline.eventstore import (
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """What becomes of a command, if the `before` events that its batch has before it are stored."""
+    """The result of a command, provided that the `before` events before it in its batch are
+    stored."""
 
     waiting: WaitingCommand
     result: Done | Exception
@@ -40,23 +42,25 @@ class _Decided:
 
 
 class CommandBatcher:
-    """Executes commands of single accounts on one event store."""
+    """Executes commands to single accounts on one event store."""
 
     def __init__(self, store: EventStore, states: States, locks: Locks) -> None:
-        """`locks`: whoever else appends to an account holds its lock meanwhile."""
+        """`locks`: every other writer of an account (`Transfers`) has its lock meanwhile, too."""
         self._store, self._states, self._locks = store, states, locks
         self._queues: dict[str, CommandQueue] = {}
         self._fairness = FairnessByAccount()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
-        """One command, with all others that wait for the account. Raises what `AccountService`
-        says, and `KeyTaken`."""
+        """Execute a command, in one batch with others that wait for the account.
+
+        Raises what `AccountService` says, and `KeyTaken`.
+        """
         waiting = WaitingCommand(command, context, asyncio.get_running_loop().create_future())
         queue = self._queues.get(account_id)
         if queue is None:
             queue = self._queues[account_id] = CommandQueue(account_id, self._fairness[account_id])
-            # A task of its own: a caller who is cancelled must not take the others along.
+            # A task of its own: cancelling one caller must not cancel the others' commands.
             task = detached(self._serve(queue))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -64,12 +68,12 @@ class CommandBatcher:
         return await waiting.outcome
 
     async def _serve(self, queue: CommandQueue) -> None:
-        """Batch after batch, until nobody waits; between two others may have the account."""
+        """Execute batches until no command waits. The lock is released between two batches."""
         while queue.waiting:
             if aside := queue.fairness.pause():
                 queue.doubtful = True
                 await asyncio.sleep(aside)
-            async with self._locks.hold([queue.account_id]):
+            async with self._locks.acquire([queue.account_id]):
                 batch = queue.next_batch()
                 try:
                     again = await self._execute_batch(queue, batch)
@@ -79,13 +83,13 @@ class CommandBatcher:
                         waiting.settle(error)
             queue.put_back(again)
             if conflicts := max((each.conflicts for each in again), default=0):
-                await stand_back(conflicts)
+                await back_off(conflicts)
         del self._queues[queue.account_id]
 
     async def _execute_batch(
         self, queue: CommandQueue, batch: list[WaitingCommand]
     ) -> list[WaitingCommand]:
-        """Decide and append a batch; returns who must be decided again, on fresh state."""
+        """Decide and append a batch; returns the commands that must be decided again."""
         began, remembered = time.monotonic(), self._states.remembered(queue.account_id)
         state, fresh = remembered, False
         if state is None or queue.doubtful:
@@ -120,8 +124,8 @@ class CommandBatcher:
 
 def _log_stored(account_id: str, stored: Sequence[Done]) -> None:
     if stored and log.isEnabledFor(logging.DEBUG):
-        told = about(each.event for each in stored)
-        log.debug("Stored %d events of account %s", len(stored), account_id, extra=told)
+        fields = about(each.event for each in stored)
+        log.debug("Stored %d events of account %s", len(stored), account_id, extra=fields)
 
 
 def _decide(batch: Iterable[WaitingCommand], state: Account) -> Iterator[_Decided]:
@@ -139,7 +143,7 @@ def _decide(batch: Iterable[WaitingCommand], state: Account) -> Iterator[_Decide
 def _settle(
     decided: Iterable[_Decided], stored: AppendResult, fresh: bool
 ) -> Iterator[WaitingCommand]:
-    """Tell everybody whose outcome is known now; yields the others."""
+    """Settle the commands whose outcome is known; yields the others."""
     for each in decided:
         outcome = _outcome(each, stored, fresh)
         each.waiting.conflicts += isinstance(stored.error, VersionConflict)
@@ -152,14 +156,15 @@ def _settle(
 
 
 def _outcome(each: _Decided, stored: AppendResult, fresh: bool) -> Done | Exception | None:
-    """What became of a command; None if it was decided on a state that never was, or is old."""
+    """The outcome of a command; None if it was decided on a state that is old or was never
+    stored."""
     if isinstance(each.result, Done):
         if each.before < stored.number:
             return each.result
         if each.before == stored.number and not isinstance(stored.error, VersionConflict):
             return stored.error
     elif each.before <= stored.number and (stored.number or fresh):
-        # The state that it was refused on was the present one while it waited: it was loaded
-        # meanwhile, or an event before or after it took its place in the history.
+        # It was refused on a state that was the present one while it waited: that state was loaded
+        # meanwhile, or an event of its batch was stored on it.
         return each.result
     return stored.error if isinstance(stored.error, StoreUnavailable) else None

@@ -1,4 +1,4 @@
-"""Who waits for an account: commands in the order in which they came."""
+"""The commands that wait for an account, in the order in which they came."""
 
 import asyncio
 from collections import deque
@@ -11,12 +11,12 @@ from api.accounts.execution import Done
 from api.accounts.fairness import AccountFairness
 
 LONGEST: Final = 250
-"""Commands in a batch, so that nobody waits for very many others."""
+"""Commands in a batch at most, so that none waits for very many others."""
 
 
 @dataclass(slots=True, eq=False)
 class WaitingCommand:
-    """A command, and whoever waits for what becomes of it."""
+    """A command, and the future for its outcome."""
 
     command: Command
     context: CommandContext
@@ -34,7 +34,8 @@ class WaitingCommand:
 
 @dataclass(slots=True, eq=False)
 class CommandQueue:
-    """Who waits for one account. `doubtful`: what is remembered of it does not do any more."""
+    """The commands that wait for one account. `doubtful`: its remembered state may be old, so load
+    it."""
 
     account_id: str
     fairness: AccountFairness

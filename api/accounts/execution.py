@@ -1,4 +1,4 @@
-"""What executing a command means, however many are executed together: its event, and its answer."""
+"""Executes one command on a state: its event and its answer. Batches and transfers both use it."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ _FIRST_PAUSE: Final = 0.002
 
 
 class TooManyConflicts(Exception):
-    """Others wrote to the account in every one of `ATTEMPTS` attempts. Nothing was stored."""
+    """Another replica wrote to the account in each of `ATTEMPTS` attempts. Nothing was stored."""
 
 
 class VersionMismatch(Refused):
@@ -29,7 +29,8 @@ class VersionMismatch(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A command's event, the account as it left it, and whether that was done before."""
+    """A command's event, the account after it, and whether it was executed by an earlier
+    request."""
 
     event: Event
     account: Account
@@ -37,14 +38,14 @@ class Done:
 
     @property
     def transfer(self) -> Transfer | None:
-        """Of which transfer the event is a leg."""
+        """The transfer of which the event is a leg."""
         return self.event["body"].get("transfer")
 
 
 def execute(command: Command, state: Account, context: CommandContext) -> Done:
-    """What the command makes of this state once its event is stored; or raise `Refused`."""
+    """The result of the command on this state, provided its event is stored; or raise `Refused`."""
     _require_match(command, state, context)
-    # One event a command: a row of commands may be cut between any two events.
+    # One event for each command: an append may be cut between any two events of a batch.
     [(kind, body)] = decide(command, state)
     event = new_event(
         state.id, state.version + 1, kind, body, correlation_id=context.correlation_id
@@ -59,11 +60,11 @@ def execute(command: Command, state: Account, context: CommandContext) -> Done:
 def _require_match(command: Command, state: Account, context: CommandContext) -> None:
     if context.condition is None or context.condition.admits(state.version):
         return
-    # Of an account that should exist, and does not, that is the better answer.
+    # Without the account, `decide` raises AccountNotFound, which tells the client more.
     if state.version or isinstance(command, Create):
         raise VersionMismatch(state.id, state.version)
 
 
-async def stand_back(attempt: int) -> None:
-    """After attempt number 1, 2, 3, … in which somebody else was first, let them go on."""
+async def back_off(attempt: int) -> None:
+    """Wait after attempt number 1, 2, 3, … in which another replica was first."""
     await asyncio.sleep(random.uniform(0, _FIRST_PAUSE * attempt))

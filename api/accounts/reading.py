@@ -1,4 +1,4 @@
-"""The route of reading: an account as it is, and as it was."""
+"""The route that reads an account, as it is or as it was."""
 
 from datetime import datetime
 from typing import Annotated

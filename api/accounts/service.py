@@ -1,4 +1,4 @@
-"""The account service: each command to whom executes it, once for each idempotency key."""
+"""The account service: executes each command once for each idempotency key."""
 
 from ulid import ULID
 
@@ -24,7 +24,8 @@ class AccountService:
     """
 
     def __init__(self, store: EventStore, *, cached: int = 10_000) -> None:
-        """`cached`: how many accounts' states to remember; 0 loads each anew."""
+        """`cached`: the number of accounts whose states are kept in memory; with 0 each is
+        loaded."""
         self._store, self.histories = store, Histories(store, remembered=cached)
         self._states = States(store, self.histories, cached)
         locks = Locks()
@@ -34,7 +35,7 @@ class AccountService:
         self._opened = False
 
     async def open(self) -> None:
-        """Make the store's indexes. Until this succeeded once no command is executed."""
+        """Create the store's indexes. No command is executed before this has succeeded."""
         await self._store.setup()
         self._opened = True
 
@@ -46,12 +47,12 @@ class AccountService:
     async def create(self, owner: str, money: int, context: CommandContext) -> Done:
         """Open an account with a new id and `money` minor units in it."""
         account_id = str(ULID())
-        # An id made just now has no history to load.
+        # A new id has no history: so nothing is loaded for it.
         self._states.remember(initial(account_id))
         return await self.execute(account_id, Create(owner, money), context)
 
     async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
-        """A command to one account."""
+        """Execute a command to one account."""
         self._require_opened()
         return await self._idempotency.execute(
             context, lambda: self._batcher.execute(account_id, command, context)

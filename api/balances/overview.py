@@ -1,5 +1,5 @@
-"""`GET /pipeline` and `GET /pipeline/events`: the pipeline as it stands, from the store to the
-projections. All who watch share one reading a second; while nobody does nothing is read."""
+"""`GET /pipeline` and `GET /pipeline/events`: the status of the pipeline, from the store to the
+projections. All clients share one reading a second; without a client nothing is read."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -35,7 +35,7 @@ class Pipeline(Overview):
 
 
 class Overviews:
-    """Readings for the service's lifetime, each as JSON, which all who ask share."""
+    """Readings as JSON, shared by all requests, for the service's lifetime."""
 
     def __init__(
         self, connections: Connections, settings: Settings, partitions: PartitionSnapshots
@@ -53,7 +53,7 @@ class Overviews:
         return await self._snapshot.get()
 
     async def news(self) -> AsyncGenerator[bytes | None, None]:
-        """A reading about once a second, for ever."""
+        """A reading about once a second, for ever; None if it has not changed."""
         last = b""
         while True:
             now = await self.now()

@@ -1,4 +1,4 @@
-"""Rebuilds in `/metrics`: asked for before each scrape; what is not known is not shown."""
+"""Rebuilds in `/metrics`: read before each scrape. Without an answer the figures are unknown."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -9,7 +9,7 @@ from pipeline.tables.rebuild_jobs import RebuildJobs
 
 
 class RebuildFigures:
-    """A collector of them, for the service's lifetime."""
+    """The collector of their metrics, for the service's lifetime."""
 
     def __init__(self, rebuilds: Rebuilds, projections: Iterable[str]) -> None:
         self._rebuilds = rebuilds
@@ -17,7 +17,7 @@ class RebuildFigures:
         self._known: Mapping[str, Running | None] = {}
 
     async def refresh(self) -> None:
-        """Before a scrape."""
+        """Read the rebuilds before a scrape."""
         self._known = {}
         async with self._rebuilds.now() as everything:
             self._known = {each.projection.name: self._progress_of(each) for each in everything}

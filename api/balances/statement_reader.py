@@ -1,4 +1,4 @@
-"""The reader's side of the second projection: an account's statement, page by page."""
+"""Reads an account's statement from the second projection, page by page."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,8 +18,8 @@ _HITS: Final = "hits.hits._source"
 
 
 class EntryQuery(NamedTuple):
-    """Which entries: of some kinds, from a time on, before another one; `after` this version, in
-    the order that is asked for."""
+    """Filter, order and page of entries: those of some `kinds`, from `since` on and before `until`;
+    `after` is the version of the last entry of the page before."""
 
     kinds: tuple[str, ...] = ()
     since: datetime | None = None
@@ -30,7 +30,7 @@ class EntryQuery(NamedTuple):
 
 
 class Statements:
-    """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
+    """The statements' index. Every call raises `ProjectionUnavailable` without an answer."""
 
     def __init__(self, at: ServerAccess | str) -> None:
         self._client = connect(at, TIMEOUT)

@@ -86,5 +86,6 @@ async def statement(request: web.Request) -> web.Response:
     )
     entries, has_more = await request.app[STATEMENTS].page(account_id, wanted)
     if not entries:
-        await queries.document(request.app[INDEX], account_id)  # no such account is no empty one
+        # An unknown account is a 404, not an empty page.
+        await queries.document(request.app[INDEX], account_id)
     return reply({"data": entries, "has_more": has_more})

@@ -1,4 +1,4 @@
-"""Times as callers give them."""
+"""Times in query parameters."""
 
 import re
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ _RFC3339: Final = re.compile(
 
 
 def _timestamp(text: str) -> datetime:
-    """As naive UTC, like the times of events."""
+    """The time as naive UTC, like the times of events."""
     try:
         if _RFC3339.fullmatch(text):
             return datetime.fromisoformat(text.upper()).astimezone(UTC).replace(tzinfo=None)

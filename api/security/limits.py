@@ -1,10 +1,11 @@
-"""How often one may ask: a token bucket for each key, in this process, by the monotonic clock."""
+"""Rate limits: a token bucket for each key, in this process, by the monotonic clock."""
 
 import time
 from typing import Final
 
 BURST: Final = 2.0
-"""A bucket holds what comes in so many seconds: who was quiet may ask that often at once."""
+"""A bucket holds the tokens of so many seconds: after a pause, so many requests may come at
+once."""
 
 
 class TokenBucket:
@@ -27,7 +28,7 @@ class TokenBucket:
 
 
 class Limits:
-    """The buckets of all who have asked. Keys are as few as their holders: none is forgotten."""
+    """The buckets of all keys in use. There are few keys, so no bucket is ever dropped."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, TokenBucket] = {}

@@ -1,5 +1,5 @@
-"""What a rebuild would change: live documents compared with the event store, line by line as they
-are found. Nothing is written."""
+"""`bank rebuild --dry-run`: prints the documents that differ from the event store; writes
+nothing."""
 
 import json
 import time
@@ -37,9 +37,9 @@ def dry_run(
     as_json: bool = False,
     patience: float = PATIENCE,
 ) -> int:
-    """Compare everything, or some partitions, or some accounts; returns how many differ.
+    """Compare all, or some partitions, or some accounts; returns how many documents differ.
 
-    `CommandFailed` with the exit code 2 when that can't be found out.
+    `CommandFailed` with exit code 2 if a store can't be read.
     """
     return run_on_stores(_compare(settings, projection, partitions, account_ids, as_json, patience))
 
@@ -68,7 +68,7 @@ async def _compare(
     patience: float,
 ) -> int:
     began, kinds = time.monotonic(), Counter[str]()
-    shown: list[dict[str, Any]] = []
+    differences: list[dict[str, Any]] = []
     async with opened(settings, projection) as stores, offline_repair(settings, stores) as offline:
         comparison = offline.comparison(patience)
         parts = [comparison.slots(slots) for slots in await _slots(stores, partitions)]
@@ -76,22 +76,22 @@ async def _compare(
             async for difference in part:
                 kinds[difference.what] += 1
                 if as_json:
-                    shown.append(difference.as_json())
+                    differences.append(difference.as_json())
                 else:
                     click.echo(line(difference))
     seconds = round(time.monotonic() - began, 3)
     if as_json:
         figures = {"accounts": comparison.accounts, "events": comparison.events}
         figures |= {"documents": comparison.documents, "lagging": comparison.lagging}
-        told = {**figures, "seconds": seconds, "differences": shown}
-        click.echo(json.dumps(told, indent=1, default=str))
+        report = {**figures, "seconds": seconds, "differences": differences}
+        click.echo(json.dumps(report, indent=1, default=str))
     else:
         click.echo(_summary(comparison, kinds, seconds))
     return kinds.total()
 
 
 async def _slots(stores: Stores, partitions: Sequence[int]) -> list[range]:
-    """The slots of the partitions by the number in force; all for none."""
+    """The slots of the partitions, by the number of partitions in force; without any, all slots."""
     if not partitions:
         return [range(SLOTS)]
     now = await partitioning(stores.js)
@@ -103,7 +103,7 @@ async def _slots(stores: Stores, partitions: Sequence[int]) -> list[range]:
 
 
 def line(difference: Difference) -> str:
-    """An account, and what is wrong with its document, in a line."""
+    """A document and its differences in one line."""
     fields = ", ".join(
         f"{name} {_short(there)}, not {_short(wanted)}"
         for name, (there, wanted) in difference.fields.items()

@@ -1,4 +1,4 @@
-"""What to tell of a failure: what went wrong and what to do, never a traceback."""
+"""Turns exceptions into messages for people: what went wrong and what to do, no traceback."""
 
 from typing import Final
 
@@ -15,14 +15,14 @@ _SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settin
 
 
 def first(error: BaseException) -> BaseException:
-    """The one error to speak of: a task group's first."""
+    """The first error of a task group, or the error itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def explain(error: Exception) -> Failure:
-    """What to tell of a failure."""
+    """The message and exit code for an exception."""
     cause = first(error)
     failure = _of(cause)
     for note in getattr(cause, "__notes__", []):

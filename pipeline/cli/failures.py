@@ -1,4 +1,5 @@
-"""How a command fails: a message for people and an exit code; `errors.py` finds the words."""
+"""How a command fails: with a message for people and an exit code; `errors.py` writes the
+message."""
 
 from typing import Any
 
@@ -6,7 +7,7 @@ import click
 
 
 class CommandFailed(Exception):
-    """A failure whose message is already for people; `exit_code` goes to the shell."""
+    """A failure with a message for people; `exit_code` goes to the shell."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""`bank partitions`: whose each one is, how far it has come and how far it is behind."""
+"""`bank partitions`: the owner, position and lag of each partition."""
 
 import asyncio
 import json
@@ -30,13 +30,13 @@ _NOBODY: Final = "nobody"
 @click.command()
 @as_json
 @of_projection
-@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat it every second, until Ctrl-C.")
 def partitions(as_json: bool, watch: bool) -> None:
-    """Whose each partition is, how far it has come and how far it is behind.
+    """Show the owner, position and lag of each partition.
 
-    The lag is what the event store has and the live index has not, in events and in seconds since
-    the oldest of them was stored. What can't be known is said, never shown as 0. Exits with 1 when
-    a server does not answer.
+    The lag is of the events that are in the event store and not in the live index: their number,
+    and the seconds since the oldest was stored. A lag that is not known is shown as unknown, with
+    the reason. Exits with 1 when a server does not answer.
 
     \b
     Examples:
@@ -83,7 +83,7 @@ async def _repeat(reader: Partitions, show: Show) -> None:
 
 @asynccontextmanager
 async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[Partitions]:
-    """A reader of the servers that the settings name, connected as far as they answer."""
+    """The partitions on the servers of the settings, connected as far as they answer."""
     async with status_readers(settings, [projection]) as (_, [reader]):
         yield Partitions(reader, settings.partitions)
 

@@ -1,4 +1,4 @@
-"""`bank rebuild`: the projection made anew from the event store, under live traffic."""
+"""`bank rebuild`: rebuilds the projection from the event store, under live traffic."""
 
 import json
 import sys
@@ -31,11 +31,13 @@ T = TypeVar("T")
     multiple=True,
     metavar="P",
     type=click.IntRange(0, MOST - 1),
-    help="Only this partition, in place. Can be given more than once.",
+    help="Only this partition, in place. Can be repeated.",
 )
-@click.option("--account", "account_id", metavar="ID", help="Only this account, here and now.")
-@click.option("--in-place", is_flag=True, help="In the live generation, not in a new one.")
-@click.option("--dry-run", is_flag=True, help="Only compare, and tell what differs.")
+@click.option(
+    "--account", "account_id", metavar="ID", help="Only this account, at once and by this process."
+)
+@click.option("--in-place", is_flag=True, help="In the live generation instead of a new one.")
+@click.option("--dry-run", is_flag=True, help="Only compare, and print what differs.")
 @click.option(
     "--max-concurrent",
     metavar="N",
@@ -47,7 +49,7 @@ T = TypeVar("T")
 @click.option(
     "--wait/--no-wait",
     default=None,
-    help="Show how it goes until it is over (default in a terminal), or print its id and leave.",
+    help="Show the progress to the end (default in a terminal), or print the id and exit.",
 )
 @of_projection
 @as_json
@@ -62,21 +64,21 @@ def rebuild(
     wait: bool | None,
     as_json: bool,
 ) -> None:
-    """Make the projection anew from the event store, under live traffic.
+    """Rebuild the projection from the event store, under live traffic.
 
-    The workers do it, into a new generation that readers see when all of it is there. If the same
-    rebuild is under way, it is joined. Ctrl-C leaves it running. Exits with 1 when it failed or
-    was cancelled; with --account when its document is still not right; with --dry-run when
-    anything differs. Neither of these two needs a worker.
+    The workers replay the events into a new generation; readers see it when it is complete. If the
+    same rebuild is running, this command joins it. Ctrl-C leaves it running. Exits with 1 if the
+    rebuild failed or was cancelled; with --account if the document is still wrong; with --dry-run
+    if anything differs. --account and --dry-run need no worker.
 
     \b
     Examples:
-      bank rebuild                    all of it, into a new generation
+      bank rebuild                    all, into a new generation
       bank rebuild --dry-run          what would it change?
-      bank rebuild --partition 3      the documents of partition 3, where they are
+      bank rebuild --partition 3      partition 3, in place
       bank rebuild --account ID       one document, at once
-      bank rebuild status             how far it is
-      bank rebuild cancel             call it off: readers keep what they have
+      bank rebuild status             show the progress
+      bank rebuild cancel             cancel it; readers keep the old generation
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -104,16 +106,16 @@ def rebuild(
 
 @rebuild.command()
 @click.argument("job_id", metavar="[ID]", required=False)
-@click.option("--wait", is_flag=True, help="Show how it goes until it is over.")
+@click.option("--wait", is_flag=True, help="Show the progress to the end.")
 @as_json
 def status(job_id: str | None, wait: bool, as_json: bool) -> None:
-    """How far a rebuild is; without ID the last one.
+    """Show the progress of a rebuild; without ID of the last one.
 
     \b
     Examples:
-      bank rebuild status             the last one, with each partition
-      bank rebuild status --wait      until it is over
-      bank rebuild status --json ID   that one, for machines
+      bank rebuild status             the last one, by partition
+      bank rebuild status --wait      follow it to the end
+      bank rebuild status --json ID   that one, as JSON
     """
     job, parts = _uninterrupted(run(found(*_setup(), job_id, wait=wait)))
     if wait:
@@ -128,9 +130,9 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
 @rebuild.command()
 @click.argument("job_id", metavar="[ID]", required=False)
 def cancel(job_id: str | None) -> None:
-    """Call a rebuild off, without ID the last one; readers keep what they have.
+    """Cancel a rebuild, without ID the last one; readers keep the old generation.
 
-    One whose generation readers see already can't be called off.
+    A rebuild whose generation readers see already can't be cancelled.
 
     \b
     Examples:
@@ -146,12 +148,12 @@ def cancel(job_id: str | None) -> None:
 @rebuild.command(name="list")
 @as_json
 def list_(as_json: bool) -> None:
-    """The last rebuilds, the newest first.
+    """List the last rebuilds, the newest first.
 
     \b
     Examples:
-      bank rebuild list               a line each
-      bank rebuild list --json        for machines
+      bank rebuild list               as a table
+      bank rebuild list --json        as JSON
     """
     known = _uninterrupted(run(everything(*_setup())))
     if as_json:
@@ -163,7 +165,7 @@ def list_(as_json: bool) -> None:
 
 
 def _show_end(ended: Found, as_json: bool) -> None:
-    """What came of it; the exit code says it, too."""
+    """Print the outcome; `CommandFailed` unless the rebuild is done."""
     if as_json:
         click.echo(_json(ended))
     words = outcome(*ended)

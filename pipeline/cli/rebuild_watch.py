@@ -30,7 +30,7 @@ _FIELDS: Final = ("events", "rate", "left", "state", "owner")
 
 
 class Bars:
-    """A bar for each partition while stderr is a terminal, else nothing but remarks."""
+    """A bar for each partition if stderr is a terminal; otherwise only remarks."""
 
     def __init__(self) -> None:
         self._out = Console(stderr=True)
@@ -53,7 +53,8 @@ class Bars:
         self._progress.stop()
 
     def show(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> None:
-        """All of it, and each partition; of very many only those that are being replayed."""
+        """A bar for the whole and for each partition; of very many only for those being
+        replayed."""
         self._bar("all", job, altogether(job, parts), state="")
         many = len(parts) > self._out.height - 3
         for part in parts:
@@ -84,7 +85,7 @@ class Bars:
 async def follow(
     jobs: RebuildJobs, job_id: str, bars: Bars
 ) -> tuple[RebuildJob, list[RebuildPart]]:
-    """The rebuild when it is over. NATS may go and come meanwhile."""
+    """The rebuild when it is over. NATS may be down meanwhile."""
     clock = asyncio.get_running_loop().time
     known: tuple[RebuildJob, list[RebuildPart]] | None = None
     heard, said = clock(), ""

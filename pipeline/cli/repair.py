@@ -1,4 +1,4 @@
-"""Mending documents from the command line: one account, or all that differ; no worker is needed."""
+"""Repairs documents from the command line: of one account, or all that differ. Needs no worker."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,13 +19,13 @@ from pipeline.tables.parked_accounts import ParkedAccountList
 SHOWN: Final = 20
 _CHUNK: Final = 500
 _PATIENCE: Final = 2.0
-"""Seconds for what is behind to come right by itself. Nobody can tell a document that was deleted
-from one whose event is on its way; to mend either does no harm."""
+"""Seconds in which a document that is behind may come right. After that it is repaired: a document
+that was deleted looks like one whose event is on the way, and repairing either does no harm."""
 
 
 @dataclass(slots=True)
 class RepairResult:
-    """What was found to differ, with the first of them, and what was done about it."""
+    """How many documents differed, the first of them, and how many were written and removed."""
 
     found: int = 0
     written: int = 0
@@ -34,10 +34,10 @@ class RepairResult:
 
 
 def repair_account(settings: Settings, projection: Projection, account_id: str) -> bool:
-    """Make one account's document what the store says, here and now; print what was done.
+    """Repair one account's document from its events, and print what was done.
 
-    A parked account goes on if that works. Returns whether all is right now; raises
-    `CommandFailed` with the exit code 2 when a store can't be reached.
+    A parked account is released if its events can be applied. Returns whether the document is right
+    now; raises `CommandFailed` with exit code 2 if a store can't be reached.
     """
     return run_on_stores(_repair_account(settings, projection, account_id))
 
@@ -48,24 +48,24 @@ async def _repair_account(settings: Settings, projection: Projection, account_id
             return await _repair_documents(offline, account_id)
         before, parked = await offline.diff(account_id), account_id in offline.parked
         if before.what == "right" and not parked:
-            known = before.wanted > 0
+            known = before.newest > 0
             click.echo(f"{account_id}: {'is right already' if known else 'no such account'}")
             return known
-        mended = await offline.repair([account_id])
+        result = await offline.repair([account_id])
         if before.what != "right":
-            done = "removed" if mended.removed else "written" if mended.written else "left"
+            done = "removed" if result.removed else "written" if result.written else "left"
             click.echo(f"{line(offline.difference(account_id, before))}: {done}")
         if parked:
             click.echo(f"{account_id}: {_waits(offline.parked, account_id)}")
         after = await offline.diff(account_id)
         if after.what not in ("right", "behind"):
-            told = line(offline.difference(account_id, after))
-            raise CommandFailed(f"it is not right yet: {told}")
+            difference = line(offline.difference(account_id, after))
+            raise CommandFailed(f"it is not right yet: {difference}")
         return account_id not in offline.parked
 
 
 async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
-    """The same, where each of the account's events has a document."""
+    """The same for a projection with a document for each event."""
     found = [each async for each in offline.comparison(_PATIENCE).these([account_id])]
     parked = account_id in offline.parked
     if not found and not parked:
@@ -82,7 +82,7 @@ async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
 
 
 def print_repair(repair: RepairResult) -> None:
-    """Print what was mended: the first accounts, and how many."""
+    """Print what was repaired: the first documents, and how many."""
     for each in repair.first:
         click.echo(f"mended: {line(each)}")
     if (more := repair.found - len(repair.first)) > 0:
@@ -98,7 +98,7 @@ def print_repair(repair: RepairResult) -> None:
 async def check_and_repair(
     settings: Settings, patience: float
 ) -> tuple[Report, RepairResult, Report]:
-    """The checker's verdict, what was mended, and the verdict after it; raises as it does."""
+    """Check, repair, and check again; raises what the checker raises."""
     async with opened(settings) as stores, offline_repair(settings, stores) as offline:
         before = await check_stores(stores, patience=patience)
         repair = await _repair(offline)
@@ -123,9 +123,9 @@ async def _repair(offline: OfflineRepair) -> RepairResult:
 
 async def _repair_chunk(offline: OfflineRepair, chunk: list[str], repair: RepairResult) -> None:
     if chunk:
-        mended = await offline.repair(chunk)
-        repair.written += mended.written
-        repair.removed += mended.removed
+        result = await offline.repair(chunk)
+        repair.written += result.written
+        repair.removed += result.removed
         chunk.clear()
 
 

@@ -1,4 +1,4 @@
-"""Runs a coroutine as the process: one signal drains it, a second one ends it at once."""
+"""Runs a coroutine as the process: the first signal cancels it, a second one kills the process."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T | None:
-    """Run `main` to its end. SIGTERM or SIGINT cancels it, and then there is no result."""
+    """Run `main` to its end. SIGTERM or SIGINT cancels it; the result is None then."""
     return asyncio.run(_until_signal(main))
 
 

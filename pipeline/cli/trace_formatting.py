@@ -1,4 +1,4 @@
-"""The paths of a command's events, as people read them."""
+"""Prints the paths of a command's events."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -13,13 +13,13 @@ from pipeline.operations.trace.report import rfc3339
 from pipeline.operations.trace.search import FoundEvents, made_at, transfer_of
 
 Row = tuple[str, str, str, str]
-"""A step, its time, how long after the one before in milliseconds, and what is there."""
+"""A step, its time, the milliseconds since the step before, and a description."""
 
 _UNRECORDED: Final = "not recorded"
 
 
 def show(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath]) -> None:
-    """Print them in the order of their ids."""
+    """Print the paths in the order of the events' ids."""
     out, made = console(), made_at(correlation_id)
     if found.events:
         number = len(found.events)
@@ -61,14 +61,14 @@ def _rows(path: EventPath, made: datetime | None) -> Iterator[Row]:
         where = f"{path.logged.subject}, sequence {path.logged.sequence}"
         yield "forwarded", rfc3339(at), _after(before, at), where
     for each in path.projected:
-        yield each.projection, _UNRECORDED, "", "; ".join(_said(each, path.event["version"]))
+        yield each.projection, _UNRECORDED, "", "; ".join(_description(each, path.event["version"]))
 
 
 def _after(before: datetime | None, at: datetime) -> str:
     return f"{1000 * (at - before).total_seconds():+,.0f} ms" if before else ""
 
 
-def _said(at: ProjectionPosition, version: int) -> Iterator[str]:
+def _description(at: ProjectionPosition, version: int) -> Iterator[str]:
     if isinstance(at.position, Unknown):
         yield f"position unknown: {at.position.why}"
     elif isinstance(at.passed, Unknown):

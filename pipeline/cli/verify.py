@@ -27,23 +27,23 @@ from pipeline.support.settings import Settings, load
 @click.option(
     "--repair",
     is_flag=True,
-    help="Then mend every document that differs from its events, and check again.",
+    help="Then repair every document that differs from its events, and check again.",
 )
 def verify(as_json: bool, patience: float, repair: bool) -> None:
     """Do the invariants hold on the stores as they are now?
 
-    Reads only, while traffic goes on. A document that is behind is lag while the stream holds
-    anything for it, and else violates: an event was lost, or no forwarder runs. Exits with 1 when
-    an invariant is violated, with 2 when a server can't be reached.
+    Only reads, while traffic goes on. A document that is behind counts as lag while the stream has
+    events for its partition; otherwise it violates invariant 4: an event was lost, or no forwarder
+    runs. Exits with 1 when an invariant is violated, with 2 when a server can't be reached.
 
-    --repair writes documents, never events, under live traffic and with or without workers; then
-    the exit code is that of the second check.
+    --repair writes documents, never events. It needs no worker, and traffic may go on. The exit
+    code is that of the second check.
 
     \b
     Examples:
-      bank verify                     the stores as they are
-      bank verify --patience 60       with time for a bank that is behind
-      bank verify --repair            and mend what differs
+      bank verify                     check the stores
+      bank verify --patience 60       for a bank that is behind
+      bank verify --repair            check, repair, check again
     """
     settings = load()
     logs.setup(settings, "verify")
@@ -63,11 +63,12 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
 
 
 def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> bool:
-    """Check, mend, and check again; show all of it. Whether everything holds in the end."""
+    """Check, repair, check again, and print all of it. Returns whether everything holds at the
+    end."""
     before, repair, after = run_on_stores(check_and_repair(settings, patience))
     if as_json:
-        told = {**asdict(repair), "first": [each.as_json() for each in repair.first]}
-        click.echo(json.dumps({**after.as_json(), "repaired": told}, indent=1, default=str))
+        repaired = {**asdict(repair), "first": [each.as_json() for each in repair.first]}
+        click.echo(json.dumps({**after.as_json(), "repaired": repaired}, indent=1, default=str))
     else:
         show(before)
         print_repair(repair)
@@ -77,7 +78,7 @@ def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> boo
 
 
 def show(report: Report) -> None:
-    """Print the verdict on each invariant, and examples of what broke it."""
+    """Print the verdict on each invariant, and examples of its violations."""
     table = plain_table("", "invariant", "", "on what it stands")
     words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
     for verdict in report.verdicts:

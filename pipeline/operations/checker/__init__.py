@@ -1,7 +1,7 @@
-"""Do the invariants hold on the stores as they are now? Streams through them while traffic goes on.
+"""Do the invariants hold on the stores as they are now? Checks them while traffic goes on.
 
-Every account is walked in the event store, slot by slot, and its document fetched beside it; memory
-does not grow with the number of accounts.
+The checker reads every account in the event store, slot by slot, and its document beside it. It
+keeps no account, so its memory does not grow with their number.
 """
 
 from collections.abc import Container, Iterable
@@ -9,15 +9,11 @@ from time import monotonic
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
-from pipeline.operations.checker.documents import (
-    CHUNK,
-    CheckedDocuments,
-    CheckedProjection,
-    UnderWay,
-)
+from pipeline.operations.checker.documents import CheckedDocuments, CheckedProjection, UnderWay
 from pipeline.operations.checker.history import Answer, Command, ExpectedEvents
 from pipeline.operations.checker.ledger import Ledger, LedgerAccount
 from pipeline.operations.checker.report import TITLES, CheckFigures, Report, Verdict, verdict
+from pipeline.operations.recheck import CHUNK
 
 __all__ = ["Answer", "CheckFigures", "CheckedProjection", "Command", "Report", "Verdict", "check"]
 
@@ -32,13 +28,12 @@ async def check(
     parked: Container[str] = (),
     patience: float = 15.0,
 ) -> Report:
-    """Walk both stores and judge invariants 1 to 5, and 8.
+    """Read both stores and judge the invariants 1 to 5, and 8.
 
-    `history`: what a client sent and was answered, all of it before this call; without it
-    3 and 8 can't be judged. `alone`: nothing else was ever sent to this store. `parked`:
-    accounts known to wait; they still violate. `patience`: seconds in which a document that
-    differs may still come right. Raises what the stores raise
-    when they can't be read.
+    `history`: the commands that clients sent and their answers, all before this call; without it 3
+    and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
+    that are parked; their documents still violate 4. `patience`: seconds in which a document that
+    differs may still come right. Raises what the stores raise when they can't be read.
     """
     began = monotonic()
     ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
@@ -46,8 +41,8 @@ async def check(
     await _walk(store, ledger, documents)
     await documents.find_extra()
     async for leg in ledger.pairing.alone(store):
-        way = f"{leg.money} from {leg.payer} to {leg.payee}"
-        ledger.money.add(f"transfer {leg.transfer} of {way} has one leg only")
+        what = f"{leg.money} from {leg.payer} to {leg.payee}"
+        ledger.money.add(f"transfer {leg.transfer} of {what} has one leg only")
     await documents.settle(patience, under_way)
     strays = await store.strays()
     figures = CheckFigures(
@@ -93,8 +88,8 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
 
 
 def _unknown(number: int) -> Verdict:
-    who = "only who sent the commands can tell (`bank demo` does)"
-    return Verdict(number, TITLES[number], None, who)
+    why = "only the sender of the commands can tell (`bank demo` does)"
+    return Verdict(number, TITLES[number], None, why)
 
 
 def _once(expected: ExpectedEvents | None) -> Verdict:

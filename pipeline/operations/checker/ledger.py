@@ -1,6 +1,6 @@
 """The checker's own arithmetic: accounts folded event by event, and totals over all of them.
 
-It shares no line with the fold of the product, so that one mistake can't hide in both.
+It shares no line with the product's fold, so that one mistake can't hide in both.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -35,8 +35,8 @@ SIGNS: Final = {
 }
 BECOMES: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
 NEEDED: Final = {CREATED: "", UNFROZEN: "frozen"}
-"""The status an account must have for an event of the kind; open for all others. Where the start of
-a history is missing nobody knows it."""
+"""The status an account must have for an event of the kind; open for all others. It is unknown
+where the start of a history is missing."""
 
 
 @dataclass(slots=True)
@@ -62,16 +62,16 @@ class LedgerAccount:
 
 
 def change(event: Event) -> int:
-    """By how much an event changes the balance; nothing when it is malformed."""
+    """By how much an event changes the balance; 0 when it is malformed."""
     money = body_of(event).get("money", 0)
     return SIGNS.get(kind_of(event), 0) * money if sound_money(money) else 0
 
 
 def moment_of(event: Event) -> datetime | None:
-    """When it happened, naive UTC; None for what is no time."""
-    told: object = event.get("created_at")
+    """When it happened, naive UTC; None if that is no time."""
+    given: object = event.get("created_at")
     try:
-        moment = datetime.fromisoformat(told) if isinstance(told, str) else told
+        moment = datetime.fromisoformat(given) if isinstance(given, str) else given
     except ValueError:
         return None
     if not isinstance(moment, datetime):
@@ -94,7 +94,7 @@ def folded(account_id: str, events: Iterable[Event], version: int | None = None)
 
 @dataclass(slots=True)
 class Ledger:
-    """Totals over every event, and what was found wrong with invariants 1, 2 and 5 on the way."""
+    """Totals over all events, and the faults of invariants 1, 2 and 5."""
 
     expected: ExpectedEvents | None = None
     accounts: int = 0
@@ -122,7 +122,7 @@ class Ledger:
             yield self._closed(account)
 
     def enter(self, account: LedgerAccount, event: Event) -> None:
-        """Count one event of an account and look for what is wrong with it."""
+        """Count one event of an account and check it."""
         self.events += 1
         where = f"account {account.id}, version {event['version']}"
         if event["version"] != account.version + 1:
@@ -135,7 +135,7 @@ class Ledger:
         if self.expected is not None:
             self.expected.match(event)
         if event["version"] <= account.version:
-            return  # a duplicate: the totals have it, no balance does
+            return  # a duplicate: counted in the totals, not in the balance
         account.apply(event)
         self.lowest = min(self.lowest, account.balance)
         if account.balance < 0:

@@ -1,6 +1,6 @@
-"""Mending from a process that owns no partition, on the stores that the settings name.
+"""Repairs documents from a process that owns no partition, on the stores that the settings name.
 
-It needs no worker and does not mind any: versions and eras decide between them.
+It needs no worker. Workers may run: versions and eras decide whose write stays.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from pipeline.tables.versioned_document import DocumentCache, ReplayedAccount
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1
 _HEARD_SECONDS: Final = 1.0
-"""After so long every worker has heard that an account is not parked any more."""
+"""Seconds after which every worker has read that an account is not parked any more."""
 
 
 class CannotRepair(Exception):
-    """The live generation is not for this process to judge; the message says why."""
+    """This process can't judge the live generation; the message says why."""
 
 
 class OfflineRepair:
-    """Compares and mends in the live generation, whichever that is by then."""
+    """Compares and repairs documents of whichever generation is live at the time."""
 
     def __init__(
         self, stores: Stores, elastic: Elastic, generations: Generations, parked: ParkedAccountList
@@ -46,7 +46,8 @@ class OfflineRepair:
         self._parking_lot = OwnerParkingLot(parked)
 
     def comparison(self, patience: float = PATIENCE, *, lag_differs: bool = False) -> Comparison:
-        """With `lag_differs`, what is still behind when the patience is over is a difference."""
+        """With `lag_differs`, a document that is behind at the end of the patience is a
+        difference."""
         stores = self._stores
         return Comparison(
             stores.store,
@@ -58,7 +59,7 @@ class OfflineRepair:
         )
 
     async def diff(self, document_id: str) -> DocumentDiff:
-        """One look at a document."""
+        """Compare one document once."""
         account_id = self.projection.account_id(document_id)
         found = await self._stores.projection.found([document_id])
         stored = await self._stores.store.load_many([account_id])
@@ -66,11 +67,12 @@ class OfflineRepair:
         return diff_document(document_id, found.get(document_id), account)
 
     def difference(self, document_id: str, diff: DocumentDiff) -> Difference:
-        """What such a look says, if it is the last word."""
+        """The difference that such a comparison found."""
         return Difference.of(self.projection, document_id, diff, self.parked)
 
     async def repair(self, document_ids: Collection[str]) -> Repaired:
-        """See `agents.rebuild.repair.mend`; starts again if the generation goes meanwhile."""
+        """See `agents.rebuild.repair.repair`; starts again if the generation is dropped
+        meanwhile."""
         while True:
             generation = await self.live()
             documents = AccountDocuments(
@@ -87,7 +89,7 @@ class OfflineRepair:
                 await asyncio.sleep(_POLL)
 
     async def live(self) -> Generation:
-        """The live generation, which must be of our version of the fold; or `CannotRepair`."""
+        """The live generation; `CannotRepair` unless it is of this process' version of the fold."""
         generation = await self._elastic.patiently(self._generations.live)
         if generation is None:
             raise CannotRepair("there is no live generation; a worker makes one")
@@ -101,7 +103,7 @@ class OfflineRepair:
 
 @asynccontextmanager
 async def offline_repair(settings: Settings, stores: Stores) -> AsyncIterator[OfflineRepair]:
-    """Who mends on these stores. Raises `CannotRepair`."""
+    """Offline repair on these stores. Raises `CannotRepair`."""
     elastic = Elastic(settings.elasticsearch)
     parked = ParkedAccountList(stores.js, stores.of, replicas=settings.stream_replicas)
     try:
@@ -114,7 +116,7 @@ async def offline_repair(settings: Settings, stores: Stores) -> AsyncIterator[Of
 
 
 class _Log:
-    """The log, and how far the workers are with it."""
+    """The stream, and how far the workers have applied it."""
 
     def __init__(self, js: JetStream, projection: Projection) -> None:
         self._js, self._projection = js, projection
@@ -133,9 +135,10 @@ class _Log:
 
 
 class OwnerParkingLot:
-    """The parking lot for one who owns no partition: the owner frees an account, if there is one.
+    """The parking lot for a process that owns no partition. The partition's owner takes an account
+    off the list, because only the owner knows which events arrived while the account was parked.
 
-    For it alone knows what came while the account was parked. Where nobody answers no one owns it.
+    If no owner answers in time, the partition has none, and this process takes the account off.
     """
 
     def __init__(self, parked: ParkedAccountList) -> None:

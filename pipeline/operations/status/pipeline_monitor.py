@@ -1,7 +1,7 @@
-"""Reads the whole pipeline at a glance, one reading at a time.
+"""Reads the status of the whole pipeline.
 
-All servers are asked at the same time, and a reading ends in about three seconds, whatever is down.
-It takes no scan: each count is one that a server keeps anyway, or one of what waits.
+A reading probes all servers at the same time and ends in about three seconds, whatever is down. It
+scans nothing: each count is one that a server keeps anyway, or of the events that wait.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from pipeline.tables.rebuild_jobs import RebuildJobs
 Read = Callable[[], Awaitable[Reading]]
 
 _PATIENCE: Final = 2.2
-"""Seconds from the beginning of a reading until which there must be answers."""
+"""Seconds from the start of a reading until which the servers must have answered."""
 
 
 class PipelineMonitor:
-    """Remembers what it read last, for rates. `read_each` has how to read the partitions of each
-    projection, the one that is shown first."""
+    """Remembers the last reading, for rates. `read_each`: for each projection, how to read
+    its partitions; the overview shows those of the first one."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class PipelineMonitor:
         await self._caller.close()
 
     async def read(self) -> Overview:
-        """As it stands now, or later by as long as it takes."""
+        """The status at the time of the call, or up to three seconds later."""
         at, until = moment(time.time()), asyncio.get_running_loop().time() + _PATIENCE
         count, log, registry, leader, rebuild, readings = await asyncio.gather(
             probe("MongoDB", self._stored(), until),
@@ -122,7 +122,7 @@ class PipelineMonitor:
 
 
 def _elasticsearch(reading: Reading) -> Unknown | None:
-    """Each reading asks it, whatever else is down."""
+    """Every reading probes it, whatever else is down, so a silent one is known to be down."""
     if "Elasticsearch" in reading.silent:
         return Unknown("Elasticsearch does not answer", "Elasticsearch")
     return None

@@ -1,4 +1,4 @@
-"""Rebuilds as gauges. What is not known is NaN, which no rule takes for 0."""
+"""Rebuilds as gauges. An unknown figure is NaN, which no alert rule takes for 0."""
 
 import math
 import time
@@ -17,8 +17,8 @@ _WHOLE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A rebuild under way: events replayed of how many, and for how many seconds, as far as was
-    seen, it has come no further than it ever was."""
+    """A rebuild under way: `done` of `total` events are replayed, and no progress was made for so
+    many seconds, as far as this process has seen."""
 
     done: int
     total: int
@@ -26,10 +26,10 @@ class Running:
 
 
 class StallWatch:
-    """Of one projection: looks at the last rebuild now and then, and remembers how far it was.
+    """Notices when the last rebuild of a projection makes no progress.
 
-    A partition that begins anew comes further only beyond the point where it has been. The time is
-    counted from the first look, by one clock.
+    It remembers the furthest point of each partition: one that starts again makes progress only
+    beyond that point. Time counts from the first update, by one clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +39,7 @@ class StallWatch:
         self._since = 0.0
 
     def update(self, job: RebuildJob | None, parts: Sequence[RebuildPart]) -> Running | None:
-        """How far it is now; None when none is under way."""
+        """The progress as it is now; None when no rebuild is under way."""
         if job is None or not job.active:
             self._job = None
             return None

@@ -1,6 +1,6 @@
-"""The way of one event: stored, forwarded, applied in each projection; or why that is not known.
+"""The path of one event: stored, forwarded, applied to each projection; or why that is unknown.
 
-All servers are asked at the same time, each once; what can't be seen is never guessed.
+All servers are probed at the same time, each once. What they do not say is never guessed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from pipeline.support.retry import brief
 from pipeline.tables.parked_accounts import ParkedAccount
 
 SECONDS: Final = 8.0
-"""In which the servers must have answered."""
+"""Seconds in which the servers must have answered."""
 _END_SECONDS: Final = 3.0
 _SEARCHING_SECONDS: Final = 4.0
 
@@ -38,8 +38,8 @@ _NO_INDEX: Final = Unknown("there is no live index")
 
 @dataclass(frozen=True, slots=True)
 class ProjectionPosition:
-    """How far a projection is. All up to `position` is in the live `index`; `passed`: that is
-    beyond the event. `version` is the document's, None: there is no document."""
+    """How far a projection is. All events up to `position` are in the live `index`; `passed`:
+    the event is one of them. `version` is the document's, None: there is no document."""
 
     projection: str
     position: int | Unknown
@@ -70,7 +70,7 @@ class EventPath:
 
 
 async def trace_path(event: Event, readers: Sequence[StatusReader]) -> EventPath:
-    """Where the event is now. `status readers`: one for each projection that is kept."""
+    """Where the event is now. `readers`: one for each projection of the bank."""
     began = asyncio.get_running_loop().time()
     until = began + SECONDS
     at: object = event.get("created_at")
@@ -78,7 +78,7 @@ async def trace_path(event: Event, readers: Sequence[StatusReader]) -> EventPath
     try:
         addressed(event)
     except (KeyError, TypeError, ValueError) as error:
-        return EventPath(event, stored, Unknown(f"never, for it is no event: {brief(error)}"), ())
+        return EventPath(event, stored, Unknown(f"never: it is no valid event: {brief(error)}"), ())
     end = await probe("NATS", readers[0].log_end(), began + _END_SECONDS)
     found = await _logged(event, stored, end, readers[0], until)
     projected = await asyncio.gather(
@@ -117,12 +117,12 @@ async def _logged(
 async def _waiting(event: Event, token: str, reader: StatusReader) -> Unknown:
     """Why the stream has no message of the event."""
     try:
-        unread = await reader.unread(token)
+        backlog = await reader.change_backlog(token)
     except HistoryLost:
         return _MANY
-    if any(each["_id"] == event["_id"] for each in unread.events):
+    if any(each["_id"] == event["_id"] for each in backlog.events):
         return _WAITS
-    return _GONE if unread.complete else _MANY
+    return _GONE if backlog.complete else _MANY
 
 
 async def _projected(
@@ -170,10 +170,10 @@ async def _version(event: Event, reader: StatusReader) -> int | Unknown | None:
         found = await reader.document(event["account_id"], event["version"])
     except GenerationGone:
         return _NO_INDEX
-    return _told(reader, found) if found else None
+    return _document_version(reader, found) if found else None
 
 
-def _told(reader: StatusReader, found: FoundDocument) -> int | Unknown:
+def _document_version(reader: StatusReader, found: FoundDocument) -> int | Unknown:
     if not reader.projection.sound(found.version, found.source):
         return Unknown("its document is not as a worker writes it")
     return int(found.source["version"])

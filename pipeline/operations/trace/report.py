@@ -1,4 +1,4 @@
-"""The paths of a command's events as JSON; null is what is not known, and beside it stands why."""
+"""The paths of a command's events as JSON. What is unknown is null, with the reason beside it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +24,7 @@ def as_json(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath])
 
 
 def rfc3339(at: datetime) -> str:
-    """A moment with a timezone, to the millisecond."""
+    """A time with a timezone, to the millisecond."""
     return moment(at.timestamp())
 
 
