@@ -36,11 +36,11 @@ class RebuildInput(Input):
     """The body of `POST /balance/rebuild`; all of it may be left out."""
 
     partitions: Annotated[list[Number], Field(min_length=1, max_length=MOST)] | None = None
-    """Only these, in place; all of them unless told."""
+    """Only these, in place; by default all."""
     in_place: bool | None = None
-    """Mend the live generation, and build no next one."""
+    """Repair the live generation instead of building a new one."""
     max_concurrent: Annotated[int, Field(ge=1, le=MOST)] | None = None
-    """How many partitions at a time; 1 unless told."""
+    """How many partitions at a time; by default 1."""
 
     def asked(self) -> Asked:
         """The rebuild to start; problem 400 if the fields contradict each other."""

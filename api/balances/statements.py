@@ -47,7 +47,7 @@ Kinds = Annotated[
 
 
 class StatementQuery(Input):
-    """The parameters of `GET /{id}/statement`; `until` is not in it. Newest first, unless told."""
+    """The parameters of `GET /{id}/statement`; `until` is exclusive. By default newest first."""
 
     kind: Kinds = ()
     """Only entries of some of these kinds, with commas between them."""

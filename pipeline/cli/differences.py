@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.events import SLOTS, slots_of
@@ -47,16 +47,13 @@ def dry_run(
 def run_on_stores(main: Coroutine[Any, Any, T]) -> T:
     """Run a command that needs the stores. Exit code 2: one does not answer, or an interrupt."""
     try:
-        result = run(main)
+        return complete(main, exit_code=CANNOT)
     except (Unreachable, CannotRepair) as error:
         raise CommandFailed(str(error), CANNOT) from error
     except StoreUnavailable as error:
         raise CommandFailed(f"MongoDB went away: {error}", CANNOT) from error
     except ProjectionUnavailable as error:
         raise CommandFailed(f"Elasticsearch went away: {error}", CANNOT) from error
-    if result is None:
-        raise CommandFailed("interrupted", CANNOT)
-    return result
 
 
 async def _compare(

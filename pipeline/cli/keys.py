@@ -14,7 +14,7 @@ from rich.markup import escape
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.cli.running import run
+from pipeline.cli.running import complete, run
 from pipeline.messaging.kv import Bucket
 from pipeline.operations import keys as kept
 from pipeline.operations.keys import Key, Role
@@ -111,8 +111,8 @@ def create(
         )
     except ValidationError as error:
         raise click.UsageError(_faults(error)) from None
-    if run(_put(_setup(), key)) is None:
-        raise CommandFailed("interrupted: `bank keys list` tells whether there is one more")
+    unknown = "interrupted: `bank keys list` shows whether there is one more"
+    complete(_put(_setup(), key), message=unknown)
     click.echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
     click.echo(token)
 
@@ -167,9 +167,7 @@ async def _all(settings: Settings) -> list[Key]:
 
 
 def _list(as_json: bool) -> None:
-    found = run(_all(_setup()))
-    if found is None:
-        raise CommandFailed("interrupted")
+    found = complete(_all(_setup()))
     if as_json:
         shown = [each.model_dump(mode="json", exclude={"digest"}) for each in found]
         click.echo(json.dumps(shown, indent=1))

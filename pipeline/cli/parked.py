@@ -3,24 +3,22 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 import orjson
 from rich.markup import escape
 
-from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.parked_list import chosen, opened, outcomes
 from pipeline.cli.projection_option import of_projection, projection_of
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
 from pipeline.tables.parked_accounts import ParkedAccount
 
-T = TypeVar("T")
 Target = tuple[Settings, Projection]
 
 NONE: Final = "no account is parked"
@@ -49,7 +47,7 @@ def parked(ctx: click.Context, as_json: bool) -> None:
       bank parked retry --all         the cause is gone: apply the waiting events
     """
     if ctx.invoked_subcommand is None:
-        _list(_uninterrupted(run(_all(_setup()))), as_json)
+        _list(complete(_all(_setup())), as_json)
 
 
 @parked.command()
@@ -63,7 +61,7 @@ def show(account_id: str, as_json: bool) -> None:
       bank parked show ID             as text
       bank parked show --json ID      as JSON
     """
-    account, head, event = _uninterrupted(run(_one(_setup(), account_id)))
+    account, head, event = complete(_one(_setup(), account_id))
     waiting = max(head - account.version + 1, 0)
     if as_json:
         click.echo(_json({**asdict(account), "waiting": waiting, "event": event}))
@@ -103,7 +101,7 @@ def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
     """
     if bool(account_ids) == everyone:
         raise click.UsageError("name accounts, or give --all")
-    failed = _uninterrupted(run(_retry(_setup(), account_ids, seconds)))
+    failed = complete(_retry(_setup(), account_ids, seconds))
     if failed:
         raise SystemExit(1)
 
@@ -123,11 +121,11 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
       bank parked drop --yes ID       without confirmation
     """
     target = _setup()
-    accounts = _uninterrupted(run(_some(target, account_ids)))
+    accounts = complete(_some(target, account_ids))
     if not yes:
         click.echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
-    _uninterrupted(run(_drop(target, accounts)))
+    complete(_drop(target, accounts))
 
 
 async def _all(target: Target) -> list[ParkedAccount]:
@@ -185,12 +183,6 @@ async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
             else:
                 click.echo(f"{each.account_id}: was no longer parked")
     return True
-
-
-def _uninterrupted(result: T | None) -> T:
-    if result is None:
-        raise CommandFailed("interrupted")
-    return result
 
 
 def _setup() -> Target:

@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline.cli.connections import status_readers
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.failures import no_answer
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.projection_option import of_projection, projection_of
-from pipeline.cli.running import run
+from pipeline.cli.running import complete, run
 from pipeline.model.projection import Projection
 from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
 from pipeline.support import logs
@@ -50,18 +50,13 @@ def partitions(as_json: bool, watch: bool) -> None:
     if watch:
         run(_watch(settings, projection, as_json))
         return
-    reading = run(_once(settings, projection))
-    if reading is None:
-        raise CommandFailed("interrupted")
+    reading = complete(_read(settings, projection))
     _print(reading, as_json)
     if reading.silent:
-        raise CommandFailed(
-            f"no answer from {', '.join(reading.silent)}\n"
-            "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
-        )
+        raise no_answer(reading.silent)
 
 
-async def _once(settings: Settings, projection: Projection) -> Reading:
+async def _read(settings: Settings, projection: Projection) -> Reading:
     async with _opened(settings, projection) as reader:
         return await reader.read()
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from typing import TypeVar
 
 import click
 
@@ -13,15 +12,13 @@ from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.rebuild_formatting import listing, outcome, said, table
 from pipeline.cli.rebuild_jobs import INTERRUPTED, Found, cancelled, everything, found, started
 from pipeline.cli.repair import repair_account
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import MOST
 from pipeline.model.projection import Projection
 from pipeline.operations.rebuild_requests import Asked
 from pipeline.operations.status.rebuild_progress import as_json as progress
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
-
-T = TypeVar("T")
 
 
 @click.group(invoke_without_command=True)
@@ -97,7 +94,7 @@ def rebuild(
         click.echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)
     wait = sys.stdout.isatty() if wait is None else wait
-    found = _uninterrupted(run(started(settings, projection, asked, wait=wait)))
+    found = complete(started(settings, projection, asked, wait=wait), exit_code=INTERRUPTED)
     if wait:
         _show_end(found, as_json)
     else:
@@ -117,7 +114,7 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
       bank rebuild status --wait      follow it to the end
       bank rebuild status --json ID   that one, as JSON
     """
-    job, parts = _uninterrupted(run(found(*_setup(), job_id, wait=wait)))
+    job, parts = complete(found(*_setup(), job_id, wait=wait), exit_code=INTERRUPTED)
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
@@ -139,7 +136,7 @@ def cancel(job_id: str | None) -> None:
       bank rebuild cancel             the last one
       bank rebuild cancel ID          that one
     """
-    job = _uninterrupted(run(cancelled(*_setup(), job_id)))
+    job = complete(cancelled(*_setup(), job_id), exit_code=INTERRUPTED)
     if job.phase != "cancelled":
         raise CommandFailed(f"{said(job)}; it can't be called off any more")
     click.echo(said(job))
@@ -155,7 +152,7 @@ def list_(as_json: bool) -> None:
       bank rebuild list               as a table
       bank rebuild list --json        as JSON
     """
-    known = _uninterrupted(run(everything(*_setup())))
+    known = complete(everything(*_setup()), exit_code=INTERRUPTED)
     if as_json:
         click.echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:
@@ -171,12 +168,6 @@ def _show_end(ended: Found, as_json: bool) -> None:
     words = outcome(*ended)
     if not as_json:
         click.echo(words)
-
-
-def _uninterrupted(result: T | None) -> T:
-    if result is None:
-        raise CommandFailed("interrupted", INTERRUPTED)
-    return result
 
 
 def _json(found: Found) -> str:

@@ -73,7 +73,7 @@ async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
         return True
     await offline.repair([offline.projection.before(account_id, 1)])
     for each in found:
-        click.echo(f"{line(each)}: mended")
+        click.echo(f"{line(each)}: repaired")
     if parked:
         click.echo(f"{account_id}: {_waits(offline.parked, account_id)}")
     async for each in offline.comparison(_PATIENCE).these([account_id]):
@@ -84,9 +84,9 @@ async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
 def print_repair(repair: RepairResult) -> None:
     """Print what was repaired: the first documents, and how many."""
     for each in repair.first:
-        click.echo(f"mended: {line(each)}")
+        click.echo(f"repaired: {line(each)}")
     if (more := repair.found - len(repair.first)) > 0:
-        click.echo(f"mended: and {more:,} more")
+        click.echo(f"repaired: and {more:,} more")
     click.echo(
         f"{repair.found:,} documents differed: "
         f"{repair.written:,} written, {repair.removed:,} removed"

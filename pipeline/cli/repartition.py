@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import MOST, partitioning
 from pipeline.coordination.repartition_requests import (
     RepartitionRequest,
@@ -52,9 +52,7 @@ def repartition(number: int | None, patience: float) -> None:
     """
     settings = load()
     logs.setup(settings, "repartition")
-    if (outcome := run(ask(settings, number, patience))) is None:
-        raise CommandFailed("interrupted")
-    click.echo(outcome)
+    click.echo(complete(ask(settings, number, patience)))
 
 
 async def ask(settings: Settings, number: int | None, patience: float) -> str:

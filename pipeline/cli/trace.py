@@ -11,9 +11,9 @@ from typing import Final
 import click
 
 from pipeline.cli.connections import status_readers
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.failures import CommandFailed, no_answer
 from pipeline.cli.formatting import as_json
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.projection_lookup import projections
@@ -93,10 +93,7 @@ def trace(
     """
     settings = load()
     logs.setup(settings, "trace")
-    traced = run(_trace(settings, correlation_id, account, since, patience))
-    if traced is None:
-        raise CommandFailed("interrupted")
-    found, paths = traced
+    found, paths = complete(_trace(settings, correlation_id, account, since, patience))
     if as_json:
         click.echo(json.dumps(report(correlation_id, found, paths), indent=1))
     else:
@@ -120,10 +117,7 @@ def _require_complete(correlation_id: str, found: FoundEvents, paths: Sequence[E
             "--since and --account search elsewhere"
         )
     if silent := sorted(set[str]().union(*(each.silent for each in paths))):
-        raise CommandFailed(
-            f"no answer from {', '.join(silent)}\n"
-            "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
-        )
+        raise no_answer(silent)
 
 
 def _where(found: FoundEvents) -> str:

@@ -6,11 +6,9 @@ from dataclasses import asdict
 import click
 
 from pipeline.cli.differences import run_on_stores
-from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.repair import check_and_repair, print_repair
-from pipeline.cli.running import run
-from pipeline.operations.checker.live import Unreachable, check_live
+from pipeline.operations.checker.live import check_live
 from pipeline.operations.checker.report import Report
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
@@ -49,12 +47,7 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
     logs.setup(settings, "verify")
     if repair:
         raise SystemExit(0 if verify_and_repair(settings, patience, as_json) else 1)
-    try:
-        report = run(check_live(settings, patience=patience))
-    except Unreachable as error:
-        raise CommandFailed(str(error), 2) from error
-    if report is None:
-        raise CommandFailed("interrupted", 2)
+    report = run_on_stores(check_live(settings, patience=patience))
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=1))
     else:
@@ -79,7 +72,7 @@ def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> boo
 
 def show(report: Report) -> None:
     """Print the verdict on each invariant, and examples of its violations."""
-    table = plain_table("", "invariant", "", "on what it stands")
+    table = plain_table("", "invariant", "", "figures")
     words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
     for verdict in report.verdicts:
         table.add_row(str(verdict.number), verdict.title, words[verdict.holds], verdict.figure)
@@ -90,7 +83,7 @@ def show(report: Report) -> None:
             out.print(f"  {verdict.number}: {example}", markup=False, highlight=False)
         if (more := verdict.violations - len(verdict.examples)) > 0:
             out.print(f"  {verdict.number}: and {more:,} more")
-    if strays := report.strays.number:
-        out.print(f"{strays:,} documents beside the events are none, and nobody reads them:")
+    if invalid := report.strays.number:
+        out.print(f"{invalid:,} invalid documents beside the events, which no reader uses:")
         for example in report.strays.examples:
             out.print(f"  {example}", markup=False, highlight=False)

@@ -57,7 +57,7 @@ class Forwarded:
 class Projected:
     """`rate`: events applied a second. `lag_events` and `lag_seconds`: how many of those stored are
     not in the index, and the age of the oldest; `waiting`: those of them that are in the stream.
-    `parked`: accounts that wait for somebody to look at them."""
+    `parked`: accounts with an event that can't be applied."""
 
     projection: str
     rate: float | None

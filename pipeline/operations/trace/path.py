@@ -31,7 +31,7 @@ _WAITS: Final = Unknown("not forwarded yet: it waits for a forwarder")
 _GONE: Final = Unknown(
     "not in the stream: workers read it from the event store (a resync), or it has left the stream"
 )
-_LATE: Final = Unknown("too many messages came after it was stored to look at all of them")
+_LATE: Final = Unknown("too many messages were stored after it to read them all")
 _MANY: Final = Unknown("not in the stream yet, or no more: too many events wait to be forwarded")
 _NO_INDEX: Final = Unknown("there is no live index")
 

@@ -103,7 +103,7 @@ async def test_verify_repairs_under_load(bank: Bank) -> None:
 
 
 async def test_repair_needs_no_worker(bank: Bank) -> None:
-    """And those that were asleep the while go on over what was mended."""
+    """And those that were asleep the while go on over what was repaired."""
     await bank.start("bank", "forwarder")
     workers = [await bank.worker() for _ in range(2)]
     quiet = await fill(bank.store, 2 * len(CHANGES), 3)
@@ -113,9 +113,9 @@ async def test_repair_needs_no_worker(bank: Bank) -> None:
     wanted = await damage(bank, quiet, [])
     code, told = await said(bank, "verify", "--repair", "--patience", "1")
     assert code == 0, told
-    mended = [line for line in told.splitlines() if line.startswith("mended: ")]
-    assert mended[-1] == f"mended: and {len(wanted) - 20} more"
-    assert {line.split("  ")[0][8:] for line in mended[:-1]} < wanted.keys()
+    repaired = [line for line in told.splitlines() if line.startswith("repaired: ")]
+    assert repaired[-1] == f"repaired: and {len(wanted) - 20} more"
+    assert {line.split("  ")[0][10:] for line in repaired[:-1]} < wanted.keys()
     assert f"{len(wanted)} documents differed: {len(quiet)} written, 10 removed" in told
     await workers[1].kill(signal.SIGCONT)
     await deposit(bank, quiet)
