@@ -118,9 +118,9 @@ async def _read(request: web.Request) -> bytes:
 
 def _parse(raw: bytes) -> Any:
     try:
-        # Both are needed: orjson refuses bad UTF-8, lone surrogates and NaN, which json accepts;
-        # json's hook finds keys given twice, of which orjson keeps the last.
-        orjson.loads(raw)
+        orjson.loads(
+            raw
+        )  # Strict UTF-8, no lone surrogates, no NaN; but keeps the last of two keys.
         return json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, _DuplicateKey) else "It does not parse."

@@ -75,7 +75,7 @@ async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Re
 
 
 async def _until_over(jobs: RebuildJobs, job_id: str) -> Found:
-    """Follow the rebuild to its end. An interrupt leaves it running."""
+    """The rebuild when it is over, shown until then. An interrupt leaves it running."""
     with Bars() as bars:
         try:
             return await follow(jobs, job_id, bars)

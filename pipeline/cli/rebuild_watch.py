@@ -30,7 +30,7 @@ _FIELDS: Final = ("events", "rate", "left", "state", "owner")
 
 
 class Bars:
-    """A bar for each partition if stderr is a terminal; otherwise only remarks."""
+    """A bar for each partition while stderr is a terminal, else nothing but remarks."""
 
     def __init__(self) -> None:
         self._out = Console(stderr=True)
@@ -53,8 +53,7 @@ class Bars:
         self._progress.stop()
 
     def show(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> None:
-        """A bar for the whole and for each partition; of very many only for those being
-        replayed."""
+        """All of it, and each partition; of very many only those that are being replayed."""
         self._bar("all", job, altogether(job, parts), state="")
         many = len(parts) > self._out.height - 3
         for part in parts:
