@@ -1,1 +1,1 @@
-"""The two HTTP services. Depends on `pipeline`, never the other way."""
+"""The two HTTP services. They import `pipeline`, never the other way."""

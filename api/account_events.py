@@ -1,4 +1,4 @@
-"""`GET /{id}/events`: what happened to an account, by the event store. Both services have it."""
+"""`GET /{id}/events`: the events of an account, from the event store. Both services have it."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -29,7 +29,7 @@ class EventsQuery(Input):
 
 
 def route(store: Callable[[], EventStore]) -> web.RouteDef:
-    """The route on an event store, which is not asked for before it is needed."""
+    """The route on an event store. `store` is called at a request: it may connect only then."""
 
     @allowed(*READERS, own="id")
     @operation(

@@ -1,4 +1,4 @@
-"""Running a service: put together, served until a signal, stopped gracefully."""
+"""Runs a service: builds its application, serves until a signal, stops gracefully."""
 
 import asyncio
 import logging
@@ -32,8 +32,8 @@ from pipeline.support.settings import Settings, SettingsError, load
 log = logging.getLogger(__name__)
 
 GRACE: Final = 12.0
-"""Seconds that requests under way get to finish once a stop was asked for; those that come on
-kept connections meanwhile get as many again. More than an append takes to learn its outcome."""
+"""Seconds in which current requests must finish after a stop signal; requests that come meanwhile
+on open connections get as many again. Longer than an append may take to learn its outcome."""
 
 _UNDER_WAY: Final = web.AppKey("under_way", WeakSet[asyncio.Task[object]])
 
@@ -45,9 +45,9 @@ def application(
     translate: problems.Translate,
     measured: Metrics,
 ) -> web.Application:
-    """What both services share: problem documents, correlation ids, keys, health, metrics, a limit
-    on bodies, and the contract made of their routes. `measured` shows the service's own collectors,
-    and gets those of requests and checks."""
+    """The parts that both services share: problem documents, correlation ids, keys, health,
+    metrics, a limit on bodies, and the OpenAPI contract of their routes. `measured` has the
+    service's own collectors; those of requests and checks are added."""
     requests = metrics.Requests()
     measured.register(requests)
     guard = Guard(settings) if settings.keys == "on" else None
@@ -119,7 +119,7 @@ async def _main(
 
 @web.middleware
 async def _note(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Remember the task of each request, which ends when its answer was sent."""
+    """Remember the task of each request; it ends when the answer is sent."""
     task = asyncio.current_task()
     assert task is not None
     request.app[_UNDER_WAY].add(task)
@@ -149,14 +149,15 @@ def _following(guard: Guard) -> Callable[[web.Application], AsyncIterator[None]]
 
 
 async def _end_streams(app: web.Application) -> None:
-    """They would never end by themselves."""
+    """End the event streams, which would never end by themselves."""
     app[STREAMS].stop()
 
 
 async def _finish(runner: web.AppRunner, under_way: WeakSet[asyncio.Task[object]]) -> None:
-    """Accept nothing new, and answer what was begun.
+    """Accept no new connection, and answer the current requests.
 
-    aiohttp's own clean-up, which follows, no longer reads: it would cut off a body half received.
+    This comes before aiohttp's own clean-up, which stops reading: it would cut off a body that is
+    half received.
     """
     for site in list(runner.sites):
         await site.stop()

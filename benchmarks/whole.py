@@ -14,11 +14,12 @@ from benchmarks.children import Process, started, working
 from benchmarks.figures import Figure, Result
 from benchmarks.latency import FORWARDER, settled
 from benchmarks.size import Size
+from pipeline.banking.events import DEPOSITED
 from pipeline.embedded.startup_checks import free_ports
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import SERVICES, accounts_url
 from pipeline.eventstore import EventStore
-from pipeline.model.events import DEPOSITED, Event, new_event
+from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 
 TITLE: Final = "The whole bank"

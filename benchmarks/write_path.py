@@ -89,10 +89,10 @@ class WritePath:
         left = (accounts[number % len(accounts)] for number in range(count))
 
         async def deposit(account: str) -> None:
-            terms = (
+            context = (
                 CommandContext("bench", str(ULID()), "request") if keys else CommandContext("bench")
             )
-            await service.execute(account, Deposit(1), terms)
+            await service.execute(account, Deposit(1), context)
 
         return await self._clients(IN_FLIGHT, left, deposit, count)
 

@@ -13,10 +13,11 @@ from typing import Any, Final, Protocol, TypeVar
 from pymongo import MongoClient
 from ulid import ULID
 
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror
-from pipeline.model.events import CREATED, DEPOSITED, Event, new_event
+from pipeline.model.events import Event, new_event
 
 
 class Asked(Protocol):

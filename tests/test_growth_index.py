@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from api.balances.statement_reader import Statements, Wanted
+from api.balances.statement_reader import EntryQuery, Statements
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.search import ConditionalWrite, Elastic, Generations, Index, Write
@@ -120,7 +120,7 @@ async def page(bank: Shown) -> None:
 
 
 async def statement(bank: Shown) -> None:
-    found, more = await bank.statements.page(bank.any, Wanted(limit=5))
+    found, more = await bank.statements.page(bank.any, EntryQuery(limit=5))
     assert (len(found), more) == (5, True)
 
 

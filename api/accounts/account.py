@@ -1,6 +1,6 @@
-"""The account, pure: `decide` turns a command into events or a refusal, `evolve` folds an event.
+"""The account, pure: `decide` turns a command into events or a refusal, `evolve` applies an event.
 
-No clock, no I/O, no ids made here. Money is a positive integer of minor units below 2^53.
+No clock, no I/O, no new ids. Money is a positive integer of minor units below 2^53.
 """
 
 from collections.abc import Iterable
@@ -46,7 +46,8 @@ from pipeline.model.events import Event
 from pipeline.model.upcasters import require_newest
 
 FOLD: Final = 1
-"""Of `evolve`: raised when other states come of the same events. A snapshot is of one fold."""
+"""The version of `evolve`. Raise it when the same events give another state: snapshots of another
+fold are ignored."""
 
 Status = Literal["new", "open", "frozen", "closed"]
 
@@ -63,11 +64,12 @@ class Account:
     event_id: str = ""
     """Of the last event."""
     until: datetime | None = None
-    """The latest time of all its events (naive UTC), which need not be that of the last."""
+    """The latest time of all its events (naive UTC). Clocks differ: it may not be the last
+    event's."""
 
 
 class Decision(NamedTuple):
-    """An event to be: its kind and body; the envelope is put round it by the service."""
+    """The kind and body of a new event; the service adds the envelope."""
 
     kind: str
     body: Body
@@ -79,7 +81,7 @@ def initial(account_id: str) -> Account:
 
 
 def decide(command: Command, state: Account) -> list[Decision]:
-    """The events that the command makes of this state, or raise `Refused`."""
+    """The events that the command causes in this state, or raise `Refused`."""
     match command:
         case Create(owner, money):
             if state.version:
@@ -114,7 +116,7 @@ def decide(command: Command, state: Account) -> list[Decision]:
 
 
 def evolve(state: Account, event: Event) -> Account:
-    """The state after one more event; `AccountUnreadable` when it is not the next one, or none."""
+    """The state after one more event; `AccountUnreadable` if it is invalid or not the next one."""
     version = event["version"]
     if version != state.version + 1 or isinstance(version, float):
         raise AccountUnreadable(state.id, f"version {version} after {state.version}")
@@ -156,7 +158,7 @@ def fold(account_id: str, events: Iterable[Event]) -> Account:
 
 
 def _latest(until: datetime | None, event: Event) -> datetime | None:
-    """No decision depends on times, so one that is none is passed over."""
+    """The later time. No decision depends on times, so an invalid one is ignored."""
     moment = event.get("created_at")
     if not isinstance(moment, datetime):
         return until

@@ -1,4 +1,4 @@
-"""An account as an answer."""
+"""An account as an HTTP response."""
 
 from typing import Any, Final, Literal, NotRequired
 
@@ -28,7 +28,7 @@ EXECUTED: Final = readable(ShownAccount, "Executed", transfer=NotRequired[readab
 def answer(
     account: Account, *, status: int = 200, headers: dict[str, str] | None = None, **more: Any
 ) -> web.Response:
-    """The account, and `more` members beside its own; its version is the entity tag."""
+    """The account with `more` members; its version is the entity tag."""
     document = {
         "id": account.id,
         "owner": account.owner,

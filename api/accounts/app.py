@@ -1,4 +1,4 @@
-"""The one place that wires the account service together."""
+"""Wires the account service; no other module of it does."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The bodies of commands, as models."""
+"""Models of the commands' bodies."""
 
 import unicodedata
 from typing import Annotated, Final

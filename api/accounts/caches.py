@@ -1,4 +1,4 @@
-"""What a process keeps to be quick, and may lose: locks by name, and states of accounts."""
+"""What a process keeps in memory and may lose: locks by name, and states of accounts."""
 
 import asyncio
 from collections import OrderedDict
@@ -10,10 +10,10 @@ from api.accounts.account import Account
 
 
 class Locks:
-    """One lock for each name in use: those in a process who need the same one take turns."""
+    """One lock for each name in use, within this process."""
 
     def __init__(self) -> None:
-        # Weak: a lock lives as long as somebody holds it or waits for it.
+        # Weak: a lock exists as long as a task has it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __len__(self) -> int:
@@ -21,26 +21,27 @@ class Locks:
         return len(self._locks)
 
     def __contains__(self, name: str) -> bool:
-        """Whether somebody holds this one or waits for it."""
+        """Whether a task has this lock or waits for it."""
         return name in self._locks
 
     @asynccontextmanager
-    async def hold(self, names: Collection[str]) -> AsyncIterator[None]:
-        """Hold all these locks, taken in sorted order so that none wait in a ring."""
-        held: list[asyncio.Lock] = []
+    async def acquire(self, names: Collection[str]) -> AsyncIterator[None]:
+        """Acquire all these locks, in sorted order: so two tasks can't wait for each other."""
+        acquired: list[asyncio.Lock] = []
         try:
             for name in sorted(names):
                 lock = self._locks.setdefault(name, asyncio.Lock())
                 await lock.acquire()
-                held.append(lock)
+                acquired.append(lock)
             yield
         finally:
-            for lock in held:
+            for lock in acquired:
                 lock.release()
 
 
 class StateCache:
-    """The states of the accounts used last. May be old: versions guard what is built on them."""
+    """The states of the accounts used last. They may be old: a unique index on the version refuses
+    events that were decided on an old state."""
 
     def __init__(self, size: int) -> None:
         self._size = size

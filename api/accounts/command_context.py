@@ -1,4 +1,4 @@
-"""What a client asks of a command beside what it does: only once, only at a known version."""
+"""The context of a command: correlation id, idempotency key, condition and trace of its request."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from api.http.headers import Condition
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """`key`: all commands with the same one are one command. `request` is the fingerprint of what
-    was asked with it, so that another question under that key is told apart. `traceparent` is that
-    of the request's span, if there is one."""
+    """`key`: commands with the same key are one command. `request`: the fingerprint of the request,
+    by which another request under the same key is refused. `traceparent`: that of the request's
+    span, if there is one."""
 
     correlation_id: str
     key: str | None = None

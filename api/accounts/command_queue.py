@@ -1,4 +1,4 @@
-"""Who waits for an account: commands in the order in which they came."""
+"""The commands that wait for an account, in the order in which they came."""
 
 import asyncio
 from collections import deque
@@ -8,18 +8,18 @@ from typing import Final
 from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command
 from api.accounts.execution import Done
-from api.accounts.fairness import Turn
+from api.accounts.fairness import AccountFairness
 
 LONGEST: Final = 250
-"""Commands in a row, so that nobody waits for very many others."""
+"""Commands in a batch at most, so that none waits for very many others."""
 
 
 @dataclass(slots=True, eq=False)
 class WaitingCommand:
-    """A command, and whoever waits for what becomes of it."""
+    """A command, and the future for its outcome."""
 
     command: Command
-    terms: CommandContext
+    context: CommandContext
     outcome: asyncio.Future[Done]
     conflicts: int = 0
 
@@ -34,14 +34,15 @@ class WaitingCommand:
 
 @dataclass(slots=True, eq=False)
 class CommandQueue:
-    """Who waits for one account. `doubtful`: what is remembered of it does not do any more."""
+    """The commands that wait for one account. `doubtful`: its remembered state may be old, so load
+    it."""
 
     account_id: str
-    turn: Turn
+    fairness: AccountFairness
     waiting: deque[WaitingCommand] = field(default_factory=deque)
     doubtful: bool = False
 
-    def next_row(self) -> list[WaitingCommand]:
+    def next_batch(self) -> list[WaitingCommand]:
         number = min(len(self.waiting), LONGEST)
         first = [self.waiting.popleft() for _ in range(number)]
         return [each for each in first if not each.outcome.done()]

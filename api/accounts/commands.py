@@ -1,4 +1,4 @@
-"""What can be asked of an account. Money is a positive integer of minor units below 2^53."""
+"""The commands to an account. Money is a positive integer of minor units below 2^53."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What all commands have in common, for their descriptions."""
+"""The descriptions that all commands share."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -12,13 +12,13 @@ from api.http.operations import Header, json, operation
 H = TypeVar("H", bound=Callable[..., Any])
 
 UNREADABLE: Final = ("account-unreadable", "store-unavailable")
-"""What any look at an account may end in."""
+"""The problems of every read of an account."""
 
 EXISTING: Final = ("account-not-found", "account-closed")
 OPEN: Final = (*EXISTING, "account-frozen")
-"""Problems of commands that want the account so."""
+"""The problems of commands that require an existing account, or an open one."""
 
-_TERMS: Final = (
+_COMMAND_PROBLEMS: Final = (
     "invalid-idempotency-key",
     "idempotency-key-reused",
     "invalid-if-match",
@@ -41,7 +41,7 @@ def commands(
     return operation(
         json(EXECUTED, ETAG, _REPLAYED, *headers, status=status),
         *problems,
-        *_TERMS,
+        *_COMMAND_PROBLEMS,
         *UNREADABLE,
         body=body,
         headers=(IDEMPOTENCY_KEY, IF_MATCH),

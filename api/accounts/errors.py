@@ -1,4 +1,4 @@
-"""Why an account does not do what it was asked to."""
+"""The reasons for which an account refuses a command."""
 
 
 class Refused(Exception):
@@ -26,7 +26,7 @@ class BalanceTooLarge(Refused):
 
 
 class AccountFrozen(Refused):
-    """The account is frozen: all it takes is to be unfrozen."""
+    """The account is frozen: it can only be unfrozen."""
 
 
 class AccountNotFrozen(Refused):
@@ -34,7 +34,7 @@ class AccountNotFrozen(Refused):
 
 
 class AccountClosed(Refused):
-    """The account is closed for good: it takes nothing."""
+    """The account is closed for good: it accepts no command."""
 
 
 class AccountNotEmpty(Refused):
@@ -46,7 +46,8 @@ class TransferToSelf(Refused):
 
 
 class AccountUnreadable(ValueError):
-    """An event of the account can't be folded here: nothing can be decided on what came of it."""
+    """An event of the account can't be applied here, so no command to the account can be
+    decided."""
 
     def __init__(self, account_id: str, reason: str) -> None:
         super().__init__(f"account {account_id}: {reason}")

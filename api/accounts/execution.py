@@ -1,4 +1,4 @@
-"""What executing a command means, however many are executed together: its event, and its answer."""
+"""Executes one command on a state: its event and its answer. Batches and transfers both use it."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ _FIRST_PAUSE: Final = 0.002
 
 
 class TooManyConflicts(Exception):
-    """Others wrote to the account in every one of `ATTEMPTS` attempts. Nothing was stored."""
+    """Another replica wrote to the account in each of `ATTEMPTS` attempts. Nothing was stored."""
 
 
 class VersionMismatch(Refused):
@@ -30,7 +30,8 @@ class VersionMismatch(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A command's event, the account as it left it, and whether that was done before."""
+    """A command's event, the account after it, and whether it was executed by an earlier
+    request."""
 
     event: Event
     account: Account
@@ -38,31 +39,33 @@ class Done:
 
     @property
     def transfer(self) -> Transfer | None:
-        """Of which transfer the event is a leg."""
+        """The transfer of which the event is a leg."""
         return self.event["body"].get("transfer")
 
 
-def execute(command: Command, state: Account, terms: CommandContext) -> Done:
-    """What the command makes of this state once its event is stored; or raise `Refused`."""
-    _require_match(command, state, terms)
-    # One event a command: a row of commands may be cut between any two events.
+def execute(command: Command, state: Account, context: CommandContext) -> Done:
+    """The result of the command on this state, provided its event is stored; or raise `Refused`."""
+    _require_match(command, state, context)
+    # One event for each command: an append may be cut between any two events of a batch.
     [(kind, body)] = decide(command, state)
-    event = new_event(state.id, state.version + 1, kind, body, correlation_id=terms.correlation_id)
-    if terms.key is not None:
-        event["idempotency_key"], event["request"] = terms.key, terms.request
-    if terms.traceparent is not None:
-        event["traceparent"] = terms.traceparent
+    event = new_event(
+        state.id, state.version + 1, kind, body, correlation_id=context.correlation_id
+    )
+    if context.key is not None:
+        event["idempotency_key"], event["request"] = context.key, context.request
+    if context.traceparent is not None:
+        event["traceparent"] = context.traceparent
     return Done(event, evolve(state, event))
 
 
-def _require_match(command: Command, state: Account, terms: CommandContext) -> None:
-    if terms.condition is None or terms.condition.admits(state.version):
+def _require_match(command: Command, state: Account, context: CommandContext) -> None:
+    if context.condition is None or context.condition.admits(state.version):
         return
-    # Of an account that should exist, and does not, that is the better answer.
+    # Without the account, `decide` raises AccountNotFound, which tells the client more.
     if state.version or isinstance(command, Create):
         raise VersionMismatch(state.id, state.version)
 
 
-async def stand_back(attempt: int) -> None:
-    """After attempt number 1, 2, 3, … in which somebody else was first, let them go on."""
+async def back_off(attempt: int) -> None:
+    """Wait after attempt number 1, 2, 3, … in which another replica was first."""
     await asyncio.sleep(random.uniform(0, _FIRST_PAUSE * attempt))

@@ -1,8 +1,8 @@
-"""Turns at a hot account: a replica that never pauses would keep all others out.
+"""Fairness between replicas at a hot account: one that never pauses would keep the others out.
 
-Whoever loses a race has to read before they can try again, so they come too late every time. Who
-wins therefore stands aside afterwards for as long as a reading and a row take: always while others
-are known to write to the account, and now and then to find out. Who pauses that long need not.
+A replica that loses a race must read before it tries again, so it would lose every time. The winner
+therefore pauses for as long as a read and a batch take: always while other replicas are known to
+write to the account, and otherwise now and then, to find out.
 """
 
 import time
@@ -10,31 +10,31 @@ from typing import Final
 
 _REMEMBERED: Final = 1000
 _KNOWN: Final = 1.0
-"""Seconds for which somebody who wrote to the account is taken to go on."""
+"""Seconds for which another replica that wrote to the account is assumed to go on."""
 _READ_AND_WRITE: Final = 2
-"""How often as long as a row the others need: they read what it left behind before theirs."""
+"""The others need so many times a batch: they read the events of this one before their own."""
 _LEAST: Final = 0.02
-"""Seconds to stand aside at least: the others' next may be a transfer, which takes longer."""
-_ASKING: Final = 0.5
-"""Seconds without a pause after which there is one, to see whether anybody is there."""
+"""Seconds to pause at least: the others may be at a transfer, which takes longer."""
+_PROBING: Final = 0.5
+"""Seconds without a pause after which there is one, to see whether another replica waits."""
 
 
-class Turn:
-    """One replica's turns at one account; times in seconds of the monotonic clock."""
+class AccountFairness:
+    """When one replica must pause at one account; times in seconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self._others_until = self._resume = self._ended = self._busy_since = 0.0
 
-    def wait(self) -> float:
-        """How long to stand aside before the next row."""
+    def pause(self) -> float:
+        """Seconds to pause before the next batch."""
         return max(0.0, self._resume - time.monotonic())
 
-    def lost(self) -> None:
-        """Somebody else was first: to be tried again at once."""
+    def conflicted(self) -> None:
+        """Another replica was first: try again at once."""
         self._others_until = time.monotonic() + _KNOWN
 
-    def over(self, began: float, *, others: bool) -> None:
-        """A row is stored; `others`: it had to read what somebody else wrote."""
+    def stored(self, began: float, *, others: bool) -> None:
+        """A batch is stored; `others`: it had to read what another replica wrote."""
         now = time.monotonic()
         took = now - began
         if others:
@@ -42,20 +42,20 @@ class Turn:
         aside = max(_READ_AND_WRITE * took, _LEAST)
         if began - self._ended >= aside:  # the others had their time before it
             self._busy_since = began
-        if now < self._others_until or now - self._busy_since > _ASKING:
+        if now < self._others_until or now - self._busy_since > _PROBING:
             self._resume = self._busy_since = now + aside
         self._ended = now
 
 
-class FairTurns:
-    """The turns at the accounts that were used last."""
+class FairnessByAccount:
+    """By account, for the accounts used last."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, Turn] = {}
+        self._fairness: dict[str, AccountFairness] = {}
 
-    def __getitem__(self, account_id: str) -> Turn:
-        turn = self._turns.pop(account_id, None) or Turn()
-        self._turns[account_id] = turn
-        if len(self._turns) > _REMEMBERED:
-            del self._turns[next(iter(self._turns))]
-        return turn
+    def __getitem__(self, account_id: str) -> AccountFairness:
+        fairness = self._fairness.pop(account_id, None) or AccountFairness()
+        self._fairness[account_id] = fairness
+        if len(self._fairness) > _REMEMBERED:
+            del self._fairness[next(iter(self._fairness))]
+        return fairness

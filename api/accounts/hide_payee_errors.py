@@ -1,4 +1,5 @@
-"""What is different for customers: others' accounts and idempotency keys are not theirs to know."""
+"""Hides from customers what belongs to others: errors of a payee's account, and idempotency
+keys."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ from api.security.guard import customers_account
 
 
 @contextmanager
-def discreet(payee: str) -> Iterator[None]:
-    """Problem 422 `payee-refused` for whatever keeps another's account from being paid."""
+def hide_payee_errors(payee: str) -> Iterator[None]:
+    """Problem 422 `payee-refused` in place of any error of the payee, if a customer asks."""
     try:
         yield
     except (Refused, AccountUnreadable) as error:
@@ -25,8 +26,8 @@ def discreet(payee: str) -> Iterator[None]:
 def scoped_key(request: web.Request) -> str | None:
     """The request's idempotency key; problem 400.
 
-    A customer's are apart from everybody else's, whom they could keep from using one. They go with
-    the account and not with the API key, which is replaced now and then.
+    A customer's keys are in a scope of their own; otherwise one customer could block or probe the
+    keys of others. The scope is the account, because the API key is replaced now and then.
     """
     key, own = idempotency_key(request), customers_account()
     return f"{own}/{key}" if own and key else key

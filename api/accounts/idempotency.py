@@ -1,8 +1,8 @@
 """Idempotency keys: commands with the same key are one command, on every replica and for ever.
 
-The key is stored in the command's event, where a unique index guards it, so nothing can fall out
-of step. The answer to a repetition is made from that event again. A command that was refused left
-nothing, its key neither.
+The key is stored in the command's event, under a unique index, so key and effect are stored
+together or not at all. A repeated command is answered from that event. A command that was refused
+stores nothing, and its key stays free.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable
 
 
 class KeyReused(Exception):
-    """Something else was asked under this key before."""
+    """Another command was executed under this key before."""
 
 
 class Idempotency:
@@ -26,29 +26,31 @@ class Idempotency:
         self._store, self._states = store, states
         self._under_way = Locks()
 
-    async def execute(self, terms: CommandContext, command: Callable[[], Awaitable[Done]]) -> Done:
-        """The command, or what it did before. Raises what it raises, and `KeyReused`.
+    async def execute(
+        self, context: CommandContext, command: Callable[[], Awaitable[Done]]
+    ) -> Done:
+        """Execute the command, or return its first result. Raises what it raises, and `KeyReused`.
 
-        Nothing is read unless the key is under way here, the store refuses it, or the command is
-        refused: which it may be because of its own first execution.
+        The first execution is read only if the key is in use in this process, if the store refuses
+        it, or if the command is refused: perhaps because of its own first execution.
         """
-        if (key := terms.key) is None:
+        if (key := context.key) is None:
             return await command()
         repeated = key in self._under_way
-        async with self._under_way.hold([key]):
-            if repeated and (done := await self._before(key, terms.request)):
+        async with self._under_way.acquire([key]):
+            if repeated and (done := await self._before(key, context.request)):
                 return done
             try:
                 return await command()
             except (KeyTaken, Refused, TooManyConflicts) as error:
-                if done := await self._before(key, terms.request):
+                if done := await self._before(key, context.request):
                     return done
                 if isinstance(error, KeyTaken):
-                    raise StoreUnavailable(f"{error}, but not for good yet") from error
+                    raise StoreUnavailable(f"{error}, but its event can't be read yet") from error
                 raise
 
     async def _before(self, key: str, request: str) -> Done | None:
-        """What the command with this key did before, if it was executed."""
+        """The first execution of the command with this key, if there is one."""
         event = (await self._store.under_keys([key])).get(key)
         if event is None:
             return None

@@ -1,4 +1,4 @@
-"""What became of commands, by kind, for `/metrics`."""
+"""Commands counted by kind and outcome, for `/metrics`."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from pipeline.support.metrics import Metric, counter
 ACCEPTED: Final = "accepted"
 REPLAYED: Final = "replayed"
 REPLAY: Final = "Idempotent-Replayed"
-"""The header of an answer that was given before."""
+"""The header of the answer to a repeated command."""
 FAILED: Final = "internal-error"
 
 
@@ -44,7 +44,7 @@ OUTCOMES: Final = web.AppKey("outcomes", Outcomes)
 
 
 def command(handler: Handler) -> Handler:
-    """Counts what becomes of each command; its kind is the handler's name."""
+    """Counts the outcome of each command; its kind is the handler's name."""
 
     @wraps(handler)
     async def counted(request: web.Request) -> web.StreamResponse:

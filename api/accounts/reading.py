@@ -1,4 +1,4 @@
-"""The route of reading: an account as it is, and as it was."""
+"""The route that reads an account, as it is or as it was."""
 
 from datetime import datetime
 from typing import Annotated
@@ -14,7 +14,7 @@ from api.accounts.routes import SERVICE
 from api.http.headers import ETAG
 from api.http.inputs import FROM_TEXT, Input, query
 from api.http.operations import json, operation
-from api.http.timestamps import Moment
+from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
 from pipeline.model.events import ACCOUNT_ID
 
@@ -26,7 +26,7 @@ class PastQuery(Input):
 
     version: Annotated[int, Field(ge=1, le=MOST_VERSIONS), FROM_TEXT] | None = None
     """As its first so many events left it."""
-    at: Moment | None = None
+    at: Timestamp | None = None
     """As it was at that time; a `+` in it is written `%2B`."""
 
     @field_validator("at")

@@ -1,4 +1,4 @@
-"""What the account service refuses, as problem documents."""
+"""Turns the account service's exceptions into problem documents."""
 
 from typing import Final
 
@@ -37,7 +37,7 @@ _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
 
 
 def translate(error: Exception) -> Problem | None:
-    """The problem that tells a client of this error; None when it is no client's business."""
+    """The problem for this error; None for an error of ours."""
     match error:
         case VersionMismatch():
             return _mismatch(error)

@@ -1,4 +1,4 @@
-"""The routes of commands: requests in, commands out, accounts as JSON."""
+"""The routes of commands: each turns a request into a command and answers with the account."""
 
 from typing import Final, TypeVar
 
@@ -17,7 +17,7 @@ from api.accounts.command_context import CommandContext
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
 from api.accounts.documentation import EXISTING, OPEN, commands
 from api.accounts.execution import Done
-from api.accounts.hide_payee_errors import discreet, scoped_key
+from api.accounts.hide_payee_errors import hide_payee_errors, scoped_key
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
 from api.http import correlation
@@ -40,8 +40,8 @@ routes = web.RouteTableDef()
 @commands(CreateInput, "account-exists", status=201, headers=(LOCATION,))
 async def create(request: web.Request) -> web.Response:
     """Open an account, with money in it or none."""
-    given, terms = await _asked(request, CreateInput)
-    done = await request.app[SERVICE].create(given.owner, given.money, terms)
+    given, context = await _parsed(request, CreateInput)
+    done = await request.app[SERVICE].create(given.owner, given.money, context)
     return _done(done, status=201, headers={"Location": f"/{done.account.id}"})
 
 
@@ -51,8 +51,8 @@ async def create(request: web.Request) -> web.Response:
 @commands(MoneyInput, *OPEN, "balance-too-large")
 async def deposit(request: web.Request) -> web.Response:
     """Pay in."""
-    given, terms = await _asked(request, MoneyInput)
-    return _done(await request.app[SERVICE].execute(given.id, Deposit(given.money), terms))
+    given, context = await _parsed(request, MoneyInput)
+    return _done(await request.app[SERVICE].execute(given.id, Deposit(given.money), context))
 
 
 @routes.post("/withdraw")
@@ -61,8 +61,8 @@ async def deposit(request: web.Request) -> web.Response:
 @commands(MoneyInput, *OPEN, "insufficient-funds")
 async def withdraw(request: web.Request) -> web.Response:
     """Pay out."""
-    given, terms = await _asked(request, MoneyInput)
-    return _done(await request.app[SERVICE].execute(given.id, Withdraw(given.money), terms))
+    given, context = await _parsed(request, MoneyInput)
+    return _done(await request.app[SERVICE].execute(given.id, Withdraw(given.money), context))
 
 
 @routes.post("/transfer")
@@ -81,10 +81,10 @@ async def transfer(request: web.Request) -> web.Response:
 
     Answers with the account that paid; the other one is not the sender's to see.
     """
-    given, terms = await _asked(request, TransferInput)
-    with discreet(given.target):
+    given, context = await _parsed(request, TransferInput)
+    with hide_payee_errors(given.target):
         return _done(
-            await request.app[SERVICE].transfer(given.source, given.target, given.money, terms)
+            await request.app[SERVICE].transfer(given.source, given.target, given.money, context)
         )
 
 
@@ -94,8 +94,8 @@ async def transfer(request: web.Request) -> web.Response:
 @commands(FreezeInput, *OPEN)
 async def freeze(request: web.Request) -> web.Response:
     """Let nothing happen to an account until it is unfrozen."""
-    given, terms = await _asked(request, FreezeInput)
-    return _done(await request.app[SERVICE].execute(given.id, Freeze(given.reason), terms))
+    given, context = await _parsed(request, FreezeInput)
+    return _done(await request.app[SERVICE].execute(given.id, Freeze(given.reason), context))
 
 
 @routes.post("/unfreeze")
@@ -104,8 +104,8 @@ async def freeze(request: web.Request) -> web.Response:
 @commands(AccountInput, *EXISTING, "account-not-frozen")
 async def unfreeze(request: web.Request) -> web.Response:
     """Open a frozen account again."""
-    given, terms = await _asked(request, AccountInput)
-    return _done(await request.app[SERVICE].execute(given.id, Unfreeze(), terms))
+    given, context = await _parsed(request, AccountInput)
+    return _done(await request.app[SERVICE].execute(given.id, Unfreeze(), context))
 
 
 @routes.post("/close")
@@ -114,8 +114,8 @@ async def unfreeze(request: web.Request) -> web.Response:
 @commands(AccountInput, *OPEN, "account-not-empty")
 async def close(request: web.Request) -> web.Response:
     """End an account, which must be empty, for good."""
-    given, terms = await _asked(request, AccountInput)
-    return _done(await request.app[SERVICE].execute(given.id, Close(), terms))
+    given, context = await _parsed(request, AccountInput)
+    return _done(await request.app[SERVICE].execute(given.id, Close(), context))
 
 
 @routes.patch(f"/{{id:{ACCOUNT_ID}}}")
@@ -124,23 +124,23 @@ async def close(request: web.Request) -> web.Response:
 @commands(OwnerInput, *OPEN)
 async def update_owner(request: web.Request) -> web.Response:
     """Give the account another owner."""
-    given, terms = await _asked(request, OwnerInput)
+    given, context = await _parsed(request, OwnerInput)
     account_id = request.match_info["id"]
-    return _done(await request.app[SERVICE].execute(account_id, UpdateOwner(given.owner), terms))
+    return _done(await request.app[SERVICE].execute(account_id, UpdateOwner(given.owner), context))
 
 
-async def _asked(request: web.Request, model: type[T]) -> tuple[T, CommandContext]:
-    """What a command is given, and on which terms it is sent."""
+async def _parsed(request: web.Request, model: type[T]) -> tuple[T, CommandContext]:
+    """The checked body of a command, and its context."""
     key, condition = scoped_key(request), if_match(request)
     given = await body(request, model)
-    asked = fingerprint(request, given) if key is not None else ""
+    request_id = fingerprint(request, given) if key is not None else ""
     return given, CommandContext(
-        correlation.current(), key, asked, condition, tracing.traceparent()
+        correlation.current(), key, request_id, condition, tracing.traceparent()
     )
 
 
 def _done(done: Done, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """The answer to a command, the same one whenever it is made."""
+    """The response to a command, the same at each repetition."""
     more = {"transfer": done.transfer} if done.transfer else {}
     replayed = {REPLAY: "true"} if done.replayed else {}
     return answer(done.account, status=status, headers=replayed | (headers or {}), **more)

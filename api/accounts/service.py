@@ -1,4 +1,4 @@
-"""The account service: each command to whom executes it, once for each idempotency key."""
+"""The account service: executes each command once for each idempotency key."""
 
 from ulid import ULID
 
@@ -24,17 +24,18 @@ class AccountService:
     """
 
     def __init__(self, store: EventStore, *, cached: int = 10_000) -> None:
-        """`cached`: how many accounts' states to remember; 0 loads each anew."""
+        """`cached`: the number of accounts whose states are kept in memory; with 0 each is
+        loaded."""
         self._store, self.histories = store, Histories(store, remembered=cached)
         self._states = States(store, self.histories, cached)
         locks = Locks()
-        self._rows = CommandBatcher(store, self._states, locks)
+        self._batcher = CommandBatcher(store, self._states, locks)
         self._transfers = Transfers(store, self._states, locks)
-        self._once = Idempotency(store, self._states)
+        self._idempotency = Idempotency(store, self._states)
         self._opened = False
 
     async def open(self) -> None:
-        """Make the store's indexes. Until this succeeded once no command is executed."""
+        """Create the store's indexes. No command is executed before this has succeeded."""
         await self._store.setup()
         self._opened = True
 
@@ -43,25 +44,25 @@ class AccountService:
         self._require_opened()
         await self._store.ping()
 
-    async def create(self, owner: str, money: int, terms: CommandContext) -> Done:
+    async def create(self, owner: str, money: int, context: CommandContext) -> Done:
         """Open an account with a new id and `money` minor units in it."""
         account_id = str(ULID())
-        # An id made just now has no history to load.
+        # A new id has no history: so nothing is loaded for it.
         self._states.remember(initial(account_id))
-        return await self.execute(account_id, Create(owner, money), terms)
+        return await self.execute(account_id, Create(owner, money), context)
 
-    async def execute(self, account_id: str, command: Command, terms: CommandContext) -> Done:
-        """A command to one account."""
+    async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
+        """Execute a command to one account."""
         self._require_opened()
-        return await self._once.execute(
-            terms, lambda: self._rows.execute(account_id, command, terms)
+        return await self._idempotency.execute(
+            context, lambda: self._batcher.execute(account_id, command, context)
         )
 
-    async def transfer(self, source: str, target: str, money: int, terms: CommandContext) -> Done:
+    async def transfer(self, source: str, target: str, money: int, context: CommandContext) -> Done:
         """Move money from one account to another, whole or not at all."""
         self._require_opened()
-        return await self._once.execute(
-            terms, lambda: self._transfers.execute(source, target, money, terms)
+        return await self._idempotency.execute(
+            context, lambda: self._transfers.execute(source, target, money, context)
         )
 
     async def get(self, account_id: str) -> Account:

@@ -1,7 +1,7 @@
-"""Snapshots of accounts, pure: what is kept of a state, and whether what was kept can be believed.
+"""Snapshots of accounts, pure: what is stored of a state, and whether a stored one can be trusted.
 
-The checksum tells damage, not malice: who writes a state by hand and makes its checksum, too, is
-believed until the snapshot is written anew.
+The checksum reveals damage, not malice: a forged state with a correct checksum is trusted until the
+snapshot is written again.
 """
 
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ from pipeline.model.events import slot_of
 from pipeline.model.upcasters import newest
 
 EVERY: Final = 100
-"""An account's snapshot is renewed about every so many events."""
+"""A snapshot is written about once in so many events of an account."""
 
 _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_NAIVE_UTC
 
 
 def due(before: Account, after: Account) -> bool:
-    """Whether to take one when the account comes from one state to the other."""
+    """Whether to write a snapshot between these two states."""
     return after.version // EVERY > before.version // EVERY
 
 
-def taken(state: Account) -> dict[str, Any]:
+def snapshot_of(state: Account) -> dict[str, Any]:
     """The snapshot of a state that has a version."""
     snapshot = {
         "_id": state.id,
@@ -40,10 +40,10 @@ def taken(state: Account) -> dict[str, Any]:
     return {**snapshot, "checksum": _checksum(snapshot)}
 
 
-def believed(snapshot: Mapping[str, Any] | None) -> Account | None:
-    """The state that was kept, if it is undamaged and of the present fold.
+def trusted(snapshot: Mapping[str, Any] | None) -> Account | None:
+    """The state of a snapshot, if it is undamaged and of the present fold.
 
-    Whether it is of the account's true history, only its event in the store can tell.
+    The caller must still confirm it by the account's event in the store (`histories.py`).
     """
     try:
         if snapshot is None or snapshot["fold"] != _fold():
@@ -63,7 +63,7 @@ def believed(snapshot: Mapping[str, Any] | None) -> Account | None:
 
 
 def _fold() -> str:
-    """What the state depends on beside the events: the fold, and the forms of them it knows."""
+    """What the state depends on beside the events: the fold, and the schemas that it knows."""
     forms = " ".join(f"{kind}.{newest(kind)}" for kind in sorted(KINDS))
     return f"{FOLD}-{_digest(forms.encode())}"
 

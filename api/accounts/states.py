@@ -1,4 +1,4 @@
-"""The accounts' states: remembered, or folded from the event store."""
+"""The states of accounts, from memory or from the event store."""
 
 import asyncio
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from functools import reduce
 from api.accounts.account import Account, evolve
 from api.accounts.caches import StateCache
 from api.accounts.histories import Histories
-from api.accounts.snapshots import due, taken
+from api.accounts.snapshots import due, snapshot_of
 from pipeline.eventstore import EventStore
 
 
@@ -15,17 +15,17 @@ class States:
     """Loading raises `StoreUnavailable` and `AccountUnreadable`."""
 
     def __init__(self, store: EventStore, histories: Histories, remembered: int) -> None:
-        """`remembered`: how many accounts' states to keep; 0 loads each anew."""
+        """`remembered`: the number of accounts whose states are kept; with 0 each is loaded."""
         self._store, self._histories = store, histories
         self._cache = StateCache(remembered)
 
     def remember(self, state: Account) -> None:
-        """Keep a state that nothing can roll back: a command's, once its event is stored. What was
-        only loaded is not yet that. Now and then the store keeps it, too, as a snapshot."""
+        """Keep the state after a command whose event is stored: that can't be rolled back. A state
+        that was only loaded must not be kept here. Now and then it is stored as a snapshot."""
         before = self._cache.get(state.id)
         self._cache.put(state)
         if before is not None and due(before, state):
-            self._store.snapshots.keep(taken(state))
+            self._store.snapshots.keep(snapshot_of(state))
 
     def remembered(self, account_id: str) -> Account | None:
         return self._cache.get(account_id)
@@ -35,7 +35,8 @@ class States:
     ) -> tuple[dict[str, Account], bool]:
         """The accounts' states, and whether all were loaded just now.
 
-        A remembered one may be old: versions guard what is built on it. `doubtful`: none will do.
+        A remembered state may be old: the unique index on the version refuses what was decided on
+        it. `doubtful`: load all.
         """
         known = {} if doubtful else {i: s for i in account_ids if (s := self._cache.get(i))}
         missing = [i for i in account_ids if i not in known]
@@ -45,7 +46,7 @@ class States:
         return known | dict(zip(missing, loaded, strict=True)), not known
 
     async def present(self, account_id: str) -> Account:
-        """The state with all that is stored now: events never change, so none is read twice."""
+        """The state after all events stored now. Events never change, so only new ones are read."""
         known = self._cache.get(account_id)
         if known is None:
             return await self._histories.present(account_id)

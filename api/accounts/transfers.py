@@ -9,7 +9,7 @@ from api.accounts.caches import Locks
 from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit, Withdraw
 from api.accounts.errors import Refused, TransferToSelf
-from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, execute, stand_back
+from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
 from api.accounts.states import States
 from pipeline.eventstore import EventStore, VersionConflict
 
@@ -20,39 +20,41 @@ class Transfers:
     """Executes transfers on one event store."""
 
     def __init__(self, store: EventStore, states: States, locks: Locks) -> None:
-        """`locks`: whoever else appends to an account holds its lock meanwhile."""
+        """`locks`: every other writer of an account (`CommandBatcher`) has its lock meanwhile,
+        too."""
         self._store, self._states, self._locks = store, states, locks
 
-    async def execute(self, source: str, target: str, money: int, terms: CommandContext) -> Done:
-        """Move money, whole or not at all; tells of the account that paid. Raises what
-        `AccountService` says, and `KeyTaken`."""
+    async def execute(self, source: str, target: str, money: int, context: CommandContext) -> Done:
+        """Move money, whole or not at all; returns the payer's result. Raises what `AccountService`
+        says, and `KeyTaken`."""
         if source == target:
             raise TransferToSelf(source)
         conflicts, doubtful = 0, False
-        async with self._locks.hold([source, target]):
+        async with self._locks.acquire([source, target]):
             while conflicts < ATTEMPTS:
                 states, fresh = await self._states.of([source, target], doubtful=doubtful)
                 try:
-                    return await self._attempt(states[source], states[target], money, terms)
+                    return await self._attempt(states[source], states[target], money, context)
                 except Refused:
                     if fresh:
                         raise
                 except VersionConflict:
                     conflicts += 1
-                    await stand_back(conflicts)
+                    await back_off(conflicts)
                 doubtful = True
         raise TooManyConflicts
 
     async def _attempt(
-        self, payer: Account, payee: Account, money: int, terms: CommandContext
+        self, payer: Account, payee: Account, money: int, context: CommandContext
     ) -> Done:
-        """Key and condition go with the withdrawal: it is what the transfer is known by."""
+        """Decide and append both legs. Key and condition belong to the withdrawal, by which a
+        repeated transfer is answered."""
         transfer_id = str(ULID())
         pay = Withdraw(money, {"id": transfer_id, "counterparty": payee.id})
         receive = Deposit(money, {"id": transfer_id, "counterparty": payer.id})
-        paid = execute(pay, payer, terms)
+        paid = execute(pay, payer, context)
         received = execute(
-            receive, payee, CommandContext(terms.correlation_id, traceparent=terms.traceparent)
+            receive, payee, CommandContext(context.correlation_id, traceparent=context.traceparent)
         )
         received.event["causation_id"] = paid.event["_id"]
         await self._store.append(paid.event, received.event)

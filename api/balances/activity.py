@@ -38,7 +38,7 @@ class Activity(TypedDict):
 
 
 class Activities:
-    """One reading a second at most, for all who ask."""
+    """One reading a second at most, shared by all requests."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections, self._minutes = connections, ActivityReader()

@@ -1,4 +1,4 @@
-"""The one place that wires the balance service together."""
+"""Wires the balance service; no other module of it does."""
 
 from collections.abc import AsyncIterator
 
@@ -37,22 +37,23 @@ def create_app(settings: Settings) -> web.Application:
     index, entries = Index(settings.elasticsearch), Statements(settings.elasticsearch)
     connections = Connections(settings)
     kept = projections(settings.projections)
-    snapshots = partitions.Snapshots(connections, settings, kept)
-    rebuilding = rebuilds.Rebuilds(connections, settings)
-    watching = rebuild_events.Watching(rebuilding)
+    snapshots = partitions.PartitionSnapshots(connections, settings, kept)
+    rebuild_lists = rebuilds.Rebuilds(connections, settings)
+    watchers = rebuild_events.RebuildWatchers(rebuild_lists)
     waiting = VersionWaits(index, connections)
     overviews = overview.Overviews(connections, settings, snapshots)
     activities = activity.Activities(connections)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
-        asking = (overviews, activities, snapshots, watching, waiting)
-        for each in (*asking, connections, entries, index):
+        # First what reads, then the connections that it reads from.
+        readers = (overviews, activities, snapshots, watchers, waiting)
+        for each in (*readers, connections, entries, index):
             await each.close()
 
     metrics = Metrics("balances")
     metrics.register(snapshots, before_scrape=snapshots.refresh)
-    figures = RebuildFigures(rebuilding, [each.name for each in kept])
+    figures = RebuildFigures(rebuild_lists, [each.name for each in kept])
     metrics.register(figures, before_scrape=figures.refresh)
     every_route = [
         *overview.routes,
@@ -78,8 +79,8 @@ def create_app(settings: Settings) -> web.Application:
     app[activity.ACTIVITIES] = activities
     app[partitions.SNAPSHOTS] = snapshots
     app[ui.FILES] = ui.read()
-    app[rebuilds.REBUILDS] = rebuilding
-    app[rebuild_events.WATCHING] = watching
+    app[rebuilds.REBUILDS] = rebuild_lists
+    app[rebuild_events.WATCHING] = watchers
     app[parked.PARKED] = parked.ParkedAccounts(connections, settings)
     app.cleanup_ctx.append(lifetime)
     return app

@@ -1,6 +1,6 @@
-"""What the balance service needs beside the projection: JetStream and the event store.
+"""The connections of the balance service beside Elasticsearch: JetStream and the event store.
 
-Both are connected when they are first asked for, so documents are served while they are down.
+Both connect at their first use, so documents are served while they are down.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Connections:
     async def jetstream(self) -> AsyncIterator[JetStream]:
         """JetStream, which has answered just now. It is always the same object.
 
-        Problem 503 `pipeline-unavailable` unless it answers, and goes on answering within.
+        Problem 503 `pipeline-unavailable` if it does not answer, then or inside the block.
         """
         try:
             async with asyncio.timeout(PATIENCE):
@@ -57,7 +57,7 @@ class Connections:
             ) from error
 
     async def close(self) -> None:
-        """Disconnect from what was connected."""
+        """Close the connections that were made."""
         if self._connecting is not None:
             await cancel_and_wait(self._connecting)
             if not self._connecting.cancelled() and not self._connecting.exception():
@@ -66,9 +66,9 @@ class Connections:
             await self.store.close()
 
     async def connected(self) -> JetStream:
-        """JetStream as it is; the first time it takes as long as NATS does.
+        """JetStream, connected or reconnecting; the first call waits for NATS.
 
-        Connecting goes on beyond one request's patience.
+        Connecting goes on when the request that began it has given up.
         """
         connecting = self._connecting
         if connecting is None or (connecting.done() and connecting.exception()):

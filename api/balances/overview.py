@@ -1,5 +1,5 @@
-"""`GET /pipeline` and `GET /pipeline/events`: the pipeline as it stands, from the store to the
-projections. All who watch share one reading a second; while nobody does nothing is read."""
+"""`GET /pipeline` and `GET /pipeline/events`: the status of the pipeline, from the store to the
+projections. All clients share one reading a second; without a client nothing is read."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,7 +11,7 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from api.balances.connections import Connections
-from api.balances.partitions import Snapshots
+from api.balances.partitions import PartitionSnapshots
 from api.balances.shown import Rebuild
 from api.http.operations import JSON, Answer, json, operation
 from api.http.streams import EVENTS, event, stream
@@ -35,14 +35,16 @@ class Pipeline(Overview):
 
 
 class Overviews:
-    """Readings for the service's lifetime, each as JSON, which all who ask share."""
+    """Readings as JSON, shared by all requests, for the service's lifetime."""
 
-    def __init__(self, connections: Connections, settings: Settings, partitions: Snapshots) -> None:
+    def __init__(
+        self, connections: Connections, settings: Settings, partitions: PartitionSnapshots
+    ) -> None:
         shown = partitions.shown
-        self._overseer = PipelineMonitor(
+        self._monitor = PipelineMonitor(
             settings,
             {each.projection: each.now for each in shown},
-            shown[0].onlooker,
+            shown[0].reader,
             lambda: connections.store,
         )
         self._snapshot = SharedReading(self._read, EVERY)
@@ -51,7 +53,7 @@ class Overviews:
         return await self._snapshot.get()
 
     async def news(self) -> AsyncGenerator[bytes | None, None]:
-        """A reading about once a second, for ever."""
+        """A reading about once a second, for ever; None if it has not changed."""
         last = b""
         while True:
             now = await self.now()
@@ -61,10 +63,10 @@ class Overviews:
 
     async def close(self) -> None:
         await self._snapshot.close()
-        await self._overseer.close()
+        await self._monitor.close()
 
     async def _read(self) -> bytes:
-        return orjson.dumps(asdict(await self._overseer.read()))
+        return orjson.dumps(asdict(await self._monitor.read()))
 
 
 class PipelineEvent(TypedDict):

@@ -1,4 +1,4 @@
-"""The routes of parked accounts: see them, ask for another try, take one off the list."""
+"""The routes of parked accounts: list, show, retry, drop."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

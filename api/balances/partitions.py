@@ -1,4 +1,4 @@
-"""`GET /partitions` and the lag in `/metrics`, both from a reading that is a second old at most."""
+"""`GET /partitions` and the lag in `/metrics`, both from a reading that is at most a second old."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,21 +25,21 @@ routes = web.RouteTableDef()
 
 
 class PartitionSnapshot:
-    """A projection's partitions for the service's lifetime."""
+    """Readings of one projection's partitions, for the service's lifetime."""
 
     def __init__(
         self, connections: Connections, settings: Settings, projection: Projection
     ) -> None:
         self.projection = projection
-        self.onlooker = StatusReader(
+        self.reader = StatusReader(
             settings, connections.connected, lambda: connections.store, projection
         )
-        self._snapshot = SharedReading(Partitions(self.onlooker, settings.partitions).read)
+        self._snapshot = SharedReading(Partitions(self.reader, settings.partitions).read)
         self._latest: Reading | None = None
 
     @property
     def latest(self) -> Sequence[PartitionStatus]:
-        """As they were before the last scrape; nothing if that could not be read."""
+        """The partitions as read before the last scrape; empty if that failed."""
         return self._latest.partitions if self._latest else []
 
     async def now(self) -> Reading:
@@ -47,7 +47,7 @@ class PartitionSnapshot:
         return self._latest
 
     async def refresh(self) -> None:
-        """Before a scrape. Nothing is shown rather than what is old."""
+        """Read before a scrape. If that fails, the metrics show nothing rather than old figures."""
         try:
             await self.now()
         except BaseException:
@@ -56,11 +56,11 @@ class PartitionSnapshot:
 
     async def close(self) -> None:
         await self._snapshot.close()
-        await self.onlooker.close()
+        await self.reader.close()
 
 
-class Snapshots:
-    """Those of all projections by name, and a collector of their metrics."""
+class PartitionSnapshots:
+    """The readings of all projections by name, and the collector of their metrics."""
 
     def __init__(
         self, connections: Connections, settings: Settings, projections: Iterable[Projection]
@@ -71,11 +71,11 @@ class Snapshots:
 
     @property
     def shown(self) -> list[PartitionSnapshot]:
-        """All of them, `balance` first, if it is kept."""
+        """All of them; `balance` first, if the bank has it."""
         return sorted(self.of.values(), key=lambda each: each.projection.name != FIRST)
 
     async def refresh(self) -> None:
-        """Before a scrape."""
+        """Read all before a scrape."""
         await asyncio.gather(*(each.refresh() for each in self.of.values()))
 
     def collect(self) -> Iterator[Metric]:
@@ -86,7 +86,7 @@ class Snapshots:
             await each.close()
 
 
-SNAPSHOTS: Final = web.AppKey("partitions", Snapshots)
+SNAPSHOTS: Final = web.AppKey("partitions", PartitionSnapshots)
 
 
 @routes.get("/partitions")

@@ -1,4 +1,4 @@
-"""Which projection a request is about: `?projection=`, the first one if it does not say."""
+"""The projection that a request is about: `?projection=`, by default the first one."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -22,12 +22,12 @@ class ProjectionQuery(Input):
 
 
 def projection_of(request: web.Request) -> Projection:
-    """The projection that is asked about; problem 404 `projection-not-found`."""
+    """The projection of the request; problem 404 `projection-not-found`."""
     return kept(request, query(request, ProjectionQuery).projection)
 
 
 def kept(request: web.Request, name: str) -> Projection:
-    """The projection of that name, if the bank keeps it; problem 404 `projection-not-found`."""
+    """The bank's projection of that name; problem 404 `projection-not-found`."""
     all_kept: Sequence[Projection] = request.app[PROJECTIONS]
     try:
         return chosen(name, all_kept)

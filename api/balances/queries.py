@@ -1,4 +1,4 @@
-"""What readers ask of the projection: one document, or a page of them in order."""
+"""Queries on the projection: one document, or a page of documents in order."""
 
 import re
 from typing import Annotated, Any, Final, Literal, NotRequired
@@ -19,13 +19,13 @@ Document = dict[str, Any]
 
 SHOWN: Final = readable(Balance, "Document")
 STALE: Final = readable(Balance, "MaybeStale", stale=NotRequired[Literal[True]])
-"""A document as its readers see it, in a page and alone."""
+"""The schemas of a document, in a page and alone."""
 
 Sort = Literal["owner", "-owner", "balance", "-balance", "updated_at", "-updated_at", "id", "-id"]
 
 
 class DocumentNotFound(Exception):
-    """The projection holds no document of that account (yet)."""
+    """The projection has no document of that account, or not yet."""
 
 
 def _whole_number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""`GET /rebuilds/{id}/events`: a rebuild as it goes on. All who watch share one reading."""
+"""`GET /rebuilds/{id}/events`: the progress of a rebuild. All clients share one reading."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
@@ -22,40 +22,41 @@ routes = web.RouteTableDef()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A rebuild as its watchers are told."""
+class EncodedRebuild:
+    """A rebuild as JSON, and whether it is over."""
 
     data: bytes
     over: bool
 
 
-class Watching:
-    """What the watchers of rebuilds are told, read anew only while there are some."""
+class RebuildWatchers:
+    """Rebuilds as JSON for the clients that follow them; read only while there are such clients."""
 
     def __init__(self, rebuilds: Rebuilds) -> None:
         self._rebuilds = rebuilds
         self._snapshot = SharedReading(self._read, EVERY)
-        self._told: dict[str, Told] = {}
+        self._encoded: dict[str, EncodedRebuild] = {}
 
-    async def told(self, job_id: str) -> Told | None:
-        """How it is; None when there is no such rebuild. Problem 503 `pipeline-unavailable`."""
+    async def encoded(self, job_id: str) -> EncodedRebuild | None:
+        """The rebuild as JSON; None if there is none of that id. Problem 503
+        `pipeline-unavailable`."""
         everything = await self._snapshot.get()
-        told = self._told.get(job_id) or _told(everything, job_id)
-        if told is None:  # started since, or there is none
+        encoded = self._encoded.get(job_id) or _encode(everything, job_id)
+        if encoded is None:  # started after the shared reading, or unknown
             async with self._rebuilds.now() as everything:
-                return _told(everything, job_id)
-        self._told[job_id] = told
-        return told
+                return _encode(everything, job_id)
+        self._encoded[job_id] = encoded
+        return encoded
 
-    async def news(self, job_id: str, first: Told) -> AsyncGenerator[bytes | None, None]:
-        """Events until it is over, or forgotten; None for each look that brought no news."""
-        last: Told | None = first
+    async def news(self, job_id: str, first: EncodedRebuild) -> AsyncGenerator[bytes | None, None]:
+        """Events until the rebuild is over or forgotten; None for each reading without a change."""
+        last: EncodedRebuild | None = first
         yield event("progress", first.data)
         while last is not None and not last.over:
             await asyncio.sleep(EVERY)
             try:
-                now = await self.told(job_id)
-            except Problem:  # NATS is away; the workers go on as soon as it is back
+                now = await self.encoded(job_id)
+            except Problem:  # NATS is down; the rebuild goes on when it is back
                 now = last
             yield event("progress", now.data) if now is not None and now != last else None
             last = now
@@ -67,7 +68,7 @@ class Watching:
 
     async def _read(self) -> list[RebuildJobs]:
         async with self._rebuilds.now() as everything:
-            self._told = {}
+            self._encoded = {}
             return everything
 
 
@@ -78,7 +79,7 @@ class RebuildEvent(TypedDict):
     data: str
 
 
-WATCHING: Final = web.AppKey("watching", Watching)
+WATCHING: Final = web.AppKey("watching", RebuildWatchers)
 
 
 @routes.get("/rebuilds/{id}/events", allow_head=False)
@@ -86,16 +87,16 @@ WATCHING: Final = web.AppKey("watching", Watching)
 @operation(Answer({EVENTS: RebuildEvent}), "rebuild-not-found", "pipeline-unavailable")
 async def rebuild_events(request: web.Request) -> web.StreamResponse:
     """A rebuild as it goes on: an event `progress` for each change, `end` when it is over."""
-    watching, job_id = request.app[WATCHING], request.match_info["id"]
-    first = await watching.told(job_id)
+    watchers, job_id = request.app[WATCHING], request.match_info["id"]
+    first = await watchers.encoded(job_id)
     if first is None:
         raise not_found(job_id)
-    return await stream(request, watching.news(job_id, first))
+    return await stream(request, watchers.news(job_id, first))
 
 
-def _told(everything: Iterable[RebuildJobs], job_id: str) -> Told | None:
+def _encode(everything: Iterable[RebuildJobs], job_id: str) -> EncodedRebuild | None:
     found = of_id(everything, job_id)
     if found is None:
         return None
     jobs, job = found
-    return Told(orjson.dumps(as_json(job, jobs.parts(job))), not job.active)
+    return EncodedRebuild(orjson.dumps(as_json(job, jobs.parts(job))), not job.active)

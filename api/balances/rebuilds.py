@@ -1,4 +1,4 @@
-"""The routes of rebuilds: start or join one, see how far it is, call it off."""
+"""The routes of rebuilds: start or join, list, show, cancel."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -36,14 +36,14 @@ class RebuildInput(Input):
     """The body of `POST /balance/rebuild`; all of it may be left out."""
 
     partitions: Annotated[list[Number], Field(min_length=1, max_length=MOST)] | None = None
-    """Only these, in place; all of them unless told."""
+    """Only these, in place; by default all."""
     in_place: bool | None = None
-    """Mend the live generation, and build no next one."""
+    """Repair the live generation instead of building a new one."""
     max_concurrent: Annotated[int, Field(ge=1, le=MOST)] | None = None
-    """How many partitions at a time; 1 unless told."""
+    """How many partitions at a time; by default 1."""
 
     def asked(self) -> Asked:
-        """Problem 400 for what contradicts itself."""
+        """The rebuild to start; problem 400 if the fields contradict each other."""
         if self.partitions and self.in_place is False:
             raise _invalid("#/in_place", "Certain partitions are only ever rebuilt in place")
         return Asked(self.partitions or (), bool(self.in_place), self.max_concurrent or 1)
@@ -59,14 +59,14 @@ class Rebuilds:
 
     @asynccontextmanager
     async def now(self) -> AsyncIterator[list[RebuildJobs]]:
-        """Each projection's as they are now, or problem 503 `pipeline-unavailable`."""
+        """The rebuilds of each projection as they are now; problem 503 `pipeline-unavailable`."""
         async with self._connections.jetstream() as js:
             everything = self._on(js)
             await asyncio.gather(*(jobs.refresh() for jobs in everything))
             yield everything
 
     async def start(self, projection: str, asked: Asked) -> dict[str, Any]:
-        """The rebuild that does it, which may run already; problems 400, 404 and 409."""
+        """Start the rebuild, or join the same one if it runs; problems 400, 404 and 409."""
         async with self._connections.jetstream() as js:
             jobs = self._of(projection, js)
             try:
@@ -161,7 +161,7 @@ def not_found(job_id: str) -> Problem:
 
 
 def of_id(everything: Iterable[RebuildJobs], job_id: str) -> tuple[RebuildJobs, RebuildJob] | None:
-    """A rebuild, and those of its projection."""
+    """A rebuild by its id, and the list of its projection."""
     for jobs in everything:
         if (job := jobs.job(job_id)) is not None:
             return jobs, job

@@ -1,4 +1,4 @@
-"""The routes of the balance service that read documents."""
+"""The routes that read documents."""
 
 from typing import Final
 
@@ -49,6 +49,6 @@ async def document(request: web.Request) -> web.Response:
         found, fresh = await request.app[WAITING].document(
             account_id, asked.min_version, asked.timeout
         )
-    # A document that somebody wrote by hand may lack its version until it is repaired.
+    # A document that was changed by hand may lack its version until it is repaired.
     headers = {"ETag": f'"{found["version"]}"'} if "version" in found else None
     return reply(found if fresh else {**found, "stale": True}, headers=headers)

@@ -1,4 +1,4 @@
-"""A rebuild as it is shown: the shape of what `pipeline.agents.rebuild.progress` makes of a job."""
+"""The schema of a rebuild, as `pipeline.operations.status.rebuild_progress.as_json` makes it."""
 
 from typing_extensions import TypedDict
 

@@ -1,4 +1,4 @@
-"""The reader's side of the second projection: an account's statement, page by page."""
+"""Reads an account's statement from the second projection, page by page."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,9 +17,9 @@ from pipeline.support.retry import brief
 _HITS: Final = "hits.hits._source"
 
 
-class Wanted(NamedTuple):
-    """Which entries: of some kinds, from a time on, before another one; `after` this version, in
-    the order that is asked for."""
+class EntryQuery(NamedTuple):
+    """Filter, order and page of entries: those of some `kinds`, from `since` on and before `until`;
+    `after` is the version of the last entry of the page before."""
 
     kinds: tuple[str, ...] = ()
     since: datetime | None = None
@@ -30,12 +30,12 @@ class Wanted(NamedTuple):
 
 
 class Statements:
-    """What readers see. Every call raises `ProjectionUnavailable` when it gets no answer."""
+    """The statements' index. Every call raises `ProjectionUnavailable` without an answer."""
 
     def __init__(self, at: ServerAccess | str) -> None:
         self._client = connect(at, TIMEOUT)
 
-    async def page(self, account_id: str, wanted: Wanted) -> tuple[list[dict[str, Any]], bool]:
+    async def page(self, account_id: str, wanted: EntryQuery) -> tuple[list[dict[str, Any]], bool]:
         """Up to `limit` entries, and whether there are more. New ones show within a second."""
         order = "desc" if wanted.newest_first else "asc"
         try:
@@ -57,7 +57,7 @@ class Statements:
         await self._client.close()
 
 
-def _filter(account_id: str, wanted: Wanted) -> list[Mapping[str, Any]]:
+def _filter(account_id: str, wanted: EntryQuery) -> list[Mapping[str, Any]]:
     times = {"gte": wanted.since, "lt": wanted.until}
     between = {name: rfc3339(moment) for name, moment in times.items() if moment is not None}
     found: list[Mapping[str, Any]] = [{"term": {"account_id": account_id}}]

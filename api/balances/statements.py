@@ -11,12 +11,12 @@ from api.balances import queries
 from api.balances.projected import kept
 from api.balances.queries import Limit
 from api.balances.routes import INDEX
-from api.balances.statement_reader import Statements, Wanted
+from api.balances.statement_reader import EntryQuery, Statements
 from api.http.inputs import Input, query
 from api.http.operations import json, operation
 from api.http.replies import reply
 from api.http.shapes import Page, readable
-from api.http.timestamps import Moment
+from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
 from pipeline.banking.events import KINDS
 from pipeline.banking.statement import STATEMENT, Entry
@@ -48,13 +48,13 @@ Kinds = Annotated[
 
 
 class StatementQuery(Input):
-    """The parameters of `GET /{id}/statement`; `until` is not in it. Newest first, unless told."""
+    """The parameters of `GET /{id}/statement`; `until` is exclusive. By default newest first."""
 
     kind: Kinds = ()
     """Only entries of some of these kinds, with commas between them."""
-    since: Moment | None = None
+    since: Timestamp | None = None
     """Entries of that time, and later ones."""
-    until: Moment | None = None
+    until: Timestamp | None = None
     """Entries before that time."""
     sort: Annotated[str, Field(pattern="^-?version$")] = "-version"
     """`-version` has the newest first."""
@@ -77,7 +77,7 @@ async def statement(request: web.Request) -> web.Response:
     """The account's entries, one for each event, with the balance after it."""
     account_id, asked = request.match_info["id"], query(request, StatementQuery)
     kept(request, STATEMENT.name)
-    wanted = Wanted(
+    wanted = EntryQuery(
         asked.kind,
         asked.since,
         asked.until,
@@ -87,5 +87,6 @@ async def statement(request: web.Request) -> web.Response:
     )
     entries, has_more = await request.app[STATEMENTS].page(account_id, wanted)
     if not entries:
-        await queries.document(request.app[INDEX], account_id)  # no such account is no empty one
+        # An unknown account is a 404, not an empty page.
+        await queries.document(request.app[INDEX], account_id)
     return reply({"data": entries, "has_more": has_more})

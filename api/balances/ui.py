@@ -1,6 +1,6 @@
-"""`GET /ui`: the operator's page. It holds no data: it asks the other routes for them.
+"""`GET /ui`: the operator's page. It contains no data: it reads them from the other routes.
 
-Its files are read once, when the service starts, and nothing else can be asked for.
+Its files are read once, when the service starts; no other file can be requested.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ _KINDS: Final = {
     ".txt": "text/plain",
     ".md": "text/plain",
 }
-"""Media types by the end of a file's name: what the page may be made of."""
+"""Media types by a file's suffix. Other files are no part of the page."""
 
 _HEADERS: Final = {
-    # What it needs comes from here, and nothing of it stands within the page itself.
+    # All scripts and styles are files of this service; none is inline.
     **secured(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self';"
         " connect-src 'self'; manifest-src 'self'"
     ),
-    # A browser keeps them, and asks each time whether they are still the same.
+    # A browser caches the files, and asks each time whether they have changed.
     "Cache-Control": "no-cache",
 }
 _ETAG: Final = Header("ETag", "Of the file's content.", {"type": "string"})

@@ -1,7 +1,8 @@
-"""Reads that wait for a version: however many wait, one task asks Elasticsearch for all of them.
+"""Reads that wait for a version: one task reads Elasticsearch for all of them.
 
-Workers nudge after each batch that they write; only what waits in that partition is asked for then.
-Nudges may be lost, so all is asked for a few times a second besides.
+Workers send a notification after each batch that they write; then the documents of that partition
+are read for which a request waits. Notifications may be lost, so all documents that are waited for
+are also read four times a second.
 """
 
 import asyncio
@@ -28,11 +29,11 @@ from pipeline.support.correlation import detached
 log = logging.getLogger(__name__)
 
 EVERY: Final = 0.25
-"""Seconds between two looks at all that waits."""
+"""Seconds between two readings of all documents that are waited for."""
 SPACING: Final = 0.01
-"""The shortest time between two looks, however often a nudge comes."""
+"""Seconds between two readings at least, however often a notification comes."""
 MOST: Final = 1000
-"""Documents asked for at once."""
+"""Documents in one request."""
 
 
 @dataclass(eq=False, slots=True)
@@ -49,19 +50,20 @@ class _Waiter:
 
 
 def has(document: Document, version: int) -> bool:
-    """Whether the document is at that version or a later one; a hand may have written anything."""
+    """Whether the document is at that version or a later one. In a document that was changed by
+    hand the version may be of any type."""
     there = document.get("version")
     return isinstance(there, int) and there >= version
 
 
 class VersionWaits:
-    """All reads of one service that wait."""
+    """The waiting reads of one service."""
 
     def __init__(self, index: Index, connections: Connections) -> None:
         self._index, self._connections = index, connections
         self._waiters: set[_Waiter] = set()
         self._new: set[_Waiter] = set()
-        self._nudged: set[tuple[int, int]] = set()
+        self._notified: set[tuple[int, int]] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[Subscription] | None = None
@@ -69,12 +71,12 @@ class VersionWaits:
     async def document(
         self, account_id: str, version: int, seconds: float
     ) -> tuple[Document, bool]:
-        """The document at that version or a later one, and whether it is; else what there is.
+        """The document at that version or a later one, and True; after the time the document as it
+        is, and False.
 
-        Raises `DocumentNotFound`, when there is none after the time either, and
-        `ProjectionUnavailable`.
+        Raises `DocumentNotFound` if there is none after the time, and `ProjectionUnavailable`.
         """
-        with suppress(Exception):  # what is to be told of it is told at the end
+        with suppress(Exception):  # the read after the time raises it, if it lasts
             there = await document(self._index, account_id)
             if has(there, version):
                 return there, True
@@ -106,36 +108,36 @@ class VersionWaits:
 
     async def _listen(self) -> Subscription:
         js = await self._connections.connected()
-        return await js.nc.subscribe(notifications_of(BALANCE), cb=self._hear)
+        return await js.nc.subscribe(notifications_of(BALANCE), cb=self._on_notification)
 
-    async def _hear(self, message: Msg) -> None:
+    async def _on_notification(self, message: Msg) -> None:
         if self._waiters:
             with suppress(ValueError):
-                self._nudged.add(partition_in(message.subject))
+                self._notified.add(partition_in(message.subject))
                 self._wake.set()
 
     async def _run(self) -> None:
-        """Look as long as somebody waits."""
-        looked = 0.0
+        """Read as long as a request waits."""
+        fetched = 0.0
         while self._waiters:
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, looked + EVERY - time.monotonic())):
+                async with asyncio.timeout(max(0.0, fetched + EVERY - time.monotonic())):
                     await self._wake.wait()
-            if time.monotonic() - looked >= EVERY:
-                due, looked = set(self._waiters), time.monotonic()
+            if time.monotonic() - fetched >= EVERY:
+                due, fetched = set(self._waiters), time.monotonic()
             else:
-                due = self._new | {each for each in self._waiters if self._is_nudged(each)}
+                due = self._new | {each for each in self._waiters if self._is_notified(each)}
             self._wake.clear()
             self._new.clear()
-            self._nudged.clear()
-            await self._look(due)
+            self._notified.clear()
+            await self._fetch(due)
             await asyncio.sleep(SPACING)
 
-    def _is_nudged(self, waiter: _Waiter) -> bool:
+    def _is_notified(self, waiter: _Waiter) -> bool:
         slot = slot_of(waiter.account_id)
-        return any(partition_of(slot, of) == partition for partition, of in self._nudged)
+        return any(partition_of(slot, of) == partition for partition, of in self._notified)
 
-    async def _look(self, due: Iterable[_Waiter]) -> None:
+    async def _fetch(self, due: Iterable[_Waiter]) -> None:
         by_account: dict[str, list[_Waiter]] = {}
         for waiter in due:
             by_account.setdefault(waiter.account_id, []).append(waiter)
@@ -144,7 +146,7 @@ class VersionWaits:
             try:
                 found = await self._index.many(chunk)
             except ProjectionUnavailable as error:
-                log.debug("nothing is found for those who wait: %s", error)
+                log.debug("reading for waiting requests: %s", error)
                 return
             for account_id, there in found.items():
                 for waiter in by_account[account_id]:

@@ -1,4 +1,4 @@
-"""`GET /whoami`: whose key a request bears, for the page: it offers what its role may do."""
+"""`GET /whoami`: the key of a request. The operator's page offers what its role may do."""
 
 from typing import Final
 

@@ -1,1 +1,1 @@
-"""What both services share of HTTP: inputs, problem documents, headers, streams, schemas."""
+"""HTTP for both services: inputs, problem documents, headers, streams, schemas."""

@@ -1,4 +1,4 @@
-"""The correlation id of the request under way: the client's `X-Correlation-ID`, or a new one."""
+"""The correlation id of the current request: the client's `X-Correlation-ID`, or a new one."""
 
 from typing import Final
 
@@ -22,16 +22,16 @@ DESCRIBED: Final = Header(
 
 
 def current() -> str:
-    """The id of the request that this task serves; outside of one, a new id."""
+    """The id of the request that this task serves; outside of a request, a new id."""
     return correlation.current() or str(ULID())
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Set the id for all that serves this request, and show it in the response."""
+    """Set the id for the tasks of this request, and in the response."""
     given = request.headers.get(HEADER, "")
     chosen = given if _acceptable(given) else str(ULID())
-    # aiohttp runs each request in a context of its own, so nothing needs to be put back.
+    # aiohttp runs each request in a context of its own, so the id need not be reset.
     correlation.serve(chosen)
     response = await handler(request)
     if not response.prepared:
@@ -40,7 +40,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 class Access(AccessLogger):
-    """A line for each request, under its id: aiohttp writes it when the request is over."""
+    """Logs each request with its correlation id. aiohttp logs when the request is over."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         with correlation.serving(response.headers.get(HEADER)):
@@ -48,5 +48,5 @@ class Access(AccessLogger):
 
 
 def _acceptable(given: str) -> bool:
-    """Short and printable, for it goes into every event and log line."""
+    """Whether it is short and printable: it is stored in every event and log line."""
     return 0 < len(given) <= LONGEST and given.isascii() and given.isprintable()

@@ -1,5 +1,5 @@
-"""Headers that have a grammar of their own, `Idempotency-Key`, `If-Match` and `Accept`; and how
-those that the services know are described."""
+"""Parses the headers `Idempotency-Key`, `If-Match` and `Accept`, and describes all headers that the
+services know."""
 
 import re
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ class Condition:
     tags: frozenset[str] | None
 
     def admits(self, version: int) -> bool:
-        """Whether what has this version is as the client believes; version 0 is not there."""
+        """Whether this version meets the condition; version 0 is an account that does not exist."""
         return version > 0 and (self.tags is None or str(version) in self.tags)
 
 
@@ -77,7 +77,7 @@ def if_match(request: web.Request) -> Condition | None:
 
 
 def prefers_html(request: web.Request) -> bool:
-    """Whether the client would rather have a page than JSON, as browsers do; see `Accept`."""
+    """Whether the client prefers a page to JSON by its `Accept`, as browsers do."""
     accepted = ",".join(request.headers.getall("Accept", []))
     weights = dict(_weighed(each) for each in accepted.split(","))
     return _weight(weights, "text/html") > _weight(weights, "application/json")
@@ -90,6 +90,6 @@ def _weighed(media_range: str) -> tuple[str, float]:
 
 
 def _weight(weights: Mapping[str, float], kind: str) -> float:
-    """Of the range that says most about it."""
+    """The weight of the most specific range."""
     ranges = (kind, f"{kind.partition('/')[0]}/*", "*/*")
     return next((weights[each] for each in ranges if each in weights), 0.0)

@@ -1,4 +1,4 @@
-"""HTML without templates: elements are functions' values, and all text is escaped."""
+"""HTML without templates: functions return elements, and all text is escaped."""
 
 import re
 from base64 import b64encode
@@ -31,7 +31,7 @@ _HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
 
 def secured(sources: str) -> dict[str, str]:
-    """The headers of a page that loads what these directives say, and that nobody frames."""
+    """The headers of a page that loads only from these sources, and that no page may frame."""
     return {
         "Content-Security-Policy": f"{sources};"
         " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -40,7 +40,7 @@ def secured(sources: str) -> dict[str, str]:
     }
 
 
-# Nothing is loaded, nothing runs.
+# These pages load nothing and run no script.
 _HEADERS: Final = secured(f"default-src 'none'; style-src 'sha256-{_HASH}'")
 
 
@@ -96,7 +96,7 @@ def table(label: str, head: Iterable[str], rows: Iterable[Iterable[Content]]) ->
 
 
 def page(title: str, *content: Content) -> web.Response:
-    """A page that needs nothing else."""
+    """A page in one file."""
     head = tag(
         "head",
         Markup('<meta charset="utf-8">'),

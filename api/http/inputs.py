@@ -1,4 +1,4 @@
-"""What clients send, checked: JSON bodies and query parameters become typed models or a 400."""
+"""Checks what clients send: JSON bodies and query parameters become typed models, or a 400."""
 
 import hashlib
 import json
@@ -64,7 +64,7 @@ T = TypeVar("T", bound=Input)
 async def body(request: web.Request, model: type[T]) -> T:
     """The JSON body as `model`; problem 400, 413 or 415."""
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
-    # A page of another site may send a body of no type, or a form's, without asking; never JSON.
+    # A page of another site may send an untyped body or a form without a preflight, but never JSON.
     if not _JSON_TYPE.fullmatch(content_type):
         raise Problem(
             415,
@@ -95,9 +95,9 @@ def query(request: web.Request, model: type[T]) -> T:
 
 
 def fingerprint(request: web.Request, given: Input) -> str:
-    """Tells apart what was asked: method, route, path and body, but not how the body was written.
+    """A hash of the request's method, route, path and body, however the body is formatted.
 
-    A field that was left out is no part of it: so it stays the same when inputs get new fields.
+    A field that was left out is not hashed, so the hash stays the same when inputs get new fields.
     """
     route = request.match_info.route.resource
     asked = [
@@ -158,6 +158,6 @@ def _invalid(errors: list[dict[str, str]]) -> Problem:
 
 def _sentence(error: dict[str, str]) -> str:
     where = error.get("parameter")
-    if where is None:  # the one of `?=1` has no name, but is there
+    if where is None:  # not `not where`: the parameter of `?=1` has an empty name
         where = error["pointer"].removeprefix("#/").removeprefix("#")
     return f"{where}: {error['detail']}" if where else error["detail"]

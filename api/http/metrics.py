@@ -1,4 +1,4 @@
-"""HTTP requests counted and timed by route, for `/metrics`. A route is a template, never a path."""
+"""Counts and times HTTP requests by route, for `/metrics`. A route is a template, never a path."""
 
 import time
 from collections import Counter
@@ -13,18 +13,18 @@ from pipeline.support.metrics import Metric, buckets, counter, histogram
 
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER: Final = "other"
-"""The label of a route that does not exist, and of a method that nobody should send."""
+"""The label of an unknown route, and of an unusual method: clients must not create labels."""
 
 
 class Requests:
-    """What was asked over HTTP, how it was answered and how long that took."""
+    """Requests by route, method and status, and their durations."""
 
     def __init__(self) -> None:
         self._answers: Counter[tuple[str, str, str]] = Counter()
         self._seconds: dict[tuple[str, str], Histogram] = {}
 
     def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
-        """An answer; no seconds: it was a stream, which lasts as long as its reader likes."""
+        """Count an answer; no seconds for a stream, which lasts as long as its client stays."""
         self._answers[route, method, str(status)] += 1
         if seconds is not None:
             self._seconds.setdefault((route, method), Histogram(SECONDS)).observe(seconds)
@@ -49,7 +49,7 @@ class Requests:
 
 
 def middleware(requests: Requests) -> Middleware:
-    """Notes every answer; the outermost one, so that it sees what others made of an exception."""
+    """Counts every answer. It must be the outermost, to see the answers made of exceptions."""
 
     @web.middleware
     async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:

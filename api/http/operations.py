@@ -1,4 +1,4 @@
-"""What a route takes and answers, said beside its handler: OpenAPI and its page are made of it."""
+"""Describes a route beside its handler: the OpenAPI document and its page are made from it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that is no problem: `content` has the type of its body for each media type."""
+    """A successful answer: `content` has the type of its body for each media type."""
 
     content: Mapping[str, Any]
     status: int = 200
@@ -36,10 +36,9 @@ def json(of: Any, *headers: Header, status: int = 200) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`also` are other answers that are no problems. `body` and `query` are the models that check
-    them. `problems`: the names of those that it
-    may answer beside what its inputs imply (`all_problems`); `about` is in place of the
-    handler's docstring."""
+    """`also`: other successful answers. `body` and `query`: the models that check them. `problems`:
+    the names of problems beside those that its inputs imply (`all_problems`). `about`: used in
+    place of the handler's docstring."""
 
     answer: Answer
     also: tuple[Answer, ...] = ()
@@ -79,7 +78,7 @@ def operation(
 
 
 def operation_of(handler: Handler) -> Operation | None:
-    """How a handler is described, if it is. Decorators that use `wraps` keep it."""
+    """The description of a handler, if it has one. Decorators that use `wraps` keep it."""
     return getattr(handler, _KEPT, None)
 
 
@@ -103,8 +102,8 @@ _OF_KEYS: Final = (
 
 
 def all_problems(operation: Operation, *, variable: bool, guarded: bool) -> list[str]:
-    """The names of all problems that it may answer; `variable`: its path has parameters;
-    `guarded`: not everybody may ask."""
+    """The names of all its problems. `variable`: its path has parameters; `guarded`: it requires
+    a key."""
     names = [
         *(_OF_KEYS if guarded else ("cross-site",)),
         *(_OF_BODIES if operation.body is not None else ()),

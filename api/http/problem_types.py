@@ -1,4 +1,4 @@
-"""Every type of problem that the two services answer: what it means, and what to do about it."""
+"""All problem types of the two services: their meaning, and what to do about them."""
 
 from typing import Final, NamedTuple
 

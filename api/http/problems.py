@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): the one form in which both services say what went wrong."""
+"""Problem documents (RFC 9457): the form of every error that the services answer."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ class ProblemDocument(TypedDict):
 
 
 class Problem(Exception):
-    """An answer other than the one asked for. `name` makes its type, which never changes."""
+    """An error answer. `name` makes its type, which never changes."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ def middleware(translate: Translate) -> Middleware:
 
 
 def problem_of(error: Exception, translate: Translate) -> Problem | None:
-    """The problem that tells a client of this error; None when the fault is ours."""
+    """The problem for this error; None if the fault is ours."""
     match error:
         case Problem():
             return error
@@ -112,7 +112,7 @@ def problem_of(error: Exception, translate: Translate) -> Problem | None:
 
 
 def _of_http(error: web.HTTPException) -> Problem:
-    """What aiohttp's router or body reader refused."""
+    """The problem for an error of aiohttp's router or body reader."""
     details = {
         404: "There is nothing here. An account's id is 26 characters of 0-9 and A-Z.",
         405: f"Only {', '.join(sorted(getattr(error, 'allowed_methods', ())))} is possible here.",
@@ -129,7 +129,7 @@ def _of_http(error: web.HTTPException) -> Problem:
 
 
 def _internal(request: web.Request, error: Exception) -> Problem:
-    """A fault of ours: all of it goes to the log, none to the client."""
+    """A fault of ours: its traceback goes to the log and nothing of it to the client."""
     reference = correlation.current()
     log.error("%s %s failed", request.method, _instance(request), exc_info=error)
     return Problem(

@@ -1,4 +1,4 @@
-"""JSON answers."""
+"""JSON responses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from aiohttp import web
 def reply(
     document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """The document as JSON. Moments are RFC 3339; of what JSON does not know its text is told."""
+    """The document as JSON. Times are RFC 3339; values that JSON does not know become text."""
     return web.Response(
         status=status,
         body=orjson.dumps(document, default=str, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z),

@@ -1,4 +1,4 @@
-"""Types as JSON Schema in the dialect of OpenAPI 3.1: what pydantic makes of them."""
+"""Python types as JSON Schema in the dialect of OpenAPI 3.1, made by pydantic."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar, get_type_hints, is_typeddict
@@ -28,13 +28,13 @@ class All(TypedDict, Generic[T]):
 
 
 def readable(shape: Any, name: str = "", /, **more: Any) -> Any:
-    """A `TypedDict` of the standard library's, which pydantic reads from Python 3.12 on only.
+    """A copy of the standard library's `TypedDict`, which pydantic reads only from Python 3.12 on.
 
-    Under another name, if one is given, and with `more` fields, which it gets on its way out.
+    It has another name, if one is given, and `more` fields that the response adds.
     """
     hints = get_type_hints(shape, include_extras=True)
     fields = {name: readable(hint) if is_typeddict(hint) else hint for name, hint in hints.items()}
-    # Called by another name, for type checkers want to read such a call.
+    # Called by another name: type checkers would analyse a direct call and fail.
     make: Any = TypedDict
     made = make(name or shape.__name__, {**fields, **more}, total=shape.__total__)
     made.__doc__ = shape.__doc__

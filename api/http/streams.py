@@ -1,4 +1,4 @@
-"""Answers without an end: server-sent events, until they are over or one of both sides goes."""
+"""Server-sent events: a stream lasts until its events end, or client or service stops it."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ EVENTS: Final = "text/event-stream"
 """The media type of such an answer."""
 
 EVERY: Final = 0.5
-"""Seconds from one look for news to the next."""
+"""Seconds between two readings."""
 HEARTBEAT: Final = 10.0
-"""Seconds of silence after which a comment is sent, so that nobody in between hangs up."""
+"""Seconds of silence after which a comment is sent, so that no proxy closes the connection."""
 _PATIENCE: Final = 5.0
-"""Seconds in which a client must take what it is sent."""
+"""Seconds in which a client must read what it is sent."""
 _FAREWELL: Final = 1.0
-"""Seconds in which it must take the end."""
+"""Seconds in which it must read the end of the stream."""
 
 _HEADERS: Final = {
     "Content-Type": EVENTS,
@@ -32,7 +32,7 @@ _HEADERS: Final = {
 
 
 class Streams:
-    """The streams of a service that are open; a service that stops ends them."""
+    """The open streams of a service; they end when the service stops."""
 
     def __init__(self) -> None:
         self._open: set[asyncio.Timeout] = set()
@@ -42,7 +42,7 @@ class Streams:
         return len(self._open)
 
     def stop(self) -> None:
-        """End all that are open, and each that comes yet, at once."""
+        """End all open streams at once, and every later one."""
         if self._stopped:
             return
         self._stopped = True
@@ -51,7 +51,7 @@ class Streams:
 
     @asynccontextmanager
     async def until_stopped(self) -> AsyncIterator[None]:
-        """What is within ends when the service stops."""
+        """End the block when the service stops."""
         try:
             async with asyncio.timeout(0 if self._stopped else None) as scope:
                 self._open.add(scope)
@@ -75,7 +75,7 @@ def event(name: str, data: bytes) -> bytes:
 async def stream(
     request: web.Request, news: AsyncGenerator[bytes | None, None]
 ) -> web.StreamResponse:
-    """Send each event as it comes; None says that there is none yet."""
+    """Send each event as it comes; None means no event yet."""
     headers = {**_HEADERS, correlation.HEADER: correlation.current()}
     response = web.StreamResponse(headers=headers)
     try:
@@ -85,7 +85,7 @@ async def stream(
         async with asyncio.timeout(_FAREWELL):
             await response.write_eof()
     except (ConnectionError, TimeoutError):
-        log.debug("a client of %s went away, or takes nothing", request.path)
+        log.debug("a client of %s has disconnected, or reads nothing", request.path)
         if request.transport is not None:
             request.transport.abort()
     return response

@@ -1,4 +1,4 @@
-"""Times as callers give them."""
+"""Times in query parameters."""
 
 import re
 from datetime import UTC, datetime
@@ -12,8 +12,8 @@ _RFC3339: Final = re.compile(
 )
 
 
-def _moment(text: str) -> datetime:
-    """As naive UTC, like the times of events."""
+def _timestamp(text: str) -> datetime:
+    """The time as naive UTC, like the times of events."""
     try:
         if _RFC3339.fullmatch(text):
             return datetime.fromisoformat(text.upper()).astimezone(UTC).replace(tzinfo=None)
@@ -24,5 +24,5 @@ def _moment(text: str) -> datetime:
     )
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
 """A parameter that is a time as in RFC 3339."""

@@ -1,4 +1,4 @@
-"""A span for each request, of the trace that its W3C `traceparent` names; if spans are on."""
+"""A span for each request, in the trace of its W3C `traceparent`, if spans are on."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from pipeline.support import tracing
 
 
 def middlewares() -> Iterable[Middleware]:
-    """None while spans are off: a request then costs nothing more."""
+    """Empty if spans are off, so that a request pays nothing for them."""
     return [_middleware] if tracing.on() else []
 
 

@@ -1,1 +1,1 @@
-"""The services described: the OpenAPI document, and the pages made of it."""
+"""The description of the services: the OpenAPI document, and pages made from it."""

@@ -84,11 +84,11 @@ def _media(content: Schema) -> Markup:
 
 def _answer(status: str, response: Schema) -> Markup:
     content = response.get("content", {})
-    told: Content = _media(content) if content else "nothing"
+    body: Content = _media(content) if content else "nothing"
     if MEDIA_TYPE in content:
         types = content[MEDIA_TYPE]["schema"]["allOf"][1]["properties"]["type"]["enum"]
-        told = tag("ul", [tag("li", link(each, each)) for each in types])
-    return joined([tag("dt", f"{status} {HTTPStatus(int(status)).phrase}"), tag("dd", told)])
+        body = tag("ul", [tag("li", link(each, each)) for each in types])
+    return joined([tag("dt", f"{status} {HTTPStatus(int(status)).phrase}"), tag("dd", body)])
 
 
 def _shape(name: str, schema: Schema) -> Markup:
@@ -111,7 +111,7 @@ def _shape(name: str, schema: Schema) -> Markup:
     )
 
 
-_TOLD = {
+_LIMITS = {
     "pattern": "like {}",
     "format": "{}",
     "minimum": "from {}",
@@ -130,7 +130,7 @@ def _type(schema: Schema) -> Markup:
     """A schema in a few words."""
     limits = [
         f", {words.format(schema[key])}"
-        for key, words in _TOLD.items()
+        for key, words in _LIMITS.items()
         if schema.get(key) is not None
     ]
     return joined([_kind(schema), tag("span", limits, class_="dim") if limits else ""])

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of a service, made of its routes and what is said beside them."""
+"""The OpenAPI 3.1 document of a service, made from its routes and their `@operation`s."""
 
 import inspect
 import re

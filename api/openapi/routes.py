@@ -1,4 +1,4 @@
-"""`/openapi.json`, `/docs` and `/problems`: what a service says of itself. They ask no server."""
+"""`/openapi.json`, `/docs` and `/problems`: the service's description. They read no server."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -44,7 +44,7 @@ class ShownType(TypedDict):
 
 
 class Contract:
-    """What a service takes and answers, read from its routes when it is first asked for."""
+    """The description of a service, read from its routes at the first use."""
 
     def __init__(self, title: str, router: web.UrlDispatcher) -> None:
         self._title, self._router = title, router
@@ -120,6 +120,6 @@ def _shown(problem: ProblemType, contract: Contract) -> ShownType:
 
 
 def _varying(response: web.Response) -> web.Response:
-    """For caches: who accepts something else gets something else."""
+    """Tell caches that the response depends on `Accept`."""
     response.headers["Vary"] = "Accept"
     return response

@@ -1,1 +1,1 @@
-"""Who may do what over HTTP: roles of routes, API keys, limits, and guards against other sites."""
+"""Access control over HTTP: the roles of routes, API keys, rate limits, and CSRF protection."""

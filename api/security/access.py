@@ -1,10 +1,11 @@
-"""Who may use a route, said beside its handler: some roles, or everybody. Unsaid, only operators.
+"""The roles that may use a route, declared beside its handler. By default only operators may.
 
     @routes.post("/withdraw")
     @allowed(TELLER, own="id")
 
-`own` names what says whose account it is, a parameter of the path or a field of the body: with it,
-customers may, too, on accounts of their own. What is about no account may name their role as well.
+`own` names the parameter of the path or the field of the body with the account's id: with it,
+customers may use the route, too, for their own accounts. A route about no account may name the role
+CUSTOMER.
 """
 
 from collections.abc import Callable
@@ -19,14 +20,14 @@ _KEPT: Final = "__access__"
 
 TELLER, VIEWER, OPERATOR, CUSTOMER = Role.TELLER, Role.VIEWER, Role.OPERATOR, Role.CUSTOMER
 READERS: Final = (TELLER, VIEWER, OPERATOR)
-"""Whoever may look at any account."""
+"""The roles that may read any account."""
 OBSERVERS: Final = (VIEWER, OPERATOR)
-"""Whoever may look at the bank's own works."""
+"""The roles that may read the status of the pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteAccess:
-    """`roles` is None for everybody, who needs no key; `own` as above."""
+    """`roles` is None if no key is needed; `own` as above."""
 
     roles: frozenset[Role] | None
     own: str | None = None
@@ -38,22 +39,22 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 
 def allowed(*roles: Role, own: str | None = None) -> Callable[[H], H]:
-    """Lets in these roles; with `own` customers, too."""
+    """Allows these roles; with `own` customers, too."""
     return _keep(RouteAccess(frozenset(roles) | ({CUSTOMER} if own else set()), own))
 
 
 def open_to_all(handler: H) -> H:
-    """Lets in everybody: for what tells nothing of anybody's account."""
+    """Allows everybody: for routes that reveal nothing of an account."""
     return _keep(RouteAccess(None))(handler)
 
 
 def said(handler: Handler) -> bool:
-    """Whether somebody said who may."""
+    """Whether the handler declares its access."""
     return hasattr(handler, _KEPT)
 
 
 def access_of(handler: Handler) -> RouteAccess:
-    """Who may use what this handles. Decorators that use `wraps` keep it."""
+    """The access of a handler. Decorators that use `wraps` keep it."""
     access: RouteAccess = getattr(handler, _KEPT, _UNSAID)
     return access
 

@@ -1,7 +1,7 @@
-"""Nobody passes without a key of a role that the route lets in, nor more often than it may.
+"""Requires a key with a role of the route, and enforces the key's rate limit.
 
-It stands before every handler, so whatever a handler does, such as answering again what was
-answered under an idempotency key, it does for somebody who may.
+It runs before every handler, so that no handler does anything for a client without access, not even
+repeat the answer to an idempotency key.
 """
 
 import math
@@ -25,7 +25,7 @@ _own: ContextVar[str] = ContextVar("own_account")
 
 
 class Guard:
-    """What all requests of a service pass when keys are on."""
+    """The middleware of a service with keys."""
 
     def __init__(self, settings: Settings) -> None:
         self.keyring = Keyring(settings)
@@ -36,7 +36,7 @@ class Guard:
         """Problem 401, 403, 429 or 503 instead of the handler's answer."""
         found = request.match_info
         access = access_of(found.handler)
-        # What the router has not found is nobody's secret: all routes are at /docs.
+        # An unknown route needs no key for its 404: all routes are public at /docs.
         if access.roles is not None and found.http_exception is None:
             holder = self.keyring.holder(request)
             self._limit(holder)
@@ -56,13 +56,12 @@ class Guard:
 
 
 def holder() -> Key | None:
-    """The key that let in the request under way; None: no key was asked for."""
+    """The key of the current request; None if no key was needed."""
     return _holder.get(None)
 
 
 def customers_account() -> str | None:
-    """The account that the request under way is about, and that is its sender's; None: he is no
-    customer."""
+    """The customer's own account that the current request is about; None if no customer sent it."""
     return _own.get(None)
 
 
@@ -71,15 +70,15 @@ async def _admit(request: web.Request, holder: Key, access: RouteAccess) -> None
         raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
     if holder.role is CUSTOMER and access.own is not None:
         account_id = await _named(request, access.own)
-        # Before anything is looked up: the answer is the same whether there is such an account.
+        # Before any lookup, so that the answer does not reveal whether the account exists.
         if account_id not in holder.accounts:
             raise Problem(403, "not-allowed", "This key does not reach that account.")
-        # aiohttp runs each request in a context of its own, so nothing needs to be put back.
+        # aiohttp runs each request in a context of its own, so this need not be reset.
         _own.set(account_id)
 
 
 async def _named(request: web.Request, own: str) -> str:
-    """What the request says in the parameter or field `own`; problems of a body that is none."""
+    """The value of the parameter or field `own`; the problems of an invalid body."""
     if own in request.match_info:
         return request.match_info[own]
     operation = operation_of(request.match_info.handler)

@@ -1,4 +1,4 @@
-"""A service's copy of the API keys, which follows the bucket: no request waits for a server."""
+"""A service's copy of the API keys, which follows the KV bucket: no request waits for NATS."""
 
 import asyncio
 import logging
@@ -22,14 +22,14 @@ from pipeline.support.settings import Settings
 log = logging.getLogger(__name__)
 
 EVERY: Final = 0.25
-"""Seconds between two looks: a key that is revoked opens nothing after that."""
+"""Seconds between two reads of the bucket: after that a revoked key is refused."""
 
 _ASKING: Final = {"WWW-Authenticate": 'Bearer realm="bank"'}
 _REFUSING: Final = {"WWW-Authenticate": 'Bearer realm="bank", error="invalid_token"'}
 
 
 class Keyring:
-    """The keys as they were read last. None is known, and nobody gets in, until that succeeded."""
+    """The keys as they were read last. Every request is refused until the first read succeeded."""
 
     def __init__(self, settings: Settings) -> None:
         self._nats, self._longest = settings.nats, settings.keys_max_age_seconds
@@ -37,7 +37,7 @@ class Keyring:
         self._read_at: float | None = None
 
     def holder(self, request: web.Request) -> Key:
-        """Whose key the request bears; problem 401, or 503 `keys-unavailable`."""
+        """The key of the request; problem 401, or 503 `keys-unavailable`."""
         self._require_known()
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if not scheme:
@@ -45,7 +45,7 @@ class Keyring:
             raise Problem(401, "key-required", detail, headers=_ASKING)
         named = keys.parted(token.strip()) if scheme.lower() == "bearer" else None
         key = self._keys.get(named[0]) if named else None
-        # One answer to all that is wrong: only who has the key may know that it has expired.
+        # One answer to all faults: only who has the secret may learn that the key has expired.
         if named is None or key is None or not key.opened_by(named[1]):
             detail = "There is no such key, or it was revoked."
             raise Problem(401, "key-invalid", detail, headers=_REFUSING)
@@ -54,13 +54,13 @@ class Keyring:
         return key
 
     async def ping(self) -> None:
-        """Raise `NotReady` unless requests can be answered."""
+        """Raise `NotReady` unless the keys were read lately."""
         if not self._known():
             raise NotReady("the keys were not read")
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        """Keep the copy up to date meanwhile, however often NATS comes and goes."""
+        """Keep the copy up to date inside the block, through outages of NATS."""
         following = asyncio.create_task(self._follow())
         try:
             yield
@@ -70,29 +70,19 @@ class Keyring:
     async def _follow(self) -> None:
         js = await self._connected()
         try:
-            mirror = Mirror(keys.bucket(js))
-            outage, attempt = Outage(log, "the keys"), 0
+            mirror, outage = Mirror(keys.bucket(js)), Outage(log, "the keys")
+            failures = (NatsError, JetStreamError, OSError)
             while True:
-                try:
-                    await self._refresh(mirror)
-                except (NatsError, JetStreamError, OSError) as error:
-                    await outage.pause(error, attempt)
-                    attempt += 1
-                else:
-                    outage.over()
-                    attempt = 0
-                    await asyncio.sleep(EVERY)
+                await outage.retry_forever(lambda: self._refresh(mirror), failures)
+                await asyncio.sleep(EVERY)
         finally:
             await js.close()
 
     async def _connected(self) -> JetStream:
-        outage, attempt = Outage(log, "the keys"), 0
-        while True:
-            try:
-                return await JetStream.patiently(self._nats, "bank keys")
-            except (NatsError, ServerTooOld, OSError) as error:
-                await outage.pause(error, attempt)
-                attempt += 1
+        return await Outage(log, "the keys").retry_forever(
+            lambda: JetStream.patiently(self._nats, "bank keys"),
+            (NatsError, ServerTooOld, OSError),
+        )
 
     async def _refresh(self, mirror: Mirror) -> None:
         began = asyncio.get_running_loop().time()
@@ -109,7 +99,7 @@ class Keyring:
                 continue
             self._keys.pop(key_id, None)
             if entry:
-                log.warning("the entry of key %r is not understood: it opens nothing", key_id)
+                log.warning("the entry of key %r is invalid: the key is refused", key_id)
 
     def _known(self) -> bool:
         now = asyncio.get_running_loop().time()

@@ -1,13 +1,14 @@
-"""How often one may ask: a token bucket for each key, in this process, by the monotonic clock."""
+"""Rate limits: a token bucket for each key, in this process, by the monotonic clock."""
 
 import time
 from typing import Final
 
 BURST: Final = 2.0
-"""A bucket holds what comes in so many seconds: who was quiet may ask that often at once."""
+"""A bucket holds the tokens of so many seconds: after a pause, so many requests may come at
+once."""
 
 
-class Bucket:
+class TokenBucket:
     """Full at first; `rate` tokens a second flow in, and each request takes one."""
 
     __slots__ = ("_at", "_most", "_rate", "_tokens")
@@ -27,17 +28,17 @@ class Bucket:
 
 
 class Limits:
-    """The buckets of all who have asked. Keys are as few as their holders: none is forgotten."""
+    """The buckets of all keys in use. There are few keys, so no bucket is ever dropped."""
 
     def __init__(self) -> None:
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     def spend(self, who: str, rate: float) -> float:
-        """As `Bucket.take`. A rate of 0 is none: one may ask as often as one likes."""
+        """As `TokenBucket.spend`. A rate of 0 means no limit."""
         if not rate:
             return 0.0
         now = time.monotonic()
         bucket = self._buckets.get(who)
         if bucket is None:
-            bucket = self._buckets[who] = Bucket(rate, now)
+            bucket = self._buckets[who] = TokenBucket(rate, now)
         return bucket.spend(now)

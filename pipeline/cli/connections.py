@@ -1,4 +1,4 @@
-"""Servers as one command needs them, which does not wait for one that is away."""
+"""Connections for one command. A command does not wait for a server that is down."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -20,7 +20,7 @@ _SECONDS: Final = 5.0
 
 @asynccontextmanager
 async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
-    """JetStream, which has answered; `CommandFailed` when it does not, or no longer."""
+    """JetStream, which has answered; `CommandFailed` if it does not, then or later."""
     js: JetStream | None = None
     try:
         js = await JetStream.within(_SECONDS, settings.nats, "bank")
@@ -37,22 +37,23 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
 
 
 @asynccontextmanager
-async def onlookers(
+async def status_readers(
     settings: Settings, of: Iterable[Projection]
 ) -> AsyncIterator[tuple[EventStore, list[StatusReader]]]:
-    """The event store, and one who looks at each projection; connected as far as they answer."""
+    """The event store and a status reader for each projection, connected to the servers that
+    answer."""
     connecting = asyncio.create_task(JetStream.connect(settings.nats, "bank"))
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    looking = [
+    readers = [
         StatusReader(settings, lambda: asyncio.shield(connecting), lambda: store, each)
         for each in of
     ]
     try:
-        yield store, looking
+        yield store, readers
     finally:
         await cancel_and_wait(connecting)
         if not connecting.cancelled() and not connecting.exception():
             await connecting.result().close()
-        for each in looking:
+        for each in readers:
             await each.close()
         await store.close()

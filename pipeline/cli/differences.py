@@ -1,5 +1,5 @@
-"""What a rebuild would change: live documents compared with the event store, line by line as they
-are found. Nothing is written."""
+"""`bank rebuild --dry-run`: prints the documents that differ from the event store; writes
+nothing."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.events import SLOTS, slots_of
@@ -18,7 +18,7 @@ from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores, Unreachable, opened
 from pipeline.operations.repair.compare import PATIENCE, Comparison
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import CannotRepair, mender
+from pipeline.operations.repair.offline import CannotRepair, offline_repair
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.settings import Settings
 
@@ -37,26 +37,23 @@ def dry_run(
     as_json: bool = False,
     patience: float = PATIENCE,
 ) -> int:
-    """Compare everything, or some partitions, or some accounts; returns how many differ.
+    """Compare all, or some partitions, or some accounts; returns how many documents differ.
 
-    `CommandFailed` with the exit code 2 when that can't be found out.
+    `CommandFailed` with exit code 2 if a store can't be read.
     """
-    return reached(_compare(settings, projection, partitions, account_ids, as_json, patience))
+    return run_on_stores(_compare(settings, projection, partitions, account_ids, as_json, patience))
 
 
-def reached(main: Coroutine[Any, Any, T]) -> T:
-    """Run it; that a store can't be reached, or somebody interrupts, is told with 2."""
+def run_on_stores(main: Coroutine[Any, Any, T]) -> T:
+    """Run a command that needs the stores. Exit code 2: one does not answer, or an interrupt."""
     try:
-        result = run(main)
+        return complete(main, exit_code=CANNOT)
     except (Unreachable, CannotRepair) as error:
         raise CommandFailed(str(error), CANNOT) from error
     except StoreUnavailable as error:
         raise CommandFailed(f"MongoDB went away: {error}", CANNOT) from error
     except ProjectionUnavailable as error:
         raise CommandFailed(f"Elasticsearch went away: {error}", CANNOT) from error
-    if result is None:
-        raise CommandFailed("interrupted", CANNOT)
-    return result
 
 
 async def _compare(
@@ -68,30 +65,30 @@ async def _compare(
     patience: float,
 ) -> int:
     began, kinds = time.monotonic(), Counter[str]()
-    shown: list[dict[str, Any]] = []
-    async with opened(settings, projection) as stores, mender(settings, stores) as mending:
-        comparison = mending.comparison(patience)
+    differences: list[dict[str, Any]] = []
+    async with opened(settings, projection) as stores, offline_repair(settings, stores) as offline:
+        comparison = offline.comparison(patience)
         parts = [comparison.slots(slots) for slots in await _slots(stores, partitions)]
         for part in [comparison.these(account_ids)] if account_ids else parts:
             async for difference in part:
                 kinds[difference.what] += 1
                 if as_json:
-                    shown.append(difference.as_json())
+                    differences.append(difference.as_json())
                 else:
                     click.echo(line(difference))
     seconds = round(time.monotonic() - began, 3)
     if as_json:
         figures = {"accounts": comparison.accounts, "events": comparison.events}
         figures |= {"documents": comparison.documents, "lagging": comparison.lagging}
-        told = {**figures, "seconds": seconds, "differences": shown}
-        click.echo(json.dumps(told, indent=1, default=str))
+        report = {**figures, "seconds": seconds, "differences": differences}
+        click.echo(json.dumps(report, indent=1, default=str))
     else:
         click.echo(_summary(comparison, kinds, seconds))
     return kinds.total()
 
 
 async def _slots(stores: Stores, partitions: Sequence[int]) -> list[range]:
-    """The slots of the partitions by the number in force; all for none."""
+    """The slots of the partitions, by the number of partitions in force; without any, all slots."""
     if not partitions:
         return [range(SLOTS)]
     now = await partitioning(stores.js)
@@ -103,7 +100,7 @@ async def _slots(stores: Stores, partitions: Sequence[int]) -> list[range]:
 
 
 def line(difference: Difference) -> str:
-    """An account, and what is wrong with its document, in a line."""
+    """A document and its differences in one line."""
     fields = ", ".join(
         f"{name} {_short(there)}, not {_short(wanted)}"
         for name, (there, wanted) in difference.fields.items()

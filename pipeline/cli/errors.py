@@ -1,8 +1,6 @@
-"""What to tell of a failure: what went wrong and what to do, never a traceback."""
+"""Turns exceptions into messages for people: what went wrong and what to do, no traceback."""
 
-from typing import Final
-
-from pipeline.cli.failures import CommandFailed, Failure
+from pipeline.cli.failures import SERVERS, CommandFailed, Failure
 from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
@@ -11,18 +9,16 @@ from pipeline.support.auth_errors import refusal
 from pipeline.support.listening import CannotListen
 from pipeline.support.settings import PREFIX, SettingsError
 
-_SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
-
 
 def first(error: BaseException) -> BaseException:
-    """The one error to speak of: a task group's first."""
+    """The first error of a task group, or the error itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def explain(error: Exception) -> Failure:
-    """What to tell of a failure."""
+    """The message and exit code for an exception."""
     cause = first(error)
     failure = _of(cause)
     for note in getattr(cause, "__notes__", []):
@@ -39,11 +35,11 @@ def _of(cause: BaseException) -> Failure:
         case SettingsError() | EmbeddedError() | ServerTooOld() | CannotListen():
             return Failure(str(cause), 1)
         case StoreUnavailable():
-            return Failure(f"MongoDB does not answer: {cause}\n{_SERVERS}", 1)
+            return Failure(f"MongoDB does not answer: {cause}\n{SERVERS}", 1)
         case ProjectionUnavailable():
-            return Failure(f"Elasticsearch does not answer: {cause}\n{_SERVERS}", 1)
+            return Failure(f"Elasticsearch does not answer: {cause}\n{SERVERS}", 1)
         case ConnectionError():
-            return Failure(f"no connection: {cause}\n{_SERVERS}", 1)
+            return Failure(f"no connection: {cause}\n{SERVERS}", 1)
         case OSError():
             return Failure(str(cause), 1)
     return Failure(

@@ -1,16 +1,25 @@
-"""How a command fails: a message for people and an exit code; `errors.py` finds the words."""
+"""How a command fails: with a message for people and an exit code; `errors.py` writes the
+message."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import click
 
+SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
+
 
 class CommandFailed(Exception):
-    """A failure whose message is already for people; `exit_code` goes to the shell."""
+    """A failure with a message for people; `exit_code` goes to the shell."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def no_answer(servers: Iterable[str]) -> CommandFailed:
+    """The failure of a command that these servers did not answer."""
+    return CommandFailed(f"no answer from {', '.join(servers)}\n{SERVERS}")
 
 
 class Failure(click.ClickException):

@@ -1,4 +1,4 @@
-"""What commands share to show things: `--json`, the console, and plain tables."""
+"""The output that commands share: the option `--json`, the console, and plain tables."""
 
 import sys
 
@@ -6,11 +6,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def console() -> Console:
-    """For stdout; wide when nobody watches, so that lines stay whole."""
+    """The console on stdout; 200 columns wide if that is no terminal, so that lines stay whole."""
     return Console(width=None if sys.stdout.isatty() else 200)
 
 

@@ -1,4 +1,4 @@
-"""`bank keys`: API keys for the services; made, listed, revoked."""
+"""`bank keys`: creates, lists and revokes API keys of the services."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from rich.markup import escape
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.cli.running import run
+from pipeline.cli.running import complete, run
 from pipeline.messaging.kv import Bucket
 from pipeline.operations import keys as kept
 from pipeline.operations.keys import Key, Role
@@ -29,15 +29,15 @@ _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 @as_json
 @click.pass_context
 def keys(ctx: click.Context, as_json: bool) -> None:
-    """API keys, which the services ask for where BANK_KEYS is on.
+    """API keys, which the services require if BANK_KEYS is on.
 
-    Without a subcommand, lists them. Secrets are not kept, so no key can be shown again.
+    Without a subcommand, lists them. Secrets are not stored, so no key can be shown again.
 
     \b
     Examples:
-      bank keys                                  who may do what, and until when
-      bank keys create --role teller             a key for commands
-      bank keys revoke ID                        it opens nothing from now on
+      bank keys                                  list the keys
+      bank keys create --role teller             create a key for commands
+      bank keys revoke ID                        revoke a key
     """
     if ctx.invoked_subcommand is None:
         _list(as_json)
@@ -46,12 +46,12 @@ def keys(ctx: click.Context, as_json: bool) -> None:
 @keys.command("list")
 @as_json
 def list_(as_json: bool) -> None:
-    """All keys, without their secrets.
+    """List all keys, without their secrets.
 
     \b
     Examples:
-      bank keys list                  for people
-      bank keys list --json           for machines
+      bank keys list                  as a table
+      bank keys list --json           as JSON
     """
     _list(as_json)
 
@@ -77,23 +77,32 @@ def _later(given: str) -> datetime | None:
 @keys.command()
 @click.option("--role", required=True, type=click.Choice([each.value for each in Role]))
 @click.option(
-    "--account", "accounts", multiple=True, metavar="ID", help="A customer's. May be repeated."
+    "--account",
+    "accounts",
+    multiple=True,
+    metavar="ID",
+    help="An account of a customer. Can be repeated.",
 )
-@click.option("--name", default="", help="Whose it is, for the list.")
-@click.option("--expires", callback=_moment, metavar="WHEN", help="30d, 12h, or as in RFC 3339.")
+@click.option("--name", default="", help="The holder, for the list.")
+@click.option(
+    "--expires",
+    callback=_moment,
+    metavar="WHEN",
+    help="30d, 12h, or as in RFC 3339.",
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second.")
 def create(
     role: str, accounts: tuple[str, ...], name: str, expires: datetime | None, rate: float | None
 ) -> None:
-    """Make a key and print it, alone on stdout. It is shown this once.
+    """Create a key and print it on stdout. It is never shown again.
 
-    A teller sends commands, a viewer reads, an operator rebuilds and reads, a customer reaches the
-    accounts that are named.
+    A teller sends commands, a viewer reads, an operator reads and rebuilds, a customer uses the
+    accounts given.
 
     \b
     Examples:
-      bank keys create --role viewer --name prometheus       until it is revoked
-      bank keys create --role teller --expires 30d           for thirty days
+      bank keys create --role viewer --name prometheus       valid until it is revoked
+      bank keys create --role teller --expires 30d           valid for 30 days
       bank keys create --role customer --account ID          for one account
     """
     try:
@@ -102,8 +111,8 @@ def create(
         )
     except ValidationError as error:
         raise click.UsageError(_faults(error)) from None
-    if run(_put(_setup(), key)) is None:
-        raise CommandFailed("interrupted: `bank keys list` tells whether there is one more")
+    unknown = "interrupted: `bank keys list` shows whether there is one more"
+    complete(_put(_setup(), key), message=unknown)
     click.echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
     click.echo(token)
 
@@ -111,7 +120,7 @@ def create(
 @keys.command()
 @click.argument("key_ids", metavar="ID...", nargs=-1, required=True)
 def revoke(key_ids: tuple[str, ...]) -> None:
-    """Take keys away. They open nothing a moment later.
+    """Revoke keys. The services refuse them a moment later.
 
     \b
     Examples:
@@ -158,9 +167,7 @@ async def _all(settings: Settings) -> list[Key]:
 
 
 def _list(as_json: bool) -> None:
-    found = run(_all(_setup()))
-    if found is None:
-        raise CommandFailed("interrupted")
+    found = complete(_all(_setup()))
     if as_json:
         shown = [each.model_dump(mode="json", exclude={"digest"}) for each in found]
         click.echo(json.dumps(shown, indent=1))

@@ -1,4 +1,4 @@
-"""The `bank` command: finds the module of each subcommand, and tells failures in words."""
+"""The `bank` command: finds the module of each subcommand, and turns exceptions into messages."""
 
 import os
 from collections import UserDict
@@ -11,9 +11,9 @@ from pipeline.cli.failures import Failure
 
 
 class _Commands(UserDict[str, Any]):
-    """Commands by name, told as the modules that they are in.
+    """Commands by name; each value is the module of the command.
 
-    A module is imported when its command is asked for: most need few of the four drivers.
+    A module is imported when its command is used: importing all four drivers takes long.
     """
 
     def __getitem__(self, name: str) -> click.Command:
@@ -43,7 +43,7 @@ COMMANDS = _Commands(
 
 
 class _Bank(click.Group):
-    """Lists its commands in the order above; tells every failure in words.
+    """Lists its commands in the order above, and shows failures as messages.
 
     With BANK_LOG_LEVEL=DEBUG it shows the traceback instead.
     """
@@ -57,12 +57,12 @@ class _Bank(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            raise _in_words(error) from None
+            raise _message(error) from None
 
 
-def _in_words(error: Exception) -> Failure:
-    # Imported when there is a failure: it knows the errors of every driver, and commands start
-    # ten times sooner without it.
+def _message(error: Exception) -> Failure:
+    # Imported only at a failure: it imports every driver for its errors, and commands start ten
+    # times faster without it.
     from pipeline.cli.errors import explain
     from pipeline.support.settings import PREFIX
 
@@ -74,15 +74,15 @@ def _in_words(error: Exception) -> Failure:
 @click.group(cls=_Bank, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bank-transfer")
 def main() -> None:
-    """An event-sourced bank, from a command to a balance that people read.
+    """An event-sourced bank: from a command to a balance that people read.
 
     \b
     Examples:
-      bank up                         all of it in this terminal, Ctrl-C ends it
-      bank demo                       a scratch bank under load, and then the checker
-      bank verify                     do the invariants hold on the stores right now?
-      BANK_PARTITIONS=16 bank up      every setting is a variable: bank settings
-      bank forwarder                  one role alone, as many processes as you like
+      bank up                         run all of it in this terminal, until Ctrl-C
+      bank demo                       run a scratch bank under load, then check it
+      bank verify                     do the invariants hold on the stores now?
+      BANK_PARTITIONS=16 bank up      with a setting; bank settings lists them
+      bank forwarder                  run one role; any number of processes
     """
 
 

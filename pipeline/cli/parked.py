@@ -1,34 +1,32 @@
-"""`bank parked`: accounts with an event that can't be applied; listed, shown, retried, dropped."""
+"""`bank parked`: lists, shows, retries and drops accounts with an event that can't be applied."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 import orjson
 from rich.markup import escape
 
-from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.parked_list import chosen, opened, outcomes
 from pipeline.cli.projection_option import of_projection, projection_of
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
 from pipeline.tables.parked_accounts import ParkedAccount
 
-T = TypeVar("T")
-Asked = tuple[Settings, Projection]
+Target = tuple[Settings, Projection]
 
 NONE: Final = "no account is parked"
 _SHOWN: Final = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 _MEANING: Final = """\
-To drop takes an account off the list and mends nothing: its document stays at the version before
-the event that can't be applied. Its next event parks it again while the cause is there.
+Dropping takes an account off the list and repairs nothing: its document stays at the version before
+the event that can't be applied. Its next event parks it again as long as the cause is there.
 """
 
 
@@ -39,31 +37,31 @@ the event that can't be applied. Its next event parks it again while the cause i
 def parked(ctx: click.Context, as_json: bool) -> None:
     """Accounts with an event that can't be applied.
 
-    The document of such an account stays at the version before that event. Its later events wait
-    in the event store; no other account waits. Without a subcommand, lists them.
+    The document of a parked account stays at the version before that event. Its later events wait
+    in the event store; other accounts go on. Without a subcommand, lists the parked accounts.
 
     \b
     Examples:
-      bank parked                     who is parked, since when, and why
-      bank parked show ID             all of it, with the event itself
-      bank parked retry --all         the cause is mended: apply what waits
+      bank parked                     list parked accounts, with the reason
+      bank parked show ID             show one, with the event itself
+      bank parked retry --all         the cause is gone: apply the waiting events
     """
     if ctx.invoked_subcommand is None:
-        _list(_uninterrupted(run(_all(_setup()))), as_json)
+        _list(complete(_all(_setup())), as_json)
 
 
 @parked.command()
 @click.argument("account_id", metavar="ID")
 @as_json
 def show(account_id: str, as_json: bool) -> None:
-    """One account: all fields, how many events wait, and the event that can't be applied.
+    """Show a parked account: how many events wait, and the event that can't be applied.
 
     \b
     Examples:
-      bank parked show ID             for people
-      bank parked show --json ID      for machines
+      bank parked show ID             as text
+      bank parked show --json ID      as JSON
     """
-    account, head, event = _uninterrupted(run(_one(_setup(), account_id)))
+    account, head, event = complete(_one(_setup(), account_id))
     waiting = max(head - account.version + 1, 0)
     if as_json:
         click.echo(_json({**asdict(account), "waiting": waiting, "event": event}))
@@ -80,73 +78,73 @@ def show(account_id: str, as_json: bool) -> None:
 
 @parked.command()
 @click.argument("account_ids", metavar="ID...", nargs=-1)
-@click.option("--all", "everyone", is_flag=True, help="All that are parked.")
+@click.option("--all", "everyone", is_flag=True, help="All parked accounts.")
 @click.option(
     "--wait",
     "seconds",
     default=30.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="Seconds to wait for the outcome; 0 only asks.",
+    help="Seconds to wait for the result; 0 does not wait.",
 )
 def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
-    """Apply again what waits, from the event store and in order.
+    """Ask for another try: apply the waiting events of accounts, in order.
 
     The worker that owns the account's partition does it. Exits with 1 unless every account was
-    applied within the time; what was asked stays asked.
+    applied in time; a request that is not answered yet stays.
 
     \b
     Examples:
       bank parked retry ID              one account
-      bank parked retry --all           all that are parked
-      bank parked retry --wait 0 --all  only ask, and leave
+      bank parked retry --all           all parked accounts
+      bank parked retry --wait 0 --all  ask and do not wait
     """
     if bool(account_ids) == everyone:
         raise click.UsageError("name accounts, or give --all")
-    left = _uninterrupted(run(_retry(_setup(), account_ids, seconds)))
-    if left:
+    failed = complete(_retry(_setup(), account_ids, seconds))
+    if failed:
         raise SystemExit(1)
 
 
 @parked.command()
 @click.argument("account_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def drop(account_ids: tuple[str, ...], yes: bool) -> None:
-    """Take accounts off the list without mending them.
+    """Take accounts off the list without repairing them.
 
-    The document stays at the version before the event that can't be applied, and the next event
-    of the account parks it again while the cause is there.
+    The document stays at the version before the event that can't be applied. The next event of
+    the account parks it again as long as the cause is there.
 
     \b
     Examples:
       bank parked drop ID             asks first
-      bank parked drop --yes ID       does not ask
+      bank parked drop --yes ID       without confirmation
     """
-    asked = _setup()
-    accounts = _uninterrupted(run(_some(asked, account_ids)))
+    target = _setup()
+    accounts = complete(_some(target, account_ids))
     if not yes:
         click.echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
-    _uninterrupted(run(_drop(asked, accounts)))
+    complete(_drop(target, accounts))
 
 
-async def _all(asked: Asked) -> list[ParkedAccount]:
-    async with opened(*asked) as parked:
+async def _all(target: Target) -> list[ParkedAccount]:
+    async with opened(*target) as parked:
         return parked.all()
 
 
-async def _some(asked: Asked, account_ids: Sequence[str]) -> list[ParkedAccount]:
-    async with opened(*asked) as parked:
+async def _some(target: Target, account_ids: Sequence[str]) -> list[ParkedAccount]:
+    async with opened(*target) as parked:
         return chosen(parked, account_ids)
 
 
 async def _one(
-    asked: Asked, account_id: str
+    target: Target, account_id: str
 ) -> tuple[ParkedAccount, int, Mapping[str, Any] | None]:
     """The account, its newest version, and the event that can't be applied, if it is stored."""
-    async with opened(*asked) as parked:
+    async with opened(*target) as parked:
         [account] = chosen(parked, [account_id])
-    settings, _ = asked
+    settings, _ = target
     store = EventStore(settings.mongodb, settings.mongodb_database)
     try:
         head = await store.head(account_id)
@@ -157,9 +155,9 @@ async def _one(
     return account, head, event
 
 
-async def _retry(asked: Asked, account_ids: Sequence[str], seconds: float) -> int:
-    """Ask for all, then tell of each what came of it; how many are not applied."""
-    async with opened(*asked) as parked:
+async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> int:
+    """Ask for a retry of all, print each result, and return how many are not applied."""
+    async with opened(*target) as parked:
         accounts = chosen(parked, account_ids) if account_ids else parked.all()
         if not accounts:
             click.echo(NONE)
@@ -170,15 +168,15 @@ async def _retry(asked: Asked, account_ids: Sequence[str], seconds: float) -> in
             for account_id in ids:
                 click.echo(f"{account_id}: asked")
             return 0
-        left = 0
+        failed = 0
         async for account_id, fault in outcomes(parked, ids, seconds):
             click.echo(f"{account_id}: {fault or 'applied'}")
-            left += fault is not None
-        return left
+            failed += fault is not None
+        return failed
 
 
-async def _drop(asked: Asked, accounts: Iterable[ParkedAccount]) -> bool:
-    async with opened(*asked) as parked:
+async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
+    async with opened(*target) as parked:
         for each in accounts:
             if await parked.drop(each.account_id):
                 click.echo(f"{each.account_id}: dropped; its document stays as it is")
@@ -187,13 +185,7 @@ async def _drop(asked: Asked, accounts: Iterable[ParkedAccount]) -> bool:
     return True
 
 
-def _uninterrupted(result: T | None) -> T:
-    if result is None:
-        raise CommandFailed("interrupted")
-    return result
-
-
-def _setup() -> Asked:
+def _setup() -> Target:
     settings = load()
     logs.setup(settings, "parked")
     return settings, projection_of(settings)
@@ -214,5 +206,5 @@ def _list(accounts: list[ParkedAccount], as_json: bool) -> None:
 
 
 def _json(value: Any) -> str:
-    """As JSON, whatever somebody put into the database."""
+    """As JSON. An event may hold values that JSON does not know: they become text."""
     return orjson.dumps(value, option=_SHOWN, default=str).decode()

@@ -1,4 +1,4 @@
-"""The list of parked accounts as commands use it: opened, chosen from, watched."""
+"""The list of parked accounts as commands use it: open it, choose from it, await results."""
 
 import asyncio
 import time
@@ -35,13 +35,13 @@ def chosen(parked: ParkedAccountList, account_ids: Collection[str]) -> list[Park
 
 
 async def outcomes(
-    parked: ParkedAccountList, asked: Iterable[str], seconds: float
+    parked: ParkedAccountList, account_ids: Iterable[str], seconds: float
 ) -> AsyncIterator[tuple[str, str | None]]:
-    """Each account with what is wrong as soon as that is known: None when it was applied.
+    """Each account with its fault as soon as that is known; None if its events were applied.
 
-    `parked` has just asked for another try of them; who is no longer on the list was applied.
+    A retry of each has just been asked for. An account that is off the list was applied.
     """
-    attempts = {each: parked[each].attempts if each in parked else 0 for each in asked}
+    attempts = {each: parked[each].attempts if each in parked else 0 for each in account_ids}
     deadline = time.monotonic() + seconds
     while attempts and time.monotonic() < deadline:
         await parked.refresh()

@@ -1,4 +1,4 @@
-"""`bank partitions`: whose each one is, how far it has come and how far it is behind."""
+"""`bank partitions`: the owner, position and lag of each partition."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.cli.connections import onlookers
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.connections import status_readers
+from pipeline.cli.failures import no_answer
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.projection_option import of_projection, projection_of
-from pipeline.cli.running import run
+from pipeline.cli.running import complete, run
 from pipeline.model.projection import Projection
 from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
 from pipeline.support import logs
@@ -30,13 +30,13 @@ _NOBODY: Final = "nobody"
 @click.command()
 @as_json
 @of_projection
-@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat it every second, until Ctrl-C.")
 def partitions(as_json: bool, watch: bool) -> None:
-    """Whose each partition is, how far it has come and how far it is behind.
+    """Show the owner, position and lag of each partition.
 
-    The lag is what the event store has and the live index has not, in events and in seconds since
-    the oldest of them was stored. What can't be known is said, never shown as 0. Exits with 1 when
-    a server does not answer.
+    The lag is of the events that are in the event store and not in the live index: their number,
+    and the seconds since the oldest was stored. A lag that is not known is shown as unknown, with
+    the reason. Exits with 1 when a server does not answer.
 
     \b
     Examples:
@@ -50,18 +50,13 @@ def partitions(as_json: bool, watch: bool) -> None:
     if watch:
         run(_watch(settings, projection, as_json))
         return
-    reading = run(_once(settings, projection))
-    if reading is None:
-        raise CommandFailed("interrupted")
+    reading = complete(_read(settings, projection))
     _print(reading, as_json)
     if reading.silent:
-        raise CommandFailed(
-            f"no answer from {', '.join(reading.silent)}\n"
-            "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
-        )
+        raise no_answer(reading.silent)
 
 
-async def _once(settings: Settings, projection: Projection) -> Reading:
+async def _read(settings: Settings, projection: Projection) -> Reading:
     async with _opened(settings, projection) as reader:
         return await reader.read()
 
@@ -83,9 +78,9 @@ async def _repeat(reader: Partitions, show: Show) -> None:
 
 @asynccontextmanager
 async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[Partitions]:
-    """A reader of the servers that the settings name, connected as far as they answer."""
-    async with onlookers(settings, [projection]) as (_, [onlooker]):
-        yield Partitions(onlooker, settings.partitions)
+    """The partitions on the servers of the settings, connected as far as they answer."""
+    async with status_readers(settings, [projection]) as (_, [reader]):
+        yield Partitions(reader, settings.partitions)
 
 
 def _print(reading: Reading, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`--projection`: which one a command is about."""
+"""The option `--projection`."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,12 +26,13 @@ def of_projection(command: F) -> F:
         show_default=True,
         expose_value=False,
         callback=keep,
-        help="Which projection, of those in BANK_PROJECTIONS.",
+        help="One of the projections in BANK_PROJECTIONS.",
     )(command)
 
 
 def projection_of(settings: Settings) -> Projection:
-    """What the command line says; `CommandFailed` if there is none of that name."""
+    """The projection that the command line names; `CommandFailed` if the bank has none of the
+    name."""
     name = click.get_current_context().meta.get(__name__, FIRST)
     try:
         return chosen(name, projections(settings.projections))

@@ -1,8 +1,7 @@
-"""`bank rebuild`: the projection made anew from the event store, under live traffic."""
+"""`bank rebuild`: rebuilds the projection from the event store, under live traffic."""
 
 import json
 import sys
-from typing import TypeVar
 
 import click
 
@@ -12,16 +11,14 @@ from pipeline.cli.formatting import as_json, console
 from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.rebuild_formatting import listing, outcome, said, table
 from pipeline.cli.rebuild_jobs import INTERRUPTED, Found, cancelled, everything, found, started
-from pipeline.cli.repair import mend_account
-from pipeline.cli.running import run
+from pipeline.cli.repair import repair_account
+from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import MOST
 from pipeline.model.projection import Projection
 from pipeline.operations.rebuild_requests import Asked
 from pipeline.operations.status.rebuild_progress import as_json as progress
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
-
-T = TypeVar("T")
 
 
 @click.group(invoke_without_command=True)
@@ -31,11 +28,13 @@ T = TypeVar("T")
     multiple=True,
     metavar="P",
     type=click.IntRange(0, MOST - 1),
-    help="Only this partition, in place. Can be given more than once.",
+    help="Only this partition, in place. Can be repeated.",
 )
-@click.option("--account", "account_id", metavar="ID", help="Only this account, here and now.")
-@click.option("--in-place", is_flag=True, help="In the live generation, not in a new one.")
-@click.option("--dry-run", is_flag=True, help="Only compare, and tell what differs.")
+@click.option(
+    "--account", "account_id", metavar="ID", help="Only this account, at once and by this process."
+)
+@click.option("--in-place", is_flag=True, help="In the live generation instead of a new one.")
+@click.option("--dry-run", is_flag=True, help="Only compare, and print what differs.")
 @click.option(
     "--max-concurrent",
     metavar="N",
@@ -47,7 +46,7 @@ T = TypeVar("T")
 @click.option(
     "--wait/--no-wait",
     default=None,
-    help="Show how it goes until it is over (default in a terminal), or print its id and leave.",
+    help="Show the progress to the end (default in a terminal), or print the id and exit.",
 )
 @of_projection
 @as_json
@@ -62,21 +61,21 @@ def rebuild(
     wait: bool | None,
     as_json: bool,
 ) -> None:
-    """Make the projection anew from the event store, under live traffic.
+    """Rebuild the projection from the event store, under live traffic.
 
-    The workers do it, into a new generation that readers see when all of it is there. If the same
-    rebuild is under way, it is joined. Ctrl-C leaves it running. Exits with 1 when it failed or
-    was cancelled; with --account when its document is still not right; with --dry-run when
-    anything differs. Neither of these two needs a worker.
+    The workers replay the events into a new generation; readers see it when it is complete. If the
+    same rebuild is running, this command joins it. Ctrl-C leaves it running. Exits with 1 if the
+    rebuild failed or was cancelled; with --account if the document is still wrong; with --dry-run
+    if anything differs. --account and --dry-run need no worker.
 
     \b
     Examples:
-      bank rebuild                    all of it, into a new generation
+      bank rebuild                    all, into a new generation
       bank rebuild --dry-run          what would it change?
-      bank rebuild --partition 3      the documents of partition 3, where they are
+      bank rebuild --partition 3      partition 3, in place
       bank rebuild --account ID       one document, at once
-      bank rebuild status             how far it is
-      bank rebuild cancel             call it off: readers keep what they have
+      bank rebuild status             show the progress
+      bank rebuild cancel             cancel it; readers keep the old generation
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -90,12 +89,12 @@ def rebuild(
         )
         raise SystemExit(1 if differ else 0)
     if account_id is not None:
-        raise SystemExit(0 if mend_account(settings, projection, account_id) else 1)
+        raise SystemExit(0 if repair_account(settings, projection, account_id) else 1)
     if partitions and not in_place:
         click.echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)
     wait = sys.stdout.isatty() if wait is None else wait
-    found = _uninterrupted(run(started(settings, projection, asked, wait=wait)))
+    found = complete(started(settings, projection, asked, wait=wait), exit_code=INTERRUPTED)
     if wait:
         _show_end(found, as_json)
     else:
@@ -104,18 +103,18 @@ def rebuild(
 
 @rebuild.command()
 @click.argument("job_id", metavar="[ID]", required=False)
-@click.option("--wait", is_flag=True, help="Show how it goes until it is over.")
+@click.option("--wait", is_flag=True, help="Show the progress to the end.")
 @as_json
 def status(job_id: str | None, wait: bool, as_json: bool) -> None:
-    """How far a rebuild is; without ID the last one.
+    """Show the progress of a rebuild; without ID of the last one.
 
     \b
     Examples:
-      bank rebuild status             the last one, with each partition
-      bank rebuild status --wait      until it is over
-      bank rebuild status --json ID   that one, for machines
+      bank rebuild status             the last one, by partition
+      bank rebuild status --wait      follow it to the end
+      bank rebuild status --json ID   that one, as JSON
     """
-    job, parts = _uninterrupted(run(found(*_setup(), job_id, wait=wait)))
+    job, parts = complete(found(*_setup(), job_id, wait=wait), exit_code=INTERRUPTED)
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
@@ -128,16 +127,16 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
 @rebuild.command()
 @click.argument("job_id", metavar="[ID]", required=False)
 def cancel(job_id: str | None) -> None:
-    """Call a rebuild off, without ID the last one; readers keep what they have.
+    """Cancel a rebuild, without ID the last one; readers keep the old generation.
 
-    One whose generation readers see already can't be called off.
+    A rebuild whose generation readers see already can't be cancelled.
 
     \b
     Examples:
       bank rebuild cancel             the last one
       bank rebuild cancel ID          that one
     """
-    job = _uninterrupted(run(cancelled(*_setup(), job_id)))
+    job = complete(cancelled(*_setup(), job_id), exit_code=INTERRUPTED)
     if job.phase != "cancelled":
         raise CommandFailed(f"{said(job)}; it can't be called off any more")
     click.echo(said(job))
@@ -146,14 +145,14 @@ def cancel(job_id: str | None) -> None:
 @rebuild.command(name="list")
 @as_json
 def list_(as_json: bool) -> None:
-    """The last rebuilds, the newest first.
+    """List the last rebuilds, the newest first.
 
     \b
     Examples:
-      bank rebuild list               a line each
-      bank rebuild list --json        for machines
+      bank rebuild list               as a table
+      bank rebuild list --json        as JSON
     """
-    known = _uninterrupted(run(everything(*_setup())))
+    known = complete(everything(*_setup()), exit_code=INTERRUPTED)
     if as_json:
         click.echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:
@@ -163,18 +162,12 @@ def list_(as_json: bool) -> None:
 
 
 def _show_end(ended: Found, as_json: bool) -> None:
-    """What came of it; the exit code says it, too."""
+    """Print the outcome; `CommandFailed` unless the rebuild is done."""
     if as_json:
         click.echo(_json(ended))
     words = outcome(*ended)
     if not as_json:
         click.echo(words)
-
-
-def _uninterrupted(result: T | None) -> T:
-    if result is None:
-        raise CommandFailed("interrupted", INTERRUPTED)
-    return result
 
 
 def _json(found: Found) -> str:

@@ -23,7 +23,7 @@ _PHASES: dict[Phase, str] = {
 
 
 def said(job: RebuildJob) -> str:
-    """A rebuild and how it is, in one sentence."""
+    """A rebuild and its state in one sentence."""
     reason = f": {job.reason}" if job.reason else ""
     return f"rebuild {job.id} ({what(job)}) {_PHASES[job.phase]}{reason}"
 
@@ -39,7 +39,7 @@ def what(job: RebuildJob) -> str:
 
 
 def outcome(job: RebuildJob, parts: Sequence[RebuildPart]) -> str:
-    """What came of one that is over; `CommandFailed` unless it is done."""
+    """The outcome of a rebuild that is over; `CommandFailed` unless it is done."""
     if job.phase == "failed":
         raise CommandFailed(f"{said(job)}\n`bank rebuild` once more goes on where it was.")
     if job.phase != "done":
@@ -59,7 +59,7 @@ def outcome(job: RebuildJob, parts: Sequence[RebuildPart]) -> str:
 
 
 def table(job: RebuildJob, parts: Iterable[RebuildPart]) -> Table:
-    """How far each partition is."""
+    """The progress of each partition."""
     shown = plain_table(
         "partition", "state", "done", "total", "events/s", "left", "pauses ms", "owner"
     )
@@ -78,7 +78,7 @@ def table(job: RebuildJob, parts: Iterable[RebuildPart]) -> Table:
 
 
 def listing(jobs: Iterable[RebuildJob]) -> Table:
-    """Rebuilds, one a line."""
+    """Rebuilds, one in each line."""
     shown = plain_table("id", "what", "state", "started", "finished", "reason")
     for job in jobs:
         cells = (job.id, what(job), job.phase, job.started, job.finished or "", job.reason or "")

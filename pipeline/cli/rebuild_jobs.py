@@ -1,4 +1,4 @@
-"""Rebuilds as commands use them: started, found, called off; every failure in words."""
+"""Rebuilds as commands use them: start, find, cancel; each failure is a `CommandFailed`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ Found = tuple[RebuildJob, list[RebuildPart]]
 
 
 async def started(settings: Settings, projection: Projection, asked: Asked, *, wait: bool) -> Found:
-    """The rebuild that does what is asked; says on stderr whether it ran already."""
+    """Start or join a rebuild; prints on stderr which of the two."""
     async with jetstream(settings) as js:
         jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
         try:
@@ -50,13 +50,13 @@ async def found(
 
 
 async def everything(settings: Settings, projection: Projection) -> list[Found]:
-    """All that are still known, the last one first."""
+    """All rebuilds that are still known, the last one first."""
     async with opened(settings, projection) as jobs:
         return [(job, jobs.parts(job)) for job in jobs.all()]
 
 
 async def cancelled(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
-    """The rebuild, called off unless it is too late."""
+    """Cancel a rebuild; it stays as it is if readers see its generation already, or it is over."""
     async with opened(settings, projection) as jobs:
         chosen = _chosen(jobs, job_id)
         try:

@@ -83,7 +83,7 @@ class Bars:
 async def follow(
     jobs: RebuildJobs, job_id: str, bars: Bars
 ) -> tuple[RebuildJob, list[RebuildPart]]:
-    """The rebuild when it is over. NATS may go and come meanwhile."""
+    """The rebuild when it is over. NATS may be down meanwhile."""
     clock = asyncio.get_running_loop().time
     known: tuple[RebuildJob, list[RebuildPart]] | None = None
     heard, said = clock(), ""

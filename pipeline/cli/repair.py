@@ -1,31 +1,31 @@
-"""Mending documents from the command line: one account, or all that differ; no worker is needed."""
+"""Repairs documents from the command line: of one account, or all that differ. Needs no worker."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
 import click
 
-from pipeline.cli.differences import line, reached
+from pipeline.cli.differences import line, run_on_stores
 from pipeline.cli.failures import CommandFailed
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import check_live, check_stores, opened
 from pipeline.operations.checker.report import Report
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import OfflineRepair, mender
+from pipeline.operations.repair.offline import OfflineRepair, offline_repair
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 
 SHOWN: Final = 20
 _CHUNK: Final = 500
 _PATIENCE: Final = 2.0
-"""Seconds for what is behind to come right by itself. Nobody can tell a document that was deleted
-from one whose event is on its way; to mend either does no harm."""
+"""Seconds in which a document that is behind may come right. After that it is repaired: a document
+that was deleted looks like one whose event is on the way, and repairing either does no harm."""
 
 
 @dataclass(slots=True)
-class Repair:
-    """What was found to differ, with the first of them, and what was done about it."""
+class RepairResult:
+    """How many documents differed, the first of them, and how many were written and removed."""
 
     found: int = 0
     written: int = 0
@@ -33,60 +33,60 @@ class Repair:
     first: list[Difference] = field(default_factory=list)
 
 
-def mend_account(settings: Settings, projection: Projection, account_id: str) -> bool:
-    """Make one account's document what the store says, here and now; print what was done.
+def repair_account(settings: Settings, projection: Projection, account_id: str) -> bool:
+    """Repair one account's document from its events, and print what was done.
 
-    A parked account goes on if that works. Returns whether all is right now; raises
-    `CommandFailed` with the exit code 2 when a store can't be reached.
+    A parked account is released if its events can be applied. Returns whether the document is right
+    now; raises `CommandFailed` with exit code 2 if a store can't be reached.
     """
-    return reached(_mend_account(settings, projection, account_id))
+    return run_on_stores(_repair_account(settings, projection, account_id))
 
 
-async def _mend_account(settings: Settings, projection: Projection, account_id: str) -> bool:
-    async with opened(settings, projection) as stores, mender(settings, stores) as mending:
+async def _repair_account(settings: Settings, projection: Projection, account_id: str) -> bool:
+    async with opened(settings, projection) as stores, offline_repair(settings, stores) as offline:
         if projection.every:
-            return await _mend_documents(mending, account_id)
-        before, parked = await mending.look(account_id), account_id in mending.parked
+            return await _repair_documents(offline, account_id)
+        before, parked = await offline.diff(account_id), account_id in offline.parked
         if before.what == "right" and not parked:
-            known = before.wanted > 0
+            known = before.newest > 0
             click.echo(f"{account_id}: {'is right already' if known else 'no such account'}")
             return known
-        mended = await mending.mend([account_id])
+        result = await offline.repair([account_id])
         if before.what != "right":
-            done = "removed" if mended.removed else "written" if mended.written else "left"
-            click.echo(f"{line(mending.difference(account_id, before))}: {done}")
+            done = "removed" if result.removed else "written" if result.written else "left"
+            click.echo(f"{line(offline.difference(account_id, before))}: {done}")
         if parked:
-            click.echo(f"{account_id}: {_waits(mending.parked, account_id)}")
-        after = await mending.look(account_id)
+            click.echo(f"{account_id}: {_waits(offline.parked, account_id)}")
+        after = await offline.diff(account_id)
         if after.what not in ("right", "behind"):
-            told = line(mending.difference(account_id, after))
-            raise CommandFailed(f"it is not right yet: {told}")
-        return account_id not in mending.parked
+            difference = line(offline.difference(account_id, after))
+            raise CommandFailed(f"it is not right yet: {difference}")
+        return account_id not in offline.parked
 
 
-async def _mend_documents(mending: OfflineRepair, account_id: str) -> bool:
-    """The same, where each of the account's events has a document."""
-    found = [each async for each in mending.comparison(_PATIENCE).these([account_id])]
-    parked = account_id in mending.parked
+async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
+    """The same for a projection with a document for each event."""
+    found = [each async for each in offline.comparison(_PATIENCE).these([account_id])]
+    parked = account_id in offline.parked
     if not found and not parked:
         click.echo(f"{account_id}: is right already")
         return True
-    await mending.mend([mending.projection.before(account_id, 1)])
+    await offline.repair([offline.projection.before(account_id, 1)])
     for each in found:
-        click.echo(f"{line(each)}: mended")
+        click.echo(f"{line(each)}: repaired")
     if parked:
-        click.echo(f"{account_id}: {_waits(mending.parked, account_id)}")
-    async for each in mending.comparison(_PATIENCE).these([account_id]):
+        click.echo(f"{account_id}: {_waits(offline.parked, account_id)}")
+    async for each in offline.comparison(_PATIENCE).these([account_id]):
         raise CommandFailed(f"it is not right yet: {line(each)}")
-    return account_id not in mending.parked
+    return account_id not in offline.parked
 
 
-def tell(repair: Repair) -> None:
-    """Print what was mended: the first accounts, and how many."""
+def print_repair(repair: RepairResult) -> None:
+    """Print what was repaired: the first documents, and how many."""
     for each in repair.first:
-        click.echo(f"mended: {line(each)}")
+        click.echo(f"repaired: {line(each)}")
     if (more := repair.found - len(repair.first)) > 0:
-        click.echo(f"mended: and {more:,} more")
+        click.echo(f"repaired: and {more:,} more")
     click.echo(
         f"{repair.found:,} documents differed: "
         f"{repair.written:,} written, {repair.removed:,} removed"
@@ -95,35 +95,37 @@ def tell(repair: Repair) -> None:
     )
 
 
-async def repaired(settings: Settings, patience: float) -> tuple[Report, Repair, Report]:
-    """The checker's verdict, what was mended, and the verdict after it; raises as it does."""
-    async with opened(settings) as stores, mender(settings, stores) as mending:
+async def check_and_repair(
+    settings: Settings, patience: float
+) -> tuple[Report, RepairResult, Report]:
+    """Check, repair, and check again; raises what the checker raises."""
+    async with opened(settings) as stores, offline_repair(settings, stores) as offline:
         before = await check_stores(stores, patience=patience)
-        repair = await _repair(mending)
+        repair = await _repair(offline)
     if not repair.found:
         return before, repair, before
     return before, repair, await check_live(settings, patience=patience)
 
 
-async def _repair(mending: OfflineRepair) -> Repair:
-    repair, chunk = Repair(), list[str]()
-    comparison = mending.comparison(_PATIENCE, lag_differs=True)
+async def _repair(offline: OfflineRepair) -> RepairResult:
+    repair, chunk = RepairResult(), list[str]()
+    comparison = offline.comparison(_PATIENCE, lag_differs=True)
     async for difference in comparison.slots(range(SLOTS)):
         repair.found += 1
         if len(repair.first) < SHOWN:
             repair.first.append(difference)
         chunk.append(difference.document_id)
         if len(chunk) == _CHUNK:
-            await _mend(mending, chunk, repair)
-    await _mend(mending, chunk, repair)
+            await _repair_chunk(offline, chunk, repair)
+    await _repair_chunk(offline, chunk, repair)
     return repair
 
 
-async def _mend(mending: OfflineRepair, chunk: list[str], repair: Repair) -> None:
+async def _repair_chunk(offline: OfflineRepair, chunk: list[str], repair: RepairResult) -> None:
     if chunk:
-        mended = await mending.mend(chunk)
-        repair.written += mended.written
-        repair.removed += mended.removed
+        result = await offline.repair(chunk)
+        repair.written += result.written
+        repair.removed += result.removed
         chunk.clear()
 
 

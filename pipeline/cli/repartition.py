@@ -1,4 +1,4 @@
-"""`bank repartition`: another number of partitions, on a live system."""
+"""`bank repartition`: changes the number of partitions under load."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import MOST, partitioning
 from pipeline.coordination.repartition_requests import (
     RepartitionRequest,
@@ -35,30 +35,28 @@ _PROGRESS: Final = {
     default=10.0,
     show_default=True,
     type=click.FloatRange(0, 3600),
-    help="Seconds that the workers may take to finish; then nothing is changed.",
+    help="Seconds in which the workers must finish, or nothing is changed.",
 )
 def repartition(number: int | None, patience: float) -> None:
     """Change the number of partitions under load; without N, show it.
 
-    Commands are taken and balances read meanwhile. The forwarder stands still until the workers
-    have applied what it has forwarded, some tenths of a second if they keep up. Nothing is lost,
-    nor applied out of order for an account. Exits with 1 if nothing was changed.
+    Commands and reads go on meanwhile. The forwarder pauses until the workers have applied all that
+    it has forwarded: some tenths of a second if they keep up. No event is lost, and each account's
+    events stay in order. Exits with 1 if nothing was changed.
 
     \b
     Examples:
-      bank repartition                   how many there are
-      bank repartition 16                make them sixteen
-      bank repartition 16 --patience 60  with time for workers that are behind
+      bank repartition                   show the number
+      bank repartition 16                change it to 16
+      bank repartition 16 --patience 60  for workers that are behind
     """
     settings = load()
     logs.setup(settings, "repartition")
-    if (told := run(ask(settings, number, patience))) is None:
-        raise CommandFailed("interrupted")
-    click.echo(told)
+    click.echo(complete(ask(settings, number, patience)))
 
 
 async def ask(settings: Settings, number: int | None, patience: float) -> str:
-    """What is in force, or what came of the request; `CommandFailed` if nothing did."""
+    """The number in force, or the outcome of the request; `CommandFailed` if it was not granted."""
     async with jetstream(settings) as js:
         requests = RepartitionRequests(js, replicas=settings.stream_replicas)
         now, last = await partitioning(js), await requests.last()
@@ -75,7 +73,7 @@ async def ask(settings: Settings, number: int | None, patience: float) -> str:
         waiting = 2 * patience + _GRACE_SECONDS + 2 * settings.lease_seconds
         try:
             request = await requests.ask(number, patience)
-            return _told(await follow(requests, request, time.monotonic() + waiting))
+            return _outcome(await follow(requests, request, time.monotonic() + waiting))
         except (UnderWay, Overtaken) as error:
             raise CommandFailed(str(error)) from error
 
@@ -83,13 +81,16 @@ async def ask(settings: Settings, number: int | None, patience: float) -> str:
 async def follow(
     requests: RepartitionRequests, request: RepartitionRequest, deadline: float
 ) -> RepartitionRequest:
-    """Say how it goes until it is answered. Until a forwarder is at it, it can be withdrawn."""
-    said = ""
+    """Print the progress until the request is answered.
+
+    It is withdrawn at the deadline or an interrupt, unless a forwarder has begun it.
+    """
+    printed = ""
     try:
         while request.open:
-            if request.state != said:
-                said = request.state
-                click.echo(_PROGRESS[said].format(to=request.to), err=True)
+            if request.state != printed:
+                printed = request.state
+                click.echo(_PROGRESS[printed].format(to=request.to), err=True)
             if request.state == "wanted" and time.monotonic() > deadline:
                 await _withdraw(requests, request)
             await asyncio.sleep(_LOOK_SECONDS)
@@ -106,8 +107,8 @@ async def _withdraw(requests: RepartitionRequests, request: RepartitionRequest) 
             await requests.change(request, state="withdrawn")
 
 
-def _told(request: RepartitionRequest) -> str:
-    """The outcome in words; `CommandFailed` if it came to nothing."""
+def _outcome(request: RepartitionRequest) -> str:
+    """The outcome in words; `CommandFailed` if nothing was changed."""
     if request.state == "withdrawn":
         raise CommandFailed("no forwarder leads, so the request is withdrawn; nothing was changed")
     if request.state == "refused":

@@ -106,7 +106,8 @@ def _setup(role: str) -> Settings:
 
 
 def _become(module: str) -> None:
-    """Go on as another module, by name: the services stand above the pipeline."""
+    """Replace this process by another module, by name: the pipeline must not import the
+    services."""
     load()
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module])

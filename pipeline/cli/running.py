@@ -1,4 +1,4 @@
-"""Runs a coroutine as the process: one signal drains it, a second one ends it at once."""
+"""Runs a coroutine as the process: the first signal cancels it, a second one kills the process."""
 
 import asyncio
 import os
@@ -6,12 +6,24 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from pipeline.cli.failures import CommandFailed
+
 T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T | None:
-    """Run `main` to its end. SIGTERM or SIGINT cancels it, and then there is no result."""
+    """Run `main` to its end. SIGTERM or SIGINT cancels it; the result is None then."""
     return asyncio.run(_until_signal(main))
+
+
+def complete(
+    main: Coroutine[Any, Any, T], *, message: str = "interrupted", exit_code: int = 1
+) -> T:
+    """Like `run`, but `CommandFailed` if a signal has cancelled it. `main` must not return None."""
+    result = run(main)
+    if result is None:
+        raise CommandFailed(message, exit_code)
+    return result
 
 
 async def _until_signal(main: Coroutine[Any, Any, T]) -> T | None:

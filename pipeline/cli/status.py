@@ -1,4 +1,4 @@
-"""`bank settings` and `bank status`: what this bank is told, and what of it runs here."""
+"""`bank settings` and `bank status`: the settings, and the processes that run here."""
 
 import asyncio
 import json
@@ -16,16 +16,16 @@ from pipeline.support.settings import describe, load
 @click.command()
 @as_json
 def settings(as_json: bool) -> None:
-    """Every setting with meaning, default and present value.
+    """List every setting with its meaning, default and present value.
 
-    A password, token, key or URL may come from a file, too: BANK_X_FILE names one with the value of
-    BANK_X.
+    A password, token, key or URL can also be read from a file: BANK_X_FILE names the file with the
+    value of BANK_X.
 
     \b
     Examples:
       bank settings                     as a table; secrets are masked
-      BANK_PARTITIONS=16 bank settings  what a role would be told
-      bank settings --json              for machines
+      BANK_PARTITIONS=16 bank settings  what a role would read
+      bank settings --json              as JSON
     """
     described = list(describe(load()))
     if as_json:
@@ -41,14 +41,14 @@ def settings(as_json: bool) -> None:
 @click.command()
 @as_json
 def status(as_json: bool) -> None:
-    """What runs in the data folder, and whether it is well.
+    """List the processes of the data folder, with their health.
 
-    Exits with 1 unless something runs there and all of it is well.
+    Exits with 1 unless there is a process and all of them are well.
 
     \b
     Examples:
-      bank status                     role, process, address and health
-      bank status --json              for machines
+      bank status                     with role, address and health
+      bank status --json              as JSON
     """
     folder = load().data_dir
     processes = read_processes(folder)

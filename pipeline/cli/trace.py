@@ -1,4 +1,4 @@
-"""`bank trace`: the way of a command, by the correlation id of its request."""
+"""`bank trace`: the path of a command's events, by the correlation id of its request."""
 
 import asyncio
 import json
@@ -10,15 +10,15 @@ from typing import Final
 
 import click
 
-from pipeline.cli.connections import onlookers
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.connections import status_readers
+from pipeline.cli.failures import CommandFailed, no_answer
 from pipeline.cli.formatting import as_json
-from pipeline.cli.running import run
+from pipeline.cli.running import complete
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.projection_lookup import projections
-from pipeline.operations.trace.path import EventPath, way
-from pipeline.operations.trace.report import as_json as told
+from pipeline.operations.trace.path import EventPath, trace_path
+from pipeline.operations.trace.report import as_json as report
 from pipeline.operations.trace.report import rfc3339
 from pipeline.operations.trace.search import FoundEvents, by_time, made_at, of_account
 from pipeline.support import logs
@@ -28,7 +28,7 @@ _AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LAST: Final = timedelta(hours=1)
 MOST: Final = 100
-"""Events whose ways are looked for."""
+"""Events whose paths are traced."""
 
 
 def _since(_: click.Context, __: click.Parameter, given: str | None) -> datetime | None:
@@ -48,12 +48,12 @@ def _since(_: click.Context, __: click.Parameter, given: str | None) -> datetime
 
 @click.command()
 @click.argument("correlation_id", metavar="CORRELATION_ID")
-@click.option("--account", metavar="ID", help="An account that the command was for.")
+@click.option("--account", metavar="ID", help="An account of the command.")
 @click.option(
     "--since",
     metavar="TIME",
     callback=_since,
-    help="Search the events decided from then on: a time, or how long ago, such as 12h.",
+    help="Search the events from then on: a time, or how long ago, such as 12h.",
 )
 @click.option(
     "--patience",
@@ -70,59 +70,54 @@ def trace(
     patience: float,
     as_json: bool,
 ) -> None:
-    """The way of a command, by the correlation id of its request.
+    """Trace a command by the correlation id of its request.
 
     That is the X-Correlation-ID of the answer, and the id in every log line.
 
-    Of each of its events: when it was stored, when and where it came into the stream, how far each
-    projection has come, which version readers see, and whether the account is parked. What can't
-    be known is said. Reads only.
+    For each event of the command it shows: when it was stored, when and where it was written to the
+    stream, the position of each projection, the version that readers see, and whether the account
+    is parked. What is not known is shown as unknown, with the reason. It only reads.
 
-    The event store has no index of these ids. An id that the service made tells its own time, and
-    the events of that time are searched. One that the client gave does not: name an account with
-    --account, which is quick however many events there are, or the time with --since; else the
-    last hour is searched. A command that was refused left no event, so there is nothing to find.
-    Exits with 1 when nothing is found or a server does not answer.
+    The event store has no index of these ids. An id that the service made contains its time, and
+    the events of that time are searched. For an id that the client gave, name an account with
+    --account, which is fast however many events there are, or the time with --since; without both,
+    the last hour is searched. A command that was refused stored no event, so there is nothing to
+    find. Exits with 1 when nothing is found or a server does not answer.
 
     \b
     Examples:
-      bank trace 01KB2RWNZ5T8J6W7CWS1B6V3QN     made by the service
-      bank trace order-66 --account ID          given by the client, quick
-      bank trace order-66 --since 12h           given by the client, by time
-      bank trace --json order-66                for machines
+      bank trace 01KB2RWNZ5T8J6W7CWS1B6V3QN     an id made by the service
+      bank trace order-66 --account ID          an id given by the client
+      bank trace order-66 --since 12h           search a span of time
+      bank trace --json order-66                as JSON
     """
     settings = load()
     logs.setup(settings, "trace")
-    traced = run(_trace(settings, correlation_id, account, since, patience))
-    if traced is None:
-        raise CommandFailed("interrupted")
-    found, ways = traced
+    found, paths = complete(_trace(settings, correlation_id, account, since, patience))
     if as_json:
-        click.echo(json.dumps(told(correlation_id, found, ways), indent=1))
+        click.echo(json.dumps(report(correlation_id, found, paths), indent=1))
     else:
-        show(correlation_id, found, ways)
+        show(correlation_id, found, paths)
     if len(found.events) > MOST:
-        said = f"{len(found.events):,} events have that id; the first {MOST} are shown"
-        click.echo(said, err=True)
-    _complain(correlation_id, found, ways)
+        click.echo(
+            f"{len(found.events):,} events have that id; the first {MOST} are shown", err=True
+        )
+    _require_complete(correlation_id, found, paths)
 
 
-def _complain(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) -> None:
-    """Whatever makes what was shown less than all of it."""
+def _require_complete(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath]) -> None:
+    """`CommandFailed` unless events were found, all was searched and every server answered."""
     if not found.complete:
         raise CommandFailed(
             f"not all of {_where(found)} was searched in time: give it more --patience"
         )
-    if not ways:
+    if not paths:
         raise CommandFailed(
             f"no event of {correlation_id} {_where(found)}; a command that was refused left none, "
             "--since and --account search elsewhere"
         )
-    if silent := sorted(set[str]().union(*(each.silent for each in ways))):
-        raise CommandFailed(
-            f"no answer from {', '.join(silent)}\n"
-            "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
-        )
+    if silent := sorted(set[str]().union(*(each.silent for each in paths))):
+        raise no_answer(silent)
 
 
 def _where(found: FoundEvents) -> str:
@@ -139,10 +134,10 @@ async def _trace(
     since: datetime | None,
     patience: float,
 ) -> tuple[FoundEvents, list[EventPath]]:
-    async with onlookers(settings, projections(settings.projections)) as (store, looking):
+    async with status_readers(settings, projections(settings.projections)) as (store, readers):
         found = await _found(store, correlation_id, account, since, patience)
-        ways = await asyncio.gather(*(way(each, looking) for each in found.events[:MOST]))
-        return found, ways
+        paths = await asyncio.gather(*(trace_path(each, readers) for each in found.events[:MOST]))
+        return found, paths
 
 
 async def _found(
@@ -154,7 +149,7 @@ async def _found(
 ) -> FoundEvents:
     if account is not None:
         return await of_account(store, correlation_id, account)
-    await store.ping()  # or the search would wait for MongoDB with all of its patience
+    await store.ping()  # fails fast; the search would wait for MongoDB for all of its patience
     now = datetime.now(UTC)
     if since is None and made_at(correlation_id) is None:
         since = now - _LAST

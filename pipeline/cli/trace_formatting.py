@@ -1,4 +1,4 @@
-"""The ways of a command's events, as people read them."""
+"""Prints the paths of a command's events."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -8,33 +8,33 @@ from rich.markup import escape
 
 from pipeline.cli.formatting import console, plain_table
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import EventPath, Projected
+from pipeline.operations.trace.path import EventPath, ProjectionPosition
 from pipeline.operations.trace.report import rfc3339
 from pipeline.operations.trace.search import FoundEvents, made_at, transfer_of
 
 Row = tuple[str, str, str, str]
-"""A step, its time, how long after the one before in milliseconds, and what is there."""
+"""A step, its time, the milliseconds since the step before, and a description."""
 
 _UNRECORDED: Final = "not recorded"
 
 
-def show(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) -> None:
-    """Print them in the order of their ids."""
+def show(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath]) -> None:
+    """Print the paths in the order of the events' ids."""
     out, made = console(), made_at(correlation_id)
     if found.events:
         number = len(found.events)
         out.print(f"{correlation_id}: {number} event{'s' if number > 1 else ''}", markup=False)
-    for way in ways:
+    for path in paths:
         out.print()
-        out.print(_title(way), markup=False, highlight=False)
+        out.print(_title(path), markup=False, highlight=False)
         table = plain_table("", "time", "after", "where")
-        for row in _rows(way, made):
+        for row in _rows(path, made):
             table.add_row(*map(escape, row))
         out.print(table)
 
 
-def _title(way: EventPath) -> str:
-    event = way.event
+def _title(path: EventPath) -> str:
+    event = path.event
     version, account_id = event.get("version"), event.get("account_id")
     title = f"{event.get('kind')}, version {version} of account {account_id}"
     if transfer := transfer_of(event):
@@ -45,30 +45,30 @@ def _title(way: EventPath) -> str:
     return title
 
 
-def _rows(way: EventPath, made: datetime | None) -> Iterator[Row]:
+def _rows(path: EventPath, made: datetime | None) -> Iterator[Row]:
     before = made
     if made is not None:
         yield "asked", rfc3339(made), "", "by the correlation id's own time"
-    if isinstance(way.stored, Unknown):
-        yield "stored", f"unknown: {way.stored.why}", "", "in the event store"
+    if isinstance(path.stored, Unknown):
+        yield "stored", f"unknown: {path.stored.why}", "", "in the event store"
     else:
-        yield "stored", rfc3339(way.stored), _after(before, way.stored), "in the event store"
-        before = way.stored
-    if isinstance(way.logged, Unknown):
-        yield "forwarded", "unknown", "", way.logged.why
+        yield "stored", rfc3339(path.stored), _after(before, path.stored), "in the event store"
+        before = path.stored
+    if isinstance(path.logged, Unknown):
+        yield "forwarded", "unknown", "", path.logged.why
     else:
-        at = datetime.fromisoformat(way.logged.at)
-        where = f"{way.logged.subject}, sequence {way.logged.sequence}"
+        at = datetime.fromisoformat(path.logged.at)
+        where = f"{path.logged.subject}, sequence {path.logged.sequence}"
         yield "forwarded", rfc3339(at), _after(before, at), where
-    for each in way.projected:
-        yield each.projection, _UNRECORDED, "", "; ".join(_said(each, way.event["version"]))
+    for each in path.projected:
+        yield each.projection, _UNRECORDED, "", "; ".join(_description(each, path.event["version"]))
 
 
 def _after(before: datetime | None, at: datetime) -> str:
     return f"{1000 * (at - before).total_seconds():+,.0f} ms" if before else ""
 
 
-def _said(at: Projected, version: int) -> Iterator[str]:
+def _description(at: ProjectionPosition, version: int) -> Iterator[str]:
     if isinstance(at.position, Unknown):
         yield f"position unknown: {at.position.why}"
     elif isinstance(at.passed, Unknown):

@@ -5,12 +5,10 @@ from dataclasses import asdict
 
 import click
 
-from pipeline.cli.differences import reached
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.differences import run_on_stores
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.cli.repair import repaired, tell
-from pipeline.cli.running import run
-from pipeline.operations.checker.live import Unreachable, check_live
+from pipeline.cli.repair import check_and_repair, print_repair
+from pipeline.operations.checker.live import check_live
 from pipeline.operations.checker.report import Report
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
@@ -27,34 +25,29 @@ from pipeline.support.settings import Settings, load
 @click.option(
     "--repair",
     is_flag=True,
-    help="Then mend every document that differs from its events, and check again.",
+    help="Then repair every document that differs from its events, and check again.",
 )
 def verify(as_json: bool, patience: float, repair: bool) -> None:
     """Do the invariants hold on the stores as they are now?
 
-    Reads only, while traffic goes on. A document that is behind is lag while the stream holds
-    anything for it, and else violates: an event was lost, or no forwarder runs. Exits with 1 when
-    an invariant is violated, with 2 when a server can't be reached.
+    Only reads, while traffic goes on. A document that is behind counts as lag while the stream has
+    events for its partition; otherwise it violates invariant 4: an event was lost, or no forwarder
+    runs. Exits with 1 when an invariant is violated, with 2 when a server can't be reached.
 
-    --repair writes documents, never events, under live traffic and with or without workers; then
-    the exit code is that of the second check.
+    --repair writes documents, never events. It needs no worker, and traffic may go on. The exit
+    code is that of the second check.
 
     \b
     Examples:
-      bank verify                     the stores as they are
-      bank verify --patience 60       with time for a bank that is behind
-      bank verify --repair            and mend what differs
+      bank verify                     check the stores
+      bank verify --patience 60       for a bank that is behind
+      bank verify --repair            check, repair, check again
     """
     settings = load()
     logs.setup(settings, "verify")
     if repair:
         raise SystemExit(0 if verify_and_repair(settings, patience, as_json) else 1)
-    try:
-        report = run(check_live(settings, patience=patience))
-    except Unreachable as error:
-        raise CommandFailed(str(error), 2) from error
-    if report is None:
-        raise CommandFailed("interrupted", 2)
+    report = run_on_stores(check_live(settings, patience=patience))
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=1))
     else:
@@ -63,22 +56,23 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
 
 
 def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> bool:
-    """Check, mend, and check again; show all of it. Whether everything holds in the end."""
-    before, repair, after = reached(repaired(settings, patience))
+    """Check, repair, check again, and print all of it. Returns whether everything holds at the
+    end."""
+    before, repair, after = run_on_stores(check_and_repair(settings, patience))
     if as_json:
-        told = {**asdict(repair), "first": [each.as_json() for each in repair.first]}
-        click.echo(json.dumps({**after.as_json(), "repaired": told}, indent=1, default=str))
+        repaired = {**asdict(repair), "first": [each.as_json() for each in repair.first]}
+        click.echo(json.dumps({**after.as_json(), "repaired": repaired}, indent=1, default=str))
     else:
         show(before)
-        tell(repair)
+        print_repair(repair)
         if repair.found:
             show(after)
     return after.holds
 
 
 def show(report: Report) -> None:
-    """Print the verdict on each invariant, and examples of what broke it."""
-    table = plain_table("", "invariant", "", "on what it stands")
+    """Print the verdict on each invariant, and examples of its violations."""
+    table = plain_table("", "invariant", "", "figures")
     words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
     for verdict in report.verdicts:
         table.add_row(str(verdict.number), verdict.title, words[verdict.holds], verdict.figure)
@@ -89,7 +83,7 @@ def show(report: Report) -> None:
             out.print(f"  {verdict.number}: {example}", markup=False, highlight=False)
         if (more := verdict.violations - len(verdict.examples)) > 0:
             out.print(f"  {verdict.number}: and {more:,} more")
-    if strays := report.strays.number:
-        out.print(f"{strays:,} documents beside the events are none, and nobody reads them:")
+    if invalid := report.strays.number:
+        out.print(f"{invalid:,} invalid documents beside the events, which no reader uses:")
         for example in report.strays.examples:
             out.print(f"  {example}", markup=False, highlight=False)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
+from pipeline.eventstore import driver
 from pipeline.eventstore.errors import reachable
 from pipeline.support.retry import brief
 
@@ -24,7 +25,7 @@ AT_ONCE: Final = 8
 class Snapshots:
     """One document an account; `_id` is the account's id."""
 
-    def __init__(self, collection: "mongodb.Collection[Document]") -> None:
+    def __init__(self, collection: "driver.Collection[Document]") -> None:
         # One that gets lost costs time only.
         self._snapshots = collection.with_options(write_concern=WriteConcern(w=1))
         self._writing: dict[str, asyncio.Task[None]] = {}

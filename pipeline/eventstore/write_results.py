@@ -17,7 +17,7 @@ from pipeline.eventstore.errors import KeyTaken, StoreUnavailable, VersionConfli
 from pipeline.model.events import Event
 
 Client: TypeAlias = driver.Client
-Collection: TypeAlias = "mongodb.Collection[Event]"
+Collection: TypeAlias = "driver.Collection[Event]"
 Refused: TypeAlias = Mapping[str, Any]  # one of the server's writeErrors
 
 MAX_BYTES: Final = 256 * 1024

@@ -1,8 +1,8 @@
-"""API keys: how they are made, what is kept of them, and how a secret is told to be the right one.
+"""API keys: how they are made, what is stored of them, and how a secret is verified.
 
-Whoever calls sends `bank_{id}_{secret}`. The KV bucket `keys` has an entry for each id, which holds
-the secret's SHA-256 and never the secret. A slow hash is for passwords, which people choose: here
-256 random bits are to be guessed, and no hash makes that slower than hopeless.
+A client sends `bank_{id}_{secret}`. The KV bucket `keys` has an entry for each id, with the SHA-256
+of the secret and never the secret itself. A slow hash would add nothing: a secret has 256 random
+bits, which can't be guessed, unlike a password that people choose.
 """
 
 import hmac
@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile("bank_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 class Role(StrEnum):
-    """What the holder of a key is to the bank; `docs/security.md` has what each may do."""
+    """The role of a key's holder; `docs/security.md` says what each may do."""
 
     TELLER = "teller"
     VIEWER = "viewer"
@@ -33,9 +33,9 @@ class Role(StrEnum):
 
 
 class Key(BaseModel):
-    """A key as it is kept. `rate` is in requests a second, None: as the services are set.
+    """A key as it is stored. `rate` is in requests a second, None: as in the services' settings.
 
-    A field that is not known is an error: it may be a limit, which must not be overlooked.
+    An unknown field is an error: it may be a limit, which must not be overlooked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,12 +60,12 @@ class Key(BaseModel):
         return self.expires is not None and self.expires <= datetime.now(UTC)
 
     def opened_by(self, secret: str) -> bool:
-        """Whether this is the key's secret. How long that takes tells nothing of it."""
+        """Whether this is the key's secret, compared in constant time."""
         return hmac.compare_digest(self.digest, _digest(secret))
 
 
 def new(role: Role, **limits: Any) -> tuple[Key, str]:
-    """A new key, and what its holder sends: the only time that this is known.
+    """A new key, and the token that its holder sends, which is known only here.
 
     `limits`: `accounts`, `name`, `expires`, `rate`. Raises pydantic's `ValidationError`.
     """
@@ -76,24 +76,24 @@ def new(role: Role, **limits: Any) -> tuple[Key, str]:
 
 
 def parted(token: str) -> tuple[str, str] | None:
-    """The id and the secret in what a holder sends; None if it is nothing of that kind."""
+    """The id and the secret in a token; None if it is malformed."""
     found = _TOKEN.fullmatch(token)
     return (found[1], found[2]) if found else None
 
 
 def bucket(js: JetStream, *, replicas: int = 1) -> Bucket:
-    """Where the keys are."""
+    """The KV bucket of the keys."""
     return Bucket(js, BUCKET, replicas=replicas)
 
 
 def value(key: Key) -> dict[str, Any]:
-    """A key as its entry has it."""
+    """The value of a key's entry."""
     return key.model_dump(mode="json", exclude={"id"}, exclude_none=True)
 
 
 def key_of(entry: KeyValueEntry) -> Key | None:
-    """The key of an entry; None for one that somebody wrote by hand and wrote wrong, or that a
-    newer release wrote: nobody gets in by what is not understood."""
+    """The key of an entry; None if the entry is invalid or of a newer release. Such a key lets
+    nobody in."""
     try:
         return Key.model_validate({**entry.value, "id": entry.key})
     except ValidationError:

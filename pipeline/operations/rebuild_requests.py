@@ -1,4 +1,4 @@
-"""Starting a rebuild as people ask for it, in the terminal and over HTTP."""
+"""Starts a rebuild that an operator asks for, in the terminal or over HTTP."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from pipeline.tables.rebuild_jobs import RebuildJobs
 
 
 class NoSuchPartition(Exception):
-    """A partition was asked for that the bank does not have; the message is for people."""
+    """The bank has no such partition; the message is for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody asks for: all partitions into the next generation, unless told otherwise.
+    """The rebuild that is asked for; by default of all partitions, into the next generation.
 
-    Certain `partitions` are only ever rebuilt in place.
+    Single `partitions` are always rebuilt in place.
     """
 
     partitions: Collection[int] = ()
@@ -34,7 +34,8 @@ async def start(
 ) -> tuple[RebuildJob, bool]:
     """The rebuild that does it, and whether it ran already.
 
-    `expected`: the number of partitions while nothing tells. Raises `Busy`, `NoSuchPartition`.
+    `expected`: the number of partitions while the stream does not say. Raises `Busy`,
+    `NoSuchPartition`.
     """
     found = await partitioning(js)
     of = found.count if found else expected

@@ -44,7 +44,9 @@ class Outage:
             self._recovery = asyncio.get_running_loop().call_later(WELL_SECONDS, self._recovered)
 
     async def retry_forever(
-        self, call: Callable[[], Awaitable[T]], failures: type[Exception] = Exception
+        self,
+        call: Callable[[], Awaitable[T]],
+        failures: type[Exception] | tuple[type[Exception], ...] = Exception,
     ) -> T:
         """Repeat the call until it works; return its result. Only `failures` are repeated."""
         attempt = 0

@@ -177,7 +177,7 @@ def test_to_drop_is_asked_twice(settings: Settings) -> None:
     for stdin in ("", "n\n"):
         refused = bank(settings, "drop", ADA, stdin=stdin)
         assert refused.exit_code == 1
-        assert "mends nothing" in refused.output
+        assert "repairs nothing" in refused.output
         assert len(do(settings, everybody)) == 1
     dropped = bank(settings, "drop", ADA, stdin="y\n")
     assert dropped.exit_code == 0

@@ -10,7 +10,7 @@ from pipeline.cli.up import show_result
 from pipeline.embedded.demo import Result, demo, scratch
 from pipeline.embedded.startup_checks import port_taken
 from pipeline.embedded.traffic import _creations, _mixed
-from pipeline.operations.checker.report import Figures, Report, Verdict
+from pipeline.operations.checker.report import CheckFigures, Report, Verdict
 from pipeline.support.settings import load
 
 
@@ -86,7 +86,7 @@ def test_a_scratch_bank_meets_no_other() -> None:
         other.data_dir.rmdir()
 
 
-FIGURES = Figures(1, 1, 0, 1, 0, 0, 0.1)
+FIGURES = CheckFigures(1, 1, 0, 1, 0, 0, 0.1)
 
 
 @pytest.mark.parametrize(

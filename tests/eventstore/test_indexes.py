@@ -17,9 +17,10 @@ from pymongo.errors import PyMongoError
 from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
+from pipeline.banking.events import CREATED
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable
-from pipeline.model.events import CREATED, Event, new_event
+from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.harness import eventually

@@ -73,7 +73,7 @@ async def test_what_is_right_is_no_difference(world: Stores) -> None:
 async def test_all_damage_is_named_and_nothing_written(
     world: Stores, monkeypatch: pytest.MonkeyPatch, at_a_time: int
 ) -> None:
-    monkeypatch.setattr("pipeline.agents.rebuild.compare.MOST_DOUBTS", at_a_time)
+    monkeypatch.setattr("pipeline.operations.repair.compare.MOST_DOUBTS", at_a_time)
     histories = accounts(40, 3)
     await world.live(*histories)
     ids = [events[0]["account_id"] for events in histories]

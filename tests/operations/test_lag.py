@@ -19,7 +19,7 @@ from pipeline.eventstore import ChangeBacklog, EventStore, HistoryLost, StoreUna
 from pipeline.eventstore.change_backlog import _reached
 from pipeline.messaging import TOKEN_HEADER, StoredMessage, StreamState
 from pipeline.model.events import new_event, partition_of
-from pipeline.operations.status.effective_position import position_of
+from pipeline.operations.status.effective_position import effective_position
 from pipeline.operations.status.lag import (
     SHORTEST,
     Lag,
@@ -28,7 +28,7 @@ from pipeline.operations.status.lag import (
     resume_token,
     unforwarded,
 )
-from pipeline.operations.status.probe import Unknown, asked
+from pipeline.operations.status.probe import Unknown, probe
 from pipeline.search import Generation
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import SharedReading
@@ -125,7 +125,9 @@ def position(
     live: Generation | None = LIVE,
     state: StreamState = STREAM,
 ) -> int | str:
-    found = position_of(1, now or Partitioning(4), live, state, {claim.id: claim} if claim else {})
+    found = effective_position(
+        1, now or Partitioning(4), live, state, {claim.id: claim} if claim else {}
+    )
     return found.why if isinstance(found, Unknown) else found
 
 
@@ -163,9 +165,9 @@ def test_a_partition_of_a_repartition_goes_on_where_those_before_it_ended() -> N
     now = Partitioning(4, at=70, before=2, before_at=0, last=(65, 69))
     before = replace(CLAIM, partition=0, partitions=2, sequence=65, applied=65)
     claims = {before.id: before}
-    assert position_of(1, now, LIVE, STREAM, claims) == 70
+    assert effective_position(1, now, LIVE, STREAM, claims) == 70
     behind = replace(before, sequence=64)
-    assert isinstance(position_of(1, now, LIVE, STREAM, {behind.id: behind}), Unknown)
+    assert isinstance(effective_position(1, now, LIVE, STREAM, {behind.id: behind}), Unknown)
 
 
 def test_a_log_that_lost_its_repartition_leaves_the_checkpoints_as_they_are() -> None:
@@ -279,12 +281,12 @@ async def test_a_server_that_does_not_answer_is_named() -> None:
 
     soon = asyncio.get_running_loop().time() + 0.05
     silent = Unknown("Redis does not answer", "Redis")
-    assert await asked("Redis", refuses(), soon) == silent
-    assert await asked("Redis", asyncio.Event().wait(), soon) == silent
-    assert await asked("NATS", is_wrong(), soon) == Unknown(
+    assert await probe("Redis", refuses(), soon) == silent
+    assert await probe("Redis", asyncio.Event().wait(), soon) == silent
+    assert await probe("NATS", is_wrong(), soon) == Unknown(
         "NATS: ValueError: what is this", "NATS"
     )
-    assert await asked("NATS", asyncio.sleep(0, "answer"), soon + 60) == "answer"
+    assert await probe("NATS", asyncio.sleep(0, "answer"), soon + 60) == "answer"
 
 
 async def test_one_reading_serves_all_who_ask_meanwhile_and_a_moment_after() -> None:

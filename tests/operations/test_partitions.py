@@ -24,7 +24,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, change_backlog, changes
 from pipeline.messaging import STREAM, JetStream
 from pipeline.model.events import partition_of, slot_of
-from pipeline.operations.status import reader as onlooker
+from pipeline.operations.status import reader as status_reader
 from pipeline.operations.status.lag import TO_BACKFILL
 from pipeline.operations.status.partitions import Partitions, PartitionStatus
 from pipeline.operations.status.reader import StatusReader
@@ -46,7 +46,7 @@ P = 8
 async def looking(settings: Settings) -> AsyncIterator[Partitions]:
     """A reader with connections of its own."""
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    connecting = asyncio.ensure_future(JetStream.connect(settings.nats_url, "onlooker"))
+    connecting = asyncio.ensure_future(JetStream.connect(settings.nats_url, "status-reader"))
     watcher = StatusReader(settings, lambda: asyncio.shield(connecting), lambda: store)
     yield Partitions(watcher, settings.partitions)
     await watcher.close()
@@ -156,7 +156,7 @@ async def test_what_is_not_forwarded_and_what_is_not_applied_is_counted_exactly(
         assert lags(found) == by_partition(stored)
         older(found, await statuses(reader))
         with monkeypatch.context() as patch:
-            patch.setattr(onlooker, "MOST", 10)
+            patch.setattr(status_reader, "MOST", 10)
             patch.setattr(changes, "BATCH", 10)
             patch.setattr(change_backlog, "BATCH", 10)
             at_least(await statuses(reader), 10)

@@ -10,7 +10,7 @@ import pytest
 from api.balances.app import create_app
 from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
-from pipeline.operations.status.rebuild_metrics import Running, Watch
+from pipeline.operations.status.rebuild_metrics import Running, StallWatch
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
@@ -38,26 +38,26 @@ def parts(*done: int, state: str = "replaying") -> list[RebuildPart]:
     ]
 
 
-def still(watch: Watch, job: RebuildJob, *done: int, state: str = "replaying") -> float:
-    seen = watch.look(job, parts(*done, state=state))
+def still(watch: StallWatch, job: RebuildJob, *done: int, state: str = "replaying") -> float:
+    seen = watch.update(job, parts(*done, state=state))
     assert seen is not None
     return seen.still_seconds
 
 
 def test_a_rebuild_that_comes_no_further_is_still() -> None:
     clock = Clock()
-    watch = Watch(clock)
-    assert watch.look(JOB, parts(0, 0)) == Running(0, 200, 0)
+    watch = StallWatch(clock)
+    assert watch.update(JOB, parts(0, 0)) == Running(0, 200, 0)
     clock.now += 60
-    assert watch.look(JOB, parts(0, 0)) == Running(0, 200, 60)
-    assert watch.look(JOB, parts(0, 5)) == Running(5, 200, 0)
+    assert watch.update(JOB, parts(0, 0)) == Running(0, 200, 60)
+    assert watch.update(JOB, parts(0, 5)) == Running(5, 200, 0)
     clock.now += 60
     assert still(watch, JOB, 0, 5) == 60
 
 
 def test_what_begins_anew_comes_further_beyond_where_it_was() -> None:
     clock = Clock()
-    watch = Watch(clock)
+    watch = StallWatch(clock)
     assert still(watch, JOB, 50, 0) == 0
     clock.now += 60
     assert still(watch, JOB, 0, 0) == 60
@@ -67,7 +67,7 @@ def test_what_begins_anew_comes_further_beyond_where_it_was() -> None:
 
 def test_states_and_phases_are_ways_further() -> None:
     clock = Clock()
-    watch = Watch(clock)
+    watch = StallWatch(clock)
     still(watch, JOB, 50, 50)
     clock.now += 60
     assert still(watch, JOB, 50, 50, state="replayed") == 0
@@ -77,11 +77,11 @@ def test_states_and_phases_are_ways_further() -> None:
 
 def test_none_under_way_is_none_and_the_next_one_begins_anew() -> None:
     clock = Clock()
-    watch = Watch(clock)
-    assert watch.look(None, []) is None
+    watch = StallWatch(clock)
+    assert watch.update(None, []) is None
     still(watch, JOB, 50, 50)
     clock.now += 60
-    assert watch.look(replace(JOB, phase="failed"), parts(50, 50)) is None
+    assert watch.update(replace(JOB, phase="failed"), parts(50, 50)) is None
     assert still(watch, JOB, 0, 0) == 0
     clock.now += 60
     assert still(watch, replace(JOB, uuid="another"), 0, 0) == 0

@@ -346,6 +346,6 @@ async def test_whatever_a_hand_wrote_is_shown(
     assert code == 0, shown
     assert "[x], version 1" in shown
     assert "its created_at is no time" in shown
-    assert "never, for it is no event: " in shown
+    assert "never: it is no valid event: " in shown
     told = await as_json(role, event["correlation_id"])
     assert [each["account_id"] for each in told["events"]] == [event["account_id"], None]

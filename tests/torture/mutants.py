@@ -144,8 +144,8 @@ MUTATIONS: Final = (
     Mutation(
         "no idempotency check",
         "api/accounts/execution.py",
-        '        event["idempotency_key"], event["request"] = terms.key, terms.request\n',
-        '        event["request"] = terms.request\n',
+        '        event["idempotency_key"], event["request"] = context.key, context.request\n',
+        '        event["request"] = context.request\n',
         "kill-redis",
     ),
     Mutation(

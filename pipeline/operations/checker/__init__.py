@@ -1,7 +1,7 @@
-"""Do the invariants hold on the stores as they are now? Streams through them while traffic goes on.
+"""Do the invariants hold on the stores as they are now? Checks them while traffic goes on.
 
-Every account is walked in the event store, slot by slot, and its document fetched beside it; memory
-does not grow with the number of accounts.
+The checker reads every account in the event store, slot by slot, and its document beside it. It
+keeps no account, so its memory does not grow with their number.
 """
 
 from collections.abc import Container, Iterable
@@ -9,17 +9,13 @@ from time import monotonic
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
-from pipeline.operations.checker.documents import (
-    CHUNK,
-    CheckedDocuments,
-    CheckedProjection,
-    UnderWay,
-)
-from pipeline.operations.checker.history import Answer, Claims, Command
-from pipeline.operations.checker.ledger import Account, Ledger
-from pipeline.operations.checker.report import TITLES, Figures, Report, Verdict, verdict
+from pipeline.operations.checker.documents import CheckedDocuments, CheckedProjection, UnderWay
+from pipeline.operations.checker.history import Answer, Command, ExpectedEvents
+from pipeline.operations.checker.ledger import Ledger, LedgerAccount
+from pipeline.operations.checker.report import TITLES, CheckFigures, Report, Verdict, verdict
+from pipeline.operations.recheck import CHUNK
 
-__all__ = ["Answer", "CheckedProjection", "Command", "Figures", "Report", "Verdict", "check"]
+__all__ = ["Answer", "CheckFigures", "CheckedProjection", "Command", "Report", "Verdict", "check"]
 
 
 async def check(
@@ -32,25 +28,24 @@ async def check(
     parked: Container[str] = (),
     patience: float = 15.0,
 ) -> Report:
-    """Walk both stores and judge invariants 1 to 5, and 8.
+    """Read both stores and judge the invariants 1 to 5, and 8.
 
-    `history`: what a client sent and was answered, all of it before this call; without it
-    3 and 8 can't be judged. `alone`: nothing else was ever sent to this store. `parked`:
-    accounts known to wait; they still violate. `patience`: seconds in which a document that
-    differs may still come right. Raises what the stores raise
-    when they can't be read.
+    `history`: the commands that clients sent and their answers, all before this call; without it 3
+    and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
+    that are parked; their documents still violate 4. `patience`: seconds in which a document that
+    differs may still come right. Raises what the stores raise when they can't be read.
     """
     began = monotonic()
-    ledger = Ledger(Claims.of(history, alone=alone) if history is not None else None)
+    ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
     documents = CheckedDocuments(store, projection, parked)
     await _walk(store, ledger, documents)
-    await documents.look_for_extra()
+    await documents.find_extra()
     async for leg in ledger.pairing.alone(store):
-        way = f"{leg.money} from {leg.payer} to {leg.payee}"
-        ledger.money.add(f"transfer {leg.transfer} of {way} has one leg only")
+        what = f"{leg.money} from {leg.payer} to {leg.payee}"
+        ledger.money.add(f"transfer {leg.transfer} of {what} has one leg only")
     await documents.settle(patience, under_way)
     strays = await store.strays()
-    figures = Figures(
+    figures = CheckFigures(
         ledger.accounts,
         ledger.events,
         ledger.pairing.transfers,
@@ -63,7 +58,7 @@ async def check(
 
 
 async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) -> None:
-    chunk: list[Account] = []
+    chunk: list[LedgerAccount] = []
     async for account in ledger.walk(store.replay(range(SLOTS))):
         chunk.append(account)
         if len(chunk) == CHUNK:
@@ -88,29 +83,29 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
             f"{documents.documents:,} documents" + (lag if documents.lag_documents else ""),
         ),
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
-        _once(ledger.claims),
+        _once(ledger.expected),
     )
 
 
 def _unknown(number: int) -> Verdict:
-    who = "only who sent the commands can tell (`bank demo` does)"
-    return Verdict(number, TITLES[number], None, who)
+    why = "only the sender of the commands can tell (`bank demo` does)"
+    return Verdict(number, TITLES[number], None, why)
 
 
-def _once(claims: Claims | None) -> Verdict:
-    if claims is None:
+def _once(expected: ExpectedEvents | None) -> Verdict:
+    if expected is None:
         return _unknown(8)
     return verdict(
-        8, claims.key_faults, f"{claims.keys:,} keys, {claims.repeated:,} answered again"
+        8, expected.key_faults, f"{expected.keys:,} keys, {expected.repeated:,} answered again"
     )
 
 
 def _acknowledged(ledger: Ledger) -> Verdict:
-    claims = ledger.claims
-    if claims is None:
+    expected = ledger.expected
+    if expected is None:
         return _unknown(3)
-    claims.close()
-    figure = f"{claims.acknowledged:,} acknowledged, {claims.rejected:,} rejected"
-    if claims.unknown:
-        figure += f", {claims.unknown:,} without an answer"
-    return verdict(3, claims.faults, figure)
+    expected.close()
+    figure = f"{expected.acknowledged:,} acknowledged, {expected.rejected:,} rejected"
+    if expected.unknown:
+        figure += f", {expected.unknown:,} without an answer"
+    return verdict(3, expected.faults, figure)

@@ -1,4 +1,4 @@
-"""What an event says happened, if it is in a form that is known; nothing else is believed."""
+"""The kind and body of an event, read only in the newest schema of its kind."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,17 +8,18 @@ from pipeline.model.upcasters import newest
 
 
 def known(event: Event) -> bool:
-    """Whether the event has the newest schema of its kind, as the store hands all out it can."""
+    """Whether the event has the newest schema of its kind, to which the store upcasts what it
+    can."""
     return bool(event.get("schema", 1) == newest(kind_of(event)))
 
 
 def kind_of(event: Event) -> str:
-    """The event's kind; empty for what is no text."""
+    """The event's kind; empty if that is no text."""
     kind: object = event.get("kind")
     return kind if isinstance(kind, str) else ""
 
 
 def body_of(event: Event) -> Mapping[str, Any]:
-    """The event's body; empty where it can't be told what it means."""
+    """The event's body; empty if its schema is unknown or it is no object."""
     body: object = event.get("body")
     return body if known(event) and isinstance(body, dict) else {}

@@ -1,32 +1,28 @@
 """Does each document equal the fold of its account's events, and is none missing or extra?
 
-Traffic goes on meanwhile. A document that is behind is compared with the fold at its own version
-and counts as lag while anything is still on its way to its partition; what looks wrong is looked at
-again, documents first and events after, until a deadline. One that has come to what was newest at
-the look before follows, and is well.
+Traffic goes on meanwhile. A document that is behind is compared with the fold at its own version,
+and counts as lag while events are on their way to its partition. Whatever is in doubt is compared
+again (`recheck.py`); a document that has reached the version that was newest before is right.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
-from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event, slot_of
-from pipeline.operations.checker.ledger import Account, folded
+from pipeline.operations.checker.ledger import LedgerAccount, folded
 from pipeline.operations.checker.report import Faults
+from pipeline.operations.recheck import Patience, caught_up, rounds
 from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 
-CHUNK: Final = 500
 MOST_DOUBTS: Final = 20_000
-"""So many accounts are looked at again; of any beyond, only the number is kept."""
+"""Accounts that are compared again. Of those beyond, only the number is kept: memory is bounded."""
 
 Document = Mapping[str, Any]
 UnderWay = Callable[[], Awaitable[frozenset[int]]]
-"""The slots for which the stream may still hold events that are not applied."""
+"""Returns the slots of which the stream may hold events that are not applied yet."""
 
 
 class CheckedProjection(Protocol):
@@ -38,16 +34,15 @@ class CheckedProjection(Protocol):
 
 
 class Doubt(NamedTuple):
-    """What is not as it should be: a document that is `behind` the version `newest` by so many
-    events, or else wrong."""
+    """A document that differs: it is `behind` the version `newest` by so many events, or wrong."""
 
     what: str
     behind: int = 0
     newest: int = 0
 
-    def follows(self, before: "Doubt") -> bool:
-        """Whether it has come to what was newest when it was looked at before."""
-        return self.newest - self.behind >= before.newest > 0
+    @property
+    def version(self) -> int:
+        return self.newest - self.behind
 
 
 @dataclass(slots=True)
@@ -66,8 +61,8 @@ class CheckedDocuments:
     _beyond_wrong: int = 0
     _beyond_behind: int = 0
 
-    async def compare(self, accounts: list[Account]) -> None:
-        """Look at the documents of some accounts; doubts are kept for `settle`."""
+    async def compare(self, accounts: list[LedgerAccount]) -> None:
+        """Compare the documents of some accounts; doubts are kept for `settle`."""
         found = await self.projection.documents([account.id for account in accounts])
         self.documents += len(found)
         for account_id in found:
@@ -76,10 +71,11 @@ class CheckedDocuments:
             document = found.get(account.id)
             self._note(account.id, self._doubt(document, account, account.version))
 
-    async def look_for_extra(self) -> None:
-        """Compare the ids of the index with the documents that accounts were found to have.
+    async def find_extra(self) -> None:
+        """Find documents of accounts that have no event.
 
-        Only where they differ is the event store asked, in a second scan.
+        The ids of the index are summed up, less those of the documents that were compared. Only
+        the buckets whose sums differ are looked up in the event store, in a second scan.
         """
         async for ids in self.projection.ids():
             for account_id in ids:
@@ -95,11 +91,9 @@ class CheckedDocuments:
                     self._note(account_id, Doubt("a document without an event"))
 
     async def settle(self, patience: float, under_way: UnderWay) -> None:
-        """Look again at what is in doubt, for `patience` seconds, and then judge what is left."""
-        deadline, pause = monotonic() + patience, 0.1
-        while await self._look_again() and monotonic() < deadline:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.6, 2.0)
+        """Compare again what is in doubt, for `patience` seconds, and judge what is left."""
+        async for ids, _ in rounds(self._doubts, Patience(patience)):
+            await self._recheck(ids)
         self._judge(await under_way() if self._doubts else frozenset())
 
     def _judge(self, moving: frozenset[int]) -> None:
@@ -113,23 +107,20 @@ class CheckedDocuments:
         lost = self._beyond_wrong + (0 if moving else self._beyond_behind)
         self.lag_documents += self._beyond_behind if moving else 0
         if lost:
-            self.faults.add(f"{lost} more accounts, each looked at once")
+            self.faults.add(f"{lost} more accounts, each compared once")
 
-    async def _look_again(self) -> bool:
-        """Renew every doubt, or drop it when it has gone. Is one left?"""
-        waiting = iter(list(self._doubts))
-        while ids := list(islice(waiting, CHUNK)):
-            documents = await self.projection.documents(ids)
-            histories = await self.store.load_many(ids)
-            for account_id in ids:
-                before = self._doubts.pop(account_id)
-                document, events = documents.get(account_id), histories.get(account_id, [])
-                doubt = self._second_look(account_id, document, events)
-                if doubt is not None and not doubt.follows(before):
-                    self._note(account_id, doubt)
-        return bool(self._doubts)
+    async def _recheck(self, ids: list[str]) -> None:
+        """Renew each doubt, or drop it when it has gone."""
+        documents = await self.projection.documents(ids)
+        histories = await self.store.load_many(ids)  # after the documents: never older than they
+        for account_id in ids:
+            before = self._doubts.pop(account_id)
+            document, events = documents.get(account_id), histories.get(account_id, [])
+            doubt = self._compare_again(account_id, document, events)
+            if doubt is not None and not caught_up(doubt.version, before.newest):
+                self._note(account_id, doubt)
 
-    def _second_look(
+    def _compare_again(
         self, account_id: str, document: Document | None, events: list[Event]
     ) -> Doubt | None:
         if not events:
@@ -138,8 +129,10 @@ class CheckedDocuments:
         at_most = version if isinstance(version, int) else 0
         return self._doubt(document, folded(account_id, events, at_most), events[-1]["version"])
 
-    def _doubt(self, document: Document | None, account: Account, newest: int) -> Doubt | None:
-        """Compare a document with its account, folded to its version or to the newest."""
+    def _doubt(
+        self, document: Document | None, account: LedgerAccount, newest: int
+    ) -> Doubt | None:
+        """Compare a document with its account, folded to the document's version or the newest."""
         if document is None:
             return Doubt(f"no document for {newest} events", newest, newest)
         version = document.get("version")
@@ -153,7 +146,7 @@ class CheckedDocuments:
             )
         return None
 
-    def _differences(self, document: Document, account: Account) -> str:
+    def _differences(self, document: Document, account: LedgerAccount) -> str:
         wanted = {
             "id": account.id,
             "owner": account.owner,
@@ -167,7 +160,7 @@ class CheckedDocuments:
             for name, value in wanted.items()
             if document.get(name) != value
         ]
-        if not _same_moment(document.get("updated_at"), account.at):
+        if not _same_time(document.get("updated_at"), account.at):
             wrong.append(f"updated_at {document.get('updated_at')!r} for {account.at}")
         return ", ".join(wrong)
 
@@ -182,10 +175,10 @@ class CheckedDocuments:
             self._beyond_wrong += 1
 
 
-def _same_moment(shown: object, at: datetime | None) -> bool:
+def _same_time(shown: object, at: datetime | None) -> bool:
     try:
-        moment = datetime.fromisoformat(str(shown))
+        time = datetime.fromisoformat(str(shown))
     except ValueError:
         return False
-    shown_in_utc = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    shown_in_utc = time if time.tzinfo else time.replace(tzinfo=UTC)
     return at is not None and shown_in_utc == at.replace(tzinfo=UTC)

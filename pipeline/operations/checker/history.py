@@ -1,4 +1,4 @@
-"""What a client sent and was answered, and whether the event store agrees (invariants 3 and 8)."""
+"""Does the event store agree with what clients sent and were answered (invariants 3 and 8)?"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -44,9 +44,9 @@ class Command(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back: an HTTP status, 0 for no answer, and the account and version it named.
+    """The answer to a command: an HTTP status, 0 for none, and the account and version it named.
 
-    `key`: the idempotency key that was sent; `body`: what else has to be the same each time.
+    `key`: the idempotency key that was sent; `body`: what else must be the same at a repetition.
     """
 
     command: Command
@@ -83,10 +83,10 @@ def _effect(event: Event) -> Effect:
 
 
 @dataclass(slots=True)
-class Claims:
-    """The events that a history says exist, struck off as they are seen.
+class ExpectedEvents:
+    """The events that must be stored by a client's history; each is struck off when it is read.
 
-    `alone`: nothing but this history was ever sent to the store, so each account must be in it.
+    `alone`: no other command was ever sent to the store, so every event must be explained.
     """
 
     alone: bool = False
@@ -96,7 +96,7 @@ class Claims:
     repeated: int = 0
     faults: Faults = field(default_factory=Faults)
     key_faults: Faults = field(default_factory=Faults)
-    _claimed: dict[tuple[str, int], Answer] = field(default_factory=dict)
+    _expected: dict[tuple[str, int], Answer] = field(default_factory=dict)
     _under_key: dict[str, Answer] = field(default_factory=dict)
     _opened: set[str] = field(default_factory=set)
     _possible: Counter[Effect] = field(default_factory=Counter)
@@ -107,13 +107,13 @@ class Claims:
         return len(self._under_key)
 
     @classmethod
-    def of(cls, history: Iterable[Answer], *, alone: bool = False) -> "Claims":
-        claims = cls(alone)
+    def of(cls, history: Iterable[Answer], *, alone: bool = False) -> "ExpectedEvents":
+        expected = cls(alone)
         for answer in history:
-            claims._enter(answer)
-        return claims
+            expected._add(answer)
+        return expected
 
-    def _enter(self, answer: Answer) -> None:
+    def _add(self, answer: Answer) -> None:
         command = answer.command
         if answer.rejected:
             self.rejected += 1
@@ -121,43 +121,43 @@ class Claims:
             self.unknown += 1
             self._possible[_wanted(command, command.account)] += 1
         elif (first := self._under_key.get(answer.key)) is None:
-            self._claim(answer)
+            self._expect(answer)
         elif answer == first:
             self.repeated += 1
         else:
             self.key_faults.add(f"key {answer.key}: answered {answer}, and before that {first}")
 
-    def _claim(self, answer: Answer) -> None:
+    def _expect(self, answer: Answer) -> None:
         self.acknowledged += 1
         if answer.key:
             self._under_key[answer.key] = answer
         place = answer.id, answer.version
-        if place in self._claimed:
+        if place in self._expected:
             self.faults.add(f"account {place[0]}: version {place[1]} was given to two commands")
-        self._claimed[place] = answer
+        self._expected[place] = answer
         if answer.command.kind == "create":
             self._opened.add(answer.id)
 
-    def see(self, event: Event) -> None:
-        """Strike off an event of the store, or note that no acknowledged command explains it."""
+    def match(self, event: Event) -> None:
+        """Strike off a stored event, or note that no acknowledged command explains it."""
         place = event["account_id"], event["version"]
-        answer = self._claimed.pop(place, None)
-        self._see_key(event, answer)
+        answer = self._expected.pop(place, None)
+        self._match_key(event, answer)
         effect = _effect(event)
         if answer is not None:
             command = answer.command
             if effect != _wanted(command, place[0]):
                 self.faults.add(f"account {place[0]}, version {place[1]}: {effect} for {command}")
         elif effect[0] == DEPOSITED and effect[4]:
-            return  # the second leg of a transfer: the first is claimed, and invariant 1 pairs them
+            return  # a transfer's second leg: the first one is expected, invariant 1 pairs them
         elif self.alone or place[0] in self._opened:
             self._explain(effect, place)
 
-    def _see_key(self, event: Event, claim: Answer | None) -> None:
-        key, expected = event.get("idempotency_key", ""), claim.key if claim else ""
+    def _match_key(self, event: Event, answer: Answer | None) -> None:
+        key, expected = event.get("idempotency_key", ""), answer.key if answer else ""
         known = self._under_key.get(key) if isinstance(key, str) else None
         where = f"account {event['account_id']}, version {event['version']}"
-        if claim and key != expected:
+        if answer and key != expected:
             self.key_faults.add(f"{where}: stored under key {key!r}, not {expected!r}")
         elif known and (known.id, known.version) != (event["account_id"], event["version"]):
             self.key_faults.add(f"{where}: a second effect of key {key}")
@@ -173,9 +173,9 @@ class Claims:
             )
 
     def close(self) -> None:
-        """Every event was seen: what is still claimed is lost."""
-        for (account, version), answer in self._claimed.items():
+        """Every event was read: an acknowledged event that is still expected is lost."""
+        for (account, version), answer in self._expected.items():
             self.faults.add(
                 f"account {account}, version {version}: lost, acknowledged for {answer.command}"
             )
-        self._claimed.clear()
+        self._expected.clear()

@@ -1,6 +1,6 @@
 """The checker's own arithmetic: accounts folded event by event, and totals over all of them.
 
-It shares no line with the fold of the product, so that one mistake can't hide in both.
+It shares no line with the product's fold, so that one mistake can't hide in both.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -20,7 +20,7 @@ from pipeline.banking.events import (
 from pipeline.banking.money import MAX_MONEY
 from pipeline.model.events import Event
 from pipeline.operations.checker.bodies import body_of, kind_of, known
-from pipeline.operations.checker.history import Claims
+from pipeline.operations.checker.history import ExpectedEvents
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.checker.transfers import Pairing, leg_of
 
@@ -35,12 +35,12 @@ SIGNS: Final = {
 }
 BECOMES: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
 NEEDED: Final = {CREATED: "", UNFROZEN: "frozen"}
-"""The status an account must have for an event of the kind; open for all others. Where the start of
-a history is missing nobody knows it."""
+"""The status an account must have for an event of the kind; open for all others. It is unknown
+where the start of a history is missing."""
 
 
 @dataclass(slots=True)
-class Account:
+class LedgerAccount:
     """An account after its events up to `version`."""
 
     id: str
@@ -62,16 +62,16 @@ class Account:
 
 
 def change(event: Event) -> int:
-    """By how much an event changes the balance; nothing when it is malformed."""
+    """By how much an event changes the balance; 0 when it is malformed."""
     money = body_of(event).get("money", 0)
     return SIGNS.get(kind_of(event), 0) * money if sound_money(money) else 0
 
 
 def moment_of(event: Event) -> datetime | None:
-    """When it happened, naive UTC; None for what is no time."""
-    told: object = event.get("created_at")
+    """When it happened, naive UTC; None if that is no time."""
+    given: object = event.get("created_at")
     try:
-        moment = datetime.fromisoformat(told) if isinstance(told, str) else told
+        moment = datetime.fromisoformat(given) if isinstance(given, str) else given
     except ValueError:
         return None
     if not isinstance(moment, datetime):
@@ -83,9 +83,9 @@ def sound_money(money: Any) -> bool:
     return isinstance(money, int) and not isinstance(money, bool) and 0 <= money < MAX_MONEY
 
 
-def folded(account_id: str, events: Iterable[Event], version: int | None = None) -> Account:
+def folded(account_id: str, events: Iterable[Event], version: int | None = None) -> LedgerAccount:
     """The account after its events up to `version`, or all; duplicates count once."""
-    account = Account(account_id)
+    account = LedgerAccount(account_id)
     for event in events:
         if event["version"] > account.version and (version is None or event["version"] <= version):
             account.apply(event)
@@ -94,9 +94,9 @@ def folded(account_id: str, events: Iterable[Event], version: int | None = None)
 
 @dataclass(slots=True)
 class Ledger:
-    """Totals over every event, and what was found wrong with invariants 1, 2 and 5 on the way."""
+    """Totals over all events, and the faults of invariants 1, 2 and 5."""
 
-    claims: Claims | None = None
+    expected: ExpectedEvents | None = None
     accounts: int = 0
     events: int = 0
     deposits: int = 0
@@ -108,21 +108,21 @@ class Ledger:
     versions: Faults = field(default_factory=Faults)
     below_zero: Faults = field(default_factory=Faults)
 
-    async def walk(self, replay: AsyncIterator[list[Event]]) -> AsyncIterator[Account]:
+    async def walk(self, replay: AsyncIterator[list[Event]]) -> AsyncIterator[LedgerAccount]:
         """Enter every event, in (slot, account, version) order; yields each complete account."""
-        account: Account | None = None
+        account: LedgerAccount | None = None
         async for events in replay:
             for event in events:
                 if account is None or event["account_id"] != account.id:
                     if account is not None:
                         yield self._closed(account)
-                    account = Account(event["account_id"])
+                    account = LedgerAccount(event["account_id"])
                 self.enter(account, event)
         if account is not None:
             yield self._closed(account)
 
-    def enter(self, account: Account, event: Event) -> None:
-        """Count one event of an account and look for what is wrong with it."""
+    def enter(self, account: LedgerAccount, event: Event) -> None:
+        """Count one event of an account and check it."""
         self.events += 1
         where = f"account {account.id}, version {event['version']}"
         if event["version"] != account.version + 1:
@@ -132,16 +132,16 @@ class Ledger:
         self.deposits += max(delta, 0)
         self.withdrawals += max(-delta, 0)
         self.pairing.add(event)
-        if self.claims is not None:
-            self.claims.see(event)
+        if self.expected is not None:
+            self.expected.match(event)
         if event["version"] <= account.version:
-            return  # a duplicate: the totals have it, no balance does
+            return  # a duplicate: counted in the totals, not in the balance
         account.apply(event)
         self.lowest = min(self.lowest, account.balance)
         if account.balance < 0:
             self.below_zero.add(f"{where}: the balance is {account.balance}")
 
-    def _check(self, account: Account, event: Event, where: str) -> None:
+    def _check(self, account: LedgerAccount, event: Event, where: str) -> None:
         kind = kind_of(event)
         money, needed = body_of(event).get("money"), NEEDED.get(kind, "open")
         if kind not in SIGNS:
@@ -159,7 +159,7 @@ class Ledger:
         elif kind == CLOSED and account.balance:
             self.money.add(f"{where}: closed with {account.balance} in it")
 
-    def _closed(self, account: Account) -> Account:
+    def _closed(self, account: LedgerAccount) -> LedgerAccount:
         self.accounts += 1
         self.balances += account.balance
         return account

@@ -40,14 +40,14 @@ class Stores:
     of: Projection = BALANCE
 
     async def under_way(self) -> frozenset[int]:
-        """The slots whose partitions hold events that are not applied, or not acknowledged."""
+        """The slots of the partitions with events that are not applied or not acknowledged."""
         count = await self._partitions()
         waiting = await asyncio.gather(*map(self._waiting, range(count)))
         moving = [slots_of(p, count) for p, messages in enumerate(waiting) if messages]
         return frozenset(slot for slots in moving for slot in slots)
 
     async def _partitions(self) -> int:
-        """The number in force, which may change while we look; none without a stream."""
+        """The number in force, which may change during the check; 0 without a stream."""
         now = await partitioning(self.js)
         return now.count if now else 0
 
@@ -55,7 +55,7 @@ class Stores:
         try:
             info = await self.js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
         except JetStreamError:
-            return 0  # nobody ever read it: nothing comes by itself
+            return 0  # no worker ever read the partition, so nothing is under way
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
     async def forwarded(self) -> int:
@@ -70,9 +70,9 @@ class Stores:
 
 @asynccontextmanager
 async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncIterator[Stores]:
-    """The stores with that projection, each of which has answered; raises `Unreachable`."""
+    """Connect to the stores, and make sure that each answers; raises `Unreachable`."""
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    survey = IndexScan(settings.elasticsearch, projection.name)
+    index = IndexScan(settings.elasticsearch, projection.name)
     js: JetStream | None = None
     try:
         try:
@@ -80,7 +80,7 @@ async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncI
         except StoreUnavailable as error:
             raise _unreachable("MongoDB", "mongodb", settings, error) from error
         try:
-            await survey.ping()
+            await index.ping()
         except ProjectionUnavailable as error:
             raise _unreachable("Elasticsearch", "elasticsearch", settings, error) from error
         try:
@@ -91,11 +91,11 @@ async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncI
         parked = ParkedAccountList(js, projection)
         await parked.refresh()
         waiting = frozenset(account.account_id for account in parked.all())
-        yield Stores(store, survey, js, waiting, projection)
+        yield Stores(store, index, js, waiting, projection)
     finally:
         if js is not None:
             await js.close()
-        await survey.close()
+        await index.close()
         await store.close()
 
 

@@ -1,4 +1,4 @@
-"""What the checker says: a verdict with a figure for each invariant, examples of what broke it."""
+"""The checker's report: for each invariant a verdict, the figure it stands on, and examples."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -21,7 +21,7 @@ TITLES: Final = {
 
 @dataclass(slots=True)
 class Faults:
-    """What broke one invariant: how often, and the first few in words."""
+    """The violations of one invariant: how many, and the first few in words."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -45,8 +45,8 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What was walked. Lag is in events that are stored and not yet shown."""
+class CheckFigures:
+    """How much was read. Lag: events that are stored and not in a document yet."""
 
     accounts: int
     events: int
@@ -59,10 +59,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`strays`: what is beside the events and is none. Nobody reads it, so it breaks nothing."""
+    """`strays`: documents in the collection of events that are no events. No reader uses them, so
+    they violate nothing."""
 
     verdicts: tuple[Verdict, ...]
-    figures: Figures
+    figures: CheckFigures
     strays: InvalidDocuments = NONE
 
     @property

@@ -1,9 +1,9 @@
-"""Do transfers net to zero? Both legs are paired without keeping them in memory.
+"""Do transfers net to zero? The two legs of each are paired without keeping them in memory.
 
-Every leg has a fingerprint of (transfer, from, to, money) that its other leg has too: withdrawals
-and deposits are two lists for `sums.py`. On a live store a transfer may land between the reading of
-its two accounts; so legs in uneven buckets are gathered in a second walk, and those still alone are
-looked up in both accounts.
+Both legs have the same fingerprint, of (transfer, from, to, money). `bucket_sums.py` adds those of
+withdrawals and subtracts those of deposits. On a live store a transfer may be stored between the
+reading of its two accounts; so legs in uneven buckets are collected in a second walk, and those
+still without the other leg are looked up in both accounts.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -17,7 +17,7 @@ from pipeline.operations.checker.bodies import body_of, kind_of
 from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 
 MOST_OPEN: Final = 50_000
-"""Legs kept open at once in the second walk; beyond it they are looked up at once."""
+"""Legs kept in memory in the second walk; with more, all of them are looked up."""
 
 
 class Leg(NamedTuple):
@@ -65,7 +65,7 @@ class Pairing:
             self.sums.add(leg.fingerprint, leg.sign)
 
     async def alone(self, store: EventStore) -> AsyncIterator[Leg]:
-        """Each leg that really has no other leg."""
+        """Each leg whose other leg is not stored."""
         uneven = self.sums.uneven()
         if not uneven:
             return

@@ -1,14 +1,12 @@
-"""Comparing documents with what the event store says, while traffic goes on; nothing is written.
+"""Compares documents with the fold of their events, while traffic goes on; writes nothing.
 
-What does not fit at first sight is looked at again, the document first and the events after. Then a
-document that claims more than its events is a lie. One that is behind is lag, until it has had
-time to show what was stored when it was first seen. Memory does not grow with the accounts.
+A document that differs at first sight is compared again (`recheck.py`). If it still claims what its
+events do not say, it is wrong. If it is behind, it may be lag, until it has had the time to reach
+the version that was newest when it was first compared. Memory does not grow with the accounts.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Container, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from contextlib import aclosing
-from itertools import islice
 from typing import Any, Final, Protocol
 
 from pipeline.agents.rebuild.orphans import Ids, strangers
@@ -16,45 +14,45 @@ from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed, histories
 from pipeline.model.projection import Advance, Projection
-from pipeline.operations.repair.diff import Difference, Look, WaitingDocument, look
+from pipeline.operations.recheck import CHUNK, Patience, caught_up, chunks, rounds
+from pipeline.operations.repair.diff import Difference, DocumentDiff, ParkedIds, diff_document
 from pipeline.search import FoundDocument
 from pipeline.support.bucket_sums import Sums, fingerprint
 from pipeline.tables.documents import HistoryLoader
 from pipeline.tables.versioned_document import ReplayedAccount, believed
 
-CHUNK: Final = 500
 MOST_DOUBTS: Final = 10_000
-"""So many accounts are in doubt at a time; with more, the walk waits until they are not."""
+"""Documents in doubt at a time; with more, the walk waits until they are settled."""
 PATIENCE: Final = 10.0
 
 
 class ComparisonStore(HistoryLoader, Replayed, Protocol):
-    """What is needed of the event store."""
+    """The part of the event store that is read."""
 
 
 class ComparisonLog(Protocol):
-    """What is on its way from the event store to the projection."""
+    """The stream between the event store and the projection."""
 
     async def end(self) -> Any:
-        """Where the log ends now."""
+        """The position at which the log ends now."""
 
     async def behind(self, end: Any) -> Container[int]:
-        """The slots for which not all up to that end is applied."""
+        """The slots of which events up to that end are not applied yet."""
 
 
 class DocumentLookup(Ids, Protocol):
-    """What is read of the index; `pipeline.search.scan.Survey` is one."""
+    """The part of the index that is read; `pipeline.search.scan.IndexScan` has it."""
 
     async def found(self, ids: Sequence[str]) -> dict[str, FoundDocument]: ...
 
 
 class Comparison:
-    """One comparison; it counts as it goes.
+    """One comparison, and how much it has read.
 
-    `accounts`, `events`: read in the store; `documents`: found for them. `lagging`: accounts whose
-    documents are behind and whose events are on their way, which is no difference. `patience`:
-    seconds, in all, for what is behind to come right; half of it is for the forwarder. Without a
-    `log` nothing is on its way. Raises what the stores raise.
+    `accounts`, `events`: read in the store; `documents`: found for them. `lagging`: documents that
+    are behind and whose events are on the way, which is no difference. `patience`: seconds, in all,
+    in which a document that is behind may come right; the first half is for the forwarder. Without
+    a `log` nothing counts as on the way. Raises what the stores raise.
     """
 
     def __init__(
@@ -64,17 +62,17 @@ class Comparison:
         log: ComparisonLog | None,
         projection: Projection = BALANCE,
         *,
-        parked: WaitingDocument = frozenset(),
+        parked: ParkedIds = frozenset(),
         patience: float = PATIENCE,
     ) -> None:
         self.accounts = self.events = self.documents = self.lagging = 0
         self._store, self._documents, self._log = store, documents, log
         self._projection = projection
-        self._parked, self._patience = parked, patience
-        self._doubts: dict[str, Look | None] = {}
+        self._parked, self._patience = parked, Patience(patience)
+        self._doubts: dict[str, DocumentDiff | None] = {}
 
     async def slots(self, slots: range) -> AsyncIterator[Difference]:
-        """What differs among all accounts of the slots, and all documents."""
+        """The differences among all accounts of the slots, and all documents."""
         ids = Sums()
         async with aclosing(histories(self._projection, self._store, slots, CHUNK)) as chunks:  # type: ignore[type-var]
             async for accounts, events, _ in chunks:
@@ -84,23 +82,26 @@ class Comparison:
                     yield difference
         async with aclosing(strangers(self._projection, slots, ids, self._documents)) as pages:  # type: ignore[type-var]
             async for page in pages:
-                truths = await self._truths(page)
-                self._doubts |= {each: None for each in page if each not in truths[each].documents}
+                replayed = await self._replayed(page)
+                self._doubts |= {
+                    each: None for each in page if each not in replayed[each].documents
+                }
                 async for difference in self._settled(MOST_DOUBTS):
                     yield difference
         async for difference in self._settled(1):
             yield difference
 
     async def these(self, account_ids: Iterable[str]) -> AsyncIterator[Difference]:
-        """What differs among some accounts, whether they are there or not."""
-        for ids in _lists(account_ids, MOST_DOUBTS):
+        """The differences of some accounts, whether they exist or not."""
+        for ids in chunks(account_ids, MOST_DOUBTS):
             self.accounts += len(ids)
-            self._doubts |= dict.fromkeys(await self._ids_of(ids))
+            self._doubts |= dict.fromkeys(await self._document_ids(ids))
             async for difference in self._settled(1):
                 yield difference
 
     async def _compare(self, accounts: Sequence[Advance], ids: Sums) -> None:
-        """At first sight; what came after the events were read is in doubt, too."""
+        """Compare for the first time. A document that is newer than the events read is in doubt,
+        too."""
         wanted = {each["id"]: each for account in accounts for each in account.documents}
         found = await self._documents.found(list(wanted))
         self.accounts += sum(not account.more for account in accounts)
@@ -113,78 +114,71 @@ class Comparison:
                 self._doubts[document_id] = None
 
     async def _settled(self, doubts: int) -> AsyncIterator[Difference]:
-        """If so many are in doubt, look until none is."""
+        """If at least so many documents are in doubt, compare them until none is."""
         if len(self._doubts) < doubts:
             return
-        pause, half, end = 0.1, self._patience / 2, None
-        while self._doubts:
-            over = self._patience <= 0
-            if self._log is not None and end is None and self._patience <= half:
-                end = await self._log.end()  # by now all that was stored is in the log
-            moving = await self._moving(end) if over else None
-            for ids in _lists(list(self._doubts), CHUNK):
-                for difference in await self._look_again(ids, moving):
-                    yield difference
-            if self._doubts:
-                await asyncio.sleep(pause)
-                self._patience, pause = self._patience - pause, min(pause * 1.6, 1.0)
+        half, end = self._patience.left / 2, None
+        moving: Container[int] | None = None
+        async for ids, last in rounds(self._doubts, self._patience):
+            # By half of the patience the forwarder has brought into the log whatever was stored
+            # before. Only events up to that end are waited for: newer ones never stop coming.
+            if self._log is not None and end is None and self._patience.left <= half:
+                end = await self._log.end()
+            if last and moving is None:
+                moving = await self._log.behind(end) if self._log is not None else ()
+            for difference in await self._recheck(ids, moving):
+                yield difference
 
-    async def _moving(self, end: Any) -> Container[int]:
-        return await self._log.behind(end) if self._log is not None else ()
-
-    async def _look_again(
-        self, ids: Sequence[str], moving: Container[int] | None
-    ) -> list[Difference]:
-        """`moving`: the patience is over, and events of these slots are on their way."""
+    async def _recheck(self, ids: Sequence[str], moving: Container[int] | None) -> list[Difference]:
+        """Compare again. `moving`: the slots with events on the way; None before the last round."""
         found = await self._documents.found(ids)
-        truths = await self._truths(ids)
+        replayed = await self._replayed(ids)  # after the documents: never older than they
         differences: list[Difference] = []
         for each in ids:
-            before, now = self._doubts.pop(each), look(each, found.get(each), truths[each])
+            before = self._doubts.pop(each)
+            now = diff_document(each, found.get(each), replayed[each])
             if self._right(each, before, now, moving):
                 continue
             if moving is None and not _steady(before, now):
-                first = before.wanted if before else 0
-                self._doubts[each] = now._replace(wanted=first or now.wanted)
+                first = before.newest if before else 0
+                self._doubts[each] = now._replace(newest=first or now.newest)
             else:
                 differences.append(Difference.of(self._projection, each, now, self._parked))
         return differences
 
     def _right(
-        self, document_id: str, before: Look | None, now: Look, moving: Container[int] | None
+        self,
+        document_id: str,
+        before: DocumentDiff | None,
+        now: DocumentDiff,
+        moving: Container[int] | None,
     ) -> bool:
         if now.what not in ("behind", "missing"):
             return now.what == "right"
-        if before is not None and now.version >= before.wanted > 0:
-            return True  # it goes on
+        if before is not None and caught_up(now.version, before.newest):
+            return True
         slot = slot_of(self._projection.account_id(document_id))
         late = moving is not None and slot in moving
         self.lagging += late
         return late
 
-    async def _truths(self, document_ids: Iterable[str]) -> dict[str, ReplayedAccount]:
-        """By document, what its account comes to as the store is now."""
+    async def _replayed(self, document_ids: Iterable[str]) -> dict[str, ReplayedAccount]:
+        """By document, its account replayed from the events that are stored now."""
         accounts = {each: self._projection.account_id(each) for each in document_ids}
         stored = await self._store.load_many(set(accounts.values()))
-        truths = {
+        replayed = {
             each: ReplayedAccount(self._projection, events) for each, events in stored.items()
         }
-        return {each: truths[account] for each, account in accounts.items()}
+        return {each: replayed[account] for each, account in accounts.items()}
 
-    async def _ids_of(self, account_ids: Sequence[str]) -> list[str]:
+    async def _document_ids(self, account_ids: Sequence[str]) -> list[str]:
         if not self._projection.every:
             return list(account_ids)
         stored = await self._store.load_many(account_ids)
-        truths = [ReplayedAccount(self._projection, events) for events in stored.values()]
-        return [each for truth in truths for each in truth.documents]
+        replayed = [ReplayedAccount(self._projection, events) for events in stored.values()]
+        return [each for account in replayed for each in account.documents]
 
 
-def _steady(before: Look | None, now: Look) -> bool:
-    """Whether a lie was there a moment ago: what is behind may still come right."""
+def _steady(before: DocumentDiff | None, now: DocumentDiff) -> bool:
+    """Whether the same wrong document was there in the round before."""
     return now.what in ("differs", "extra") and before is not None and before.stamp == now.stamp
-
-
-def _lists(ids: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(ids)
-    while some := list(islice(rest, size)):
-        yield some

@@ -1,4 +1,4 @@
-"""One look at a document and at its account's events, pure: how does it differ from their fold?"""
+"""How does a document differ from the fold of its account's events? Pure: reads no server."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -8,33 +8,33 @@ from pipeline.search import FoundDocument, Stamp
 from pipeline.tables.versioned_document import ReplayedAccount, believed, judged
 
 
-class Look(NamedTuple):
-    """What was seen: the document with that `stamp`, None if there was none.
+class DocumentDiff(NamedTuple):
+    """A document compared with its events. `stamp`: of the document that was read, None for none.
 
-    `behind`: it is right, but only up to `version`; the store is at `wanted`. `fields` has, of all
-    that differ, what is there and what should be.
+    `behind`: it is right up to `version`, and the `newest` event is a later one. `fields`: of each
+    that differs, its value and the value that it should have.
     """
 
     what: Literal["right", "behind", "missing", "differs", "extra"]
     stamp: Stamp | None
     version: int
-    wanted: int
+    newest: int
     fields: dict[str, tuple[Any, Any]]
 
 
 Kind = Literal["differs", "missing", "extra"]
 
 
-class WaitingDocument(Protocol):
-    """The accounts that are parked."""
+class ParkedIds(Protocol):
+    """The ids of the accounts that are parked."""
 
     def __contains__(self, account_id: str, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A document that is not what the store says. `fields` has, of those that differ, what is
-    there and what should be; `parked`: its account waits for somebody to mend an event."""
+    """A document that differs from its events. `fields`: of each that differs, its value and the
+    value that it should have; `parked`: its account is parked at an event that can't be applied."""
 
     account_id: str
     what: Kind
@@ -44,36 +44,38 @@ class Difference:
 
     @classmethod
     def of(
-        cls, projection: Projection, document_id: str, look: Look, parked: WaitingDocument
+        cls, projection: Projection, document_id: str, diff: DocumentDiff, parked: ParkedIds
     ) -> "Difference":
-        """What such a look says, if it is the last word."""
+        """The difference that such a comparison found."""
         what: Kind = "differs"
-        if look.what == "missing" or look.what == "extra":
-            what = look.what
+        if diff.what == "missing" or diff.what == "extra":
+            what = diff.what
         account_id = projection.account_id(document_id)
-        return cls(account_id, what, look.fields, account_id in parked, document_id)
+        return cls(account_id, what, diff.fields, account_id in parked, document_id)
 
     def as_json(self) -> dict[str, Any]:
         fields = {name: {"is": a, "should_be": b} for name, (a, b) in self.fields.items()}
         return {**asdict(self), "fields": fields}
 
 
-def look(document_id: str, found: FoundDocument | None, truth: ReplayedAccount) -> Look:
-    """Compare a document with what its account's events, which were read after it, come to."""
-    projection = truth.projection
-    document = truth.documents.get(document_id)
-    wanted = document["version"] if document else 0
+def diff_document(
+    document_id: str, found: FoundDocument | None, account: ReplayedAccount
+) -> DocumentDiff:
+    """Compare a document with its account, whose events were read after it."""
+    projection = account.projection
+    document = account.documents.get(document_id)
+    newest = document["version"] if document else 0
     if found is None:
-        return Look("missing" if document else "right", None, 0, wanted, {})
+        return DocumentDiff("missing" if document else "right", None, 0, newest, {})
     if document is None:
-        return Look("extra", found.stamp, 0, 0, {})
-    state, there = judged(found, truth, document_id), believed(projection, found)
+        return DocumentDiff("extra", found.stamp, 0, 0, {})
+    state, there = judged(found, account, document_id), believed(projection, found)
     if state is None:
-        return Look("right", found.stamp, wanted, wanted, {})
+        return DocumentDiff("right", found.stamp, newest, newest, {})
     fields = _differing(found, document)
     if state.raised or there is None:
-        return Look("differs", found.stamp, 0, wanted, fields)
-    return Look("behind", found.stamp, there.document["version"], wanted, fields)
+        return DocumentDiff("differs", found.stamp, 0, newest, fields)
+    return DocumentDiff("behind", found.stamp, there.document["version"], newest, fields)
 
 
 def _differing(found: FoundDocument, document: Document) -> dict[str, tuple[Any, Any]]:
@@ -83,6 +85,6 @@ def _differing(found: FoundDocument, document: Document) -> dict[str, tuple[Any,
         for name in sorted(there.keys() | wanted.keys())
         if name not in there or name not in wanted or there[name] != wanted[name]
     }
-    if not fields:  # only the number that Elasticsearch keeps is not ours
+    if not fields:  # only the version that Elasticsearch keeps beside the document differs
         fields["_version"] = (found.version, found.version // ERA * ERA + document["version"])
     return fields

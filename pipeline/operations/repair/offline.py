@@ -1,6 +1,6 @@
-"""Mending from a process that owns no partition, on the stores that the settings name.
+"""Repairs documents from a process that owns no partition, on the stores that the settings name.
 
-It needs no worker and does not mind any: versions and eras decide between them.
+It needs no worker. Workers may run: versions and eras decide whose write stays.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores
 from pipeline.operations.repair.compare import PATIENCE, Comparison
-from pipeline.operations.repair.diff import Difference, Look, look
+from pipeline.operations.repair.diff import Difference, DocumentDiff, diff_document
 from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.counters import Counters
@@ -28,25 +28,26 @@ from pipeline.tables.versioned_document import DocumentCache, ReplayedAccount
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1
 _HEARD_SECONDS: Final = 1.0
-"""After so long every worker has heard that an account is not parked any more."""
+"""Seconds after which every worker has read that an account is not parked any more."""
 
 
 class CannotRepair(Exception):
-    """The live generation is not for this process to judge; the message says why."""
+    """This process can't judge the live generation; the message says why."""
 
 
 class OfflineRepair:
-    """Compares and mends in the live generation, whichever that is by then."""
+    """Compares and repairs documents of whichever generation is live at the time."""
 
     def __init__(
         self, stores: Stores, elastic: Elastic, generations: Generations, parked: ParkedAccountList
     ) -> None:
         self.parked, self.projection = parked, stores.of
         self._stores, self._elastic, self._generations = stores, elastic, generations
-        self._freeing = Freeing(parked)
+        self._parking_lot = OwnerParkingLot(parked)
 
     def comparison(self, patience: float = PATIENCE, *, lag_differs: bool = False) -> Comparison:
-        """With `lag_differs`, what is still behind when the patience is over is a difference."""
+        """With `lag_differs`, a document that is behind at the end of the patience is a
+        difference."""
         stores = self._stores
         return Comparison(
             stores.store,
@@ -57,27 +58,28 @@ class OfflineRepair:
             patience=patience,
         )
 
-    async def look(self, document_id: str) -> Look:
-        """One look at a document."""
+    async def diff(self, document_id: str) -> DocumentDiff:
+        """Compare one document once."""
         account_id = self.projection.account_id(document_id)
         found = await self._stores.projection.found([document_id])
         stored = await self._stores.store.load_many([account_id])
-        truth = ReplayedAccount(self.projection, stored[account_id])
-        return look(document_id, found.get(document_id), truth)
+        account = ReplayedAccount(self.projection, stored[account_id])
+        return diff_document(document_id, found.get(document_id), account)
 
-    def difference(self, document_id: str, look: Look) -> Difference:
-        """What such a look says, if it is the last word."""
-        return Difference.of(self.projection, document_id, look, self.parked)
+    def difference(self, document_id: str, diff: DocumentDiff) -> Difference:
+        """The difference that such a comparison found."""
+        return Difference.of(self.projection, document_id, diff, self.parked)
 
-    async def mend(self, document_ids: Collection[str]) -> Repaired:
-        """See `agents.rebuild.repair.mend`; starts again if the generation goes meanwhile."""
+    async def repair(self, document_ids: Collection[str]) -> Repaired:
+        """See `agents.rebuild.repair.repair`; starts again if the generation is dropped
+        meanwhile."""
         while True:
             generation = await self.live()
             documents = AccountDocuments(
                 self._elastic,
                 generation,
                 self._stores.store,
-                self._freeing,
+                self._parking_lot,
                 Counters(),
                 DocumentCache(0),
             )
@@ -87,7 +89,7 @@ class OfflineRepair:
                 await asyncio.sleep(_POLL)
 
     async def live(self) -> Generation:
-        """The live generation, which must be of our version of the fold; or `CannotRepair`."""
+        """The live generation; `CannotRepair` unless it is of this process' version of the fold."""
         generation = await self._elastic.patiently(self._generations.live)
         if generation is None:
             raise CannotRepair("there is no live generation; a worker makes one")
@@ -100,21 +102,21 @@ class OfflineRepair:
 
 
 @asynccontextmanager
-async def mender(settings: Settings, stores: Stores) -> AsyncIterator[OfflineRepair]:
-    """Who mends on these stores. Raises `CannotRepair`."""
+async def offline_repair(settings: Settings, stores: Stores) -> AsyncIterator[OfflineRepair]:
+    """Offline repair on these stores. Raises `CannotRepair`."""
     elastic = Elastic(settings.elasticsearch)
     parked = ParkedAccountList(stores.js, stores.of, replicas=settings.stream_replicas)
     try:
         await parked.refresh()
-        mending = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)
-        await mending.live()
-        yield mending
+        offline = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)
+        await offline.live()
+        yield offline
     finally:
         await elastic.close()
 
 
 class _Log:
-    """The log, and how far the workers are with it."""
+    """The stream, and how far the workers have applied it."""
 
     def __init__(self, js: JetStream, projection: Projection) -> None:
         self._js, self._projection = js, projection
@@ -132,10 +134,11 @@ class _Log:
         return frozenset(slot for each in late for slot in slots_of(each, now.count))
 
 
-class Freeing:
-    """The parking lot for one who owns no partition: the owner frees an account, if there is one.
+class OwnerParkingLot:
+    """The parking lot for a process that owns no partition. The partition's owner takes an account
+    off the list, because only the owner knows which events arrived while the account was parked.
 
-    For it alone knows what came while the account was parked. Where nobody answers no one owns it.
+    If no owner answers in time, the partition has none, and this process takes the account off.
     """
 
     def __init__(self, parked: ParkedAccountList) -> None:

@@ -1,7 +1,7 @@
 """How far a partition is behind the event store, in events and in seconds.
 
-Its lag is what the stream has yet to get and what the index has yet to get. Each is counted
-exactly, or not known and why: what can't be seen is never 0.
+The lag has two parts: events that are not in the stream yet, and events in the stream that are not
+in the index yet. Each is counted exactly, or is unknown with a reason: it is never guessed as 0.
 """
 
 from collections.abc import Iterable
@@ -27,13 +27,14 @@ from pipeline.model.events import partition_of
 from pipeline.operations.status.probe import Unknown, joined, why
 
 SHORTEST: Final = 0.001
-"""Seconds of lag while anything waits, even if its event has a time to come: clocks differ."""
+"""The least seconds of lag while an event waits. By another machine's clock its time may be in the
+future."""
 TO_BACKFILL: Final = "to be backfilled from the event store"
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingEvents:
-    """How many events wait, or at least how many (`more`), and since when the oldest one does."""
+    """How many events wait, with `more` at least so many, and the time of the oldest."""
 
     events: int = 0
     oldest: datetime | None = None
@@ -48,15 +49,15 @@ class WaitingEvents:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """None is what is not known, and then `unknown` says why."""
+    """A field is None if it is not known; `unknown` says why."""
 
     events: int | None
     seconds: float | None
     unknown: str | None
 
 
-def together(parts: Iterable[WaitingEvents | Unknown]) -> WaitingEvents | Unknown:
-    """What waits in all of them; not known if it is not in one."""
+def total_waiting(parts: Iterable[WaitingEvents | Unknown]) -> WaitingEvents | Unknown:
+    """What waits in all of them; unknown if one is."""
     every = list(parts)
     if reasons := joined(*map(why, every)):
         return Unknown(reasons)
@@ -67,7 +68,7 @@ def lag(
     unforwarded: WaitingEvents | Unknown, unapplied: WaitingEvents | Unknown, now: datetime
 ) -> Lag:
     """The lag of a partition; 0 seconds only if nothing waits."""
-    waiting = together([unforwarded, unapplied])
+    waiting = total_waiting([unforwarded, unapplied])
     if isinstance(waiting, Unknown):
         return Lag(None, None, waiting.why)
     seconds = None if waiting.more else 0.0
@@ -78,11 +79,12 @@ def lag(
     return Lag(waiting.events, seconds, None)
 
 
-# ---------------------------------------------------------------- what the stream has yet to get
+# ---------------------------------------------------------------- from the store to the stream
 
 
 def resume_token(last: StoredMessage | None, state: StreamState) -> str | Unknown:
-    """Where forwarding goes on: the token in the last message. `state` was read before that."""
+    """The resume token in the last message, where forwarding goes on. `state` was read before
+    it."""
     if last is None:
         return Unknown(f"{TO_BACKFILL}: the stream is empty")
     if last.sequence < state.last or TOKEN_HEADER not in last.headers:
@@ -90,28 +92,28 @@ def resume_token(last: StoredMessage | None, state: StreamState) -> str | Unknow
     return last.headers[TOKEN_HEADER]
 
 
-def unforwarded(unread: ChangeBacklog, partitions: int) -> list[WaitingEvents]:
-    """What was stored after the end of the stream, by partition."""
-    moments: list[list[datetime]] = [[] for _ in range(partitions)]
-    for event in unread.events:
+def unforwarded(backlog: ChangeBacklog, partitions: int) -> list[WaitingEvents]:
+    """The events that were stored after the end of the stream, by partition."""
+    times: list[list[datetime]] = [[] for _ in range(partitions)]
+    for event in backlog.events:
         try:
             slot = valid_slot(event)
-        except (KeyError, TypeError, ValueError):  # it will never be forwarded
+        except (KeyError, TypeError, ValueError):  # an invalid event: it is never forwarded
             continue
-        moments[partition_of(slot, partitions)].append(event["created_at"].replace(tzinfo=UTC))
+        times[partition_of(slot, partitions)].append(event["created_at"].replace(tzinfo=UTC))
     return [
-        WaitingEvents(len(each), min(each, default=None), more=not unread.complete)
-        for each in moments
+        WaitingEvents(len(each), min(each, default=None), more=not backlog.complete)
+        for each in times
     ]
 
 
-# ---------------------------------------------------------------- what the index has yet to get
+# ---------------------------------------------------------------- from the stream to the index
 
 
 async def unapplied(js: JetStream, partition: int, position: int) -> WaitingEvents | Unknown:
-    """What the stream holds of the partition after the position, in one request.
+    """The events of the partition after the position, counted in one request.
 
-    The server answers with the first message and the number of those that come after it.
+    The answer has the first message and, in a header, the number of those after it.
     """
     query = {"seq": position + 1, "next_by_subj": subject(partition), "batch": 1}
     found = await read(js, STREAM, query)
@@ -125,13 +127,13 @@ async def unapplied(js: JetStream, partition: int, position: int) -> WaitingEven
 
 
 def _stored_at(data: bytes, published: str) -> datetime:
-    """The event's `created_at`, or when it was published if somebody else did that."""
+    """The event's `created_at`, or its publishing time if the message is no event of ours."""
     try:
-        return _moment(orjson.loads(data)["created_at"])
+        return _time(orjson.loads(data)["created_at"])
     except (ValueError, KeyError, TypeError):
-        return _moment(published)
+        return _time(published)
 
 
-def _moment(text: Any) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _time(text: Any) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""The whole pipeline at a glance: the shape of it, and what answers of the servers come to.
+"""The status of the whole pipeline: its shape, and how it is computed from the servers' answers.
 
-What can't be known is None, and the reason is beside it.
+A figure that is not known is None, and a field beside it has the reason.
 """
 
 from collections import defaultdict
@@ -57,7 +57,7 @@ class Forwarded:
 class Projected:
     """`rate`: events applied a second. `lag_events` and `lag_seconds`: how many of those stored are
     not in the index, and the age of the oldest; `waiting`: those of them that are in the stream.
-    `parked`: accounts that wait for somebody to look at them."""
+    `parked`: accounts with an event that can't be applied."""
 
     projection: str
     rate: float | None
@@ -99,7 +99,7 @@ class Overview:
 
 
 def server(name: str, answer: object) -> Server:
-    """A server by what came of the question that it was asked."""
+    """The status of a server, by its answer to a probe."""
     if isinstance(answer, Unknown) and answer.silent:
         return Server(name, False, answer.why)
     return Server(name, True, None)
@@ -134,20 +134,24 @@ def projected(name: str, reading: Reading, rate: float | None) -> Projected:
 
 
 def forwarder(owner: str | Unknown | None) -> Forwarder:
-    """By the owner of the lease: a host, a process and a ULID."""
+    """The leader, by the owner of the lease: a host, a process id and a ULID."""
     if isinstance(owner, Unknown):
         return Forwarder(None, owner.why)
     return Forwarder(owner and (owner.rpartition("-")[0] or owner), None)
 
 
-def attending(
-    roll: WorkerRegistry | Unknown, partitions: Iterable[PartitionStatus], seconds: float
+def registered_workers(
+    registry: WorkerRegistry | Unknown, partitions: Iterable[PartitionStatus], seconds: float
 ) -> tuple[list[Worker], str | None]:
-    """The workers, each with its partitions, or why they can't be known."""
+    """The workers, each with its partitions, or the reason why they are not known."""
     owned: defaultdict[str, list[int]] = defaultdict(list)
     for each in partitions:
         if each.owner_unknown is not None:
             return [], each.owner_unknown
         if each.owner is not None:
             owned[each.owner].append(each.partition)
-    return ([], roll.why) if isinstance(roll, Unknown) else (workers(roll, seconds, owned), None)
+    return (
+        ([], registry.why)
+        if isinstance(registry, Unknown)
+        else (workers(registry, seconds, owned), None)
+    )

@@ -1,4 +1,4 @@
-"""The partitions as gauges. What is not known is NaN, which no rule takes for 0."""
+"""The status of partitions as gauges. An unknown figure is NaN, which no alert rule takes for 0."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping

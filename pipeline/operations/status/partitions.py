@@ -1,6 +1,6 @@
-"""The partitions as they stand: whose each one is, how far it has come, how far behind it is.
+"""The status of each partition: its owner, its position and its lag.
 
-A reading asks all servers at the same time and ends in less than three seconds, whatever is down.
+A reading probes all servers at the same time and ends in less than three seconds, whatever is down.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from typing import Final
 
 from pipeline.coordination.partition_leases import View, name_of
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.lag import Lag, WaitingEvents, lag, together
-from pipeline.operations.status.probe import Unknown, asked, joined, why
+from pipeline.operations.status.effective_position import effective_position
+from pipeline.operations.status.lag import Lag, WaitingEvents, lag, total_waiting
+from pipeline.operations.status.probe import Unknown, joined, probe, why
 from pipeline.operations.status.reader import Epoch, Log, LogEnd, StatusReader
 
-# Seconds from the beginning of a reading until which there must be answers: about the log's end,
-# about everything else, and about the events in the stream.
+# Seconds from the start of a reading until which the servers must have answered: about the end of
+# the stream, about everything else, and about the events in the stream.
 _END: Final = 1.0
 _ALL: Final = 2.2
 _EVENTS: Final = 2.7
@@ -26,8 +26,8 @@ _EVENTS: Final = 2.7
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """None is what there is not, or what can't be known: then `unknown`, for the owner
-    `owner_unknown`, says why.
+    """A field is None if there is nothing, or if it is not known: then `unknown` says why, for the
+    owner `owner_unknown`.
 
     `position`: all up to this sequence of the stream is in the live index. `lag_seconds`: the age
     of the oldest event that is not. Events of the `parked` accounts are not in the lag.
@@ -48,8 +48,9 @@ class PartitionStatus:
 class Reading:
     """All partitions, and the servers that did not answer.
 
-    Of all partitions together: what the stream has yet to get, what the index has yet to get of the
-    `log`, as it was just before that was counted (None: not known), and accounts `parked`.
+    Of all partitions together: the events `unforwarded` to the stream and those `unapplied` to the
+    index, the `log` as it was just before they were counted (None: not known), and the number of
+    accounts `parked`.
     """
 
     partitions: list[PartitionStatus]
@@ -62,7 +63,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Applied:
-    """How far a partition is applied, and what of it waits in the stream."""
+    """The effective position of a partition, and the events after it in the stream."""
 
     position: int | None
     waiting: WaitingEvents | Unknown
@@ -70,36 +71,38 @@ class _Applied:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """How far the partitions are applied, and the log as it was before what waits was counted."""
+    """The partitions, and the log as it was just before the waiting events were counted."""
 
     partitions: Sequence[_Applied]
     log: Log | None = None
 
 
 class Partitions:
-    """Reads how they stand, one reading at a time. `expected`: how many, while nothing tells."""
+    """Reads the status of all partitions. `expected`: their number while the stream does not
+    say."""
 
-    def __init__(self, onlooker: StatusReader, expected: int) -> None:
-        self._onlooker, self._now = onlooker, Partitioning(expected)
+    def __init__(self, reader: StatusReader, expected: int) -> None:
+        self._reader, self._now = reader, Partitioning(expected)
 
     async def read(self) -> Reading:
-        """How they stood when this was called, or later by as long as it takes."""
+        """The status at the time of the call, or up to three seconds later."""
         began = asyncio.get_running_loop().time()
-        end = await asked("NATS", self._onlooker.log_end(), began + _END)
+        end = await probe("NATS", self._reader.log_end(), began + _END)
         if isinstance(end, LogEnd) and end.partitions is not None:
             self._now = end.partitions
         return await self._read(end, began)
 
     async def _read(self, end: LogEnd | Unknown, began: float) -> Reading:
-        """The end of the log was read first: what is forwarded from then on counts as waiting in
-        one place or the other or, for one reading, in both, but never in none."""
+        """Read all but the end of the log, which must have been read first: an event that is
+        forwarded from then on is counted as unforwarded or unapplied, for one reading perhaps as
+        both, but is never missed."""
         count, until = self._now.count, began + _ALL
         unforwarded, index, leases, epochs, parked = await asyncio.gather(
             self._unforwarded(end, until),
             self._index(began),
-            asked("Redis", self._onlooker.leases(count), until),
-            asked("NATS", self._onlooker.epochs(), until),
-            asked("NATS", self._onlooker.parked(count), until),
+            probe("Redis", self._reader.leases(count), until),
+            probe("NATS", self._reader.epochs(), until),
+            probe("NATS", self._reader.parked(count), until),
         )
         now, applied = datetime.now(UTC), index.partitions
         statuses = [
@@ -117,8 +120,8 @@ class Partitions:
         return Reading(
             statuses,
             sorted(_silent(answers)),
-            together(unforwarded),
-            together(each.waiting for each in applied),
+            total_waiting(unforwarded),
+            total_waiting(each.waiting for each in applied),
             parked if isinstance(parked, Unknown) else parked.total(),
             index.log,
         )
@@ -129,20 +132,21 @@ class Partitions:
         token = end if isinstance(end, Unknown) else end.token
         if isinstance(token, Unknown):
             return [token] * self._now.count
-        question = self._onlooker.unforwarded(token, self._now.count)
-        found = await asked("MongoDB", question, until)
+        question = self._reader.unforwarded(token, self._now.count)
+        found = await probe("MongoDB", question, until)
         return [found] * self._now.count if isinstance(found, Unknown) else found
 
     async def _index(self, began: float) -> _Index:
-        found = await asked("Elasticsearch", self._onlooker.claims(self._now), began + _ALL)
+        found = await probe("Elasticsearch", self._reader.checkpoints(self._now), began + _ALL)
         if isinstance(found, Unknown):
             return _Index([_Applied(None, found)] * self._now.count)
-        log = await asked("NATS", self._onlooker.stream(), began + _EVENTS)
+        log = await probe("NATS", self._reader.stream(), began + _EVENTS)
         if isinstance(log, Unknown):
             return _Index([_Applied(None, log)] * self._now.count)
-        generation, claims = found
+        generation, checkpoints = found
         positions = [
-            position_of(p, self._now, generation, log.state, claims) for p in range(self._now.count)
+            effective_position(p, self._now, generation, log.state, checkpoints)
+            for p in range(self._now.count)
         ]
         applied = await asyncio.gather(
             *(self._applied_to(p, at, began) for p, at in enumerate(positions))
@@ -152,8 +156,8 @@ class Partitions:
     async def _applied_to(self, partition: int, position: int | Unknown, began: float) -> _Applied:
         if isinstance(position, Unknown):
             return _Applied(None, position)
-        question = self._onlooker.unapplied(partition, position)
-        return _Applied(position, await asked("NATS", question, began + _EVENTS))
+        question = self._reader.unapplied(partition, position)
+        return _Applied(position, await probe("NATS", question, began + _EVENTS))
 
 
 def _status(

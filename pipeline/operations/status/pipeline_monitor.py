@@ -1,8 +1,8 @@
-"""Reads the whole pipeline at a glance, one reading at a time.
+"""Reads the status of the whole pipeline.
 
-All servers are asked at the same time, and a reading ends in about three seconds, whatever is down.
-It takes no scan, where the servers keep the counts that they are asked for. One that does not, as
-the embedded MongoDB, is asked for its count a tenth of the time at most.
+A reading probes all servers at the same time and ends in about three seconds, whatever is down. It
+scans nothing where the servers keep the counts it asks for. The embedded MongoDB keeps none: the
+monitor asks it to count a tenth of the time at most.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from pipeline.model.projection import Projection
 from pipeline.operations.status import overview
 from pipeline.operations.status.overview import Count, Overview
 from pipeline.operations.status.partitions import Reading
-from pipeline.operations.status.probe import Unknown, asked, why
+from pipeline.operations.status.probe import Unknown, probe, why
 from pipeline.operations.status.rates import Rate
 from pipeline.operations.status.reader import Log, StatusReader
 from pipeline.operations.status.recent_rebuild import recent
@@ -30,25 +30,25 @@ from pipeline.tables.rebuild_jobs import RebuildJobs
 Read = Callable[[], Awaitable[Reading]]
 
 _PATIENCE: Final = 2.2
-"""Seconds from the beginning of a reading until which there must be answers."""
+"""Seconds from the start of a reading until which the servers must have answered."""
 _REST: Final = 9
-"""How many times as long as it took a count of the events is left to stand."""
+"""For how many times its own duration a count of the events is used before the next one."""
 
 
 class PipelineMonitor:
-    """Remembers what it read last, for rates. `read_each` has how to read the partitions of each
-    projection, the one that is shown first."""
+    """Remembers the last reading, for rates. `read_each`: for each projection, how to read
+    its partitions; the overview shows those of the first one."""
 
     def __init__(
         self,
         settings: Settings,
         read_each: Mapping[Projection, Read],
-        onlooker: StatusReader,
+        reader: StatusReader,
         store: Callable[[], EventStore],
     ) -> None:
-        self._read_each, self._onlooker, self._store = read_each, onlooker, store
+        self._read_each, self._reader, self._store = read_each, reader, store
         self._replicas = settings.stream_replicas
-        self._caller = Caller(settings.redis, "overseer", settings.lease_seconds)
+        self._caller = Caller(settings.redis, "pipeline-monitor", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._jobs: list[RebuildJobs] = []
         self._count: Count | None = None
@@ -58,25 +58,27 @@ class PipelineMonitor:
         await self._caller.close()
 
     async def read(self) -> Overview:
-        """As it stands now, or later by as long as it takes."""
+        """The status at the time of the call, or up to three seconds later."""
         at, until = moment(time.time()), asyncio.get_running_loop().time() + _PATIENCE
-        count, log, roll, leader, rebuild, readings = await asyncio.gather(
-            asked("MongoDB", self._stored(), until),
-            asked("NATS", self._onlooker.stream(), until),
-            asked("Redis", self._caller.roll(), until),
-            asked("Redis", self._caller.holder(FORWARDER), until),
-            asked("NATS", self._rebuild(), until),
+        count, log, registry, leader, rebuild, readings = await asyncio.gather(
+            probe("MongoDB", self._stored(), until),
+            probe("NATS", self._reader.stream(), until),
+            probe("Redis", self._caller.roll(), until),
+            probe("Redis", self._caller.holder(FORWARDER), until),
+            probe("NATS", self._rebuild(), until),
             asyncio.gather(*(read() for read in self._read_each.values())),
         )
         first = readings[0]
         stored = overview.stored(count, self._stored_rate(count))
-        workers, unknown = overview.attending(roll, first.partitions, self._caller.seconds)
+        workers, unknown = overview.registered_workers(
+            registry, first.partitions, self._caller.seconds
+        )
         return Overview(
             at,
             [
                 overview.server("mongodb", count),
                 overview.server("nats", log),
-                overview.server("redis", roll),
+                overview.server("redis", registry),
                 overview.server("elasticsearch", _elasticsearch(first)),
             ],
             stored,
@@ -106,7 +108,7 @@ class PipelineMonitor:
         return self._count
 
     async def _rebuild(self) -> dict[str, Any] | None:
-        js = await self._onlooker.jetstream()
+        js = await self._reader.jetstream()
         if not self._jobs:
             self._jobs = [
                 RebuildJobs(js, each, replicas=self._replicas) for each in self._read_each
@@ -134,7 +136,7 @@ class PipelineMonitor:
 
 
 def _elasticsearch(reading: Reading) -> Unknown | None:
-    """Each reading asks it, whatever else is down."""
+    """Every reading probes it, whatever else is down, so a silent one is known to be down."""
     if "Elasticsearch" in reading.silent:
         return Unknown("Elasticsearch does not answer", "Elasticsearch")
     return None

@@ -1,4 +1,4 @@
-"""Asking servers that may be down: an answer before the deadline, or why there is none."""
+"""Probes of servers that may be down: an answer before a deadline, or the reason for none."""
 
 import asyncio
 import logging
@@ -30,24 +30,25 @@ _DOWN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Why something can't be known; `silent` is the server that did not answer, if it is that."""
+    """The reason why a figure is not known; `silent`: the server that did not answer, if one did
+    not."""
 
     why: str
     silent: str = ""
 
 
 def why(answer: object) -> str | None:
-    """Why there is none; None when it is one."""
+    """The reason for an unknown answer; None for a known one."""
     return answer.why if isinstance(answer, Unknown) else None
 
 
 def joined(*reasons: str | None) -> str | None:
-    """Each of them once; None when there is none."""
+    """The reasons, each once; None when there is none."""
     return "; ".join(dict.fromkeys(each for each in reasons if each)) or None
 
 
-async def asked(server: str, question: Awaitable[T], until: float) -> T | Unknown:
-    """The answer, unless there is none `until` then, by the clock of the event loop."""
+async def probe(server: str, question: Awaitable[T], until: float) -> T | Unknown:
+    """The answer, or `Unknown` if there is none `until` that time of the event loop's clock."""
     try:
         async with asyncio.timeout_at(until):
             return await question

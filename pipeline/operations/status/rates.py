@@ -1,4 +1,4 @@
-"""How fast something goes on: events a second over the last few seconds."""
+"""Rates: events a second over the last few seconds."""
 
 from collections import deque
 from typing import Final
@@ -8,7 +8,7 @@ _LONGEST: Final = 30.0
 
 
 class Rate:
-    """Of one count that is read now and then."""
+    """The rate of one count that is read now and then."""
 
     def __init__(self) -> None:
         self._read: deque[tuple[float, int]] = deque()
@@ -17,9 +17,9 @@ class Rate:
     def after(self, count: int | None, at: float = 0.0, of: object = None) -> float | None:
         """The rate, now that the count was read at that second of some clock; None: not known yet.
 
-        It is taken over the last 5 seconds, or from the reading before if that is not much older.
-        What could not be read (None) begins anew, as the count of something else (`of`) does. A
-        count that went down stood still.
+        It spans the last 5 seconds, or the time since the reading before if that is at most 30
+        seconds ago. A failed reading (None), or a count of another thing (`of`), starts again. A
+        count that went down has the rate 0.
         """
         if count is None or of != self._of:
             self._read.clear()

@@ -1,6 +1,6 @@
-"""What each server knows of the partitions, asked by one who only looks.
+"""Reads from each server what it knows of the partitions.
 
-Nothing is made or changed by it: where there is no stream, bucket or index, there is none after.
+It only reads: it creates no stream, bucket or index where there is none.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, StreamState
 from pipeline.messaging.kv import KeyValueEntry, Mirror
 from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
-from pipeline.operations.status.effective_position import Claims, claim_ids
+from pipeline.operations.status.effective_position import CheckpointsById, checkpoint_ids
 from pipeline.operations.status.lag import (
     TO_BACKFILL,
     WaitingEvents,
@@ -34,7 +34,7 @@ from pipeline.tables.epochs import bucket_of, epoch_of
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
 MOST: Final = 20_000
-"""Unforwarded events that are counted; of more, the lag is at least so much."""
+"""Unforwarded events that are counted; with more, the lag is at least so many."""
 _COUNTING_SECONDS: Final = 1.5
 
 NO_STREAM: Final = Unknown("there is no stream: no forwarder has led yet")
@@ -42,7 +42,7 @@ NO_STREAM: Final = Unknown("there is no stream: no forwarder has led yet")
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """`partitions` None: nothing tells their number. What is after `token` is unforwarded."""
+    """`partitions` is None while the stream does not say. Events after `token` are unforwarded."""
 
     partitions: Partitioning | None
     token: str | Unknown
@@ -50,7 +50,7 @@ class LogEnd:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The highest epoch of a partition, and the name of who raised it."""
+    """The highest epoch of a partition, and the name of the owner that raised it."""
 
     number: int
     owner: str
@@ -58,8 +58,8 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Where the stream stood `at` a moment of the event loop's clock; `tokens`: how many of its
-    messages are only there to renew the resume token."""
+    """The state of the stream `at` a time of the event loop's clock; `tokens`: how many of its
+    messages only renew the resume token."""
 
     state: StreamState
     tokens: int
@@ -67,12 +67,12 @@ class Log:
 
     @property
     def given(self) -> int:
-        """How many messages it was ever given, tokens left out."""
+        """How many messages were ever published to it, without tokens."""
         return self.state.last - self.tokens
 
 
 class StatusReader:
-    """Asks each server for what it knows. Raises whatever that server's driver raises."""
+    """Reads each server. Raises whatever that server's driver raises."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class StatusReader:
         self.projection = projection
         self._connected, self._store = connected, store
         self._elastic = FailFastElastic(settings.elasticsearch)
-        self._leases = PartitionLeases(settings.redis, "onlooker", settings.lease_seconds)
+        self._leases = PartitionLeases(settings.redis, "status-reader", settings.lease_seconds)
         self._epochs: Mirror | None = None
         self._parked: ParkedAccountList | None = None
 
@@ -109,27 +109,27 @@ class StatusReader:
         return LogEnd(found, token)
 
     async def unforwarded(self, token: str, partitions: int) -> list[WaitingEvents] | Unknown:
-        """What the event store has after the end of the log, by partition."""
+        """The events in the store after the end of the log, by partition."""
         try:
-            unread = await self.unread(token)
+            backlog = await self.change_backlog(token)
         except HistoryLost:
             return Unknown(f"{TO_BACKFILL}: the change stream can't go on where the log ends")
-        return unforwarded(unread, partitions)
+        return unforwarded(backlog, partitions)
 
-    async def claims(self, now: Partitioning) -> tuple[Generation | None, Claims]:
-        """The live generation, and what the checkpoints in it claim."""
+    async def checkpoints(self, now: Partitioning) -> tuple[Generation | None, CheckpointsById]:
+        """The live generation, and the checkpoints in it."""
         generation = await self._elastic.live(self.projection)
         if generation is None:
             return None, {}
         try:
-            found = await self._elastic.mget(ALIAS, claim_ids(now, generation))
+            found = await self._elastic.mget(ALIAS, checkpoint_ids(now, generation))
         except GenerationGone:  # no checkpoint was ever written
             return generation, {}
-        claims = {key: checkpoint_of(each) for key, each in found.items()}
-        return generation, {key: claim for key, claim in claims.items() if claim is not None}
+        checkpoints = {key: checkpoint_of(each) for key, each in found.items()}
+        return generation, {key: each for key, each in checkpoints.items() if each is not None}
 
     async def stream(self) -> Log | Unknown:
-        """Where the stream stands."""
+        """The state of the stream."""
         found = await (await self.jetstream()).counted(STREAM, TOKEN_SUBJECT)
         return NO_STREAM if found is None else Log(*found, asyncio.get_running_loop().time())
 
@@ -140,25 +140,26 @@ class StatusReader:
         return await self._leases.look(partitions)
 
     async def epochs(self) -> dict[int, Epoch]:
-        """Who raised which epoch last, by partition."""
+        """The highest epoch of each partition."""
         js = await self.jetstream()
         self._epochs = self._epochs or Mirror(bucket_of(js, self.projection))
         await self._epochs.refresh()
         found = {key: _epoch(each) for key, each in self._epochs.entries.items()}
         return {int(key): epoch for key, epoch in found.items() if epoch and key.isdecimal()}
 
-    async def unread(self, token: str) -> ChangeBacklog:
-        """What the event store has after the end of the log. Raises `HistoryLost`."""
+    async def change_backlog(self, token: str) -> ChangeBacklog:
+        """The changes in the store after the end of the log. Raises `HistoryLost`."""
         return await self._store().unread(token, most=MOST, seconds=_COUNTING_SECONDS)
 
     async def document(self, account_id: str, version: int) -> FoundDocument | None:
-        """The document that readers see of the account, at that version of a list of them."""
+        """The document of the account that readers see; where each event has one, that of the
+        version."""
         document_id = self.projection.of(account_id, version)
         found = await self._elastic.mget(self.projection.name, [document_id])
         return found.get(document_id)
 
     async def parked_account(self, account_id: str) -> ParkedAccount | None:
-        """How the account is parked, if it is."""
+        """The entry of a parked account; None if it is not parked."""
         parked = self._parked or ParkedAccountList(await self.jetstream(), self.projection)
         self._parked = parked
         await parked.refresh()
@@ -175,6 +176,6 @@ class StatusReader:
 
 
 def _epoch(entry: KeyValueEntry) -> Epoch | None:
-    """None for what somebody wrote by hand and wrote wrong."""
+    """The epoch of an entry; None for an invalid entry."""
     number, owner = epoch_of(entry), entry.value.get("owner")
     return Epoch(number, name_of(owner)) if number is not None and type(owner) is str else None

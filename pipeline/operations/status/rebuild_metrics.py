@@ -1,4 +1,4 @@
-"""Rebuilds as gauges. What is not known is NaN, which no rule takes for 0."""
+"""Rebuilds as gauges. An unknown figure is NaN, which no alert rule takes for 0."""
 
 import math
 import time
@@ -17,19 +17,19 @@ _WHOLE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A rebuild under way: events replayed of how many, and for how many seconds, as far as was
-    seen, it has come no further than it ever was."""
+    """A rebuild under way: `done` of `total` events are replayed, and no progress was made for so
+    many seconds, as far as this process has seen."""
 
     done: int
     total: int
     still_seconds: float
 
 
-class Watch:
-    """Of one projection: looks at the last rebuild now and then, and remembers how far it was.
+class StallWatch:
+    """Notices when the last rebuild of a projection makes no progress.
 
-    A partition that begins anew comes further only beyond the point where it has been. The time is
-    counted from the first look, by one clock.
+    It remembers the furthest point of each partition: one that starts again makes progress only
+    beyond that point. Time counts from the first update, by one clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,19 +38,19 @@ class Watch:
         self._furthest: dict[int, tuple[int, int]] = {}
         self._since = 0.0
 
-    def look(self, job: RebuildJob | None, parts: Sequence[RebuildPart]) -> Running | None:
-        """How far it is now; None when none is under way."""
+    def update(self, job: RebuildJob | None, parts: Sequence[RebuildPart]) -> Running | None:
+        """The progress as it is now; None when no rebuild is under way."""
         if job is None or not job.active:
             self._job = None
             return None
         if self._job != (job.id, job.uuid):
             self._job, self._furthest = (job.id, job.uuid), {}
-        if self._came_further(job, parts):
+        if self._progressed(job, parts):
             self._since = self._clock()
         whole = altogether(job, parts)
         return Running(whole.done, whole.total, self._clock() - self._since)
 
-    def _came_further(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> bool:
+    def _progressed(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> bool:
         now = {part.partition: (_STATES.index(part.state), part.done) for part in parts}
         now[_WHOLE] = (_PHASES.index(job.phase), 0)
         before = self._furthest

@@ -1,4 +1,4 @@
-"""How far a rebuild is: as programs are told (JSON), and the figures that people are told."""
+"""The progress of a rebuild: as JSON for programs, and as figures for people."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -42,12 +42,12 @@ def state_of(job: RebuildJob) -> State:
 
 
 def total_of(part: RebuildPart) -> int:
-    """Events may be stored while it is replayed."""
+    """At least `done`: events may be stored while the partition is replayed."""
     return max(part.total, part.done)
 
 
 def seconds_left(job: RebuildJob, part: RebuildPart) -> float | None:
-    """Until its replay is done at this rate; None when that can't be known, or is over."""
+    """Seconds until its replay is done at this rate; None when that is not known."""
     if part.state in ("replayed", "done"):
         return 0.0
     if not job.active or part.state != "replaying" or part.events_per_second <= 0:
@@ -56,9 +56,9 @@ def seconds_left(job: RebuildJob, part: RebuildPart) -> float | None:
 
 
 def altogether(job: RebuildJob, parts: Sequence[RebuildPart]) -> RebuildPart:
-    """The partitions as if they were one.
+    """The partitions added up, as if they were one.
 
-    Its rate is that of those being replayed; while they tell none, what is usual for one.
+    Its rate is the sum of those being replayed; while they have none, the mean of all that had one.
     """
     rates = [part.events_per_second for part in parts if part.events_per_second > 0]
     rate = sum(part.events_per_second for part in parts if part.state == "replaying")
@@ -69,7 +69,7 @@ def altogether(job: RebuildJob, parts: Sequence[RebuildPart]) -> RebuildPart:
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How often live traffic of a partition stood still for the rebuild, and for how long."""
+    """How often the rebuild paused live traffic of a partition, and for how long."""
 
     number: int
     median_ms: float

@@ -1,4 +1,4 @@
-"""The rebuild that concerns whoever looks now."""
+"""The rebuild that an overview shows: the running one, or one that has just ended."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -12,7 +12,8 @@ _LATELY: Final = timedelta(minutes=10)
 
 
 def recent(everything: Iterable[RebuildJobs], now: datetime) -> dict[str, Any] | None:
-    """The one that runs, of whichever projection, or the last one if it ended lately."""
+    """The running rebuild of any projection, or the last one if it ended in the last ten
+    minutes."""
     last = [(jobs, jobs.current) for jobs in everything]
     found = [(jobs, job) for jobs, job in last if job is not None and _concerns(job, now)]
     if not found:

@@ -1,1 +1,1 @@
-"""The way of a command, found again by its correlation id: `bank trace`."""
+"""The path of a command's events, found by its correlation id: `bank trace`."""

@@ -1,7 +1,6 @@
-"""Where an event is in the stream: its message, found by the time and by its id.
+"""Finds the message of an event in the stream, by the event's time and id.
 
-The server is asked for messages in batches from a time on. Nothing is made for that, and nobody
-else notices.
+It reads messages in batches from that time on, by direct get: that creates no consumer.
 """
 
 import time
@@ -21,12 +20,12 @@ _ANY: Final = f"{STREAM}.*"
 
 
 class StillSearching(Exception):
-    """There are more messages from that time on than could be looked at."""
+    """There are more messages from that time on than could be read in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """The message of an event; `at` is when the server got it (RFC 3339)."""
+    """The message of an event; `at`: the RFC 3339 time at which the server stored it."""
 
     subject: str
     sequence: int
@@ -62,7 +61,7 @@ async def logged(
 
 
 def _is(message: StoredMessage, event: Event) -> bool:
-    """By the id in its header; a batch that was sent without ids is looked into."""
+    """Whether it is the event, by the id in its header, or in its body if it has no such header."""
     given = message.headers.get("Nats-Msg-Id")
     if given is not None:
         return bool(given == event["_id"])

@@ -1,6 +1,6 @@
-"""The way of one event: stored, forwarded, applied in each projection; or why that is not known.
+"""The path of one event: stored, forwarded, applied to each projection; or why that is unknown.
 
-All servers are asked at the same time, each once; what can't be seen is never guessed.
+All servers are probed at the same time, each once. What they do not say is never guessed.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.eventstore import HistoryLost
 from pipeline.messaging.event_messages import valid_slot
 from pipeline.model.events import Event, partition_of
-from pipeline.operations.status.effective_position import position_of
-from pipeline.operations.status.probe import Unknown, asked
+from pipeline.operations.status.effective_position import effective_position
+from pipeline.operations.status.probe import Unknown, probe
 from pipeline.operations.status.reader import NO_STREAM, LogEnd, StatusReader
 from pipeline.operations.trace.log_position import Logged, StillSearching, logged
 from pipeline.search import FoundDocument, GenerationGone
@@ -22,7 +22,7 @@ from pipeline.support.retry import brief
 from pipeline.tables.parked_accounts import ParkedAccount
 
 SECONDS: Final = 8.0
-"""In which the servers must have answered."""
+"""Seconds in which the servers must have answered."""
 _END_SECONDS: Final = 3.0
 _SEARCHING_SECONDS: Final = 4.0
 
@@ -31,15 +31,15 @@ _WAITS: Final = Unknown("not forwarded yet: it waits for a forwarder")
 _GONE: Final = Unknown(
     "not in the stream: workers read it from the event store (a resync), or it has left the stream"
 )
-_LATE: Final = Unknown("too many messages came after it was stored to look at all of them")
+_LATE: Final = Unknown("too many messages were stored after it to read them all")
 _MANY: Final = Unknown("not in the stream yet, or no more: too many events wait to be forwarded")
 _NO_INDEX: Final = Unknown("there is no live index")
 
 
 @dataclass(frozen=True, slots=True)
-class Projected:
-    """How far a projection is. All up to `position` is in the live `index`; `passed`: that is
-    beyond the event. `version` is the document's, None: there is no document."""
+class ProjectionPosition:
+    """How far a projection is. All events up to `position` are in the live `index`; `passed`:
+    the event is one of them. `version` is the document's, None: there is no document."""
 
     projection: str
     position: int | Unknown
@@ -60,7 +60,7 @@ class EventPath:
     event: Event
     stored: datetime | Unknown
     logged: Logged | Unknown
-    projected: Sequence[Projected]
+    projected: Sequence[ProjectionPosition]
 
     @property
     def silent(self) -> set[str]:
@@ -69,8 +69,8 @@ class EventPath:
         return {each.silent for each in answers if isinstance(each, Unknown) and each.silent}
 
 
-async def way(event: Event, onlookers: Sequence[StatusReader]) -> EventPath:
-    """Where the event is now. `status readers`: one for each projection that is kept."""
+async def trace_path(event: Event, readers: Sequence[StatusReader]) -> EventPath:
+    """Where the event is now. `readers`: one for each projection of the bank."""
     began = asyncio.get_running_loop().time()
     until = began + SECONDS
     at: object = event.get("created_at")
@@ -78,11 +78,11 @@ async def way(event: Event, onlookers: Sequence[StatusReader]) -> EventPath:
     try:
         valid_slot(event)
     except (KeyError, TypeError, ValueError) as error:
-        return EventPath(event, stored, Unknown(f"never, for it is no event: {brief(error)}"), ())
-    end = await asked("NATS", onlookers[0].log_end(), began + _END_SECONDS)
-    found = await _logged(event, stored, end, onlookers[0], until)
+        return EventPath(event, stored, Unknown(f"never: it is no valid event: {brief(error)}"), ())
+    end = await probe("NATS", readers[0].log_end(), began + _END_SECONDS)
+    found = await _logged(event, stored, end, readers[0], until)
     projected = await asyncio.gather(
-        *(_projected(event, found, end, each, until) for each in onlookers)
+        *(_projected(event, found, end, each, until) for each in readers)
     )
     return EventPath(event, stored, found, projected)
 
@@ -91,7 +91,7 @@ async def _logged(
     event: Event,
     stored: datetime | Unknown,
     end: LogEnd | Unknown,
-    onlooker: StatusReader,
+    reader: StatusReader,
     until: float,
 ) -> Logged | Unknown:
     now = _partitioning(end)
@@ -99,82 +99,82 @@ async def _logged(
         return now if isinstance(now, Unknown) else _NO_TIME
 
     async def find() -> Logged | Unknown | None:
-        js = await onlooker.jetstream()
+        js = await reader.jetstream()
         try:
             return await logged(js, now, event, stored, _SEARCHING_SECONDS)
         except StillSearching:
             return _LATE
 
-    found = await asked("NATS", find(), until)
+    found = await probe("NATS", find(), until)
     if found is not None:
         return found
     token = end.token if isinstance(end, LogEnd) else end
     if isinstance(token, Unknown):
         return token
-    return await asked("MongoDB", _waiting(event, token, onlooker), until)
+    return await probe("MongoDB", _waiting(event, token, reader), until)
 
 
-async def _waiting(event: Event, token: str, onlooker: StatusReader) -> Unknown:
+async def _waiting(event: Event, token: str, reader: StatusReader) -> Unknown:
     """Why the stream has no message of the event."""
     try:
-        unread = await onlooker.unread(token)
+        backlog = await reader.change_backlog(token)
     except HistoryLost:
         return _MANY
-    if any(each["_id"] == event["_id"] for each in unread.events):
+    if any(each["_id"] == event["_id"] for each in backlog.events):
         return _WAITS
-    return _GONE if unread.complete else _MANY
+    return _GONE if backlog.complete else _MANY
 
 
 async def _projected(
     event: Event,
     message: Logged | Unknown,
     end: LogEnd | Unknown,
-    onlooker: StatusReader,
+    reader: StatusReader,
     until: float,
-) -> Projected:
+) -> ProjectionPosition:
     account_id = event["account_id"]
     (index, position), version, parked = await asyncio.gather(
-        _position(event, _partitioning(end), onlooker, until),
-        asked("Elasticsearch", _version(event, onlooker), until),
-        asked("NATS", onlooker.parked_account(account_id), until),
+        _position(event, _partitioning(end), reader, until),
+        probe("Elasticsearch", _version(event, reader), until),
+        probe("NATS", reader.parked_account(account_id), until),
     )
     passed: bool | Unknown
     if isinstance(position, Unknown):
         passed = position
     else:
         passed = message if isinstance(message, Unknown) else position >= message.sequence
-    name = onlooker.projection.name
-    return Projected(name, position, passed, index, version, parked)
+    name = reader.projection.name
+    return ProjectionPosition(name, position, passed, index, version, parked)
 
 
 async def _position(
-    event: Event, now: Partitioning | Unknown, onlooker: StatusReader, until: float
+    event: Event, now: Partitioning | Unknown, reader: StatusReader, until: float
 ) -> tuple[str | None, int | Unknown]:
     """The live index, and how far the event's partition is in it."""
     if isinstance(now, Unknown):
         return None, now
-    found = await asked("Elasticsearch", onlooker.claims(now), until)
-    stream = await asked("NATS", onlooker.stream(), until)
+    found = await probe("Elasticsearch", reader.checkpoints(now), until)
+    stream = await probe("NATS", reader.stream(), until)
     if isinstance(found, Unknown):
         return None, found
-    generation, claims = found
+    generation, checkpoints = found
     index = generation.index if generation else None
     if isinstance(stream, Unknown):
         return index, stream
     partition = partition_of(event["slot"], now.count)
-    return index, position_of(partition, now, generation, stream.state, claims)
+    return index, effective_position(partition, now, generation, stream.state, checkpoints)
 
 
-async def _version(event: Event, onlooker: StatusReader) -> int | Unknown | None:
+async def _version(event: Event, reader: StatusReader) -> int | Unknown | None:
     try:
-        found = await onlooker.document(event["account_id"], event["version"])
+        found = await reader.document(event["account_id"], event["version"])
     except GenerationGone:
         return _NO_INDEX
-    return _told(onlooker, found) if found else None
+    return _document_version(reader, found) if found else None
 
 
-def _told(onlooker: StatusReader, found: FoundDocument) -> int | Unknown:
-    if not onlooker.projection.sound(found.version, found.source):
+def _document_version(reader: StatusReader, found: FoundDocument) -> int | Unknown:
+    if not reader.projection.sound(found.version, found.source):
         return Unknown("its document is not as a worker writes it")
     return int(found.source["version"])
 

@@ -1,4 +1,4 @@
-"""The ways of a command's events as JSON; null is what is not known, and beside it stands why."""
+"""The paths of a command's events as JSON. What is unknown is null, with the reason beside it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import EventPath, Projected
+from pipeline.operations.trace.path import EventPath, ProjectionPosition
 from pipeline.operations.trace.search import FoundEvents, made_at, transfer_of
 from pipeline.support.logs import moment
 
 
-def as_json(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) -> dict[str, Any]:
+def as_json(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath]) -> dict[str, Any]:
     """What `bank trace --json` prints; times are RFC 3339."""
     made = made_at(correlation_id)
     return {
@@ -19,19 +19,19 @@ def as_json(correlation_id: str, found: FoundEvents, ways: Sequence[EventPath]) 
         "made_at": rfc3339(made) if made else None,
         "searched": list(map(rfc3339, found.searched)) if found.searched else None,
         "complete": found.complete,
-        "events": [_way(each) for each in ways],
+        "events": [_path(each) for each in paths],
     }
 
 
 def rfc3339(at: datetime) -> str:
-    """A moment with a timezone, to the millisecond."""
+    """A time with a timezone, to the millisecond."""
     return moment(at.timestamp())
 
 
-def _way(way: EventPath) -> dict[str, Any]:
-    event = way.event
-    stored = rfc3339(way.stored) if isinstance(way.stored, datetime) else way.stored
-    message = way.logged if isinstance(way.logged, Unknown) else asdict(way.logged)
+def _path(path: EventPath) -> dict[str, Any]:
+    event = path.event
+    stored = rfc3339(path.stored) if isinstance(path.stored, datetime) else path.stored
+    message = path.logged if isinstance(path.logged, Unknown) else asdict(path.logged)
     return {
         "event_id": event["_id"],
         "account_id": event.get("account_id"),
@@ -41,11 +41,11 @@ def _way(way: EventPath) -> dict[str, Any]:
         "causation_id": event.get("causation_id"),
         **_or_why("stored_at", stored),
         **_or_why("stream", message),
-        "projections": [_projected(each) for each in way.projected],
+        "projections": [_projected(each) for each in path.projected],
     }
 
 
-def _projected(at: Projected) -> dict[str, Any]:
+def _projected(at: ProjectionPosition) -> dict[str, Any]:
     parked = at.parked if isinstance(at.parked, Unknown | None) else asdict(at.parked)
     return {
         "projection": at.projection,

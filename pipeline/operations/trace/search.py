@@ -1,7 +1,7 @@
-"""Finding the events of a correlation id, with no index of it.
+"""Finds the events of a correlation id without an index.
 
-An account's events are read one by one. Else the time tells: that of an id that the service made,
-or the one that is asked for; and the store is searched among the events of that time.
+With an account, all events of that account are read. Without one, the events of a span of time are
+searched: around the time in an id that the service made, or the one that is asked for.
 """
 
 import time
@@ -29,7 +29,7 @@ _GROWTH: Final = 8
 
 
 class Searched(Protocol):
-    """What is needed of the event store."""
+    """The part of the event store that is read."""
 
     async def correlated(
         self, correlation_id: str, since: datetime, until: datetime, *, seconds: float
@@ -40,8 +40,8 @@ class Searched(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FoundEvents:
-    """The events, in order of their ids; `searched` are the times that they were looked for in,
-    None for those of certain accounts. Unless `complete` there was no time for all of it."""
+    """The events, in order of their ids; `searched`: the span of time that was searched, None for
+    a search by account. Not `complete`: the patience did not last for all of it."""
 
     events: list[Event]
     searched: Span | None
@@ -49,7 +49,7 @@ class FoundEvents:
 
 
 async def of_account(store: Searched, correlation_id: str, account_id: str) -> FoundEvents:
-    """Those of an account, and of the other one of a transfer. Raises `StoreUnavailable`."""
+    """The events of an account and of its transfers' counterparties. Raises `StoreUnavailable`."""
     events: dict[str, Event] = {}
     todo, seen = [account_id], set[str]()
     while todo:
@@ -76,13 +76,13 @@ async def by_time(
     since: datetime | None,
     until: datetime,
     patience: float,
-    tell: Callable[[datetime, datetime], object] = lambda since, until: None,
+    on_span: Callable[[datetime, datetime], object] = lambda since, until: None,
 ) -> FoundEvents:
-    """Those made from `since`, or the id's own time, until then; `tell` hears where is searched.
+    """The events from `since`, or from the id's own time, until `until`. `on_span` is called with
+    each span of time before it is searched.
 
-    An id that tells its time was mostly made for one request: what is found about then is all that
-    is looked for, unless `since` is told. Raises `StoreUnavailable`, and `ValueError` without any
-    time to begin at.
+    An id with a time in it was mostly made for one request: without `since` the search ends at the
+    first span with events. Raises `StoreUnavailable`, and `ValueError` without a time to begin at.
     """
     made = made_at(correlation_id)
     begin = since or (made and made - CLOCKS)
@@ -92,13 +92,13 @@ async def by_time(
     deadline, events = time.monotonic() + patience, list[Event]()
     searched: Span | None = None
     for span in _forward(begin, until) if own else _back(begin, until):
-        tell(*span)
+        on_span(*span)
         try:
             left = max(0.1, deadline - time.monotonic())
             events += await store.correlated(correlation_id, *span, seconds=left)
         except TookTooLong:
             return FoundEvents(_sorted(events), searched, complete=False)
-        searched = _together(searched, span)
+        searched = _union(searched, span)
         if own and events:
             break
     return FoundEvents(_sorted(events), searched)
@@ -114,7 +114,7 @@ def made_at(correlation_id: str) -> datetime | None:
 
 
 def transfer_of(event: Event) -> Transfer | None:
-    """Of which transfer the event is a leg; whatever a hand wrote there is none."""
+    """The transfer of which the event is a leg; None if it is none, or malformed."""
     body: Any = event.get("body")
     transfer = body.get("transfer") if isinstance(body, dict) else None
     if isinstance(transfer, dict) and all(type(transfer.get(each)) is str for each in _LEG):
@@ -130,7 +130,7 @@ def _forward(begin: datetime, until: datetime) -> Iterator[Span]:
 
 
 def _back(begin: datetime, until: datetime) -> Iterator[Span]:
-    """From now back, in longer and longer steps: mostly it was not long ago."""
+    """From now back, in steps that grow: most searches are for something recent."""
     step = _FIRST
     while begin < until:
         start = max(begin, until - step)
@@ -138,7 +138,7 @@ def _back(begin: datetime, until: datetime) -> Iterator[Span]:
         until, step = start, step * _GROWTH
 
 
-def _together(one: Span | None, other: Span) -> Span:
+def _union(one: Span | None, other: Span) -> Span:
     return (min(one[0], other[0]), max(one[1], other[1])) if one else other
 
 

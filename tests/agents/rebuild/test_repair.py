@@ -19,7 +19,7 @@ from pipeline.banking.events import DEPOSITED
 from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.operations.checker.live import opened
 from pipeline.operations.repair.diff import Difference
-from pipeline.operations.repair.offline import mender
+from pipeline.operations.repair.offline import offline_repair
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.agents.rebuild.bank import Bank, fill
 from tests.bank import documents
@@ -52,8 +52,8 @@ async def damage(bank: Bank, quiet: list[str], busy: list[str]) -> dict[str, str
 
 
 async def differences(bank: Bank, patience: float) -> dict[str, Difference]:
-    async with opened(bank.settings) as stores, mender(bank.settings, stores) as mending:
-        compared = mending.comparison(patience).slots(range(SLOTS))
+    async with opened(bank.settings) as stores, offline_repair(bank.settings, stores) as offline:
+        compared = offline.comparison(patience).slots(range(SLOTS))
         return {each.account_id: each async for each in compared}
 
 
@@ -104,7 +104,7 @@ async def test_verify_repairs_under_load(bank: Bank) -> None:
 
 
 async def test_repair_needs_no_worker(bank: Bank) -> None:
-    """And those that were asleep the while go on over what was mended."""
+    """And those that were asleep the while go on over what was repaired."""
     await bank.start("bank", "forwarder")
     workers = [await bank.worker() for _ in range(2)]
     quiet = await fill(bank.store, 2 * len(CHANGES), 3)
@@ -114,9 +114,9 @@ async def test_repair_needs_no_worker(bank: Bank) -> None:
     wanted = await damage(bank, quiet, [])
     code, told = await said(bank, "verify", "--repair", "--patience", "1")
     assert code == 0, told
-    mended = [line for line in told.splitlines() if line.startswith("mended: ")]
-    assert mended[-1] == f"mended: and {len(wanted) - 20} more"
-    assert {line.split("  ")[0][8:] for line in mended[:-1]} < wanted.keys()
+    repaired = [line for line in told.splitlines() if line.startswith("repaired: ")]
+    assert repaired[-1] == f"repaired: and {len(wanted) - 20} more"
+    assert {line.split("  ")[0][10:] for line in repaired[:-1]} < wanted.keys()
     assert f"{len(wanted)} documents differed: {len(quiet)} written, 10 removed" in told
     await workers[1].kill(signal.SIGCONT)
     await deposit(bank, quiet)

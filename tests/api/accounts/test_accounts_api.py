@@ -296,7 +296,7 @@ async def test_locks_leave_nothing_behind() -> None:
 
     async def turn(*ids: str) -> None:
         nonlocal inside
-        async with locks.hold(ids):
+        async with locks.acquire(ids):
             inside += 1
             assert inside == 1
             await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.accounts.fairness import FairTurns, Turn
+from api.accounts.fairness import AccountFairness, FairnessByAccount
 
 
 class Clock:
@@ -13,10 +13,12 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def row(self, turn: Turn, seconds: float = 0.03, *, others: bool = False) -> None:
+    def batch(
+        self, fairness: AccountFairness, seconds: float = 0.03, *, others: bool = False
+    ) -> None:
         began = self.now
         self.now += seconds
-        turn.over(began, others=others)
+        fairness.stored(began, others=others)
 
 
 @pytest.fixture
@@ -27,20 +29,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_who_is_alone_and_not_busy_never_waits(clock: Clock) -> None:
-    turn = Turn()
+    fairness = AccountFairness()
     for _ in range(100):
-        clock.row(turn)
-        assert turn.wait() == 0
+        clock.batch(fairness)
+        assert fairness.pause() == 0
         clock.now += 0.06
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.03])
 def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(clock: Clock, pause: float) -> None:
     """Pauses in which nobody could read and write are as good as none."""
-    turn, waits = Turn(), list[float]()
+    fairness, waits = AccountFairness(), list[float]()
     for _ in range(100):
-        clock.row(turn)
-        if wait := turn.wait():
+        clock.batch(fairness)
+        if wait := fairness.pause():
             waits.append(wait)
             clock.now += wait
         else:
@@ -51,26 +53,26 @@ def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(clock: Clock, pa
 
 @pytest.mark.parametrize("how", ["lost", "read"])
 def test_while_others_are_known_they_get_a_turn_after_each_row(clock: Clock, how: str) -> None:
-    turn = Turn()
+    fairness = AccountFairness()
     if how == "lost":
-        turn.lost()
-        assert turn.wait() == 0, "who lost tries again at once"
-    clock.row(turn, others=how == "read")
-    assert turn.wait() == pytest.approx(0.06)
-    clock.row(turn, 0.001)
-    assert turn.wait() == pytest.approx(0.02), "a transfer takes so long"
+        fairness.conflicted()
+        assert fairness.pause() == 0, "who lost tries again at once"
+    clock.batch(fairness, others=how == "read")
+    assert fairness.pause() == pytest.approx(0.06)
+    clock.batch(fairness, 0.001)
+    assert fairness.pause() == pytest.approx(0.02), "a transfer takes so long"
     clock.now += 1.1
-    clock.row(turn)
-    assert turn.wait() == 0, "they have gone"
+    clock.batch(fairness)
+    assert fairness.pause() == 0, "they have gone"
 
 
 def test_turns_are_kept_for_the_accounts_used_last(clock: Clock) -> None:
-    turns = FairTurns()
-    first = turns["first"]
+    every = FairnessByAccount()
+    first = every["first"]
     for number in range(999):
-        assert turns["first"] is first
-        turns[str(number)]
-    assert turns["first"] is first
+        assert every["first"] is first
+        every[str(number)]
+    assert every["first"] is first
     for number in range(1000, 2000):
-        turns[str(number)]
-    assert turns["first"] is not first
+        every[str(number)]
+    assert every["first"] is not first

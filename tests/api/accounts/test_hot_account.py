@@ -25,7 +25,7 @@ from tests.harness import eventually, rounds
 from tests.proxy import TcpProxy
 from tests.services import serving
 
-TERMS = CommandContext("c")
+CONTEXT = CommandContext("c")
 
 
 class Watched(EventStore):
@@ -74,14 +74,14 @@ async def bank(settings: Settings) -> AsyncIterator[Replicas]:
 
 
 async def new(service: AccountService, money: int = 0) -> str:
-    return (await service.create("Ada", money, TERMS)).account.id
+    return (await service.create("Ada", money, CONTEXT)).account.id
 
 
 async def together(
     service: AccountService, account: str, commands: Sequence[tuple[Command, CommandContext]]
 ) -> list[Done | BaseException]:
     """Send them at the same time; what became of each."""
-    tasks = (service.execute(account, command, terms) for command, terms in commands)
+    tasks = (service.execute(account, command, context) for command, context in commands)
     return list(await asyncio.gather(*tasks, return_exceptions=True))
 
 
@@ -89,7 +89,7 @@ async def test_those_that_wait_are_appended_together(
     service: AccountService, store: Watched
 ) -> None:
     account = await new(service)
-    done = await together(service, account, [(Deposit(n), TERMS) for n in range(1, 101)])
+    done = await together(service, account, [(Deposit(n), CONTEXT) for n in range(1, 101)])
     assert sum(store.rows) == 101
     assert len(store.rows) < 10
     assert store.reads == 0
@@ -102,7 +102,7 @@ async def test_a_lone_command_waits_for_nobody_and_reads_nothing(
 ) -> None:
     account = await new(service)
     for _ in range(5):
-        await service.execute(account, Deposit(1), TERMS)
+        await service.execute(account, Deposit(1), CONTEXT)
     assert store.rows == [1] * 6
     assert store.reads == 0
 
@@ -111,7 +111,7 @@ async def test_an_append_proves_a_refusal_as_well_as_a_read(
     service: AccountService, store: Watched
 ) -> None:
     account = await new(service, 1)
-    results = await together(service, account, [(Withdraw(1), TERMS)] * 30)
+    results = await together(service, account, [(Withdraw(1), CONTEXT)] * 30)
     assert sum(isinstance(each, Done) for each in results) == 1
     assert sum(isinstance(each, InsufficientFunds) for each in results) == 29
     assert store.reads <= 1
@@ -130,9 +130,9 @@ async def test_each_has_its_own_answer(service: AccountService, store: Watched) 
             key = "taken" if chance.random() < 0.1 else f"{number} {n}"
             tags = frozenset({str(before + chance.randint(0, 30))})
             condition = Condition(tags) if chance.random() < 0.2 else None
-            terms = chance.choice([TERMS, CommandContext("c", key, "request", condition)])
+            context = chance.choice([CONTEXT, CommandContext("c", key, "request", condition)])
             command = Deposit(money) if chance.random() < 0.5 else Withdraw(money)
-            commands.append((command, terms))
+            commands.append((command, context))
         results = await together(service, account, commands)
         await explained(store, account, before, commands, results)
 
@@ -149,24 +149,24 @@ async def explained(
     states = [fold(account, events[:version]) for version in range(before, len(events) + 1)]
     done = [each.account for each in results if isinstance(each, Done)]
     assert sorted(each.version for each in done) == [state.version for state in states[1:]]
-    for (command, terms), result in zip(commands, results, strict=True):
+    for (command, context), result in zip(commands, results, strict=True):
         match result:
             case Done(event, state):
                 assert state == states[state.version - before]
                 assert event == events[state.version - 1]
                 assert isinstance(command, Deposit | Withdraw)
                 assert event["body"]["money"] == command.money
-                assert event.get("idempotency_key") == terms.key
-                assert terms.condition is None or terms.condition.admits(state.version - 1)
+                assert event.get("idempotency_key") == context.key
+                assert context.condition is None or context.condition.admits(state.version - 1)
             case InsufficientFunds():
                 assert isinstance(command, Withdraw)
                 assert min(state.balance for state in states) < command.money
             case VersionMismatch(version=version):
-                assert terms.condition is not None
-                assert not terms.condition.admits(version)
+                assert context.condition is not None
+                assert not context.condition.admits(version)
                 assert version in [state.version for state in states]
             case KeyReused():
-                assert terms.key == "taken"
+                assert context.key == "taken"
             case unexpected:
                 raise AssertionError(unexpected)
 
@@ -182,8 +182,8 @@ async def test_what_follows_one_that_is_not_stored_is_decided_on_what_is(
         account,
         [
             (Withdraw(1), CommandContext("c", "taken", "request")),
-            (Withdraw(1), TERMS),
-            (Deposit(1), TERMS),
+            (Withdraw(1), CONTEXT),
+            (Deposit(1), CONTEXT),
         ],
     )
     assert isinstance(first, KeyReused)
@@ -197,8 +197,8 @@ async def test_another_replicas_event_in_between_is_seen(
 ) -> None:
     account, other = await new(service, 5), AccountService(store)
     await other.open()
-    await other.execute(account, Withdraw(5), TERMS)
-    results = await together(service, account, [(Withdraw(5), TERMS), (Deposit(3), TERMS)])
+    await other.execute(account, Withdraw(5), CONTEXT)
+    results = await together(service, account, [(Withdraw(5), CONTEXT), (Deposit(3), CONTEXT)])
     assert isinstance(results[0], InsufficientFunds)
     assert isinstance(results[1], Done)
     assert results[1].account == await other.get(account)
@@ -209,10 +209,10 @@ async def test_a_row_whose_answer_is_lost_is_unknown_to_all_of_it(
 ) -> None:
     account = await new(service)
     store.losing = True
-    results = await together(service, account, [(Deposit(1), TERMS)] * 5)
+    results = await together(service, account, [(Deposit(1), CONTEXT)] * 5)
     assert [type(each) for each in results] == [StoreUnavailable] * 5
     store.losing = False
-    after = await service.execute(account, Deposit(1), TERMS)
+    after = await service.execute(account, Deposit(1), CONTEXT)
     assert after.account == await service.get(account)
 
 
@@ -220,7 +220,7 @@ async def test_callers_who_go_away_take_nobody_along(
     service: AccountService, store: Watched
 ) -> None:
     account = await new(service)
-    tasks = [asyncio.create_task(service.execute(account, Deposit(1), TERMS)) for _ in range(60)]
+    tasks = [asyncio.create_task(service.execute(account, Deposit(1), CONTEXT)) for _ in range(60)]
     for task in tasks[::3]:
         asyncio.get_running_loop().call_later(random.uniform(0, 0.02), task.cancel)
     results = await asyncio.gather(*tasks, return_exceptions=True)

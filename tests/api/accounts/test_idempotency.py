@@ -190,8 +190,8 @@ async def test_the_second_of_two_waits_for_the_first(settings: Settings) -> None
     store = Gate(settings)
     service = AccountService(store)
     await service.open()
-    terms = CommandContext("c", "k", "request")
-    both = [asyncio.create_task(service.create("Ada", 1, terms)) for _ in range(2)]
+    context = CommandContext("c", "k", "request")
+    both = [asyncio.create_task(service.create("Ada", 1, context)) for _ in range(2)]
     await eventually(lambda: store.appends == 1)
     assert await asyncio.wait(both, timeout=0.1) == (set(), set(both))
     store.open.set()

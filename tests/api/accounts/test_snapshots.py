@@ -18,7 +18,7 @@ from api.accounts.account import Account, fold
 from api.accounts.app import create_app
 from api.accounts.errors import AccountUnreadable
 from api.accounts.histories import Histories
-from api.accounts.snapshots import EVERY, believed, taken
+from api.accounts.snapshots import EVERY, snapshot_of, trusted
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import DEPOSITED
 from pipeline.eventstore import EventStore
@@ -69,7 +69,7 @@ async def kept(snapshots: Documents, state: Account) -> None:
     """Wait until the account's snapshot is of this state."""
 
     def there() -> bool:
-        return believed(snapshots.find_one({"_id": state.id})) == state
+        return trusted(snapshots.find_one({"_id": state.id})) == state
 
     await eventually(there, message=f"a snapshot of version {state.version}")
 
@@ -84,38 +84,38 @@ def state_of(length: int = LENGTH) -> Account:
 
 def test_what_was_taken_is_believed_as_it_was() -> None:
     state = state_of()
-    assert believed(taken(state)) == state
+    assert trusted(snapshot_of(state)) == state
 
 
-@pytest.mark.parametrize("name", sorted(taken(state_of())))
+@pytest.mark.parametrize("name", sorted(snapshot_of(state_of())))
 @pytest.mark.parametrize("value", [None, 7, "7", 1.5, True, {}, [], b"7", "missing"])
 def test_no_damage_is_believed(name: str, value: object) -> None:
-    snapshot = taken(state_of())
+    snapshot = snapshot_of(state_of())
     damaged = {**snapshot, name: value}
     if value == "missing":
         del damaged[name]
-    assert believed(damaged) is None
+    assert trusted(damaged) is None
     for part in snapshot["state"]:
-        assert believed({**snapshot, "state": {**snapshot["state"], part: value}}) is None
-    assert believed({**snapshot, "more": value}) is None
+        assert trusted({**snapshot, "state": {**snapshot["state"], part: value}}) is None
+    assert trusted({**snapshot, "more": value}) is None
 
 
 def test_nothing_and_what_is_empty_are_no_snapshot() -> None:
-    assert believed(None) is None
-    assert believed({}) is None
+    assert trusted(None) is None
+    assert trusted({}) is None
 
 
 def test_a_snapshot_is_of_one_fold_and_of_the_forms_it_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    snapshot = taken(state_of())
+    snapshot = snapshot_of(state_of())
     with monkeypatch.context() as patch:
         patch.setitem(upcasters(), (DEPOSITED, 1), lambda event: dict(event["body"]))
-        assert believed(snapshot) is None
+        assert trusted(snapshot) is None
     with monkeypatch.context() as patch:
         patch.setattr("api.accounts.snapshots.FOLD", 2)
-        assert believed(snapshot) is None
-    assert believed(snapshot) is not None
+        assert trusted(snapshot) is None
+    assert trusted(snapshot) is not None
 
 
 # ------------------------------------------------------------------ when they are taken
@@ -162,7 +162,7 @@ async def test_nobody_waits_for_a_snapshot_and_not_too_many_are_under_way(
     states = [state_of(5) for _ in range(3 * AT_ONCE)]
     for state in states:
         for _ in range(2):
-            store.snapshots.keep(taken(state))
+            store.snapshots.keep(snapshot_of(state))
     await eventually(lambda: len(under_way) == AT_ONCE)
     assert under_way == {state.id for state in states[:AT_ONCE]}
     stuck.set()
@@ -171,7 +171,7 @@ async def test_nobody_waits_for_a_snapshot_and_not_too_many_are_under_way(
 
 async def test_closing_without_mongodb_takes_no_snapshot_along(settings: Settings) -> None:
     gone = EventStore(settings.mongodb_url, settings.mongodb_database)
-    gone.snapshots.keep(taken(state_of(5)))
+    gone.snapshots.keep(snapshot_of(state_of(5)))
     gone._client.close()
     await gone.close()
 
@@ -189,17 +189,17 @@ def forge(**fields: Any) -> Damage:
     """With a sound checksum, as if it were of another history."""
 
     def forged(snapshots: Documents, account_id: str) -> None:
-        state = believed(snapshots.find_one({"_id": account_id}))
+        state = trusted(snapshots.find_one({"_id": account_id}))
         assert state is not None
         values = {name: getattr(state, name) for name in Account.__slots__} | fields
-        snapshots.replace_one({"_id": account_id}, taken(Account(**values)))
+        snapshots.replace_one({"_id": account_id}, snapshot_of(Account(**values)))
 
     return forged
 
 
 def of_another(snapshots: Documents, account_id: str) -> None:
     other = fold(account_id, history(account_id, LENGTH, seed=7))
-    snapshots.replace_one({"_id": account_id}, taken(other))
+    snapshots.replace_one({"_id": account_id}, snapshot_of(other))
 
 
 DAMAGE: dict[str, Damage] = {
@@ -265,7 +265,7 @@ async def test_a_stale_one_is_only_where_folding_begins(
 ) -> None:
     history_ = history(str(ULID()), LENGTH + 60)
     account_id = insert(events, history_)
-    snapshots.insert_one(taken(fold(account_id, history_[:LENGTH])))
+    snapshots.insert_one(snapshot_of(fold(account_id, history_[:LENGTH])))
     assert await Histories(store).present(account_id) == fold(account_id, history_)
 
 
@@ -282,7 +282,7 @@ async def test_the_past_before_a_snapshot_is_not_told_by_it(
     histories = Histories(store, remembered=remembered)
     assert await histories.present(account_id) == true
     await kept(snapshots, true)
-    snapshots.replace_one({"_id": account_id}, taken(fold(account_id, history_[:110])))
+    snapshots.replace_one({"_id": account_id}, snapshot_of(fold(account_id, history_[:110])))
     for second in (1, 50, 99, 100, 115, 119, 120, 121, LENGTH - 1, LENGTH, LENGTH + 1):
         version = second if second < 100 else 99 if second < 120 else min(second, LENGTH)
         state = await histories.at_time(account_id, START + timedelta(seconds=second))
@@ -365,7 +365,7 @@ async def test_a_long_account_loads_like_a_short_one(
     state = await histories.present(long)
     without = time.perf_counter() - began
     await kept(snapshots, state)
-    snapshots.replace_one({"_id": long}, taken(fold(long, events_[: length - EVERY // 2])))
+    snapshots.replace_one({"_id": long}, snapshot_of(fold(long, events_[: length - EVERY // 2])))
 
     async def seconds(load: Awaitable[Account]) -> float:
         began = time.perf_counter()

@@ -265,8 +265,8 @@ async def told(answer: ClientResponse) -> dict[str, Any]:
 
 async def test_all_who_watch_share_one_reading_and_nobody_costs_nothing(client: Client) -> None:
     assert client.app is not None
-    overseer, streams = client.app[OVERVIEWS]._overseer, client.app[STREAMS]
-    read, readings, both_wait = overseer.read, 0, asyncio.Event()
+    monitor, streams = client.app[OVERVIEWS]._monitor, client.app[STREAMS]
+    read, readings, both_wait = monitor.read, 0, asyncio.Event()
 
     async def counted() -> Any:
         nonlocal readings
@@ -274,7 +274,7 @@ async def test_all_who_watch_share_one_reading_and_nobody_costs_nothing(client: 
         await both_wait.wait()
         return await read()
 
-    overseer.read = counted  # type: ignore[method-assign]
+    monitor.read = counted  # type: ignore[method-assign]
     async with watching(client) as one, watching(client) as other:
         await eventually(lambda: (len(streams), readings) == (2, 1))
         both_wait.set()
