@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import pytest
 
-from api.balances.statement_reader import EntryQuery, Statements
+from api.balances.balance_reader import BalanceReader
+from api.balances.statement_reader import EntryQuery, StatementReader
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
-from pipeline.search import ConditionalWrite, Elastic, Generations, Index, Write
+from pipeline.search import ConditionalWrite, Elastic, Generations, Write
 from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from tests.conftest import given_url
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.elasticsearch
 SCANS: Final = {"Survey.ids"}
 """They look at all there is, and are meant to."""
 
-STAND_IN: Final = {"Elastic.awaken", "Index.page", "Statements.page"}
+STAND_IN: Final = {"Elastic.awaken", "BalanceReader.page", "StatementReader.page"}
 """Scans on the embedded Elasticsearch, which looks at each document in every search."""
 
 NO_QUERIES: Final = {
@@ -33,8 +34,8 @@ NO_QUERIES: Final = {
     "Elastic.extend_mapping",
     "Elastic.make_index",
     "Elastic.patiently",
-    "Index.close",
-    "Statements.close",
+    "BalanceReader.close",
+    "StatementReader.close",
     "Survey.close",
 }
 
@@ -44,8 +45,8 @@ class Shown:
     """A projection of a bank of so many events, in generations of that number."""
 
     elastic: Elastic
-    index: Index
-    statements: Statements
+    index: BalanceReader
+    statements: StatementReader
     survey: IndexScan
     number: int
     accounts: list[str] = field(default_factory=list)
@@ -69,7 +70,7 @@ class Shown:
 async def shown(settings: Settings, number: int, events: int) -> AsyncIterator[Shown]:
     """The projections of so many events, as workers would have made them."""
     url = settings.elasticsearch_url
-    bank = Shown(Elastic(url), Index(url), Statements(url), IndexScan(url), number)
+    bank = Shown(Elastic(url), BalanceReader(url), StatementReader(url), IndexScan(url), number)
     for projection in (BALANCE, STATEMENT):
         await Generations(bank.elastic, projection).create(number)
     writes: dict[str, list[Write]] = {BALANCE.name: [], STATEMENT.name: []}
@@ -125,9 +126,9 @@ async def statement(bank: Shown) -> None:
 
 
 READS: Final[dict[str, Ask[Shown]]] = {
-    "Index.get": lambda bank: bank.index.get(bank.any),
-    "Index.many": lambda bank: bank.index.many([bank.any, bank.any]),
-    "Index.ping": lambda bank: bank.index.ping(),
+    "BalanceReader.get": lambda bank: bank.index.get(bank.any),
+    "BalanceReader.many": lambda bank: bank.index.many([bank.any, bank.any]),
+    "BalanceReader.ping": lambda bank: bank.index.ping(),
     "Survey.ping": lambda bank: bank.survey.ping(),
     "Survey.found": lambda bank: bank.survey.found([bank.any, bank.any]),
     "Survey.documents": lambda bank: bank.survey.documents([bank.any, bank.any]),
@@ -137,8 +138,8 @@ READS: Final[dict[str, Ask[Shown]]] = {
     "Elastic.delete": write,
     "Elastic.awaken": lambda bank: bank.elastic.awaken("balance"),
     "Elastic.boots": lambda bank: bank.elastic.boots(),
-    "Index.page": page,
-    "Statements.page": statement,
+    "BalanceReader.page": page,
+    "StatementReader.page": statement,
 }
 
 
@@ -153,6 +154,6 @@ async def test_reads_do_not_cost_more_in_a_large_projection(settings: Settings) 
 
 def test_every_method_is_in_one_of_the_lists() -> None:
     """One that is new has to be measured, too, or to be named as what it is."""
-    asked = public(Index, Statements, IndexScan, Elastic)
+    asked = public(BalanceReader, StatementReader, IndexScan, Elastic)
     assert asked == READS.keys() | SCANS | NO_QUERIES
     assert READS.keys() > STAND_IN

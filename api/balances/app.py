@@ -15,26 +15,27 @@ from api.balances import (
     statements,
     ui,
 )
+from api.balances.balance_reader import BalanceReader
 from api.balances.connections import CONNECTIONS, Connections
 from api.balances.projected import PROJECTIONS
 from api.balances.queries import DocumentNotFound
 from api.balances.rebuild_figures import RebuildFigures
 from api.balances.routes import INDEX, routes
-from api.balances.statement_reader import Statements
+from api.balances.statement_reader import StatementReader
 from api.balances.waiting import WAITING, VersionWaits
 from api.balances.whoami import routes as whoami
 from api.http.problems import Problem, unavailable
 from api.server import application
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.projection_lookup import projections
-from pipeline.search import Index, ProjectionUnavailable, UnknownCursor
+from pipeline.search import ProjectionUnavailable, UnknownCursor
 from pipeline.support.metrics import Metrics
 from pipeline.support.settings import Settings
 
 
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
-    index, entries = Index(settings.elasticsearch), Statements(settings.elasticsearch)
+    index, entries = BalanceReader(settings.elasticsearch), StatementReader(settings.elasticsearch)
     connections = Connections(settings)
     kept = projections(settings.projections)
     snapshots = partitions.PartitionSnapshots(connections, settings, kept)

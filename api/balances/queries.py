@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from api.balances.balance_reader import BalanceReader
 from api.http.inputs import AccountId, Input
 from api.http.shapes import readable
 from pipeline.banking.balance import Balance
-from pipeline.search import Index
 
 MOST: Final = 100
 LONGEST_WAIT: Final = 30
@@ -77,7 +77,7 @@ class PageQuery(Input):
     """The id of the last document of the page before."""
 
 
-async def document(index: Index, account_id: str) -> Document:
+async def document(index: BalanceReader, account_id: str) -> Document:
     """The account's document; `DocumentNotFound`, `ProjectionUnavailable`."""
     found = await index.get(account_id)
     if found is None:
@@ -85,7 +85,7 @@ async def document(index: Index, account_id: str) -> Document:
     return found
 
 
-async def page(index: Index, query: PageQuery) -> tuple[list[Document], bool]:
+async def page(index: BalanceReader, query: PageQuery) -> tuple[list[Document], bool]:
     """Up to `limit` documents in order, ties by id, and whether more follow.
 
     Raises `UnknownCursor` when `starting_after` has no document, and `ProjectionUnavailable`.

@@ -5,6 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from api.balances import queries
+from api.balances.balance_reader import BalanceReader
 from api.balances.waiting import WAITING
 from api.http.headers import ETAG
 from api.http.inputs import query
@@ -13,9 +14,8 @@ from api.http.replies import reply
 from api.http.shapes import Page
 from api.security.access import READERS, allowed
 from pipeline.model.events import ACCOUNT_ID
-from pipeline.search import Index
 
-INDEX: Final = web.AppKey("index", Index)
+INDEX: Final = web.AppKey("index", BalanceReader)
 
 routes = web.RouteTableDef()
 

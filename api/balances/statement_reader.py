@@ -2,19 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple
-
-from elasticsearch import ApiError, TransportError
+from typing import Any, NamedTuple
 
 from pipeline.banking.statement import STATEMENT
 from pipeline.model.events import rfc3339
-from pipeline.search.client import connect
-from pipeline.search.reader import TIMEOUT
-from pipeline.search.values import ProjectionUnavailable
+from pipeline.search.reader import DocumentReader
 from pipeline.support.access import ServerAccess
-from pipeline.support.retry import brief
-
-_HITS: Final = "hits.hits._source"
 
 
 class EntryQuery(NamedTuple):
@@ -29,32 +22,20 @@ class EntryQuery(NamedTuple):
     limit: int = 20
 
 
-class Statements:
-    """The statements' index. Every call raises `ProjectionUnavailable` without an answer."""
+class StatementReader(DocumentReader):
+    """Every call raises `ProjectionUnavailable` when it gets no answer."""
 
     def __init__(self, at: ServerAccess | str) -> None:
-        self._client = connect(at, TIMEOUT)
+        super().__init__(at, STATEMENT)
 
     async def page(self, account_id: str, wanted: EntryQuery) -> tuple[list[dict[str, Any]], bool]:
         """Up to `limit` entries, and whether there are more. New ones show within a second."""
-        order = "desc" if wanted.newest_first else "asc"
-        try:
-            answer = await self._client.search(
-                index=STATEMENT.name,
-                query={"bool": {"filter": _filter(account_id, wanted)}},
-                sort=[{"version": {"order": order}}],
-                search_after=None if wanted.after is None else [wanted.after],
-                size=wanted.limit + 1,
-                track_total_hits=False,
-                filter_path=_HITS,
-            )
-        except (ApiError, TransportError) as error:
-            raise ProjectionUnavailable(brief(error)) from error
-        hits = answer.body.get("hits", {}).get("hits", [])
-        return [hit["_source"] for hit in hits[: wanted.limit]], len(hits) > wanted.limit
-
-    async def close(self) -> None:
-        await self._client.close()
+        return await self.search(
+            _filter(account_id, wanted),
+            sort=[{"version": {"order": "desc" if wanted.newest_first else "asc"}}],
+            after=None if wanted.after is None else [wanted.after],
+            limit=wanted.limit,
+        )
 
 
 def _filter(account_id: str, wanted: EntryQuery) -> list[Mapping[str, Any]]:

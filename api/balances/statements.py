@@ -11,7 +11,7 @@ from api.balances import queries
 from api.balances.projected import kept
 from api.balances.queries import Limit
 from api.balances.routes import INDEX
-from api.balances.statement_reader import EntryQuery, Statements
+from api.balances.statement_reader import EntryQuery, StatementReader
 from api.http.inputs import Input, query
 from api.http.operations import json, operation
 from api.http.replies import reply
@@ -22,7 +22,7 @@ from pipeline.banking.events import KINDS
 from pipeline.banking.statement import STATEMENT, Entry
 from pipeline.model.events import ACCOUNT_ID
 
-STATEMENTS: Final = web.AppKey("statements", Statements)
+STATEMENTS: Final = web.AppKey("statements", StatementReader)
 
 routes = web.RouteTableDef()
 

@@ -17,12 +17,13 @@ from aiohttp import web
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from api.balances.balance_reader import BalanceReader
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
 from pipeline.banking.balance import BALANCE
 from pipeline.messaging.notifications import notifications_of, partition_in
 from pipeline.model.events import partition_of, slot_of
-from pipeline.search import Index, ProjectionUnavailable
+from pipeline.search import ProjectionUnavailable
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 
@@ -59,7 +60,7 @@ def has(document: Document, version: int) -> bool:
 class VersionWaits:
     """The waiting reads of one service."""
 
-    def __init__(self, index: Index, connections: Connections) -> None:
+    def __init__(self, index: BalanceReader, connections: Connections) -> None:
         self._index, self._connections = index, connections
         self._waiters: set[_Waiter] = set()
         self._new: set[_Waiter] = set()

@@ -4,7 +4,7 @@ from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic
 from pipeline.search.fail_fast import FailFastElastic
 from pipeline.search.generations import Generations
-from pipeline.search.reader import Index, UnknownCursor
+from pipeline.search.reader import DocumentReader, UnknownCursor
 from pipeline.search.values import (
     ConditionalWrite,
     FoundDocument,
@@ -17,13 +17,13 @@ from pipeline.search.values import (
 
 __all__ = [
     "ConditionalWrite",
+    "DocumentReader",
     "Elastic",
     "FailFastElastic",
     "FoundDocument",
     "Generation",
     "GenerationGone",
     "Generations",
-    "Index",
     "ProjectionUnavailable",
     "Stamp",
     "UnknownCursor",

@@ -1,13 +1,11 @@
-"""Reads for the balance service: documents by id, and pages of them."""
+"""The reader's side of a projection: documents by id, and pages of them in order."""
 
-import re
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from elasticsearch import ApiError, NotFoundError, TransportError
 
-from pipeline.model.events import ACCOUNT_ID
-from pipeline.model.projection import FIRST
+from pipeline.model.projection import Projection
 from pipeline.search.client import connect
 from pipeline.search.values import ProjectionUnavailable
 from pipeline.support.access import ServerAccess
@@ -18,31 +16,25 @@ T = TypeVar("T")
 TIMEOUT: Final = 10.0
 NOBODY: Final = "-"
 """An id that no document has."""
-SORTS: Final = {
-    "id": "id",
-    "owner": "owner.keyword",
-    "balance": "balance",
-    "status": "status",
-    "version": "version",
-    "updated_at": "updated_at",
-}
-"""What pages can be sorted by, and the field that does it."""
 
 
 class UnknownCursor(Exception):
     """No document has the id that a page should start after."""
 
 
-class Index:
-    """The live generation. Every call raises `ProjectionUnavailable` if it gets no answer."""
+class DocumentReader:
+    """Reads a projection by its alias, as people see it.
 
-    def __init__(self, at: ServerAccess | str) -> None:
-        self._client = connect(at, TIMEOUT)
+    Every call raises `ProjectionUnavailable` when it gets no answer.
+    """
 
-    async def get(self, account_id: str) -> dict[str, Any] | None:
-        """The document of an account, as last written, or None."""
+    def __init__(self, at: ServerAccess | str, projection: Projection) -> None:
+        self._client, self._alias = connect(at, TIMEOUT), projection.name
+
+    async def get(self, document_id: str) -> dict[str, Any] | None:
+        """The document of that id, as last written, or None."""
         try:
-            answer = await self._client.get(index=FIRST, id=account_id)
+            answer = await self._client.get(index=self._alias, id=document_id)
         except NotFoundError as error:
             if isinstance(error.body, dict) and error.body.get("found") is False:
                 return None
@@ -51,43 +43,30 @@ class Index:
             raise ProjectionUnavailable(brief(error)) from error
         return dict(answer["_source"])
 
-    async def many(self, account_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    async def many(self, document_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""
-        try:
-            answer = await self._client.mget(index=FIRST, ids=list(account_ids))
-        except (ApiError, TransportError) as error:
-            raise ProjectionUnavailable(brief(error)) from error
+        answer = await _answered(self._client.mget(index=self._alias, ids=list(document_ids)))
         return {item["_id"]: item["_source"] for item in answer["docs"] if item.get("found")}
 
-    async def page(
+    async def search(
         self,
+        filters: Sequence[Mapping[str, Any]],
         *,
-        owner: str | None = None,
-        search: str | None = None,
-        sort: str = "owner",
-        descending: bool = False,
-        limit: int = 10,
-        after: str | None = None,
+        sort: Sequence[Mapping[str, Any]],
+        after: Sequence[Any] | None,
+        limit: int,
     ) -> tuple[list[dict[str, Any]], bool]:
-        """Up to `limit` documents, and whether there are more; equal ones come in order of id.
+        """Up to `limit` documents that pass all filters, and whether there are more.
 
-        `owner` is exact; `search` is an id, or words of the owner's name in any order, the last of
-        which may be a prefix. `sort` is one of `SORTS`, `after` the id of the last page's last
-        document (`UnknownCursor`). New documents show within a second.
+        `after` has the sort values of the last document of the page before. Documents that were
+        written a moment ago show within a second.
         """
-        if sort not in SORTS:
-            raise ValueError(f"can't sort by {sort!r}: {', '.join(SORTS)}")
-        direction = "desc" if descending else "asc"
-        order: list[dict[str, Any]] = [{SORTS[sort]: {"order": direction}}]
-        if sort != "id":
-            order.append({"id": {"order": "asc"}})
-        cursor = await self._cursor(after, sort) if after is not None else None
         answer = await _answered(
             self._client.search(
-                index=FIRST,
-                query={"bool": {"filter": list(_wanted(owner, search))}},
-                sort=order,
-                search_after=cursor,
+                index=self._alias,
+                query={"bool": {"filter": list(filters)}},
+                sort=list(sort),
+                search_after=None if after is None else list(after),
                 size=limit + 1,
                 track_total_hits=False,
                 filter_path="hits.hits._source",
@@ -105,22 +84,6 @@ class Index:
 
     async def close(self) -> None:
         await self._client.close()
-
-    async def _cursor(self, account_id: str, sort: str) -> list[Any]:
-        document = await self.get(account_id)
-        if document is None or not isinstance(document.get(sort), str | int):
-            raise UnknownCursor(account_id)  # also if it was damaged by hand
-        return [document[sort]] if sort == "id" else [document[sort], account_id]
-
-
-def _wanted(owner: str | None, search: str | None) -> Iterator[dict[str, Any]]:
-    """Filters, so that no document is scored."""
-    if owner is not None:
-        yield {"term": {"owner.keyword": owner}}
-    if search is not None and re.fullmatch(ACCOUNT_ID, search):
-        yield {"term": {"id": search}}
-    elif search is not None:
-        yield {"match_bool_prefix": {"owner": {"query": search, "operator": "and"}}}
 
 
 async def _answered(call: Awaitable[T]) -> T:

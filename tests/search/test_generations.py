@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from api.balances.balance_reader import BalanceReader
 from pipeline.banking.balance import BALANCE, Balance
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.search import (
@@ -15,7 +16,6 @@ from pipeline.search import (
     Generation,
     GenerationGone,
     Generations,
-    Index,
     ProjectionUnavailable,
     Stamp,
     UnknownCursor,
@@ -261,13 +261,13 @@ async def test_a_bulk_outlasts_a_server_that_is_down(own_servers: EmbeddedServer
 
 
 @pytest.fixture
-async def index(settings: Settings) -> AsyncIterator[Index]:
-    index = Index(settings.elasticsearch_url)
+async def index(settings: Settings) -> AsyncIterator[BalanceReader]:
+    index = BalanceReader(settings.elasticsearch_url)
     yield index
     await index.close()
 
 
-async def test_without_an_index_there_is_no_answer(index: Index) -> None:
+async def test_without_an_index_there_is_no_answer(index: BalanceReader) -> None:
     with pytest.raises(ProjectionUnavailable):
         await index.get("a")
     with pytest.raises(ProjectionUnavailable):
@@ -277,7 +277,7 @@ async def test_without_an_index_there_is_no_answer(index: Index) -> None:
 
 
 async def test_without_a_server_there_is_no_answer() -> None:
-    index = Index("http://127.0.0.1:9")
+    index = BalanceReader("http://127.0.0.1:9")
     with pytest.raises(ProjectionUnavailable):
         await index.get("a")
     with pytest.raises(ProjectionUnavailable):
@@ -285,7 +285,9 @@ async def test_without_a_server_there_is_no_answer() -> None:
     await index.close()
 
 
-async def test_a_document_is_read_as_soon_as_it_is_written(elastic: Elastic, index: Index) -> None:
+async def test_a_document_is_read_as_soon_as_it_is_written(
+    elastic: Elastic, index: BalanceReader
+) -> None:
     alias = (await made(elastic)).alias
     await index.ping()
     assert await index.get("a") is None
@@ -314,7 +316,7 @@ async def filled(elastic: Elastic) -> list[Balance]:
 @pytest.mark.parametrize("sort", ["id", "owner", "balance", "status", "version", "updated_at"])
 @pytest.mark.parametrize("descending", [False, True])
 async def test_pages_hold_everything_once_in_order(
-    elastic: Elastic, index: Index, sort: str, descending: bool
+    elastic: Elastic, index: BalanceReader, sort: str, descending: bool
 ) -> None:
     documents: list[Any] = await filled(elastic)
     seen: list[Any] = []
@@ -327,7 +329,7 @@ async def test_pages_hold_everything_once_in_order(
     assert seen == sorted(by_id, key=lambda d: d[sort], reverse=descending)
 
 
-async def test_the_owner_filter_is_exact(elastic: Elastic, index: Index) -> None:
+async def test_the_owner_filter_is_exact(elastic: Elastic, index: BalanceReader) -> None:
     documents = await filled(elastic)
     for owner in ("Ada", "Zoë", "x" * 200):
         page, more = await index.page(owner=owner, limit=100)
@@ -336,7 +338,7 @@ async def test_the_owner_filter_is_exact(elastic: Elastic, index: Index) -> None
     assert await index.page(owner="lovelace") == ([], False)
 
 
-async def test_a_page_after_nobody_is_refused(elastic: Elastic, index: Index) -> None:
+async def test_a_page_after_nobody_is_refused(elastic: Elastic, index: BalanceReader) -> None:
     await filled(elastic)
     with pytest.raises(UnknownCursor):
         await index.page(after="nobody")
