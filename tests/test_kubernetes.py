@@ -1,6 +1,7 @@
 """deploy/kubernetes: the API's own schemas accept it, and it fits the roles and their settings."""
 
 import base64
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def container(role: str) -> Manifest:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_schemas_accept_every_resource(version: str) -> None:
     resources = [*written(), *generated()]
-    assert len(resources) == 4 + 4 + 4 + 2
+    assert len(resources) == 4 + 4 + 4 + 4 + 2
     for each in resources:
         kubernetes_validate.validate(each, version, strict=True)
 
@@ -110,7 +111,7 @@ def test_kustomize_itself_builds_it(folder: Path) -> None:
     )
     assert built.returncode == 0, built.stderr
     resources = list(yaml.safe_load_all(built.stdout))
-    assert len(resources) == 14 + (folder == SECURE)
+    assert len(resources) == 18 + (folder == SECURE)
     made = {
         each["metadata"]["name"] for each in resources if each["kind"] in ("ConfigMap", "Secret")
     }
@@ -133,8 +134,8 @@ def test_kustomize_itself_builds_it(folder: Path) -> None:
 # ------------------------------------------------------------------ by the bank's own roles
 
 
-def test_each_role_has_a_deployment_a_budget_and_a_service() -> None:
-    for name in ("Deployment", "PodDisruptionBudget", "Service"):
+def test_each_role_has_a_deployment_a_budget_a_policy_and_a_service() -> None:
+    for name in ("Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service"):
         assert kind(name).keys() == set(ROLES), name
 
 
@@ -207,6 +208,41 @@ def test_selectors_select_the_pods_of_the_role(role: str) -> None:
     assert kind("Service")[role]["spec"]["selector"] == labels
     (spread,) = pod(role)["topologySpreadConstraints"]
     assert spread["labelSelector"]["matchLabels"] == labels
+
+
+@pytest.mark.parametrize("role", ["accounts", "balances"])
+def test_a_service_answers_on_while_it_is_taken_out_of_the_endpoints(role: str) -> None:
+    pause = container(role)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pause >= 5
+    assert pod(role)["terminationGracePeriodSeconds"] >= pause + 30
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("folder", [BASE, EXAMPLE, SECURE], ids=lambda folder: str(folder.name))
+def test_a_role_is_reached_on_its_port_and_reaches_servers_and_names(
+    role: str, folder: Path
+) -> None:
+    policy = kind("NetworkPolicy")[role]["spec"]
+    labels = kind("Deployment")[role]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    (port,) = container(role)["ports"]
+    assert policy["ingress"] == [{"ports": [{"port": port["name"]}]}]
+    names, servers = policy["egress"]
+    assert {(each["port"], each["protocol"]) for each in names["ports"]} == {
+        (53, "UDP"),
+        (53, "TCP"),
+    }
+    urls = variables(folder, "secretGenerator").values()
+    named = {int(port) for url in urls for port in re.findall(r":(\d+)(?:[,/]|$)", url)}
+    assert {each["port"] for each in servers["ports"]} == named
+
+
+@pytest.mark.parametrize("folder", [EXAMPLE, SECURE], ids=lambda folder: str(folder.name))
+def test_an_overlay_names_the_image_by_its_digest(folder: Path) -> None:
+    (image,) = kustomization(folder)["images"]
+    assert image.keys() == {"name", "newName", "digest"}
+    assert re.fullmatch("sha256:[0-9a-f]{64}", image["digest"])
 
 
 @pytest.mark.parametrize("role", ROLES)
