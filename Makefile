@@ -11,7 +11,7 @@ MINUTES ?= 5
 MARKED ?= elasticsearch
 FAULTS ?=
 
-.PHONY: help up demo install lint test test-real test-long torture mutations screenshots bench bench-write bench-rebuild clean
+.PHONY: help up demo install lint test test-real test-compose test-long torture mutations screenshots bench bench-write bench-rebuild clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: install lint ## Run all tests on the embedded servers
 
 test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
 	$(BESIDE) $(BESIDE) $(BESIDE) $(BIN)/pytest -n 3 --dist worksteal -m "$(MARKED)"
+
+test-compose: install ## Run the README's lines for Compose, on a daemon of its own where none answers
+	$(BIN)/python scripts/with_docker.py $(BIN)/python -m tests.compose
 
 test-long: install ## Run every test with the full number of rounds
 	BANK_TEST_LONG=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 3600

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pipeline.cli.main import main
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.support.settings import PREFIX, load
 from tests.certificates import MAKE, make
+from tests.compose.__main__ import CHECKS
+from tests.compose.lines import of_readme
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {"mongo", "nats", "redis", "elasticsearch"}
@@ -40,6 +43,7 @@ def test_servers_and_roles_start_and_tools_wait_to_be_asked(services: dict[str, 
     assert profiles == {
         "plain": SERVERS | ROLES,
         "secure": SECURE_SERVERS | {f"secure-{role}" for role in ROLES} | {"secure-files"},
+        "observe": {"prometheus", "grafana"},
         "kibana": {"kibana"},
         "nats-box": {"nats-box"},
     }
@@ -65,11 +69,26 @@ def test_all_roles_share_one_image_and_run_a_command_that_exists(services: dict[
         assert role in main.commands
 
 
-def test_every_server_and_service_has_a_health_check(services: dict[str, Any]) -> None:
-    for name in SERVERS | {"accounts", "balances"}:
+def test_whatever_goes_on_running_has_a_health_check(services: dict[str, Any]) -> None:
+    for name in services.keys() - {"secure-files", "kibana", "nats-box"}:
         check = services[name]["healthcheck"]
         assert check["test"][0] == "CMD", name
         assert {"interval", "timeout", "retries"} <= check.keys(), name
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_is_asked_on_the_port_that_it_listens_on(
+    services: dict[str, Any], role: str
+) -> None:
+    settings = load(services[role]["environment"])
+    port = getattr(settings, f"{role}_port", settings.metrics_port)
+    for name in (role, f"secure-{role}"):
+        assert f"'http://127.0.0.1:{port}/readyz'" in services[name]["healthcheck"]["test"][-1]
+
+
+def test_what_was_killed_comes_back(services: dict[str, Any]) -> None:
+    for name in services.keys() - {"secure-files", "kibana", "nats-box"}:
+        assert services[name]["restart"] == "unless-stopped", name
 
 
 def test_whoever_needs_a_server_waits_until_it_is_healthy(services: dict[str, Any]) -> None:
@@ -155,6 +174,83 @@ def test_the_image_is_built_from_what_docker_is_given() -> None:
     }
     assert copied == given
     assert all((ROOT / name).exists() for name in copied)
+
+
+def image_lines() -> list[str]:
+    """The Dockerfile's instructions, each on one line."""
+    return (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+
+
+def test_a_change_of_source_installs_no_dependency_again() -> None:
+    lines = image_lines()
+    (needs,) = (n for n, line in enumerate(lines) if "--requirement /opt/bank/needs" in line)
+    before = [line for line in lines[:needs] if line.startswith(("COPY", "ADD"))]
+    assert before == ["COPY constraints.txt pyproject.toml ./"]
+    assert "--constraint constraints.txt" in lines[needs]
+    after = [line for line in lines[needs + 1 :] if "pip install" in line]
+    assert after
+    assert all("--no-deps" in line and "--no-index" in line for line in after)
+
+
+def test_the_image_has_what_spans_need() -> None:
+    assert any("['optional-dependencies']['otel']" in line for line in image_lines())
+
+
+def test_the_labels_of_the_image_say_what_the_project_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (line,) = (line for line in image_lines() if line.startswith("LABEL"))
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="([^"]*)"', line))
+    assert labels["title"] == project["name"]
+    assert labels["version"] == project["version"]
+    assert labels["licenses"] == project["license"]
+    bases = {line.split()[1] for line in image_lines() if line.startswith("FROM python")}
+    assert {f"docker.io/library/{base}" for base in bases} == {labels["base.name"]}
+
+
+# ------------------------------------------------------------------ the profile `observe`
+
+
+def test_prometheus_loads_our_rules_and_scrapes_every_role(services: dict[str, Any]) -> None:
+    folder = ROOT / "deploy" / "prometheus"
+    assert "./deploy/prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
+    assert "--config.file=/etc/prometheus/prometheus.yaml" in services["prometheus"]["command"]
+    told = yaml.safe_load((folder / "prometheus.yaml").read_text())
+    assert [(folder / name).name for name in told["rule_files"]] == ["alerts.yaml"]
+    (job,) = told["scrape_configs"]
+    assert job["job_name"] == "bank"
+    ports = {name: each["port"] for each in job["dns_sd_configs"] for name in each["names"]}
+    assert ports == {"forwarder": 9400, "worker": 9400, "accounts": 8000, "balances": 8030}
+
+
+def test_grafana_is_provisioned_with_prometheus_and_our_dashboard(services: dict[str, Any]) -> None:
+    folder = ROOT / "deploy" / "grafana"
+    (source,) = yaml.safe_load((folder / "provisioning/datasources/prometheus.yaml").read_text())[
+        "datasources"
+    ]
+    assert source["type"] == "prometheus"
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((folder / "provisioning/dashboards/bank.yaml").read_text())[
+        "providers"
+    ]
+    shown = f"{provider['options']['path']}/bank.json"
+    grafana = services["grafana"]
+    assert f"./deploy/grafana/bank.json:{shown}:ro" in grafana["volumes"]
+    assert "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro" in grafana["volumes"]
+    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == shown
+
+
+# ------------------------------------------------------------------ `make test-compose`
+
+
+def test_the_drill_knows_every_line_of_the_readme() -> None:
+    assert of_readme() == list(CHECKS)
+
+
+def test_every_image_that_is_not_ours_has_a_stand_in(services: dict[str, Any]) -> None:
+    images = {service["image"] for service in services.values() if "build" not in service}
+    names = {image.rpartition("/")[2].partition(":")[0] for image in images}
+    folders = {path.parent.name for path in (ROOT / "tests/compose/images").glob("*/Dockerfile")}
+    assert folders == names | {"servers"}
 
 
 # ------------------------------------------------------------------ the profile `secure`

@@ -61,7 +61,7 @@ chmod 400 mongodb/members
 
 printf 'authorization { user: bank, password: "%s" }\n' "$(cat nats/password)" >nats/authorization.conf
 
-# Redis: one user, who reaches the bank's keys and can't empty it.
+# Valkey: one user, who reaches the bank's keys and can't empty it.
 printf 'user default off\nuser bank on ~bank:* +@all -@admin -@dangerous #%s\n' \
   "$(tr -d '\n' <redis/password | openssl dgst -sha256 -r | cut -d ' ' -f 1)" >redis/users.acl
 

@@ -1,0 +1,1 @@
+"""compose.yaml brought up for once: `make test-compose`."""
