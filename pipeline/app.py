@@ -86,6 +86,7 @@ async def worker(
     Raises `CannotListen` for its metrics.
     """
     garbage_collection.run_seldom()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust makes only its own folder in it
     app = create_app(settings, name)
     shares = options_of(app).assignment
     assert isinstance(shares, WorkerAssignment)

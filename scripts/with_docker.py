@@ -43,9 +43,11 @@ COMPOSE: Final = "github.com/docker/compose/v2", "v2.40.3"
 NATS: Final = "github.com/nats-io/natscli/nats@v0.5.0"
 DEBIAN: Final = "trixie"
 IMAGES: Final = ROOT / "tests" / "compose" / "images"
+TRUSTED: Final = "/etc/ssl/certs/ca-certificates.crt"
 SERVERS: Final = "servers"
 """The image that all stand-ins for servers begin with."""
 STARTED_SECONDS: Final = 60.0
+STOPPED_SECONDS: Final = 60.0
 MADE_SECONDS: Final = 1200.0
 NEEDED: Final = {"dockerd": "docker.io", "docker-proxy": "docker.io", "debootstrap": "debootstrap"}
 """Programs, and the packages of Debian that have them."""
@@ -135,10 +137,12 @@ def daemon(home: Path) -> Iterator[dict[str, str]]:
         child = children.start("it", command, cwd=home, log=log)
         wait_started(child, environ, log)
         say(f"a daemon of its own, in {home}")
-        yield environ
-        emptied(environ)
+        try:
+            yield environ
+        finally:
+            emptied(environ)
     finally:
-        asyncio.run(children.close(60))
+        asyncio.run(children.close(STOPPED_SECONDS))
         unmounted(home)
 
 
@@ -246,23 +250,28 @@ def digest(*names: str) -> str:
 
 
 def make_base(image: str, home: Path, environ: Mapping[str, str]) -> None:
-    """Debian with its Python by the name of Python's own image."""
+    """Debian with its Python by the name of Python's own image, and what the machine trusts."""
+    kept = CACHE / f"debian-{DEBIAN}.tar"
+    if not kept.exists():
+        say(f"installs Debian {DEBIAN}")
+        tree, part = home / "tree", kept.with_suffix(".part")
+        wanted = "--include=ca-certificates,python3-venv"
+        made(["debootstrap", "--variant=minbase", wanted, DEBIAN, tree], {})
+        for left in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
+            shutil.rmtree(tree / left, ignore_errors=True)
+        made(["tar", "--create", "--file", part, "--directory", tree, "."], {})
+        part.replace(kept)
+        shutil.rmtree(tree)
     say(f"makes {image} of Debian {DEBIAN}")
-    tree = home / "tree"
-    wanted = "--include=ca-certificates,python3-venv"
-    made(["debootstrap", "--variant=minbase", wanted, DEBIAN, tree], {})
-    (tree / "usr" / "local" / "bin" / "python").symlink_to("/usr/bin/python3")
-    trusted = ssl.get_default_verify_paths().cafile
-    if trusted:
-        shutil.copyfile(trusted, tree / "etc" / "ssl" / "certs" / "ca-certificates.crt")
-    (tree / "etc" / "pip.conf").write_text(pip_configuration())
-    for left in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
-        shutil.rmtree(tree / left, ignore_errors=True)
-    packed = home / "base.tar"
-    made(["tar", "--create", "--file", packed, "--directory", tree, "."], {})
-    shutil.rmtree(tree)
-    made(["docker", "import", packed, image], environ)
-    packed.unlink()
+    made(["docker", "import", kept, "debian"], environ)
+    context = home / "context"
+    context.mkdir()
+    (context / "pip.conf").write_text(pip_configuration())
+    shutil.copyfile(ssl.get_default_verify_paths().cafile or TRUSTED, context / "trusted")
+    lines = ["FROM debian", f"COPY trusted {TRUSTED}", "COPY pip.conf /etc/pip.conf"]
+    lines += ["RUN ln -sf /usr/bin/python3 /usr/local/bin/python"]
+    (context / "Dockerfile").write_text("\n".join(lines))
+    build(image, context, environ)
 
 
 def pip_configuration() -> str:
@@ -276,7 +285,7 @@ def pip_configuration() -> str:
         told[name.rpartition(".")[2]] = ast.literal_eval(value)
     kept = {"index-url", "extra-index-url", "trusted-host", "proxy", "default-timeout"}
     lines = [f"{name} = {value}\n" for name, value in told.items() if name in kept]
-    return "".join(["[global]\n", "cert = /etc/ssl/certs/ca-certificates.crt\n", *lines])
+    return "".join(["[global]\n", f"cert = {TRUSTED}\n", *lines])
 
 
 def make_image(image: str, home: Path, environ: Mapping[str, str]) -> None:
@@ -293,9 +302,14 @@ def make_image(image: str, home: Path, environ: Mapping[str, str]) -> None:
             program.chmod(0o755)
     if name == "nats-box":
         made(["go", "install", NATS], {"GOBIN": str(context), "CGO_ENABLED": "0"})
-    # The machine's network, as above, and the classic builder: BuildKit is a plugin of `docker`.
-    build: list[str | Path] = ["docker", "build", "--network", "host", "--tag", image, context]
-    made(build, {**environ, "DOCKER_BUILDKIT": "0"})
+    build(image, context, environ)
+
+
+def build(image: str, context: Path, environ: Mapping[str, str]) -> None:
+    """Build an image on the machine's network, as above, and remove what it was built of."""
+    # The classic builder: BuildKit is a plugin of `docker`, but Compose has its own.
+    command: list[str | Path] = ["docker", "build", "--network", "host", "--tag", image, context]
+    made(command, {**environ, "DOCKER_BUILDKIT": "0"})
     shutil.rmtree(context)
 
 

@@ -8,6 +8,7 @@ those of compose.yaml, so that no bank can run beside it.
 
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def plain(_: str) -> None:
         line("docker compose up --wait", seconds=UP_SECONDS)
         teller.move()
     verified("forwarder")
-    line("docker compose run --rm --env BANK_TRACES=otlp accounts settings")
+    line(f"{of('worker')} python -c 'import opentelemetry.exporter.otlp.proto.http'")
 
 
 def observed(_: str) -> None:
@@ -148,6 +149,7 @@ CHECKS: Final[dict[str, Callable[[str], None] | None]] = {
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     made = ROOT / "deploy" / "secure" / "made"
     kept = made.exists()
