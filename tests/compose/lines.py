@@ -50,7 +50,7 @@ def line(text: str, *, seconds: float = 120, ends_well: bool = True, told: bool 
     return done.stdout
 
 
-def until(what: str, check: Callable[[], T], seconds: float = 120) -> T:
+def until(what: str, check: Callable[[], T], seconds: float = 300) -> T:
     """Ask until the answer is true, and return that; an OSError or `Failed` counts as not yet."""
     deadline = time.monotonic() + seconds
     while True:

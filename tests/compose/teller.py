@@ -58,7 +58,7 @@ class Teller:
     def _read(self, account: str) -> None:
         strong = until(account, lambda: self._get(f"{ACCOUNTS}/{account}"))
         url = f"{BALANCES}/{account}?timeout=20&min_version={strong['version']}"
-        shown = until(f"balance of {account}", lambda: self._fresh(url), 180)
+        shown = until(f"balance of {account}", lambda: self._fresh(url))
         if {strong["balance"], shown["balance"]} != {self.held[account]}:
             raise Failed(f"{account} holds {self.held[account]}; told: {strong}, {shown}")
 
