@@ -87,7 +87,7 @@ def reported(said: str) -> None:
 
 def secure(_: str) -> None:
     """The same bank with keys, TLS and passwords."""
-    made = line(f"{of('secure-forwarder')} bank keys create --role operator --name me")
+    made = line(f"{of('secure-forwarder')} bank keys create --role teller --name me")
     key = re.search(r"bank_\S+", made)
     if key is None:
         raise Failed(f"no key:\n{made}")
