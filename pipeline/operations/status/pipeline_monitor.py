@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pipeline.coordination.leases import FORWARDER
-from pipeline.coordination.worker_registry import Caller
+from pipeline.coordination.worker_registry import RegistryReader
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.operations.status import overview
@@ -45,12 +45,12 @@ class PipelineMonitor:
     ) -> None:
         self._read_each, self._onlooker, self._store = read_each, onlooker, store
         self._replicas = settings.stream_replicas
-        self._caller = Caller(settings.redis, "overseer", settings.lease_seconds)
+        self._registry = RegistryReader(settings.redis, "overseer", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._jobs: list[RebuildJobs] = []
 
     async def close(self) -> None:
-        await self._caller.close()
+        await self._registry.close()
 
     async def read(self) -> Overview:
         """As it stands now, or later by as long as it takes."""
@@ -58,14 +58,14 @@ class PipelineMonitor:
         count, log, roll, leader, rebuild, readings = await asyncio.gather(
             asked("MongoDB", self._stored(), until),
             asked("NATS", self._onlooker.stream(), until),
-            asked("Redis", self._caller.roll(), until),
-            asked("Redis", self._caller.holder(FORWARDER), until),
+            asked("Redis", self._registry.registry(), until),
+            asked("Redis", self._registry.holder(FORWARDER), until),
             asked("NATS", self._rebuild(), until),
             asyncio.gather(*(read() for read in self._read_each.values())),
         )
         first = readings[0]
         stored = overview.stored(count, self._stored_rate(count))
-        workers, unknown = overview.attending(roll, first.partitions, self._caller.seconds)
+        workers, unknown = overview.attending(roll, first.partitions, self._registry.seconds)
         return Overview(
             at,
             [
