@@ -11,7 +11,7 @@ from contextlib import aclosing
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from pipeline.agents.rebuild.orphans import Ids, strangers
+from pipeline.agents.rebuild.orphans import DocumentIds, possible_orphans
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed, histories
@@ -20,7 +20,7 @@ from pipeline.operations.repair.diff import Difference, Look, WaitingDocument, l
 from pipeline.search import FoundDocument
 from pipeline.support.bucket_sums import Sums, fingerprint
 from pipeline.tables.documents import HistoryLoader
-from pipeline.tables.versioned_document import ReplayedAccount, believed
+from pipeline.tables.versioned_document import ReplayedAccount, trusted
 
 CHUNK: Final = 500
 MOST_DOUBTS: Final = 10_000
@@ -42,7 +42,7 @@ class ComparisonLog(Protocol):
         """The slots for which not all up to that end is applied."""
 
 
-class DocumentLookup(Ids, Protocol):
+class DocumentLookup(DocumentIds, Protocol):
     """What is read of the index; `pipeline.search.scan.Survey` is one."""
 
     async def found(self, ids: Sequence[str]) -> dict[str, FoundDocument]: ...
@@ -82,7 +82,8 @@ class Comparison:
                 await self._compare(accounts, ids)
                 async for difference in self._settled(MOST_DOUBTS):
                     yield difference
-        async with aclosing(strangers(self._projection, slots, ids, self._documents)) as pages:  # type: ignore[type-var]
+        orphans = possible_orphans(self._projection, slots, ids, self._documents)
+        async with aclosing(orphans) as pages:  # type: ignore[type-var]
             async for page in pages:
                 truths = await self._truths(page)
                 self._doubts |= {each: None for each in page if each not in truths[each].documents}
@@ -108,7 +109,7 @@ class Comparison:
         for each in found:
             ids.add(fingerprint(each), 1)
         for document_id, document in wanted.items():
-            state = believed(self._projection, found.get(document_id))
+            state = trusted(self._projection, found.get(document_id))
             if state is None or state.document != document:
                 self._doubts[document_id] = None
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pipeline.model.projection import ERA, Document, Projection
 from pipeline.search import FoundDocument, Stamp
-from pipeline.tables.versioned_document import ReplayedAccount, believed, judged
+from pipeline.tables.versioned_document import ReplayedAccount, reconcile, trusted
 
 
 class Look(NamedTuple):
@@ -67,7 +67,7 @@ def look(document_id: str, found: FoundDocument | None, truth: ReplayedAccount) 
         return Look("missing" if document else "right", None, 0, wanted, {})
     if document is None:
         return Look("extra", found.stamp, 0, 0, {})
-    state, there = judged(found, truth, document_id), believed(projection, found)
+    state, there = reconcile(found, truth, document_id), trusted(projection, found)
     if state is None:
         return Look("right", found.stamp, wanted, wanted, {})
     fields = _differing(found, document)
