@@ -108,6 +108,8 @@ def generation_target(
     context: ProjectionContext, generation: Generation, begun: int | None = None
 ) -> GenerationTarget:
     """A generation to write to, with an empty cache."""
+    # Its own table, with its own cache: state taken from another generation would carry the errors
+    # of that one over.
     lot = context.parked if begun is None else ReadOnlyParkingLot(context.parked)
     counters = context.counters if begun is None else Counters()
     table = ProjectionTable(

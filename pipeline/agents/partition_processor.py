@@ -93,6 +93,8 @@ class PartitionProcessor:
     async def run(self) -> None:
         """Own the partition until cancelled."""
         while True:
+            # A task of its own, so that `reacquire` can interrupt it wherever it waits, and a new
+            # one starts with nothing of the old state.
             self._interrupt = asyncio.get_running_loop().create_future()
             work = asyncio.create_task(self._work())
             try:

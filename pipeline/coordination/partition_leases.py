@@ -36,6 +36,7 @@ for i = 2, #KEYS do tidy(KEYS[i], 'string') end
 tidy(KEYS[1], 'zset')
 """
 # ARGV: the owner, milliseconds, then the partitions it holds: those that Redis lost are set again
+# All times are those of Redis, because the clocks of workers differ.
 _BEAT: Final = (
     _TIDY
     + """

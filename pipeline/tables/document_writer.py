@@ -159,6 +159,8 @@ class DocumentWriter:
 
     async def _settle(self, conflicts: Sequence[VersionedDocument], step: int) -> Loaded:
         """Read what refused our documents; returns what to write again, and poisons."""
+        # The documents before the store: a document that is newer than the events read before it
+        # would look as if somebody had written it by hand.
         found = await self.found([state.document["id"] for state in conflicts])
         doubted: dict[str, FoundDocument] = {}
         deleted: dict[str, int] = {}

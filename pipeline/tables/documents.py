@@ -27,6 +27,7 @@ class AccountDocuments(DocumentWriter):
         A poison event parks its account; a parked account without one is right now, and not parked
         any more. Of a history that comes in parts, only the last part decides that.
         """
+        # Most documents are right. Only for the doubtful ones the store is read once more.
         documents = {each["id"]: each for history in histories for each in history.documents}
         poisons = {each.account_id: each.poison for each in histories if not each.more}
         found = await self.found(documents)

@@ -94,6 +94,8 @@ class Coordinator:
 
     async def _swap_when_complete(self, job: RebuildJob) -> None:
         new, live = self._new(job), await self._context.generations.live()
+        # Only the alias tells which generation is live: a worker may have been killed after its
+        # swap and before it wrote that into the job.
         if live != new:
             if await self._alias_swap.building() != new:
                 await self._fail(job, f"the index {new.index} was deleted")
@@ -129,6 +131,8 @@ class Coordinator:
             await self._jobs.change(job.id, lambda job: replace(job, phase="done", finished=_now()))
 
     async def _drop_old(self, job: RebuildJob) -> None:
+        # A point in time that a reader opened before the swap ends with its index: the grace is
+        # longer than any of them is open.
         if _seconds_since(job.swapped) < self._grace:
             return
         if job.old is not None and job.old_uuid is not None:

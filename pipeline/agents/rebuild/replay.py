@@ -16,6 +16,7 @@ from pipeline.model.projection import Advance
 from pipeline.tables.documents import AccountDocuments
 from pipeline.tables.versioned_document import VersionedDocument
 
+# Few and small: live traffic writes to the same Elasticsearch, and its latency comes first.
 CHUNK: Final = 250
 IN_FLIGHT: Final = 2
 
