@@ -4,6 +4,7 @@ Then a worker rebuilds the same bank while it lives (live_rebuild.py).
 """
 
 import time
+from contextlib import aclosing
 from typing import Any, Final
 
 from benchmarks import live_rebuild
@@ -80,15 +81,13 @@ class Rebuilding:
         await self._generations.create(self._number, refresh="-1")
         generation, began, count = Generation(self._number, "", BALANCE), time.perf_counter(), 0
 
-        async def reached(_: int, events: int) -> None:
-            nonlocal count
-            count += events
-
         documents = AccountDocuments(
             self._elastic, generation, self.store, Nobody(), Counters(), DocumentCache(0)
         )
-        work = Replay(ThrottledStore(self.store, Throttle()), documents, lambda _: None, reached)
-        await work.run(range(SLOTS))
+        work = Replay(ThrottledStore(self.store, Throttle()), documents, lambda _: None)
+        async with aclosing(work.run(range(SLOTS))) as written:
+            async for _, events in written:
+                count += events
         rate = count / (time.perf_counter() - began)
         await self._elastic.client.indices.delete(index=f"balance-{self._number}")
         return rate

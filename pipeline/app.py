@@ -1,4 +1,7 @@
-"""The Faust app that wires the worker: `faust -A pipeline.app worker` or `bank worker` runs it."""
+"""The Faust app of a worker: wires agents, bridge and assignment, and hands them the projections.
+
+`bank worker` or `faust -A pipeline.app worker` runs it.
+"""
 
 import asyncio
 import os
@@ -23,16 +26,14 @@ from pipeline.tables.activity import Activity
 
 COMMIT_SECONDS = 0.2
 NATS = "nats://"
-"""All that Faust is told, which shows it around: where and how is among the options."""
+"""The broker's URL for Faust, which logs and shows it: address and credentials are in `Options`."""
 
 
 def create_app(settings: Settings, name: str | None = None) -> faust.App:
-    """One worker's app: an agent for each projection, and `activity`, on the stream's batches.
+    """One worker's app: an agent for each projection, and one for the table `activity`.
 
-    Each projection's topic reads the one stream with consumers of its own, so that none waits for
-    another.
-
-    `name` is what people see as the owner of the worker's partitions.
+    Each projection has a topic of its own, with its own consumers on the one stream, so that none
+    waits for another. `name` is shown as the owner of the worker's partitions.
     """
     app = faust.App(
         "bank",
@@ -57,7 +58,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
             before_commit=_before_commit(agents),
             nats=settings.nats,
             lease_seconds=settings.lease_seconds,
-            waits_for_seek=True,
+            waits_for_seek=True,  # a partition processor seeks first: see `agents/acquire.py`
             streams={agent.topic: STREAM for agent in agents},
             replicas=settings.stream_replicas,
             max_age_hours=settings.stream_max_age_hours,
@@ -67,13 +68,13 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
 
 
 def _before_commit(agents: Sequence[ProjectionAgent]) -> BeforeCommit:
-    """Every projection checkpoints its own; a topic that is nobody's is acked as it is."""
+    """Checkpoint every projection's topic before its ack; other topics are acked at once."""
     topics = {agent.topic for agent in agents}
 
     async def before_commit(done: Mapping[TP, int]) -> Collection[TP]:
-        claimed = await asyncio.gather(*(agent.before_commit(done) for agent in agents))
+        checkpointed = await asyncio.gather(*(agent.before_commit(done) for agent in agents))
         others = [tp for tp in done if tp.topic not in topics]
-        return [*others, *(tp for each in claimed for tp in each)]
+        return [*others, *(tp for each in checkpointed for tp in each)]
 
     return before_commit
 
@@ -88,14 +89,14 @@ async def worker(
     garbage_collection.run_seldom()
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust makes only its own folder in it
     app = create_app(settings, name)
-    shares = options_of(app).assignment
-    assert isinstance(shares, WorkerAssignment)
-    seen = WorkerMetrics(shares, shares.agents)
-    async with exposed(settings, worker_metrics(seen), worker_checks(seen)):
-        await _run(app, shares, stop or asyncio.Event())
+    assignment = options_of(app).assignment
+    assert isinstance(assignment, WorkerAssignment)
+    metrics = WorkerMetrics(assignment, assignment.agents)
+    async with exposed(settings, worker_metrics(metrics), worker_checks(metrics)):
+        await _run(app, assignment, stop or asyncio.Event())
 
 
-async def _run(app: faust.App, shares: WorkerAssignment, stop: asyncio.Event) -> None:
+async def _run(app: faust.App, assignment: WorkerAssignment, stop: asyncio.Event) -> None:
     starting = asyncio.create_task(app.start())
     waiting = asyncio.create_task(stop.wait())
     try:
@@ -108,12 +109,12 @@ async def _run(app: faust.App, shares: WorkerAssignment, stop: asyncio.Event) ->
     finally:
         waiting.cancel()
         starting.cancel()
-        await shares.leave()
+        await assignment.leave()  # first: it drains the partitions, for which the app must run
         await app.stop()
 
 
 def __getattr__(name: str) -> faust.App:
-    """`faust -A pipeline.app` finds `app` here, made of the environment's settings."""
+    """`faust -A pipeline.app` finds `app` here, made from the environment's settings."""
     if name == "app":
         return create_app(load())
     raise AttributeError(name)

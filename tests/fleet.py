@@ -50,7 +50,7 @@ class Fleet:
 
     async def owners(self) -> list[str | None]:
         """Names of the owners by partition, as the leases have it."""
-        view = await self._leases.look(self.partitions)
+        view = await self._leases.read(self.partitions)
         return [owner and name_of(owner) for owner in view.owners]
 
     async def close(self) -> None:

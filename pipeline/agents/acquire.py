@@ -1,7 +1,10 @@
-"""Taking a partition: become its owner, and find where to go on in each generation it writes."""
+"""Acquiring a partition: become its owner, and find the position to read on from.
+
+What the partition processor has to do afterwards, in this order: backfill if `needs_backfill`, then
+`write_checkpoints`, then apply deliveries.
+"""
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.agents.context import (
@@ -20,82 +23,104 @@ from pipeline.tables.epochs import raise_epoch
 
 log = logging.getLogger(__name__)
 
-Backfill = Callable[[OwnedPartition], Awaitable[None]]
-
 
 class OtherVersion(Exception):
     """The live generation is not of this worker's version of the projection."""
 
 
-class _Beside(NamedTuple):
-    """A generation being built, and what is claimed of the partition in it."""
+class Acquired(NamedTuple):
+    """A partition that is ours now.
 
-    generation: Generation
-    claim: Checkpoint
-
-    def resumed(self, floor: int, state: StreamState) -> int | None:
-        """Where it could go on, or None."""
-        return starting_position(self.claim, floor, state)
-
-
-async def acquire(
-    context: ProjectionContext, partition: int, label: int, backfill: Backfill
-) -> OwnedPartition:
-    """Start where all before is in the live generation; `label` goes to the source's deliveries.
-
-    Where that can't be, the partition is backfilled first. Raises `CheckpointFenced`,
-    `PositionLost` and the errors of the servers; then it may be tried again.
+    `needs_backfill`: the live generation lacks events that the stream will not deliver.
     """
-    await context.parked.refresh()
-    generation = await context.generations.ensure_live()
-    frozen = await _of_another_version(context, generation)
-    stream = await stream_state(context.js)
-    await _still_in_force(context)
-    claim = await context.checkpoints.claim(
-        partition,
-        context.partitioning,
-        generation,
-        stream.created,
-        lambda above: raise_epoch(context.js, context.projection, partition, context.owner, above),
-    )
-    beside = await _claim_beside(context, claim)
+
+    owned: OwnedPartition
+    needs_backfill: bool
+
+
+class _Found(NamedTuple):
+    """The state to claim the partition in. `frozen`: the live generation is not to be written."""
+
+    live: Generation
+    frozen: bool
+    stream: StreamState
+
+
+class _Claimed(NamedTuple):
+    """The checkpoints as the partition was claimed: in the live generation and, if one is being
+    built, in that one."""
+
+    live: Checkpoint
+    building: Checkpoint | None
+    generation: Generation | None
+    """The one being built."""
+
+
+class _Start(NamedTuple):
+    """Sequences to read on after: for each generation (None: it can't go on from there), and for
+    the source, which is the lower one."""
+
+    live: int | None
+    building: int | None
+    position: int
+    seek: bool
+    """Whether the source has to be moved there from the ack floor."""
+
+
+async def acquire(context: ProjectionContext, partition: int, label: int) -> Acquired:
+    """Become the owner of a partition; the source marks its deliveries with `label`.
+
+    Raises `CheckpointFenced`, `PositionLost`, `OtherVersion` and the errors of the servers; then it
+    may be repeated.
+    """
+    # Before the claim, which names the generation, the stream and the partitioning it is for.
+    found = await _find_state(context)
+    # Before the seek: an event is acked after its checkpoint is written, and from the claim on the
+    # owner before can't write one. So it acks nothing that the claimed checkpoint does not have.
+    claimed = await _claim(context, partition, found)
     floor = await context.source.seek(partition, None, label)
-    state = await stream_state(context.js)
-    if state.created != stream.created:
-        raise PositionLost("the stream was made anew")
-    if frozen and beside is None:
-        raise OtherVersion(f"{generation.index} waits for the rebuild that replaces it")
-    start = None if claim.cursor is not None else starting_position(claim, floor, state)
-    since = beside.resumed(floor, state) if beside and (frozen or start is not None) else None
-    places = [place for place in (since, None if frozen else start) if place is not None]
-    position = min(places, default=state.last)
-    if not places or position < floor or floor < claim.at:
-        position = await context.source.seek(partition, position, label)
-    owned = OwnedPartition(
-        generation_target(context, generation),
-        stream.created,
-        claim.epoch,
-        position,
-        min(position, max(floor, claim.at)),
-        _building(context, beside, since) if beside else None,
-    )
-    owned.live.frozen = frozen
-    if frozen:  # it stays where it is
-        context.checkpoints.forget_generation(partition, generation)
-    elif start is None:
-        await backfill(owned)
-    await _write_claims(context, partition, owned)
+    # After the seek: if the stream was recreated in between, the floor is not of the stream that
+    # the checkpoint names.
+    state = await _same_stream(context, found.stream)
+    if found.frozen and claimed.generation is None:
+        raise OtherVersion(f"{found.live.index} waits for the rebuild that replaces it")
+    start = _start(found, claimed, floor, state)
+    if start.seek:
+        await context.source.seek(partition, start.position, label)
+    owned = _owned(context, found, claimed, floor, start)
+    return Acquired(owned, needs_backfill=start.live is None and not found.frozen)
+
+
+async def write_checkpoints(
+    context: ProjectionContext, partition: int, owned: OwnedPartition
+) -> None:
+    """Write where the partition starts, in each generation it writes: the last step of acquiring.
+
+    Only now: before the backfill it would not be true. `back`, because the position may be lower
+    than the one before. Raises `CheckpointFenced` and `PositionLost`.
+    """
+    if owned.live.frozen:  # nothing is written to it, so its checkpoint stays as it is
+        context.checkpoints.forget_generation(partition, owned.live.generation)
+    else:
+        context.checkpoints.set_cursor(partition, owned.live.generation, None)
+    if owned.building is not None:
+        slots = slots_of(partition, context.partitions)
+        begun = owned.building.begun
+        cursor = None if begun == slots.stop else begun
+        context.checkpoints.set_cursor(partition, owned.building.generation, cursor)
+    failed = await context.checkpoints.write({partition: owned.at()}, back=True)
+    for failure in failed.values():
+        raise failure
     log.info(
         "partition %d goes on after %d (epoch %d, %s)",
         partition,
-        position,
-        claim.epoch,
-        generation.index,
+        owned.position,
+        owned.epoch,
+        owned.live.generation.index,
     )
-    return owned
 
 
-def being_built(context: ProjectionContext) -> Generation | None:
+def generation_being_built(context: ProjectionContext) -> Generation | None:
     """The generation that a running rebuild builds, as far as this process knows."""
     job = context.jobs.current
     if job is None or job.phase != "building" or job.version != context.projection.version:
@@ -105,10 +130,22 @@ def being_built(context: ProjectionContext) -> Generation | None:
     return Generation(job.generation, job.uuid, context.projection)
 
 
-async def _of_another_version(context: ProjectionContext, live: Generation) -> bool:
-    """Whether the live generation is of an older fold: then its rebuild is started.
+# ------------------------------------------------------------------ the state found
 
-    Raises `OtherVersion` if it is of a newer one: there is nothing this worker could do.
+
+async def _find_state(context: ProjectionContext) -> _Found:
+    await context.parked.refresh()  # or events of a parked account would be applied
+    live = await context.generations.ensure_live()
+    frozen = await _needs_rebuild(context, live)
+    stream = await stream_state(context.js)
+    await _check_partitioning(context)
+    return _Found(live, frozen, stream)
+
+
+async def _needs_rebuild(context: ProjectionContext, live: Generation) -> bool:
+    """Whether the live generation is of an older version of the projection; starts its rebuild.
+
+    Raises `OtherVersion` if it is of a newer one, which this worker can't write.
     """
     version = context.projection.version
     if live.version == version:
@@ -131,40 +168,87 @@ async def _of_another_version(context: ProjectionContext, live: Generation) -> b
     return True
 
 
-async def _claim_beside(context: ProjectionContext, live: Checkpoint) -> _Beside | None:
-    await context.jobs.refresh()
-    generation = being_built(context)
-    if generation is None or generation.number == live.generation:
-        return None
-    claim = await context.checkpoints.claim_beside(
-        live.partition, context.partitioning, generation, live.stream, live.epoch
-    )
-    return _Beside(generation, claim)
-
-
-def _building(context: ProjectionContext, beside: _Beside, since: int | None) -> GenerationTarget:
-    """Go on with what was replayed, if no event has been missed since; else from the beginning."""
-    slots = slots_of(beside.claim.partition, context.partitions)
-    cursor = slots.start
-    if since is not None:
-        cursor = slots.stop if beside.claim.cursor is None else beside.claim.cursor
-    return generation_target(context, beside.generation, max(cursor, slots.start))
-
-
-async def _write_claims(context: ProjectionContext, partition: int, owned: OwnedPartition) -> None:
-    context.checkpoints.reach(partition, owned.live.generation, None)
-    if owned.building is not None:
-        slots = slots_of(partition, context.partitions)
-        begun = owned.building.begun
-        cursor = None if begun == slots.stop else begun
-        context.checkpoints.reach(partition, owned.building.generation, cursor)
-    failed = await context.checkpoints.write({partition: owned.at()}, back=True)
-    for failure in failed.values():
-        raise failure
-
-
-async def _still_in_force(context: ProjectionContext) -> None:
-    """Nothing is claimed of partitions that are no more: raises `PositionLost`."""
+async def _check_partitioning(context: ProjectionContext) -> None:
+    """Raise `PositionLost` if the number of partitions has changed: this one is no more."""
     now = await partitioning(context.js)
     if now is not None and not now.same_as(context.partitioning):
         raise PositionLost(f"the bank has {now.count} partitions since {now.at}")
+
+
+async def _same_stream(context: ProjectionContext, before: StreamState) -> StreamState:
+    state = await stream_state(context.js)
+    if state.created != before.created:
+        raise PositionLost("the stream was recreated")
+    return state
+
+
+# ------------------------------------------------------------------ the claim
+
+
+async def _claim(context: ProjectionContext, partition: int, found: _Found) -> _Claimed:
+    """Fence the owner before us off, in the live generation first: that one gives the epoch."""
+    live = await context.checkpoints.claim(
+        partition,
+        context.partitioning,
+        found.live,
+        found.stream.created,
+        lambda above: raise_epoch(context.js, context.projection, partition, context.owner, above),
+    )
+    await context.jobs.refresh()
+    generation = generation_being_built(context)
+    if generation is None or generation.number == live.generation:
+        return _Claimed(live, None, None)
+    building = await context.checkpoints.claim_building(
+        partition, context.partitioning, generation, live.stream, live.epoch
+    )
+    return _Claimed(live, building, generation)
+
+
+# ------------------------------------------------------------------ the position
+
+
+def _start(found: _Found, claimed: _Claimed, floor: int, state: StreamState) -> _Start:
+    """Where to read on. Nothing can go on: after the last message, for the store has all before it.
+
+    A generation that can't go on does not count: it is backfilled or replayed from the store.
+    """
+    # With a cursor, only the slots below it are in the generation.
+    complete = claimed.live.cursor is None
+    live = starting_position(claimed.live, floor, state) if complete else None
+    building = None
+    if claimed.building is not None and (found.frozen or live is not None):
+        building = starting_position(claimed.building, floor, state)
+    possible = [each for each in (building, None if found.frozen else live) if each is not None]
+    position = min(possible, default=state.last)
+    # From the ack floor up to a higher position the stream has nothing of this partition: no seek.
+    # But a floor of before the repartition is that of another partition.
+    seek = not possible or position < floor or floor < claimed.live.at
+    return _Start(live, building, position, seek)
+
+
+def _owned(
+    context: ProjectionContext, found: _Found, claimed: _Claimed, floor: int, start: _Start
+) -> OwnedPartition:
+    live = generation_target(context, found.live)
+    live.frozen = found.frozen
+    return OwnedPartition(
+        live,
+        found.stream.created,
+        claimed.live.epoch,
+        start.position,
+        min(start.position, max(floor, claimed.live.at)),
+        _building_target(context, claimed, start.building),
+    )
+
+
+def _building_target(
+    context: ProjectionContext, claimed: _Claimed, start: int | None
+) -> GenerationTarget | None:
+    """The generation being built: its replay goes on if no event was missed since, or restarts."""
+    if claimed.building is None or claimed.generation is None:
+        return None
+    slots = slots_of(claimed.building.partition, context.partitions)
+    cursor = slots.start
+    if start is not None:
+        cursor = slots.stop if claimed.building.cursor is None else claimed.building.cursor
+    return generation_target(context, claimed.generation, max(cursor, slots.start))

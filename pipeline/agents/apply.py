@@ -1,8 +1,12 @@
-"""What deliveries hold, applied to every generation that the partition writes."""
+"""Applying deliveries: which events they have, and writing those to every generation.
+
+The partition processor calls `read_events`, then `write_events`; a marker makes it backfill in
+between.
+"""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,66 +20,73 @@ from pipeline.tables.checkpoints import PositionLost
 
 log = logging.getLogger(__name__)
 
-Backfill = Callable[[OwnedPartition], Awaitable[None]]
+
+class DeliveredEvents(NamedTuple):
+    """The new events of some deliveries, in order. `messages` counts what was read for them."""
+
+    messages: int
+    events: list[Event]
+    after_marker: list[Event] | None
+    """None: there was no marker. Else `events` come before it, and these come after it."""
 
 
-async def apply(
-    context: ProjectionContext,
-    owned: OwnedPartition,
-    batch: Sequence[Delivery],
-    backfill: Backfill,
-) -> int:
-    """Apply what the deliveries hold beyond our position; a marker among them is seen to.
-
-    Returns how many messages that was. Raises `PositionLost` when something was not delivered, and
-    `GenerationGone`; whatever else it raises, it may be repeated.
-    """
-    events: list[Event] = []
-    position, count, backfilled = owned.position, 0, False
+def read_events(
+    context: ProjectionContext, owned: OwnedPartition, batch: Sequence[Delivery]
+) -> DeliveredEvents:
+    """The events beyond our position. Raises `PositionLost` when a message was not delivered."""
+    events = current = list[Event]()
+    after_marker: list[Event] | None = None
+    position, count = owned.position, 0
     for delivery in batch:
         if delivery.previous > position:
             raise PositionLost(f"nothing was delivered between {position} and {delivery.previous}")
-        held = delivery.read(event_in)
-        for (sequence, data), found in zip(delivery.messages, held, strict=True):
+        decoded = delivery.read(event_in)
+        for (sequence, data), found in zip(delivery.messages, decoded, strict=True):
             if sequence <= position:
                 continue
             count += 1
             if is_marker(data):
-                if backfilled:  # the store was read after all of these were published
-                    continue
-                await _write(context, owned, events)
-                events.clear()
-                await backfill(owned)
-                backfilled = True
-            else:
-                events += _event(context, delivery.partition, sequence, data, found)
+                # One backfill is enough: it reads the store after all of these were published.
+                if after_marker is None:
+                    after_marker = current = []
+            elif (event := _event(context, delivery.partition, sequence, data, found)) is not None:
+                current.append(event)
         position = max(position, delivery.last)
-    await _write(context, owned, events)
-    return count
+    return DeliveredEvents(count, events, after_marker)
 
 
-async def _write(
+async def write_events(
     context: ProjectionContext, owned: OwnedPartition, events: Sequence[Event]
 ) -> None:
+    """Bring the events' documents into every generation of the partition.
+
+    Raises `GenerationGone` of the live one, and `PositionLost` when there is none to write.
+    Whatever it raises, it may be repeated.
+    """
     with carrying("apply", events, "CONSUMER"):
-        await _write_all(context, owned, events)
+        # The generation being built comes first: readers switch from the live one to it, and must
+        # not see an account go back.
+        await _write_building(owned, events)
+        await _write_live(owned, events)
     if events and log.isEnabledFor(logging.DEBUG):
         indexes = ", ".join(each.index for each in owned.generations)
         log.debug("Applied %d events to %s", len(events), indexes, extra=about(events))
 
 
-async def _write_all(
-    context: ProjectionContext, owned: OwnedPartition, events: Sequence[Event]
-) -> None:
-    """The generation being built comes first: it is never behind what readers see."""
+async def _write_building(owned: OwnedPartition, events: Sequence[Event]) -> None:
     building = owned.building
-    if building is not None and building.begun is not None:
-        begun = [event for event in events if event["slot"] < building.begun]
-        try:
-            await building.table.apply(begun)
-        except GenerationGone as error:
-            log.warning("%s is not built any more: %s", building.generation.index, error)
-            owned.building = None
+    if building is None or building.begun is None:
+        return
+    # Events of other slots are left to the replay: they were in the store before the stream.
+    begun = [event for event in events if event["slot"] < building.begun]
+    try:
+        await building.table.apply(begun)
+    except GenerationGone as error:
+        log.warning("%s is not built any more: %s", building.generation.index, error)
+        owned.building = None
+
+
+async def _write_live(owned: OwnedPartition, events: Sequence[Event]) -> None:
     if not owned.live.frozen:
         await owned.live.table.apply(events)
     elif owned.building is None:
@@ -84,23 +95,24 @@ async def _write_all(
 
 def _event(
     context: ProjectionContext, partition: int, sequence: int, data: bytes, found: Event | NoEvent
-) -> Sequence[Event]:
-    """The event in a message; none in one that a stranger published, which is skipped.
+) -> Event | None:
+    """The event in a message; None for one without an event of the partition, which is skipped.
 
-    An event of another partition is none here: its owner may not have come so far.
+    An event of another partition is skipped because its owner may not have come so far: applied
+    here, it would overtake that account's earlier events.
     """
     if not isinstance(found, NoEvent):
         if partition_of(int(found["slot"]), context.partitions) == partition:
-            return (found,)
+            return found
         found = NoEvent("it is of another partition")
     context.counters.unreadable += 1
-    said = "Message %d is no event, it is skipped: %s"
-    log.error(said, sequence, found, extra=about(_values(data)))
-    return ()
+    message = "Message %d is no event, it is skipped: %s"
+    log.error(message, sequence, found, extra=about(_values(data)))
+    return None
 
 
 def _values(data: bytes) -> list[Any]:
-    """The JSON value in a message, if it is one: it may yet say whose it is."""
+    """The JSON value in a message, if it is one: it may have a correlation id."""
     try:
         return [orjson.loads(data)]
     except ValueError:

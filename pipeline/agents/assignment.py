@@ -1,8 +1,8 @@
 """A worker's assignment: its share of the partitions in force, whatever their number becomes.
 
-When the log says another number, everything is let go, and all begins anew with that number in the
-same process: a projection runner, leases, feeds. What was let go had been brought to its end
-before.
+When the number changes, the worker releases all partitions and starts again with the new number in
+the same process: projection runners, leases, feeds. Nothing is lost by that: the forwarder changes
+the number only after every partition is drained.
 """
 
 import asyncio
@@ -27,40 +27,40 @@ from pipeline.tables.epochs import owner_of
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.25
 
 
 class WorkerAssignment(Ownership):
-    """By leases; each agent has a projection runner as long as it runs."""
+    """Ownership by leases, which gives each agent a projection runner."""
 
     def __init__(
         self, settings: Settings, agents: Sequence[ProjectionAgent], owner: str, app: Any
     ) -> None:
         leases = PartitionLeases(settings.redis, owner, settings.lease_seconds)
-        super().__init__(leases, self._raised_last)
+        super().__init__(leases, self._last_owner)
         self._settings, self._app = settings, app
         self.agents = agents
         self._js: JetStream | None = None
 
     async def run(self, assign: Assign, partitions: int) -> None:
-        """Hold a share until cancelled. `partitions` is what the stream was made with."""
+        """Own a share until cancelled. `partitions`: the number the stream was created with."""
         async with _connected(self._settings, self.leases.owner) as (js, store):
             self._js = js
             try:
                 while not self.leaving:
-                    await self._share_of(await self._in_force(js), assign, js, store)
+                    await self._own_share(await self._in_force(js), assign, js, store)
             finally:
                 await self.resign()
         await asyncio.Event().wait()
 
-    async def _share_of(
+    async def _own_share(
         self, now: Partitioning, assign: Assign, js: JetStream, store: EventStore
     ) -> None:
-        """Hold a share of these partitions, until others are in force or the worker leaves."""
+        """Own a share of these partitions, until their number changes or the worker leaves."""
         self._app.transport.repartitioned(STREAM, now.count)
         async with AsyncExitStack() as opened:
             for agent in self.agents:
-                await opened.enter_async_context(self._projecting(agent, now, js, store))
+                await opened.enter_async_context(self._run_agent(agent, now, js, store))
             watch = asyncio.create_task(self._watch(now, js))
             try:
                 await self.keep(assign, now.count)
@@ -68,7 +68,7 @@ class WorkerAssignment(Ownership):
                 await cancel_and_wait(watch)
 
     @asynccontextmanager
-    async def _projecting(
+    async def _run_agent(
         self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
     ) -> AsyncIterator[None]:
         async with (
@@ -96,26 +96,24 @@ class WorkerAssignment(Ownership):
         )
 
     async def _watch(self, now: Partitioning, js: JetStream) -> None:
-        """Let everything go when other partitions are in force."""
+        """Release all partitions when their number changes."""
         found: Partitioning | None = now
         while found is None or found.same_as(now):
-            await asyncio.sleep(LOOK_SECONDS)
-            with suppress(Exception):  # JetStream is down: the others say so
+            await asyncio.sleep(POLL_SECONDS)
+            with suppress(Exception):  # JetStream is down, which others log
                 found = await partitioning(js)
-        log.info("%d -> %d partitions after %d: beginning anew", now.count, found.count, found.at)
-        self.let_go()
+        log.info("%d -> %d partitions after %d: starting again", now.count, found.count, found.at)
+        self.release_all()
 
     async def _in_force(self, js: JetStream) -> Partitioning:
-        """The partitioning in force, when JetStream tells it."""
+        """The partitioning in force; waits while JetStream is down."""
         outage = Outage(log, "The stream")
         return await outage.retry_forever(lambda: ensure_balance_stream(js, self._settings))
 
-    async def _raised_last(self, partition: int) -> str | None:
-        return (
-            None
-            if self._js is None
-            else await owner_of(self._js, self.agents[0].projection, partition)
-        )
+    async def _last_owner(self, partition: int) -> str | None:
+        if self._js is None:
+            return None
+        return await owner_of(self._js, self.agents[0].projection, partition)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""Backfilling a partition: every document of it made to be what the event store says.
+"""Backfilling slots of a generation from the event store, account by account, in constant memory.
 
-The store is walked account by account with constant memory. What is exact already is left alone;
-versions decide every race with events that are applied at the same time.
+Documents that are right already are not written. Versions decide every race with events that are
+applied at the same time.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ CHUNK: Final = 500
 IN_FLIGHT: Final = 2
 
 
-class Bringing(Protocol):
-    """What is needed of the documents: `pipeline.tables.documents.Documents` are some."""
+class Restorable(Protocol):
+    """The documents to backfill; see `AccountDocuments.restore`."""
 
     @property
     def projection(self) -> Projection: ...
 
-    async def bring(self, histories: Sequence[Advance]) -> int: ...
+    async def restore(self, histories: Sequence[Advance]) -> int: ...
 
 
 @dataclass(slots=True)
 class BackfillProgress:
-    """How far it is: slots done of how many, and what was read and written so far."""
+    """Slots done of how many, and what was read and written so far."""
 
     slots: int
     done: int = 0
@@ -43,15 +43,16 @@ class BackfillProgress:
 async def backfill(
     slots: range,
     store: Replayed,
-    documents: Bringing,
+    documents: Restorable,
     progress: Callable[[BackfillProgress], None] = lambda _: None,
 ) -> BackfillProgress:
-    """Bring all accounts of the slots to the store's present state; `progress` hears how it goes.
+    """Bring all accounts of the slots to the store's present state, and report `progress`.
 
     An account whose history can't be folded is parked. Raises `GenerationGone`, and the errors of
     store and parking lot.
     """
     report, started = BackfillProgress(len(slots)), time.monotonic()
+    # A few writes are in flight while the next accounts are read; more would only fill memory.
     flying: deque[asyncio.Task[int]] = deque()
     try:
         read = histories(documents.projection, store, slots, CHUNK)
@@ -59,7 +60,7 @@ async def backfill(
             async for accounts, events, slot in chunks:
                 if len(flying) >= IN_FLIGHT:
                     report.written += await flying.popleft()
-                flying.append(asyncio.create_task(documents.bring(accounts)))
+                flying.append(asyncio.create_task(documents.restore(accounts)))
                 report.accounts += sum(not each.more for each in accounts)
                 report.events += events
                 report.done, report.seconds = slot - slots.start, time.monotonic() - started

@@ -1,4 +1,4 @@
-"""What a worker's partition processors share, and a partition as one of them has taken it."""
+"""What a worker's partition processors share, and the state of an owned partition."""
 
 import asyncio
 import logging
@@ -20,11 +20,11 @@ from pipeline.tables.projection_table import CAPACITY, ProjectionTable
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
 BACKFILLS_AT_ONCE: Final = 2
-"""Partitions of one worker that backfill at the same time; the others wait."""
+"""How many partitions of one worker backfill at the same time; the others wait."""
 
 
 class ReplayableStore(HistoryLoader, Protocol):
-    """What the projection needs of the event store."""
+    """The event store, as far as the agents use it."""
 
     def replay(
         self,
@@ -38,7 +38,7 @@ class ReplayableStore(HistoryLoader, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProjectionContext:
-    """What all partition processors of a worker and a projection share."""
+    """What all partition processors of one projection share in a worker."""
 
     projection: Projection
     elastic: Elastic
@@ -67,8 +67,8 @@ class GenerationTarget:
     """A generation that a partition's events are written to.
 
     While it is being built, slots below `cursor` are replayed. Events of slots from `begun` on are
-    left to the replay, which has not begun with them: they were in the store before they were in
-    the stream. None: nothing is being built, all are written.
+    left to the replay, which has not started with them: an event is in the store before it is in
+    the stream, so the replay will read it. None: it is not being built, all events are written.
     """
 
     generation: Generation
@@ -76,15 +76,15 @@ class GenerationTarget:
     begun: int | None = None
     cursor: int | None = None
     frozen: bool = False
-    """It is of another version of the fold: readers see it as it is until it is replaced."""
+    """It is of an older version of the projection: it is not written any more, only replaced."""
 
 
 @dataclass(slots=True, eq=False)
 class OwnedPartition:
-    """A partition as it was taken.
+    """A partition that is ours, in one acquisition.
 
-    `position` is the stream sequence up to which all is written, in the live generation and in the
-    one being built; `applied` the last message of the partition itself.
+    `position`: the stream sequence up to which everything is written, in the live generation and in
+    the one being built; `applied`: the last message of the partition itself up to there.
     """
 
     live: GenerationTarget
@@ -96,7 +96,7 @@ class OwnedPartition:
 
     @property
     def generations(self) -> tuple[Generation, ...]:
-        """All that are written."""
+        """Those that are written."""
         targets = (self.building, self.live)
         return tuple(target.generation for target in targets if target is not None)
 
@@ -107,7 +107,9 @@ class OwnedPartition:
 def generation_target(
     context: ProjectionContext, generation: Generation, begun: int | None = None
 ) -> GenerationTarget:
-    """A generation to write to, of which nothing is known yet."""
+    """A generation to write to, with an empty cache."""
+    # Its own table, with its own cache: state taken from another generation would carry the errors
+    # of that one over.
     lot = context.parked if begun is None else ReadOnlyParkingLot(context.parked)
     counters = context.counters if begun is None else Counters()
     table = ProjectionTable(
@@ -117,14 +119,15 @@ def generation_target(
         lot,
         counters,
         capacity=context.capacity,
-        # What is not replayed yet has to be loaded: nothing was lost.
+        # In a generation being built accounts are loaded all the time: nothing is wrong then.
         healing=logging.INFO if begun is None else logging.DEBUG,
     )
     return GenerationTarget(generation, table, begun, begun)
 
 
 class ReadOnlyParkingLot:
-    """The parking lot for a generation being built: being right there frees no account yet."""
+    """The parked accounts, for a generation being built: an account that can be folded there stays
+    parked until readers see that generation."""
 
     def __init__(self, parked: ParkedAccountList) -> None:
         self._parked = parked

@@ -1,4 +1,4 @@
-"""Retrying parked accounts: whoever owns an account's partition replays it when somebody asks."""
+"""Retrying parked accounts: the owner of an account's partition replays it on request."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ from pipeline.tables.checkpoints import PositionLost
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 
 
 class ParkedRetry:
-    """Keeps a worker's view of the parked accounts, and carries out the retries that are its."""
+    """Keeps a worker's list of parked accounts fresh, and replays those of its partitions."""
 
     def __init__(
         self, context: ProjectionContext, processors: Mapping[int, PartitionProcessor]
@@ -29,27 +29,15 @@ class ParkedRetry:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        outage = Outage(log, "the parked accounts")
+        self._task = asyncio.create_task(outage.every(POLL_SECONDS, self._retry))
 
     async def stop(self) -> None:
         if self._task is not None:
             await cancel_and_wait(self._task)
 
-    async def _run(self) -> None:
-        outage, attempt = Outage(log, "the parked accounts"), 0
-        while True:
-            try:
-                await self._context.parked.refresh()
-                await self._retry()
-            except Exception as error:
-                await outage.pause(error, attempt)
-                attempt += 1
-            else:
-                outage.over()
-                attempt = 0
-                await asyncio.sleep(LOOK_SECONDS)
-
     async def _retry(self) -> None:
+        await self._context.parked.refresh()
         for each in self._context.parked.all():
             processor = self._processors.get(
                 partition_of(slot_of(each.account_id), self._context.partitions)
@@ -61,15 +49,13 @@ class ParkedRetry:
         log.info("Account %s: replaying it from the event store", account_id)
         try:
             await processor.between(lambda owned: self._replay_all(owned, account_id))
-        except (
-            PositionLost
-        ):  # the partition is another's, or is acquired again: whoever has it then does it
-            return
+        except PositionLost:
+            return  # the partition changes its owner or is acquired again: the request stays
         if account_id not in self._context.parked:
-            log.info("Account %s is parked no more", account_id)
+            log.info("Account %s is not parked any more", account_id)
 
     async def _replay_all(self, owned: OwnedPartition, account_id: str) -> None:
-        """A generation being built comes first: what it refuses is parked still."""
+        # The generation being built first: an account that fails there stays parked.
         if owned.building is not None:
             with suppress(GenerationGone):
                 await owned.building.table.documents.replay(account_id)

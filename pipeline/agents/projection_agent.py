@@ -1,8 +1,8 @@
-"""A projection's agent: hands every fetched batch to its projection runner.
+"""A projection's agent: passes every batch that Faust delivers to its projection runner.
 
-Faust delivers. The runner has one processor for each partition; they fold and write side by side,
-so a partition that waits keeps no other waiting. A batch is acked in Faust once its documents are
-written; the bridge then has the position checkpointed, and acks it in JetStream.
+The runner has a processor for each partition; they work side by side, so one that waits keeps no
+other waiting. A batch is acked in Faust once its documents are written; the bridge then has the
+position checkpointed (`before_commit`), and acks it in JetStream.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchDelivery:
-    """A fetched batch as the processor's `Delivery`; done means acked in Faust."""
+    """A batch as the processor's `Delivery`; `done` acks it in Faust."""
 
     batch: Batch
     ack: Callable[[], Any]
@@ -71,9 +71,9 @@ class BridgeSource:
 
 
 class ProjectionAgent:
-    """The agent of one app and projection, whose name is the topic's.
+    """The agent of one projection; its topic has the projection's name.
 
-    `runner` is there while the worker's assignment runs.
+    `runner` is set while the worker's assignment runs.
     """
 
     def __init__(self, app: faust.App, projection: Projection) -> None:
@@ -85,18 +85,20 @@ class ProjectionAgent:
         app.on_partitions_revoked.connect(self._release, weak=False)
 
     async def read(self, stream: faust.StreamT[Batch]) -> None:
-        """The agent's function. It acks nothing itself and never raises."""
+        """The agent's function."""
+        # `noack`: Faust would ack a batch as soon as this loop is done with it, before it is
+        # written, and even if it raised. The processor acks.
         async for event in stream.noack().events():
             if self.runner is not None:
                 await self.runner.offer(BatchDelivery(event.value, event.ack))
 
     async def before_commit(self, done: Mapping[TP, int]) -> Collection[TP]:
-        """Checkpoint what is to be acked of our topic; return where that holds."""
+        """Write checkpoints for what is to be acked of our topic; return what may be acked."""
         sequences = {tp.partition: last for tp, last in done.items() if tp.topic == self.topic}
         if self.runner is None or not sequences:
             return []
-        claimed = await self.runner.checkpoint(sequences)
-        return [TP(self.topic, partition) for partition in claimed]
+        checkpointed = await self.runner.checkpoint(sequences)
+        return [TP(self.topic, partition) for partition in checkpointed]
 
     async def _acquire(self, app: Any, assigned: set[TP], **_: Any) -> None:
         if self.runner is not None:

@@ -1,8 +1,8 @@
 """The projection runner: the partition processors of one projection, their checkpoints, a watchdog.
 
-The watchdog sees what no event tells: an index that was deleted or made anew, an Elasticsearch that
-went back in time, a stream that was purged, deleted or made anew. It has the processors acquire the
-partitions concerned again.
+The watchdog detects what shows in no delivery: an index that was deleted or recreated, an
+Elasticsearch that lost its last writes, a stream that was purged, deleted or recreated. It has the
+processors acquire the partitions concerned again.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ WATCH_SECONDS: Final = 2.0
 
 
 class ProjectionRunner:
-    """Applies the partitions it is given; an async context manager. See `Source` for the seam."""
+    """Applies its source's deliveries to the partitions it owns; an async context manager."""
 
     def __init__(
         self,
@@ -80,7 +80,8 @@ class ProjectionRunner:
         self._watchdog: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._watchdog = asyncio.create_task(self._watch())
+        watchdog = Outage(log, "the watchdog").every(0, self._rest_and_inspect)
+        self._watchdog = asyncio.create_task(watchdog)
         self._retries.start()
         return self
 
@@ -92,77 +93,65 @@ class ProjectionRunner:
         await self._elastic.close()
 
     def acquire(self, partition: int) -> PartitionProcessor:
-        """Begin to own a partition: it seeks its source, and then waits for deliveries."""
+        """Start a processor for a partition, which seeks the source and waits for deliveries."""
         if partition not in self.processors:
             self.processors[partition] = PartitionProcessor(partition, self.context)
             self._tasks[partition] = asyncio.create_task(self.processors[partition].run())
         return self.processors[partition]
 
     async def release(self, partition: int) -> None:
-        """Let a partition go. What was not yet applied is left to its next owner."""
+        """Stop a partition's processor. The next owner reads again what is not applied yet."""
         if partition in self.processors:
             self.processors.pop(partition).close()
             await cancel_and_wait(self._tasks.pop(partition))
             self.context.checkpoints.forget(partition)
 
     async def offer(self, delivery: Delivery) -> None:
-        """Hand a delivery over; waits while its partition is behind. Ignored if not owned."""
+        """Pass a delivery on; waits while its partition is behind. Ignored if not owned."""
         processor = self.processors.get(delivery.partition)
         if processor is not None:
             await processor.offer(delivery)
 
     async def checkpoint(self, sequences: Mapping[int, int]) -> set[int]:
-        """Claim, by partition, that all up to a sequence is in the index; before it is acked.
+        """Write checkpoints, by partition, that all up to a sequence is written; before its ack.
 
-        Returns the partitions where that is so: only these may be acked. The others are being
+        Returns the partitions where that succeeded: only these may be acked. The others are
         acquired again. Waits while Elasticsearch is down.
         """
-        owned: dict[int, OwnedPartition] = {}
-        for partition, sequence in sequences.items():
-            processor = self.processors.get(partition)
-            if processor and processor.owned and sequence <= processor.owned.applied:
-                owned[partition] = processor.owned
-        positions = {
-            p: PartitionPosition(t.epoch, sequences[p], sequences[p]) for p, t in owned.items()
+        # An ack may come late, for an acquisition before this one: then it is not applied in this.
+        owned = {
+            partition: each
+            for partition, each in self._owned().items()
+            if partition in sequences and sequences[partition] <= each.applied
         }
-        return await self._claim(owned, positions)
+        positions = {
+            partition: PartitionPosition(each.epoch, sequences[partition], sequences[partition])
+            for partition, each in owned.items()
+        }
+        return await self._write_checkpoints(owned, positions)
 
-    async def _claim(
+    async def _write_checkpoints(
         self, owned: Mapping[int, OwnedPartition], positions: Mapping[int, PartitionPosition]
     ) -> set[int]:
         failed = await self.context.checkpoints.write(positions)
         self._reacquire(failed)
-        return {
-            partition
-            for partition in positions
-            if partition not in failed
-            and partition in self.processors
-            and self.processors[partition].owned is owned[partition]
-        }
+        # The write waited: a partition may have been released or acquired again meanwhile.
+        return {p for p in positions if p not in failed and self._is_still(p, owned[p])}
 
     # ---------------------------------------------------------------- the watchdog
 
-    async def _watch(self) -> None:
-        outage, attempt = Outage(log, "the watchdog"), 0
-        while True:
-            await asyncio.sleep(self._watch_seconds)
-            try:
-                await self.inspect()
-            except Exception as error:
-                await outage.pause(error, attempt)
-                attempt += 1
-            else:
-                outage.over()
-                attempt = 0
+    async def _rest_and_inspect(self) -> None:
+        await asyncio.sleep(self._watch_seconds)
+        await self.inspect()
 
     async def inspect(self) -> None:
-        """Look once; partitions that were harmed are acquired again. Raises when it can't see."""
+        """Check once, and acquire harmed partitions again. Raises when a server does not answer."""
         self._reacquire(await self.context.checkpoints.verify())
-        owned = self._owned()
+        owned = self._owned()  # first: one acquired after this may be newer than `live`
         live = await self.context.generations.live()
         self._reacquire(
             {
-                partition: GenerationGone(f"{each.live.generation.index} is not what readers see")
+                partition: GenerationGone(f"{each.live.generation.index} is not live any more")
                 for partition, each in owned.items()
                 if live is None or live not in each.generations
             }
@@ -173,43 +162,45 @@ class ProjectionRunner:
             self._reacquire(dict.fromkeys(owned, error))
             return
         self._reacquire(_harmed(self._owned(), state))
-        await self._move_up(state)
+        await self._advance_idle(state)
 
-    async def _move_up(self, state: StreamState) -> None:
-        """Move positions of idle partitions up to the stream's end.
+    async def _advance_idle(self, state: StreamState) -> None:
+        """Advance the positions of idle partitions to the stream's end.
 
-        So what expires or is purged above a partition's last message harms nobody.
+        Else what expires or is purged above a partition's last message would look like a loss.
         """
-        quiet = {
+        idle = {
             partition: owned
             for partition, owned in self._owned().items()
             if owned.position < state.last
             and self.processors[partition].idle
             and await self._nothing_after(partition, owned.position)
         }
-        if not quiet:
+        if not idle:
             return
-        now = await stream_state(self.context.js)
-        harmed = _harmed(quiet, now)
-        self._reacquire({p: harmed[p] for p in harmed if self._is(p, quiet[p])})
+        # Read again, after looking for messages: if the stream was purged before that, finding none
+        # proves nothing, and the position must stay.
+        harmed = _harmed(idle, await stream_state(self.context.js))
+        self._reacquire({p: harmed[p] for p in harmed if self._is_still(p, idle[p])})
         positions = {}
-        for partition, owned in quiet.items():
-            if partition not in harmed and self._is(partition, owned):
-                if owned.position < state.last:
-                    owned.position = state.last
+        for partition, owned in idle.items():
+            if partition not in harmed and self._is_still(partition, owned):
+                # It may be higher by now: then what is in between was applied.
+                owned.position = max(owned.position, state.last)
                 positions[partition] = owned.at()
         if positions:
-            await self._claim(quiet, positions)
+            await self._write_checkpoints(idle, positions)
 
     async def _nothing_after(self, partition: int, position: int) -> bool:
-        """Asked of the stream itself: a consumer hears of new messages a moment later."""
+        """Read from the stream itself: a consumer counts new messages a moment late."""
         last = await self.context.js.last_message(STREAM, subject(partition))
         return last is None or last.sequence <= position
 
     def _owned(self) -> dict[int, OwnedPartition]:
-        return {p: a.owned for p, a in self.processors.items() if a.owned is not None}
+        return {p: each.owned for p, each in self.processors.items() if each.owned is not None}
 
-    def _is(self, partition: int, owned: OwnedPartition) -> bool:
+    def _is_still(self, partition: int, owned: OwnedPartition) -> bool:
+        """Whether the partition was neither released nor acquired again since."""
         return partition in self.processors and self.processors[partition].owned is owned
 
     def _reacquire(self, reasons: Mapping[int, Exception]) -> None:
@@ -222,7 +213,7 @@ def _harmed(owned: Mapping[int, OwnedPartition], state: StreamState) -> dict[int
     """The partitions whose next messages may be gone from the stream."""
     return {
         partition: PositionLost(
-            f"partition {partition}: the stream was made anew"
+            f"partition {partition}: the stream was recreated"
             if each.stream != state.created
             else f"partition {partition}: messages after {each.position} are gone from the stream"
         )

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class StreamMissing(Exception):
-    """There is no stream `balance`; the forwarder makes it."""
+    """There is no stream `balance`; the forwarder creates it."""
 
 
 class Delivery(Protocol):
@@ -20,11 +20,11 @@ class Delivery(Protocol):
     def partition(self) -> int: ...
     @property
     def acquisition(self) -> int:
-        """The `take` of the seek that it was read after."""
+        """The `acquisition` of the seek that it was read after."""
 
     @property
     def previous(self) -> int:
-        """The sequence of the partition's message delivered before, or the seek's position."""
+        """The sequence of the message delivered before it, or the seek's position."""
 
     @property
     def last(self) -> int:
@@ -38,7 +38,7 @@ class Delivery(Protocol):
         """Each message's data, read that way."""
 
     def done(self) -> None:
-        """Told once every document is written: it may be checkpointed, then acked."""
+        """Called once every document is written: it may be checkpointed, then acked."""
 
 
 class Source(Protocol):
@@ -47,32 +47,35 @@ class Source(Protocol):
     async def seek(self, partition: int, sequence: int | None, acquisition: int) -> int:
         """Read on after `sequence`, or after the ack floor if None; return that position.
 
-        What was handed over and not acked is dropped; what is read from now on carries `take`.
+        Deliveries that were not acked are dropped; those read from now on have this `acquisition`.
         """
 
     async def contested(self, partition: int) -> None:
-        """Another worker has taken it: let it go, unless it is still to be ours."""
+        """Another worker has acquired it: release it, unless its lease is still ours."""
 
 
 async def stream_state(js: JetStream) -> StreamState:
-    """Where the stream stands. Raises `StreamMissing`."""
+    """The stream's first and last sequence. Raises `StreamMissing`."""
     state = await js.state(STREAM)
     if state is None:
         raise StreamMissing(f"there is no stream {STREAM}")
     return state
 
 
-def starting_position(claim: Checkpoint, floor: int, state: StreamState) -> int | None:
-    """The sequence to read on after, or None when the store has to be backfilled first.
+def starting_position(checkpoint: Checkpoint, floor: int, state: StreamState) -> int | None:
+    """The sequence to read on after; None when the generation has to be filled from the store.
 
-    The lower of ack floor and checkpoint; but what lies between the partition's last message and
-    its checkpoint held nothing of it, so an ack floor there says as much as the checkpoint. Up to
-    `claim.at` the partition was another one: nothing before it is read.
+    It is the lower of ack floor and checkpoint.
     """
-    if claim.sequence is None or claim.applied is None:
+    if checkpoint.sequence is None or checkpoint.applied is None:
         return None
-    start = claim.sequence if max(floor, claim.at) >= claim.applied else floor
-    if start < claim.at or start + 1 < state.first or start > state.last:
+    # From `applied` to `sequence` the stream has nothing of this partition, so a floor there means
+    # the same as the checkpoint, and the higher of both is right.
+    reached = max(floor, checkpoint.at) >= checkpoint.applied
+    start = checkpoint.sequence if reached else floor
+    # Up to `at` the partition was another one; what is below `first` the stream has no more; and a
+    # position above `last` is of messages that the server has lost.
+    if start < checkpoint.at or start + 1 < state.first or start > state.last:
         return None
     return start
 

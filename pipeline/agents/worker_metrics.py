@@ -1,4 +1,4 @@
-"""What a worker shows of itself: its metrics, and what it needs to be ready."""
+"""A worker's metrics and readiness checks."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -15,7 +15,7 @@ from pipeline.tables.counters import Counters
 
 
 class WorkerMetrics:
-    """A worker as it is now. An agent has no projection runner until NATS has answered, while the
+    """Reads a worker's state. An agent has no projection runner until NATS has answered, while the
     number of partitions changes, and at the end."""
 
     def __init__(self, ownership: Ownership, agents: Sequence[ProjectionAgent]) -> None:
@@ -31,13 +31,13 @@ class WorkerMetrics:
             "Time from offering a batch to having written its documents",
             _seconds,
         )
-        for make, name, meaning, of in _PROJECTOR:
+        for make, name, meaning, of in _RUNNERS:
             figures = [(agent.topic, of(agent.runner)) for agent in self._agents]
             yield _each(make, f"bank_worker_{name}", meaning, figures)
         yield from _leases(self._ownership)
 
     async def nats(self) -> None:
-        for runner in self._projectors():
+        for runner in self._runners():
             if not runner.context.js.nc.is_connected:
                 raise NotReady
 
@@ -52,15 +52,15 @@ class WorkerMetrics:
                 raise NotReady
 
     async def partitions(self) -> None:
-        """Its share is settled, and what it has is taken: backfilled, if that was needed."""
+        """Its share is settled, and each partition of it is acquired and, if needed, backfilled."""
         if not self._ownership.settled:
             raise NotReady
-        for runner in self._projectors():
+        for runner in self._runners():
             if any(processor.owned is None for processor in runner.processors.values()):
                 raise NotReady
 
-    def _projectors(self) -> list[ProjectionRunner]:
-        """One of each agent; raises `NotReady`."""
+    def _runners(self) -> list[ProjectionRunner]:
+        """One for each agent; raises `NotReady`."""
         found = [agent.runner for agent in self._agents if agent.runner is not None]
         if len(found) < len(self._agents):
             raise NotReady
@@ -73,7 +73,7 @@ class WorkerMetrics:
         family = counter(
             "bank_worker_accounts_healed",
             "Accounts loaded from the event store, because an event was missing (gap) or their "
-            "document could not be believed (unsound)",
+            "document could not be trusted (unsound)",
             labels=["projection", "cause"],
         )
         for agent in self._agents:
@@ -120,7 +120,7 @@ def _ready(runner: ProjectionRunner | None) -> float:
     return sum(processor.owned is not None for processor in processors)
 
 
-_PROJECTOR: Final = (
+_RUNNERS: Final = (
     (
         counter,
         "bulk_retries",
@@ -149,7 +149,7 @@ def _each(
     meaning: str,
     figures: Iterable[tuple[str, float]],
 ) -> Metric:
-    """A family with a figure for each projection."""
+    """A family with a sample for each projection."""
     family = make(name, meaning, labels=["projection"])
     for projection, figure in figures:
         family.add_metric([projection], figure)
@@ -178,17 +178,17 @@ def _leases(ownership: Ownership) -> Iterator[Metric]:
     )
 
 
-def worker_metrics(seen: WorkerMetrics) -> Metrics:
+def worker_metrics(worker: WorkerMetrics) -> Metrics:
     metrics = Metrics("worker")
-    metrics.register(seen)
+    metrics.register(worker)
     return metrics
 
 
-def worker_checks(seen: WorkerMetrics) -> Checks:
-    """Ready: connected, and has its share of the partitions."""
+def worker_checks(worker: WorkerMetrics) -> Checks:
+    """Ready: connected, and its share of the partitions is acquired."""
     return {
-        "nats": seen.nats,
-        "redis": seen.redis,
-        "elasticsearch": seen.elasticsearch,
-        "partitions": seen.partitions,
+        "nats": worker.nats,
+        "redis": worker.redis,
+        "elasticsearch": worker.elasticsearch,
+        "partitions": worker.partitions,
     }

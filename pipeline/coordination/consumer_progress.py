@@ -1,8 +1,7 @@
-"""Whether the workers are done with what the log holds: how each partition stands.
+"""How far the workers are with each partition, by their consumers' ack floors.
 
-A partition that several projections read stands where the last of them does.
-
-An ack comes after the checkpoint, so what is acknowledged is in the projection and claimed.
+A partition that several projections read is as far as the slowest of them. An event is acked after
+its documents and the checkpoint are written, so what is acked is in the projection.
 """
 
 import asyncio
@@ -18,8 +17,8 @@ _NO_CONSUMER: Final = 10014
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """All of a partition up to `floor` is acknowledged, and `events` are left to apply.
+class ConsumerProgress:
+    """Everything of a partition up to `floor` is acked, and `events` are left to apply.
 
     None: nobody has read it since the last repartition.
     """
@@ -38,44 +37,44 @@ class Standing:
         return f"partition {self.partition} has {self.events:,} events to apply"
 
 
-async def ends(js: JetStream, now: Partitioning) -> tuple[int, ...]:
-    """The last message of each partition, 0 for none."""
+async def last_sequences(js: JetStream, now: Partitioning) -> tuple[int, ...]:
+    """The sequence of the last message of each partition, 0 for none."""
     subjects = map(subject, range(now.count))
     found = await asyncio.gather(*(js.last_message(STREAM, each) for each in subjects))
     return tuple(message.sequence if message else 0 for message in found)
 
 
-async def standings(
+async def consumer_progress(
     js: JetStream,
     now: Partitioning,
     last: tuple[int, ...],
     partitions: Iterable[int],
     projections: Sequence[str] = (FIRST,),
-) -> list[Standing]:
-    """How the partitions stand for these projections; `last` is where each ends."""
+) -> list[ConsumerProgress]:
+    """How far the slowest of these projections is with each partition; see `last_sequences`."""
 
-    async def standing(partition: int) -> Standing:
-        found = [_standing(js, now, last[partition], partition, each) for each in projections]
-        return min(await asyncio.gather(*found), key=_progress)
+    async def slowest(partition: int) -> ConsumerProgress:
+        found = [_progress(js, now, last[partition], partition, each) for each in projections]
+        return min(await asyncio.gather(*found), key=_order)
 
-    return await asyncio.gather(*map(standing, partitions))
-
-
-def _progress(standing: Standing) -> tuple[bool, int]:
-    return standing.events is not None, standing.floor
+    return await asyncio.gather(*map(slowest, partitions))
 
 
-async def _standing(
+def _order(progress: ConsumerProgress) -> tuple[bool, int]:
+    return progress.events is not None, progress.floor
+
+
+async def _progress(
     js: JetStream, now: Partitioning, last: int, partition: int, projection: str
-) -> Standing:
-    """The ack floor tells, for a consumer hears of new messages a moment later."""
+) -> ConsumerProgress:
     info = await _consumer(js, f"{projection}-{partition}")
     floor = int(info["ack_floor"]["stream_seq"]) if info else 0
+    # The floor decides, not `num_pending`: a consumer counts new messages a moment late.
     if floor >= max(last, now.at):
-        return Standing(partition, floor, 0)
+        return ConsumerProgress(partition, floor, 0)
     if info is None or floor < now.at:
-        return Standing(partition, floor, None)
-    return Standing(partition, floor, max(1, info["num_pending"] + info["num_ack_pending"]))
+        return ConsumerProgress(partition, floor, None)
+    return ConsumerProgress(partition, floor, max(1, info["num_pending"] + info["num_ack_pending"]))
 
 
 async def _consumer(js: JetStream, name: str) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
-"""Who should have which partition: the rule by which every worker decides for itself.
+"""The rule by which every worker decides by itself which partitions it should own; pure.
 
-Each worker sees who is alive and who has what, perhaps a moment late, and takes or gives up
-partitions of its own accord; a lease makes sure that a partition is taken once. The rule settles:
-seen at rest, every worker has floor(P / W) or ceil(P / W) partitions, and none wants to move one.
+Each worker reads who is alive and who owns what, perhaps a moment late, and acquires or releases
+partitions by itself; a lease ensures that a partition has one owner. The rule converges: with P
+partitions and W workers that stay, every worker owns floor(P / W) or ceil(P / W) partitions, and no
+worker changes anything any more.
 """
 
 from collections import Counter
@@ -12,34 +13,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ShareChange:
-    """What a worker should do now. `take` is free, in the order to try; `give` is drained first."""
+    """What a worker should do now.
+
+    `acquire`: free partitions, in the order to try; `release`: partitions to drain, then release.
+    """
 
     acquire: tuple[int, ...] = ()
-    give: tuple[int, ...] = ()
+    release: tuple[int, ...] = ()
 
 
 def fair_change(owners: Sequence[str | None], workers: Collection[str], me: str) -> ShareChange:
-    """The change that `me` should make, when `owners[p]` has partition p.
+    """The change that the worker `me` should make, where `owners[p]` owns partition p.
 
-    An owner that is not among the workers has died: what it had is not free before its lease ends.
+    An owner that is not among the workers has died. Its partitions are free when their leases end.
     """
     alive = sorted({*workers, me})
     counts = Counter(owner for owner in owners if owner in alive)
     floor, rest = divmod(len(owners), len(alive))
-    # Those who have most keep most: so as few partitions move as can be.
+    # The remainder goes to those who own most already, so that as few partitions move as possible.
     richest = sorted(alive, key=lambda worker: (-counts[worker], worker))[:rest]
     share = floor + (me in richest)
     if counts[me] >= share:
         mine = [partition for partition, owner in enumerate(owners) if owner == me]
-        return ShareChange(give=tuple(mine[share:]))
+        return ShareChange(release=tuple(mine[share:]))
     if counts[me] >= floor and any(counts[worker] < floor for worker in alive):
-        return ShareChange()  # the remainder is for when everybody has the floor
+        return ShareChange()  # the remainder waits until every worker has the floor
     wanted = max(1, floor - counts[me])
-    return ShareChange(acquire=_from_my_end(owners, alive.index(me) / len(alive))[:wanted])
+    return ShareChange(acquire=_free_from(owners, alive.index(me) / len(alive))[:wanted])
 
 
-def _from_my_end(owners: Sequence[str | None], part: float) -> tuple[int, ...]:
-    """The free partitions, beginning where the other workers do not."""
+def _free_from(owners: Sequence[str | None], part: float) -> tuple[int, ...]:
+    """The free partitions, beginning at another one than the other workers."""
     free = [partition for partition, owner in enumerate(owners) if owner is None]
     first = int(part * len(free))
     return (*free[first:], *free[:first])

@@ -1,7 +1,7 @@
-"""Leases in Redis: who may try. Correctness never rests on one, the fences are elsewhere.
+"""Leases in Redis: who may try. Correctness never depends on one; the fences are elsewhere.
 
-A lease not renewed for `seconds` is free to take. While Redis is down the holder goes on and the
-others wait.
+A lease that is not renewed for `seconds` is free to acquire. While Redis is down its holder goes on
+and the others wait.
 """
 
 import asyncio
@@ -11,18 +11,19 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
+import redis.asyncio
 from redis.exceptions import RedisError
 
-from pipeline.coordination import driver
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 
 FORWARDER: Final = "forwarder"
-"""The lease of whoever forwards."""
+"""The name of the lease of the leading forwarder."""
 
-# A key of another type, or one that would never go, is no lease: somebody's hand was there.
+# A key of another type, or a lease without an expiry, was written by hand and would block everybody
+# for ever: it is overwritten.
 _RENEW: Final = """
 local kind = redis.call('type', KEYS[1]).ok
 if kind ~= 'none' and (kind ~= 'string' or redis.call('pttl', KEYS[1]) == -1) then
@@ -40,44 +41,30 @@ _LONGEST_TIMEOUT: Final = 2.0
 
 
 class LeaseUnavailable(Exception):
-    """Redis cannot be reached: nobody knows who holds the lease."""
+    """Redis does not answer: nobody knows who holds the lease."""
 
 
 def key_of(lease: str) -> str:
-    """Where Redis keeps who has it."""
+    """The key in Redis whose value is the lease's owner."""
     return f"bank:lease:{lease}"
 
 
-class Lease:
-    """One lease for one owner. Every method but `close` may raise `LeaseUnavailable`.
+class LeaseClient:
+    """The commands of one owner to Redis: each runs after the one before it has ended.
 
-    `held`: whether it was ours when Redis was last asked; `answers`: whether Redis did answer.
+    `answers`: whether Redis answered the last one.
     """
 
-    def __init__(self, at: ServerAccess | str, name: str, owner: str, seconds: float) -> None:
-        self.name, self.owner, self.seconds = name, owner, seconds
-        self.held = self.answers = False
-        self._key = key_of(name)
+    def __init__(self, at: ServerAccess | str, owner: str, seconds: float, **options: Any) -> None:
+        """`seconds`: how long a lease lasts without being renewed; `options` are the driver's."""
+        self.owner, self.seconds = owner, seconds
+        self.answers = False
+        self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
         self._milliseconds = max(1, int(seconds * 1000))
-        timeout = min(_LONGEST_TIMEOUT, seconds / 3)
-        self._redis = driver.client(at, socket_timeout=timeout, socket_connect_timeout=timeout)
+        self._redis = _connection(
+            at, socket_timeout=self.timeout, socket_connect_timeout=self.timeout, **options
+        )
         self._last: asyncio.Task[Any] | None = None
-
-    async def acquire(self) -> bool:
-        """Take the lease if it is free; True if it is ours now."""
-        command = partial(self._redis.set, self._key, self.owner, nx=True, px=self._milliseconds)
-        self.held = bool(await self._answer(command)) or await self.renew()
-        return self.held
-
-    async def renew(self) -> bool:
-        """Keep the lease for another `seconds`; False if it is not ours any more."""
-        arguments = (self._key, self.owner, str(self._milliseconds))
-        return bool(await self._answer(partial(self._redis.eval, _RENEW, 1, *arguments)))
-
-    async def release(self) -> None:
-        """Give the lease up, if it is ours."""
-        self.held = False
-        await self._answer(partial(self._redis.eval, _RELEASE, 1, self._key, self.owner))
 
     async def close(self) -> None:
         if self._last is not None:
@@ -85,18 +72,17 @@ class Lease:
         await self._redis.aclose()
 
     async def _answer(self, command: Callable[[], Any]) -> Any:
-        """One command after another; a cancelled caller leaves its command to end by itself.
-
-        A release must not overtake an acquire that is under way, and a connection that is left
-        in the middle of a command is lost.
-        """
+        """Run a command; raises `LeaseUnavailable`."""
+        # A cancelled caller leaves its command to end by itself: redis-py may lose a cancellation,
+        # and a connection that is abandoned in the middle of a command is lost. No later command
+        # overtakes it: a release must come after an acquire or a renewal that is under way.
         self._last = asyncio.create_task(_after(self._last, command))
         self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             answer = await asyncio.shield(self._last)
         except (RedisError, OSError) as error:
             self.answers = False
-            raise LeaseUnavailable(str(error)) from error
+            raise LeaseUnavailable(str(error) or "no answer") from error
         self.answers = True
         return answer
 
@@ -107,14 +93,56 @@ async def _after(before: asyncio.Task[Any] | None, command: Callable[[], Any]) -
     return await command()
 
 
+def _connection(at: ServerAccess | str, **options: Any) -> redis.asyncio.Redis:
+    """The driver's client, which connects when it is first used."""
+    access = ServerAccess.of(at)
+    wanted: dict[str, Any] = {"username": access.user, "password": access.password}
+    if access.tls:
+        wanted["ssl_cert_reqs"], wanted["ssl_check_hostname"] = "required", True
+        wanted["ssl_ca_certs"] = access.ca_file
+        wanted["ssl_certfile"] = access.cert_file
+        wanted["ssl_keyfile"] = access.key_file or access.cert_file
+    options |= {name: value for name, value in wanted.items() if value}
+    return redis.asyncio.Redis.from_url(access.url, **options)
+
+
+class Lease(LeaseClient):
+    """One lease for one owner. Every method but `close` may raise `LeaseUnavailable`.
+
+    `held`: whether it was ours when Redis last answered.
+    """
+
+    def __init__(self, at: ServerAccess | str, name: str, owner: str, seconds: float) -> None:
+        super().__init__(at, owner, seconds)
+        self.name, self.held = name, False
+        self._key = key_of(name)
+
+    async def acquire(self) -> bool:
+        """Acquire the lease if it is free; True if it is ours now."""
+        command = partial(self._redis.set, self._key, self.owner, nx=True, px=self._milliseconds)
+        self.held = bool(await self._answer(command)) or await self.renew()
+        return self.held
+
+    async def renew(self) -> bool:
+        """Keep the lease for another `seconds`; False if it is not ours any more."""
+        arguments = (self._key, self.owner, str(self._milliseconds))
+        return bool(await self._answer(partial(self._redis.eval, _RENEW, 1, *arguments)))
+
+    async def release(self) -> None:
+        """Release the lease, if it is ours."""
+        self.held = False
+        await self._answer(partial(self._redis.eval, _RELEASE, 1, self._key, self.owner))
+
+
 @asynccontextmanager
 async def leading(lease: Lease) -> AsyncIterator[asyncio.Event]:
-    """Wait for the lease, hold it in the block, give it up after.
+    """Wait for the lease, hold it in the block, release it after.
 
-    The event is set when somebody else has it; the block is not interrupted, for what it has
-    begun is fenced and may end.
+    The event is set when another owner has it. The block is not interrupted then: what it has
+    begun is fenced, and may end.
     """
-    await _wait(lease)
+    poll = min(_LONGEST_POLL, lease.seconds / 3)
+    await _poll_until(True, lease, poll, f"Waiting for the lease {lease.name}")
     lost = asyncio.Event()
     keeper = asyncio.create_task(_keep(lease, lost))
     try:
@@ -126,28 +154,13 @@ async def leading(lease: Lease) -> AsyncIterator[asyncio.Event]:
             await lease.release()
 
 
-async def _wait(lease: Lease) -> None:
-    every = min(_LONGEST_POLL, lease.seconds / 3)
-    await _ask_until(True, lease, every, f"Waiting for the lease {lease.name}")
-
-
 async def _keep(lease: Lease, lost: asyncio.Event) -> None:
-    await _ask_until(False, lease, lease.seconds / 3, f"Keeping the lease {lease.name}")
+    await _poll_until(False, lease, lease.seconds / 3, f"Keeping the lease {lease.name}")
     lost.set()
 
 
-async def _ask_until(held: bool, lease: Lease, every: float, what: str) -> None:
+async def _poll_until(held: bool, lease: Lease, seconds: float, what: str) -> None:
     """Acquire again and again, until we hold the lease, or until we do not any more."""
-    outage, attempt = Outage(log, what), 0
-    while True:
-        try:
-            found = await lease.acquire()
-        except LeaseUnavailable as error:
-            await outage.pause(error, attempt)
-            attempt += 1
-            continue
-        outage.over()
-        attempt = 0
-        if found == held:
-            return
-        await asyncio.sleep(every)
+    outage = Outage(log, what)
+    while await outage.retry_forever(lease.acquire, LeaseUnavailable) != held:  # noqa: ASYNC110
+        await asyncio.sleep(seconds)  # Redis sends no event

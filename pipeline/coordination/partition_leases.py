@@ -1,33 +1,29 @@
-"""The leases of the partitions in Redis, and who is alive: one round trip for all of them.
+"""The leases of the partitions in Redis, and which workers are alive: one round trip for all.
 
-A worker is alive until `seconds` after its last beat, by the clock of Redis. Who is not any more
-is remembered for some minutes, as who said goodbye is (`roll.py`). Redis may forget all of it at
-any moment; `View.began` tells that it has.
+A worker is alive until `seconds` after its last heartbeat, by the clock of Redis. One that died or
+left is remembered for some minutes (`worker_registry.py`). Redis may lose all of it at any moment;
+then `View.began` changes.
 """
 
-import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from ulid import ULID
 
-from pipeline.coordination import driver
-from pipeline.coordination.leases import LeaseUnavailable
+from pipeline.coordination.leases import LeaseClient
 from pipeline.support.access import ServerAccess
 
 _PREFIX: Final = "bank:{partitions}:"  # one hash slot, so that a cluster runs the scripts too
-_LONGEST_TIMEOUT: Final = 2.0
 
 REMEMBERED: Final = 600.0
-"""Seconds for which a worker that is not there any more is remembered."""
+"""Seconds for which a worker that died or left is remembered."""
 
-# A key of another type, a lease that would never end and a beat that is yet to come are nobody's:
-# somebody's hand was there.
+# A key of another type, a lease without an expiry and a heartbeat in the future were written by
+# hand: they are deleted, or they would block their partition or count as a live worker for ever.
 _TIDY: Final = """
 local function tidy(key, kind)
   local there = redis.call('type', key).ok
@@ -39,7 +35,8 @@ end
 for i = 2, #KEYS do tidy(KEYS[i], 'string') end
 tidy(KEYS[1], 'zset')
 """
-# ARGV: me, milliseconds, then the partitions that I hold: of these, what Redis forgot is mine again
+# ARGV: the owner, milliseconds, then the partitions it holds: those that Redis lost are set again
+# All times are those of Redis, because the clocks of workers differ.
 _BEAT: Final = (
     _TIDY
     + """
@@ -61,15 +58,15 @@ end
 return {redis.call('get', KEYS[2]), redis.call('zrangebyscore', KEYS[1], least, '+inf'), owners}
 """.replace("REMEMBERED", str(int(REMEMBERED * 1000)))
 )
-# ARGV: me, milliseconds, then the partitions
-_TAKE: Final = """
-local taken = {}
+# ARGV: the owner, milliseconds, then the partitions
+_ACQUIRE: Final = """
+local acquired = {}
 for i = 3, #ARGV do
   local key = KEYS[ARGV[i] + 3]
-  if redis.call('set', key, ARGV[1], 'nx', 'px', ARGV[2]) then taken[#taken + 1] = ARGV[i] end
+  if redis.call('set', key, ARGV[1], 'nx', 'px', ARGV[2]) then acquired[#acquired + 1] = ARGV[i] end
 end
-return taken"""
-_GIVE: Final = (
+return acquired"""
+_RELEASE: Final = (
     _TIDY
     + """
 for i = 3, #ARGV do
@@ -77,13 +74,13 @@ for i = 3, #ARGV do
   if redis.call('get', key) == ARGV[1] then redis.call('del', key) end
 end"""
 )
-_LOOK: Final = """
+_READ: Final = """
 local time = redis.call('time')
 local least = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[2]
 return {redis.call('get', KEYS[2]), redis.call('zrangebyscore', KEYS[1], least, '+inf'),
         redis.call('mget', unpack(KEYS, 3))}"""
-# KEYS: who beats, who said goodbye; ARGV: me
-_GOODBYE: Final = """
+# KEYS: the live workers, those that left; ARGV: the owner
+_LEAVE: Final = """
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('zrem', KEYS[1], ARGV[1])
@@ -94,99 +91,80 @@ redis.call('pexpire', KEYS[2], REMEMBERED)""".replace("REMEMBERED", str(int(REME
 
 
 def owner_named(name: str) -> str:
-    """An owner that no other process is, whatever their names."""
+    """An owner's id, unique to this process even where names are the same."""
     return f"{name}.{ULID()}"
 
 
 def name_of(owner: str) -> str:
-    """The name that an owner was given: what people see."""
+    """The name in an owner's id, which people see."""
     return owner.rpartition(".")[0] or owner
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What Redis knows: `owners[p]` has partition p. `began` changes when it has forgotten all."""
+    """What Redis knows: `owners[p]` holds partition p. `began` changes when Redis has lost all."""
 
     began: str
     workers: frozenset[str]
     owners: tuple[str | None, ...]
 
     def of(self, owner: str) -> frozenset[int]:
-        """The partitions that are the owner's."""
+        """The partitions whose leases the owner holds."""
         return frozenset(p for p, each in enumerate(self.owners) if each == owner)
 
 
-class PartitionLeases:
+class PartitionLeases(LeaseClient):
     """The leases as one worker, `owner`, sees and changes them.
 
     Every method but `close` may raise `LeaseUnavailable`; all may be repeated.
     """
 
     def __init__(self, at: ServerAccess | str, owner: str, seconds: float) -> None:
-        self.owner, self.seconds = owner, seconds
-        self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
-        # Retries are the caller's: the driver's own would take longer than a lease lasts.
-        self._redis = driver.client(
+        super().__init__(
             at,
+            owner,
+            seconds,
             decode_responses=True,
             encoding_errors="replace",
+            # The caller retries: the driver's own retries would take longer than a lease lasts.
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=self.timeout,
-            socket_connect_timeout=self.timeout,
         )
-        self._last: asyncio.Task[Any] | None = None
 
     async def beat(self, partitions: int, held: Collection[int]) -> View:
-        """Stay alive, renew every lease that is ours, and take back what Redis has forgotten."""
+        """Stay alive, renew the leases we hold, and set again those that Redis has lost."""
         return _view(await self._run(_BEAT, partitions, held))
 
     async def acquire(self, partitions: int, wanted: Iterable[int]) -> frozenset[int]:
-        """Take those that are free; returns the ones taken."""
-        return frozenset(int(p) for p in await self._run(_TAKE, partitions, wanted))
+        """Acquire those that are free; returns the ones acquired."""
+        return frozenset(int(p) for p in await self._run(_ACQUIRE, partitions, wanted))
 
-    async def give(self, partitions: int, surplus: Iterable[int]) -> None:
-        """Give leases back, those that are ours."""
-        await self._run(_GIVE, partitions, surplus)
+    async def release(self, partitions: int, surplus: Iterable[int]) -> None:
+        """Release those of the leases that are ours."""
+        await self._run(_RELEASE, partitions, surplus)
 
     async def leave(self, partitions: int) -> None:
-        """Give everything back and be a worker no more."""
-        await self._run(_GIVE, partitions, range(partitions))
-        await self._noted(_GOODBYE, self.owner)
+        """Release every lease, and stop being a live worker."""
+        await self._run(_RELEASE, partitions, range(partitions))
+        await self._run_registry(_LEAVE, self.owner)
 
-    async def look(self, partitions: int) -> View:
-        """See who is there and who has what, and change nothing."""
-        return _view(await self._run(_LOOK, partitions, ()))
-
-    async def close(self) -> None:
-        if self._last is not None:
-            await asyncio.wait({self._last})
-        await self._redis.aclose()
+    async def read(self, partitions: int) -> View:
+        """Read who is alive and who holds what; changes nothing."""
+        return _view(await self._run(_READ, partitions, ()))
 
     async def _run(self, script: str, partitions: int, chosen: Iterable[int]) -> Any:
-        keys = [_PREFIX + name for name in ("workers", "began", *map(str, range(partitions)))]
-        milliseconds = max(1, int(self.seconds * 1000))
-        arguments = [self.owner, str(milliseconds), *map(str, chosen)]
-        return await self._answer(partial(self._redis.eval, script, len(keys), *keys, *arguments))
+        names = ("workers", "began", *map(str, range(partitions)))
+        return await self._eval(script, names, (self.owner, self._milliseconds, *chosen))
 
-    async def _noted(self, script: str, *arguments: str) -> Any:
-        keys = [_PREFIX + name for name in ("workers", "left")]
-        return await self._answer(partial(self._redis.eval, script, len(keys), *keys, *arguments))
+    async def _run_registry(self, script: str, *arguments: str) -> Any:
+        return await self._eval(script, ("workers", "left"), arguments)
 
-    async def _answer(self, command: Callable[[], Any]) -> Any:
-        # A cancelled caller leaves its command to end by itself, and no later one overtakes it:
-        # redis-py may lose a cancellation, and a `leave` must come after a beat on its way.
-        self._last = asyncio.create_task(_after(self._last, command))
-        self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
-        try:
-            return await asyncio.shield(self._last)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise LeaseUnavailable(str(error) or "no answer") from error
-
-
-async def _after(before: asyncio.Task[Any] | None, command: Callable[[], Any]) -> Any:
-    if before is not None:
-        await asyncio.wait({before})
-    return await command()
+    async def _eval(
+        self, script: str, names: Collection[str], arguments: Iterable[str | int]
+    ) -> Any:
+        keys = [_PREFIX + name for name in names]
+        return await self._answer(
+            partial(self._redis.eval, script, len(keys), *keys, *map(str, arguments))
+        )
 
 
 def _view(answer: Any) -> View:

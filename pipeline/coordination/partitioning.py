@@ -1,7 +1,7 @@
-"""The number of partitions in force, as the log says it, and what it followed.
+"""The number of partitions in force, and the number before it, as the stream has them.
 
-A repartition is a message on `balance.partitions` (docs/repartition.md). While the log holds none,
-the stream's metadata tells.
+A repartition is a message on `balance.partitions` (docs/repartition.md). Without such a message,
+the stream's metadata has the number.
 """
 
 import logging
@@ -29,10 +29,10 @@ MOST: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Partitioning:
-    """What the log holds after sequence `at` is in `count` partitions.
+    """The messages after sequence `at` are in `count` partitions.
 
-    Until then it was in `before` partitions, which had begun at `before_at` and of which each ended
-    with the message that `last` says. A new log's `at` is 0.
+    Those up to `at` are in `before` partitions, in force since `before_at`; `last` has the sequence
+    of the last message of each of them, 0 for none. In a new stream `at` is 0.
     """
 
     count: int
@@ -42,11 +42,11 @@ class Partitioning:
     last: tuple[int, ...] = ()
 
     def same_as(self, other: "Partitioning") -> bool:
-        """Whether a partition of the one is that partition of the other, and a claim holds."""
+        """Whether a partition's number and its checkpoint mean the same in both."""
         return (self.count, self.at) == (other.count, other.at)
 
     def sources(self, partition: int) -> range:
-        """The partitions before that held some of the partition's slots."""
+        """The partitions before that had some of this partition's slots."""
         if self.before is None:
             return range(0)
         slots = slots_of(partition, self.count)
@@ -54,38 +54,38 @@ class Partitioning:
         return range(first, last + 1)
 
     def followed_by(self, count: int, at: int, last: tuple[int, ...]) -> "Partitioning":
-        """The next one: `last` has the last message of each of our partitions, 0 for none."""
+        """The next one: `last` has the last sequence of each of our partitions, 0 for none."""
         return Partitioning(count, at, self.count, self.at, last)
 
     def message(self) -> OutgoingMessage:
-        """What the log says of it."""
+        """The message that puts it in force."""
         return OutgoingMessage(SUBJECT, orjson.dumps(asdict(self)))
 
     def metadata(self) -> dict[str, str]:
-        """What the stream's metadata says of it, for when the log has lost the message."""
-        said = {PARTITIONS_KEY: str(self.count)}
-        return said | ({METADATA_KEY: self.message().data.decode()} if self.at else {})
+        """The stream's metadata for it, which outlives the message: that one may expire."""
+        count = {PARTITIONS_KEY: str(self.count)}
+        return count | ({METADATA_KEY: self.message().data.decode()} if self.at else {})
 
 
 async def partitioning(js: JetStream) -> Partitioning | None:
-    """The partitioning in force; None without a stream that tells. Creates nothing."""
+    """The partitioning in force; None without a stream that has one. Creates nothing."""
     stored = await js.last_message(STREAM, SUBJECT)
-    said = _said(stored.data) if stored else None
-    if said and stored and said.at <= stored.sequence:
-        return said
+    found = _parsed(stored.data) if stored else None
+    if found and stored and found.at <= stored.sequence:
+        return found
     config = await js.config(STREAM) or {}
     metadata: dict[str, str] = config.get("metadata") or {}
     count = metadata.get(PARTITIONS_KEY, "")
-    said = _said(metadata.get(METADATA_KEY, ""))
-    if said and str(said.count) == count:
-        return said
+    found = _parsed(metadata.get(METADATA_KEY, ""))
+    if found and str(found.count) == count:
+        return found
     return Partitioning(int(count)) if count.isdecimal() else None
 
 
 async def ensure_balance_stream(js: JetStream, settings: Settings) -> Partitioning:
-    """Make the stream `balance` unless it is there; return the partitioning in force.
+    """Create the stream `balance` unless it exists; return the partitioning in force.
 
-    BANK_PARTITIONS is for a new stream only.
+    BANK_PARTITIONS counts for a new stream only.
     """
     made = await ensure_partitioned(
         js,
@@ -104,13 +104,13 @@ async def ensure_balance_stream(js: JetStream, settings: Settings) -> Partitioni
     return found
 
 
-def _said(data: bytes | str) -> Partitioning | None:
-    """What a message or the metadata says; None if somebody wrote it by hand and wrote it wrong."""
+def _parsed(data: bytes | str) -> Partitioning | None:
+    """A partitioning from a message or the metadata; None if it is invalid: written by hand."""
     try:
-        said: dict[str, Any] = orjson.loads(data)
-        found = Partitioning(**{**said, "last": tuple(said["last"])})
-        sound = all(1 <= count <= MOST for count in (found.count, found.before or 1))
-        sound &= all(place >= 0 for place in (found.at, found.before_at, *found.last))
-        return found if sound and len(found.last) == (found.before or 0) else None
+        fields: dict[str, Any] = orjson.loads(data)
+        found = Partitioning(**{**fields, "last": tuple(fields["last"])})
+        valid = all(1 <= count <= MOST for count in (found.count, found.before or 1))
+        valid &= all(sequence >= 0 for sequence in (found.at, found.before_at, *found.last))
+        return found if valid and len(found.last) == (found.before or 0) else None
     except (ValueError, TypeError, KeyError):
         return None

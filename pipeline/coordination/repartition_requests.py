@@ -1,7 +1,7 @@
-"""The request for another number of partitions, and its answer: KV bucket `bank`, `repartition`.
+"""The request for another number of partitions: key `repartition` of the KV bucket `bank`.
 
-`bank repartition N` asks, the leading forwarder answers (`forwarder/repartitioner.py`), both by
-compare-and-set. There is one request at a time.
+`bank repartition N` writes it, the leading forwarder answers it (`forwarder/repartitioner.py`),
+both by compare-and-set. There is one request at a time.
 """
 
 import logging
@@ -27,11 +27,10 @@ State = Literal["wanted", "draining", "done", "refused", "withdrawn"]
 
 @dataclass(frozen=True, slots=True)
 class RepartitionRequest:
-    """`to` partitions are wanted, and the workers may take `patience` seconds to be done.
+    """A request for `to` partitions, for which the workers have `patience` seconds to drain.
 
-    `since` is when it was asked, RFC 3339. When done: `before` there were so many, `at` is the
-    sequence of the change, and the forwarder stood still for `seconds`, if that is known. When
-    refused: the `reason`.
+    `since`: RFC 3339. When done: `before` is the number before, `at` the sequence of the change,
+    `seconds` how long the forwarder published nothing, if known. When refused: `reason`.
     """
 
     id: str
@@ -47,7 +46,7 @@ class RepartitionRequest:
 
     @property
     def open(self) -> bool:
-        """Whether it waits for a forwarder, or one is at it."""
+        """Whether a forwarder has yet to answer it."""
         return self.state in ("wanted", "draining")
 
 
@@ -63,7 +62,7 @@ class UnderWay(Exception):
 
 
 class RepartitionRequests:
-    """The request as one process sees and changes it."""
+    """The request, as one process reads and writes it."""
 
     def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
         self._bucket = Bucket(js, BUCKET, replicas=replicas)
@@ -73,10 +72,10 @@ class RepartitionRequests:
         return _request(await self._bucket.get(KEY))
 
     async def again(self, request: RepartitionRequest) -> RepartitionRequest:
-        """The request as it is now. Raises `Overtaken` if there is a later one: it was answered."""
+        """The request as it is now. Raises `Overtaken` if there is a later one."""
         last = await self.last()
         if last is None or last.id != request.id:
-            raise Overtaken("another request has come since")
+            raise Overtaken("there is a later request")
         return last
 
     async def ask(self, to: int, patience: float) -> RepartitionRequest:
@@ -95,7 +94,7 @@ class RepartitionRequests:
                 continue
 
     async def change(self, request: RepartitionRequest, **changes: Any) -> RepartitionRequest:
-        """Write what has changed. Raises `Overtaken` if it has been changed by another."""
+        """Write changed fields. Raises `Overtaken` if another process changed the request."""
         return await self._put(replace(request, **changes), request.revision)
 
     async def _put(self, request: RepartitionRequest, expected: int) -> RepartitionRequest:
@@ -105,7 +104,7 @@ class RepartitionRequests:
 
 
 def _request(entry: KeyValueEntry | None) -> RepartitionRequest | None:
-    """What the entry says; None if somebody wrote it by hand and wrote it wrong."""
+    """The request in an entry; None if it is invalid: written by hand."""
     if entry is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Who works: the workers that are there, those that said goodbye, and those that fell silent."""
+"""Which workers are alive, which left, and which died or are cut off."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pipeline.support.logs import moment
 
 State = Literal["here", "left", "lost"]
 
-_ROLL: Final = """
+_READ_REGISTRY: Final = """
 local time = redis.call('time')
 return {time[1] * 1000 + math.floor(time[2] / 1000),
         redis.call('zrange', KEYS[1], 0, -1, 'withscores'),
@@ -19,35 +19,35 @@ return {time[1] * 1000 + math.floor(time[2] / 1000),
 
 
 class WorkerRegistry(NamedTuple):
-    """In milliseconds of Redis' own clock: what it shows now, the last beat of each worker that
-    said no goodbye, and when the others said it."""
+    """In milliseconds of Redis' own clock: the time now, the last heartbeat of each worker that did
+    not leave, and when the others left."""
 
     now: int
     beats: Mapping[str, int]
-    goodbyes: Mapping[str, int]
+    left: Mapping[str, int]
 
 
-class Caller(PartitionLeases):
-    """Calls the roll."""
+class RegistryReader(PartitionLeases):
+    """Reads the registry and single leases."""
 
-    async def roll(self) -> WorkerRegistry:
-        """Who works, and who did so a while ago."""
-        now, beats, goodbyes = await self._noted(_ROLL)
-        return WorkerRegistry(int(now), _scores(beats), _scores(goodbyes))
+    async def registry(self) -> WorkerRegistry:
+        """The live workers, and those of the last minutes."""
+        now, beats, left = await self._run_registry(_READ_REGISTRY)
+        return WorkerRegistry(int(now), _scores(beats), _scores(left))
 
     async def holder(self, lease: str) -> str | None:
-        """Who has a lease that is none of a partition, such as the forwarders'; None: nobody."""
+        """The owner of a lease that is not a partition's, such as the forwarders'; None if free."""
         found: str | None = await self._answer(partial(self._redis.get, key_of(lease)))
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`here`: its registration holds; `left`: it said goodbye; `lost`: its registration ran out
-    without one, for it was killed, stands still or is cut off.
+    """`here`: its registration is valid; `left`: it signed off; `lost`: its registration ran out
+    without that, because it was killed, stands still or is cut off.
 
-    `seen` is the RFC 3339 time of its last beat or of its goodbye, `partitions` those whose lease
-    it holds.
+    `seen` is the RFC 3339 time of its last heartbeat or of its leaving, `partitions` those whose
+    leases it holds.
     """
 
     name: str
@@ -56,14 +56,18 @@ class Worker:
     seen: str
 
 
-def workers(roll: WorkerRegistry, seconds: float, owned: Mapping[str, list[int]]) -> list[Worker]:
-    """Everybody, once, by name: as he was seen last, for a worker that is started anew may have the
-    name of the one before. A registration holds for so many `seconds`; `owned` is by name."""
-    oldest, forgotten = roll.now - seconds * 1000, roll.now - REMEMBERED * 1000
+def workers(
+    registry: WorkerRegistry, seconds: float, owned: Mapping[str, list[int]]
+) -> list[Worker]:
+    """Every worker once, by name, in its latest state: a restarted worker may keep its name.
+
+    A registration is valid for so many `seconds`; `owned` has the partitions by name.
+    """
+    oldest, forgotten = registry.now - seconds * 1000, registry.now - REMEMBERED * 1000
     seen: dict[str, tuple[int, State]] = {}
     marks: list[tuple[str, int, State]] = [
-        *((who, at, "left") for who, at in roll.goodbyes.items()),
-        *((who, at, "here" if at >= oldest else "lost") for who, at in roll.beats.items()),
+        *((who, at, "left") for who, at in registry.left.items()),
+        *((who, at, "here" if at >= oldest else "lost") for who, at in registry.beats.items()),
     ]
     for who, at, state in marks:
         if at >= min(oldest, forgotten):
@@ -75,5 +79,5 @@ def workers(roll: WorkerRegistry, seconds: float, owned: Mapping[str, list[int]]
 
 
 def _scores(answer: Sequence[str]) -> dict[str, int]:
-    """Of a sorted set: members and scores, one after the other."""
+    """From a sorted set's reply: members and scores alternate."""
     return {who: int(float(score)) for who, score in zip(answer[::2], answer[1::2], strict=True)}

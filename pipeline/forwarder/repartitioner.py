@@ -12,7 +12,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from pipeline.coordination.consumer_progress import Standing, ends, standings
+from pipeline.coordination.consumer_progress import (
+    ConsumerProgress,
+    consumer_progress,
+    last_sequences,
+)
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.forwarder.stream_publisher import StreamPublisher
@@ -100,8 +104,8 @@ class Repartitioner:
         if request.to == now.count:  # also if a leader before us died after the switch
             await self._requests.change(request, state="done", before=now.before, at=now.at)
             return now
-        last = await ends(self._js, now)
-        found = await standings(self._js, now, last, range(now.count), self._projections)
+        last = await last_sequences(self._js, now)
+        found = await consumer_progress(self._js, now, last, range(now.count), self._projections)
         for each in found:
             self._first.setdefault(each.partition, (each.floor, last[each.partition]))
         if not self._near(found, last):
@@ -112,7 +116,7 @@ class Repartitioner:
                 return now
         return await self._switch(request, now, token, lost)
 
-    def _near(self, found: list[Standing], last: tuple[int, ...]) -> bool:
+    def _near(self, found: list[ConsumerProgress], last: tuple[int, ...]) -> bool:
         """Whether all that was there two seconds ago is done, so that the rest won't take long.
 
         Until then, or until the request's patience is over, the forwarder goes on: workers that
@@ -123,7 +127,7 @@ class Repartitioner:
         _, then = self._ends[0]
         return all(each.events is not None and each.floor >= then[each.partition] for each in found)
 
-    def _idle(self, found: list[Standing]) -> list[Standing]:
+    def _idle(self, found: list[ConsumerProgress]) -> list[ConsumerProgress]:
         """The partitions that had events to apply all the while, and no worker that did."""
         idle = []
         for each in found:
@@ -144,7 +148,7 @@ class Repartitioner:
         request = await self._requests.change(request, state="draining")
         began = time.monotonic()
         await self._publisher.publish([OutgoingMessage(TOKEN_SUBJECT, b"")], token)
-        last = await ends(self._js, now)
+        last = await last_sequences(self._js, now)
         if not await self._drained(request, now, last, lost):
             return now
         after = now.followed_by(request.to, self._publisher.sequence + 1, last)
@@ -192,11 +196,11 @@ class Repartitioner:
 
     async def _late(
         self, now: Partitioning, last: tuple[int, ...], left: Iterable[int]
-    ) -> list[Standing]:
-        found = await standings(self._js, now, last, left, self._projections)
+    ) -> list[ConsumerProgress]:
+        found = await consumer_progress(self._js, now, last, left, self._projections)
         return [each for each in found if not each.done]
 
-    async def _refuse(self, request: RepartitionRequest, late: list[Standing]) -> None:
+    async def _refuse(self, request: RepartitionRequest, late: list[ConsumerProgress]) -> None:
         more = f", and {len(late) - 1} more are behind" if len(late) > 1 else ""
         reason = f"after {request.patience:g} s {late[0]}{more}"
         log.warning("Not repartitioned: %s", reason)

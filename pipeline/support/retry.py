@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from pipeline.support.auth_errors import refusal
 
@@ -47,18 +47,36 @@ class Outage:
         self,
         call: Callable[[], Awaitable[T]],
         failures: type[Exception] | tuple[type[Exception], ...] = Exception,
+        *,
+        unless: tuple[type[Exception], ...] = (),
     ) -> T:
-        """Repeat the call until it works; return its result. Only `failures` are repeated."""
+        """Repeat the call until it works, and return what it returns.
+
+        Only `failures` are repeated, and none that is one of `unless`: that one is raised.
+        """
         attempt = 0
         while True:
             try:
                 result = await call()
+            except unless:
+                raise
             except failures as error:
                 await self.pause(error, attempt)
                 attempt += 1
             else:
                 self.over()
                 return result
+
+    async def every(
+        self,
+        seconds: float,
+        call: Callable[[], Awaitable[object]],
+        failures: type[Exception] | tuple[type[Exception], ...] = Exception,
+    ) -> NoReturn:
+        """Repeat the call until cancelled: `seconds` after a success, a pause after a failure."""
+        while True:
+            await self.retry_forever(call, failures)
+            await asyncio.sleep(seconds)
 
     @contextmanager
     def noticing(self) -> Iterator[None]:

@@ -1,1 +1,1 @@
-"""State beside the agents: checkpoints, documents, activity, epochs, parked accounts, jobs."""
+"""What agents write and share: checkpoints, documents, activity, epochs, parked accounts, jobs."""

@@ -1,8 +1,8 @@
 """Activity: events and money by kind in tumbling minutes, for the page. A Faust windowed table.
 
-It counts what the worker reads, in the minute the stream got it; after a crash or a rebuild of the
-stream it may count an event twice, and whoever shows it says so. Balances are not kept that way:
-their truth is the event store.
+It counts what the worker reads, in the minute when the stream got it. After a crash or a rebuild of
+the stream it may count an event twice, and the page says so. Balances are not kept in this way:
+they follow from the event store.
 """
 
 from collections import Counter
@@ -55,5 +55,5 @@ def tally(batch: Batch, turnover: Turnover) -> Counter[str]:
 
 
 def added(counted: int, amount: int) -> int:
-    """Their sum, as far as a changelog's JSON can hold it."""
+    """Their sum, up to the largest integer that the changelog's JSON can hold."""
     return min(counted + amount, MOST)

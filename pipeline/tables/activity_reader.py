@@ -1,6 +1,6 @@
-"""The last hour by minute and kind, as the changelog of the table `activity` has it.
+"""The last hour by minute and kind, read from the changelog of the table `activity`.
 
-Only what is new is read each time. It is as approximate as the table (`activity.py`).
+Each reading continues where the last one ended. It is as approximate as the table (`activity.py`).
 """
 
 import time
@@ -31,7 +31,7 @@ class _Count(NamedTuple):
 
 
 class ActivityReader:
-    """What was read so far; `read` learns what is new."""
+    """Keeps what was read so far."""
 
     def __init__(self) -> None:
         self._counts: dict[str, _Count] = {}
@@ -39,9 +39,9 @@ class ActivityReader:
         self._known: tuple[str, int] | None = None
 
     async def read(self, js: JetStream, now: float | None = None) -> dict[str, ByKind]:
-        """The last 60 minutes, the present one among them, by the RFC 3339 time of their beginning.
+        """The last 60 minutes with the present one, by the RFC 3339 time of their beginning.
 
-        Raises the errors of NATS. Where no worker ever ran nothing was counted.
+        All are empty if no worker ever ran. Raises the errors of NATS.
         """
         last = int(time.time() if now is None else now) // _SECONDS * _SECONDS
         first = last - (MINUTES - 1) * _SECONDS
@@ -53,11 +53,11 @@ class ActivityReader:
         for each in self._counts.values():
             found[each.minute][each.kind][each.figure] += each.number
         return {
-            moment(minute): _shown(found[minute]) for minute in range(first, last + 1, _SECONDS)
+            moment(minute): _as_dict(found[minute]) for minute in range(first, last + 1, _SECONDS)
         }
 
     async def _refresh(self, js: JetStream, state: StreamState | None, first: int) -> None:
-        reconnects = int(js.nc.stats["reconnects"])  # what a server lost may have come anew
+        reconnects = int(js.nc.stats["reconnects"])  # a restarted server may have lost some
         known = (state.created, reconnects) if state else None
         if known is None or known != self._known or (state and state.last < self._cursor):
             self._counts, self._cursor = {}, 0
@@ -81,7 +81,7 @@ class ActivityReader:
 
 
 def _count(message: StoredMessage) -> _Count | None:
-    """None for a window that has ended long ago, and for what somebody wrote by hand."""
+    """None for a deletion, when the window has expired, and for invalid messages."""
     try:
         key, (began, _) = orjson.loads(key_in(message.subject))
         _, kind, figure = key.split(":")
@@ -90,7 +90,7 @@ def _count(message: StoredMessage) -> _Count | None:
         return None
 
 
-def _shown(kinds: Mapping[str, Counter[str]]) -> ByKind:
+def _as_dict(kinds: Mapping[str, Counter[str]]) -> ByKind:
     return {
         kind: {"events": figures["events"], "money": figures["money"]}
         for kind, figures in sorted(kinds.items())

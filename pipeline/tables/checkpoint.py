@@ -1,4 +1,4 @@
-"""What a checkpoint claims, as the index holds it, and how two claims compare."""
+"""A checkpoint, its document in Elasticsearch, and the rules for moving it; pure."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -35,21 +35,21 @@ Key = tuple[int, int]
 
 
 class CheckpointFenced(Exception):
-    """Another owner has taken the partition."""
+    """Another owner has acquired the partition."""
 
 
 class PositionLost(Exception):
-    """What was written or read before can't be believed any more: acquire the partition again."""
+    """What was written or read before can't be trusted any more: acquire the partition again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The claim. `index_uuid` and `stream` (its `created`) name the very index and stream it is of,
-    `partitions` and `at` the partitioning.
+    """All messages of a partition up to `sequence` are in the generation; None: nothing is known.
 
-    `sequence` None claims nothing. `applied` is the last message of the partition itself: from it
-    to `sequence` the stream held none. `cursor`, of a generation being built: only the slots
-    below it are in it; None: all.
+    `index_uuid` and `stream` (its `created`) identify the index and the stream it is about,
+    `partitions` and `at` the partitioning. `applied` is the last message of the partition itself:
+    from there to `sequence` the stream has none. `cursor` is for a generation being built: only the
+    slots below it are in it; None: all.
     """
 
     partition: int
@@ -73,8 +73,8 @@ class Checkpoint:
     def id(self) -> str:
         return _id(self.projection, self.generation, self.partition, self.partitions)
 
-    def speaks_of(self, other: "Checkpoint") -> bool:
-        """Whether both are of one index, stream and partitioning."""
+    def same_scope_as(self, other: "Checkpoint") -> bool:
+        """Whether both are about the same index, stream and partitioning."""
         ours = self.index_uuid, self.stream, self.partitions, self.at
         return ours == (other.index_uuid, other.stream, other.partitions, other.at)
 
@@ -82,8 +82,10 @@ class Checkpoint:
 _CHECKED: Final = TypeAdapter(Checkpoint)
 
 
-def nothing(partition: int, now: Partitioning, generation: Generation, stream: str) -> Checkpoint:
-    """A claim of nothing, by nobody."""
+def empty_checkpoint(
+    partition: int, now: Partitioning, generation: Generation, stream: str
+) -> Checkpoint:
+    """A checkpoint of nothing, without an owner."""
     return Checkpoint(
         partition,
         now.count,
@@ -101,7 +103,7 @@ def nothing(partition: int, now: Partitioning, generation: Generation, stream: s
 
 
 def checkpoint_id(generation: Generation, partition: int, partitions: int) -> str:
-    """Partition 3 of 8 and partition 3 of 6 are not the same."""
+    """The id of its document: partition 3 of 8 and partition 3 of 6 have different ones."""
     return _id(generation.projection.name, generation.number, partition, partitions)
 
 
@@ -110,26 +112,26 @@ def _id(projection: str, generation: int, partition: int, partitions: int) -> st
 
 
 def inherited(
-    claim: Checkpoint, now: Partitioning, before: Mapping[int, Checkpoint | None]
+    checkpoint: Checkpoint, now: Partitioning, before: Mapping[int, Checkpoint | None]
 ) -> Checkpoint:
-    """A claim of nothing becomes one of all up to `now.at`, if those before it allow that.
+    """The checkpoint; an empty one is raised to `now.at` if the partitions before it allow that.
 
-    `before` has the checkpoints of `now.sources`. Each has to claim all that its partition ever
-    got; one that is not as the repartition left it allows nothing.
+    `before` has the checkpoints of `now.sources`. They allow it if each has everything that its
+    partition ever got.
     """
-    if claim.sequence is not None or not before:
-        return claim
-    was = replace(claim, partitions=now.before or 0, at=now.before_at)
+    if checkpoint.sequence is not None or not before:
+        return checkpoint
+    old = replace(checkpoint, partitions=now.before or 0, at=now.before_at)
     for source, each in before.items():
-        if each is None or each.cursor is not None or not each.speaks_of(was):
-            return claim
+        if each is None or each.cursor is not None or not each.same_scope_as(old):
+            return checkpoint
         if each.sequence is None or each.sequence < now.last[source]:
-            return claim
-    return replace(claim, sequence=now.at, applied=now.at)
+            return checkpoint
+    return replace(checkpoint, sequence=now.at, applied=now.at)
 
 
 class PartitionPosition(NamedTuple):
-    """How far the owner of an epoch has come: see `Checkpoint`."""
+    """How far the owner of an epoch has applied a partition: see `Checkpoint`."""
 
     epoch: int
     sequence: int
@@ -139,24 +141,26 @@ class PartitionPosition(NamedTuple):
 def moved(
     held: Checkpoint, position: PartitionPosition, cursor: int | None, back: bool
 ) -> Checkpoint:
-    """The claim held, at a position and a cursor; it goes down only where it may go `back`."""
-    claim = replace(held, cursor=cursor)
+    """The checkpoint at another position and cursor. It is only lowered if it may go `back`."""
+    checkpoint = replace(held, cursor=cursor)
     if held.sequence is None or position.sequence > held.sequence or back:
-        claim = replace(claim, sequence=position.sequence, applied=position.applied)
-    return claim if claim.sequence != held.sequence else replace(claim, applied=held.applied)
+        checkpoint = replace(checkpoint, sequence=position.sequence, applied=position.applied)
+    if checkpoint.sequence == held.sequence:  # so that what is written already is not written again
+        checkpoint = replace(checkpoint, applied=held.applied)
+    return checkpoint
 
 
 def checkpoint_of(found: FoundDocument | None) -> Checkpoint | None:
-    """None for a document that is no checkpoint: somebody's hand was there."""
+    """The checkpoint in a document; None if there is none or it is invalid: written by hand."""
     try:
-        claim = _CHECKED.validate_python(asdict(Checkpoint(**found.source))) if found else None
+        checkpoint = _CHECKED.validate_python(asdict(Checkpoint(**found.source))) if found else None
     except (TypeError, ValidationError):
         return None
-    return claim if claim and 0 <= claim.epoch < HIGHEST else None
+    return checkpoint if checkpoint and 0 <= checkpoint.epoch < HIGHEST else None
 
 
-def verdict(mine: Checkpoint, found: FoundDocument | None) -> Exception:
-    """Why a checkpoint that is not as it was written is not."""
+def why_changed(mine: Checkpoint, found: FoundDocument | None) -> Exception:
+    """What a checkpoint that is not as its owner wrote it means for that owner."""
     theirs = checkpoint_of(found)
     if theirs and theirs.epoch > mine.epoch:
         return CheckpointFenced(f"partition {mine.partition} belongs to {theirs.owner}")

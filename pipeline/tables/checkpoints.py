@@ -1,9 +1,10 @@
 """The table of checkpoints: "all of partition p up to sequence s is in generation g".
 
-Each lives beside the data it speaks of, in the index `bank-checkpoints`, and is written onto
-exactly the write before it (compare-and-set). So one write proves that no other owner has taken the
-partition, and that Elasticsearch still has what this owner wrote before. A node that was restarted
-since the partition was acquired may have forgotten documents: then the claim is not trusted either.
+Checkpoints are stored beside the documents they are about, in the index `bank-checkpoints`, and
+each write replaces exactly the one before it (compare-and-set). So one write proves that no other
+owner has acquired the partition, and that Elasticsearch still has what this owner wrote before. A
+node that was restarted since the partition was acquired may have lost documents: then the
+checkpoint is not trusted either.
 """
 
 import asyncio
@@ -28,10 +29,10 @@ from pipeline.tables.checkpoint import (
     PartitionPosition,
     PositionLost,
     checkpoint_of,
+    empty_checkpoint,
     inherited,
     moved,
-    nothing,
-    verdict,
+    why_changed,
 )
 from pipeline.tables.held_checkpoints import HeldCheckpoints
 
@@ -59,21 +60,21 @@ class Checkpoints:
         stream: str,
         next_epoch: Callable[[int], Awaitable[int]],
     ) -> Checkpoint:
-        """Take the partition over: from here on no owner before can move its checkpoint.
+        """Acquire the partition's checkpoint: from here on no owner before can move it.
 
-        `next_epoch(above)` gives the epoch. The claim returned goes on with the sequence found, or
-        with what the partitions before it allow, or with None when what was found is of another
-        index or stream. Raises `CheckpointFenced`.
+        `next_epoch(above)` returns the epoch. The checkpoint returned has the sequence found, or
+        the one that the partitions before this one allow, or None if the one found is about another
+        index, stream or partitioning. Raises `CheckpointFenced`.
         """
         async with self._lock:
             self._held.forget(partition)
-            claim = nothing(partition, now, generation, stream)
-            claim, before = await self._claim(claim, now, next_epoch)
-            # What is inherited is not written yet: the next write, which is onto this one, proves
+            empty = empty_checkpoint(partition, now, generation, stream)
+            checkpoint, before = await self._claim(empty, now, next_epoch)
+            # What is inherited is not written yet: the next write, which replaces this one, proves
             # that Elasticsearch still has what it had when the others were read.
-            return inherited(claim, now, before)
+            return inherited(checkpoint, now, before)
 
-    async def claim_beside(
+    async def claim_building(
         self,
         partition: int,
         now: Partitioning,
@@ -81,12 +82,12 @@ class Checkpoints:
         stream: str,
         epoch: int,
         *,
-        anew: bool = False,
+        restart: bool = False,
     ) -> Checkpoint:
-        """Claim the partition in a generation being built, too, in the epoch of the live one.
+        """Acquire the checkpoint in a generation being built, too, in the epoch of the live one.
 
-        The claim goes on with what is found, unless `anew`. Raises `CheckpointFenced`, and
-        `PositionLost` when the partition is not held any more.
+        With `restart` it is empty, whatever is found. Raises `CheckpointFenced`, and `PositionLost`
+        when the partition is not ours any more.
         """
 
         async def same(above: int) -> int:
@@ -99,20 +100,19 @@ class Checkpoints:
         async with self._lock:
             if not self._held.holds(partition, epoch):
                 raise PositionLost(f"partition {partition} was acquired again")
-            claim = nothing(partition, now, generation, stream)
-            claim, _ = await self._claim(replace(claim, cursor=0), now, same, anew=anew)
-            return claim
+            empty = replace(empty_checkpoint(partition, now, generation, stream), cursor=0)
+            checkpoint, _ = await self._claim(empty, now, same, restart=restart)
+            return checkpoint
 
     async def write(
         self, positions: Mapping[int, PartitionPosition], *, back: bool = False
     ) -> dict[int, Exception]:
         """Write the partitions' checkpoints in one bulk; waits while Elasticsearch is down.
 
-        What is claimed already is not written again; with `back` a claim may also be lowered.
+        A checkpoint that would not change is not written; with `back` it may also be lowered.
 
         Returns the partitions that failed, each with `CheckpointFenced` or `PositionLost`: nothing
-        may be acked there, and the partition must be acquired again. All others are claimed, and
-        safe to ack.
+        may be acked there, and the partition must be acquired again. All others may be acked.
         """
         async with self._lock:
             failed: dict[int, Exception] = {}
@@ -122,22 +122,23 @@ class Checkpoints:
                     failed[partition] = PositionLost(f"partition {partition} was acquired again")
                     continue
                 for held in self._held.of(partition):
-                    claim = moved(held, position, self._held.cursor(held.key), back)
-                    if claim != held:
-                        wanted.append(claim)
+                    checkpoint = moved(held, position, self._held.cursor(held.key), back)
+                    if checkpoint != held:
+                        wanted.append(checkpoint)
             if wanted:
                 failed |= await self._swap(wanted)
+                # After the writes: a node that was restarted before them has its new boot by now.
                 failed |= await self._restarted({each.partition for each in wanted})
             return failed
 
     async def read(self, ids: Sequence[str]) -> dict[str, Checkpoint]:
         """The checkpoints of these ids, whoever wrote them. Raises `GenerationGone`."""
         found = await self._elastic.mget(ALIAS, ids)
-        claims = {key: checkpoint_of(each) for key, each in found.items()}
-        return {key: claim for key, claim in claims.items() if claim is not None}
+        read = {key: checkpoint_of(each) for key, each in found.items()}
+        return {key: each for key, each in read.items() if each is not None}
 
     async def verify(self) -> dict[int, Exception]:
-        """The partitions whose checkpoint is not there as it was written."""
+        """The partitions whose checkpoint is not as this owner wrote it."""
         async with self._lock:
             held = self._held.all()
             if not held:
@@ -147,23 +148,23 @@ class Checkpoints:
             except GenerationGone as error:
                 return {each.partition: PositionLost(str(error)) for each in held}
             failed = {
-                each.partition: verdict(each, found.get(each.id))
+                each.partition: why_changed(each, found.get(each.id))
                 for each in held
-                if each.key in self._held  # it may have been let go meanwhile
+                if each.key in self._held  # it may have been released meanwhile
                 and not self._held.is_there(each.key, found.get(each.id))
             }
             return failed | await self._restarted({each.partition for each in held})
 
-    def reach(self, partition: int, generation: Generation, cursor: int | None) -> None:
-        """What the next write says of a generation being built: see `Checkpoint.cursor`."""
-        self._held.reach((partition, generation.number), cursor)
+    def set_cursor(self, partition: int, generation: Generation, cursor: int | None) -> None:
+        """Set what the next write has as `Checkpoint.cursor`."""
+        self._held.set_cursor((partition, generation.number), cursor)
 
     def forget(self, partition: int) -> None:
-        """Let the partition go."""
+        """Stop writing the partition's checkpoints."""
         self._held.forget(partition)
 
     def forget_generation(self, partition: int, generation: Generation) -> None:
-        """Claim the partition in that generation no more."""
+        """Stop writing the partition's checkpoint in that generation."""
         self._held.forget_generation(partition, generation)
 
     # ---------------------------------------------------------------- compare and set
@@ -174,30 +175,38 @@ class Checkpoints:
         now: Partitioning,
         next_epoch: Callable[[int], Awaitable[int]],
         *,
-        anew: bool = False,
+        restart: bool = False,
     ) -> tuple[Checkpoint, dict[int, Checkpoint | None]]:
-        """Write the claim found, or of nothing, as ours; and those of the partitions before."""
+        """Write the checkpoint found, or an empty one, as ours.
+
+        Returns it, and the checkpoints of the partitions before it.
+        """
         sources = {
             p: replace(empty, partition=p, partitions=now.before or 0).id
             for p in now.sources(empty.partition)
         }
+        # First: a restart after this shows, and one before it lost nothing that is read below.
         boots = await self._elastic.boots()
         await self._ensure_index()
         found = await self._elastic.mget(ALIAS, [empty.id, *sources.values()])
         there = found.get(empty.id)
         mine = checkpoint_of(there)
+        # After the read: the epoch must be above the checkpoint's, for the KV bucket that counts
+        # epochs may have been lost.
         epoch = await next_epoch(mine.epoch if mine else 0)
-        claim = mine if mine and mine.speaks_of(empty) and not anew else empty
-        claim = replace(claim, epoch=epoch, owner=self._owner)
-        write = ConditionalWrite(claim.id, there.stamp if there else None, asdict(claim))
+        checkpoint = mine if mine and mine.same_scope_as(empty) and not restart else empty
+        checkpoint = replace(checkpoint, epoch=epoch, owner=self._owner)
+        write = ConditionalWrite(checkpoint.id, there.stamp if there else None, asdict(checkpoint))
         (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
         if stamp is None:
-            raise CheckpointFenced(f"partition {empty.partition}: another worker is taking it too")
-        self._held.hold(claim, stamp, boots)
-        return claim, {p: checkpoint_of(found.get(key)) for p, key in sources.items()}
+            raise CheckpointFenced(
+                f"partition {empty.partition}: another worker acquires it at the same time"
+            )
+        self._held.hold(checkpoint, stamp, boots)
+        return checkpoint, {p: checkpoint_of(found.get(key)) for p, key in sources.items()}
 
     async def _swap(self, wanted: Sequence[Checkpoint]) -> dict[int, Exception]:
-        """Write each onto the one that is held; look when the answer is lost or a conflict."""
+        """Replace each that we hold; read again where the answer is lost or a conflict."""
         failed: dict[int, Exception] = {}
         attempt = 0
         while wanted := [each for each in wanted if each.key in self._held]:
@@ -220,13 +229,13 @@ class Checkpoints:
                     unsure.append(each)
                 else:
                     self._held.move(each, stamp)
-            wanted = await self._look(unsure, failed) if unsure else []
+            wanted = await self._resolve(unsure, failed) if unsure else []
         return failed
 
-    async def _look(
+    async def _resolve(
         self, unsure: Sequence[Checkpoint], failed: dict[int, Exception]
     ) -> list[Checkpoint]:
-        """What became of the writes: those that never arrived are returned, to be tried again."""
+        """Find out what became of writes; returns those that never arrived, to be tried again."""
         try:
             found = await self._elastic.mget(ALIAS, [each.id for each in unsure])
         except GenerationGone as error:
@@ -240,7 +249,7 @@ class Checkpoints:
             elif self._held.is_there(each.key, there):
                 again.append(each)
             else:
-                failed[each.partition] = verdict(each, there)
+                failed[each.partition] = why_changed(each, there)
         return again
 
     async def _restarted(self, partitions: Collection[int]) -> dict[int, Exception]:
@@ -252,7 +261,7 @@ class Checkpoints:
         made = await self._elastic.patiently(
             lambda: self._elastic.make_index(INDEX, {ALIAS: {}}, MAPPING, settings)
         )
-        if not made and not self._mapped:  # an older version's may lack a field
+        if not made and not self._mapped:  # an index of an older release may lack a field
             await self._elastic.patiently(lambda: self._elastic.extend_mapping(ALIAS, MAPPING))
         self._mapped = True
 

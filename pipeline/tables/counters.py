@@ -1,4 +1,4 @@
-"""What happened to events and documents, counted for people and metrics."""
+"""A worker's counts of events and documents, for its metrics."""
 
 import time
 from dataclasses import dataclass, field
@@ -9,14 +9,12 @@ from pipeline.support.histogram import SECONDS, SIZES, Histogram
 
 @dataclass(slots=True)
 class Counters:
-    """What happened to events and documents, for people and metrics.
-
-    `applied`, `duplicates`, `reordered`: events. `gaps`, `unsound`: accounts loaded from the store
-    because an event, or a believable document, was missing; `healed` is both. `repaired`: accounts
-    rewritten over what somebody wrote by hand. `documents`: written. `parked`:
-    accounts, `waiting`: their events. `unreadable`: messages of strangers, skipped.
-    `batch_events`, `batch_seconds`: how large batches were, and how long from offered to written;
-    `batch_at`: when the last one was, by the monotonic clock.
+    """`applied`, `duplicates`, `reordered`: events. `gaps`, `unsound`: accounts loaded from the
+    store because an event was missing, or their document could not be trusted; `healed` is both.
+    `repaired`: accounts whose document somebody wrote by hand. `documents`: written. `parked`:
+    accounts; `waiting`: their events, skipped. `unreadable`: messages that are no events, skipped.
+    `backfilled`, `reacquired`: partitions. `batch_events`, `batch_seconds`: sizes of batches, and
+    the time from offered to written; `batch_at`: the last one's, by the monotonic clock.
     """
 
     applied: int = 0

@@ -1,8 +1,8 @@
-"""Writing the documents of accounts into one generation, whoever else writes there.
+"""Writing documents into one generation, beside other writers.
 
-Versions decide: a write is refused by what is newer. What refuses it is believed only if the event
-store says the same; what somebody wrote by hand is written over, in a higher era. What
-Elasticsearch will not have parks its account.
+Versions decide: Elasticsearch refuses a write over a newer document. The document that refuses it
+is trusted only if the event store agrees; one that somebody wrote by hand is overwritten in a
+higher era. A document that Elasticsearch rejects parks its account.
 """
 
 import logging
@@ -14,27 +14,27 @@ from pipeline.model.projection import Document, Unfoldable, account_of
 from pipeline.search import Elastic, FoundDocument, Generation
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
-from pipeline.tables.version_overflow import LAST, dig_up, lower, stuck
+from pipeline.tables.version_overflow import LAST, lower_versions, overflowing, replace_tombstones
 from pipeline.tables.versioned_document import (
     DocumentCache,
     ReplayedAccount,
     VersionedDocument,
-    believed,
     following,
-    judged,
+    reconcile,
+    trusted,
 )
 
 log = logging.getLogger(__name__)
 
 
 class HistoryLoader(Protocol):
-    """What the table needs of the event store."""
+    """The event store, as far as the tables use it."""
 
     async def load_many(self, account_ids: Collection[str]) -> dict[str, list[Event]]: ...
 
 
 class ParkingLot(Protocol):
-    """What a writer needs of the parked accounts (`pipeline/tables/parked_accounts.py`)."""
+    """The parked accounts, as far as a writer uses them; see `ParkedAccountList`."""
 
     def __contains__(self, account_id: str) -> bool: ...
 
@@ -46,17 +46,17 @@ class ParkingLot(Protocol):
 
 
 class Loaded(NamedTuple):
-    """What is to be written by the store, and the histories that can't be folded to their end."""
+    """Documents to write by the store, and the events that can't be folded."""
 
     states: list[VersionedDocument]
     poisons: list[Unfoldable]
 
 
 class DocumentWriter:
-    """Writes a generation's documents; `cache` has the states that were written last.
+    """Writes a generation's documents; `cache` has those written last.
 
-    Every coroutine may raise `GenerationGone` and the errors of store and parking lot; all may be
-    repeated, and run beside others, of other processes, too.
+    All coroutines may raise `GenerationGone` and the errors of store and parking lot. All may be
+    repeated, and run beside others, also of other processes.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class DocumentWriter:
         self._counters = counters
 
     async def found(self, ids: Collection[str]) -> dict[str, FoundDocument]:
-        """The documents as the generation has them, believable or not; all can be written over."""
+        """The documents as the generation has them, trusted or not, but all can be overwritten."""
         found = await self._elastic.mget(self.alias, list(ids)) if ids else {}
-        while above := stuck(found):
-            await lower(self._elastic, self.alias, above)
+        while above := overflowing(found):
+            await lower_versions(self._elastic, self.alias, above)
             for each in above:
                 del found[each]
             found |= await self._elastic.mget(self.alias, list(above))
@@ -85,7 +85,7 @@ class DocumentWriter:
     async def write(self, states: Sequence[VersionedDocument]) -> frozenset[str]:
         """Write until every document is there, or a newer one of its account.
 
-        Returns the accounts that were parked instead: Elasticsearch will not have the document.
+        Returns the accounts that were parked instead, because Elasticsearch rejects the document.
         """
         left, step = states, 0
         parked: set[str] = set()
@@ -98,47 +98,50 @@ class DocumentWriter:
                 self.cache.keep(state)
             for i, reason in outcome.rejected.items():
                 parked.add(await self.park(_refused(left[i].document, reason)))
-            # The era's step doubles: a tombstone hides its `_version`, and a hand may write any.
+            # The era's step doubles with each round: the `_version` of a tombstone can't be read,
+            # and may be anything if somebody wrote it by hand.
             again, poisons = await self._settle([left[i] for i in outcome.conflicts], 1 << step)
             parked |= {await self.park(poison) for poison in poisons}
-            left = again + await self._overtaken(written)
+            left = again + await self._newer_than(written)
             step = min(step + 1, 20)
         return frozenset(parked)
 
     async def load(
         self, before: Mapping[str, VersionedDocument | None], histories: Mapping[str, list[Event]]
     ) -> Loaded:
-        """What accounts come to by the store, over the states that are known of them.
+        """Replay accounts from the store; `before` has what is known of their documents.
 
-        `histories` are the events that asked for it; what the store does not know is not shown.
+        `histories`: the events that made it necessary. One that is not in the store is logged and
+        not applied.
         """
-        truths = await self._truths(before)
-        loaded = Loaded([], _poisons(truths))
-        for account, truth in truths.items():
-            document, poison = truth.advance.document, truth.poison
-            documents = truth.advance.documents
-            loaded.states.extend(following(self.projection, before[account], documents))
-            if poison is None:
+        replayed = await self._replayed(before)
+        loaded = Loaded([], _poisons(replayed))
+        for account_id, account in replayed.items():
+            document = account.advance.document
+            documents = account.advance.documents
+            loaded.states.extend(following(self.projection, before[account_id], documents))
+            if account.poison is None:
                 newest = document["version"] if document else 0
-                if newest < (wanted := histories[account][-1]["version"]):
-                    log.error("version %d of account %s is not in the store", wanted, account)
+                if newest < (wanted := histories[account_id][-1]["version"]):
+                    log.error("version %d of account %s is not in the store", wanted, account_id)
         return loaded
 
-    async def judge(self, found: Mapping[str, FoundDocument]) -> Loaded:
-        """What to write over documents that may be lies, by the store as it is after them."""
-        truths = await self._truths(map(self.projection.account_id, found))
-        loaded = Loaded([], _poisons(truths))
+    async def reconcile(self, found: Mapping[str, FoundDocument]) -> Loaded:
+        """What to write over documents that may be wrong, by the store as it is now."""
+        replayed = await self._replayed(map(self.projection.account_id, found))
+        loaded = Loaded([], _poisons(replayed))
         for document_id, there in found.items():
-            truth = truths[self.projection.account_id(document_id)]
-            state = judged(there, truth, document_id)
+            account = replayed[self.projection.account_id(document_id)]
+            state = reconcile(there, account, document_id)
             if state is not None:
                 loaded.states.append(state)
-            elif document_id in truth.documents and (known := believed(self.projection, there)):
+            elif document_id in account.documents and (known := trusted(self.projection, there)):
                 self.cache.keep(known)
         return loaded
 
     async def park(self, poison: Unfoldable) -> str:
-        """Let the account wait, and return it: durable before what comes after it is acked."""
+        """Park the event's account and return its id. That is durable when this returns, so before
+        later events of the account are acked."""
         event = poison.event
         account_id: str = event["account_id"]
         self.cache.forget(account_id)
@@ -150,54 +153,57 @@ class DocumentWriter:
             reason=poison.reason,
         )
         self._counters.parked += 1
-        said = "Account %s is parked at version %d: %s"
-        log.error(said, account_id, event["version"], poison, extra=about([event]))
+        message = "Account %s is parked at version %d: %s"
+        log.error(message, account_id, event["version"], poison, extra=about([event]))
         return account_id
 
     async def _settle(self, conflicts: Sequence[VersionedDocument], step: int) -> Loaded:
-        """Look at what refused our documents; what is to be written again, and poisons."""
+        """Read what refused our documents; returns what to write again, and poisons."""
+        # The documents before the store: a document that is newer than the events read before it
+        # would look as if somebody had written it by hand.
         found = await self.found([state.document["id"] for state in conflicts])
         doubted: dict[str, FoundDocument] = {}
-        buried: dict[str, int] = {}
+        deleted: dict[str, int] = {}
         for state in conflicts:
             document_id = state.document["id"]
             there = found.get(document_id)
-            if there is None:
-                buried[document_id] = min(state.era + step, LAST)
-            elif (known := believed(self.projection, there)) and known.document == state.document:
-                self.cache.keep(known)
+            if there is None:  # a tombstone refuses it, with a `_version` that can't be read
+                deleted[document_id] = min(state.era + step, LAST)
+            elif (known := trusted(self.projection, there)) and known.document == state.document:
+                self.cache.keep(known)  # another writer was faster
             else:
                 doubted[document_id] = there
-        await dig_up(
-            self._elastic, self.alias, [s for s in conflicts if s.document["id"] in buried]
-        )
-        revived, judged = await self._revive(buried), await self.judge(doubted)
-        repairs = revived.states + [state for state in judged.states if state.raised]
+        refused = [state for state in conflicts if state.document["id"] in deleted]
+        await replace_tombstones(self._elastic, self.alias, refused)
+        restored, reconciled = await self._restore_deleted(deleted), await self.reconcile(doubted)
+        repairs = restored.states + [state for state in reconciled.states if state.raised]
         self._counters.repaired += len(repairs)
-        again = repairs + [state for state in judged.states if not state.raised]
-        return Loaded(again, revived.poisons + judged.poisons)
+        again = repairs + [state for state in reconciled.states if not state.raised]
+        return Loaded(again, restored.poisons + reconciled.poisons)
 
-    async def _revive(self, eras: Mapping[str, int]) -> Loaded:
-        """Documents that were deleted, by the store, each in the era it is to be written in."""
-        truths = await self._truths(map(self.projection.account_id, eras))
-        loaded = Loaded([], _poisons(truths))
+    async def _restore_deleted(self, eras: Mapping[str, int]) -> Loaded:
+        """Deleted documents by the store, each in the era that it is to be written in."""
+        replayed = await self._replayed(map(self.projection.account_id, eras))
+        loaded = Loaded([], _poisons(replayed))
         for document_id, era in eras.items():
-            document = truths[self.projection.account_id(document_id)].documents.get(document_id)
+            account = replayed[self.projection.account_id(document_id)]
+            document = account.documents.get(document_id)
             if document is not None:
                 loaded.states.append(VersionedDocument(era, document, raised=True))
         return loaded
 
-    async def _overtaken(self, written: Sequence[VersionedDocument]) -> list[VersionedDocument]:
-        """What went over a newer document, for its era was raised: events came since it was read.
+    async def _newer_than(self, written: Sequence[VersionedDocument]) -> list[VersionedDocument]:
+        """Newer documents of accounts that were written in a raised era.
 
-        From now on no writer gets past that era unseen, so that one look at the store is enough.
+        A raised era wins over a newer document, too, of events that came after the store was read.
+        One more reading of the store is enough: other writers notice the era from now on.
         """
         raised = [state for state in written if state.raised]
-        truths = await self._truths(account_of(state.document) for state in raised)
+        replayed = await self._replayed(account_of(state.document) for state in raised)
         newest = {
             document_id: document
-            for truth in truths.values()
-            for document_id, document in truth.documents.items()
+            for account in replayed.values()
+            for document_id, document in account.documents.items()
         }
         return [
             VersionedDocument(state.era, document)
@@ -206,19 +212,19 @@ class DocumentWriter:
             and document["version"] > state.document["version"]
         ]
 
-    async def _truths(self, accounts: Iterable[str]) -> dict[str, ReplayedAccount]:
-        """What the store says of the accounts now."""
-        ids = list(dict.fromkeys(accounts))
+    async def _replayed(self, account_ids: Iterable[str]) -> dict[str, ReplayedAccount]:
+        """The accounts as their events in the store make them now."""
+        ids = list(dict.fromkeys(account_ids))
         stored = await self._store.load_many(ids) if ids else {}
-        return {account: ReplayedAccount(self.projection, stored[account]) for account in ids}
+        return {each: ReplayedAccount(self.projection, stored[each]) for each in ids}
 
 
-def _poisons(truths: Mapping[str, ReplayedAccount]) -> list[Unfoldable]:
-    return [truth.poison for truth in truths.values() if truth.poison is not None]
+def _poisons(replayed: Mapping[str, ReplayedAccount]) -> list[Unfoldable]:
+    return [account.poison for account in replayed.values() if account.poison is not None]
 
 
 def _refused(document: Document, reason: str) -> Unfoldable:
-    """A document that Elasticsearch will not have, told as of its last event."""
+    """A document that Elasticsearch rejects, as if its last event were poison."""
     event = {
         "_id": document["event_id"],
         "account_id": account_of(document),

@@ -1,7 +1,7 @@
-"""The documents of accounts in one generation, made to be what the event store says.
+"""Restoring a generation's documents from the event store, whatever state they are in.
 
-Nothing is believed of a document because it is there: one that claims more than the history it is
-compared with is judged by the store as it is now.
+A document is never trusted because it is there: one that is newer than the history it is compared
+with is compared again, with the store as it is now.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,24 +9,25 @@ from typing import Any
 
 from pipeline.model.projection import Advance, Unfoldable
 from pipeline.tables.document_writer import DocumentWriter, HistoryLoader, ParkingLot
-from pipeline.tables.versioned_document import VersionedDocument, doubtful, over
+from pipeline.tables.versioned_document import VersionedDocument, doubtful, resolve_write
 
 __all__ = ["AccountDocuments", "HistoryLoader", "ParkingLot"]
 
 
 class AccountDocuments(DocumentWriter):
-    """A generation's documents. Everything may be repeated, and run beside live traffic."""
+    """A generation's documents. All methods may be repeated, and run beside live traffic."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._refused: set[str] = set()  # accounts of which a part could not be written
+        self._refused: set[str] = set()  # accounts with a document that could not be written
 
-    async def bring(self, histories: Sequence[Advance]) -> int:
-        """Make the documents what whole histories say; returns how many were to be written.
+    async def restore(self, histories: Sequence[Advance]) -> int:
+        """Make documents what whole histories say; returns how many were to be written.
 
-        A poison parks its account; a parked account without one is right now, and parked no more.
-        Of a history that comes in parts, only the last one can say that.
+        A poison event parks its account; a parked account without one is right now, and not parked
+        any more. Of a history that comes in parts, only the last part decides that.
         """
+        # Most documents are right. Only for the doubtful ones the store is read once more.
         documents = {each["id"]: each for history in histories for each in history.documents}
         poisons = {each.account_id: each.poison for each in histories if not each.more}
         found = await self.found(documents)
@@ -36,41 +37,41 @@ class AccountDocuments(DocumentWriter):
             there = found.get(document_id)
             if there is not None and doubtful(self.projection, there, document):
                 doubted[document_id] = there
-            elif (state := over(self.projection, there, document)) is not None:
+            elif (state := resolve_write(self.projection, there, document)) is not None:
                 wanted.append(state)
-        judged = await self.judge(doubted)
-        poisons |= {poison.event["account_id"]: poison for poison in judged.poisons}
-        parked = await self.write(wanted + judged.states)
+        reconciled = await self.reconcile(doubted)
+        poisons |= {poison.event["account_id"]: poison for poison in reconciled.poisons}
+        parked = await self.write(wanted + reconciled.states)
         self._refused |= parked & {each.account_id for each in histories if each.more}
+        # After the write: parked is what it refused, and freed what is right by now.
         await self._park_and_free(poisons, parked | self._refused)
         self._refused -= poisons.keys()
-        return len(wanted) + len(judged.states)
+        return len(wanted) + len(reconciled.states)
 
     async def remove(self, ids: Collection[str]) -> int:
-        """Delete those of the documents that the store knows nothing of; returns how many.
-
-        Only the very document is deleted that was there before the store was asked.
-        """
+        """Delete those of the documents that have no events in the store; returns how many."""
+        # A document is deleted by the stamp it had before the store was read: were its account
+        # created after that, the document has a newer stamp and stays.
         left, removed = set(ids), 0
         while found := await self.found(left):
-            truths = await self._truths(map(self.projection.account_id, found))
-            ghosts = {
+            replayed = await self._replayed(map(self.projection.account_id, found))
+            orphans = {
                 each: there.stamp
                 for each, there in found.items()
-                if each not in truths[self.projection.account_id(each)].documents
+                if each not in replayed[self.projection.account_id(each)].documents
             }
-            left = await self._elastic.delete(self.alias, ghosts)
-            removed += len(ghosts) - len(left)
-            for each in ghosts:
+            left = await self._elastic.delete(self.alias, orphans)
+            removed += len(orphans) - len(left)
+            for each in orphans:
                 self.cache.forget(self.projection.account_id(each))
         return removed
 
     async def replay(self, account_id: str) -> None:
-        """Make a parked account right from the store and let it go on, or park it anew."""
+        """Restore a parked account from the store and free it, or park it again."""
         events = (await self._store.load_many([account_id]))[account_id]
         self.cache.forget(account_id)
         if events:
-            await self.bring([self.projection.replay(events)])
+            await self.restore([self.projection.replay(events)])
         else:
             await self._parked.drop(account_id)
 
@@ -88,6 +89,6 @@ class AccountDocuments(DocumentWriter):
         for account in right:
             await self._parked.drop(account)
         free = [account for account in right if account not in self._parked]
-        if free:  # what came while they were parked, and after they were read, was left to us
+        if free:  # events that came since they were read were skipped, because they were parked
             stored = await self._store.load_many(free)
-            await self.bring([self.projection.replay(events) for events in stored.values()])
+            await self.restore([self.projection.replay(events) for events in stored.values()])

@@ -1,8 +1,7 @@
 """Epochs of a partition's owners, in the JetStream KV bucket `partitions`: key p, {epoch, owner}.
 
-Every projection has a bucket of its own, for each claims its partitions by itself.
-
-Whoever takes or seeks a partition raises its epoch by compare-and-set; the highest one owns it.
+Whoever acquires a partition raises its epoch by compare-and-set; the owner of the highest epoch
+owns the partition. Every projection has its own bucket, because each has owners of its own.
 """
 
 from typing import Final
@@ -12,7 +11,7 @@ from pipeline.messaging.kv import Bucket, KeyValueEntry
 from pipeline.model.projection import Projection
 
 HIGHEST: Final = 2**53
-"""No partition is taken that often: what is above was written by hand, and counts as none."""
+"""No partition is acquired that often: a higher one was written by hand, and is ignored."""
 
 
 def bucket_of(js: JetStream, projection: Projection) -> Bucket:
@@ -23,7 +22,7 @@ def bucket_of(js: JetStream, projection: Projection) -> Bucket:
 async def raise_epoch(
     js: JetStream, projection: Projection, partition: int, owner: str, above: int
 ) -> int:
-    """The new epoch, higher than `above` and than any before it. Raises `kv.Overtaken`."""
+    """The new epoch, higher than `above` and than all before it. Raises `kv.Overtaken`."""
     bucket = bucket_of(js, projection)
     known = await bucket.get(str(partition))
     epoch = 1 + max(above, (epoch_of(known) or 0) if known else 0)
@@ -36,12 +35,12 @@ async def raise_epoch(
 
 
 async def owner_of(js: JetStream, projection: Projection, partition: int) -> str | None:
-    """Who raised the epoch last."""
+    """The worker that raised the epoch last."""
     known = await bucket_of(js, projection).get(str(partition))
     return str(known.value.get("owner")) if known else None
 
 
 def epoch_of(entry: KeyValueEntry) -> int | None:
-    """The epoch that an entry tells; None for what somebody wrote by hand and wrote wrong."""
+    """The epoch in an entry; None if it is invalid: written by hand."""
     epoch = entry.value.get("epoch")
     return epoch if type(epoch) is int and 0 <= epoch < HIGHEST else None

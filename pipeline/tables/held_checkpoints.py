@@ -1,4 +1,4 @@
-"""The checkpoints that one owner has written, as it wrote them: onto those go its next writes."""
+"""The checkpoints of one owner, as it wrote them last: its next writes replace exactly these."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +27,7 @@ class HeldCheckpoints:
         return key in self._held
 
     def all(self) -> list[Checkpoint]:
-        """Every checkpoint that is held."""
+        """Every checkpoint that we hold."""
         return [each.checkpoint for each in self._held.values()]
 
     def of(self, partition: int) -> list[Checkpoint]:
@@ -35,49 +35,49 @@ class HeldCheckpoints:
         return [each for each in self.all() if each.partition == partition]
 
     def holds(self, partition: int, epoch: int) -> bool:
-        """Whether the partition is held, in that epoch and no other."""
+        """Whether we hold the partition, in that epoch and no other."""
         held = self.of(partition)
         return bool(held) and all(each.epoch == epoch for each in held)
 
     def stamp(self, key: Key) -> Stamp:
-        """Where its last write stands, which the next one must find there."""
+        """The stamp of its last write, which the next one must find."""
         return self._held[key].stamp
 
     def is_there(self, key: Key, found: FoundDocument | None) -> bool:
-        """Whether what was found is the last write, untouched."""
+        """Whether the document found is the last write, unchanged."""
         if found is None or key not in self._held:
             return False
         held = self._held[key]
         return found.stamp == held.stamp and found.source == asdict(held.checkpoint)
 
     def cursor(self, key: Key) -> int | None:
-        """What the next write says of a generation being built: see `Checkpoint.cursor`."""
+        """What the next write has as `Checkpoint.cursor`."""
         return self._cursors[key]
 
     # ---------------------------------------------------------------- changes
 
     def hold(self, checkpoint: Checkpoint, stamp: Stamp, boots: Mapping[str, int]) -> None:
-        """Hold it from now on; `boots` as they were before it was read."""
+        """Hold it from now on; `boots` are those from before it was read."""
         self._held[checkpoint.key] = _Held(checkpoint, stamp, boots)
         self._cursors[checkpoint.key] = checkpoint.cursor
 
     def move(self, checkpoint: Checkpoint, stamp: Stamp) -> None:
-        """It was written anew; nothing, if it was let go meanwhile."""
+        """Note a write of it; does nothing if it was released meanwhile."""
         if (held := self._held.get(checkpoint.key)) is not None:
             self._held[checkpoint.key] = replace(held, checkpoint=checkpoint, stamp=stamp)
 
-    def reach(self, key: Key, cursor: int | None) -> None:
-        """Set its cursor; nothing, if it is not held."""
+    def set_cursor(self, key: Key, cursor: int | None) -> None:
+        """Set its cursor; does nothing if we don't hold it."""
         if key in self._held:
             self._cursors[key] = cursor
 
     def forget(self, partition: int) -> None:
-        """Let the partition go."""
+        """Release the partition."""
         for each in self.of(partition):
             del self._held[each.key]
 
     def forget_generation(self, partition: int, generation: Generation) -> None:
-        """Let the partition go in that generation."""
+        """Release the partition in that generation."""
         self._held.pop((partition, generation.number), None)
 
     # ---------------------------------------------------------------- nodes

@@ -1,10 +1,9 @@
-"""The durable list of parked accounts, in the JetStream KV bucket `parked`: a key an account.
+"""The durable list of parked accounts, in the JetStream KV bucket `parked`: one key an account.
 
-Every projection has a list of its own, for what one can't fold another one may.
-
-An event that can't be applied parks its account. Its document stays at the version before, its
-later events wait in the event store in order, and no other account waits. The owner of its
-partition replays it when somebody asks for that, and takes it off the list when that worked.
+An event that can't be applied parks its account. The account's document stays at the version
+before it, its later events wait in the event store in order, and no other account waits. On request
+the owner of its partition replays it, and removes it from the list if that works. Every projection
+has its own list, because one may be able to fold what another one can't.
 """
 
 import asyncio
@@ -54,9 +53,9 @@ _CHECKED: Final = TypeAdapter(ParkedAccount)
 
 
 class ParkedAccountList:
-    """The list as this process knows it; `refresh` learns what others changed.
+    """The list as this process knows it; `refresh` reads what others changed.
 
-    What it changes itself it knows at once. Changes are made on the entry as it is at the server.
+    Its own changes show at once. Each is made on the entry as it is at the server.
     """
 
     def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
@@ -64,7 +63,7 @@ class ParkedAccountList:
         self._mirror = Mirror(self._bucket)
         self._known: dict[str, ParkedAccount] = {}
         self._own: set[str] = set()  # keys changed here, which the mirror may never have seen
-        self._one_by_one = asyncio.Lock()  # or a refresh under way would undo what was just known
+        self._one_by_one = asyncio.Lock()  # or a refresh under way would undo a change made here
 
     def __contains__(self, account_id: str) -> bool:
         return bool(self._known) and _key(account_id) in self._known
@@ -77,11 +76,11 @@ class ParkedAccountList:
         return self._known.get(_key(account_id))
 
     def all(self) -> list[ParkedAccount]:
-        """Who waits longest comes first."""
+        """Those parked longest come first."""
         return sorted(self._known.values(), key=lambda each: (each.since, each.account_id))
 
     async def refresh(self) -> frozenset[str]:
-        """Learn what others did; return the account ids whose entries changed, or are gone."""
+        """Read what others changed; returns the account ids whose entries changed or are gone."""
         async with self._one_by_one:
             keys = await self._mirror.refresh() | self._own
             self._own.clear()
@@ -97,7 +96,7 @@ class ParkedAccountList:
     async def park(
         self, account_id: str, *, version: int, event_id: str, kind: str, reason: str
     ) -> ParkedAccount:
-        """Park it, or say that one more attempt failed: keeps `since`, clears `retry`."""
+        """Park it, or note that another attempt failed: keeps `since`, clears `retry`."""
 
         def parked(known: ParkedAccount | None) -> ParkedAccount:
             return ParkedAccount(
@@ -122,7 +121,7 @@ class ParkedAccountList:
         return now is not None
 
     async def drop(self, account_id: str) -> bool:
-        """Take it off the list as it is; False: it was not on it."""
+        """Remove it from the list; False: it was not on it."""
         key = _key(account_id)
         async with self._one_by_one:
             while True:
@@ -180,7 +179,7 @@ def _value(account: ParkedAccount) -> dict[str, Any]:
 
 
 def _account(entry: KeyValueEntry) -> ParkedAccount | None:
-    """What the entry says, or None if somebody wrote it by hand and wrote it wrong."""
+    """The account in an entry; None if it is invalid: written by hand."""
     try:
         account = _CHECKED.validate_python({**entry.value, "revision": entry.revision})
     except ValidationError as error:
@@ -188,7 +187,7 @@ def _account(entry: KeyValueEntry) -> ParkedAccount | None:
         log.warning("parked/%s is skipped: %s: %s", entry.key, fault["loc"], fault["msg"])
         return None
     if _key(account.account_id) != entry.key:
-        log.warning("parked/%s is skipped: it speaks of %.64r", entry.key, account.account_id)
+        log.warning("parked/%s is skipped: it is about %.64r", entry.key, account.account_id)
         return None
     return account
 

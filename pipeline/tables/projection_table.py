@@ -1,16 +1,16 @@
 """The table of a projection: accounts' events folded onto their documents, batch by batch.
 
-The state is a bounded cache, read through from the generation and, where that can't be believed,
-from the event store. The truth is in the store; the version is the fence. So deliveries may repeat,
-overlap, come out of order or not at all: the documents still become what the store says.
+The state is a bounded cache, read through from the generation and, where a document can't be
+trusted, from the event store. The store is the truth and versions are the fence, so deliveries may
+repeat, overlap, come out of order or be missing: the documents still become what the store says.
 
-An event that can't be folded parks its account and holds up no other.
+An event that can't be folded parks its account and stops no other.
 """
 
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from pipeline.model.events import Event
 from pipeline.model.projection import account_of
@@ -18,15 +18,27 @@ from pipeline.search import Elastic, FoundDocument, Generation
 from pipeline.support.correlation import about
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import AccountDocuments, HistoryLoader, ParkingLot
-from pipeline.tables.versioned_document import DocumentCache, VersionedDocument, believed, following
+from pipeline.tables.versioned_document import DocumentCache, VersionedDocument, following, trusted
 
 log = logging.getLogger(__name__)
 
 CAPACITY: Final = 16_384
 
 
+class _AccountStates(NamedTuple):
+    """The states before a batch.
+
+    `known`: can be folded on. `lacking`: to be loaded from the event store, over the document given
+    (None: there is none). `doubted`: documents that only the event store can confirm.
+    """
+
+    known: dict[str, VersionedDocument]
+    lacking: dict[str, VersionedDocument | None]
+    doubted: dict[str, FoundDocument]
+
+
 class ProjectionTable:
-    """Applies a partition's events to a generation. One task at a time may use it."""
+    """Applies a partition's events to a generation. For one task at a time."""
 
     def __init__(
         self,
@@ -39,7 +51,7 @@ class ProjectionTable:
         capacity: int = CAPACITY,
         healing: int = logging.INFO,
     ) -> None:
-        """`healing`: the severity of a log line about accounts loaded from the event store."""
+        """`healing`: the log level of a line about accounts loaded from the event store."""
         self.counters, self._parked, self._healing = counters, parked, healing
         self._cache = DocumentCache(capacity)
         self._projection = generation.projection
@@ -52,50 +64,64 @@ class ProjectionTable:
         store and parking lot; then it may be repeated.
         """
         histories = self._by_account(events)
-        known, lacking, doubted = await self._read_through(histories)
-        judged = await self.documents.judge(doubted)
-        self._count(judged.states, doubted, histories)
-        states = judged.states
+        read = await self._read_through(histories)
+        reconciled = await self.documents.reconcile(read.doubted)
+        self._count_reconciled(reconciled.states, read.doubted, histories)
+        # Before loading: the fold finds more accounts to load, those with a gap or a poison event.
+        folded = self._fold(histories, read)
+        # The stream may be wrong about an account, the store is not: only the store parks one.
+        loaded = await self.documents.load(read.lacking, histories)
+        states = reconciled.states + folded + loaded.states
+        refused = await self.documents.write(states)
+        self._log_unusual(reconciled.states, read.lacking, refused, histories)
+        # After writing: once an account is parked, its events are skipped. Were it parked first and
+        # the write failed, the repetition would leave its document behind.
+        for poison in reconciled.poisons + loaded.poisons:
+            await self.documents.park(poison)
+        return len(states)
+
+    def _fold(
+        self, histories: Mapping[str, list[Event]], read: _AccountStates
+    ) -> list[VersionedDocument]:
+        """Fold events onto known states; adds accounts that need more than that to `lacking`."""
+        states: list[VersionedDocument] = []
         for account, history in histories.items():
-            if account in doubted:
+            if account in read.doubted:
                 continue
-            if account in lacking:
+            if account in read.lacking:
                 self.counters.applied += len(history)
                 continue
-            before = known.get(account)
+            before = read.known.get(account)
             after = self._projection.advance(before.document if before else None, history)
             self.counters.duplicates += after.duplicates
             if after.gap is not None or after.poison is not None:
                 self.counters.gaps += 1
                 self.counters.applied += len(history) - after.duplicates
-                lacking[account] = before
+                read.lacking[account] = before
             elif after.applied:
                 self.counters.applied += after.applied
                 states += following(self._projection, before, after.documents)
-        # The stream may be wrong about an account, the store is not: it alone parks one.
-        loaded = await self.documents.load(lacking, histories)
-        refused = await self.documents.write(states + loaded.states)
-        healed = [*lacking, *(account_of(each.document) for each in judged.states if each.raised)]
-        self._tell(self._healing, "Loaded from the event store", healed, histories)
-        self._tell(logging.INFO, "Refused by Elasticsearch", refused, histories)
-        for poison in judged.poisons + loaded.poisons:
-            await self.documents.park(poison)
-        return len(states) + len(loaded.states)
+        return states
 
-    def _tell(
+    def _log_unusual(
         self,
-        level: int,
-        what: str,
-        accounts: Collection[str],
+        reconciled: Iterable[VersionedDocument],
+        lacking: Iterable[str],
+        refused: Collection[str],
         histories: Mapping[str, Sequence[Event]],
     ) -> None:
-        """Log whose events met with something that is not usual."""
-        if accounts and log.isEnabledFor(level):
-            events = (event for account in accounts for event in histories.get(account, ()))
-            log.log(level, "%s: %d accounts", what, len(accounts), extra=about(events))
+        """Log whose events needed the event store, or were refused by Elasticsearch."""
+        healed = [*lacking, *(account_of(each.document) for each in reconciled if each.raised)]
+        for level, what, accounts in (
+            (self._healing, "Loaded from the event store", healed),
+            (logging.INFO, "Refused by Elasticsearch", refused),
+        ):
+            if accounts and log.isEnabledFor(level):
+                events = (event for account in accounts for event in histories.get(account, ()))
+                log.log(level, "%s: %d accounts", what, len(accounts), extra=about(events))
 
     def _by_account(self, events: Iterable[Event]) -> dict[str, list[Event]]:
-        """Each account's events in order of version, none twice; those of parked accounts wait."""
+        """Each account's events in order of version, none twice, and none of parked accounts."""
         histories: defaultdict[str, list[Event]] = defaultdict(list)
         for event in events:
             histories[event["account_id"]].append(event)
@@ -121,38 +147,29 @@ class ProjectionTable:
             by_version.setdefault(version, event)
         return [by_version[version] for version in sorted(by_version)]
 
-    async def _read_through(
-        self, histories: Mapping[str, list[Event]]
-    ) -> tuple[
-        dict[str, VersionedDocument], dict[str, VersionedDocument | None], dict[str, FoundDocument]
-    ]:
-        """The accounts' states; which have to be loaded from the store; and the documents that the
-        store has to judge.
-
-        A version 1 has no state before it, so it needs none.
-        """
-        known = self._cache.known(histories)
-        lacking: dict[str, VersionedDocument | None] = {}
-        doubted: dict[str, FoundDocument] = {}
+    async def _read_through(self, histories: Mapping[str, list[Event]]) -> _AccountStates:
+        """Sort the accounts by where their states come from: cache, generation or event store."""
+        read = _AccountStates(self._cache.known(histories), {}, {})
+        # An account whose history begins with version 1 has no state before it.
         needed = {
             account: self._projection.before(account, history[0]["version"])
             for account, history in histories.items()
-            if account not in known and history[0]["version"] > 1
+            if account not in read.known and history[0]["version"] > 1
         }
         found = await self.documents.found(needed.values())
         for account, document_id in needed.items():
             there = found.get(document_id)
-            state = believed(self._projection, there)
+            state = trusted(self._projection, there)
             if there is None or (self._projection.every and not _is(document_id, state)):
                 self.counters.gaps += 1
-                lacking[account] = None
-            elif state is None or _swallows(state, histories[account]):
-                doubted[account] = there
+                read.lacking[account] = None
+            elif state is None or _hides(state, histories[account]):
+                read.doubted[account] = there
             else:
-                known[account] = state
-        return known, lacking, doubted
+                read.known[account] = state
+        return read
 
-    def _count(
+    def _count_reconciled(
         self,
         states: Iterable[VersionedDocument],
         doubted: Iterable[str],
@@ -171,10 +188,10 @@ def _is(document_id: str, state: VersionedDocument | None) -> bool:
     return state is not None and state.document["id"] == document_id
 
 
-def _swallows(state: VersionedDocument, history: Sequence[Event]) -> bool:
-    """Whether a document that nobody has vouched for makes duplicates of events that may be new.
+def _hides(state: VersionedDocument, history: Sequence[Event]) -> bool:
+    """Whether a document makes duplicates of events that may be new, because its version is wrong.
 
-    Delivered again up to the document's own last event, they vouch for it.
+    Events that reach to the document's own last event, delivered again, confirm the version.
     """
     version, last = state.document["version"], state.document["event_id"]
     return history[0]["version"] <= version and not any(

@@ -1,4 +1,4 @@
-"""A rebuild and its parts: what a job asks for, and how far each partition is."""
+"""A rebuild job and its parts: what is wanted, and how far each partition is."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
@@ -14,7 +14,7 @@ PartState = Literal["waiting", "replaying", "replayed", "done"]
 
 
 class Busy(Exception):
-    """Another rebuild is under way, which is not what was asked for."""
+    """Another rebuild is under way, which does something else."""
 
     def __init__(self, job: "RebuildJob") -> None:
         super().__init__(f"the rebuild {job.id} is under way")
@@ -22,16 +22,16 @@ class Busy(Exception):
 
 
 class NoSuchJob(Exception):
-    """There is no rebuild of that id, or it is too long ago."""
+    """There is no rebuild of that id, or not any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildJob:
-    """A rebuild. `partitions` are to be done, of a bank that has `of`.
+    """A rebuild of some `partitions`, of a bank that has `of`.
 
-    Online: `generation` is the one that is built, `uuid` its index's, `old` the one that was live,
-    `version` that of the fold, which only workers of that version build (0: jobs once had none).
-    Times are RFC 3339. `revision` is the entry's own.
+    Online: `generation` is the one being built, with the index `uuid`; `old` the one that was live.
+    Only workers with this `version` of the projection build it (0: a job of an older release, which
+    had none). Times are RFC 3339. `revision` is the KV entry's.
     """
 
     id: str
@@ -64,7 +64,7 @@ class RebuildJob:
 
 @dataclass(frozen=True, slots=True)
 class RebuildPart:
-    """How far a partition is: events replayed of how many, and the pauses of its live traffic."""
+    """How far a partition is: events `done` of `total`, and the pauses of its live traffic."""
 
     job: str
     partition: int
@@ -90,7 +90,7 @@ _CHECKED: Final[dict[type, TypeAdapter[Any]]] = {
 
 
 def read(kind: type[T], entry: KeyValueEntry | None) -> T | None:
-    """What an entry says; None for none, and for what somebody wrote by hand and wrote wrong."""
+    """The job or part in an entry; None if there is none or it is invalid: written by hand."""
     if entry is None:
         return None
     value = {**entry.value, "revision": entry.revision} if kind is RebuildJob else entry.value

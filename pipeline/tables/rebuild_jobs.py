@@ -1,11 +1,9 @@
 """Rebuilds as durable jobs, in the JetStream KV bucket `rebuild`; every worker reads them.
 
-Every projection has a bucket of its own.
-
-Key `job.{id}` is a job, `current` names the last one that was started, and `part.{id}.{p}` tells
-how far partition p is. The job says what is wanted; which generation is live, the alias alone says.
-How far a partition's replay may be believed stands in its checkpoint, beside the data; what is here
-is for people.
+Key `job.{id}` is a job, `current` names the one started last, `part.{id}.{p}` has the progress of
+partition p. Every projection has its own bucket. A job says what is wanted; only the alias says
+which generation is live, and only the checkpoints, which are stored beside the documents, say how
+far a replay is: the progress here is for people.
 """
 
 import re
@@ -24,14 +22,14 @@ from pipeline.support.logs import moment
 from pipeline.tables.rebuild_job import Busy, Kind, NoSuchJob, RebuildJob, RebuildPart, read
 
 KEPT: Final = 20
-"""Finished jobs that can still be asked for."""
+"""How many finished jobs are kept."""
 
 _ID: Final = re.compile("[0-9A-Z]{26}")
 _NOT_LAST: Final = "it never began: another rebuild was started, or whoever asked for it died"
 
 
 class RebuildJobs:
-    """The jobs as this process knows them; `refresh` learns what others did."""
+    """The jobs as this process knows them; `refresh` reads what others changed."""
 
     def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
         self.projection = projection
@@ -49,7 +47,7 @@ class RebuildJobs:
         return self.job(str(pointer.value.get("id"))) if pointer else None
 
     def job(self, job_id: str) -> RebuildJob | None:
-        """The job of that id. Nobody carries out one that `current` does not name: it failed."""
+        """The job of that id. One that is not `current` is carried out by nobody, so it failed."""
         job = read(RebuildJob, self._mirror.entries.get(f"job.{job_id}"))
         pointer = self._mirror.entries.get("current")
         if job is None or not job.active or (pointer and pointer.value.get("id") == job_id):
@@ -57,7 +55,7 @@ class RebuildJobs:
         return replace(job, phase="failed", reason=_NOT_LAST)
 
     def all(self) -> list[RebuildJob]:
-        """All that are still known, the last one first."""
+        """All jobs that are kept, the last one first."""
         ids = sorted(self._ids(), reverse=True)
         return [job for job in map(self.job, ids) if job is not None]
 
@@ -70,7 +68,7 @@ class RebuildJobs:
     ) -> tuple[RebuildJob, bool]:
         """Start a job, or join the one that does the same; returns it and whether it was joined.
 
-        An online rebuild that failed goes on where it was. Raises `Busy` when another one runs.
+        A rebuild that failed goes on where it was. Raises `Busy` while another one runs.
         """
         while True:
             await self.refresh()
@@ -112,7 +110,7 @@ class RebuildJobs:
                 continue
 
     async def cancel(self, job_id: str) -> RebuildJob:
-        """Call it off, unless readers see its generation already; raises `NoSuchJob`."""
+        """Cancel it, unless its generation is live already; raises `NoSuchJob`."""
         return await self.change(
             job_id,
             lambda job: (
@@ -123,7 +121,7 @@ class RebuildJobs:
         )
 
     async def note(self, part: RebuildPart) -> None:
-        """Tell how far a partition is. Only its owner does."""
+        """Write how far a partition is. Only its owner does."""
         value = {**asdict(part), "updated": _now()}
         await self._bucket.put(part.key, value)
 
@@ -133,14 +131,14 @@ class RebuildJobs:
         return read(RebuildPart, entry) or RebuildPart(job.id, partition)
 
     async def _begin(self, job: RebuildJob, last: RebuildJob | None) -> RebuildJob:
-        """Write it, and that it is the current one; raises `Overtaken`, and then it is not."""
+        """Write it, and make it the current one; raises `Overtaken`, and then it is not."""
         pointer = self._mirror.entries.get("current")
         job = await self._write(job)
         try:
             revision = pointer.revision if pointer else 0
             await self._bucket.put("current", {"id": job.id}, expected=revision)
         except Overtaken:
-            await self._take_back(job, last)
+            await self._undo(job, last)
             raise
         return job
 
@@ -150,8 +148,8 @@ class RebuildJobs:
         revision = await self._bucket.put(job.key, value, expected=job.revision)
         return replace(job, revision=revision)
 
-    async def _take_back(self, job: RebuildJob, last: RebuildJob | None) -> None:
-        """Another one was started at the same moment: this one is as it was before, or is not."""
+    async def _undo(self, job: RebuildJob, last: RebuildJob | None) -> None:
+        """Another job was started at the same moment: undo what was written of this one."""
         with suppress(Overtaken):
             if last is not None and last.id == job.id:
                 await self._write(replace(last, revision=job.revision))
@@ -163,7 +161,7 @@ class RebuildJobs:
         return [rest for kind, _, rest in keys if kind == "job" and _ID.fullmatch(rest)]
 
     async def _prune(self, job: RebuildJob) -> None:
-        """Forget all but the last jobs: their ids sort by time."""
+        """Delete all but the last jobs: their ids sort by time."""
         old = set(sorted(self._ids())[:-KEPT]) - {job.id}
         for key in [key for key in self._mirror.entries if {*key.split(".")} & old]:
             await self._bucket.delete(key)
@@ -174,10 +172,10 @@ def _now() -> str:
 
 
 def _next(last: RebuildJob | None, wanted: RebuildJob) -> RebuildJob:
-    """The wanted one; or the last, if it failed and was the same."""
+    """The wanted one; or the last one, if that failed and does the same."""
     if last is None or last.phase != "failed" or _asks(last) != _asks(wanted):
         return wanted
-    # if its generation is still there it is gone on with
+    # The same job continues: if its generation still exists, its replay goes on where it was.
     return replace(last, phase="wanted", finished=None, reason=None, concurrency=wanted.concurrency)
 
 

@@ -1,7 +1,8 @@
-"""Documents whose `_version` is so high that no era is above: a hand may write any number.
+"""Documents whose `_version` is so high that no era is above it: somebody wrote them by hand.
 
-At the very highest one a plain write wraps it round to the lowest, on every Elasticsearch; over
-that one everything wins. So they are brought there, with what is in them, and then to the lowest.
+At the highest `_version` of all, a plain write makes it wrap round to the lowest, on every
+Elasticsearch, and any version wins over that one. So such documents are raised to the highest
+`_version`, with their fields unchanged, and then written once more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,16 @@ from pipeline.tables.versioned_document import VersionedDocument
 
 HIGHEST: Final = 2**63 - 1
 LAST: Final = HIGHEST // ERA
-"""The era that a document may be written in, but that has none above."""
+"""The highest era: a document can be written in it, but not overwritten in a higher one."""
 
 
-def stuck(found: Mapping[str, FoundDocument]) -> dict[str, FoundDocument]:
-    """The documents that nothing could be written over."""
+def overflowing(found: Mapping[str, FoundDocument]) -> dict[str, FoundDocument]:
+    """The documents that no version would win over."""
     return {each: there for each, there in found.items() if there.version // ERA >= LAST}
 
 
-async def lower(elastic: Elastic, alias: str, found: Mapping[str, FoundDocument]) -> None:
-    """Bring stuck documents a step nearer to the lowest `_version`. Raises `GenerationGone`."""
+async def lower_versions(elastic: Elastic, alias: str, found: Mapping[str, FoundDocument]) -> None:
+    """One step of lowering the documents' `_version`. Raises `GenerationGone`."""
     below = [
         Write(each, HIGHEST, there.source)
         for each, there in found.items()
@@ -39,8 +40,10 @@ async def lower(elastic: Elastic, alias: str, found: Mapping[str, FoundDocument]
         await elastic.patiently(lambda: elastic.compare_and_set(alias, highest))
 
 
-async def dig_up(elastic: Elastic, alias: str, refused: Sequence[VersionedDocument]) -> None:
-    """Put documents in the place of tombstones that no era is above. Raises `GenerationGone`."""
+async def replace_tombstones(
+    elastic: Elastic, alias: str, refused: Sequence[VersionedDocument]
+) -> None:
+    """Create documents where a tombstone may be in the highest era. Raises `GenerationGone`."""
     writes = [
         ConditionalWrite(state.document["id"], None, state.document)
         for state in refused

@@ -1,4 +1,4 @@
-"""An account's document with its era, and what is to be written over what is found; pure."""
+"""An account's document with its era, and what to write over the document found; pure."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from pipeline.search import FoundDocument, Write
 class VersionedDocument(NamedTuple):
     """A document and the era of its `_version`.
 
-    `raised`: the era is above what was there, so that it wins over everything, and over what is
-    newer, too.
+    `raised`: the era is higher than that of the document it replaces, so that it wins over any
+    version there.
     """
 
     era: int
@@ -26,18 +26,18 @@ class VersionedDocument(NamedTuple):
 
 
 class DocumentCache:
-    """The last states of the accounts that were used last, up to `capacity` of them."""
+    """The documents of the accounts used last, up to `capacity` of them."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._states: OrderedDict[str, VersionedDocument] = OrderedDict()
 
     def known(self, accounts: Iterable[str]) -> dict[str, VersionedDocument]:
-        """Those of the accounts that it has."""
+        """The cached ones of these accounts."""
         return {account: self._states[account] for account in accounts if account in self._states}
 
     def keep(self, state: VersionedDocument) -> None:
-        """Note what is in the index now, unless something newer is known."""
+        """Cache what is in the index now, unless a newer one is cached."""
         account = account_of(state.document)
         known = self._states.get(account)
         if (
@@ -54,27 +54,30 @@ class DocumentCache:
         self._states.pop(account, None)
 
 
-def believed(projection: Projection, found: FoundDocument | None) -> VersionedDocument | None:
-    """A stored document as a state, if it is as we write them."""
+def trusted(projection: Projection, found: FoundDocument | None) -> VersionedDocument | None:
+    """The document found, if its fields and its `_version` are as we write them."""
     if found is None or not projection.sound(found.version, found.source):
         return None
     return VersionedDocument(found.version // ERA, found.source)  # type: ignore[arg-type]
 
 
 def doubtful(projection: Projection, found: FoundDocument | None, document: Document) -> bool:
-    """Whether a document is not one of ours, or can't be told from a lie by an older one."""
-    there = believed(projection, found)
+    """Whether only the event store can confirm the document found.
+
+    It is not as we write them, is newer than `document`, or differs from it at the same version.
+    """
+    there = trusted(projection, found)
     if found is None or there is None:
         return found is not None
     newer = there.document["version"] - document["version"]
     return newer > 0 or (newer == 0 and there.document != document)
 
 
-def over(
+def resolve_write(
     projection: Projection, found: FoundDocument | None, document: Document
 ) -> VersionedDocument | None:
-    """What to write so that the document is there, over one that is not `doubtful`."""
-    there = believed(projection, found)
+    """What to write so that `document` is there, over one that is not `doubtful`."""
+    there = trusted(projection, found)
     if there is None:
         return VersionedDocument(0, document)
     if there.document["version"] < document["version"]:
@@ -83,7 +86,7 @@ def over(
 
 
 class ReplayedAccount:
-    """What an account's events, as the store has them, come to."""
+    """An account as its events in the store make it."""
 
     def __init__(self, projection: Projection, events: Sequence[Event]) -> None:
         self.projection, self._events = projection, events
@@ -96,33 +99,34 @@ class ReplayedAccount:
         return self.advance.poison
 
     def at(self, version: int, document: Document) -> Document | None:
-        """What one of the documents was when its account was at that version."""
+        """One of the documents, as it was at that version of the account."""
         if self.projection.every:
             return document
         before = [event for event in self._events if event["version"] <= version]
         return self.projection.replay(before).document
 
 
-def judged(
-    found: FoundDocument, truth: ReplayedAccount, document_id: str
+def reconcile(
+    found: FoundDocument, replayed: ReplayedAccount, document_id: str
 ) -> VersionedDocument | None:
-    """What to write over a document, by its account's events as the store had them after it.
+    """What to write over a document, by its account's events, which were read after it.
 
-    None: it is what they come to, or they come to nothing.
+    None: it is as they make it, or they make no such document.
     """
-    document = truth.documents.get(document_id)
+    document = replayed.documents.get(document_id)
     if document is None:
         return None
-    there = believed(truth.projection, found)
-    if there is None or there.document != truth.at(there.document["version"], document):
+    there = trusted(replayed.projection, found)
+    if there is None or there.document != replayed.at(there.document["version"], document):
+        # Somebody wrote it by hand: only a higher era wins over whatever version it has.
         return VersionedDocument(max(found.version // ERA, -1) + 1, document, raised=True)
-    return over(truth.projection, found, document)
+    return resolve_write(replayed.projection, found, document)
 
 
 def following(
     projection: Projection, before: VersionedDocument | None, after: Iterable[Document]
 ) -> list[VersionedDocument]:
-    """What to write of an account that came from one state to these documents."""
+    """What to write of an account that was advanced from one document to these."""
     if not projection.every:
         era = before.era if before else 0
         return [VersionedDocument(era, document) for document in after]

@@ -116,7 +116,10 @@ async def test_owners_killed_and_frozen_past_their_leases_end_exact(
     await ends_well(settings, store, told)
     assert noted.fenced()
     for worker in frozen.values():
-        assert "longer than the leases" in worker.log() or "other workers' now" in worker.log()
+        assert (
+            "longer than the leases" in worker.log()
+            or "Other workers hold the leases" in worker.log()
+        )
 
 
 @pytest.mark.drill

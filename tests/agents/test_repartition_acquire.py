@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
-from pipeline.coordination.consumer_progress import ends
+from pipeline.coordination.consumer_progress import last_sequences
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
@@ -71,7 +71,7 @@ async def switched(world: World, now: Partitioning, count: int) -> Partitioning:
     """As the forwarder does it once all is drained."""
     state = await world.js.state(STREAM)
     assert state is not None
-    after = now.followed_by(count, state.last + 1, await ends(world.js, now))
+    after = now.followed_by(count, state.last + 1, await last_sequences(world.js, now))
     await world.js.publish_batch([after.message()], state.last)
     return after
 
@@ -86,7 +86,7 @@ async def claim_of(world: World, partition: int, of: int) -> Checkpoint | None:
 
 async def claimed(world: World, now: Partitioning) -> bool:
     """Whether each partition's checkpoint claims all that it ever got."""
-    last = await ends(world.js, now)
+    last = await last_sequences(world.js, now)
     claims = [await claim_of(world, partition, now.count) for partition in range(now.count)]
     return all(c and (c.sequence or 0) >= end for c, end in zip(claims, last, strict=True))
 

@@ -129,7 +129,7 @@ async def test_a_worker_that_slept_through_it_changes_nothing(
     assert await partitioning(js) == before
     await becomes_exact(settings, store)
     assert await once_and_in_order(store, js)
-    assert re.search("4 -> 4 partitions after .*beginning anew", sleeper.log()), sleeper.log()
+    assert re.search("4 -> 4 partitions after .*starting again", sleeper.log()), sleeper.log()
 
 
 @pytest.mark.drill

@@ -87,7 +87,7 @@ async def test_a_worker_cut_off_from_everything_changes_nothing(stage: Stage) ->
         before, _ = await stage.all_seen()
         await held.release()
     await stage.nats.mend()
-    given_way = "is another worker's now"
+    given_way = "belongs to another worker now"
     await eventually(lambda: stage.w1.log().count(given_way) == stage.half, message="gives way")
     await stage.quiet()
     assert (await stage.all_seen())[0] == before

@@ -127,7 +127,7 @@ async def test_an_old_entry_that_is_mended_is_not_gone_on_from(world: Stores) ->
     events = history(str(ULID()), 5)
     table = await world.live(events[:4])
     await world.hand.do("newer era", f"{events[0]['account_id']}-2")
-    await table.documents.bring([STATEMENT.replay(events[:4])])
+    await table.documents.restore([STATEMENT.replay(events[:4])])
     assert table.counters.documents == 5
     await world.arrives(table, events[4])
     assert table.counters.healed == 0

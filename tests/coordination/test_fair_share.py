@@ -58,11 +58,11 @@ class Fleet:
             assert self.owners[partition] == worker
             self.owners[partition] = None
             self.given += 1
-        self._draining[worker] = tuple(p for p in change.give if p not in drained)
+        self._draining[worker] = tuple(p for p in change.release if p not in drained)
         for partition in change.acquire:
             if self.owners[partition] is None:  # SET NX
                 self.owners[partition] = worker
-        return bool(drained or change.acquire or change.give)
+        return bool(drained or change.acquire or change.release)
 
     def _expire(self) -> None:
         for worker in [worker for worker, rounds in self._dying.items() if rounds == 0]:

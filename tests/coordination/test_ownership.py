@@ -177,7 +177,7 @@ async def test_a_worker_that_stood_still_drops_everything_first(members: Members
     first = members.join(seconds=0.6)
     await members.has(8)
     first.drain.clear()
-    first.ownership._seen -= 1.0  # as if the last look were that long ago
+    first.ownership._checked -= 1.0  # as if the last look were that long ago
     await eventually(lambda: first.dropped == [frozenset(range(8))])
     await members.has(8)
 

@@ -7,7 +7,7 @@ import pytest
 import redis.asyncio
 
 from pipeline.coordination.partition_leases import REMEMBERED, PartitionLeases
-from pipeline.coordination.worker_registry import Caller, Worker, WorkerRegistry, workers
+from pipeline.coordination.worker_registry import RegistryReader, Worker, WorkerRegistry, workers
 from pipeline.operations.status.rates import Rate
 from pipeline.support.settings import Settings
 from tests.harness import eventually
@@ -20,16 +20,16 @@ def ago(seconds: float) -> int:
     return NOW - int(seconds * 1000)
 
 
-def states(roll: WorkerRegistry) -> dict[str, str]:
-    return {each.name: each.state for each in workers(roll, LEASE, {})}
+def states(registry: WorkerRegistry) -> dict[str, str]:
+    return {each.name: each.state for each in workers(registry, LEASE, {})}
 
 
 # ---------------------------------------------------------------- what the notes come to
 
 
 def test_a_registration_that_ran_out_without_a_goodbye_is_a_lost_worker() -> None:
-    roll = WorkerRegistry(NOW, {"a.1": ago(1), "b.1": ago(11)}, {"c.1": ago(3)})
-    assert states(roll) == {"a": "here", "b": "lost", "c": "left"}
+    registry = WorkerRegistry(NOW, {"a.1": ago(1), "b.1": ago(11)}, {"c.1": ago(3)})
+    assert states(registry) == {"a": "here", "b": "lost", "c": "left"}
 
 
 def test_each_has_its_partitions_and_when_it_was_seen() -> None:
@@ -44,54 +44,56 @@ def test_a_name_is_told_once_as_it_was_seen_last() -> None:
 
 
 def test_who_is_long_gone_is_forgotten() -> None:
-    roll = WorkerRegistry(NOW, {"a.1": ago(REMEMBERED + 1)}, {"b.1": ago(REMEMBERED + 1)})
-    assert states(roll) == {}
-    assert [each.state for each in workers(roll, REMEMBERED + 2, {})] == ["here", "left"]
+    registry = WorkerRegistry(NOW, {"a.1": ago(REMEMBERED + 1)}, {"b.1": ago(REMEMBERED + 1)})
+    assert states(registry) == {}
+    assert [each.state for each in workers(registry, REMEMBERED + 2, {})] == ["here", "left"]
 
 
 # ---------------------------------------------------------------- what Redis notes
 
 
 @pytest.fixture
-async def caller(settings: Settings) -> AsyncIterator[Caller]:
-    caller = Caller(settings.redis_url, "caller", 0.5)
-    yield caller
-    await caller.close()
+async def reader(settings: Settings) -> AsyncIterator[RegistryReader]:
+    reader = RegistryReader(settings.redis_url, "reader", 0.5)
+    yield reader
+    await reader.close()
 
 
 async def test_a_worker_that_falls_silent_stays_noted_and_is_alive_no_more(
-    settings: Settings, caller: Caller
+    settings: Settings, reader: RegistryReader
 ) -> None:
     silent, other = (PartitionLeases(settings.redis_url, f"{n}.1", 0.5) for n in "ab")
     await silent.beat(4, ())
     assert (await silent.acquire(4, [0, 1])) == {0, 1}
-    assert (await caller.roll()).beats.keys() == {"a.1"}
+    assert (await reader.registry()).beats.keys() == {"a.1"}
 
     async def lost() -> bool:
         view = await other.beat(4, ())
         return view.workers == {"b.1"} and view.owners == (None,) * 4
 
     await eventually(lost)
-    roll = await caller.roll()
-    assert {e.name: e.state for e in workers(roll, 0.5, {})} == {"a": "lost", "b": "here"}
+    registry = await reader.registry()
+    assert {e.name: e.state for e in workers(registry, 0.5, {})} == {"a": "lost", "b": "here"}
     await silent.beat(4, ())
-    assert (await caller.look(4)).workers == {"a.1", "b.1"}
+    assert (await reader.read(4)).workers == {"a.1", "b.1"}
     await silent.leave(4)
-    roll = await caller.roll()
-    assert list(roll.beats) == ["b.1"]
-    assert list(roll.goodbyes) == ["a.1"]
+    registry = await reader.registry()
+    assert list(registry.beats) == ["b.1"]
+    assert list(registry.left) == ["a.1"]
     await asyncio.gather(silent.close(), other.close())
 
 
-async def test_what_is_remembered_goes_by_itself(settings: Settings, caller: Caller) -> None:
+async def test_what_is_remembered_goes_by_itself(
+    settings: Settings, reader: RegistryReader
+) -> None:
     async with redis.asyncio.from_url(settings.redis_url) as client:
         await client.zadd("bank:{partitions}:workers", {"old.1": 1})
         await client.zadd("bank:{partitions}:left", {"older.1": 1})
         worker = PartitionLeases(settings.redis_url, "a.1", 0.5)
         await worker.beat(4, ())
         await worker.leave(4)
-        assert (await caller.roll()).beats == {}
-        assert (await caller.roll()).goodbyes.keys() == {"a.1"}
+        assert (await reader.registry()).beats == {}
+        assert (await reader.registry()).left.keys() == {"a.1"}
         assert 0 < await client.pttl("bank:{partitions}:left") <= REMEMBERED * 1000
     await worker.close()
 

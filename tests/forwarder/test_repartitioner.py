@@ -20,7 +20,7 @@ from pipeline.banking.events import CREATED, Body
 from pipeline.bridge.durable import Durable
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.repartition import ask, follow
-from pipeline.coordination.consumer_progress import ends
+from pipeline.coordination.consumer_progress import last_sequences
 from pipeline.coordination.partitioning import (
     SUBJECT,
     Partitioning,
@@ -108,7 +108,7 @@ async def in_force(js: JetStream) -> Partitioning:
 async def drain(js: JetStream, partitions: Sequence[int] | None = None) -> None:
     """What workers do: take their partitions, and acknowledge all that is there."""
     now = await in_force(js)
-    last = await ends(js, now)
+    last = await last_sequences(js, now)
     for partition in range(now.count) if partitions is None else partitions:
         durable = Durable(js, TP(STREAM, partition), STREAM, 2.0)
         await durable.ensure()
@@ -128,7 +128,7 @@ async def almost(store: EventStore, js: JetStream) -> AsyncIterator[None]:
     """Partition 0 gets one event after the other, and its worker leaves out the last one."""
 
     async def beyond(last: int) -> int:
-        end = (await ends(js, Partitioning(4)))[0]
+        end = (await last_sequences(js, Partitioning(4)))[0]
         return end if end > last else 0
 
     async def work() -> None:
@@ -187,7 +187,7 @@ async def test_one_message_of_the_log_is_the_switch(
     await append(store, 50, "a")
     await eventually(lambda: inside.forwarded == 50)
     await drain(js)
-    last = await ends(js, Partitioning(4))
+    last = await last_sequences(js, Partitioning(4))
     await requests.ask(8, 5)
     done = await answered(requests)
     now = await in_force(js)

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from pipeline.support import retry
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from tests.harness import eventually
 
@@ -77,3 +78,45 @@ async def test_a_call_is_repeated_until_it_works(
     assert await tried.retry_forever(call) == "done"
     await eventually(lambda: "works again" in caplog.text)
     assert len(caplog.records) == 2
+
+
+async def test_some_failures_are_not_repeated(tried: Outage) -> None:
+    calls = 0
+
+    async def call() -> None:
+        nonlocal calls
+        calls += 1
+        raise OSError("refused") if calls == 1 else LookupError("gone")
+
+    with pytest.raises(LookupError):
+        await tried.retry_forever(call, unless=(LookupError, ValueError))
+    assert calls == 2
+
+
+async def test_a_call_goes_on_for_ever_through_failures(
+    tried: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It rests after a success, pauses after a failure, and each outage is one line at each end."""
+    calls = 0
+
+    async def call() -> None:
+        nonlocal calls
+        calls += 1
+        if calls in (2, 3):
+            raise OSError("refused")
+
+    task = asyncio.create_task(tried.every(0.05, call))
+    began = asyncio.get_running_loop().time()
+    await eventually(lambda: calls >= 8)
+    assert asyncio.get_running_loop().time() - began > 5 * 0.05
+    await eventually(lambda: "works again" in caplog.text)
+    await cancel_and_wait(task)
+    assert len(caplog.records) == 2
+
+
+async def test_only_the_failures_named_are_survived(tried: Outage) -> None:
+    async def call() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await tried.every(0, call, OSError)

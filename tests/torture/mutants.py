@@ -33,13 +33,11 @@ MUTATIONS: Final = (
     Mutation(
         "checkpoint and ack before the write",
         "pipeline/agents/partition_processor.py",
-        """        count = await self._persistently(
-            lambda: apply(""",
+        """        count = await self._persistently(lambda: self._write(""",
         """        owned.applied = max(delivery.last for delivery in batch)
         for delivery in batch:
             delivery.done()
-        count = await self._persistently(
-            lambda: apply(""",
+        count = await self._persistently(lambda: self._write(""",
         "index-blocked,kill-worker",
         seed=340,  # seven of its kills fall into the time when no document can be written
     ),
@@ -88,22 +86,22 @@ MUTATIONS: Final = (
     Mutation(
         "seek forgotten",
         "pipeline/agents/acquire.py",
-        "    if not places or position < floor or floor < claim.at:\n",
-        "    if not places:\n",
+        "    seek = not possible or position < floor or floor < claimed.live.at\n",
+        "    seek = not possible\n",
         "kill-elasticsearch,items-busy",
     ),
     Mutation(
         "an index made anew is not filled",
-        "pipeline/agents/acquire.py",
-        "        await backfill(owned)\n",
-        "        pass\n",
+        "pipeline/agents/partition_processor.py",
+        "            await self._persistently(lambda: self._backfill(owned))\n",
+        "            pass\n",
         "index-deleted",
     ),
     Mutation(
         "double write forgotten in a rebuild",
         "pipeline/agents/apply.py",
-        "            await building.table.apply(begun)\n",
-        "            begun.clear()\n",
+        "        await building.table.apply(begun)\n",
+        "        begun.clear()\n",
         "rebuild,rebuild-killed",
     ),
     Mutation(

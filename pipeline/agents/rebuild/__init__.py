@@ -1,1 +1,1 @@
-"""A worker's part in a rebuild of the projection under live traffic."""
+"""A worker's part in rebuilding a projection under live traffic."""

@@ -1,8 +1,8 @@
-"""The rebuild agent of a worker: follows the rebuild that is asked for, in the partitions it owns.
+"""The rebuild agent of a worker: carries out the current rebuild job in the partitions it owns.
 
-It looks at the job a few times a second, and at once when it has carried it on itself. For each of
-its partitions it runs that partition's part, again from where it was whenever the partition was
-acquired again; whoever owns a partition does it.
+It reads the job several times a second, and at once when it has advanced the job itself. For each
+of its partitions it runs that partition's part; when the partition is acquired again, here or by
+another worker, its part goes on where it was.
 """
 
 import asyncio
@@ -28,59 +28,59 @@ from pipeline.tables.rebuild_job import RebuildJob
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.25
 LEASE: Final = "rebuild"
 
-Step = Literal["run", "turn"]
-"""Bring a partition's part about; or turn to the generation that readers see now."""
+Step = Literal["run", "promote"]
+"""Do the partition's part; or, after the alias swap, write the new generation alone."""
 
 
 class _Work:
     """A step of the job in one partition, and the task that does it."""
 
     def __init__(self, job: RebuildJob, step: Step, part: OnlineBuild | InPlaceRebuild) -> None:
-        self._of, self._part = _asked(job, step), part
-        self.task = asyncio.create_task(part.run() if step == "run" else part.turn())
+        self._wanted, self._part = _wanted(job, step), part
+        self.task = asyncio.create_task(part.run() if step == "run" else part.promote())
 
-    def stands(self, job: RebuildJob, step: Step) -> bool:
-        """Whether it is under way, or done, and still what is to be done."""
-        if _asked(job, step) != self._of:
+    def is_current(self, job: RebuildJob, step: Step) -> bool:
+        """Whether it is this step of the job, under way or done, and needn't be repeated."""
+        if _wanted(job, step) != self._wanted:
             return False
         if not self.task.done():
             return True
-        return not self.failed and (step == "turn" or self._part.stands)
+        return not self.failed and (step == "promote" or self._part.is_current)
 
     @property
     def failed(self) -> bool:
         return self.task.cancelled() or self.task.exception() is not None
 
 
-def _asked(job: RebuildJob, step: Step) -> tuple[str, str | None, Step]:
-    """A job that failed and was started again is the same, but its generation may be another."""
+def _wanted(job: RebuildJob, step: Step) -> tuple[str, str | None, Step]:
+    # With the index: a job that failed and was started again keeps its id, but may have another.
     return job.id, job.uuid, step
 
 
 class RebuildAgent:
-    """One worker's; an async context manager that runs it."""
+    """The agent of one projection runner; an async context manager that runs it."""
 
     def __init__(
-        self, settings: Settings, runner: ProjectionRunner, look_seconds: float = LOOK_SECONDS
+        self, settings: Settings, runner: ProjectionRunner, poll_seconds: float = POLL_SECONDS
     ) -> None:
         self._context = context = runner.context
-        self._look_seconds = look_seconds
+        self._poll_seconds = poll_seconds
         self._processors: Mapping[int, PartitionProcessor] = runner.processors
         self._lease = Lease(
             settings.redis, context.projection.named(LEASE), context.owner, settings.lease_seconds
         )
         self._coordinator = Coordinator(context, self._lease, settings.rebuild_grace_seconds)
-        self._pace = Throttle(settings.rebuild_rate, lambda: context.counters.batch_at)
+        self._throttle = Throttle(settings.rebuild_rate, lambda: context.counters.batch_at)
         self._works: dict[int, _Work] = {}
-        self._gate, self._gate_of = asyncio.Semaphore(1), ""
+        self._concurrency, self._concurrency_of = asyncio.Semaphore(1), ""
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(Outage(log, "the rebuild").every(0, self._round))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,61 +92,52 @@ class RebuildAgent:
             await self._lease.release()
         await self._lease.close()
 
-    async def _run(self) -> None:
-        outage, attempt = Outage(log, "the rebuild"), 0
-        while True:
-            self._ended.clear()
-            try:
-                await self._context.jobs.refresh()
-                await self._look(self._context.jobs.current)
-                if not await self._moved():
-                    await self._pause()
-            except Exception as error:
-                await outage.pause(error, attempt)
-                attempt += 1
-            else:
-                outage.over()
-                attempt = 0
+    async def _round(self) -> None:
+        self._ended.clear()  # first: a part that ends during this round shortens the pause after it
+        await self._context.jobs.refresh()
+        await self._carry_on(self._context.jobs.current)
+        if not await self._job_changed():
+            await self._pause()
 
-    async def _moved(self) -> bool:
-        """Whether a job is not any more as it was looked at: there is more to be done."""
+    async def _job_changed(self) -> bool:
+        """Whether a job has changed during this round, so that there is more to do."""
         return any(key.startswith("job.") for key in await self._context.jobs.refresh())
 
     async def _pause(self) -> None:
-        """A moment, or until all that is under way here has come to its end."""
+        """Wait a moment, or until every part that is under way here has ended."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._look_seconds):
+            async with asyncio.timeout(self._poll_seconds):
                 await self._ended.wait()
 
     def _note_end(self, _: asyncio.Task[None]) -> None:
         if all(work.task.done() and not work.failed for work in self._works.values()):
             self._ended.set()
 
-    async def _look(self, job: RebuildJob | None) -> None:
+    async def _carry_on(self, job: RebuildJob | None) -> None:
         for partition in self._works.keys() - self._processors.keys():
             await self._stop(partition)
         if job is None:
             return
         if job.version not in (0, self._context.projection.version):
-            return  # other workers know how
+            return  # for workers of another version of the projection
         if job.of == self._context.partitions and job.phase not in ("cancelled", "failed"):
-            await self._follow(job)
+            await self._run_parts(job)
         else:
-            await self._leave()
+            await self._abandon()
         await self._coordinator.step(job)
 
     # ---------------------------------------------------------------- this worker's partitions
 
-    async def _follow(self, job: RebuildJob) -> None:
-        """Have the step that is due under way, or done, in each of our partitions."""
-        step: Step = "run" if job.phase in ("wanted", "building") else "turn"
+    async def _run_parts(self, job: RebuildJob) -> None:
+        """Start the step that is due in each of our partitions, unless it runs or is done."""
+        step: Step = "run" if job.phase in ("wanted", "building") else "promote"
         if job.kind == "online" and job.phase == "wanted":
-            return  # the generation is not made yet
+            return  # the generation is not created yet
         for partition, processor in list(self._processors.items()):
             if partition not in job.partitions or not _due(job, processor.owned):
                 continue
             work = self._works.get(partition)
-            if work is not None and work.stands(job, step):
+            if work is not None and work.is_current(job, step):
                 continue
             if work is not None:
                 await self._stop(partition)
@@ -154,13 +145,14 @@ class RebuildAgent:
             work.task.add_done_callback(self._note_end)
 
     def _part(self, job: RebuildJob, processor: PartitionProcessor) -> OnlineBuild | InPlaceRebuild:
-        if self._gate_of != job.id:
-            self._gate, self._gate_of = asyncio.Semaphore(max(1, job.concurrency)), job.id
+        if self._concurrency_of != job.id:
+            self._concurrency = asyncio.Semaphore(max(1, job.concurrency))
+            self._concurrency_of = job.id
         part = self._context.jobs.part(job, processor.partition)
         kind: type[OnlineBuild] | type[InPlaceRebuild] = (
             OnlineBuild if job.kind == "online" else InPlaceRebuild
         )
-        return kind(processor, self._context, job, part, self._gate, self._pace)
+        return kind(processor, self._context, job, part, self._concurrency, self._throttle)
 
     async def _stop(self, partition: int) -> None:
         work = self._works.pop(partition)
@@ -169,10 +161,12 @@ class RebuildAgent:
         if isinstance(error, CheckpointFenced) and partition in self._processors:
             self._processors[partition].reacquire(error)
         elif error is not None and not isinstance(error, PositionLost | GenerationGone):
-            log.warning("partition %d: the rebuild stopped, it goes on: %r", partition, error)
+            log.warning(
+                "partition %d: its part of the rebuild failed and is repeated: %r", partition, error
+            )
 
-    async def _leave(self) -> None:
-        """The job came to nothing: write the live generation alone."""
+    async def _abandon(self) -> None:
+        """The job was cancelled or failed: write the live generation alone."""
         for partition in list(self._works):
             await self._stop(partition)
         for partition, processor in list(self._processors.items()):
@@ -185,7 +179,7 @@ class RebuildAgent:
 def _due(job: RebuildJob, owned: OwnedPartition | None) -> bool:
     if owned is None:
         return False
-    if job.phase == "done":  # whoever turns late
+    if job.phase == "done":  # this worker is late to promote
         return job.kind == "online" and owned.building is not None
     return job.kind == "online" or job.active
 

@@ -1,12 +1,13 @@
 """One partition's part in an online rebuild, done by the partition's owner.
 
-Live events go to both generations from the moment it joins, which takes no longer than a batch;
-the store is replayed beside them. It may stop anywhere: what a checkpoint says is there, is.
+From the double write on, which starts between two batches, live events are written to both
+generations, and the store is replayed beside them. It may stop anywhere, and goes on from the
+checkpoint.
 """
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -22,7 +23,7 @@ from pipeline.agents.rebuild.throttle import Throttle, ThrottledStore
 from pipeline.model.events import slot_of, slots_of
 from pipeline.search import Generation
 from pipeline.support.cancellation import cancel_and_wait
-from pipeline.tables.checkpoint import nothing
+from pipeline.tables.checkpoint import empty_checkpoint
 from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import AccountDocuments
@@ -31,12 +32,12 @@ from pipeline.tables.versioned_document import DocumentCache
 
 NOTE_SECONDS: Final = 0.5
 REFUSED_SECONDS: Final = 20.0
-"""For how long a partition waits for Elasticsearch to take documents that it refused."""
-_AGAIN_SECONDS: Final = 1.0
+"""How long a partition retries documents that Elasticsearch refused."""
+_RETRY_SECONDS: Final = 1.0
 
 
 class OnlineBuild:
-    """`run` and `turn` raise `PositionLost` when the partition was acquired again meanwhile."""
+    """`run` and `promote` raise `PositionLost` when the partition was acquired again meanwhile."""
 
     def __init__(
         self,
@@ -44,14 +45,14 @@ class OnlineBuild:
         context: ProjectionContext,
         job: RebuildJob,
         part: RebuildPart,
-        gate: asyncio.Semaphore,
-        pace: Throttle,
+        concurrency: asyncio.Semaphore,
+        throttle: Throttle,
     ) -> None:
         assert job.generation is not None
         assert job.uuid is not None
         self.generation = Generation(job.generation, job.uuid, context.projection)
         self._processor, self._context = processor, context
-        self._gate, self._pace = gate, pace
+        self._concurrency, self._throttle = concurrency, throttle
         self._slots = slots_of(processor.partition, context.partitions)
         self._part = replace(part, owner=context.owner)
         self._owned: OwnedPartition | None = None
@@ -60,89 +61,94 @@ class OnlineBuild:
         self._replaying_since: float | None = None
 
     @property
-    def stands(self) -> bool:
-        """Whether the partition is still as it was when this began."""
+    def is_current(self) -> bool:
+        """Whether the partition was not acquired again since this started."""
         return self._owned is not None and self._processor.owned is self._owned
 
     async def run(self) -> None:
-        """Bring the partition into the generation.
-
-        Raises `GenerationGone` and `CheckpointFenced` as well.
+        """Replay the partition into the generation. Also raises `GenerationGone` and
+        `CheckpointFenced`.
         """
+        # The double write first: an event that is stored after its slot was replayed is written as
+        # a live event, one that was stored before is replayed, and versions decide between both.
         await self._join()
         counting = asyncio.create_task(self._count())
         try:
-            async with self._gate:
+            async with self._concurrency:
                 await self._replay()
-            self._context.checkpoints.reach(self._processor.partition, self.generation, None)
-            await self._write_claims()
+            # The replay last: with this checkpoint the coordinator may swap the alias.
+            self._context.checkpoints.set_cursor(self._processor.partition, self.generation, None)
+            await self._write_checkpoint()
         finally:
-            await cancel_and_wait(counting)  # or it would count what came after the replay, too
+            await cancel_and_wait(counting)  # or it would also count events after the replay
         await self._note(state="replayed", total=self._part.done)
 
-    async def turn(self) -> None:
+    async def promote(self) -> None:
         """Readers see the generation: write it alone from now on."""
-        old = await self._processor.between(self._switch_over)
+        old = await self._processor.between(self._stop_double_write)
         if old is not None:
             self._context.checkpoints.forget_generation(self._processor.partition, old)
         for each in self._context.parked.all():
-            if slot_of(each.account_id) in self._slots:  # it may be right in this generation
+            if slot_of(each.account_id) in self._slots:  # this generation may be able to fold it
                 await self._context.parked.ask_retry(each.account_id)
         await self._note(state="done")
 
     # ---------------------------------------------------------------- between two batches
 
     async def _join(self) -> None:
+        """Have the partition write both generations, where it does not yet."""
         owned = self._processor.owned
         if owned is None:
-            raise PositionLost("the partition is being taken")
+            raise PositionLost("the partition is being acquired")
         if owned.building is None or owned.building.generation != self.generation:
-            if await self._was_begun(owned):
+            if await self._was_started(owned):
+                # Acquiring again starts from the lower one of both checkpoints, and so delivers the
+                # events that this generation has missed since its own.
                 self._processor.reacquire(PositionLost("to go on with a rebuild where it was"))
                 raise PositionLost("the partition is acquired again")
-            owned = await self._processor.between(self._switch)
-            await self._context.checkpoints.claim_beside(
+            owned = await self._processor.between(self._start_double_write)
+            await self._context.checkpoints.claim_building(
                 self._processor.partition,
                 self._context.partitioning,
                 self.generation,
                 owned.stream,
                 owned.epoch,
-                anew=True,
+                restart=True,
             )
         assert owned.building is not None
         self._owned, self._building = owned, owned.building
         if self._cursor == self._slots.start:
             self._part = replace(self._part, done=0)
 
-    async def _switch(self, owned: OwnedPartition) -> OwnedPartition:
+    async def _start_double_write(self, owned: OwnedPartition) -> OwnedPartition:
         began = time.perf_counter()
         owned.building = generation_target(self._context, self.generation, self._slots.start)
-        self._paused(began)
+        self._note_pause(began)
         return owned
 
-    async def _switch_over(self, owned: OwnedPartition) -> Generation | None:
+    async def _stop_double_write(self, owned: OwnedPartition) -> Generation | None:
         began = time.perf_counter()
         if owned.building is None or owned.building.generation != self.generation:
             return None
         old, owned.building = owned.live.generation, None
         owned.live = generation_target(self._context, self.generation)
-        self._paused(began)
+        self._note_pause(began)
         return old
 
-    def _paused(self, began: float) -> None:
+    def _note_pause(self, began: float) -> None:
         pause = round(1000 * (time.perf_counter() - began), 3)
         self._part = replace(self._part, pauses_ms=[*self._part.pauses_ms, pause])
 
-    async def _was_begun(self, owned: OwnedPartition) -> bool:
-        """Whether a rebuild that stopped has replayed some of the partition, to be gone on with."""
+    async def _was_started(self, owned: OwnedPartition) -> bool:
+        """Whether an earlier run has replayed some of the partition, which needn't be repeated."""
         context = self._context
-        empty = nothing(
+        empty = empty_checkpoint(
             self._processor.partition, context.partitioning, self.generation, owned.stream
         )
-        claim = (await context.checkpoints.read([empty.id])).get(empty.id)
-        if claim is None or claim.sequence is None or not claim.speaks_of(empty):
+        found = (await context.checkpoints.read([empty.id])).get(empty.id)
+        if found is None or found.sequence is None or not found.same_scope_as(empty):
             return False
-        return claim.cursor is None or claim.cursor > self._slots.start
+        return found.cursor is None or found.cursor > self._slots.start
 
     # ---------------------------------------------------------------- beside live traffic
 
@@ -158,50 +164,54 @@ class OnlineBuild:
         )
         await self._note(state="replaying")
         self._replaying_since = time.monotonic()
-        store = ThrottledStore(context.store, self._pace)
-        work = Replay(store, documents, self._begin, self._reached)
-        await work.run(range(self._cursor, self._slots.stop))
-        await self._insist(documents, work.refused)
+        store = ThrottledStore(context.store, self._throttle)
+        replay = Replay(store, documents, self._begin_slot)
+        async with aclosing(replay.run(range(self._cursor, self._slots.stop))) as written:
+            async for slot, events in written:
+                await self._advance(slot, events)
+        await self._retry_refused(documents, replay.refused)
 
-    async def _insist(self, documents: AccountDocuments, refused: set[str]) -> None:
-        """Try what was refused again: readers see those accounts now, and must not miss them.
+    async def _retry_refused(self, documents: AccountDocuments, refused: set[str]) -> None:
+        """Retry refused documents for a while: readers see those accounts now, and would miss them.
 
-        What is refused for good stays parked, and the rebuild comes to its end.
+        An account that is refused for longer stays parked, and the rebuild ends without it.
         """
         until = time.monotonic() + REFUSED_SECONDS
         while refused and time.monotonic() < until:
-            await asyncio.sleep(_AGAIN_SECONDS)
-            self._still_ours()
+            await asyncio.sleep(_RETRY_SECONDS)
+            self._check_owned()
             for account_id in sorted(refused):
                 await documents.replay(account_id)
             refused = {each for each in refused if each in self._context.parked}
 
     @property
     def _cursor(self) -> int:
-        cursor = self._still_ours().cursor
+        cursor = self._check_owned().cursor
         return self._slots.start if cursor is None else cursor
 
-    def _begin(self, slot: int) -> None:
-        self._still_ours().begun = slot
+    def _begin_slot(self, slot: int) -> None:
+        self._check_owned().begun = slot
 
-    async def _reached(self, slot: int, events: int) -> None:
-        building = self._still_ours()
+    async def _advance(self, slot: int, events: int) -> None:
+        """Everything below the slot is written: note that, now and then in the checkpoint."""
+        building = self._check_owned()
         building.cursor = slot
         self._events += events
         self._part = replace(self._part, done=self._part.done + events)
         if time.monotonic() - self._noted > NOTE_SECONDS:
-            self._context.checkpoints.reach(self._processor.partition, self.generation, slot)
-            await self._write_claims()
+            self._context.checkpoints.set_cursor(self._processor.partition, self.generation, slot)
+            await self._write_checkpoint()
             await self._note()
 
-    async def _write_claims(self) -> None:
-        self._still_ours()
+    async def _write_checkpoint(self) -> None:
+        self._check_owned()
         assert self._owned is not None
         at = {self._processor.partition: self._owned.at()}
         for failure in (await self._context.checkpoints.write(at)).values():
             raise failure
 
-    def _still_ours(self) -> GenerationTarget:
+    def _check_owned(self) -> GenerationTarget:
+        """The generation being built. Raises `PositionLost` if the partition changed since."""
         if self._owned is None or self._processor.owned is not self._owned:
             raise PositionLost("the partition was acquired again")
         if self._building is None or self._owned.building is not self._building:
@@ -211,7 +221,7 @@ class OnlineBuild:
     # ---------------------------------------------------------------- for people
 
     async def _count(self) -> None:
-        total = await self._pace.gently(lambda: self._context.store.count(self._slots))
+        total = await self._throttle.gently(lambda: self._context.store.count(self._slots))
         await self._note(total=total)
 
     async def _note(self, **changes: object) -> None:
@@ -220,5 +230,5 @@ class OnlineBuild:
             rate = self._events / max(0.001, self._noted - self._replaying_since)
             changes["events_per_second"] = round(rate, 1)
         self._part = replace(self._part, **changes)  # type: ignore[arg-type]
-        with suppress(Exception):  # it is for people, and told again in a moment
+        with suppress(Exception):  # only for people, and written again soon
             await self._context.jobs.note(self._part)

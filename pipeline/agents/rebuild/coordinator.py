@@ -1,7 +1,7 @@
-"""What a rebuild needs once in the fleet: the next generation made, put in place, the old dropped.
+"""The steps of a rebuild that are done once for all workers: create, swap, drop generations.
 
-Any worker may do any step, for Elasticsearch and the job's compare-and-set decide; a lease only
-saves the others the work.
+Any worker may do any step: Elasticsearch and the job's compare-and-set decide. A lease only saves
+the others the work.
 """
 
 import logging
@@ -22,24 +22,24 @@ from pipeline.tables.rebuild_jobs import RebuildJobs
 log = logging.getLogger(__name__)
 
 PROMOTED_SECONDS: Final = 60.0
-"""A job counts as done when all have turned to the new generation, or after so long."""
+"""A job is done when every partition writes the new generation alone, or after so long."""
 
 
 class Coordinator:
-    """Carries the current job on by the step that is due. Raises the servers' errors."""
+    """Does the step of the current job that is due. Raises the servers' errors."""
 
     def __init__(self, context: ProjectionContext, lease: Lease, grace_seconds: float) -> None:
         self._context, self._lease, self._grace = context, lease, grace_seconds
         self._jobs: RebuildJobs = context.jobs
         self._projection = context.projection
-        self._succession = AliasSwap(context.elastic, context.generations)
+        self._alias_swap = AliasSwap(context.elastic, context.generations)
 
     async def step(self, job: RebuildJob) -> None:
         if job.phase in ("wanted", "building") and job.of != self._context.partitions:
             await self._fail(job, f"the bank has {self._context.partitions} partitions now")
         elif (job.active or not job.dropped) and await self._ours():
             await (self._online(job) if job.kind == "online" else self._in_place(job))
-        for each in self._jobs.all():  # those before it: it may have begun within their grace
+        for each in self._jobs.all():  # earlier jobs: this one may have started within their grace
             if each.id != job.id and each.phase == "done" and not each.dropped:
                 await self._drop_old(each)
 
@@ -47,7 +47,7 @@ class Coordinator:
         try:
             return await self._lease.acquire()
         except LeaseUnavailable:
-            return True  # it only saves work
+            return True  # nobody has it now, and two may do the same step
 
     async def _online(self, job: RebuildJob) -> None:
         match job.phase:
@@ -60,7 +60,7 @@ class Coordinator:
             case "done":
                 await self._drop_old(job)
             case "cancelled":
-                await self._give_up(job)
+                await self._drop_new(job)
 
     async def _in_place(self, job: RebuildJob) -> None:
         if not job.active:
@@ -75,7 +75,7 @@ class Coordinator:
     # ---------------------------------------------------------------- online
 
     async def _begin(self, job: RebuildJob) -> None:
-        old, new = await self._context.generations.live(), await self._succession.begin()
+        old, new = await self._context.generations.live(), await self._alias_swap.begin()
         log.info("rebuild %s: building %s", job.id, new.index)
 
         def begun(job: RebuildJob) -> RebuildJob:
@@ -94,11 +94,14 @@ class Coordinator:
 
     async def _swap_when_complete(self, job: RebuildJob) -> None:
         new, live = self._new(job), await self._context.generations.live()
+        # Only the alias tells which generation is live: a worker may have been killed after its
+        # swap and before it wrote that into the job.
         if live != new:
-            if await self._succession.building() != new:
+            if await self._alias_swap.building() != new:
                 await self._fail(job, f"the index {new.index} was deleted")
                 return
-            if not await self._complete(job, live) or not await self._succession.swap(live, new):
+            # Complete first: readers must not see an index with missing documents.
+            if not await self._complete(job, live) or not await self._alias_swap.swap(live, new):
                 return
 
         def swapped(job: RebuildJob) -> RebuildJob:
@@ -112,12 +115,12 @@ class Coordinator:
         await self._jobs.change(job.id, swapped)
 
     async def _complete(self, job: RebuildJob, live: Generation | None) -> bool:
-        """Whether whoever owns a partition now has all of it in the new generation."""
+        """Whether the present owner of each partition has all of it in the new generation."""
         ids = {p: checkpoint_id(self._new(job), p, job.of) for p in job.partitions}
         lives = {p: checkpoint_id(live, p, job.of) for p in job.partitions} if live else {}
-        claims = await self._context.checkpoints.read([*ids.values(), *lives.values()])
+        found = await self._context.checkpoints.read([*ids.values(), *lives.values()])
         return all(
-            _whole(job, claims.get(ids[p]), claims.get(lives[p]) if live else None)
+            _is_complete(job, found.get(ids[p]), found.get(lives[p]) if live else None)
             for p in job.partitions
         )
 
@@ -128,15 +131,17 @@ class Coordinator:
             await self._jobs.change(job.id, lambda job: replace(job, phase="done", finished=_now()))
 
     async def _drop_old(self, job: RebuildJob) -> None:
+        # A point in time that a reader opened before the swap ends with its index: the grace is
+        # longer than any of them is open.
         if _seconds_since(job.swapped) < self._grace:
             return
         if job.old is not None and job.old_uuid is not None:
-            await self._succession.drop(Generation(job.old, job.old_uuid, self._projection))
+            await self._alias_swap.drop(Generation(job.old, job.old_uuid, self._projection))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
-    async def _give_up(self, job: RebuildJob) -> None:
+    async def _drop_new(self, job: RebuildJob) -> None:
         if job.generation is not None:
-            await self._succession.give_up(self._new(job))
+            await self._alias_swap.give_up(self._new(job))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
     def _new(self, job: RebuildJob) -> Generation:
@@ -155,9 +160,10 @@ class Coordinator:
         await self._jobs.change(job.id, failed)
 
 
-def _whole(job: RebuildJob, built: Checkpoint | None, live: Checkpoint | None) -> bool:
+def _is_complete(job: RebuildJob, built: Checkpoint | None, live: Checkpoint | None) -> bool:
     if built is None or built.index_uuid != job.uuid or built.sequence is None:
         return False
+    # Of the same epoch: another owner of the live one may not write the new generation yet.
     return built.cursor is None and (live is None or live.epoch == built.epoch)
 
 

@@ -1,7 +1,7 @@
-"""One partition's part in a rebuild in place: every document of it made what the store says.
+"""One partition's part in a rebuild in place: repairs every document of it from the store.
 
-Nothing stands still for it. What differs is written over in a higher era, and versions decide every
-race with live events; it may be begun anew at any time.
+Live traffic goes on. Documents that differ are overwritten in a higher era, and versions decide
+every race with live events, so it may be stopped and repeated at any time.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from pipeline.tables.versioned_document import DocumentCache
 
 
 class InPlaceRebuild:
-    """Raises `PositionLost` when the partition is not ours, and what mending raises."""
+    """Raises `PositionLost` when the partition is not ours, and what `repair_partition` raises."""
 
-    stands = True
+    is_current = True  # once done it stays done, whoever owns the partition then
 
     def __init__(
         self,
@@ -34,23 +34,23 @@ class InPlaceRebuild:
         context: ProjectionContext,
         job: RebuildJob,
         part: RebuildPart,
-        gate: asyncio.Semaphore,
-        pace: Throttle,
+        concurrency: asyncio.Semaphore,
+        throttle: Throttle,
     ) -> None:
         self._processor, self._context = processor, context
-        self._gate, self._pace = gate, pace
+        self._concurrency, self._throttle = concurrency, throttle
         self._slots = slots_of(processor.partition, context.partitions)
         self._part = replace(part, owner=context.owner)
-        self._telling: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Mend the partition."""
+        """Repair the partition."""
         if self._part.state == "done":
             return
-        async with self._gate:
+        async with self._concurrency:
             owned, context = self._processor.owned, self._context
             if owned is None:
-                raise PositionLost("the partition is being taken")
+                raise PositionLost("the partition is being acquired")
             documents = AccountDocuments(
                 context.elastic,
                 owned.live.generation,
@@ -59,31 +59,31 @@ class InPlaceRebuild:
                 Counters(),
                 DocumentCache(0),
             )
-            total = await self._pace.gently(lambda: context.store.count(self._slots))
+            total = await self._throttle.gently(lambda: context.store.count(self._slots))
             self._part = replace(self._part, state="replaying", total=total)
-            survey = IndexScan(context.elastic.access, documents.alias)
+            scan = IndexScan(context.elastic.access, documents.alias)
             try:
-                store = ThrottledStore(context.store, self._pace)
-                mended = await repair_partition(
-                    self._slots, store, documents, survey, self._progress
+                store = ThrottledStore(context.store, self._throttle)
+                repaired = await repair_partition(
+                    self._slots, store, documents, scan, self._progress
                 )
             finally:
-                await survey.close()
-                if self._telling is not None:
-                    await cancel_and_wait(self._telling)  # or it would take back what comes now
-            self._part = replace(self._part, state="done", removed=mended.removed)
-            await context.jobs.note(self._part)  # that makes the job done, so it must be told
+                await scan.close()
+                if self._reporting is not None:  # or it might overwrite the report below
+                    await cancel_and_wait(self._reporting)
+            self._part = replace(self._part, state="done", removed=repaired.removed)
+            await context.jobs.note(self._part)  # unlike progress it must arrive: it ends the job
 
-    async def turn(self) -> None:
-        """There is no other generation to turn to."""
+    async def promote(self) -> None:
+        """There is no other generation to write."""
 
     def _progress(self, progress: BackfillProgress) -> None:
         rate = progress.events / max(0.001, progress.seconds)
         part = replace(self._part, done=progress.events, events_per_second=round(rate, 1))
         self._part = part
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell(part))
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._report(part))
 
-    async def _tell(self, part: RebuildPart) -> None:
-        with suppress(Exception):  # it is for people, and told again in a moment
+    async def _report(self, part: RebuildPart) -> None:
+        with suppress(Exception):  # only for people, and written again soon
             await self._context.jobs.note(part)

@@ -1,6 +1,6 @@
-"""Ids that only the index has, found in constant memory: documents that nothing in the store makes.
+"""Orphans: documents of a generation that no events in the store make, found in constant memory.
 
-The slot of a document is reckoned by its id, whatever that is: the fields of a ghost lie.
+The slot of a document is computed from its id, because the fields of an orphan may be anything.
 """
 
 from collections.abc import AsyncIterator
@@ -12,18 +12,19 @@ from pipeline.model.projection import Projection
 from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 
 
-class Ids(Protocol):
-    """All ids of a generation; `pipeline.search.scan.Survey` of it has them."""
+class DocumentIds(Protocol):
+    """All ids of a generation; see `pipeline.search.scan.IndexScan`."""
 
     def ids(self) -> AsyncIterator[list[str]]: ...
 
 
-async def strangers(
-    projection: Projection, slots: range, known: Sums, index: Ids
+async def possible_orphans(
+    projection: Projection, slots: range, known: Sums, index: DocumentIds
 ) -> AsyncIterator[list[str]]:
-    """Lists of ids of those slots with all in them that are not among the known, and some others.
+    """Lists of ids with all orphans of the slots, and some other ids that share a bucket with one.
 
-    The index is scanned once, and a second time only where it has not what is known.
+    `known` has the sums of all ids that the store makes. The index is scanned once, and a second
+    time only if the sums differ.
     """
     async with aclosing(_of(projection, slots, index)) as pages:  # type: ignore[type-var]
         async for page in pages:
@@ -38,7 +39,7 @@ async def strangers(
                 yield doubtful
 
 
-async def _of(projection: Projection, slots: range, index: Ids) -> AsyncIterator[list[str]]:
+async def _of(projection: Projection, slots: range, index: DocumentIds) -> AsyncIterator[list[str]]:
     async with aclosing(index.ids()) as pages:  # type: ignore[type-var]
         async for page in pages:
             yield [each for each in page if slot_of(projection.account_id(each)) in slots]

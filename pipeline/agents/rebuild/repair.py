@@ -1,7 +1,8 @@
-"""Mending documents in place, under live traffic: whatever is there becomes what the store says.
+"""Repairing documents in place, under live traffic: whatever is there becomes what the store says.
 
-Nothing is paused and nothing is deleted first. Versions decide every race with live events; what
-somebody wrote by hand is written over in a higher era, and what has no event in the store goes.
+Nothing is paused. Nothing is deleted first either: tombstones would refuse the repaired documents.
+Versions decide every race with live events; documents that somebody wrote by hand are overwritten
+in a higher era, and those without events in the store are deleted.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.agents.backfill import BackfillProgress, backfill
-from pipeline.agents.rebuild.orphans import Ids, strangers
+from pipeline.agents.rebuild.orphans import DocumentIds, possible_orphans
 from pipeline.model.histories import Replayed
 from pipeline.model.projection import Advance
 from pipeline.support.bucket_sums import Sums, fingerprint
@@ -32,8 +33,8 @@ class Repaired:
 async def repair(
     document_ids: Iterable[str], store: HistoryLoader, documents: AccountDocuments
 ) -> Repaired:
-    """Make some documents right, and all others of their accounts, or remove them; a parked account
-    goes on if it can.
+    """Repair or remove some documents, with all others of their accounts, and free parked accounts
+    that can be folded now.
 
     Raises `GenerationGone`, and the errors of store and parking lot; then it may be repeated.
     """
@@ -42,7 +43,7 @@ async def repair(
     for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
         stored = await store.load_many({projection.account_id(each) for each in chunk})
         histories = [projection.replay(each) for each in stored.values() if each]
-        written += await documents.bring(histories)
+        written += await documents.restore(histories)
         known = {document["id"] for each in histories for document in each.documents}
         removed += await documents.remove([each for each in chunk if each not in known])
         accounts += len(histories)
@@ -54,32 +55,34 @@ async def repair_partition(
     slots: range,
     store: Replayed,
     documents: AccountDocuments,
-    survey: Ids,
+    scan: DocumentIds,
     progress: Callable[[BackfillProgress], None] = lambda _: None,
 ) -> Repaired:
-    """Make all documents of the slots right, and remove those of accounts that are not there.
+    """Repair all documents of the slots, and remove orphans.
 
-    `survey` and `documents` are of one generation; the cache of `documents` had better be a small
-    one of its own. Raises what `mend` raises, and `ProjectionUnavailable`; it may be repeated.
+    `scan` and `documents` are of the same generation; `documents` needs no cache. Raises what
+    `repair` raises, and `ProjectionUnavailable`; it may be repeated.
     """
-    seen, removed = _Seen(documents), 0
-    report = await backfill(slots, store, seen, progress)
-    async with aclosing(strangers(documents.projection, slots, seen.ids, survey)) as pages:  # type: ignore[type-var]
+    restored, removed = _SummedDocuments(documents), 0
+    report = await backfill(slots, store, restored, progress)
+    # After the backfill, which sums up the ids that the store makes: all others are orphans.
+    orphans = possible_orphans(documents.projection, slots, restored.ids, scan)
+    async with aclosing(orphans) as pages:  # type: ignore[type-var]
         async for page in pages:
             removed += await documents.remove(page)
     return Repaired(report.events, report.accounts, report.written, removed)
 
 
-class _Seen:
-    """Brings documents, and sums up whose they are."""
+class _SummedDocuments:
+    """Restores documents, and sums up their ids."""
 
     def __init__(self, documents: AccountDocuments) -> None:
         self.ids = Sums()
         self.projection = documents.projection
         self._documents = documents
 
-    async def bring(self, histories: Sequence[Advance]) -> int:
-        written = await self._documents.bring(histories)
+    async def restore(self, histories: Sequence[Advance]) -> int:
+        written = await self._documents.restore(histories)
         for history in histories:
             for each in history.documents:
                 self.ids.add(fingerprint(each["id"]), 1)

@@ -1,4 +1,4 @@
-"""How fast a worker's rebuilds read the event store, for live traffic needs it, too."""
+"""Limits how fast a worker's rebuilds read the event store, which live traffic needs, too."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ from pipeline.model.events import Event
 T = TypeVar("T")
 
 QUIET_SECONDS: Final = 2.0
-"""Without live traffic, before a rebuild reads on without a rest."""
+"""After so long without live traffic a rebuild reads without pauses."""
 
 
-class Store(Protocol):
-    """What is needed of the event store; see `EventStore.replay`."""
+class ReplayStore(Protocol):
+    """The event store, as far as a rebuild reads it; see `EventStore.replay`."""
 
     def replay(
         self,
@@ -26,10 +26,10 @@ class Store(Protocol):
 
 
 class Throttle:
-    """Holds a worker's rebuilds to so many events a second; a `rate` of 0 holds nothing.
+    """Limits a worker's rebuilds to `rate` events a second; 0: no limit.
 
-    Beside live traffic they rest as long as they read. `live` tells when some was applied last, by
-    the monotonic clock.
+    Beside live traffic they also pause as long as they read. `live` returns when some was applied
+    last, by the monotonic clock.
     """
 
     def __init__(self, rate: float = 0.0, live: Callable[[], float] = lambda: -inf) -> None:
@@ -38,30 +38,30 @@ class Throttle:
         self._one = asyncio.Lock()
 
     async def rest(self, seconds: float, events: int) -> None:
-        """After a read that took so long and brought so many events."""
+        """Pause after a read that took so many seconds and returned so many events."""
         now = time.monotonic()
         if self._rate > 0:
             self._free = max(now, self._free) + events / self._rate
         pause = seconds if now - self._live() < QUIET_SECONDS else 0.0
         await asyncio.sleep(max(pause, self._free - now))
 
-    async def gently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask for something else that takes long: one at a time, and with a rest after it."""
+    async def gently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make another long call: one at a time, with a pause after it."""
         async with self._one:
             began = time.monotonic()
-            answer = await ask()
+            answer = await call()
             await self.rest(time.monotonic() - began, 0)
         return answer
 
 
 class ThrottledStore:
-    """The event store, read at a worker's pace."""
+    """The event store, read as fast as the throttle allows."""
 
-    def __init__(self, store: Store, pace: Throttle) -> None:
-        self._store, self._pace = store, pace
+    def __init__(self, store: ReplayStore, throttle: Throttle) -> None:
+        self._store, self._throttle = store, throttle
 
     def replay(
         self, slots: Iterable[int], begin: Callable[[int], None] = lambda _: None
     ) -> AsyncIterator[list[Event]]:
-        """The slots' events in order; `begin` is told before slots are read."""
-        return self._store.replay(slots, begin, self._pace.rest)
+        """The slots' events in order; `begin` is called before a slot is read."""
+        return self._store.replay(slots, begin, self._throttle.rest)

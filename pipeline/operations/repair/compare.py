@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
-from pipeline.agents.rebuild.orphans import Ids, strangers
+from pipeline.agents.rebuild.orphans import DocumentIds, possible_orphans
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed, histories
@@ -19,7 +19,7 @@ from pipeline.operations.repair.diff import Difference, DocumentDiff, ParkedIds,
 from pipeline.search import FoundDocument
 from pipeline.support.bucket_sums import Sums, fingerprint
 from pipeline.tables.documents import HistoryLoader
-from pipeline.tables.versioned_document import ReplayedAccount, believed
+from pipeline.tables.versioned_document import ReplayedAccount, trusted
 
 MOST_DOUBTS: Final = 10_000
 """Documents in doubt at a time; with more, the walk waits until they are settled."""
@@ -40,7 +40,7 @@ class ComparisonLog(Protocol):
         """The slots of which events up to that end are not applied yet."""
 
 
-class DocumentLookup(Ids, Protocol):
+class DocumentLookup(DocumentIds, Protocol):
     """The part of the index that is read; `pipeline.search.scan.IndexScan` has it."""
 
     async def found(self, ids: Sequence[str]) -> dict[str, FoundDocument]: ...
@@ -80,7 +80,8 @@ class Comparison:
                 await self._compare(accounts, ids)
                 async for difference in self._settled(MOST_DOUBTS):
                     yield difference
-        async with aclosing(strangers(self._projection, slots, ids, self._documents)) as pages:  # type: ignore[type-var]
+        orphans = possible_orphans(self._projection, slots, ids, self._documents)
+        async with aclosing(orphans) as pages:  # type: ignore[type-var]
             async for page in pages:
                 replayed = await self._replayed(page)
                 self._doubts |= {
@@ -109,7 +110,7 @@ class Comparison:
         for each in found:
             ids.add(fingerprint(each), 1)
         for document_id, document in wanted.items():
-            state = believed(self._projection, found.get(document_id))
+            state = trusted(self._projection, found.get(document_id))
             if state is None or state.document != document:
                 self._doubts[document_id] = None
 

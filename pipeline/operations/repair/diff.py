@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pipeline.model.projection import ERA, Document, Projection
 from pipeline.search import FoundDocument, Stamp
-from pipeline.tables.versioned_document import ReplayedAccount, believed, judged
+from pipeline.tables.versioned_document import ReplayedAccount, reconcile, trusted
 
 
 class DocumentDiff(NamedTuple):
@@ -69,7 +69,7 @@ def diff_document(
         return DocumentDiff("missing" if document else "right", None, 0, newest, {})
     if document is None:
         return DocumentDiff("extra", found.stamp, 0, 0, {})
-    state, there = judged(found, account, document_id), believed(projection, found)
+    state, there = reconcile(found, account, document_id), trusted(projection, found)
     if state is None:
         return DocumentDiff("right", found.stamp, newest, newest, {})
     fields = _differing(found, document)

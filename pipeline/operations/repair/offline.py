@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from pipeline.agents.rebuild.repair import Repaired, repair
-from pipeline.coordination.consumer_progress import ends, standings
+from pipeline.coordination.consumer_progress import consumer_progress, last_sequences
 from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.messaging import JetStream
 from pipeline.model.events import slots_of
@@ -123,13 +123,14 @@ class _Log:
 
     async def end(self) -> tuple[Partitioning, tuple[int, ...]] | None:
         now = await partitioning(self._js)
-        return (now, await ends(self._js, now)) if now else None
+        return (now, await last_sequences(self._js, now)) if now else None
 
     async def behind(self, end: tuple[Partitioning, tuple[int, ...]] | None) -> frozenset[int]:
         if end is None:
             return frozenset()
         now, last = end
-        found = await standings(self._js, now, last, range(now.count), [self._projection.name])
+        projections = [self._projection.name]
+        found = await consumer_progress(self._js, now, last, range(now.count), projections)
         late = [each.partition for each in found if each.events]
         return frozenset(slot for each in late for slot in slots_of(each, now.count))
 

@@ -10,7 +10,7 @@ from pipeline.messaging import StreamState
 from pipeline.operations.status.lag import TO_BACKFILL
 from pipeline.operations.status.probe import Unknown
 from pipeline.search import Generation
-from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, inherited, nothing
+from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, empty_checkpoint, inherited
 
 CheckpointsById = Mapping[str, Checkpoint]
 """The checkpoints in the live index, by id."""
@@ -38,11 +38,11 @@ def effective_position(
     """
     if generation is None:
         return _NO_INDEX
-    empty = nothing(partition, now, generation, state.created)
+    empty = empty_checkpoint(partition, now, generation, state.created)
     mine = checkpoints.get(empty.id)
     if mine is not None and now.at == 0:  # the stream has lost the record of a repartition
         empty = replace(empty, at=mine.at)
-    ours = mine is not None and mine.speaks_of(empty)
+    ours = mine is not None and mine.same_scope_as(empty)
     before = _before(partition, now, generation, checkpoints)
     checkpoint = inherited(mine if mine and ours else empty, now, before)
     if checkpoint.sequence is None or checkpoint.applied is None:

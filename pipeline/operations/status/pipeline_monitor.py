@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pipeline.coordination.leases import FORWARDER
-from pipeline.coordination.worker_registry import Caller
+from pipeline.coordination.worker_registry import RegistryReader
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.operations.status import overview
@@ -48,14 +48,14 @@ class PipelineMonitor:
     ) -> None:
         self._read_each, self._reader, self._store = read_each, reader, store
         self._replicas = settings.stream_replicas
-        self._caller = Caller(settings.redis, "pipeline-monitor", settings.lease_seconds)
+        self._registry = RegistryReader(settings.redis, "pipeline-monitor", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._jobs: list[RebuildJobs] = []
         self._count: Count | None = None
         self._count_next = 0.0
 
     async def close(self) -> None:
-        await self._caller.close()
+        await self._registry.close()
 
     async def read(self) -> Overview:
         """The status at the time of the call, or up to three seconds later."""
@@ -63,15 +63,15 @@ class PipelineMonitor:
         count, log, registry, leader, rebuild, readings = await asyncio.gather(
             probe("MongoDB", self._stored(), until),
             probe("NATS", self._reader.stream(), until),
-            probe("Redis", self._caller.roll(), until),
-            probe("Redis", self._caller.holder(FORWARDER), until),
+            probe("Redis", self._registry.registry(), until),
+            probe("Redis", self._registry.holder(FORWARDER), until),
             probe("NATS", self._rebuild(), until),
             asyncio.gather(*(read() for read in self._read_each.values())),
         )
         first = readings[0]
         stored = overview.stored(count, self._stored_rate(count))
         workers, unknown = overview.registered_workers(
-            registry, first.partitions, self._caller.seconds
+            registry, first.partitions, self._registry.seconds
         )
         return Overview(
             at,

@@ -137,7 +137,7 @@ class StatusReader:
         return await unapplied(await self.jetstream(), partition, position)
 
     async def leases(self, partitions: int) -> View:
-        return await self._leases.look(partitions)
+        return await self._leases.read(partitions)
 
     async def epochs(self) -> dict[int, Epoch]:
         """The highest epoch of each partition."""

@@ -27,7 +27,7 @@ async def test_who_has_all_partitions_waits_for_nobody(bank: Bank, world: World)
     await append(world.store, accounts(100, 3))
     runner = await world.start()
     job, _ = await bank.jobs.start("online", range(PARTITIONS), PARTITIONS)
-    async with RebuildAgent(world.settings, runner, look_seconds=3_600):
+    async with RebuildAgent(world.settings, runner, poll_seconds=3_600):
         done = await bank.over(job, seconds=60)
     assert done.phase == "done"
     assert all(part.done >= part.total > 0 for part in bank.jobs.parts(done))
