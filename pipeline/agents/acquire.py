@@ -123,7 +123,7 @@ async def write_checkpoints(
 def generation_being_built(context: ProjectionContext) -> Generation | None:
     """The generation that a running rebuild builds, as far as this process knows."""
     job = context.jobs.current
-    if job is None or job.phase != "building" or job.version != context.projection.version:
+    if job is None or job.phase != "building" or not job.is_for(context.projection):
         return None
     if job.generation is None or job.uuid is None:
         return None

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.messaging.kv import KeyValueEntry
-from pipeline.model.projection import FIRST
+from pipeline.model.projection import FIRST, Projection
 
 Kind = Literal["online", "in-place"]
 Phase = Literal["wanted", "building", "swapped", "done", "cancelled", "failed"]
@@ -60,6 +60,10 @@ class RebuildJob:
     @property
     def active(self) -> bool:
         return self.phase in ("wanted", "building", "swapped")
+
+    def is_for(self, projection: Projection) -> bool:
+        """Whether workers with this version of the projection carry it out."""
+        return self.version in (0, projection.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class RebuildAgent:
             await self._stop(partition)
         if job is None:
             return
-        if job.version not in (0, self._context.projection.version):
+        if not job.is_for(self._context.projection):
             return  # for workers of another version of the projection
         if job.of == self._context.partitions and job.phase not in ("cancelled", "failed"):
             await self._run_parts(job)
