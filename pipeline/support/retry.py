@@ -46,7 +46,7 @@ class Outage:
     async def retry_forever(
         self,
         call: Callable[[], Awaitable[T]],
-        failures: type[Exception] = Exception,
+        failures: type[Exception] | tuple[type[Exception], ...] = Exception,
         *,
         unless: tuple[type[Exception], ...] = (),
     ) -> T:
@@ -71,7 +71,7 @@ class Outage:
         self,
         seconds: float,
         call: Callable[[], Awaitable[object]],
-        failures: type[Exception] = Exception,
+        failures: type[Exception] | tuple[type[Exception], ...] = Exception,
     ) -> NoReturn:
         """Repeat the call until cancelled: `seconds` after a success, a pause after a failure."""
         while True:
