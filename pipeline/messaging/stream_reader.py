@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import orjson
+from nats.errors import NoRespondersError
 
 from pipeline.messaging.client import JetStream
 from pipeline.messaging.values import JetStreamError, StoredMessage
@@ -16,6 +17,7 @@ BATCH: Final = 1000
 _TIMEOUT: Final = 5.0
 _NO_MORE: Final = ("204", "404")
 """The statuses that end an answer: after its last message, and where there was none."""
+_NO_RESPONDERS: Final = "503"
 
 
 async def messages(
@@ -34,8 +36,8 @@ async def read(js: JetStream, stream: str, query: dict[str, Any]) -> list[Stored
     """The messages that one request to `DIRECT.GET` finds, in order; none beyond the stream's end.
 
     Each has the headers `Nats-Time-Stamp` (when the server got it, RFC 3339) and
-    `Nats-Num-Pending` (how many more match the query). Raises `JetStreamError`, and `TimeoutError`
-    when nothing comes for 5 seconds.
+    `Nats-Num-Pending` (how many more match the query). Raises `JetStreamError`, `NoRespondersError`
+    if no replica of the stream answers, and `TimeoutError` if nothing comes for 5 seconds.
     """
     inbox = js.nc.new_inbox()
     answers = await js.nc.subscribe(inbox)
@@ -48,8 +50,10 @@ async def read(js: JetStream, stream: str, query: dict[str, Any]) -> list[Stored
             status = headers.get("Status")
             if status in _NO_MORE:
                 return found
-            if "Nats-Sequence" not in headers:
-                raise JetStreamError(int(status or 503), headers.get("Description", ""))
+            if status == _NO_RESPONDERS:
+                raise NoRespondersError
+            if status is not None:
+                raise JetStreamError(int(status), headers.get("Description", ""))
             subject, sequence = headers["Nats-Subject"], int(headers["Nats-Sequence"])
             found.append(StoredMessage(subject, answer.data, headers, sequence))
     finally:
