@@ -32,7 +32,7 @@ from tests.plans import explainable, indexed, sorts, stages
 SCANS: Final = {
     "EventStore.count",
     "EventStore.replay",
-    "EventStore.strays",
+    "EventStore.invalid_documents",
     "Bucket.entries",
     "Bucket.read",
 }
@@ -107,8 +107,8 @@ async def watch(bank: Bank) -> float:
         return time.perf_counter() - began  # to leave takes as long as the server waits
 
 
-async def unread(bank: Bank) -> None:
-    assert (await bank.store.unread(bank.token, most=1000, seconds=10)).complete
+async def change_backlog(bank: Bank) -> None:
+    assert (await bank.store.change_backlog(bank.token, most=1000, seconds=10)).complete
 
 
 async def correlated(bank: Bank) -> None:
@@ -152,7 +152,7 @@ async def delete(bank: Bank) -> None:
 
 EVENTS: Final[dict[str, Ask[Bank]]] = {
     "EventStore.watch": watch,
-    "EventStore.unread": unread,
+    "EventStore.change_backlog": change_backlog,
     "EventStore.setup": lambda bank: bank.store.setup(),
     "EventStore.ping": lambda bank: bank.store.ping(),
     "EventStore.estimate": lambda bank: bank.store.estimate(),
