@@ -23,6 +23,7 @@ from pipeline.eventstore import EventStore, KeyTaken
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.messaging import STREAM, JetStream, subject
 from pipeline.messaging.kv import Bucket, Mirror
+from pipeline.messaging.values import TOKEN_SUBJECT
 from pipeline.operations.status.lag import unapplied
 from tests.bank import publish
 from tests.conftest import drop_database, given_url, placed
@@ -133,6 +134,11 @@ async def publish_batch(bank: Bank) -> None:
     await publish(bank.js, [bank.new()])
 
 
+async def publish_one(bank: Bank) -> None:
+    last = await bank.js.last_message(STREAM, TOKEN_SUBJECT)
+    await bank.js.publish(TOKEN_SUBJECT, b"", expected=last.sequence if last else 0)
+
+
 async def last_message(bank: Bank) -> None:
     assert await bank.js.last_message(STREAM)
     assert await bank.js.last_message(STREAM, subject(1))
@@ -168,6 +174,7 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "Snapshots.find": find,
     "Snapshots.keep": keep,
     "JetStream.publish_batch": publish_batch,
+    "JetStream.publish": publish_one,
     "JetStream.last_message": last_message,
     "JetStream.state": lambda bank: bank.js.state(STREAM),
     "JetStream.config": lambda bank: bank.js.config(STREAM),

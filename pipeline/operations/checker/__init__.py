@@ -88,7 +88,7 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
 
 
 def _unknown(number: int) -> Verdict:
-    why = "only the sender of the commands can tell (`bank demo` does)"
+    why = "only the sender of the commands can judge it (`bank demo` does)"
     return Verdict(number, TITLES[number], None, why)
 
 
