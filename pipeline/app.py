@@ -1,4 +1,4 @@
-"""The Faust app of a worker: wires agents, bridge and assignment, and hands them the projections.
+"""The Faust app of a worker: wires agents, bridge, assignment and projections.
 
 `bank worker` or `faust -A pipeline.app worker` runs it.
 """

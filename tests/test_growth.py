@@ -23,6 +23,7 @@ from pipeline.eventstore import EventStore, KeyTaken
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.messaging import STREAM, JetStream, subject
 from pipeline.messaging.kv import Bucket, Mirror
+from pipeline.messaging.values import TOKEN_SUBJECT
 from pipeline.operations.status.lag import unapplied
 from tests.bank import publish
 from tests.conftest import drop_database, given_url, placed
@@ -32,7 +33,7 @@ from tests.plans import explainable, indexed, sorts, stages
 SCANS: Final = {
     "EventStore.count",
     "EventStore.replay",
-    "EventStore.strays",
+    "EventStore.invalid_documents",
     "Bucket.entries",
     "Bucket.read",
 }
@@ -107,8 +108,8 @@ async def watch(bank: Bank) -> float:
         return time.perf_counter() - began  # to leave takes as long as the server waits
 
 
-async def unread(bank: Bank) -> None:
-    assert (await bank.store.unread(bank.token, most=1000, seconds=10)).complete
+async def change_backlog(bank: Bank) -> None:
+    assert (await bank.store.change_backlog(bank.token, most=1000, seconds=10)).complete
 
 
 async def correlated(bank: Bank) -> None:
@@ -133,6 +134,11 @@ async def publish_batch(bank: Bank) -> None:
     await publish(bank.js, [bank.new()])
 
 
+async def publish_one(bank: Bank) -> None:
+    last = await bank.js.last_message(STREAM, TOKEN_SUBJECT)
+    await bank.js.publish(TOKEN_SUBJECT, b"", expected=last.sequence if last else 0)
+
+
 async def last_message(bank: Bank) -> None:
     assert await bank.js.last_message(STREAM)
     assert await bank.js.last_message(STREAM, subject(1))
@@ -152,7 +158,7 @@ async def delete(bank: Bank) -> None:
 
 EVENTS: Final[dict[str, Ask[Bank]]] = {
     "EventStore.watch": watch,
-    "EventStore.unread": unread,
+    "EventStore.change_backlog": change_backlog,
     "EventStore.setup": lambda bank: bank.store.setup(),
     "EventStore.ping": lambda bank: bank.store.ping(),
     "EventStore.estimate": lambda bank: bank.store.estimate(),
@@ -168,6 +174,7 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "Snapshots.find": find,
     "Snapshots.keep": keep,
     "JetStream.publish_batch": publish_batch,
+    "JetStream.publish": publish_one,
     "JetStream.last_message": last_message,
     "JetStream.state": lambda bank: bank.js.state(STREAM),
     "JetStream.config": lambda bank: bank.js.config(STREAM),

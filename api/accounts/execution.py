@@ -61,7 +61,7 @@ def execute(command: Command, state: Account, context: CommandContext) -> Done:
 def _require_match(command: Command, state: Account, context: CommandContext) -> None:
     if context.condition is None or context.condition.admits(state.version):
         return
-    # Without the account, `decide` raises AccountNotFound, which tells the client more.
+    # Without the account, `decide` raises AccountNotFound, which is the more precise error.
     if state.version or isinstance(command, Create):
         raise VersionMismatch(state.id, state.version)
 

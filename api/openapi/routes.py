@@ -120,6 +120,6 @@ def _shown(problem: ProblemType, contract: Contract) -> ShownType:
 
 
 def _varying(response: web.Response) -> web.Response:
-    """Tell caches that the response depends on `Accept`."""
+    """Add `Vary: Accept`: the response depends on that header."""
     response.headers["Vary"] = "Accept"
     return response

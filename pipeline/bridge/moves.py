@@ -56,8 +56,8 @@ class Moves:
     async def _release(self, gone: set[TP], lost: set[TP]) -> None:
         consumer, app = self.consumer, self.consumer.app
         sources = {tp for tp in gone if tp in consumer.feeds}
-        # Stop, drain, ack, and only then tell Faust: a pause before the drain makes Faust drop
-        # what it has fetched, and the drain never ends.
+        # Stop, drain, ack, and only then revoke them in Faust: a pause before the drain makes Faust
+        # drop what it has fetched, and the drain never ends.
         for tp in sources:
             await consumer.feeds[tp].leave()
         await self._drain(sources - lost)

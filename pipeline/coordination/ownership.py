@@ -139,7 +139,7 @@ class Ownership:
             return await self.last_owner(partition) == self.leases.owner
         except Exception as error:
             log.warning(
-                "Neither Redis nor JetStream tells who owns partition %d: %r", partition, error
+                "Neither Redis nor JetStream names the owner of partition %d: %r", partition, error
             )
             return True
 

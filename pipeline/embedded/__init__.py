@@ -1,1 +1,1 @@
-"""The bank on one machine: the four servers as child processes, `bank up` and `bank demo`."""
+"""Runs the bank on one machine: four servers as child processes, `bank up`, `bank demo`."""

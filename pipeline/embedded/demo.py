@@ -1,6 +1,6 @@
-"""A scratch bank under load: opens accounts, sends commands, waits for the projection, checks all.
+"""`bank demo`: starts a bank, sends it commands, waits for the projection, checks the invariants.
 
-Everything is in a folder of its own and on free ports, so it never meets a bank that runs already.
+It uses a new folder and free ports, so that it does not affect a bank that runs already.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from pipeline.support.access import AccessSettings
 from pipeline.support.settings import Settings
 
 Progress = Callable[[str, int, int], None]
-"""Told (what is done, how far it is, of how many)."""
+"""Called with the name of a step, the number that is done, and the total."""
 
 _SLOWEST_PROJECTION: Final = 50
-"""Events a second; the deadline is reckoned with it."""
+"""Events per second, from which the deadline of the projection is computed."""
 
 
 @dataclass(slots=True)
 class Result:
-    """What a demo did: numbers, seconds and the checker's report."""
+    """The outcome of a demo: counts, seconds and the checker's report."""
 
     commands: int = 0
     acknowledged: int = 0
@@ -51,7 +51,7 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """All was projected, each command was answered as it must be, and all invariants hold."""
+        """Whether all events are projected, all answers were expected and all invariants hold."""
         judged = self.report is not None and all(v.holds for v in self.report.verdicts)
         return judged and not self.lag and not self.surprises
 
@@ -59,9 +59,9 @@ class Result:
 async def demo(
     base: Settings, *, accounts: int, commands: int, seed: int, progress: Progress
 ) -> Result:
-    """Run it whole. The settings beside places and ports are those of `base`.
+    """Run the demo with the settings `base`, but in a new folder, on free ports, without keys.
 
-    The folder is removed when all holds; else it stays, for its logs tell why.
+    It removes the folder if `Result.holds`, and otherwise keeps it for its logs.
     """
     result, settings = Result(), scratch(base)
     result.folder = settings.data_dir

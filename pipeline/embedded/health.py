@@ -1,4 +1,4 @@
-"""Is a process of the bank well? Asked over its address, as `bank status` and `bank up` do."""
+"""Checks the health of the bank's processes over the network, for `bank status` and `bank up`."""
 
 import asyncio
 from collections.abc import Collection
@@ -16,7 +16,7 @@ _SECONDS: Final = 3.0
 
 
 async def health(process: Process) -> str:
-    """`ok`, or what is wrong. A process without an address is well as long as it lives."""
+    """`ok`, or what is wrong. A process without an address is healthy while it runs."""
     if not process.address:
         return WELL
     if process.role in SERVER_BINARIES:
@@ -25,7 +25,7 @@ async def health(process: Process) -> str:
 
 
 async def ready(address: str) -> str:
-    """What `/readyz` of a role says: `ok`, or what it misses."""
+    """The answer of a role's `/readyz`: `ok`, or what the role lacks."""
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     try:
         async with (
@@ -46,12 +46,12 @@ async def _server(process: Process) -> str:
 
 
 async def all_health(processes: list[Process]) -> list[str]:
-    """The health of each, asked at the same time."""
+    """The health of each process, checked concurrently."""
     return await asyncio.gather(*map(health, processes))
 
 
 async def unwell(data_dir: Path, roles: Collection[str]) -> dict[str, str]:
-    """What is wrong with each of these roles in a data folder; empty when all are well."""
+    """The roles of a data folder that are not healthy, with what is wrong with each."""
     running = [process for process in read_processes(data_dir) if process.role in roles]
     found = dict.fromkeys(roles, "does not run")
     found |= zip((process.role for process in running), await all_health(running), strict=True)

@@ -1,4 +1,4 @@
-"""One log out of many processes: every line with its role before it, in colour on a terminal."""
+"""Merges the logs of several processes; each line begins with its role, coloured on a terminal."""
 
 import sys
 from threading import Lock
@@ -8,10 +8,10 @@ _COLOURS: Final = (36, 33, 32, 35, 34, 96, 93, 92)
 
 
 class LogLines:
-    """Prints whole lines of several roles to one stream, from any thread."""
+    """Writes whole lines of several roles to one stream. Thread-safe."""
 
     def __init__(self, stream: TextIO | None = None, *, prefix: bool = True) -> None:
-        """`prefix`: off for JSON lines, which name their role themselves."""
+        """`prefix`: False for JSON lines, which contain their role."""
         self._stream = stream or sys.stderr
         self._prefix = prefix
         self._colour = self._stream.isatty()
@@ -34,7 +34,7 @@ class LogLines:
 
 
 class RoleStream:
-    """What this process itself logs, as lines of one role: to be given to a logging handler."""
+    """A stream for a logging handler: writes this process's own log as lines of one role."""
 
     def __init__(self, role: str, lines: LogLines) -> None:
         self._role, self._lines = role, lines
@@ -45,4 +45,4 @@ class RoleStream:
         return len(text)
 
     def flush(self) -> None:
-        """Each line was flushed."""
+        """Nothing to do: `LogLines` flushes each line."""

@@ -1,9 +1,9 @@
-"""The guard: ends the children of a process that is gone, whatever ended it, SIGKILL included.
+"""The process reaper: ends the children of a process that has died, even if by SIGKILL.
 
-It is a process of its own, run as a bare file (`python -I -S guard.py`). Its stdin is a pipe whose
-only writer is the process it guards, which tells it "+pid" and "-pid", one to a line, for each
-child's process group. When the pipe ends, the groups that are left are terminated and, `GRACE`
-seconds later, killed.
+It is a separate process, run as a file (`python -I -S process_reaper.py`), so it imports only the
+standard library. Its parent holds the only write end of its stdin and writes "+pid" and "-pid"
+lines, one for each child's process group. When the parent dies, the kernel closes the pipe. Then
+the reaper terminates the remaining groups and kills them after `GRACE` seconds.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import sys
 import time
 
 GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 def signalled(groups: set[int], number: int) -> set[int]:
@@ -26,6 +27,7 @@ def signalled(groups: set[int], number: int) -> set[int]:
 
 
 def main() -> None:
+    # Whoever signals all processes at once must not end the reaper before the children.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()
@@ -34,6 +36,7 @@ def main() -> None:
         change(int(line[1:]))
     deadline = time.monotonic() + GRACE
     groups = signalled(groups, signal.SIGTERM)
+    # A stopped process (SIGSTOP) handles the SIGTERM only after it continues.
     groups = signalled(groups, signal.SIGCONT)
     while groups and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""`processes.json` in the data folder: the roles that run here, each with pid and address."""
+"""Reads and writes `processes.json` in the data folder: the running roles, with pid and address."""
 
 import contextlib
 import fcntl
@@ -30,19 +30,19 @@ def read_processes(data_dir: Path) -> list[Process]:
 
 
 def register(data_dir: Path, process: Process) -> None:
-    """Add a process; those that have died meanwhile vanish."""
+    """Add a process, and remove those that have died."""
     with _changing(data_dir) as processes:
         processes.append(process)
 
 
 def unregister(data_dir: Path, pid: int) -> None:
-    """Take a process out; one that isn't there is no error."""
+    """Remove a process; a missing one is no error."""
     with _changing(data_dir) as processes:
         processes[:] = [process for process in processes if process.pid != pid]
 
 
 def alive(pid: int) -> bool:
-    """Whether a process with this id runs; one that has ended and was not reaped does not."""
+    """Whether a process with this id runs. A zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -51,14 +51,17 @@ def alive(pid: int) -> bool:
         return True
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:  # no such folder on this system, or gone since
+    except OSError:  # this system has no /proc, or the process has just ended
         return True
     return state != "Z"
 
 
 @contextlib.contextmanager
 def _changing(data_dir: Path) -> Iterator[list[Process]]:
-    """Read, change, write: one writer at a time; a reader sees the old file or the new one."""
+    """Read, modify and write the file under a lock.
+
+    Readers take no lock: the rename shows them the old file or the new one, never a part.
+    """
     with (data_dir / f"{FILE}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         processes = read_processes(data_dir)

@@ -1,7 +1,7 @@
-"""Child processes that never outlive this one.
+"""Starts and stops child processes that never outlive this process.
 
-Each child leads a session of its own, so that Ctrl-C in the terminal reaches this process alone,
-which then stops its children in order. If this process is killed, its guard (`guard.py`) ends them.
+Each child leads its own session, so that Ctrl-C in the terminal reaches only this process, which
+then stops its children in order. If this process is killed, the process reaper ends the children.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from pipeline.embedded.process_registry import Process, read_processes, register
 __all__ = ["Child", "Children", "Process", "read_processes", "small_environment"]
 
 STOP_SECONDS = 15.0
-"""How long a child may take to end after SIGTERM before it is killed."""
+"""Seconds that a child has to end after SIGTERM before it is killed."""
 _POLL_SECONDS = 0.02
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
 def small_environment() -> dict[str, str]:
-    """As much of our own environment as a server needs."""
+    """The part of this process's environment that a server needs."""
     return {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
 class Child:
-    """One child process, made by `Children.start`. Any event loop may wait for it."""
+    """One child process, created by `Children.start`. Any event loop may wait for it."""
 
     def __init__(self, process: subprocess.Popen[bytes], pump: Thread | None) -> None:
         self.pid = process.pid
@@ -41,17 +41,17 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative is the number of the signal that ended it."""
+        """None while it runs; a negative code is the signal that ended it, negated."""
         return self._process.poll()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the child and to children of its own; no effect once it has ended."""
+        """Send a signal to the child's process group; no effect once the child has ended."""
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     async def pause(self) -> None:
-        """Stop it by SIGSTOP until a SIGCONT; returns when none of its threads runs any more."""
+        """Stop it with SIGSTOP; return when the kernel has stopped all of its threads."""
         self.kill(signal.SIGSTOP)
         while self.exit_code is None:
             if self._stands_still():
@@ -59,7 +59,7 @@ class Child:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def wait(self) -> int:
-        """Wait until it has ended; returns the exit code."""
+        """Wait until it has ended; return its exit code."""
         while True:
             code = self.exit_code
             if code is not None:
@@ -67,7 +67,7 @@ class Child:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def stop(self, seconds: float = STOP_SECONDS) -> int:
-        """Ask it to end, kill it if it has not after `seconds`; returns the exit code."""
+        """Send SIGTERM, and SIGKILL after `seconds`; return the exit code."""
         self.kill(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -79,23 +79,25 @@ class Child:
         return code
 
     def _stands_still(self) -> bool:
-        with contextlib.suppress(ChildProcessError):  # it ended meanwhile
+        with contextlib.suppress(ChildProcessError):  # it has ended
+            # WNOWAIT leaves the status, so that another call sees a stopped child as well.
             asked = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
             return os.waitid(os.P_PID, self.pid, asked) is not None
         return False
 
 
 class Children:
-    """The children of this process, and the guard that ends them if this process can't.
+    """The children of this process, and the process reaper that ends them if this process dies.
 
     With `data_dir`, each child has an entry in `processes.json` until it is stopped or forgotten.
-    `keep` are descriptors that stay open until the guard is done too, such as that of a lock.
+    The reaper inherits the descriptors `keep`, such as that of a lock, which stays locked until
+    the reaper has ended the children.
     """
 
     def __init__(self, data_dir: Path | None = None, keep: Sequence[int] = ()) -> None:
         self._data_dir = data_dir
         self._children: list[Child] = []
-        self._guard = subprocess.Popen(
+        self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(process_reaper.__file__))],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -116,10 +118,11 @@ class Children:
         on_line: Callable[[str], None] | None = None,
         address: str = "",
     ) -> Child:
-        """Start a child; raises OSError when its program can't be run.
+        """Start a child; raises OSError if its program can't be run.
 
-        Its output is added to the file `log`, or goes line by line to `on_line`, which a thread
-        calls, or else is ours. `env` is its whole environment; None gives it all of ours.
+        Its output is appended to the file `log`, or passed line by line to `on_line`, which a
+        thread calls; with neither, the child inherits ours. `env` is its whole environment; with
+        None it inherits ours.
         """
         with contextlib.ExitStack() as stack:
             output: IO[bytes] | int | None = subprocess.PIPE if on_line else None
@@ -134,7 +137,8 @@ class Children:
                 stderr=None if output is None else subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._tell_guard(f"+{process.pid}")
+        # First of all: a child that the reaper does not know would outlive this process.
+        self._write_reaper(f"+{process.pid}")
         child = Child(process, _pump(process, on_line) if on_line else None)
         self._children.append(child)
         if self._data_dir is not None:
@@ -142,35 +146,42 @@ class Children:
         return child
 
     def forget(self, child: Child) -> None:
-        """Drop a child that has ended from the guard's list and from `processes.json`."""
+        """Remove a child that has ended from the reaper's list and from `processes.json`.
+
+        Only after its end: until then the reaper must know it, and afterwards its pid may be
+        reused, so that the reaper could kill another process.
+        """
         if child in self._children:
             self._children.remove(child)
-            self._tell_guard(f"-{child.pid}")
+            self._write_reaper(f"-{child.pid}")
             if self._data_dir is not None:
                 unregister(self._data_dir, child.pid)
 
     async def stop(self, child: Child, seconds: float = STOP_SECONDS) -> int:
-        """Stop one child and forget it; returns its exit code."""
+        """Stop one child and forget it; return its exit code."""
         code = await child.stop(seconds)
         self.forget(child)
         return code
 
     async def close(self, seconds: float = STOP_SECONDS) -> None:
-        """Stop all at once within `seconds`, then the guard. Twice does nothing."""
-        await asyncio.gather(*(self.stop(child, seconds) for child in self._children))
-        if self._guard.stdin is not None:
-            self._guard.stdin.close()
-        self._guard.wait()
+        """Stop all children concurrently within `seconds`, then the reaper. May be called again.
 
-    def _tell_guard(self, line: str) -> None:
-        assert self._guard.stdin is not None
+        The reaper last: at the end of its input it would end children that are still stopping.
+        """
+        await asyncio.gather(*(self.stop(child, seconds) for child in self._children))
+        if self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+        self._reaper.wait()
+
+    def _write_reaper(self, line: str) -> None:
+        assert self._reaper.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._guard.stdin.write(f"{line}\n".encode())
-            self._guard.stdin.flush()
+            self._reaper.stdin.write(f"{line}\n".encode())
+            self._reaper.stdin.flush()
 
 
 def _pump(process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> Thread:
-    """Hand on a child's lines from a thread until its output ends."""
+    """Pass a child's lines to `on_line` from a thread until its output ends."""
 
     def run() -> None:
         assert process.stdout is not None

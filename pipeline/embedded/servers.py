@@ -1,7 +1,7 @@
-"""The four servers as child processes, for one machine: started, watched and stopped together.
+"""Runs the four servers as child processes on one machine: starts, watches and stops them together.
 
-They listen where the settings' URLs say, and keep data and logs in the data folder, which has one
-owner at a time.
+They listen at the settings' URLs and write data and logs into the data folder. A lock gives the
+folder one owner at a time.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddedServers:
-    """The servers that the settings place on this machine, or those of them in `names`.
+    """Those of the servers `names` whose URL in the settings is on this machine.
 
-    What is placed elsewhere is in `foreign` after the start (name -> URL): not ours to start.
+    After the start, `foreign` has the others (name -> URL), which are not started.
     """
 
     def __init__(self, settings: Settings, names: Collection[str] = tuple(SERVER_BINARIES)) -> None:
@@ -41,7 +41,7 @@ class EmbeddedServers:
         self._children: Children | None = None
 
     async def start(self) -> None:
-        """Start all and wait until all are healthy; else stop those and raise EmbeddedError."""
+        """Start all and wait until all are healthy; otherwise stop all and raise EmbeddedError."""
         data_dir = self.settings.data_dir.absolute()
         here = self._placed_here()
         check_disk(data_dir)
@@ -52,6 +52,7 @@ class EmbeddedServers:
                 name: Server(SERVER_BINARIES[name], url, data_dir, children)
                 for name, url in here.items()
             }
+            # Check all before any is started: a taken port is an error that starts nothing.
             for server in self.servers.values():
                 server.check()
             await _all(server.start() for server in self.servers.values())
@@ -60,7 +61,10 @@ class EmbeddedServers:
             raise
 
     async def stop(self) -> None:
-        """Stop all and let go of the data folder. Calling it again does nothing."""
+        """Stop all, then release the data folder. May be called again.
+
+        The lock last: a new owner must not open the data while a server still writes it.
+        """
         try:
             await _all(server.stop() for server in self.servers.values())
         finally:
@@ -70,7 +74,7 @@ class EmbeddedServers:
                 self._lock.close()
 
     async def wait_dead(self) -> NoReturn:
-        """Wait until a server dies that we did not end, and raise the EmbeddedError about it."""
+        """Wait until a server dies by itself; raise the EmbeddedError about it."""
         while True:
             for server in self.servers.values():
                 if death := server.death():
@@ -89,7 +93,7 @@ class EmbeddedServers:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all of them to their end, then raise the first error there was."""
+    """Run all of them to their end, then raise the first error."""
     tasks = [asyncio.create_task(each) for each in work]
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, BaseException):

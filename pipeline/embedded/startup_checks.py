@@ -1,4 +1,4 @@
-"""Checked before a server is started here: it is ours to start, and has room to run."""
+"""Checks before a server is started: its URL is on this machine, its port and disk are usable."""
 
 import asyncio
 import contextlib
@@ -24,16 +24,16 @@ _PROBE_BYTES = 1 << 20
 
 
 class EmbeddedError(Exception):
-    """Says which server it is about, what is wrong, and what to do."""
+    """The message names the server, what is wrong, and what to do."""
 
 
 def variable(name: str) -> str:
-    """The setting that places a server."""
+    """The setting with a server's URL."""
     return f"{PREFIX}{name.upper()}_URL"
 
 
 def placed_here(name: str, at: ServerAccess, scheme: str) -> bool:
-    """Whether a server is on this machine; EmbeddedError when it asks for one we can't start."""
+    """Whether a server's URL is on this machine; EmbeddedError for one that we can't start."""
     parts = urlsplit(at.url)
     hosts = parts.netloc.rpartition("@")[2]
     if "," in hosts or not _loopback(parts.hostname or ""):
@@ -48,7 +48,7 @@ def placed_here(name: str, at: ServerAccess, scheme: str) -> bool:
 
 
 def port_taken(host: str, port: int) -> bool:
-    """Whether somebody listens there already, or we may not."""
+    """Whether another process listens there, or this one may not."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as caller:
@@ -65,14 +65,14 @@ def port_taken(host: str, port: int) -> bool:
 
 
 def free_ports(host: str) -> Iterator[int]:
-    """Ports on which nobody listens, below those that outgoing connections take."""
+    """Free ports, below the range that the system uses for outgoing connections."""
     for port in random.SystemRandom().sample(range(15_000, 20_000), 1000):
         if not port_taken(host, port):
             yield port
 
 
 def check_disk(data_dir: Path) -> None:
-    """Raise EmbeddedError when the data folder takes nothing: full, read-only or not ours."""
+    """Raise EmbeddedError if the data folder can't be written: full, read-only or not ours."""
     probe = data_dir / "probe"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -91,10 +91,10 @@ def check_disk(data_dir: Path) -> None:
 
 
 async def own_folder(data_dir: Path) -> IO[str]:
-    """Become the one owner of a data folder, until the returned lock is closed.
+    """Lock a data folder until the returned file is closed.
 
-    EmbeddedError when another process owns it. The guard of an owner that was killed holds the lock
-    until that owner's servers are gone; that is waited for.
+    Raises EmbeddedError if another process owns it. If the owner was killed, its process reaper
+    keeps the lock until the owner's servers have ended; this function waits for that.
     """
     lock = (data_dir / "lock").open("a+")
     try:

@@ -1,10 +1,10 @@
-"""A client of the account service under load: opens accounts, sends mixed commands, keeps answers.
+"""A load generator for the account service: opens accounts, sends commands, records the answers.
 
-Every command has an idempotency key. So one without an answer is sent again, and some are sent
-twice at once on purpose.
+Every command has an idempotency key, so the client resends a command without an answer, and sends
+some commands twice concurrently.
 
-Which commands are sent depends on the seed alone; a few accounts are hot (Zipf), and a few are
-frozen, opened again and closed meanwhile. Some commands must fail, and how they fail is checked.
+The seed alone determines the commands. A few accounts get most of them (Zipf); a few are frozen,
+unfrozen and closed meanwhile. Some commands must fail, with a status that the client checks.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _SECONDS: Final = 60.0
 _TRIES: Final = 5
 _PAUSE: Final = 1.0
 _TWICE: Final = 50
-"""One command in so many is sent twice."""
+"""One command of this many is sent twice."""
 _ZIPF: Final = 0.8
 _MORE_THAN_ANYBODY_HAS: Final = 2**52
 
@@ -35,7 +35,7 @@ SHUT: Final = frozenset({409})
 
 
 class TrafficRequest(NamedTuple):
-    """A command, how it is sent, and the statuses it may be answered with."""
+    """A command, its HTTP request, and the statuses that are expected."""
 
     command: Command
     path: str
@@ -46,8 +46,10 @@ class TrafficRequest(NamedTuple):
 
 @dataclass(slots=True)
 class Traffic:
-    """Sends requests, `IN_FLIGHT` at a time; `history` holds each with its answer, `repeats` those
-    that were sent with the key of another one."""
+    """Sends requests, `IN_FLIGHT` at a time.
+
+    `history` has each command with its answer; `repeats`, those sent again with the same key.
+    """
 
     http: aiohttp.ClientSession
     seed: int
@@ -64,7 +66,7 @@ class Traffic:
         self.accounts = [answer.id for answer in self.history if answer.acknowledged]
 
     async def send_commands(self, number: int) -> None:
-        """Send so many commands for the accounts that were opened."""
+        """Send `number` commands to the accounts that were opened."""
         await self._send(_mixed(random.Random(self.seed + 1), self.accounts, number))
 
     async def _send(self, requests: Iterator[TrafficRequest]) -> None:
@@ -98,7 +100,7 @@ class Traffic:
         return Answer(request.command, status, account, version, key, body)
 
     async def _ask(self, request: TrafficRequest, key: str) -> tuple[int, bytes]:
-        """The answer, after some tries if need be; status 0 if there is none."""
+        """The answer, after up to `_TRIES` tries; the status is 0 if there is none."""
         for attempt in range(_TRIES):
             if attempt:
                 await asyncio.sleep(_PAUSE)
@@ -127,7 +129,7 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def session(address: str) -> aiohttp.ClientSession:
-    """An HTTP session that is good for `IN_FLIGHT` requests at once."""
+    """An HTTP session for `IN_FLIGHT` concurrent requests."""
     return aiohttp.ClientSession(
         address,
         connector=aiohttp.TCPConnector(limit=IN_FLIGHT),
@@ -147,7 +149,8 @@ def _creations(chance: random.Random, number: int) -> Iterator[TrafficRequest]:
 
 
 def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[TrafficRequest]:
-    """Commands, some of them on the least busy tenth of the accounts, which may be shut by then."""
+    """Random commands. Freezes and closures go to the least busy tenth of the accounts, where other
+    commands may therefore be refused."""
     weights = list(accumulate(1 / rank**_ZIPF for rank in range(1, len(accounts) + 1)))
     often_shut = accounts[-max(1, len(accounts) // 10) :]
     makers: dict[Callable[[random.Random, list[str], int], TrafficRequest], int] = {

@@ -1,7 +1,7 @@
-"""The whole bank under one process: embedded servers, forwarder, worker and both services.
+"""`bank up`: runs embedded servers, forwarder, worker and both services under one process.
 
-A role that dies is said and started again; a server that dies ends it all, with an error that names
-it. On the way out roles are drained first, then the servers stop.
+It restarts a role that dies. If a server dies, it stops everything and raises an error that names
+the server. At the end it stops the roles first, because they need the servers to drain.
 """
 
 import asyncio
@@ -26,15 +26,16 @@ from pipeline.support.settings import PREFIX, Settings, environment
 log = logging.getLogger(__name__)
 
 OnLine = Callable[[str, str], None]
-"""Gets each line that a role says: (role, line). Called from threads."""
+"""Called with each line that a role logs: (role, line). Called from threads."""
 
 READY_SECONDS: Final = 180.0
+"""Seconds in which all roles have to become ready."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_LONG = 1.0, 30.0, 60.0
 
 ROLES: Final = ("forwarder", "worker", "accounts", "balances")
-"""The roles of one machine, each a process of its own."""
+"""The roles that run on one machine, each as a process."""
 SERVICES: Final = ("accounts", "balances")
-"""Those whose port is a setting."""
+"""The roles whose port is a setting."""
 
 
 def accounts_url(settings: Settings) -> str:
@@ -49,10 +50,10 @@ def balances_url(settings: Settings) -> str:
 async def running(
     settings: Settings, on_line: OnLine, *, without: Collection[str] = ()
 ) -> AsyncIterator[None]:
-    """Run the bank around the body, which begins when every role is ready.
+    """Run the bank while the body runs; the body begins when every role is ready.
 
-    `without` names servers that run already. Raises EmbeddedError, also in the midst of the body
-    when a server dies.
+    `without` names servers that run elsewhere. Raises EmbeddedError; if a server dies, it cancels
+    the body to raise it.
     """
     check_guarded(settings)
     tracing.require(settings)
@@ -60,6 +61,7 @@ async def running(
     await servers.start()
     try:
         _check_ports(settings)
+        # The order of the exits: roles drain and stop, the watch ends, then the servers stop.
         async with _watched(servers), _roles(settings, on_line):
             await _all_ready(settings)
             yield
@@ -69,7 +71,7 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def _watched(servers: EmbeddedServers) -> AsyncIterator[None]:
-    """Cancel the body when a server dies, and raise what there is to say about it."""
+    """Cancel the body when a server dies, and raise the error about the server instead."""
     body = asyncio.current_task()
     death: list[EmbeddedError] = []
 
@@ -88,6 +90,7 @@ async def _watched(servers: EmbeddedServers) -> AsyncIterator[None]:
         if not death:
             raise
         assert body is not None
+        # The cancellation was ours: a caller's `asyncio.timeout` must not count it as its own.
         body.uncancel()
         raise death[0] from None
     finally:
@@ -109,7 +112,7 @@ async def _roles(settings: Settings, on_line: OnLine) -> AsyncIterator[None]:
 
 
 async def _keep(children: Children, role: str, settings: Settings, on_line: OnLine) -> None:
-    """Run a role for ever: when it dies, say so and start it again, ever more slowly."""
+    """Run a role for ever: log its death and restart it, with growing pauses."""
     pause = _FIRST_PAUSE
     while True:
         began = time.monotonic()
@@ -125,7 +128,7 @@ async def _keep(children: Children, role: str, settings: Settings, on_line: OnLi
 
 
 def _start(children: Children, role: str, settings: Settings, on_line: OnLine) -> Child:
-    """Start a role; one that has no port of its own gets a free one for its metrics."""
+    """Start a role; forwarder and worker get a free port for their metrics."""
     setting = f"{role}_port" if role in SERVICES else "metrics_port"
     port = getattr(settings, setting) if role in SERVICES else next(free_ports(settings.host))
     placed = environment(settings.model_copy(update={setting: port}))
@@ -139,15 +142,15 @@ def _start(children: Children, role: str, settings: Settings, on_line: OnLine) -
 
 
 async def _all_ready(settings: Settings) -> None:
-    """Wait until every role has all it needs; say what is missing now and then."""
-    deadline, told = time.monotonic() + READY_SECONDS, time.monotonic()
+    """Wait until every role is ready; log what is missing every 10 seconds."""
+    deadline, logged = time.monotonic() + READY_SECONDS, time.monotonic()
     while missing := await unwell(settings.data_dir, ROLES):
         words = "; ".join(f"{role}: {why}" for role, why in missing.items())
         if time.monotonic() > deadline:
             raise EmbeddedError(f"not ready after {READY_SECONDS:.0f} s: {words}")
-        if time.monotonic() - told > 10:
+        if time.monotonic() - logged > 10:
             log.info("not ready yet: %s", words)
-            told = time.monotonic()
+            logged = time.monotonic()
         await asyncio.sleep(0.1)
 
 
@@ -162,5 +165,5 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _reachable(host: str) -> str:
-    """An address to reach a service at that listens on `host`."""
+    """The host at which to connect to a service that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

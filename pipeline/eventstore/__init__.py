@@ -1,4 +1,4 @@
-"""MongoDB as the event store. PyMongo and bson are imported here alone, Motor in `clients`."""
+"""MongoDB as the event store. Only this package imports PyMongo and bson; only `driver`, Motor."""
 
 from pipeline.eventstore.change_backlog import ChangeBacklog
 from pipeline.eventstore.changes import Changes, token_time

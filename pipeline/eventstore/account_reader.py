@@ -1,6 +1,7 @@
-"""Reading one account's events, however many there are: by ranges of versions that have an end.
+"""Reads one account's events, however many there are, by bounded ranges of versions.
 
-For some servers read and sort all that a range may hold, however little of it is wanted.
+Every range has an upper bound, because the embedded server reads and sorts all documents of a range
+before it applies a limit.
 """
 
 from collections.abc import AsyncGenerator, Iterable
@@ -18,18 +19,19 @@ _LIST: Final = 1000
 
 
 def placed(found: Iterable[Event]) -> list[Event]:
-    """What was found, but for what somebody put there that is misplaced."""
+    """The events without the invalid documents, which anybody with access may have inserted."""
     return [event for event in found if misplaced(event) is None]
 
 
 def readable(found: Iterable[Event]) -> list[Event]:
-    """The same, each in the newest form of its kind."""
+    """The valid events, each upcast to the newest schema of its kind."""
     return [*map(upcast, placed(found))]
 
 
 async def head(events: Collection, account_id: str) -> int:
     """The newest version of the account, 0 if there is none."""
     with reachable():
+        # No `limit(1)`: the highest version may be that of an invalid document.
         newest = events.find(_of(account_id, {"$gte": 1})).sort("version", DESCENDING)
         async for event in newest:
             if misplaced(event) is None:
@@ -42,7 +44,7 @@ async def walk(
 ) -> AsyncGenerator[list[Event], None]:
     """The account's events above the version `after`, up to `to`, in lists of at most a thousand.
 
-    One list is in memory at a time; none is empty. One that is not full is the last.
+    One list is in memory at a time. No list is empty; a list that is not full is the last one.
     """
     read = _near
     while to is None or after < to:
@@ -53,11 +55,11 @@ async def walk(
         if len(found) < most:
             return
         after = found[-1]["version"]
-        read = page  # a history that long is worth a query more, to see that it really ends
+        read = page  # a long history is worth one more query that looks past a missing version
 
 
 async def page(events: Collection, account_id: str, after: int, limit: int) -> list[Event]:
-    """Up to `limit` events above the version `after`, as they are stored, beyond any hole, too."""
+    """Up to `limit` events above the version `after`, as stored, across missing versions too."""
     found = await _near(events, account_id, after, limit)
     if left := limit - len(found):
         rest = events.find(_of(account_id, {"$gt": after + limit})).sort(ORDER).limit(left)
@@ -67,7 +69,7 @@ async def page(events: Collection, account_id: str, after: int, limit: int) -> l
 
 
 async def _near(events: Collection, account_id: str, after: int, limit: int) -> list[Event]:
-    """Those of the next `limit` versions."""
+    """The events of the next `limit` versions."""
     versions = {"$gt": after, "$lte": after + limit}
     with reachable():
         return placed(await events.find(_of(account_id, versions)).sort(ORDER).to_list(None))

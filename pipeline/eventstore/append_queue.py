@@ -1,7 +1,7 @@
-"""Group commit: rows of events that wait at the same time go down together.
+"""Group commit: one insert stores all rows of events that wait at the same time.
 
-A row has events of one account that follow one another. They are stored from the first on: after
-one that is refused nothing of its row is, for it was decided on what never came to be.
+A row has consecutive events of one account. The queue stores them in order and stops at the first
+that MongoDB refuses: each later event was decided on a state that includes the refused one.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from pipeline.eventstore.write_results import (
     AppendResult,
     Collection,
     Refused,
-    ours,
     refusal,
     refusals,
+    stored_ids,
 )
 from pipeline.model.events import Event
 from pipeline.support.correlation import detached
@@ -31,14 +31,15 @@ from pipeline.support.retry import Outage
 log = logging.getLogger(__name__)
 
 GROUP: Final = 500
-"""Events that go down together, unless one row is longer."""
+"""The most events in one insert, unless one row is longer."""
 
 _PAUSE: Final = 0.01
+"""Seconds until a retry after a write conflict: the transaction that caused it is still open."""
 
 
 @dataclass(slots=True, eq=False)
 class AppendRow:
-    """Events on their way, the `documents` that they are, and whoever waits for their outcome."""
+    """Events to store, their encoded `documents`, and the future that their caller awaits."""
 
     events: Sequence[Event]
     documents: Sequence[RawBSONDocument]
@@ -50,13 +51,13 @@ class AppendRow:
         return len(self.events) - self.stored
 
     def advance(self, number: int) -> None:
-        """So many more are stored."""
+        """Count `number` more events as stored."""
         self.stored += number
         if not self.left:
             self.end()
 
     def end(self, error: Exception | None = None) -> None:
-        if not self.outcome.done():  # else its caller was cancelled or ran out of time
+        if not self.outcome.done():  # done: the caller was cancelled or timed out
             self.outcome.set_result(AppendResult(self.stored, error))
 
 
@@ -69,18 +70,18 @@ class AppendQueue:
         self._writer: asyncio.Task[None] | None = None
 
     def add(self, row: AppendRow) -> None:
-        """Have it written with all others that wait at this moment."""
+        """Queue a row; it is written together with the other rows that wait."""
         self._waiting.append(row)
         if self._writer is None or self._writer.done():
             self._writer = detached(self._write())
 
     async def close(self, seconds: float) -> None:
-        """Wait for those under way."""
+        """Wait up to `seconds` until the queue is written."""
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=seconds)
 
     async def _write(self) -> None:
-        """Insert what waits, a group at a time; the next gathers while one is under way."""
+        """Insert the waiting rows, one group at a time; the next group gathers during an insert."""
         while self._waiting:
             group = self._next()
             try:
@@ -99,7 +100,7 @@ class AppendQueue:
         return group
 
     async def _write_group(self, group: list[AppendRow]) -> None:
-        """Insert until every row has an outcome, or no one waits for it any longer."""
+        """Insert until every row has an outcome or its caller has stopped waiting."""
         attempt = 0
         while live := [row for row in group if not row.outcome.done()]:
             try:
@@ -113,15 +114,19 @@ class AppendQueue:
             attempt += 1
 
     async def _insert_group(self, rows: list[AppendRow], *, first: bool) -> bool:
-        """Whether no event lost a race. One command at first, for it is seldom that any event is
-        refused; what is left then goes down as single events and longer rows at the same time."""
+        """Insert once; False if an event met a write conflict and the group needs another try.
+
+        The first try is one command, because refusals are rare. Later tries insert single events
+        and longer rows in two commands at the same time.
+        """
         singles, longer = [r for r in rows if r.left == 1], [r for r in rows if r.left > 1]
         if first and longer:
             return await self._insert_rows(rows)
         results = await asyncio.gather(
             self._insert_singles(singles),
             self._insert_rows(longer),
-            return_exceptions=True,  # both to their end, before anything is tried again
+            # Both must end before a retry, or two inserts of the same event could overlap.
+            return_exceptions=True,
         )
         for result in results:
             if isinstance(result, BaseException):
@@ -129,14 +134,17 @@ class AppendQueue:
         return all(results)
 
     async def _insert_singles(self, rows: list[AppendRow]) -> bool:
-        """What is refused is in nobody else's way."""
+        """Insert rows of one event; unordered, so that a refusal does not stop other accounts."""
         refused = await self._insert([row.documents[-1] for row in rows], ordered=False)
-        stored = await ours(self._events, [rows[at].events[-1] for at in refused])
+        stored = await stored_ids(self._events, [rows[at].events[-1] for at in refused])
         settled = [_settle(row, refused.get(at), stored) for at, row in enumerate(rows)]
         return all(settled)
 
     async def _insert_rows(self, rows: list[AppendRow]) -> bool:
-        """One after another, up to the first event that is refused: the rest is tried again."""
+        """Insert in order up to the first refused event; the next try continues after it.
+
+        Ordered, because an event must never be stored without its predecessor.
+        """
         documents = [document for row in rows for document in row.documents[row.stored :]]
         refused = await self._insert(documents, ordered=True)
         at = left = min(refused, default=len(documents))
@@ -145,14 +153,14 @@ class AppendQueue:
             row.advance(stored)
             left -= stored
             if row.left:
-                known = await ours(self._events, row.events[row.stored :])
+                known = await stored_ids(self._events, row.events[row.stored :])
                 return _settle(row, refused[at], known)
         return True
 
     async def _insert(
         self, documents: Sequence[RawBSONDocument], *, ordered: bool
     ) -> dict[int, Refused]:
-        """Insert; return the errors of the refused ones by their index."""
+        """Insert the documents; return the errors of the refused ones by their index."""
         if not documents:
             return {}
         try:
@@ -163,8 +171,10 @@ class AppendQueue:
 
 
 def _settle(row: AppendRow, refused: Refused | None, stored: set[str]) -> bool:
-    """Take note of what became of a row's next event; False if it lost a race and must be tried
-    again. `stored`: those of the row that are stored by an earlier try whose answer was lost."""
+    """Record the outcome of a row's next event; False after a write conflict, which needs a retry.
+
+    `stored`: ids of the row's events that an earlier try stored although its reply was lost.
+    """
     if refused is None:
         row.advance(1)
     elif known := sum(event["_id"] in stored for event in row.events[row.stored :]):

@@ -1,4 +1,7 @@
-"""Appending: rows of events in groups, several accounts' events in a transaction; outcomes told."""
+"""Appends events: one account's in groups, several accounts' in a transaction.
+
+Every caller gets an outcome within `DEADLINE`.
+"""
 
 import asyncio
 import logging
@@ -17,14 +20,14 @@ from pipeline.support.retry import Outage
 log = logging.getLogger(__name__)
 
 DEADLINE: Final = 10.0
-"""Seconds after which a caller is told that the outcome could not be learnt."""
+"""Seconds after which a caller without an outcome gets `StoreUnavailable`."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 _LATE: Final = "MongoDB did not answer in time"
 
 
 class Appender:
-    """Writes into the collection `events`. One of these for each process is enough."""
+    """Writes into the collection `events`. A process needs one instance."""
 
     def __init__(self, client: Client, events: Collection) -> None:
         outage = Outage(log, "Appending to MongoDB", first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
@@ -32,7 +35,7 @@ class Appender:
         self._transactions = Transactions(client, events, outage)
 
     async def row(self, events: Sequence[Event]) -> AppendResult:
-        """Append events of one account, in order, with all others that wait at this moment."""
+        """Append consecutive events of one account, grouped with the other rows that wait."""
         documents, error = _encoded(events)
         if not documents:
             return AppendResult(0, error)
@@ -47,7 +50,7 @@ class Appender:
         return stored if stored.error else AppendResult(stored.number, error)
 
     async def one(self, event: Event) -> None:
-        """Append one event, with all others that wait at this moment."""
+        """Append one event, grouped with the other rows that wait; raises its error."""
         stored = await self.row([event])
         if stored.error is not None:
             raise stored.error
@@ -57,18 +60,18 @@ class Appender:
         outcome = self._transactions.start(events, DEADLINE)
         try:
             async with asyncio.timeout(DEADLINE):
-                # A caller who is cancelled leaves the transaction to end by itself.
+                # Cancelling a caller must not cancel the transaction: others may share it.
                 await asyncio.shield(outcome)
         except TimeoutError:
             raise StoreUnavailable(_LATE) from None
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the appends in flight."""
         await asyncio.gather(self._rows.close(DEADLINE), self._transactions.close(DEADLINE))
 
 
 def _encoded(events: Sequence[Event]) -> tuple[list[RawBSONDocument], Exception | None]:
-    """The events before the first that can't be encoded, and why that can't."""
+    """The documents of the events up to the first that can't be encoded, and its error."""
     documents: list[RawBSONDocument] = []
     for event in events:
         try:

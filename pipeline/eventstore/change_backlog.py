@@ -1,7 +1,7 @@
-"""Looking ahead: the events that a reader of the change stream has yet to read, and no more.
+"""Reads the change backlog: the events that a reader of the change stream has yet to read.
 
-They are read up to what the server held when it was asked, so that it ends under load too. Nothing
-is kept open, and nobody else notices.
+The read ends at the server's operation time when it began, so that it ends under load too. It uses
+a cursor and a session of its own and closes both; it does not affect the forwarder.
 """
 
 import asyncio
@@ -32,11 +32,12 @@ from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event
 
 _WAIT_MS: Final = 20
+"""How long the server may wait for a change before it answers with an empty batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeBacklog:
-    """Events in the order in which they were stored. Unless `complete` there are more of them."""
+    """Events in the order in which they were stored. Unless `complete`, there are more."""
 
     events: list[Event]
     complete: bool
@@ -45,11 +46,11 @@ class ChangeBacklog:
 async def change_backlog(
     events: Collection, token: str, *, most: int, seconds: float
 ) -> ChangeBacklog:
-    """The inserts after `token` until now: about `most`, or as many as come within the time.
+    """The inserts after `token` until now: about `most`, or as many as arrive within `seconds`.
 
-    Raises `HistoryLost` and `StoreUnavailable`. A cancelled caller leaves the reading to end by
-    itself, for a session must not be left in the middle of a command.
+    Raises `HistoryLost` and `StoreUnavailable`.
     """
+    # Cancelling the caller must not cancel the read: a session can't be ended during a command.
     reading = asyncio.create_task(_read(events, token, most, time.monotonic() + seconds))
     reading.add_done_callback(lambda task: task.cancelled() or task.exception())
     return await asyncio.shield(reading)
@@ -74,6 +75,7 @@ async def _until_now(
     until: float,
 ) -> ChangeBacklog:
     reply = await opened(events, session, after, BATCH)
+    # The bound is read once: a later one would move on as long as commands arrive.
     now, cursor = reply["operationTime"], reply["cursor"]
     found = [*_events(events, cursor, now)]
     while not (complete := _reached(cursor, now)):
@@ -93,16 +95,17 @@ def _events(events: Collection, cursor: Cursor, now: Timestamp) -> Iterator[Even
     for change in batch_of(events, cursor):
         if change["clusterTime"] <= now:
             event = change["fullDocument"]
-            if not isinstance(event.get("created_at"), datetime):  # somebody's hand was there
+            if not isinstance(event.get("created_at"), datetime):
+                # An event that was edited by hand: the lag needs a time, so use the insert's.
                 event["created_at"] = change["clusterTime"].as_datetime().replace(tzinfo=None)
             yield event
 
 
 def _reached(cursor: Cursor, now: Timestamp) -> bool:
-    """Whether all up to `now` was read: what came is newer, or nothing came.
+    """Whether the cursor has passed `now`: its last change is newer, or the batch is empty.
 
-    A sharded MongoDB also answers with nothing when one shard is slow. Its token then tells the
-    time that was reached, in the first bytes after 0x82.
+    A sharded MongoDB also sends an empty batch while one shard is slow. Then the token has the
+    cluster time that the cursor reached, in the eight bytes after 0x82.
     """
     if batch := raw_batch_of(cursor):
         return bool(batch[-1]["clusterTime"] > now)

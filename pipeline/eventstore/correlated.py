@@ -1,5 +1,7 @@
-"""The events of a correlation id, without an index of it: by the ids of events, which begin with
-the time of the clock that made them. On MongoDB that is a range of the index that `_id` has.
+"""Finds the events of a correlation id without an index on it, by a range of `_id`.
+
+Event ids are ULIDs: they begin with the time of the clock that made them. So a time range is a
+range of MongoDB's `_id` index; the embedded server scans the collection.
 """
 
 from datetime import datetime
@@ -15,27 +17,30 @@ from pipeline.model.events import Event
 
 
 class TookTooLong(Exception):
-    """The server was still searching when the time was up."""
+    """The query did not end within its time limit."""
 
 
 async def correlated(
     events: Collection, correlation_id: str, since: datetime, until: datetime, seconds: float
 ) -> list[Event]:
-    """Those whose id was made from `since` until `until` (with a timezone), as they are stored, in
-    order of their ids. Raises `TookTooLong` after the seconds, and `StoreUnavailable`."""
+    """The events whose id was made from `since` until `until` (with a timezone), in order of ids.
+
+    They are as stored, not upcast. Raises `TookTooLong` after `seconds`, and `StoreUnavailable`.
+    """
     query: dict[str, Any] = {
         "_id": {"$gte": _first(since), "$lt": _first(until)},
         "correlation_id": correlation_id,
     }
     try:
-        with timeout(seconds):  # in the place of the client's own, which is short
+        with timeout(seconds):  # replaces the client's socket timeout, which is too short here
             return await events.find(query).sort("_id", ASCENDING).to_list(None)
     except PyMongoError as error:
+        # A server that is down also counts as a timeout, but not as a slow query.
         if error.timeout and not isinstance(error, ServerSelectionTimeoutError):
             raise TookTooLong from error
         raise StoreUnavailable(str(error)) from error
 
 
 def _first(moment: datetime) -> str:
-    """The lowest id of that millisecond."""
+    """The lowest ULID of that millisecond: the time in the upper 48 bits, 80 random bits of 0."""
     return str(ULID.from_int(max(0, int(moment.timestamp() * 1000)) << 80))

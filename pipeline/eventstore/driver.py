@@ -1,5 +1,4 @@
-"""The client of MongoDB. Motor is imported in this module alone, for it is at the end of its life
-(docs/deploy.md)."""
+"""The MongoDB client. Only this module imports Motor, whose support ends (docs/deploy.md)."""
 
 from typing import Any, TypeAlias
 
@@ -18,14 +17,14 @@ Session: TypeAlias = AsyncIOMotorClientSession
 
 
 def client(at: ServerAccess | str, **options: Any) -> Client:
-    """A client that connects when it is first used; `options` are the driver's."""
+    """A client that connects on first use; `options` are the driver's."""
     access = ServerAccess.of(at)
-    told = {"username": access.user, "password": access.password}
+    credentials = {"username": access.user, "password": access.password}
     if access.ca_file:
-        told["tlsCAFile"] = str(access.ca_file)
+        credentials["tlsCAFile"] = str(access.ca_file)
     if access.cert_file:
-        told["tlsCertificateKeyFile"] = str(access.cert_file)
-    options |= {name: value for name, value in told.items() if value}
+        credentials["tlsCertificateKeyFile"] = str(access.cert_file)
+    options |= {name: value for name, value in credentials.items() if value}
     if access.ca_file or access.cert_file:
         options["tls"] = True
     return AsyncIOMotorClient(access.url, **options)

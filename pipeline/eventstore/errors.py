@@ -1,4 +1,4 @@
-"""What the event store may answer beside success."""
+"""The errors of the event store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from pymongo.errors import PyMongoError
 
 
 class StoreUnavailable(Exception):
-    """MongoDB cannot be reached, or the outcome could not be learnt in time."""
+    """MongoDB cannot be reached, or the outcome of a write is not known in time."""
 
 
 class VersionConflict(Exception):
-    """Somebody else has stored this version of the account: decide again on fresh state."""
+    """Another writer has stored this version of the account: decide again on fresh state."""
 
     def __init__(self, account_id: str, version: int) -> None:
         super().__init__(f"account {account_id} already has a version {version}")
@@ -27,12 +27,12 @@ class KeyTaken(Exception):
 
 
 class HistoryLost(Exception):
-    """The changes after a resume token cannot be had any more: open at now and backfill."""
+    """MongoDB no longer has the changes after a resume token: open at now and backfill."""
 
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn whatever the driver raises into `StoreUnavailable`."""
+    """Convert every error of the driver to `StoreUnavailable`."""
     try:
         yield
     except PyMongoError as error:

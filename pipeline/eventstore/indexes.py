@@ -1,4 +1,7 @@
-"""The two unique indexes of `events`: guards first, and what nearly all queries go by."""
+"""The two unique indexes of `events`: they enforce the invariants and serve nearly all queries.
+
+`account_version` gives optimistic concurrency; `idempotency_key_sparse`, one effect for a key.
+"""
 
 import asyncio
 import logging
@@ -20,14 +23,14 @@ _VERSIONS: Final = IndexModel(ORDER, unique=True, name="account_version")
 _NEW_KEYS: Final = f"{KEY}_sparse"
 _KEYS: Final = IndexModel([(KEY, ASCENDING)], unique=True, sparse=True, name=_NEW_KEYS)
 _OLD_KEYS: Final = KEY
-"""The name of the partial index that earlier versions made: it holds the same documents, but not
-every server finds a key by it."""
+"""The partial index of earlier versions. It has the same documents, but the embedded server uses no
+partial index for look-ups."""
 _INDEX_NOT_FOUND: Final = 27
 _LIST: Final = 1000
 
 
 class Indexes:
-    """Makes them. One of these for each process is enough."""
+    """Creates the indexes. A process needs one instance."""
 
     def __init__(self, events: Collection) -> None:
         self._events = events
@@ -35,9 +38,10 @@ class Indexes:
         self._replacing: asyncio.Task[None] | None = None
 
     async def ensure(self) -> None:
-        """Make them unless they are there; any number of processes at once.
+        """Create the missing indexes; any number of processes may do so at once.
 
-        Where the partial one stands the keys are guarded: its replacement is made meanwhile.
+        A partial index of keys already enforces uniqueness, so its replacement is created in the
+        background.
         """
         if _OLD_KEYS not in await self._events.index_information():
             await self._events.create_indexes([_VERSIONS, _KEYS])
@@ -47,13 +51,16 @@ class Indexes:
             self._replacing = detached(self._outage.retry_forever(self._replace, PyMongoError))
 
     async def close(self) -> None:
-        """Leave a replacement to whoever starts next."""
+        """Cancel a replacement; the next process that starts does it."""
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait({self._replacing})
 
     async def _replace(self) -> None:
-        """The new one first, under a name of its own: at no moment is a key unguarded."""
+        """Create the sparse index, then drop the partial one.
+
+        In this order, and under another name, so that one of them is unique at every moment.
+        """
         if _NEW_KEYS in await self._events.index_information() and not await self._complete():
             await self._drop(_NEW_KEYS)
         await self._events.create_indexes([_KEYS])
@@ -61,8 +68,10 @@ class Indexes:
         log.warning("The index of idempotency keys is sparse now, no longer partial")
 
     async def _complete(self) -> bool:
-        """Whether every key is found by the new one. A server that is killed while it makes an
-        index should not keep a part of it, but the embedded one does."""
+        """Whether the sparse index has every key.
+
+        The embedded server keeps a partly built index if it is killed while it builds one.
+        """
         cursor = self._events.find({}, {KEY: 1}).batch_size(_LIST)
         while found := await cursor.to_list(_LIST):
             keys = [each[KEY] for each in found if KEY in each]
@@ -75,5 +84,5 @@ class Indexes:
         try:
             await self._events.drop_index(name)
         except OperationFailure as error:
-            if error.code != _INDEX_NOT_FOUND:  # else another process was the first
+            if error.code != _INDEX_NOT_FOUND:  # not found: another process has dropped it
                 raise

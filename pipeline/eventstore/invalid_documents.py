@@ -1,6 +1,7 @@
-"""What is in the collection beside the events: documents that are no account's event.
+"""Finds the invalid documents in the collection `events`: those that are no account's event.
 
-Anybody who may write there can put them there. Nobody reads them, so that somebody has to tell.
+Anybody with write access to MongoDB can insert them. Readers ignore them; `bank verify` reports
+them.
 """
 
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ _PLACE: Final = {"account_id": 1, "slot": 1, "version": 1}
 
 @dataclass(frozen=True, slots=True)
 class InvalidDocuments:
-    """How many there are, and the first few in words."""
+    """The number of invalid documents, and a description of the first few."""
 
     number: int = 0
     examples: tuple[str, ...] = ()
 
 
 async def invalid_documents(events: Collection) -> InvalidDocuments:
-    """All that are there now; raises `StoreUnavailable`."""
+    """Scan the collection; raises `StoreUnavailable`."""
     cursor = events.find({}, _PLACE).batch_size(_LIST)
     number = 0
     examples: list[str] = []

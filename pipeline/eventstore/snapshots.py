@@ -1,7 +1,7 @@
-"""The collection `snapshots`: for a long account, where its folding may begin instead of version 1.
+"""The collection `snapshots`: the state of a long account at a version, to fold from there on.
 
-Nothing depends on one: whoever reads it must prove it, and can do without. It is written in the
-background, now and then; what is too much at once is left out.
+Snapshots are a cache. A reader verifies a snapshot before it uses it and works without one. They
+are written in the background; while too many writes are in flight, further ones are dropped.
 """
 
 import asyncio
@@ -20,23 +20,24 @@ log = logging.getLogger(__name__)
 Document: TypeAlias = dict[str, Any]
 
 AT_ONCE: Final = 8
+"""The most writes in flight."""
 
 
 class Snapshots:
-    """One document an account; `_id` is the account's id."""
+    """One document per account; `_id` is the account's id."""
 
     def __init__(self, collection: "driver.Collection[Document]") -> None:
-        # One that gets lost costs time only.
+        # A lost snapshot only costs time, so no write waits for a majority.
         self._snapshots = collection.with_options(write_concern=WriteConcern(w=1))
         self._writing: dict[str, asyncio.Task[None]] = {}
 
     async def find(self, account_id: str) -> Document | None:
-        """What is kept of the account, right or wrong; may raise `StoreUnavailable`."""
+        """The stored snapshot, not verified; may raise `StoreUnavailable`."""
         with reachable():
             return await self._snapshots.find_one({"_id": account_id})
 
     def keep(self, snapshot: Document) -> None:
-        """Have it stored in the place of the one before; not if there is too much to do."""
+        """Replace the account's snapshot in the background; drop it if `AT_ONCE` are in flight."""
         account_id = snapshot["_id"]
         if account_id in self._writing or len(self._writing) >= AT_ONCE:
             return
@@ -45,7 +46,7 @@ class Snapshots:
         task.add_done_callback(lambda _: self._writing.pop(account_id))
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the writes in flight."""
         if self._writing:
             await asyncio.wait(self._writing.values())
 

@@ -1,4 +1,4 @@
-"""The event store as the rest of the bank sees it: append, load, replay, watch."""
+"""The event store's interface to the other packages: append, load, replay, watch."""
 
 import asyncio
 import sys
@@ -33,8 +33,8 @@ _LIST: Final = 1000
 _SLOTS_AT_ONCE: Final = 64
 _LOADS_AT_ONCE: Final = 16
 _SWITCH_SECONDS: Final = 0.0002
-"""How long a thread of the driver waits for a busy event loop, each time that it has something to
-do: for the usual 5 ms the server would have nothing to do meanwhile."""
+"""The interpreter's switch interval. A driver thread with work waits that long for a busy
+event loop; with the default of 5 ms the server would idle meanwhile."""
 
 
 async def _no_rest(seconds: float, events: int) -> None:
@@ -44,8 +44,8 @@ async def _no_rest(seconds: float, events: int) -> None:
 class EventStore:
     """The collection `events` of one database. Every method may raise `StoreUnavailable`.
 
-    What is loaded or replayed comes in the newest form of its kind, what is watched as stored.
-    Only what is watched may be `misplaced`.
+    Loaded and replayed events have the newest schema of their kind; watched events are as stored.
+    Only watched events may be invalid documents (`misplaced`).
     """
 
     def __init__(self, at: ServerAccess | str, database: str) -> None:
@@ -53,14 +53,14 @@ class EventStore:
         self._client: write_results.Client = driver.client(
             at,
             appname="bank",
-            retryWrites=False,  # appends learn their outcome themselves
+            retryWrites=False,  # appends retry themselves, by the events' ids
             w="majority",
             journal=True,
             serverSelectionTimeoutMS=2000,
             connectTimeoutMS=2000,
             socketTimeoutMS=10_000,
-            datetime_conversion="DATETIME_AUTO",  # a time beyond the year 9999 is read as it is
-            unicode_decode_error_handler="replace",  # so one text can hide no others
+            datetime_conversion="DATETIME_AUTO",  # reads a time after the year 9999
+            unicode_decode_error_handler="replace",  # a bad text must not fail a whole batch
         )
         self._events = cast(write_results.Collection, self._client[database]["events"])
         self._indexes = Indexes(self._events)
@@ -69,7 +69,7 @@ class EventStore:
         self.snapshots = Snapshots(self._client[database]["snapshots"])
 
     async def setup(self) -> None:
-        """Make the collection and its two indexes unless they are there; any number at once."""
+        """Create the collection and its indexes if missing; safe from many processes at once."""
         with reachable():
             await self._indexes.ensure()
 
@@ -78,32 +78,32 @@ class EventStore:
             await self._client.admin.command("ping")
 
     async def close(self) -> None:
-        """Let the appends under way end, then disconnect."""
+        """Wait for the appends in flight, then disconnect."""
         await self._indexes.close()
         await self._appender.close()
         await self.snapshots.close()
         self._client.close()
 
     async def estimate(self) -> int:
-        """About how many events there are, which costs nothing."""
+        """The approximate number of events, from MongoDB's metadata."""
         with reachable():
             return await self._events.estimated_document_count()
 
     async def count(self, slots: range | None = None) -> int:
-        """The exact number of events, of some slots or of all, which takes a scan."""
+        """The exact number of events of some slots or of all; a scan."""
         query = {"slot": {"$gte": slots.start, "$lt": slots.stop}} if slots else {}
         with reachable():
             return await self._events.count_documents(query)
 
-    async def strays(self) -> InvalidDocuments:
-        """What is in the collection and is no account's event, which takes a scan."""
+    async def invalid_documents(self) -> InvalidDocuments:
+        """The documents in the collection that are no account's event; a scan."""
         return await invalid_documents(self._events)
 
     async def append(self, *events: Event) -> None:
-        """Store one event, or all of several or none, for good (majority write concern).
+        """Store one event, or several together or not at all, durably (majority write concern).
 
-        `VersionConflict` and `KeyTaken` say that nothing was stored; after `StoreUnavailable`
-        it may or may not have been, and the same event (with its `_id`) may be appended again.
+        After `VersionConflict` and `KeyTaken` nothing is stored. After `StoreUnavailable` the
+        events may be stored; the same events (with their `_id`) may be appended again.
         """
         with carrying("append", events):
             if len(events) == 1:
@@ -112,16 +112,20 @@ class EventStore:
                 await self._appender.together(events)
 
     async def append_row(self, events: Sequence[Event]) -> write_results.AppendResult:
-        """Store events of one account that follow one another: the first ones, up to one that is
-        refused, and nothing after that. The refusal is told beside their number, not raised."""
+        """Store consecutive events of one account, in order, up to the first that is refused.
+
+        Returns the number that is stored and the refusal; does not raise it.
+        """
         with carrying("append", events):
             return await self._appender.row(events)
 
     async def under_keys(self, keys: Sequence[str]) -> dict[str, Event]:
-        """The events that bear these idempotency keys, as far as they are stored for good."""
+        """The durably stored events with these idempotency keys, by key."""
         with reachable():
             found = (
-                await write_results.proven(self._events).find({KEY: {"$in": keys}}).to_list(None)
+                await write_results.linearizable(self._events)
+                .find({KEY: {"$in": keys}})
+                .to_list(None)
             )
         return {key: upcast(event) for event in found for key in keys if _bears(event, key)}
 
@@ -136,7 +140,7 @@ class EventStore:
     def walk(
         self, account_id: str, *, after: int = 0, to: int | None = None
     ) -> AsyncGenerator[list[Event], None]:
-        """The same, up to the version `to`, in lists: for histories of any length."""
+        """The events above `after`, up to `to`, in lists: for histories of any length."""
         return account_reader.walk(self._events, account_id, after, to)
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]:
@@ -150,8 +154,8 @@ class EventStore:
     async def load_many(self, account_ids: Collection[str]) -> dict[str, list[Event]]:
         """The events of each account; an account that does not exist has an empty list.
 
-        A query for each account, some at once: one query for many (`$or`, or `$in` on slot and
-        account) is a scan of the collection for some servers, and never the faster on those.
+        It sends one query per account, `_LOADS_AT_ONCE` at a time: some servers answer one query
+        for many accounts (`$or`, or `$in` on slot and account) with a scan of the collection.
         """
         todo = iter(dict.fromkeys(account_ids))
         loaded: dict[str, list[Event]] = {}
@@ -171,10 +175,10 @@ class EventStore:
     ) -> AsyncIterator[list[Event]]:
         """All events of the slots in the order (slot, account_id, version), in lists.
 
-        A list has about a thousand events; an account may go on in the next one. Memory is
-        bounded, however many events there are: the next list is read while one is consumed.
-        `begin` is told before slots are read: below which one all are, by then. `rest` is awaited
-        after each read, with the seconds that it took and the events that it brought.
+        A list has about a thousand events; an account may continue in the next one. At most two
+        lists are in memory: the next one is read while one is consumed. `begin` is called before
+        a range of slots is read, with the first slot above the range. `rest` is awaited after each
+        read, with its seconds and its number of events.
         """
         return _one_ahead(self._lists(sorted(slots), begin, rest))
 
@@ -184,7 +188,7 @@ class EventStore:
         begin: Callable[[int], None],
         rest: Callable[[float, int], Awaitable[None]],
     ) -> AsyncGenerator[list[Event], None]:
-        held: list[Event] = []
+        pending: list[Event] = []
         while slots:
             run, read = _run(slots, self._slots_at_once), 0
             begin(run[-1] + 1)
@@ -197,15 +201,16 @@ class EventStore:
                     page = await cursor.to_list(_LIST)
                 await rest(time.monotonic() - began, len(page))
                 read += len(page)
-                held += account_reader.readable(page)
-                if len(held) >= _LIST:
-                    yield held
-                    held = []
+                pending += account_reader.readable(page)
+                if len(pending) >= _LIST:
+                    yield pending
+                    pending = []
             slots = slots[len(run) :]
+            # Aim at two lists per query, by the density of the slots just read.
             fitting = 2 * _LIST * len(run) // max(1, read)
             self._slots_at_once = max(1, min(_SLOTS_AT_ONCE, fitting))
-        if held:
-            yield held
+        if pending:
+            yield pending
 
     def watch(
         self, token: str | None
@@ -216,32 +221,32 @@ class EventStore:
     async def correlated(
         self, correlation_id: str, since: datetime, until: datetime, *, seconds: float
     ) -> list[Event]:
-        """The events of a correlation id that were made in that time; see `correlated`."""
+        """The events of a correlation id from that time; see `correlated.correlated`."""
         return await correlated(self._events, correlation_id, since, until, seconds)
 
-    async def unread(self, token: str, *, most: int, seconds: float) -> ChangeBacklog:
-        """What one who watches from the token has yet to read; see `unread`."""
+    async def change_backlog(self, token: str, *, most: int, seconds: float) -> ChangeBacklog:
+        """The events that a watch from the token has yet to read; see `change_backlog`."""
         return await change_backlog(self._events, token, most=most, seconds=seconds)
 
 
 def _bears(event: Event, key: str) -> bool:
-    """MongoDB finds a list by what is in it, and its unique index goes by that too."""
+    """Whether the event has the key. MongoDB indexes each element of a list as a key of its own."""
     there: object = event[KEY]
     return there == key or (isinstance(there, list) and key in there)
 
 
 def _run(slots: list[int], longest: int) -> list[int]:
-    """The first slots as far as they follow one another, so that one range of the index holds them.
+    """The longest prefix of consecutive slots, at most `longest`: one range of the index.
 
-    A few at a time: a query for each costs more than its answer, and a server that sorts a range in
-    memory must not sort the whole store.
+    A query per slot costs more than its result; a range of all slots would make a server that
+    sorts in memory sort the whole store.
     """
     run = slots[:longest]
     return [slot for at, slot in enumerate(run) if slot == run[0] + at]
 
 
 async def _one_ahead(lists: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
-    """The same lists, each being read while the one before it is consumed."""
+    """The same lists; each is read while the one before it is consumed."""
 
     async def following() -> list[Event] | None:
         return await anext(lists, None)
@@ -250,9 +255,10 @@ async def _one_ahead(lists: AsyncGenerator[list[Event], None]) -> AsyncGenerator
     try:
         while (events := await ahead) is not None:
             ahead = asyncio.create_task(following())
-            await asyncio.sleep(0)  # let it set out before the consumer works on this list
+            await asyncio.sleep(0)  # lets the task send its request before the consumer runs
             yield events
     finally:
+        # The read must end before the generator is closed: closing a running one raises.
         ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
         ahead.cancel()
         await asyncio.wait({ahead})

@@ -1,7 +1,7 @@
-"""Appending several accounts' events in one transaction: all of them or none.
+"""Appends several accounts' events in one transaction: all of them or none.
 
-Those that wait at the same time share a transaction, for it costs more than what is in it. Where
-that can't be committed, each goes on in one of its own.
+Requests that wait at the same time share a transaction, because a commit costs more than the
+inserts in it. If the shared transaction fails, each request continues in a transaction of its own.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from pipeline.eventstore.write_results import (
     Collection,
     Refused,
     encode,
-    ours,
     refusal,
+    stored_ids,
 )
 from pipeline.model.events import Event
 from pipeline.support.correlation import detached
@@ -32,18 +32,21 @@ from pipeline.support.retry import Outage
 log = logging.getLogger(__name__)
 
 GROUP: Final = 100
-"""Events that share a transaction, unless somebody's own are more."""
+"""The most events in a shared transaction, unless one request has more."""
 
 _APART: Final = 1.0
-"""Seconds without groups after one that could not be committed."""
+"""Seconds without shared transactions after one that failed."""
 _CONFLICTS: Final = 12
+"""Write conflicts after which the caller has to decide again."""
 _FIRST_PAUSE: Final = 0.01
 
 
 @dataclass(slots=True, eq=False)
 class Whole:
-    """Events to be stored together or not at all, the documents that they are, and what becomes of
-    them; by the loop's clock nothing is tried again after `until`."""
+    """Events to store together or not at all, their encoded documents, and the future outcome.
+
+    After `until`, by the loop's clock, nothing is retried.
+    """
 
     events: Sequence[Event]
     documents: Sequence[RawBSONDocument]
@@ -55,11 +58,12 @@ class Whole:
             self.outcome.set_result(None)
         else:
             self.outcome.set_exception(error)
-            self.outcome.exception()  # seen: its caller may have gone
+            # Marks the exception as retrieved: asyncio logs it otherwise if the caller has gone.
+            self.outcome.exception()
 
 
 class Transactions:
-    """Runs transactions, each to its end even if nobody waits for it."""
+    """Runs transactions, each to its end even if its caller has gone."""
 
     def __init__(self, client: Client, events: Collection, outage: Outage) -> None:
         self._client, self._events, self._outage = client, events, outage
@@ -70,7 +74,7 @@ class Transactions:
         self._apart_until = 0.0
 
     def start(self, events: Sequence[Event], seconds: float) -> asyncio.Future[None]:
-        """Begin one. Its outcome raises what was in the way; `StoreUnavailable` past the time."""
+        """Start one; its outcome raises the refusal, or `StoreUnavailable` after `seconds`."""
         loop = asyncio.get_running_loop()
         documents = [encode(event) for event in events]
         whole = Whole(events, documents, loop.time() + seconds, loop.create_future())
@@ -85,17 +89,17 @@ class Transactions:
         return whole.outcome
 
     async def close(self, seconds: float) -> None:
-        """Wait for those under way."""
+        """Wait up to `seconds` for the transactions in flight."""
         if self._open:
             await asyncio.wait(self._open, timeout=seconds)
 
     async def _write(self) -> None:
-        """Commit what waits, a group at a time; the next gathers while one is under way."""
+        """Commit the waiting requests, one group at a time; the next gathers during a commit."""
         while self._waiting:
             group = self._next()
             try:
                 await self._together(group)
-            except Exception:  # what it was, and what became of it, each finds out by itself
+            except Exception:  # it may have been committed: each request finds out by itself
                 self._part(group)
 
     def _next(self) -> list[Whole]:
@@ -107,7 +111,7 @@ class Transactions:
         return group
 
     async def _together(self, group: list[Whole]) -> None:
-        """One try for all. One that is refused ends it for all, and the others go on apart."""
+        """Try once for all. A refused event aborts it; the other requests continue apart."""
         places = [(whole, at) for whole in group for at in range(len(whole.events))]
         refused = await self._commit([whole.documents[at] for whole, at in places])
         self._outage.over()
@@ -116,6 +120,7 @@ class Transactions:
                 whole.end()
             return
         stopped, at = places[refused["index"]]
+        # The others first: reading why this one was refused must not delay them.
         self._part(whole for whole in group if whole is not stopped)
         try:
             stopped.end(await self._meaning(refused, stopped.events, at))
@@ -123,8 +128,11 @@ class Transactions:
             self._begin(stopped)
 
     def _part(self, group: Iterable[Whole]) -> None:
-        """Have each go on by itself, and who comes next as well: somebody else writes there, too,
-        and who waits for a group comes too late each time."""
+        """Continue each request by itself, and new ones too, for `_APART` seconds.
+
+        Another process writes to the same accounts, and a request that waits for a group first
+        loses to it each time.
+        """
         self._apart_until = asyncio.get_running_loop().time() + _APART
         for whole in group:
             self._begin(whole)
@@ -143,7 +151,7 @@ class Transactions:
     async def _transact(
         self, events: Sequence[Event], documents: Sequence[RawBSONDocument], until: float
     ) -> Exception | None:
-        """Try until the transaction is committed or refused, or the time is up."""
+        """Try until the transaction is committed or refused, or until the time `until`."""
         clock = asyncio.get_running_loop().time
         failures = conflicts = 0
         while clock() < until:
@@ -155,6 +163,8 @@ class Transactions:
                 return await self._meaning(refused, events, refused["index"])
             except PyMongoError as error:
                 if not _lost_a_race(error):
+                    # The commit may have happened: the retry inserts the same ids again, and
+                    # `_meaning` finds them stored.
                     await self._outage.pause(error, failures)
                     failures += 1
                     continue
@@ -162,10 +172,10 @@ class Transactions:
             if conflicts == _CONFLICTS:
                 return VersionConflict(events[0]["account_id"], events[0]["version"])
             await asyncio.sleep(_FIRST_PAUSE * random.uniform(0, conflicts))
-        return StoreUnavailable("MongoDB did not tell in time what became of a transaction")
+        return StoreUnavailable("MongoDB did not confirm a transaction in time")
 
     async def _commit(self, documents: Sequence[RawBSONDocument]) -> Refused | None:
-        """Insert all and commit; return the duplicate key that was in the way, if any."""
+        """Insert all and commit; return the duplicate key error that prevented it, if any."""
         try:
             async with await self._client.start_session() as session, session.start_transaction():
                 await self._events.insert_many(documents, session=session)
@@ -179,14 +189,19 @@ class Transactions:
     async def _meaning(
         self, refused: Refused, events: Sequence[Event], at: int
     ) -> Exception | None:
-        """Why the event at that place of those is refused; None if all are stored, by an earlier
-        try whose answer was lost."""
-        if len(await ours(self._events, events)) == len(events):
+        """Why the event at the index `at` is refused; None if all events are stored already.
+
+        An earlier try stored them if its reply was lost.
+        """
+        if len(await stored_ids(self._events, events)) == len(events):
             return None
         return refusal(events[at], refused)
 
 
 def _lost_a_race(error: PyMongoError) -> bool:
-    """Whether a transaction was aborted for another one's sake: nothing of it is stored."""
+    """Whether the server aborted the transaction in favour of another: nothing of it is stored.
+
+    The driver labels connection failures as transient too, but then a commit may have happened.
+    """
     transient = error.has_error_label("TransientTransactionError")
     return transient and not isinstance(error, ConnectionFailure)

@@ -1,7 +1,7 @@
-"""What became of a write: what the server's errors mean, and what is stored for good.
+"""The outcome of a write: what MongoDB's errors mean, and which events are stored durably.
 
-A reply may be lost while its write has landed. Nothing is guessed then: the same documents are
-inserted again under the same ids, and a duplicate key is success when our own id is stored.
+A reply may be lost although its write succeeded. So the writer inserts the same documents with the
+same ids again; a duplicate key error means success if the event's own id is stored.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,26 +18,28 @@ from pipeline.model.events import Event
 
 Client: TypeAlias = driver.Client
 Collection: TypeAlias = "driver.Collection[Event]"
-Refused: TypeAlias = Mapping[str, Any]  # one of the server's writeErrors
+Refused: TypeAlias = Mapping[str, Any]  # an entry of `writeErrors` in a reply
 
 MAX_BYTES: Final = 256 * 1024
-"""A larger event is refused: it has to fit into one message of the stream, too."""
+"""The largest event: it must also fit into one message of the stream."""
 
 DUPLICATE_KEY: Final = 11000
 WRITE_CONFLICT: Final = 112
-"""Lost against an open transaction: nothing is decided yet."""
+"""An open transaction has written this key: whether it commits is not known yet."""
 
 
 class AppendResult(NamedTuple):
-    """Of events in a row the first `number` are stored. The next one is not because of `error`,
-    and those after it neither; or nobody knows, if the error is `StoreUnavailable`."""
+    """The first `number` events of a row are stored; the others are not, because of `error`.
+
+    If the error is `StoreUnavailable`, the others may be stored.
+    """
 
     number: int
     error: Exception | None = None
 
 
 def encode(event: Event) -> RawBSONDocument:
-    """Encode at once: what can't be encoded fails its own caller, not the group it would be in."""
+    """Encode an event before it is queued, so that an error fails its caller and not a group."""
     encoded = bson.encode(event)
     if len(encoded) > MAX_BYTES:
         raise ValueError(f"an event of {len(encoded)} bytes; at most {MAX_BYTES} can be stored")
@@ -45,14 +47,17 @@ def encode(event: Event) -> RawBSONDocument:
 
 
 def refusals(error: BulkWriteError) -> dict[int, Refused]:
-    """The write errors by the index of the document; raises it if it is about anything else."""
+    """The write errors by the index of their document; raises `error` on write concern errors.
+
+    After those, documents without a write error may not be durable.
+    """
     if error.details["writeConcernErrors"]:
         raise error
     return {refused["index"]: refused for refused in error.details["writeErrors"]}
 
 
 def refusal(event: Event, refused: Refused) -> Exception:
-    """What a server's write error means to whoever wanted the event stored."""
+    """The exception for the caller whose event the server refused."""
     if refused["code"] != DUPLICATE_KEY:
         return StoreUnavailable(str(refused["errmsg"]))
     if "idempotency_key" in (refused.get("keyPattern") or refused["errmsg"].split("dup key")[0]):
@@ -60,15 +65,18 @@ def refusal(event: Event, refused: Refused) -> Exception:
     return VersionConflict(event["account_id"], event["version"])
 
 
-def proven(events: Collection) -> Collection:
-    """Not only read on the primary but proven durable: what it shows can't be rolled back."""
+def linearizable(events: Collection) -> Collection:
+    """The collection for reads whose result can't be rolled back.
+
+    A plain read on the primary also shows writes that no majority has yet.
+    """
     return events.with_options(read_concern=ReadConcern("linearizable"))
 
 
-async def ours(events: Collection, refused: Iterable[Event]) -> set[str]:
-    """The ids of those that were refused because they are stored already, and durably so."""
+async def stored_ids(events: Collection, refused: Iterable[Event]) -> set[str]:
+    """The ids of the refused events that are stored already, durably, by an earlier try."""
     ids = [event["_id"] for event in refused]
     if not ids:
         return set()
-    found = proven(events).find({"_id": {"$in": ids}}, {"_id": 1})
+    found = linearizable(events).find({"_id": {"$in": ids}}, {"_id": 1})
     return {document["_id"] for document in await found.to_list(None)}

@@ -56,7 +56,7 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """The state of a stream. `created` tells it from one of the same name created later."""
+    """The state of a stream. `created` differs from that of a later stream of the same name."""
 
     created: str
     first: int

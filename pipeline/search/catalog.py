@@ -10,7 +10,7 @@ from pipeline.model.projection import Projection
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One index of a projection. The uuid tells it from one of the same name created later.
+    """One index of a projection. The uuid differs from that of a later index of the same name.
 
     `version` is that of the fold that it was created for, 0 if it is not known.
     """

@@ -30,7 +30,7 @@ class SettingsError(Exception):
 
 
 class Settings(AccessSettings):
-    """What a process may be told from outside. Frozen: read once at start."""
+    """The settings of a process, from its environment. Frozen: read once at start."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
@@ -82,7 +82,7 @@ class Settings(AccessSettings):
     index_grace_seconds: float = Field(
         5.0,
         ge=0,
-        description="How long a vanished index may be made by hand before it is made anew",
+        description="Time for people to make a vanished index by hand, before workers make it",
     )
     rebuild_rate: float = Field(
         0,
@@ -149,7 +149,8 @@ def _files() -> dict[str, str]:
 
 
 def _read(given: Mapping[str, str], known: Collection[str]) -> tuple[dict[str, str], list[str]]:
-    """The values, those in files read; and what is wrong, of which no value is told."""
+    """The values, with those in files read, and the faults. The faults contain no value: it may be
+    secret."""
     faults = [
         f"{name}: no such setting (`bank settings` lists all)"
         for name in given

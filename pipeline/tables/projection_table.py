@@ -1,8 +1,8 @@
 """The table of a projection: accounts' events folded onto their documents, batch by batch.
 
 The state is a bounded cache, read through from the generation and, where a document can't be
-trusted, from the event store. The store is the truth and versions are the fence, so deliveries may
-repeat, overlap, come out of order or be missing: the documents still become what the store says.
+trusted, from the event store. The store is authoritative and versions are the fence: deliveries may
+repeat, overlap, come out of order or be missing, and the documents still converge to the store.
 
 An event that can't be folded parks its account and stops no other.
 """

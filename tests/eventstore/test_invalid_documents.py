@@ -22,7 +22,7 @@ def sound() -> list[Event]:
     ]
 
 
-STRAYS: list[dict[str, Any]] = [
+INVALID: list[dict[str, Any]] = [
     {"slot": slot_of(ACCOUNT), "version": 3},
     {"slot": slot_of(ACCOUNT), "account_id": [ACCOUNT], "version": 4},
     {"slot": (slot_of(ACCOUNT) + 1) % SLOTS, "account_id": ACCOUNT, "version": 3},
@@ -42,12 +42,12 @@ STRAYS: list[dict[str, Any]] = [
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    """With an account of two events, and all kinds of strays beside them."""
+    """With an account of two events, and all kinds of invalid documents beside them."""
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
     for event in sound():
         await store.append(event)
-    put(settings, [{"kind": DEPOSITED, "_id": f"{i}", **each} for i, each in enumerate(STRAYS)])
+    put(settings, [{"kind": DEPOSITED, "_id": f"{i}", **each} for i, each in enumerate(INVALID)])
     yield store
     await store.close()
 
@@ -57,13 +57,13 @@ def put(settings: Settings, documents: list[dict[str, Any]]) -> None:
         client[settings.mongodb_database]["events"].insert_many(documents)
 
 
-@pytest.mark.parametrize("stray", STRAYS, ids=str)
-def test_what_is_at_no_place_of_an_event(stray: dict[str, Any]) -> None:
-    assert misplaced(stray)
+@pytest.mark.parametrize("document", INVALID, ids=str)
+def test_what_is_at_no_place_of_an_event(document: dict[str, Any]) -> None:
+    assert misplaced(document)
     assert not misplaced(sound()[1])
 
 
-async def test_no_reader_meets_a_stray(store: EventStore) -> None:
+async def test_readers_ignore_invalid_documents(store: EventStore) -> None:
     for found in (
         await store.load(ACCOUNT),
         await store.load(ACCOUNT, after=0),
@@ -76,9 +76,9 @@ async def test_no_reader_meets_a_stray(store: EventStore) -> None:
 
 
 async def test_somebody_tells_of_them(store: EventStore) -> None:
-    strays = await store.strays()
-    assert strays.number == len(STRAYS)
-    assert strays.examples[0] == "_id '0': it is of no account"
+    invalid = await store.invalid_documents()
+    assert invalid.number == len(INVALID)
+    assert invalid.examples[0] == "_id '0': it is of no account"
 
 
 async def test_a_key_in_a_list_is_taken_like_any_other(

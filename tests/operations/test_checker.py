@@ -545,7 +545,7 @@ class Endless:
         found = ((each, BALANCE.fold_all([self.event(each)])) for each in ids)
         return {each: dict(document) for each, document in found if document}
 
-    async def strays(self) -> InvalidDocuments:
+    async def invalid_documents(self) -> InvalidDocuments:
         return InvalidDocuments()
 
     async def ids(self) -> AsyncIterator[list[str]]:
@@ -602,11 +602,11 @@ async def test_nonsense_in_the_place_of_an_event_is_named(
     assert any(CAT in line and "version 2" in line for line in said)
 
 
-async def test_strays_break_nothing_and_are_told(bench: Bench) -> None:
+async def test_invalid_documents_are_reported_and_violate_nothing(bench: Bench) -> None:
     await bench.happen(CAT, CREATED, {"owner": "Cat", "money": 100})
     await bench.project(CAT)
     bench.events.insert_one({"_id": "x", "slot": 5})
     report = await bench.check()
     assert report.holds
-    told = orjson.loads(orjson.dumps(report.as_json()))["strays"]
-    assert told == {"number": 1, "examples": ["_id 'x': it is of no account"]}
+    reported = orjson.loads(orjson.dumps(report.as_json()))["strays"]
+    assert reported == {"number": 1, "examples": ["_id 'x': it is of no account"]}

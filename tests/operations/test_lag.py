@@ -185,10 +185,10 @@ async def token_of(store: EventStore) -> str:
 async def test_unread_is_exactly_what_came_after_the_token(store: EventStore) -> None:
     await append(store, accounts(5, 3))
     token = await token_of(store)
-    assert await store.unread(token, most=1000, seconds=10) == ChangeBacklog([], True)
+    assert await store.change_backlog(token, most=1000, seconds=10) == ChangeBacklog([], True)
     await append(store, histories := accounts(400, 4))
     for _ in range(2):  # looking leaves nothing behind
-        found = await store.unread(token, most=20_000, seconds=30)
+        found = await store.change_backlog(token, most=20_000, seconds=30)
         assert found.complete
         assert ids(found) == {event["_id"] for events in histories for event in events}
     assert len(found.events) == 1600
@@ -201,10 +201,10 @@ def ids(found: ChangeBacklog) -> set[str]:
 async def test_unread_stops_at_its_cap_and_at_its_time(store: EventStore) -> None:
     token = await token_of(store)
     await append(store, accounts(600, 4))
-    capped = await store.unread(token, most=500, seconds=30)
+    capped = await store.change_backlog(token, most=500, seconds=30)
     assert not capped.complete
     assert 500 <= len(capped.events) < 2400
-    hasty = await store.unread(token, most=20_000, seconds=0)
+    hasty = await store.change_backlog(token, most=20_000, seconds=0)
     assert not hasty.complete
 
 
@@ -213,7 +213,7 @@ async def test_unread_ends_while_others_write(store: EventStore) -> None:
     async with load.steady():
         for _ in range(10):
             before = load.acknowledged
-            found = await store.unread(token, most=20_000, seconds=30)
+            found = await store.change_backlog(token, most=20_000, seconds=30)
             assert found.complete
             assert len(found.events) >= before
 
@@ -226,7 +226,7 @@ async def test_a_creation_time_that_is_none_is_when_it_was_stored(
     event["created_at"] = "yesterday"
     with pymongo.MongoClient[Any](settings.mongodb_url, retryWrites=False) as client:
         client[settings.mongodb_database]["events"].insert_one(event)
-    (waiting,) = unforwarded(await store.unread(token, most=10, seconds=10), 1)
+    (waiting,) = unforwarded(await store.change_backlog(token, most=10, seconds=10), 1)
     assert waiting.events == 1
     assert waiting.oldest is not None
     assert abs(datetime.now(UTC) - waiting.oldest) < timedelta(minutes=10)
@@ -238,13 +238,13 @@ async def test_unread_of_a_history_that_is_lost(store: EventStore, settings: Set
         client[settings.mongodb_database].drop_collection("events")
     await store.setup()
     with pytest.raises(HistoryLost):
-        await store.unread(token, most=10, seconds=10)
+        await store.change_backlog(token, most=10, seconds=10)
 
 
 async def test_unread_without_a_server() -> None:
     store = EventStore(f"mongodb://127.0.0.1:{free_port()}", "bank")
     with pytest.raises(StoreUnavailable):
-        await store.unread("{}", most=10, seconds=10)
+        await store.change_backlog("{}", most=10, seconds=10)
     await store.close()
 
 

@@ -94,7 +94,7 @@ class Coordinator:
 
     async def _swap_when_complete(self, job: RebuildJob) -> None:
         new, live = self._new(job), await self._context.generations.live()
-        # Only the alias tells which generation is live: a worker may have been killed after its
+        # Only the alias shows which generation is live: a worker may have been killed after its
         # swap and before it wrote that into the job.
         if live != new:
             if await self._alias_swap.building() != new:

@@ -44,7 +44,7 @@ async def check(
         what = f"{leg.money} from {leg.payer} to {leg.payee}"
         ledger.money.add(f"transfer {leg.transfer} of {what} has one leg only")
     await documents.settle(patience, under_way)
-    strays = await store.strays()
+    invalid = await store.invalid_documents()
     figures = CheckFigures(
         ledger.accounts,
         ledger.events,
@@ -54,7 +54,7 @@ async def check(
         documents.lag_events,
         round(monotonic() - began, 3),
     )
-    return Report(_verdicts(ledger, documents), figures, strays)
+    return Report(_verdicts(ledger, documents), figures, invalid)
 
 
 async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) -> None:
@@ -88,7 +88,7 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
 
 
 def _unknown(number: int) -> Verdict:
-    why = "only the sender of the commands can tell (`bank demo` does)"
+    why = "only the sender of the commands can judge it (`bank demo` does)"
     return Verdict(number, TITLES[number], None, why)
 
 

@@ -59,8 +59,8 @@ class CheckFigures:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`strays`: documents in the collection of events that are no events. No reader uses them, so
-    they violate nothing."""
+    """`strays`: invalid documents in the collection `events`. Readers ignore them, so they violate
+    no invariant. The field keeps its name, for it is part of the JSON report."""
 
     verdicts: tuple[Verdict, ...]
     figures: CheckFigures

@@ -149,7 +149,7 @@ class StatusReader:
 
     async def change_backlog(self, token: str) -> ChangeBacklog:
         """The changes in the store after the end of the log. Raises `HistoryLost`."""
-        return await self._store().unread(token, most=MOST, seconds=_COUNTING_SECONDS)
+        return await self._store().change_backlog(token, most=MOST, seconds=_COUNTING_SECONDS)
 
     async def document(self, account_id: str, version: int) -> FoundDocument | None:
         """The document of the account that readers see; where each event has one, that of the

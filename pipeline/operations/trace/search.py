@@ -87,7 +87,7 @@ async def by_time(
     made = made_at(correlation_id)
     begin = since or (made and made - CLOCKS)
     if begin is None or begin > until:
-        raise ValueError("the id does not tell when it was made")
+        raise ValueError("the id contains no time")
     own = since is None and made is not None
     deadline, events = time.monotonic() + patience, list[Event]()
     searched: Span | None = None
