@@ -14,7 +14,7 @@ open('/opt/build/needs', 'w').write('\n'.join(told['build-system']['requires']))
  && /opt/build/bin/pip install --constraint constraints.txt --requirement /opt/build/needs
 
 FROM needs AS wheel
-COPY README.md LICENSE ./
+COPY README.md LICENSE NOTICE ./
 COPY pipeline pipeline
 COPY api api
 RUN /opt/build/bin/hatchling build --target wheel

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
+from pipeline.coordination import driver
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import Outage
 
@@ -61,7 +61,7 @@ class LeaseClient:
         self.answers = False
         self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
         self._milliseconds = max(1, int(seconds * 1000))
-        self._redis = _connection(
+        self._redis = driver.client(
             at, socket_timeout=self.timeout, socket_connect_timeout=self.timeout, **options
         )
         self._last: asyncio.Task[Any] | None = None
@@ -91,19 +91,6 @@ async def _after(before: asyncio.Task[Any] | None, command: Callable[[], Any]) -
     if before is not None:
         await asyncio.wait({before})
     return await command()
-
-
-def _connection(at: ServerAccess | str, **options: Any) -> redis.asyncio.Redis:
-    """The driver's client, which connects when it is first used."""
-    access = ServerAccess.of(at)
-    wanted: dict[str, Any] = {"username": access.user, "password": access.password}
-    if access.tls:
-        wanted["ssl_cert_reqs"], wanted["ssl_check_hostname"] = "required", True
-        wanted["ssl_ca_certs"] = access.ca_file
-        wanted["ssl_certfile"] = access.cert_file
-        wanted["ssl_keyfile"] = access.key_file or access.cert_file
-    options |= {name: value for name, value in wanted.items() if value}
-    return redis.asyncio.Redis.from_url(access.url, **options)
 
 
 class Lease(LeaseClient):

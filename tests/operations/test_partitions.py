@@ -223,7 +223,7 @@ async def test_what_has_to_be_synchronised_is_unknown_until_it_is(
     async with asleep(worker):
         await js.context.purge_stream(STREAM)
         await told(reader, TO_BACKFILL)
-        await eventually(lambda: "Messages were taken" in forwarder.log())
+        await eventually(lambda: "Messages were removed" in forwarder.log())
         await told(reader, TO_BACKFILL)
     await quiet(reader)
 

@@ -72,7 +72,7 @@ def overheard(guarded: Servers) -> Overheard:
 
 COMMANDS = """
 import sys, traceback
-from pipeline.cli import main
+from pipeline.cli.main import main
 for words in sys.argv[1:]:
     try:
         main(words.split(), standalone_mode=False)
