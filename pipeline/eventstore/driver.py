@@ -1,4 +1,7 @@
-"""The MongoDB client. Only this module imports Motor, whose support ends (docs/deploy.md)."""
+"""The MongoDB client. Only this module imports Motor.
+
+Motor is at its end of life; PyMongo's `AsyncMongoClient` is its successor (docs/deploy.md).
+"""
 
 from typing import Any, TypeAlias
 
