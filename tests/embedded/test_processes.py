@@ -1,4 +1,4 @@
-"""Child processes: their output, their end, their entry in processes.json, and their guard."""
+"""Child processes: their output, their end, their entry in processes.json, and their reaper."""
 
 import asyncio
 import os
@@ -151,7 +151,7 @@ async def test_sigkill_of_the_parent_leaves_no_child_even_a_stubborn_one(tmp_pat
     program = f"""
 import sys, time
 from pathlib import Path
-from pipeline.processes import Children
+from pipeline.embedded.processes import Children
 family = Children(Path(sys.argv[1]))
 for code in ("import time", {STUBBORN!r}):
     family.start("role", [sys.executable, "-c", code + "; time.sleep(600)"])
