@@ -128,7 +128,7 @@ async def _note(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _described(metrics_route: web.RouteDef) -> web.RouteDef:
     texts = {"text/plain": str, "application/openmetrics-text": str}
-    operation(Answer(texts), about="What the service tells Prometheus.")(metrics_route.handler)
+    operation(Answer(texts), about="The metrics, for Prometheus.")(metrics_route.handler)
     allowed(*OBSERVERS)(metrics_route.handler)
     return metrics_route
 

@@ -52,7 +52,7 @@ async def running(
 ) -> AsyncIterator[None]:
     """Run the bank while the body runs; the body begins when every role is ready.
 
-    `without` names servers that run elsewhere. Raises EmbeddedError; if a server dies, it cancels
+    `without` names servers that run already. Raises EmbeddedError; if a server dies, it cancels
     the body to raise it.
     """
     check_guarded(settings)

@@ -1,7 +1,7 @@
-"""Reads one account's events, however many there are, by bounded ranges of versions.
+"""Reads one account's events, however many there are, by ranges of versions.
 
-Every range has an upper bound, because the embedded server reads and sorts all documents of a range
-before it applies a limit.
+A range has an upper bound where it can have one, because the embedded server reads and sorts all
+documents of a range before it applies a limit.
 """
 
 from collections.abc import AsyncGenerator, Iterable

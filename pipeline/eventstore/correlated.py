@@ -42,5 +42,5 @@ async def correlated(
 
 
 def _first(moment: datetime) -> str:
-    """The lowest ULID of that millisecond: the time in the upper 48 bits, 80 random bits of 0."""
+    """The lowest ULID of that millisecond: 48 bits of time, then 80 random bits, here 0."""
     return str(ULID.from_int(max(0, int(moment.timestamp() * 1000)) << 80))

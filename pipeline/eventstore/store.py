@@ -44,8 +44,9 @@ async def _no_rest(seconds: float, events: int) -> None:
 class EventStore:
     """The collection `events` of one database. Every method may raise `StoreUnavailable`.
 
-    Loaded and replayed events have the newest schema of their kind; watched events are as stored.
-    Only watched events may be invalid documents (`misplaced`).
+    `load`, `load_many`, `walk` and `replay` return events in the newest schema of their kind and
+    omit invalid documents; `page` omits them too. `watch`, `change_backlog` and `correlated` return
+    documents as stored, also invalid ones (`misplaced`).
     """
 
     def __init__(self, at: ServerAccess | str, database: str) -> None:

@@ -201,7 +201,7 @@ class Transactions:
 def _lost_a_race(error: PyMongoError) -> bool:
     """Whether the server aborted the transaction in favour of another: nothing of it is stored.
 
-    The driver labels connection failures as transient too, but then a commit may have happened.
+    The driver gives connection failures the same label, but they are an outage, not a lost race.
     """
     transient = error.has_error_label("TransientTransactionError")
     return transient and not isinstance(error, ConnectionFailure)

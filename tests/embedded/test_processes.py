@@ -1,4 +1,4 @@
-"""Child processes: their output, their end, their entry in processes.json, and their guard."""
+"""Child processes: their output, their end, their entry in processes.json, and their reaper."""
 
 import asyncio
 import os
