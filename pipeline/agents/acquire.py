@@ -86,7 +86,9 @@ async def acquire(context: ProjectionContext, partition: int, label: int) -> Acq
         raise OtherVersion(f"{found.live.index} waits for the rebuild that replaces it")
     start = _start(found, claimed, floor, state)
     if start.seek:
-        await context.source.seek(partition, start.position, label)
+        # The source stands lower than wanted if the stream has lost its end since.
+        position = await context.source.seek(partition, start.position, label)
+        start = start._replace(position=position)
     owned = _owned(context, found, claimed, floor, start)
     return Acquired(owned, needs_backfill=start.live is None and not found.frozen)
 

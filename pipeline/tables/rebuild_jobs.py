@@ -85,7 +85,7 @@ class RebuildJobs:
                 version=self.projection.version,
             )
             if last is not None and last.active:
-                if _asks(last) != _asks(wanted):
+                if not _does(last, wanted):
                     raise Busy(last)
                 return last, True
             with suppress(Overtaken):
@@ -173,11 +173,14 @@ def _now() -> str:
 
 def _next(last: RebuildJob | None, wanted: RebuildJob) -> RebuildJob:
     """The wanted one; or the last one, if that failed and does the same."""
-    if last is None or last.phase != "failed" or _asks(last) != _asks(wanted):
+    if last is None or last.phase != "failed" or not _does(last, wanted):
         return wanted
     # The same job continues: if its generation still exists, its replay goes on where it was.
     return replace(last, phase="wanted", finished=None, reason=None, concurrency=wanted.concurrency)
 
 
-def _asks(job: RebuildJob) -> tuple[object, ...]:
-    return job.kind, job.partitions, job.of, job.version
+def _does(job: RebuildJob, wanted: RebuildJob) -> bool:
+    """Whether the job does what is wanted. One of version 0 is for workers of any version."""
+    asked = job.kind, job.partitions, job.of
+    same = asked == (wanted.kind, wanted.partitions, wanted.of)
+    return same and job.version in (0, wanted.version)
