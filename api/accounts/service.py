@@ -36,7 +36,8 @@ class AccountService:
 
     async def open(self) -> None:
         """Create the store's indexes. No command is executed before this has succeeded."""
-        await self._store.setup()
+        # The leading forwarder replaces an index of an earlier version: one process, not each.
+        await self._store.setup(replace=False)
         self._opened = True
 
     async def ping(self) -> None:

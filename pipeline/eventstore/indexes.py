@@ -5,9 +5,10 @@
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel, timeout
 from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.eventstore.write_results import Collection
@@ -26,7 +27,9 @@ _OLD_KEYS: Final = KEY
 """The partial index of earlier versions. It has the same documents, but the embedded server uses no
 partial index for look-ups."""
 _INDEX_NOT_FOUND: Final = 27
-_LIST: Final = 1000
+_LONGEST_BUILD: Final = 3600.0
+"""Seconds."""
+_ID: Final = {"_id": 1}
 
 
 class Indexes:
@@ -37,17 +40,17 @@ class Indexes:
         self._outage = Outage(log, "Replacing the partial index of idempotency keys")
         self._replacing: asyncio.Task[None] | None = None
 
-    async def ensure(self) -> None:
+    async def ensure(self, *, replace: bool) -> None:
         """Create the missing indexes; any number of processes may do so at once.
 
-        A partial index of keys already enforces uniqueness, so its replacement is created in the
-        background.
+        A partial index of keys already enforces uniqueness, so its replacement, if this process is
+        to make it (`replace`), is created in the background.
         """
-        if _OLD_KEYS not in await self._events.index_information():
+        if not _guards(await self._events.index_information()):
             await self._events.create_indexes([_VERSIONS, _KEYS])
             return
         await self._events.create_indexes([_VERSIONS])
-        if self._replacing is None or self._replacing.done():
+        if replace and (self._replacing is None or self._replacing.done()):
             self._replacing = detached(self._outage.retry_forever(self._replace, PyMongoError))
 
     async def close(self) -> None:
@@ -61,10 +64,12 @@ class Indexes:
 
         In this order, and under another name, so that one of them is unique at every moment.
         """
-        if _NEW_KEYS in await self._events.index_information() and not await self._complete():
-            await self._drop(_NEW_KEYS)
-        await self._events.create_indexes([_KEYS])
-        await self._drop(_OLD_KEYS)
+        # Replaces the client's socket timeout: the embedded server is silent while it builds.
+        with timeout(_LONGEST_BUILD):
+            if _NEW_KEYS in await self._events.index_information() and not await self._complete():
+                await self._drop(_NEW_KEYS)
+            await self._events.create_indexes([_KEYS])
+            await self._drop(_OLD_KEYS)
         log.warning("The index of idempotency keys is sparse now, no longer partial")
 
     async def _complete(self) -> bool:
@@ -72,13 +77,11 @@ class Indexes:
 
         The embedded server keeps a partly built index if it is killed while it builds one.
         """
-        cursor = self._events.find({}, {KEY: 1}).batch_size(_LIST)
-        while found := await cursor.to_list(_LIST):
-            keys = [each[KEY] for each in found if KEY in each]
-            query = self._events.find({KEY: {"$in": keys}}, {"_id": 1}).hint(_NEW_KEYS)
-            if len(await query.to_list(None)) < len(keys):
-                return False
-        return True
+        # Documents before the index: a key that is stored meanwhile is in the index alone.
+        missing = {each["_id"] async for each in self._events.find({KEY: {"$exists": True}}, _ID)}
+        async for each in self._events.find({}, _ID).hint(_NEW_KEYS):
+            missing.discard(each["_id"])
+        return not missing
 
     async def _drop(self, name: str) -> None:
         try:
@@ -86,3 +89,14 @@ class Indexes:
         except OperationFailure as error:
             if error.code != _INDEX_NOT_FOUND:  # not found: another process has dropped it
                 raise
+
+
+def _guards(indexes: Mapping[str, Any]) -> bool:
+    """Whether the partial index of keys is there, and is the one that earlier versions made."""
+    old = indexes.get(_OLD_KEYS)
+    return (
+        old is not None
+        and bool(old.get("unique"))
+        and [tuple(each) for each in old["key"]] == [(KEY, ASCENDING)]
+        and dict(old.get("partialFilterExpression", {})) == {KEY: {"$exists": True}}
+    )

@@ -69,10 +69,13 @@ class EventStore:
         self._slots_at_once = 1
         self.snapshots = Snapshots(self._client[database]["snapshots"])
 
-    async def setup(self) -> None:
-        """Create the collection and its indexes if missing; safe from many processes at once."""
+    async def setup(self, *, replace: bool = True) -> None:
+        """Create the collection and its indexes if missing; safe from many processes at once.
+
+        `replace`: also replace, in the background, what an earlier version has made.
+        """
         with reachable():
-            await self._indexes.ensure()
+            await self._indexes.ensure(replace=replace)
 
     async def ping(self) -> None:
         with reachable():

@@ -36,6 +36,8 @@ GROUP: Final = 100
 
 _APART: Final = 1.0
 """Seconds without shared transactions after one that failed."""
+_SLOW: Final = 1.0
+"""Seconds after which the next group starts although the one before has no outcome."""
 _CONFLICTS: Final = 12
 """Write conflicts after which the caller has to decide again."""
 _FIRST_PAUSE: Final = 0.01
@@ -52,6 +54,8 @@ class Whole:
     documents: Sequence[RawBSONDocument]
     until: float
     outcome: asyncio.Future[None]
+    in_doubt: bool = False
+    """An earlier try may have stored them: its reply was lost."""
 
     def end(self, error: Exception | None = None) -> None:
         if error is None:
@@ -96,11 +100,20 @@ class Transactions:
     async def _write(self) -> None:
         """Commit the waiting requests, one group at a time; the next gathers during a commit."""
         while self._waiting:
-            group = self._next()
-            try:
-                await self._together(group)
-            except Exception:  # it may have been committed: each request finds out by itself
-                self._part(group)
+            task = detached(self._commit_group(self._next()))
+            self._alone.add(task)
+            task.add_done_callback(self._alone.discard)
+            # A group on a connection that has died must not keep the next ones waiting for long.
+            await asyncio.wait({task}, timeout=_SLOW)
+
+    async def _commit_group(self, group: list[Whole]) -> None:
+        try:
+            await self._together(group)
+        except Exception as error:
+            lost = isinstance(error, PyMongoError) and _lost_a_race(error)
+            for whole in group:  # unless it lost a race, the group may have been committed
+                whole.in_doubt = not lost
+            self._part(group)
 
     def _next(self) -> list[Whole]:
         group = [self._waiting.popleft()]
@@ -144,19 +157,18 @@ class Transactions:
 
     async def _go_on(self, whole: Whole) -> None:
         try:
-            whole.end(await self._transact(whole.events, whole.documents, whole.until))
+            whole.end(await self._transact(whole))
         except Exception as error:
             whole.end(error)
 
-    async def _transact(
-        self, events: Sequence[Event], documents: Sequence[RawBSONDocument], until: float
-    ) -> Exception | None:
+    async def _transact(self, whole: Whole) -> Exception | None:
         """Try until the transaction is committed or refused, or until the time `until`."""
+        events = whole.events
         clock = asyncio.get_running_loop().time
         failures = conflicts = 0
-        while clock() < until:
+        while clock() < whole.until:
             try:
-                refused = await self._commit(documents)
+                refused = await self._commit(whole.documents)
                 self._outage.over()
                 if refused is None:
                     return None
@@ -165,11 +177,13 @@ class Transactions:
                 if not _lost_a_race(error):
                     # The commit may have happened: the retry inserts the same ids again, and
                     # `_meaning` finds them stored.
+                    whole.in_doubt = True
                     await self._outage.pause(error, failures)
                     failures += 1
                     continue
             conflicts += 1
-            if conflicts == _CONFLICTS:
+            # In doubt the caller must not decide again: it would make new ids for the same command.
+            if conflicts >= _CONFLICTS and not whole.in_doubt:
                 return VersionConflict(events[0]["account_id"], events[0]["version"])
             await asyncio.sleep(_FIRST_PAUSE * random.uniform(0, conflicts))
         return StoreUnavailable("MongoDB did not confirm a transaction in time")

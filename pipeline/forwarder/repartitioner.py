@@ -149,7 +149,7 @@ class Repartitioner:
         began = time.monotonic()
         await self._publisher.publish([OutgoingMessage(TOKEN_SUBJECT, b"")], token)
         last = await last_sequences(self._js, now)
-        if not await self._drained(request, now, last, lost):
+        if not await self._drained(request, now, last, lost, began):
             return now
         after = now.followed_by(request.to, self._publisher.sequence + 1, last)
         await self._publisher.publish([after.message()], token)
@@ -175,13 +175,13 @@ class Repartitioner:
         now: Partitioning,
         last: tuple[int, ...],
         lost: asyncio.Event,
+        began: float,
     ) -> bool:
         """Wait until the workers have applied and acknowledged all up to `last`.
 
         False if the lease is lost (the next leader carries it out), or after the request's patience
-        (it is refused).
+        (it is refused), which counts from `began`.
         """
-        began = time.monotonic()
         left: Iterable[int] = range(now.count)
         while late := await self._late(now, last, left):
             heed_cancellation()

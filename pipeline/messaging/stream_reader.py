@@ -47,7 +47,8 @@ async def read(js: JetStream, stream: str, query: dict[str, Any]) -> list[Stored
         while True:
             answer = await answers.next_msg(_TIMEOUT)
             headers = answer.headers or {}
-            status = headers.get("Status")
+            # Who publishes may set any header: a message of the stream has a sequence.
+            status = None if "Nats-Sequence" in headers else headers.get("Status")
             if status in _NO_MORE:
                 return found
             if status == _NO_RESPONDERS:

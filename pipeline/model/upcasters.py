@@ -33,7 +33,12 @@ def upcasters() -> dict[tuple[str, int], Upcaster]:
     if not declared:
         # Without them events would be stored as of a schema that they do not have.
         raise RuntimeError(f"no entry points of {GROUP}: install the package again (make install)")
-    return {key: step for each in declared for key, step in each.load().items()}
+    known: dict[tuple[str, int], Upcaster] = {}
+    for each in declared:
+        if twice := known.keys() & each.load().keys():
+            raise RuntimeError(f"{GROUP}: {each.name} declares {sorted(twice)} once more")
+        known |= each.load()
+    return known
 
 
 def newest(kind: str) -> int:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.model.projection_lookup import projections
+from pipeline.model.upcasters import upcasters
 from pipeline.support import credentials
 from pipeline.support.access import PREFIX as PREFIX
 from pipeline.support.access import AccessSettings
@@ -22,6 +23,10 @@ AnyPort = Annotated[int, Field(ge=0, le=65535)]
 
 def _found(names: str) -> str:
     projections(names)
+    try:
+        upcasters()  # a process without them would store and fold events in another schema
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
     return names
 
 

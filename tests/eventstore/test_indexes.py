@@ -151,6 +151,7 @@ async def test_a_data_folder_of_before_opens_and_goes_on(scratch: Path) -> None:
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
         service = AccountService(store)
         await service.open()
+        await store.setup()  # as the leading forwarder does
         await renewed(events)
         assert len(await store.under_keys([f"k{n}" for n in range(600)])) == 600
         again = await service.execute(created.account.id, Deposit(7), terms)
@@ -160,3 +161,15 @@ async def test_a_data_folder_of_before_opens_and_goes_on(scratch: Path) -> None:
     finally:
         client.close()
         await servers.stop()
+
+
+async def test_an_index_of_that_name_that_guards_nothing_is_not_trusted(
+    settings: Settings, store: EventStore
+) -> None:
+    """Without a unique index of keys the store is not set up, whatever has the old one's name."""
+    with MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False) as client:
+        events = client[settings.mongodb_database]["events"]
+        await asyncio.to_thread(events.drop_indexes)
+        await asyncio.to_thread(events.create_index, [(OLD, 1)], name=OLD)
+        await store.setup()
+        assert NEW in await asyncio.to_thread(events.index_information)
