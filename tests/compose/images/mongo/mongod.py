@@ -34,10 +34,10 @@ class Mongod(SecantusDBServer):  # type: ignore[misc]
         return self.host, self.port
 
 
-def server(host: str, **options: object) -> Mongod:
+def server(host: str, port: int, **options: object) -> Mongod:
     return Mongod(
         host,
-        27017,
+        port,
         str(DATA),
         replica_set_name=told.replSet,
         oplog_retention_seconds=7 * 24 * 3600,
@@ -50,10 +50,11 @@ def server(host: str, **options: object) -> Mongod:
 
 root = os.environ.get("MONGO_INITDB_ROOT_USERNAME")
 if root and not USER_MADE.exists():
-    first = server("127.0.0.1")
+    # On another port: the kernel may still have the first server's connections later on.
+    first = server("127.0.0.1", 27018)
     first.start()
     password = Path(os.environ["MONGO_INITDB_ROOT_PASSWORD_FILE"]).read_text().strip()
-    with MongoClient[dict[str, object]]("127.0.0.1", 27017, directConnection=True) as client:
+    with MongoClient[dict[str, object]]("127.0.0.1", 27018, directConnection=True) as client:
         client.admin.command({"createUser": root, "pwd": password, "roles": ["root"]})
     first.stop()
     USER_MADE.touch()
@@ -63,7 +64,7 @@ if told.tlsMode:
     pem = told.tlsCertificateKeyFile
     tls = {"tls_cert_file": pem, "tls_key_file": pem, "tls_ca_file": told.tlsCAFile}
     tls["tls_require_client_cert"] = True
-mongod = server("0.0.0.0", require_auth=bool(root), **tls)
+mongod = server("0.0.0.0", 27017, require_auth=bool(root), **tls)
 signal.signal(signal.SIGTERM, lambda *_: mongod.stop())
 mongod.start()
 mongod.wait()
