@@ -98,7 +98,16 @@ def secure(_: str) -> None:
     else:
         raise Failed("an account was opened without a key")
     teller = Teller(key[0])
-    teller.open()
+
+    def opened() -> bool:
+        """A service knows a new key about a second after it was made."""
+        try:
+            teller.open()
+        except Refused as error:
+            raise Failed(str(error)) from error
+        return True
+
+    until("the new key", opened)
     teller.move()
     for role in ROLES:
         hurt(f"secure-{role}", teller)
