@@ -29,7 +29,7 @@ partial index for look-ups."""
 _INDEX_NOT_FOUND: Final = 27
 _LONGEST_BUILD: Final = 3600.0
 """Seconds."""
-_ID: Final = {"_id": 1}
+_LIST: Final = 1000
 
 
 class Indexes:
@@ -77,11 +77,14 @@ class Indexes:
 
         The embedded server keeps a partly built index if it is killed while it builds one.
         """
-        # Documents before the index: a key that is stored meanwhile is in the index alone.
-        missing = {each["_id"] async for each in self._events.find({KEY: {"$exists": True}}, _ID)}
-        async for each in self._events.find({}, _ID).hint(_NEW_KEYS):
-            missing.discard(each["_id"])
-        return not missing
+        cursor = self._events.find({}, {KEY: 1}).batch_size(_LIST)
+        while found := await cursor.to_list(_LIST):
+            keys = [each[KEY] for each in found if KEY in each]
+            # By key: the embedded server answers a hint without a filter from the documents.
+            query = self._events.find({KEY: {"$in": keys}}, {"_id": 1}).hint(_NEW_KEYS)
+            if len(await query.to_list(None)) < len(keys):
+                return False
+        return True
 
     async def _drop(self, name: str) -> None:
         try:
