@@ -54,7 +54,7 @@ class Indexes:
             self._replacing = detached(self._outage.retry_forever(self._replace, PyMongoError))
 
     async def close(self) -> None:
-        """Cancel a replacement; the next process that starts does it."""
+        """Cancel a replacement; the next forwarder that leads does it."""
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait({self._replacing})
@@ -77,10 +77,10 @@ class Indexes:
 
         The embedded server keeps a partly built index if it is killed while it builds one.
         """
+        # Without a filter: one on the key may be answered from the very index in question.
         cursor = self._events.find({}, {KEY: 1}).batch_size(_LIST)
         while found := await cursor.to_list(_LIST):
             keys = [each[KEY] for each in found if KEY in each]
-            # By key: the embedded server answers a hint without a filter from the documents.
             query = self._events.find({KEY: {"$in": keys}}, {"_id": 1}).hint(_NEW_KEYS)
             if len(await query.to_list(None)) < len(keys):
                 return False

@@ -35,9 +35,10 @@ def upcasters() -> dict[tuple[str, int], Upcaster]:
         raise RuntimeError(f"no entry points of {GROUP}: install the package again (make install)")
     known: dict[tuple[str, int], Upcaster] = {}
     for each in declared:
-        if twice := known.keys() & each.load().keys():
+        steps = each.load()
+        if twice := known.keys() & steps.keys():
             raise RuntimeError(f"{GROUP}: {each.name} declares {sorted(twice)} once more")
-        known |= each.load()
+        known |= steps
     return known
 
 
