@@ -25,8 +25,7 @@ from pipeline.support import garbage_collection, logs, tracing
 from pipeline.support.listening import CannotListen, check_guarded, is_loopback, listen
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import metrics_route
-from pipeline.support.readiness import Checks
-from pipeline.support.readiness_metrics import show_readiness
+from pipeline.support.readiness import Checks, show_readiness
 from pipeline.support.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from api.balances.balance_reader import BalanceReader
 from api.balances.connections import CONNECTIONS, Connections
 from api.balances.projected import PROJECTIONS
 from api.balances.queries import DocumentNotFound
-from api.balances.rebuild_figures import RebuildFigures
+from api.balances.rebuild_metrics import RebuildFigures
 from api.balances.routes import INDEX, routes
 from api.balances.statement_reader import StatementReader
 from api.balances.waiting import WAITING, VersionWaits

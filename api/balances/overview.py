@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from api.balances.connections import Connections
 from api.balances.partitions import PartitionSnapshots
-from api.balances.shown import Rebuild
+from api.balances.rebuilds import Rebuild
 from api.http.operations import JSON, Answer, json, operation
 from api.http.streams import EVENTS, event, stream
 from api.security.access import OBSERVERS, allowed

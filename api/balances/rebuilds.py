@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 
 from aiohttp import web
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from api.balances.connections import Connections
 from api.balances.projected import no_projection
-from api.balances.shown import Rebuild
 from api.http.headers import LOCATION
 from api.http.inputs import Input, body
 from api.http.operations import json, operation
@@ -22,14 +22,43 @@ from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.projection_lookup import projections
 from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
-from pipeline.operations.status.rebuild_progress import as_json
+from pipeline.operations.status.rebuild_progress import State, as_json
 from pipeline.support.settings import Settings
-from pipeline.tables.rebuild_job import Busy, NoSuchJob, RebuildJob
+from pipeline.tables.rebuild_job import Busy, Kind, NoSuchJob, PartState, Phase, RebuildJob
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
 routes = web.RouteTableDef()
 
 Number = Annotated[int, Field(ge=0, lt=MOST)]
+
+
+class Part(TypedDict):
+    """How far a partition is; `pauses_ms` are those of its live traffic."""
+
+    partition: int
+    state: PartState
+    done: int
+    total: int
+    events_per_second: float
+    seconds_left: float | None
+    pauses_ms: list[float]
+    owner: str
+
+
+class Rebuild(TypedDict):
+    """A rebuild, and how far each of its partitions is. `done` and `total` count events."""
+
+    id: str
+    projection: str
+    kind: Kind
+    state: State
+    phase: Phase
+    partitions: list[Part]
+    started: str
+    finished: str | None
+    reason: str | None
+    done: int
+    total: int
 
 
 class RebuildInput(Input):

@@ -13,9 +13,8 @@ from api.http.problem_types import PROBLEM_TYPES, ProblemType
 from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import All, Schema
-from api.openapi.docs_page import docs_page
 from api.openapi.document import Route, described, document
-from api.openapi.problem_pages import problem_page, problems_page
+from api.openapi.pages import docs_page, problem_page, problems_page
 from api.security.access import open_to_all
 
 routes = web.RouteTableDef()

@@ -13,8 +13,7 @@ from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
 
 from pipeline.support.listening import listen
 from pipeline.support.metrics import Metrics
-from pipeline.support.readiness import Checks, missing
-from pipeline.support.readiness_metrics import show_readiness
+from pipeline.support.readiness import Checks, missing, show_readiness
 from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,7 @@ from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream
 from pipeline.support import metrics as measuring
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import exposed
-from pipeline.support.readiness import NotReady
-from pipeline.support.readiness_metrics import show_readiness
+from pipeline.support.readiness import NotReady, show_readiness
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 from tests.scrape import parsed, scrape

@@ -7,9 +7,9 @@ monitor asks it to count a tenth of the time at most.
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pipeline.coordination.leases import FORWARDER
@@ -20,11 +20,11 @@ from pipeline.operations.status import overview
 from pipeline.operations.status.overview import Count, Overview
 from pipeline.operations.status.partitions import Reading
 from pipeline.operations.status.probe import Unknown, probe, why
-from pipeline.operations.status.rates import Rate
 from pipeline.operations.status.reader import Log, StatusReader
-from pipeline.operations.status.recent_rebuild import recent
+from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
+from pipeline.tables.rebuild_job import RebuildJob
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
 Read = Callable[[], Awaitable[Reading]]
@@ -140,3 +140,60 @@ def _elasticsearch(reading: Reading) -> Unknown | None:
     if "Elasticsearch" in reading.silent:
         return Unknown("Elasticsearch does not answer", "Elasticsearch")
     return None
+
+
+_SPAN: Final = 5.0
+_LONGEST: Final = 30.0
+
+
+class Rate:
+    """The rate of one count that is read now and then."""
+
+    def __init__(self) -> None:
+        self._read: deque[tuple[float, int]] = deque()
+        self._of: object = None
+
+    def after(self, count: int | None, at: float = 0.0, of: object = None) -> float | None:
+        """The rate, now that the count was read at that second of some clock; None: not known yet.
+
+        It spans the last 5 seconds, or the time since the reading before if that is at most 30
+        seconds ago. A failed reading (None), or a count of another thing (`of`), starts again. A
+        count that went down has the rate 0.
+        """
+        if count is None or of != self._of:
+            self._read.clear()
+        self._of = of
+        if count is None:
+            return None
+        if not self._read or at > self._read[-1][0]:
+            self._read.append((at, count))
+        self._forget(at)
+        (began, before), (ended, now) = self._read[0], self._read[-1]
+        return round(max(0, now - before) / (ended - began), 1) if ended > began else None
+
+    def _forget(self, now: float) -> None:
+        while len(self._read) > 2 and self._read[1][0] <= now - _SPAN:
+            self._read.popleft()
+        if len(self._read) > 1 and self._read[0][0] < now - _LONGEST:
+            self._read.popleft()
+
+
+_LATELY: Final = timedelta(minutes=10)
+
+
+def recent(everything: Iterable[RebuildJobs], now: datetime) -> dict[str, Any] | None:
+    """The running rebuild of any projection, or the last one if it ended in the last ten
+    minutes."""
+    last = [(jobs, jobs.current) for jobs in everything]
+    found = [(jobs, job) for jobs, job in last if job is not None and _concerns(job, now)]
+    if not found:
+        return None
+    jobs, job = max(found, key=lambda each: (each[1].active, each[1].id))
+    return as_json(job, jobs.parts(job))
+
+
+def _concerns(job: RebuildJob, now: datetime) -> bool:
+    if job.active:
+        return True
+    ended = datetime.fromisoformat(job.finished or job.started)
+    return now - ended < _LATELY

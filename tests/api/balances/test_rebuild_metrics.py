@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from api.balances.app import create_app
+from api.balances.rebuild_metrics import Running, StallWatch
 from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
-from pipeline.operations.status.rebuild_metrics import Running, StallWatch
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs

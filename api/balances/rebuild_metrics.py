@@ -1,14 +1,17 @@
-"""Rebuilds as gauges. An unknown figure is NaN, which no alert rule takes for 0."""
+"""Rebuilds in `/metrics`, read before each scrape. An unknown figure is NaN, which no alert rule
+takes for 0."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from api.balances.rebuilds import Rebuilds
 from pipeline.operations.status.rebuild_progress import altogether
 from pipeline.support.metrics import Metric, gauge
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
+from pipeline.tables.rebuild_jobs import RebuildJobs
 
 _PHASES: Final = ("wanted", "building", "swapped")
 _STATES: Final = ("waiting", "replaying", "replayed", "done")
@@ -92,3 +95,25 @@ def families(projections: Sequence[str], known: Mapping[str, Running | None]) ->
         for each in projections:
             family.add_metric([each], value_of(known[each]) if each in known else math.nan)
         yield family
+
+
+class RebuildFigures:
+    """The collector of their metrics, for the service's lifetime."""
+
+    def __init__(self, rebuilds: Rebuilds, projections: Iterable[str]) -> None:
+        self._rebuilds = rebuilds
+        self._watches = {name: StallWatch() for name in projections}
+        self._known: Mapping[str, Running | None] = {}
+
+    async def refresh(self) -> None:
+        """Read the rebuilds before a scrape."""
+        self._known = {}
+        async with self._rebuilds.now() as everything:
+            self._known = {each.projection.name: self._progress_of(each) for each in everything}
+
+    def collect(self) -> Iterator[Metric]:
+        return families(list(self._watches), self._known)
+
+    def _progress_of(self, jobs: RebuildJobs) -> Running | None:
+        job = jobs.current
+        return self._watches[jobs.projection.name].update(job, jobs.parts(job) if job else [])
