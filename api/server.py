@@ -47,8 +47,7 @@ def application(
     """The parts that both services share: problem documents, correlation ids, keys, health,
     metrics, a limit on bodies, and the OpenAPI contract of their routes. `measured` has the
     service's own collectors; those of requests and checks are added."""
-    requests = metrics.Requests()
-    measured.register(requests)
+    requests = metrics.Requests(measured.registry)
     guard = Guard(settings) if settings.keys == "on" else None
     if guard is not None:
         checks = {**checks, "keys": guard.keyring.ping}

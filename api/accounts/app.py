@@ -9,7 +9,7 @@ from aiohttp import web
 
 from api import account_events
 from api.accounts import reading
-from api.accounts.outcomes import OUTCOMES, Outcomes
+from api.accounts.outcomes import OUTCOMES, outcomes_counter
 from api.accounts.refusals import translate
 from api.accounts.routes import SERVICE, routes
 from api.accounts.service import AccountService
@@ -35,12 +35,11 @@ def create_app(settings: Settings) -> web.Application:
             await opening
         await store.close()
 
-    metrics, outcomes = Metrics("accounts"), Outcomes()
-    metrics.register(outcomes)
+    metrics = Metrics("accounts")
     every_route = [*routes, *reading.routes, account_events.route(lambda: store)]
     checks = {"mongodb": service.ping}
     app = application(settings, every_route, checks, translate, metrics)
-    app[SERVICE], app[OUTCOMES] = service, outcomes
+    app[SERVICE], app[OUTCOMES] = service, outcomes_counter(metrics.registry)
     app.cleanup_ctx.append(lifetime)
     return app
 

@@ -1,16 +1,14 @@
 """Commands counted by kind and outcome, for `/metrics`."""
 
-from collections import Counter
-from collections.abc import Iterator
 from functools import wraps
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry, Counter
 
 from api.accounts.refusals import translate
 from api.http.problems import problem_of
-from pipeline.support.metrics import Metric, counter
 
 ACCEPTED: Final = "accepted"
 REPLAYED: Final = "replayed"
@@ -19,28 +17,18 @@ REPLAY: Final = "Idempotent-Replayed"
 FAILED: Final = "internal-error"
 
 
-class Outcomes:
+OUTCOMES: Final = web.AppKey("outcomes", Counter)
+
+
+def outcomes_counter(registry: CollectorRegistry) -> Counter:
     """Commands counted by kind and outcome: `accepted`, `replayed` under their idempotency key, or
     the name of the problem answered."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def note(self, kind: str, outcome: str) -> None:
-        self._counts[kind, outcome] += 1
-
-    def collect(self) -> Iterator[Metric]:
-        family = counter(
-            "bank_commands",
-            "Commands by kind and outcome: accepted, replayed, or the problem that was answered",
-            labels=["kind", "outcome"],
-        )
-        for labels, number in self._counts.items():
-            family.add_metric(labels, number)
-        yield family
-
-
-OUTCOMES: Final = web.AppKey("outcomes", Outcomes)
+    return Counter(
+        "bank_commands",
+        "Commands by kind and outcome: accepted, replayed, or the problem that was answered",
+        ("kind", "outcome"),
+        registry=registry,
+    )
 
 
 def command(handler: Handler) -> Handler:
@@ -53,9 +41,9 @@ def command(handler: Handler) -> Handler:
             response = await handler(request)
         except Exception as error:
             problem = problem_of(error, translate)
-            outcomes.note(kind, problem.name if problem else FAILED)
+            outcomes.labels(kind, problem.name if problem else FAILED).inc()
             raise
-        outcomes.note(kind, REPLAYED if REPLAY in response.headers else ACCEPTED)
+        outcomes.labels(kind, REPLAYED if REPLAY in response.headers else ACCEPTED).inc()
         return response
 
     return counted

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from api.balances.connections import Connections
 from api.balances.projected import ProjectionQuery, projection_of
@@ -17,7 +18,6 @@ from api.security.access import OBSERVERS, allowed
 from pipeline.model.projection import FIRST, Projection
 from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
 from pipeline.operations.status.reader import StatusReader
-from pipeline.support.metrics import Metric, gauge
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import SharedReading
 
@@ -146,7 +146,7 @@ def families(statuses: Mapping[str, Iterable[PartitionStatus]]) -> Iterator[Metr
     """A family for each figure, with a sample for each projection and partition."""
     every = [(name, status) for name, found in statuses.items() for status in found]
     for name, meaning, value_of in _GAUGES:
-        family = gauge(name, meaning, labels=["projection", "partition"])
+        family = GaugeMetricFamily(name, meaning, labels=["projection", "partition"])
         for projection, status in every:
             value = value_of(status)
             labels = [projection, str(status.partition)]

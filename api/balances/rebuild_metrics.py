@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from prometheus_client.core import GaugeMetricFamily, Metric
+
 from api.balances.rebuilds import Rebuilds
 from pipeline.operations.status.rebuild_progress import altogether
-from pipeline.support.metrics import Metric, gauge
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
@@ -91,7 +92,7 @@ _GAUGES: Final[tuple[tuple[str, str, _Value], ...]] = (
 def families(projections: Sequence[str], known: Mapping[str, Running | None]) -> Iterator[Metric]:
     """A family for each figure, with a sample for each projection; those not `known` are NaN."""
     for name, meaning, value_of in _GAUGES:
-        family = gauge(name, meaning, labels=["projection"])
+        family = GaugeMetricFamily(name, meaning, labels=["projection"])
         for each in projections:
             family.add_metric([each], value_of(known[each]) if each in known else math.nan)
         yield family

@@ -1,15 +1,13 @@
 """Counts and times HTTP requests by route, for `/metrics`. A route is a template, never a path."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from pipeline.support.histogram import SECONDS, Histogram
-from pipeline.support.metrics import Metric, buckets, counter, histogram
+from pipeline.support.metrics import SECONDS
 
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER: Final = "other"
@@ -19,33 +17,26 @@ OTHER: Final = "other"
 class Requests:
     """Requests by route, method and status, and their durations."""
 
-    def __init__(self) -> None:
-        self._answers: Counter[tuple[str, str, str]] = Counter()
-        self._seconds: dict[tuple[str, str], Histogram] = {}
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._answers = Counter(
+            "bank_http_requests",
+            "HTTP requests answered, by template of the route",
+            ("route", "method", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "bank_http_request_seconds",
+            "Time from a request's head to its answer",
+            ("route", "method"),
+            buckets=SECONDS,
+            registry=registry,
+        )
 
     def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count an answer; no seconds for a stream, which lasts as long as its client stays."""
-        self._answers[route, method, str(status)] += 1
+        self._answers.labels(route, method, status).inc()
         if seconds is not None:
-            self._seconds.setdefault((route, method), Histogram(SECONDS)).observe(seconds)
-
-    def collect(self) -> Iterator[Metric]:
-        answers = counter(
-            "bank_http_requests",
-            "HTTP requests answered, by template of the route",
-            labels=["route", "method", "status"],
-        )
-        for labels, number in self._answers.items():
-            answers.add_metric(labels, number)
-        yield answers
-        seconds = histogram(
-            "bank_http_request_seconds",
-            "Time from a request's head to its answer",
-            labels=["route", "method"],
-        )
-        for route, values in self._seconds.items():
-            seconds.add_metric(route, buckets(values), values.sum)
-        yield seconds
+            self._seconds.labels(route, method).observe(seconds)
 
 
 def middleware(requests: Requests) -> Middleware:

@@ -1,17 +1,16 @@
 """A worker's metrics and readiness checks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.coordination.ownership import Ownership
-from pipeline.support.histogram import Histogram
-from pipeline.support.metrics import Metric, Metrics, buckets, counter, gauge, histogram
+from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
-from pipeline.tables.counters import Counters
 
 
 class WorkerMetrics:
@@ -23,14 +22,11 @@ class WorkerMetrics:
 
     def collect(self) -> Iterator[Metric]:
         for name, meaning, value in _WORK:
-            yield _each(counter, f"bank_worker_{name}", meaning, self._counted(value))
+            yield _each(CounterMetricFamily, f"bank_worker_{name}", meaning, self._counted(value))
         yield self._healed()
-        yield self._distribution("bank_worker_batch_events", "Events in a batch", _events)
-        yield self._distribution(
-            "bank_worker_batch_seconds",
-            "Time from offering a batch to having written its documents",
-            _seconds,
-        )
+        counters = {agent.topic: agent.counters for agent in self._agents}
+        yield _by_projection({name: each.batch_events for name, each in counters.items()})
+        yield _by_projection({name: each.batch_seconds for name, each in counters.items()})
         for make, name, meaning, of in _RUNNERS:
             figures = [(agent.topic, of(agent.runner)) for agent in self._agents]
             yield _each(make, f"bank_worker_{name}", meaning, figures)
@@ -70,7 +66,7 @@ class WorkerMetrics:
         return [(agent.topic, getattr(agent.counters, field)) for agent in self._agents]
 
     def _healed(self) -> Metric:
-        family = counter(
+        family = CounterMetricFamily(
             "bank_worker_accounts_healed",
             "Accounts loaded from the event store, because an event was missing (gap) or their "
             "document could not be trusted (unsound)",
@@ -79,13 +75,6 @@ class WorkerMetrics:
         for agent in self._agents:
             family.add_metric([agent.topic, "gap"], agent.counters.gaps)
             family.add_metric([agent.topic, "unsound"], agent.counters.unsound)
-        return family
-
-    def _distribution(self, name: str, meaning: str, of: Callable[[Counters], Histogram]) -> Metric:
-        family = histogram(name, meaning, labels=["projection"])
-        for agent in self._agents:
-            values = of(agent.counters)
-            family.add_metric([agent.topic], buckets(values), values.sum)
         return family
 
 
@@ -122,20 +111,20 @@ def _ready(runner: ProjectionRunner | None) -> float:
 
 _RUNNERS: Final = (
     (
-        counter,
+        CounterMetricFamily,
         "bulk_retries",
         "Requests to Elasticsearch repeated because it was busy or did not answer",
         _retries,
     ),
     (
-        gauge,
+        GaugeMetricFamily,
         "parked_accounts",
         "Accounts parked now in the whole bank, as this worker knows it",
         _parked,
     ),
-    (gauge, "partitions_held", "Partitions this worker has", _held),
+    (GaugeMetricFamily, "partitions_held", "Partitions this worker has", _held),
     (
-        gauge,
+        GaugeMetricFamily,
         "partitions_ready",
         "Those of them whose events are applied; the others are being acquired or backfilled",
         _ready,
@@ -156,22 +145,27 @@ def _each(
     return family
 
 
-def _events(counters: Counters) -> Histogram:
-    return counters.batch_events
-
-
-def _seconds(counters: Counters) -> Histogram:
-    return counters.batch_seconds
+def _by_projection(histograms: Mapping[str, Histogram]) -> Metric:
+    """One family of the projections' histograms, each sample labelled with its projection."""
+    families = {name: family for name, each in histograms.items() for family in each.collect()}
+    first = next(iter(families.values()))
+    whole = Metric(first.name, first.documentation, first.type)
+    for name, family in families.items():
+        for sample in family.samples:
+            whole.add_sample(sample.name, {"projection": name, **sample.labels}, sample.value)
+    return whole
 
 
 def _leases(ownership: Ownership) -> Iterator[Metric]:
-    yield counter(
+    yield CounterMetricFamily(
         "bank_worker_rebalances",
         "Times that this worker's partitions changed",
         ownership.rebalances,
     )
-    yield gauge("bank_worker_leases_held", "Leases this worker has", len(ownership.held))
-    yield gauge(
+    yield GaugeMetricFamily(
+        "bank_worker_leases_held", "Leases this worker has", len(ownership.held)
+    )
+    yield GaugeMetricFamily(
         "bank_worker_leases_known",
         "1 while Redis tells who has which lease, 0 while it does not answer",
         ownership.known,

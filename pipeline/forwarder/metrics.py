@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.forwarder.leader import PublisherCounters
 from pipeline.messaging import JetStream
-from pipeline.support.metrics import Metric, Metrics, counter, gauge, histogram
+from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
 
 
@@ -31,20 +33,18 @@ class ForwarderMetrics:
             ("fenced", "Batches rejected because another forwarder had written", now.fenced),
             ("skipped", "Events that can't be forwarded: unreadable or too large", now.skipped),
         ):
-            yield counter(f"bank_forwarder_{name}", meaning, value)
+            yield CounterMetricFamily(f"bank_forwarder_{name}", meaning, value)
         leads = self.lease is not None and self.lease.held
-        yield gauge("bank_forwarder_leading", "1 while this forwarder leads, 0 in standby", leads)
-        yield gauge(
+        yield GaugeMetricFamily(
+            "bank_forwarder_leading", "1 while this forwarder leads, 0 in standby", leads
+        )
+        yield GaugeMetricFamily(
             "bank_forwarder_token_age_seconds",
             "Age of the change that the log's resume token stands at; NaN: not known",
             self._token_age() if leads else math.nan,
         )
-        yield histogram("bank_forwarder_batch_events", "Events in a batch", now.batch_events)
-        yield histogram(
-            "bank_forwarder_publish_seconds",
-            "Time from publishing a batch to its acknowledgement by JetStream",
-            now.publish_seconds,
-        )
+        yield from now.batch_events.collect()
+        yield from now.publish_seconds.collect()
 
     def _token_age(self) -> float:
         at = token_time(self.counters.token)

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from prometheus_client import Histogram
 from ulid import ULID
 
 from pipeline.messaging import (
@@ -23,7 +24,7 @@ from pipeline.messaging import (
     StreamState,
     WrongLastSequence,
 )
-from pipeline.support.histogram import SECONDS, SIZES, Histogram
+from pipeline.support.metrics import SECONDS, SIZES
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,17 @@ _HEADER_ROOM: Final = 4096
 
 class StandDown(Exception):
     """This forwarder must not go on: the next leader begins at the end of the log."""
+
+
+def _batch_events() -> Histogram:
+    name, meaning = "bank_forwarder_batch_events", "Events in a batch"
+    return Histogram(name, meaning, buckets=SIZES, registry=None)
+
+
+def _publish_seconds() -> Histogram:
+    name = "bank_forwarder_publish_seconds"
+    meaning = "Time from publishing a batch to its acknowledgement by JetStream"
+    return Histogram(name, meaning, buckets=SECONDS, registry=None)
 
 
 @dataclass(slots=True)
@@ -49,8 +61,8 @@ class PublisherCounters:
     resyncs: int = 0
     fenced: int = 0
     skipped: int = 0
-    batch_events: Histogram = field(default_factory=lambda: Histogram(SIZES), repr=False)
-    publish_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS), repr=False)
+    batch_events: Histogram = field(default_factory=_batch_events, repr=False)
+    publish_seconds: Histogram = field(default_factory=_publish_seconds, repr=False)
     token: str | None = field(default=None, repr=False)
 
 

@@ -3,41 +3,31 @@
     metrics = Metrics("balances")
     metrics.register(collector, before_scrape=snapshot.refresh)
 
-Counters are plain objects (`tables/counters.py`, `Histogram`); a collector reads them in
-`collect()`, which yields metric families and can't await. `before_scrape` asks servers first and
-keeps a snapshot for the collector. Names begin with `bank_`; no label names an account.
+What a role counts for its metrics alone is a `Counter` or a `Histogram` of prometheus_client. What
+it also reads itself is a plain integer (`tables/counters.py`), because a `Counter` can't be read.
+A collector shows such figures and those of servers: its `collect()` yields metric families and
+can't await, so `before_scrape` asks the servers first and keeps a snapshot. Names begin with
+`bank_`; no label names an account.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from pipeline.support.histogram import Histogram
 from pipeline.support.retry import brief
-
-__all__ = [
-    "BeforeScrape",
-    "Collector",
-    "Metric",
-    "Metrics",
-    "buckets",
-    "counter",
-    "gauge",
-    "histogram",
-]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +36,13 @@ BeforeScrape = Callable[[], Awaitable[None]]
 has, so an old snapshot must be recognisable as one."""
 
 PATIENCE: Final = 3.0
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Upper ends of the buckets of a `Histogram` of durations, and of one of numbers."""
+
+# Else the library adds a time series `…_created` to each counter and histogram.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -57,13 +54,22 @@ class Metrics:
         self._before: list[BeforeScrape] = []
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        self.register(_Build(role))
+        Gauge(
+            "bank_build_info",
+            "Version of the bank and role of the process; always 1",
+            ("role", "version"),
+            registry=self.registry,
+        ).labels(role, version("bank-transfer")).set(1)
 
     def register(self, collector: Collector, *, before_scrape: BeforeScrape | None = None) -> None:
         """Add a collector's families."""
         self.registry.register(collector)
         if before_scrape is not None:
-            self._before.append(before_scrape)
+            self.refresh_with(before_scrape)
+
+    def refresh_with(self, before_scrape: BeforeScrape) -> None:
+        """Call it before each scrape."""
+        self._before.append(before_scrape)
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics now, in the format that the header Accept asks for, and its content type."""
@@ -78,43 +84,3 @@ async def _refresh(hook: BeforeScrape) -> None:
             await hook()
     except Exception as error:
         log.warning("Metrics could not be brought up to date: %s", brief(error))
-
-
-class _Build:
-    def __init__(self, role: str) -> None:
-        self._labels = {"role": role, "version": version("bank-transfer")}
-
-    def collect(self) -> Iterator[Metric]:
-        family = gauge("bank_build_info", "Version of the bank and role of the process; always 1")
-        family.add_sample(family.name, self._labels, 1)
-        yield family
-
-
-def counter(
-    name: str, meaning: str, value: float | None = None, labels: Sequence[str] = ()
-) -> CounterMetricFamily:
-    """A family that only rises. `name` without `_total`; no value: `add_metric` adds them."""
-    return CounterMetricFamily(name, meaning, value, labels=labels or None)
-
-
-def gauge(
-    name: str, meaning: str, value: float | None = None, labels: Sequence[str] = ()
-) -> GaugeMetricFamily:
-    """A family that rises and falls."""
-    return GaugeMetricFamily(name, meaning, value, labels=labels or None)
-
-
-def histogram(
-    name: str, meaning: str, values: Histogram | None = None, labels: Sequence[str] = ()
-) -> HistogramMetricFamily:
-    """A family of buckets. No values: `add_metric(labels, buckets(…), ….sum)` adds them."""
-    family = HistogramMetricFamily(name, meaning, labels=labels)
-    if values is not None:
-        family.add_metric([], buckets(values), values.sum)
-    return family
-
-
-def buckets(values: Histogram) -> list[tuple[str, float]]:
-    """Upper ends and counts as the exposition wants them."""
-    ends = [*map(floatToGoString, values.bounds), "+Inf"]
-    return list(zip(ends, values.cumulative(), strict=True))

@@ -4,10 +4,12 @@ All checks run at the same time, with two seconds to answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from pipeline.support.metrics import Metric, Metrics, gauge
+from prometheus_client import Gauge
+
+from pipeline.support.metrics import Metrics
 
 Checks = Mapping[str, Callable[[], Awaitable[None]]]
 """By the dependency's name, a coroutine function that raises if it does not answer."""
@@ -34,32 +36,21 @@ async def _answers(check: Callable[[], Awaitable[None]]) -> bool:
     return True
 
 
-class Ready:
-    """The checks of one role, made at each scrape."""
-
-    def __init__(self, role: str, checks: Checks) -> None:
-        self._role, self._checks = role, checks
-        self._missing = set(checks)
-
-    async def refresh(self) -> None:
-        try:
-            self._missing = set(await missing(self._checks))
-        except asyncio.CancelledError:
-            self._missing = set(self._checks)
-            raise
-
-    def collect(self) -> Iterator[Metric]:
-        family = gauge(
-            "bank_ready",
-            "1 if the role has what it needs, 0 while it waits for it",
-            labels=["role", "need"],
-        )
-        for need in self._checks:
-            family.add_metric([self._role, need], need not in self._missing)
-        yield family
-
-
 def show_readiness(metrics: Metrics, checks: Checks) -> None:
-    """Show at `/metrics` what `/readyz` says."""
-    ready = Ready(metrics.role, checks)
-    metrics.register(ready, before_scrape=ready.refresh)
+    """Show at `/metrics` what `/readyz` says; the checks are made at each scrape."""
+    ready = Gauge(
+        "bank_ready",
+        "1 if the role has what it needs, 0 while it waits for it",
+        ("role", "need"),
+        registry=metrics.registry,
+    )
+
+    async def refresh() -> None:
+        lacking = set(checks)  # also if the scrape can't wait for the checks
+        try:
+            lacking = set(await missing(checks))
+        finally:
+            for need in checks:
+                ready.labels(metrics.role, need).set(need not in lacking)
+
+    metrics.refresh_with(refresh)

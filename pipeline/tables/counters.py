@@ -4,7 +4,20 @@ import time
 from dataclasses import dataclass, field
 from math import inf
 
-from pipeline.support.histogram import SECONDS, SIZES, Histogram
+from prometheus_client import Histogram
+
+from pipeline.support.metrics import SECONDS, SIZES
+
+
+def _batch_events() -> Histogram:
+    name, meaning = "bank_worker_batch_events", "Events in a batch"
+    return Histogram(name, meaning, buckets=SIZES, registry=None)
+
+
+def _batch_seconds() -> Histogram:
+    name = "bank_worker_batch_seconds"
+    meaning = "Time from offering a batch to having written its documents"
+    return Histogram(name, meaning, buckets=SECONDS, registry=None)
 
 
 @dataclass(slots=True)
@@ -29,8 +42,8 @@ class Counters:
     unreadable: int = 0
     backfilled: int = 0
     reacquired: int = 0
-    batch_events: Histogram = field(default_factory=lambda: Histogram(SIZES), repr=False)
-    batch_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS), repr=False)
+    batch_events: Histogram = field(default_factory=_batch_events, repr=False)
+    batch_seconds: Histogram = field(default_factory=_batch_seconds, repr=False)
     batch_at: float = field(default=-inf, repr=False)
 
     def batch(self, events: int, seconds: float) -> None:
