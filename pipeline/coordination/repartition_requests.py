@@ -5,7 +5,7 @@ both by compare-and-set. There is one request at a time.
 """
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -82,25 +82,18 @@ class RepartitionRequests:
         """Ask for so many partitions. Raises `UnderWay`."""
         now = rfc3339(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
         wanted = RepartitionRequest(str(ULID()), to, patience, now)
+
+        def after(last: RepartitionRequest | None) -> RepartitionRequest:
+            if last is not None and last.open:
+                raise UnderWay(last)
+            return wanted
+
         await self._bucket.ensure()
-        while True:
-            entry = await self._bucket.get(KEY)
-            before = _request(entry)
-            if before is not None and before.open:
-                raise UnderWay(before)
-            try:
-                return await self._put(wanted, entry.revision if entry else 0)
-            except Overtaken:
-                continue
+        return await self._bucket.change(KEY, _request, after) or wanted
 
     async def change(self, request: RepartitionRequest, **changes: Any) -> RepartitionRequest:
         """Write changed fields. Raises `Overtaken` if another process changed the request."""
-        return await self._put(replace(request, **changes), request.revision)
-
-    async def _put(self, request: RepartitionRequest, expected: int) -> RepartitionRequest:
-        value = asdict(request)
-        del value["revision"]
-        return replace(request, revision=await self._bucket.put(KEY, value, expected=expected))
+        return await self._bucket.write(KEY, replace(request, **changes))
 
 
 def _request(entry: KeyValueEntry | None) -> RepartitionRequest | None:

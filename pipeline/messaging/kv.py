@@ -9,10 +9,11 @@ object or whose tombstone the server made, and its `delete` with revision 0 dele
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 import orjson
 from nats.errors import NoRespondersError
@@ -41,6 +42,18 @@ class KeyValueEntry:
     key: str
     revision: int
     value: dict[str, Any]
+
+
+class Record(Protocol):
+    """A dataclass as the value of a key. `revision` is the entry's own: 0 without an entry."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def revision(self) -> int: ...
+
+
+R = TypeVar("R", bound=Record)
 
 
 class Bucket:
@@ -73,6 +86,42 @@ class Bucket:
         if expected == 0:
             expected = await self._vacant(key)
         return await self._publish(key, orjson.dumps(value), {}, expected)
+
+    async def write(self, key: str, record: R) -> R:
+        """Write a record over the one of its revision; raises `Overtaken`. Returns the new one."""
+        value = asdict(record)
+        del value["revision"]
+        revision = await self.put(key, value, expected=record.revision)
+        return replace(record, revision=revision)
+
+    async def change(
+        self,
+        key: str,
+        read: Callable[[KeyValueEntry | None], R | None],
+        change: Callable[[R | None], R | None],
+    ) -> R | None:
+        """Write what `change` makes of the record that `read` finds in the entry, and return it.
+
+        It is called again if another process has written the key meanwhile. If it makes nothing
+        else of the record, or None, nothing is written, and the one found is returned.
+        """
+        while True:
+            entry = await self.get(key)
+            known = read(entry)
+            wanted = change(known)
+            if wanted is None or wanted == known:
+                return known
+            with suppress(Overtaken):
+                revision = entry.revision if entry else 0
+                return await self.write(key, replace(wanted, revision=revision))
+
+    async def remove(self, key: str) -> bool:
+        """Delete the key, whoever else writes it meanwhile; False if it has no value."""
+        while entry := await self.get(key):
+            with suppress(Overtaken):
+                await self.delete(key, expected=entry.revision)
+                return True
+        return False
 
     async def delete(self, key: str, *, expected: int | None = None) -> None:
         """Leave a tombstone. With `expected`, raise `Overtaken` unless it is at that revision."""

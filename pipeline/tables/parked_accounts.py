@@ -12,13 +12,13 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket, KeyValueEntry, Mirror, Overtaken
+from pipeline.messaging.kv import Bucket, KeyValueEntry, Mirror
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
 
@@ -86,8 +86,7 @@ class ParkedAccountList:
             self._own.clear()
             changed: set[str] = set()
             for key in keys:
-                entry = self._mirror.entries.get(key)
-                before, now = self._known.get(key), _account(entry) if entry else None
+                before, now = self._known.get(key), _account(self._mirror.entries.get(key))
                 self._know(key, now)
                 if before != now:
                     changed |= {each.account_id for each in (before, now) if each}
@@ -124,36 +123,18 @@ class ParkedAccountList:
         """Remove it from the list; False: it was not on it."""
         key = _key(account_id)
         async with self._one_by_one:
-            while True:
-                entry = await self._bucket.get(key)
-                if entry is None:
-                    self._note(key, None)
-                    return False
-                try:
-                    await self._bucket.delete(key, expected=entry.revision)
-                except Overtaken:
-                    continue
-                self._note(key, None)
-                return True
+            removed = await self._bucket.remove(key)
+            self._note(key, None)
+            return removed
 
     async def _change(
         self, account_id: str, change: Callable[[ParkedAccount | None], ParkedAccount | None]
     ) -> ParkedAccount | None:
-        """Write what `change` makes of the entry; on None of it nothing is written."""
         key = _key(account_id)
         async with self._one_by_one:
-            while True:
-                entry = await self._bucket.get(key)
-                wanted = change(_account(entry) if entry else None)
-                try:
-                    if wanted is not None:
-                        expected = entry.revision if entry else 0
-                        revision = await self._bucket.put(key, _value(wanted), expected=expected)
-                        wanted = replace(wanted, revision=revision)
-                except Overtaken:
-                    continue
-                self._note(key, wanted)
-                return wanted
+            now = await self._bucket.change(key, _account, change)
+            self._note(key, now)
+            return now
 
     def _note(self, key: str, account: ParkedAccount | None) -> None:
         self._own.add(key)
@@ -172,14 +153,10 @@ def _key(account_id: str) -> str:
     return "=" + hashlib.sha256(account_id.encode(errors="replace")).hexdigest()
 
 
-def _value(account: ParkedAccount) -> dict[str, Any]:
-    value = asdict(account)
-    del value["revision"]
-    return value
-
-
-def _account(entry: KeyValueEntry) -> ParkedAccount | None:
-    """The account in an entry; None if it is invalid: written by hand."""
+def _account(entry: KeyValueEntry | None) -> ParkedAccount | None:
+    """The account in an entry; None if there is none or it is invalid: written by hand."""
+    if entry is None:
+        return None
     try:
         account = _CHECKED.validate_python({**entry.value, "revision": entry.revision})
     except ValidationError as error:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Final
 
 from ulid import ULID
@@ -96,18 +97,15 @@ class RebuildJobs:
 
     async def change(self, job_id: str, change: Callable[[RebuildJob], RebuildJob]) -> RebuildJob:
         """Write what `change` makes of the job as it is; raises `NoSuchJob`."""
-        while True:
-            entry = await self._bucket.get(f"job.{job_id}") if _ID.fullmatch(job_id) else None
-            job = read(RebuildJob, entry)
-            if job is None:
-                raise NoSuchJob(job_id)
-            changed = change(job)
-            if changed == job:
-                return job
-            try:
-                return await self._write(changed)
-            except Overtaken:
-                continue
+        if not _ID.fullmatch(job_id):
+            raise NoSuchJob(job_id)
+        read_job = partial(read, RebuildJob)
+        changed = await self._bucket.change(
+            f"job.{job_id}", read_job, lambda job: job and change(job)
+        )
+        if changed is None:
+            raise NoSuchJob(job_id)
+        return changed
 
     async def cancel(self, job_id: str) -> RebuildJob:
         """Cancel it, unless its generation is live already; raises `NoSuchJob`."""
@@ -133,7 +131,7 @@ class RebuildJobs:
     async def _begin(self, job: RebuildJob, last: RebuildJob | None) -> RebuildJob:
         """Write it, and make it the current one; raises `Overtaken`, and then it is not."""
         pointer = self._mirror.entries.get("current")
-        job = await self._write(job)
+        job = await self._bucket.write(job.key, job)
         try:
             revision = pointer.revision if pointer else 0
             await self._bucket.put("current", {"id": job.id}, expected=revision)
@@ -142,17 +140,11 @@ class RebuildJobs:
             raise
         return job
 
-    async def _write(self, job: RebuildJob) -> RebuildJob:
-        value = asdict(job)
-        del value["revision"]
-        revision = await self._bucket.put(job.key, value, expected=job.revision)
-        return replace(job, revision=revision)
-
     async def _undo(self, job: RebuildJob, last: RebuildJob | None) -> None:
         """Another job was started at the same moment: undo what was written of this one."""
         with suppress(Overtaken):
             if last is not None and last.id == job.id:
-                await self._write(replace(last, revision=job.revision))
+                await self._bucket.write(job.key, replace(last, revision=job.revision))
             else:
                 await self._bucket.delete(job.key, expected=job.revision)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket, Mirror, Overtaken
+from pipeline.messaging.kv import Bucket, KeyValueEntry, Mirror, Overtaken
 from tests.conftest import placed
 from tests.harness import eventually, rounds
 
@@ -82,6 +83,46 @@ async def test_of_writers_at_once_one_wins_each_time(js: JetStream) -> None:
     entry = await Bucket(js, "box").get("n")
     assert entry is not None
     assert entry.value == {"n": 50}
+
+
+@dataclass(frozen=True)
+class Counted:
+    n: int
+    revision: int = 0
+
+
+def counted(entry: KeyValueEntry | None) -> Counted | None:
+    return Counted(entry.value["n"], entry.revision) if entry else None
+
+
+async def test_of_changes_at_once_none_is_lost(js: JetStream) -> None:
+    def one_more(known: Counted | None) -> Counted:
+        return Counted(known.n + 1 if known else 1)
+
+    async def count() -> None:
+        bucket = Bucket(js, "box")
+        for _ in range(10):
+            await bucket.change("n", counted, one_more)
+
+    await asyncio.gather(*(count() for _ in range(5)))
+    bucket = Bucket(js, "box")
+    entry = await bucket.get("n")
+    assert entry is not None
+    assert entry.value == {"n": 50}
+    for same in (lambda known: None, lambda known: known):
+        assert await bucket.change("n", counted, same) == Counted(50, entry.revision)
+    assert await bucket.get("n") == entry, "nothing was written"
+    assert await bucket.write("n", Counted(7, entry.revision)) == counted(await bucket.get("n"))
+    with pytest.raises(Overtaken):
+        await bucket.write("n", Counted(8, entry.revision))
+
+
+async def test_of_those_who_remove_a_key_one_did(js: JetStream, bucket: Bucket) -> None:
+    await bucket.put("a", {})
+    removed = await asyncio.gather(*(Bucket(js, "box").remove("a") for _ in range(5)))
+    assert sorted(removed) == [False] * 4 + [True]
+    assert await bucket.get("a") is None
+    assert not await bucket.remove("a")
 
 
 async def test_a_value_written_by_hand_is_skipped_and_may_be_overwritten(
