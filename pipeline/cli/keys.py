@@ -14,12 +14,11 @@ from rich.markup import escape
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.cli.running import complete, run
+from pipeline.cli.running import complete, configured, run
 from pipeline.messaging.kv import Bucket
 from pipeline.operations import keys as kept
 from pipeline.operations.keys import Key, Role
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import Settings
 
 NONE: Final = "there are no keys; `bank keys create` makes one"
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
@@ -112,7 +111,7 @@ def create(
     except ValidationError as error:
         raise click.UsageError(_faults(error)) from None
     unknown = "interrupted: `bank keys list` shows whether there is one more"
-    complete(_put(_setup(), key), message=unknown)
+    complete(_put(configured("keys"), key), message=unknown)
     click.echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
     click.echo(token)
 
@@ -127,13 +126,7 @@ def revoke(key_ids: tuple[str, ...]) -> None:
       bank keys revoke ID             the id is the middle part of a key
       bank keys revoke ID OTHER       several
     """
-    run(_revoke(_setup(), key_ids))
-
-
-def _setup() -> Settings:
-    settings = load()
-    logs.setup(settings, "keys")
-    return settings
+    run(_revoke(configured("keys"), key_ids))
 
 
 @asynccontextmanager
@@ -167,7 +160,7 @@ async def _all(settings: Settings) -> list[Key]:
 
 
 def _list(as_json: bool) -> None:
-    found = complete(_all(_setup()))
+    found = complete(_all(configured("keys")))
     if as_json:
         shown = [each.model_dump(mode="json", exclude={"digest"}) for each in found]
         click.echo(json.dumps(shown, indent=1))

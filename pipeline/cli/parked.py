@@ -11,15 +11,10 @@ from rich.markup import escape
 
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.parked_list import chosen, opened, outcomes
-from pipeline.cli.projection_option import of_projection, projection_of
+from pipeline.cli.projection_option import Target, of_projection, target
 from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
-from pipeline.model.projection import Projection
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
 from pipeline.tables.parked_accounts import ParkedAccount
-
-Target = tuple[Settings, Projection]
 
 NONE: Final = "no account is parked"
 _SHOWN: Final = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
@@ -47,7 +42,7 @@ def parked(ctx: click.Context, as_json: bool) -> None:
       bank parked retry --all         the cause is gone: apply the waiting events
     """
     if ctx.invoked_subcommand is None:
-        _list(complete(_all(_setup())), as_json)
+        _list(complete(_all(target("parked"))), as_json)
 
 
 @parked.command()
@@ -61,7 +56,7 @@ def show(account_id: str, as_json: bool) -> None:
       bank parked show ID             as text
       bank parked show --json ID      as JSON
     """
-    account, head, event = complete(_one(_setup(), account_id))
+    account, head, event = complete(_one(target("parked"), account_id))
     waiting = max(head - account.version + 1, 0)
     if as_json:
         click.echo(_json({**asdict(account), "waiting": waiting, "event": event}))
@@ -101,7 +96,7 @@ def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
     """
     if bool(account_ids) == everyone:
         raise click.UsageError("name accounts, or give --all")
-    failed = complete(_retry(_setup(), account_ids, seconds))
+    failed = complete(_retry(target("parked"), account_ids, seconds))
     if failed:
         raise SystemExit(1)
 
@@ -120,12 +115,12 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
       bank parked drop ID             asks first
       bank parked drop --yes ID       without confirmation
     """
-    target = _setup()
-    accounts = complete(_some(target, account_ids))
+    where = target("parked")
+    accounts = complete(_some(where, account_ids))
     if not yes:
         click.echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
-    complete(_drop(target, accounts))
+    complete(_drop(where, accounts))
 
 
 async def _all(target: Target) -> list[ParkedAccount]:
@@ -183,12 +178,6 @@ async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
             else:
                 click.echo(f"{each.account_id}: was no longer parked")
     return True
-
-
-def _setup() -> Target:
-    settings = load()
-    logs.setup(settings, "parked")
-    return settings, projection_of(settings)
 
 
 def _list(accounts: list[ParkedAccount], as_json: bool) -> None:

@@ -14,12 +14,11 @@ from rich.table import Table
 from pipeline.cli.connections import status_readers
 from pipeline.cli.failures import no_answer
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.cli.projection_option import of_projection, projection_of
+from pipeline.cli.projection_option import of_projection, target
 from pipeline.cli.running import complete, run
 from pipeline.model.projection import Projection
 from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import Settings
 
 Show = Callable[[Reading], None]
 
@@ -44,9 +43,7 @@ def partitions(as_json: bool, watch: bool) -> None:
       bank partitions --watch                 every second, until Ctrl-C
       bank partitions --projection statement  those of another projection
     """
-    settings = load()
-    logs.setup(settings, "partitions")
-    projection = projection_of(settings)
+    settings, projection = target("partitions")
     if watch:
         run(_watch(settings, projection, as_json))
         return

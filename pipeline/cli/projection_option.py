@@ -1,4 +1,4 @@
-"""The option `--projection`."""
+"""The option `--projection`, and the settings of the commands that have it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -6,9 +6,12 @@ from typing import Any, TypeVar
 import click
 
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.running import configured
 from pipeline.model.projection import FIRST, Projection
 from pipeline.model.projection_lookup import UnknownProjection, chosen, projections
 from pipeline.support.settings import Settings
+
+Target = tuple[Settings, Projection]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +31,12 @@ def of_projection(command: F) -> F:
         callback=keep,
         help="One of the projections in BANK_PROJECTIONS.",
     )(command)
+
+
+def target(command: str) -> Target:
+    """The settings, and the projection that the command line names."""
+    settings = configured(command)
+    return settings, projection_of(settings)
 
 
 def projection_of(settings: Settings) -> Projection:

@@ -8,17 +8,14 @@ import click
 from pipeline.cli.differences import dry_run as compare
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console
-from pipeline.cli.projection_option import of_projection, projection_of
+from pipeline.cli.projection_option import of_projection, target
 from pipeline.cli.rebuild_formatting import listing, outcome, said, table
 from pipeline.cli.rebuild_jobs import INTERRUPTED, Found, cancelled, everything, found, started
 from pipeline.cli.repair import repair_account
 from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import MOST
-from pipeline.model.projection import Projection
 from pipeline.operations.rebuild_requests import Asked
 from pipeline.operations.status.rebuild_progress import as_json as progress
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
 
 
 @click.group(invoke_without_command=True)
@@ -81,7 +78,7 @@ def rebuild(
         return
     if account_id is not None and partitions:
         raise click.UsageError("either --account or --partition")
-    settings, projection = _setup()
+    settings, projection = target("rebuild")
     if dry_run:
         accounts = [account_id] if account_id is not None else []
         differ = compare(
@@ -114,7 +111,7 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
       bank rebuild status --wait      follow it to the end
       bank rebuild status --json ID   that one, as JSON
     """
-    job, parts = complete(found(*_setup(), job_id, wait=wait), exit_code=INTERRUPTED)
+    job, parts = complete(found(*target("rebuild"), job_id, wait=wait), exit_code=INTERRUPTED)
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
@@ -136,7 +133,7 @@ def cancel(job_id: str | None) -> None:
       bank rebuild cancel             the last one
       bank rebuild cancel ID          that one
     """
-    job = complete(cancelled(*_setup(), job_id), exit_code=INTERRUPTED)
+    job = complete(cancelled(*target("rebuild"), job_id), exit_code=INTERRUPTED)
     if job.phase != "cancelled":
         raise CommandFailed(f"{said(job)}; it can't be called off any more")
     click.echo(said(job))
@@ -152,7 +149,7 @@ def list_(as_json: bool) -> None:
       bank rebuild list               as a table
       bank rebuild list --json        as JSON
     """
-    known = complete(everything(*_setup()), exit_code=INTERRUPTED)
+    known = complete(everything(*target("rebuild")), exit_code=INTERRUPTED)
     if as_json:
         click.echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:
@@ -172,9 +169,3 @@ def _show_end(ended: Found, as_json: bool) -> None:
 
 def _json(found: Found) -> str:
     return json.dumps(progress(*found), indent=1)
-
-
-def _setup() -> tuple[Settings, Projection]:
-    settings = load()
-    logs.setup(settings, "rebuild")
-    return settings, projection_of(settings)

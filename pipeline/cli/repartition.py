@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.running import complete
+from pipeline.cli.running import complete, configured
 from pipeline.coordination.partitioning import MOST, partitioning
 from pipeline.coordination.repartition_requests import (
     RepartitionRequest,
@@ -17,8 +17,7 @@ from pipeline.coordination.repartition_requests import (
     UnderWay,
 )
 from pipeline.messaging.kv import Overtaken
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import Settings
 
 _LOOK_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 10.0
@@ -50,8 +49,7 @@ def repartition(number: int | None, patience: float) -> None:
       bank repartition 16                change it to 16
       bank repartition 16 --patience 60  for workers that are behind
     """
-    settings = load()
-    logs.setup(settings, "repartition")
+    settings = configured("repartition")
     click.echo(complete(ask(settings, number, patience)))
 
 

@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from pipeline.cli.running import run
-from pipeline.support import garbage_collection, logs, tracing
+from pipeline.cli.running import configured, run
+from pipeline.support import garbage_collection, tracing
 from pipeline.support.settings import Settings, load
 
 
@@ -99,8 +99,7 @@ def worker(name: str | None) -> None:
 
 
 def _setup(role: str) -> Settings:
-    settings = load()
-    logs.setup(settings, role)
+    settings = configured(role)
     tracing.setup(settings, role)
     return settings
 

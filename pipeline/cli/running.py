@@ -1,4 +1,4 @@
-"""Runs a coroutine as the process: the first signal cancels it, a second one kills the process."""
+"""Begins a command and runs its coroutine: the first signal cancels it, a second one kills it."""
 
 import asyncio
 import os
@@ -7,8 +7,17 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from pipeline.cli.failures import CommandFailed
+from pipeline.support import logs
+from pipeline.support.settings import Settings, load
 
 T = TypeVar("T")
+
+
+def configured(command: str) -> Settings:
+    """The settings; from now on this process logs as they say. Raises `SettingsError`."""
+    settings = load()
+    logs.setup(settings, command)
+    return settings
 
 
 def run(main: Coroutine[Any, Any, T]) -> T | None:

@@ -13,7 +13,7 @@ import click
 from pipeline.cli.connections import status_readers
 from pipeline.cli.failures import CommandFailed, no_answer
 from pipeline.cli.formatting import as_json
-from pipeline.cli.running import complete
+from pipeline.cli.running import complete, configured
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.projection_lookup import projections
@@ -21,8 +21,7 @@ from pipeline.operations.trace.path import EventPath, trace_path
 from pipeline.operations.trace.report import as_json as report
 from pipeline.operations.trace.report import rfc3339
 from pipeline.operations.trace.search import FoundEvents, by_time, made_at, of_account
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import Settings
 
 _AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -91,8 +90,7 @@ def trace(
       bank trace order-66 --since 12h           search a span of time
       bank trace --json order-66                as JSON
     """
-    settings = load()
-    logs.setup(settings, "trace")
+    settings = configured("trace")
     found, paths = complete(_trace(settings, correlation_id, account, since, patience))
     if as_json:
         click.echo(json.dumps(report(correlation_id, found, paths), indent=1))

@@ -8,10 +8,10 @@ import click
 from pipeline.cli.differences import run_on_stores
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.repair import check_and_repair, print_repair
+from pipeline.cli.running import configured
 from pipeline.operations.checker.live import check_live
 from pipeline.operations.checker.report import Report
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import Settings
 
 
 @click.command()
@@ -43,8 +43,7 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
       bank verify --patience 60       for a bank that is behind
       bank verify --repair            check, repair, check again
     """
-    settings = load()
-    logs.setup(settings, "verify")
+    settings = configured("verify")
     if repair:
         raise SystemExit(0 if verify_and_repair(settings, patience, as_json) else 1)
     report = run_on_stores(check_live(settings, patience=patience))
