@@ -15,7 +15,8 @@ from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.eventstore import EventStore, driver
-from pipeline.forwarder.leader import Leader, PublisherCounters
+from pipeline.forwarder.leader import Leader
+from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.messaging import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, OutgoingMessage
 from pipeline.model.events import Event
 from pipeline.support.cancellation import cancel_and_wait

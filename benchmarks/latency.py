@@ -12,7 +12,7 @@ from benchmarks.size import Size
 
 TITLE: Final = "Append to visible"
 SHARES: Final = (0.25, 0.5, 0.75)
-FORWARDER: Final = "pipeline.forwarder.service"
+FORWARDER: Final = ("pipeline.cli.main", "forwarder")
 _PATIENCE: Final = 120.0
 _QUIET: Final = 0.5
 """Seconds without a batch after which everything is taken to be shown."""
@@ -41,7 +41,7 @@ async def measure(bank: Bank, size: Size) -> Result:
     samples = {share: Seen() for share in SHARES}
     async with AsyncExitStack() as stack:
         worker = await stack.enter_async_context(working(bank, settings))
-        forwarder = await stack.enter_async_context(started(bank, settings, FORWARDER))
+        forwarder = await stack.enter_async_context(started(bank, settings, *FORWARDER))
         await forwarder.ready()
         load = await stack.enter_async_context(clients(settings))
         await load.closed(size.seconds)

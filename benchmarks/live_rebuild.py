@@ -32,7 +32,7 @@ async def measure(bank: Bank, settings: Settings, size: Size, result: Result) ->
     async with AsyncExitStack() as stack:
         js = await stack.enter_async_context(connected(settings))
         await stack.enter_async_context(working(bank, settings))
-        forwarder = await stack.enter_async_context(started(bank, settings, FORWARDER))
+        forwarder = await stack.enter_async_context(started(bank, settings, *FORWARDER))
         await forwarder.ready()
         load = await stack.enter_async_context(clients(settings))
         await load.steady(size.beside, size.seconds)  # until all is settled

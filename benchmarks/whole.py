@@ -99,7 +99,7 @@ async def running(bank: Bank, settings: Settings) -> AsyncIterator[list[Process]
     async with AsyncExitStack() as stack:
         roles = [
             await stack.enter_async_context(working(bank, settings)),
-            await stack.enter_async_context(started(bank, settings, FORWARDER)),
+            await stack.enter_async_context(started(bank, settings, *FORWARDER)),
         ]
         for role in SERVICES:
             placed = settings.model_copy(update={"metrics_port": getattr(settings, f"{role}_port")})

@@ -72,9 +72,7 @@ class Keyring:
         try:
             mirror, outage = Mirror(keys.bucket(js)), Outage(log, "the keys")
             failures = (NatsError, JetStreamError, OSError)
-            while True:
-                await outage.retry_forever(lambda: self._refresh(mirror), failures)
-                await asyncio.sleep(EVERY)
+            await outage.every(EVERY, lambda: self._refresh(mirror), failures)
         finally:
             await js.close()
 

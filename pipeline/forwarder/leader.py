@@ -32,8 +32,6 @@ from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from pipeline.support.tracing import carrying
 
-__all__ = ["Leader", "PublisherCounters", "StandDown"]
-
 log = logging.getLogger(__name__)
 
 _CHECK_SECONDS: Final = 1.0

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
-from pipeline.forwarder.leader import PublisherCounters
+from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.messaging import JetStream
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady

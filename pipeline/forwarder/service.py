@@ -6,25 +6,20 @@ A Redis lease decides which one tries to lead; the log itself rejects a stale on
 import asyncio
 import logging
 import os
-import signal
 import socket
-import sys
 
 from ulid import ULID
 
 from pipeline.coordination.leases import FORWARDER, Lease, leading
 from pipeline.eventstore import EventStore
-from pipeline.forwarder.leader import Leader, PublisherCounters, StandDown
+from pipeline.forwarder.leader import Leader
 from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_checks, forwarder_metrics
-from pipeline.messaging import JetStream, ServerTooOld
-from pipeline.support import logs, tracing
+from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown
+from pipeline.messaging import JetStream
 from pipeline.support.cancellation import heed_cancellation
-from pipeline.support.listening import CannotListen
 from pipeline.support.metrics_server import exposed
 from pipeline.support.retry import Outage
-from pipeline.support.settings import Settings, SettingsError, load
-
-__all__ = ["PublisherCounters", "run"]
+from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -83,22 +78,3 @@ async def _run(settings: Settings, metrics: ForwarderMetrics) -> None:
         await lease.close()
         await store.close()
         await js.close()
-
-
-async def _main() -> str | None:
-    """Run the forwarder as this process; SIGTERM and Ctrl-C stop it in good order."""
-    try:
-        settings = load()
-        logs.setup(settings, "forwarder")
-        tracing.setup(settings, "forwarder")
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await run(settings, stop=stop)
-    except (SettingsError, ServerTooOld, CannotListen) as error:
-        return str(error)
-    return None
-
-
-if __name__ == "__main__":
-    sys.exit(asyncio.run(_main()))

@@ -5,11 +5,18 @@ with is compared again, with the store as it is now.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pipeline.model.projection import Advance, Unfoldable
+from pipeline.search import Elastic, Generation
+from pipeline.tables.counters import Counters
 from pipeline.tables.document_writer import DocumentWriter, HistoryLoader, ParkingLot
-from pipeline.tables.versioned_document import VersionedDocument, doubtful, resolve_write
+from pipeline.tables.versioned_document import (
+    DocumentCache,
+    VersionedDocument,
+    doubtful,
+    resolve_write,
+)
 
 __all__ = ["AccountDocuments", "HistoryLoader", "ParkingLot"]
 
@@ -20,6 +27,13 @@ class AccountDocuments(DocumentWriter):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._refused: set[str] = set()  # accounts with a document that could not be written
+
+    @classmethod
+    def uncached(
+        cls, elastic: Elastic, generation: Generation, store: HistoryLoader, parked: ParkingLot
+    ) -> Self:
+        """For a replay or repair, which writes each document once: nothing is cached or counted."""
+        return cls(elastic, generation, store, parked, Counters(), DocumentCache(0))
 
     async def restore(self, histories: Sequence[Advance]) -> int:
         """Make documents what whole histories say; returns how many were to be written.

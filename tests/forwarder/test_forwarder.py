@@ -21,7 +21,7 @@ from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import service
-from pipeline.forwarder.service import PublisherCounters
+from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.messaging import (
     MARKER,
     STREAM,
@@ -36,7 +36,7 @@ from pipeline.model.events import SLOTS, Event, new_event, partition_of
 from pipeline.support.settings import Settings
 from tests.harness import Role, eventually, rounds
 
-FORWARDER = ("python", "-m", "pipeline.forwarder.service")
+FORWARDER = ("bank", "forwarder")
 Start = Callable[..., Awaitable[Role]]
 
 

@@ -34,8 +34,7 @@ from pipeline.coordination.repartition_requests import (
 )
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import repartitioner, service
-from pipeline.forwarder.service import PublisherCounters
-from pipeline.forwarder.stream_publisher import StandDown, StreamPublisher
+from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown, StreamPublisher
 from pipeline.messaging import (
     STREAM,
     TOKEN_HEADER,

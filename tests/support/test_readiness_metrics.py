@@ -11,7 +11,8 @@ import pytest
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import token_time
 from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_metrics
-from pipeline.forwarder.service import PublisherCounters, run
+from pipeline.forwarder.service import run
+from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream
 from pipeline.support import metrics as measuring
 from pipeline.support.metrics import Metrics

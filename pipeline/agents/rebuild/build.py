@@ -25,10 +25,8 @@ from pipeline.search import Generation
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.tables.checkpoint import empty_checkpoint
 from pipeline.tables.checkpoints import PositionLost
-from pipeline.tables.counters import Counters
 from pipeline.tables.documents import AccountDocuments
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
-from pipeline.tables.versioned_document import DocumentCache
 
 NOTE_SECONDS: Final = 0.5
 REFUSED_SECONDS: Final = 20.0
@@ -154,13 +152,8 @@ class OnlineBuild:
 
     async def _replay(self) -> None:
         context = self._context
-        documents = AccountDocuments(
-            context.elastic,
-            self.generation,
-            context.store,
-            context.parked,
-            Counters(),
-            DocumentCache(0),
+        documents = AccountDocuments.uncached(
+            context.elastic, self.generation, context.store, context.parked
         )
         await self._note(state="replaying")
         self._replaying_since = time.monotonic()

@@ -17,10 +17,8 @@ from pipeline.model.events import slots_of
 from pipeline.search.scan import IndexScan
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.tables.checkpoints import PositionLost
-from pipeline.tables.counters import Counters
 from pipeline.tables.documents import AccountDocuments
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
-from pipeline.tables.versioned_document import DocumentCache
 
 
 class InPlaceRebuild:
@@ -51,13 +49,8 @@ class InPlaceRebuild:
             owned, context = self._processor.owned, self._context
             if owned is None:
                 raise PositionLost("the partition is being acquired")
-            documents = AccountDocuments(
-                context.elastic,
-                owned.live.generation,
-                context.store,
-                context.parked,
-                Counters(),
-                DocumentCache(0),
+            documents = AccountDocuments.uncached(
+                context.elastic, owned.live.generation, context.store, context.parked
             )
             total = await self._throttle.gently(lambda: context.store.count(self._slots))
             self._part = replace(self._part, state="replaying", total=total)

@@ -20,10 +20,9 @@ from pipeline.operations.repair.compare import PATIENCE, Comparison
 from pipeline.operations.repair.diff import Difference, DocumentDiff, diff_document
 from pipeline.search import Elastic, Generation, GenerationGone, Generations
 from pipeline.support.settings import Settings
-from pipeline.tables.counters import Counters
 from pipeline.tables.documents import AccountDocuments
 from pipeline.tables.parked_accounts import ParkedAccountList
-from pipeline.tables.versioned_document import DocumentCache, ReplayedAccount
+from pipeline.tables.versioned_document import ReplayedAccount
 
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1
@@ -75,13 +74,8 @@ class OfflineRepair:
         meanwhile."""
         while True:
             generation = await self.live()
-            documents = AccountDocuments(
-                self._elastic,
-                generation,
-                self._stores.store,
-                self._parking_lot,
-                Counters(),
-                DocumentCache(0),
+            documents = AccountDocuments.uncached(
+                self._elastic, generation, self._stores.store, self._parking_lot
             )
             try:
                 return await repair(document_ids, self._stores.store, documents)
