@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from api.balances.rebuilds import Rebuilds
-from pipeline.operations.status.rebuild_progress import altogether
+from pipeline.operations.status.rebuild_progress import total_progress
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
@@ -51,7 +51,7 @@ class StallWatch:
             self._job, self._furthest = (job.id, job.uuid), {}
         if self._progressed(job, parts):
             self._since = self._clock()
-        whole = altogether(job, parts)
+        whole = total_progress(job, parts)
         return Running(whole.done, whole.total, self._clock() - self._since)
 
     def _progressed(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> bool:

@@ -15,12 +15,12 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-EVERY: Final = 3.0
+LINE_SECONDS: Final = 3.0
 """Seconds between two lines."""
 
 
 @contextmanager
-def shown(bars: Progress, line: Callable[[], str]) -> Iterator[None]:
+def displayed(bars: Progress, line: Callable[[], str]) -> Iterator[None]:
     """Keep the bars on their console meanwhile; one that can't draw them gets the line instead.
 
     A thread of its own says it, for what takes long may keep the caller's busy.
@@ -31,12 +31,12 @@ def shown(bars: Progress, line: Callable[[], str]) -> Iterator[None]:
         return
     over = Event()
 
-    def say() -> None:
-        while not over.wait(EVERY):
-            if words := line():
-                tell(bars.console, words)
+    def print_lines() -> None:
+        while not over.wait(LINE_SECONDS):
+            if text := line():
+                print_line(bars.console, text)
 
-    thread = Thread(target=say, name="progress", daemon=True)
+    thread = Thread(target=print_lines, name="progress", daemon=True)
     thread.start()
     try:
         yield
@@ -45,12 +45,12 @@ def shown(bars: Progress, line: Callable[[], str]) -> Iterator[None]:
         thread.join()
 
 
-def tell(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """A line as it is; above the bars, where there are any."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def in_words(what: str, done: int, total: int, rate: float | None, left: str) -> str:
+def progress_line(what: str, done: int, total: int, rate: float | None, left: str) -> str:
     """What is done, of how many, how quickly and how much longer, as far as that is known."""
     known = [f"{what}: {done:,} of {total:,}"]
     known += [f"{rate:,.0f} a second"] if rate else []
@@ -77,8 +77,8 @@ class Steps:
         self._step: Task | None = None
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        with shown(self._bars, self._line):
+    def displayed(self) -> Iterator[None]:
+        with displayed(self._bars, self._line):
             yield
 
     def note(self, what: str, done: int, total: int) -> None:
@@ -89,7 +89,7 @@ class Steps:
         before = self._step.finished
         self._bars.update(self._step.id, completed=done, total=total)
         if self._step.finished and not before and not self._bars.console.is_interactive:
-            tell(self._bars.console, self._over(self._step))
+            print_line(self._bars.console, self._over(self._step))
 
     def _line(self) -> str:
         step = self._step
@@ -99,7 +99,7 @@ class Steps:
             return f"{step.description}: {clock(step.elapsed or 0)} so far"
         left = "" if step.time_remaining is None else clock(step.time_remaining)
         done, total = int(step.completed), int(step.total or 0)
-        return in_words(step.description, done, total, step.speed, left)
+        return progress_line(step.description, done, total, step.speed, left)
 
     def _over(self, step: Task) -> str:
         number = "" if step.total == 1 else f"{int(step.completed):,} "

@@ -5,12 +5,13 @@ import sys
 
 import click
 
+from pipeline.cli import rebuild_jobs
 from pipeline.cli.differences import dry_run as compare
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console
 from pipeline.cli.projection_option import of_projection, target
-from pipeline.cli.rebuild_formatting import listing, outcome, said, table
-from pipeline.cli.rebuild_jobs import INTERRUPTED, Found, cancelled, everything, found, started
+from pipeline.cli.rebuild_formatting import listing, outcome, summary, table
+from pipeline.cli.rebuild_jobs import INTERRUPTED, Found
 from pipeline.cli.repair import repair_account
 from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import MOST
@@ -91,7 +92,9 @@ def rebuild(
         click.echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)
     wait = sys.stdout.isatty() if wait is None else wait
-    found = complete(started(settings, projection, asked, wait=wait), exit_code=INTERRUPTED)
+    found = complete(
+        rebuild_jobs.start(settings, projection, asked, wait=wait), exit_code=INTERRUPTED
+    )
     if wait:
         _show_end(found, as_json)
     else:
@@ -111,13 +114,15 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
       bank rebuild status --wait      follow it to the end
       bank rebuild status --json ID   that one, as JSON
     """
-    job, parts = complete(found(*target("rebuild"), job_id, wait=wait), exit_code=INTERRUPTED)
+    job, parts = complete(
+        rebuild_jobs.find(*target("rebuild"), job_id, wait=wait), exit_code=INTERRUPTED
+    )
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
         click.echo(_json((job, parts)))
     else:
-        click.echo(said(job))
+        click.echo(summary(job))
         console().print(table(job, parts))
 
 
@@ -133,10 +138,10 @@ def cancel(job_id: str | None) -> None:
       bank rebuild cancel             the last one
       bank rebuild cancel ID          that one
     """
-    job = complete(cancelled(*target("rebuild"), job_id), exit_code=INTERRUPTED)
+    job = complete(rebuild_jobs.cancel(*target("rebuild"), job_id), exit_code=INTERRUPTED)
     if job.phase != "cancelled":
-        raise CommandFailed(f"{said(job)}; it can't be called off any more")
-    click.echo(said(job))
+        raise CommandFailed(f"{summary(job)}; it can't be called off any more")
+    click.echo(summary(job))
 
 
 @rebuild.command(name="list")
@@ -149,7 +154,7 @@ def list_(as_json: bool) -> None:
       bank rebuild list               as a table
       bank rebuild list --json        as JSON
     """
-    known = complete(everything(*target("rebuild")), exit_code=INTERRUPTED)
+    known = complete(rebuild_jobs.find_all(*target("rebuild")), exit_code=INTERRUPTED)
     if as_json:
         click.echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:

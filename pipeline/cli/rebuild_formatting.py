@@ -22,13 +22,13 @@ _PHASES: dict[Phase, str] = {
 }
 
 
-def said(job: RebuildJob) -> str:
+def summary(job: RebuildJob) -> str:
     """A rebuild and its state in one sentence."""
     reason = f": {job.reason}" if job.reason else ""
-    return f"rebuild {job.id} ({what(job)}) {_PHASES[job.phase]}{reason}"
+    return f"rebuild {job.id} ({scope(job)}) {_PHASES[job.phase]}{reason}"
 
 
-def what(job: RebuildJob) -> str:
+def scope(job: RebuildJob) -> str:
     """What it rebuilds."""
     if job.kind == "online":
         return "online"
@@ -41,11 +41,11 @@ def what(job: RebuildJob) -> str:
 def outcome(job: RebuildJob, parts: Sequence[RebuildPart]) -> str:
     """The outcome of a rebuild that is over; `CommandFailed` unless it is done."""
     if job.phase == "failed":
-        raise CommandFailed(f"{said(job)}\n`bank rebuild` once more goes on where it was.")
+        raise CommandFailed(f"{summary(job)}\n`bank rebuild` once more goes on where it was.")
     if job.phase != "done":
-        raise CommandFailed(said(job))
+        raise CommandFailed(summary(job))
     events = sum(part.done for part in parts)
-    lines = [f"{said(job)}: {_count(len(parts), 'partition')}, {_count(events, 'event')}"]
+    lines = [f"{summary(job)}: {_count(len(parts), 'partition')}, {_count(events, 'event')}"]
     if removed := sum(part.removed for part in parts):
         lines.append(f"documents of accounts that are not there, removed: {removed:,}")
     if pauses := pauses_of(parts):
@@ -70,7 +70,7 @@ def table(job: RebuildJob, parts: Iterable[RebuildPart]) -> Table:
             f"{part.done:,}",
             f"{total_of(part):,}",
             f"{part.events_per_second:,.0f}",
-            left(job, part),
+            time_left(job, part),
             " ".join(map(_ms, part.pauses_ms)),
             escape(name_of(part.owner)),
         )
@@ -81,12 +81,12 @@ def listing(jobs: Iterable[RebuildJob]) -> Table:
     """Rebuilds, one in each line."""
     shown = plain_table("id", "what", "state", "started", "finished", "reason")
     for job in jobs:
-        cells = (job.id, what(job), job.phase, job.started, job.finished or "", job.reason or "")
+        cells = (job.id, scope(job), job.phase, job.started, job.finished or "", job.reason or "")
         shown.add_row(*map(escape, cells))
     return shown
 
 
-def left(job: RebuildJob, part: RebuildPart) -> str:
+def time_left(job: RebuildJob, part: RebuildPart) -> str:
     """The time left, as minutes and seconds."""
     seconds = seconds_left(job, part)
     return "" if seconds is None else clock(seconds)

@@ -9,10 +9,11 @@ import click
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.rebuild_formatting import said, what
+from pipeline.cli.rebuild_formatting import scope, summary
 from pipeline.cli.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
-from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
+from pipeline.operations import rebuild_requests
+from pipeline.operations.rebuild_requests import Asked, NoSuchPartition
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import Busy, NoSuchJob, RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
@@ -22,25 +23,29 @@ INTERRUPTED: Final = 130
 Found = tuple[RebuildJob, list[RebuildPart]]
 
 
-async def started(settings: Settings, projection: Projection, asked: Asked, *, wait: bool) -> Found:
+async def start(settings: Settings, projection: Projection, asked: Asked, *, wait: bool) -> Found:
     """Start or join a rebuild; prints on stderr which of the two."""
     async with jetstream(settings) as js:
         jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
         try:
-            job, joined = await start(js, jobs, asked, expected=settings.partitions)
+            job, joined = await rebuild_requests.start(
+                js, jobs, asked, expected=settings.partitions
+            )
         except NoSuchPartition as error:
             raise CommandFailed(str(error)) from error
         except Busy as busy:
             raise CommandFailed(
-                f"another one runs: {said(busy.job)}\n"
+                f"another one runs: {summary(busy.job)}\n"
                 f"`bank rebuild status {busy.job.id}` shows it, "
                 f"`bank rebuild cancel {busy.job.id}` calls it off."
             ) from busy
-        click.echo(f"rebuild {job.id} ({what(job)}) {_begun(job, joined, asked)}", err=True)
+        click.echo(
+            f"rebuild {job.id} ({scope(job)}) {_start_outcome(job, joined, asked)}", err=True
+        )
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
-async def found(
+async def find(
     settings: Settings, projection: Projection, job_id: str | None, *, wait: bool
 ) -> Found:
     """The rebuild of that id, or the last one."""
@@ -49,13 +54,13 @@ async def found(
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
-async def everything(settings: Settings, projection: Projection) -> list[Found]:
+async def find_all(settings: Settings, projection: Projection) -> list[Found]:
     """All rebuilds that are still known, the last one first."""
     async with opened(settings, projection) as jobs:
         return [(job, jobs.parts(job)) for job in jobs.all()]
 
 
-async def cancelled(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
+async def cancel(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
     """Cancel a rebuild; it stays as it is if readers see its generation already, or it is over."""
     async with opened(settings, projection) as jobs:
         chosen = _chosen(jobs, job_id)
@@ -77,7 +82,7 @@ async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Re
 async def _until_over(jobs: RebuildJobs, job_id: str) -> Found:
     """The rebuild when it is over, shown until then. An interrupt leaves it running."""
     bars = Bars()
-    with bars.shown():
+    with bars.displayed():
         try:
             return await follow(jobs, job_id, bars)
         except asyncio.CancelledError:
@@ -89,7 +94,7 @@ async def _until_over(jobs: RebuildJobs, job_id: str) -> Found:
             ) from None
 
 
-def _begun(job: RebuildJob, joined: bool, asked: Asked) -> str:
+def _start_outcome(job: RebuildJob, joined: bool, asked: Asked) -> str:
     if not joined:
         return "is started" if job.generation is None else "goes on where it was when it failed"
     if job.concurrency != asked.max_concurrent:

@@ -12,19 +12,19 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline.cli import progress
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.rebuild_formatting import left
+from pipeline.cli.rebuild_formatting import time_left
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
-from pipeline.operations.status.rebuild_progress import altogether, total_of
+from pipeline.operations.status.rebuild_progress import total_of, total_progress
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
-QUIET: Final = 5.0
-"""Seconds without a word from any worker after which that is said."""
+QUIET_SECONDS: Final = 5.0
+"""Seconds without news of any worker after which that is printed."""
 WAITING: Final = "waiting for a worker: none has taken it up yet (`bank worker` is one)"
-SILENT: Final = f"no worker has said anything for {QUIET:.0f} s; it goes on when one does"
+NO_NEWS: Final = f"no worker has said anything for {QUIET_SECONDS:.0f} s; it goes on when one does"
 SWAPPED: Final = "readers see the new generation; the workers turn to it"
-AWAY: Final = "NATS does not answer; asking again until it does"
+NATS_DOWN: Final = "NATS does not answer; asking again until it does"
 
 _EVERY: Final = 0.25
 _FIELDS: Final = ("events", "rate", "left", "state", "owner")
@@ -45,13 +45,13 @@ class Bars:
         self._line = ""
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        with progress.shown(self._progress, lambda: self._line):
+    def displayed(self) -> Iterator[None]:
+        with progress.displayed(self._progress, lambda: self._line):
             yield
 
     def show(self, job: RebuildJob, parts: Sequence[RebuildPart]) -> None:
         """All of it, and each partition; of very many only those that are being replayed."""
-        every = altogether(job, parts)
+        every = total_progress(job, parts)
         self._bar("all", job, every, state="")
         self._line = _line(job, every)
         many = len(parts) > self._out.height - 3
@@ -59,9 +59,9 @@ class Bars:
             visible = not many or part.state == "replaying"
             self._bar(f"{part.partition}", job, part, state=part.state, visible=visible)
 
-    def say(self, remark: str) -> None:
+    def print_line(self, remark: str) -> None:
         """A line above the bars."""
-        progress.tell(self._out, remark)
+        progress.print_line(self._out, remark)
 
     def _bar(self, name: str, job: RebuildJob, part: RebuildPart, **fields: Any) -> None:
         if name not in self._tasks:
@@ -74,7 +74,7 @@ class Bars:
             total=total or 1,
             events=f"{part.done:,} of {total:,}" if total else "",
             rate=f"{rate:,.0f}/s" if rate else "",
-            left=left(job, part),
+            left=time_left(job, part),
             owner=escape(name_of(part.owner)),
             **fields,
         )
@@ -86,7 +86,7 @@ async def follow(
     """The rebuild when it is over. NATS may be down meanwhile."""
     clock = asyncio.get_running_loop().time
     known: tuple[RebuildJob, list[RebuildPart]] | None = None
-    heard, said = clock(), ""
+    news_at, printed = clock(), ""
     while True:
         try:
             await jobs.refresh()
@@ -95,13 +95,13 @@ async def follow(
             if not now[0].active:
                 return now
             if now != known:
-                known, heard = now, clock()
-            remark = _remark(now[0], clock() - heard)
+                known, news_at = now, clock()
+            remark = _remark(now[0], clock() - news_at)
         except (NatsError, JetStreamError, OSError):
-            remark = AWAY
-        if remark and remark != said:
-            bars.say(remark)
-        said = remark
+            remark = NATS_DOWN
+        if remark and remark != printed:
+            bars.print_line(remark)
+        printed = remark
         await asyncio.sleep(_EVERY)
 
 
@@ -110,16 +110,18 @@ def _line(job: RebuildJob, every: RebuildPart) -> str:
     total = total_of(every)
     if not total:
         return ""
-    what = f"rebuild {job.id}"
-    return progress.in_words(what, every.done, total, every.events_per_second, left(job, every))
+    name = f"rebuild {job.id}"
+    return progress.progress_line(
+        name, every.done, total, every.events_per_second, time_left(job, every)
+    )
 
 
-def _remark(job: RebuildJob, quiet: float) -> str:
+def _remark(job: RebuildJob, quiet_seconds: float) -> str:
     if job.phase == "swapped":
         return SWAPPED
-    if quiet < QUIET:
+    if quiet_seconds < QUIET_SECONDS:
         return ""
-    return WAITING if job.phase == "wanted" else SILENT
+    return WAITING if job.phase == "wanted" else NO_NEWS
 
 
 def _known(jobs: RebuildJobs, job_id: str) -> tuple[RebuildJob, list[RebuildPart]]:

@@ -56,7 +56,7 @@ async def _repair_account(settings: Settings, projection: Projection, account_id
             done = "removed" if result.removed else "written" if result.written else "left"
             click.echo(f"{line(offline.difference(account_id, before))}: {done}")
         if parked:
-            click.echo(f"{account_id}: {_waits(offline.parked, account_id)}")
+            click.echo(f"{account_id}: {_parking_state(offline.parked, account_id)}")
         after = await offline.diff(account_id)
         if after.what not in ("right", "behind"):
             difference = line(offline.difference(account_id, after))
@@ -75,7 +75,7 @@ async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
     for each in found:
         click.echo(f"{line(each)}: repaired")
     if parked:
-        click.echo(f"{account_id}: {_waits(offline.parked, account_id)}")
+        click.echo(f"{account_id}: {_parking_state(offline.parked, account_id)}")
     async for each in offline.comparison(_PATIENCE).these([account_id]):
         raise CommandFailed(f"it is not right yet: {line(each)}")
     return account_id not in offline.parked
@@ -129,7 +129,7 @@ async def _repair_chunk(offline: OfflineRepair, chunk: list[str], repair: Repair
         chunk.clear()
 
 
-def _waits(parked: ParkedAccountList, account_id: str) -> str:
+def _parking_state(parked: ParkedAccountList, account_id: str) -> str:
     if account_id in parked:
         return f"still parked: {parked[account_id].reason}"
     return "parked no more"

@@ -19,7 +19,7 @@ from pipeline.coordination.repartition_requests import (
 from pipeline.messaging.kv import Overtaken
 from pipeline.support.settings import Settings
 
-_LOOK_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 10.0
 _PROGRESS: Final = {
     "wanted": "Asked the leading forwarder for {to} partitions.",
@@ -91,7 +91,7 @@ async def follow(
                 click.echo(_PROGRESS[printed].format(to=request.to), err=True)
             if request.state == "wanted" and time.monotonic() > deadline:
                 await _withdraw(requests, request)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             request = await requests.again(request)
     except asyncio.CancelledError:
         await _withdraw(requests, request)

@@ -91,7 +91,7 @@ def demo(accounts: int, commands: int, seed: int) -> None:
     """
     garbage_collection.run_seldom()
     settings, steps = load(), Steps(Console(stderr=True))
-    with steps.shown():
+    with steps.displayed():
         result = run(
             run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=steps.note)
         )

@@ -40,8 +40,8 @@ async def ready(address: str) -> str:
 
 
 async def _server(process: Process) -> str:
-    wheel, parts = SERVER_BINARIES[process.role], urlsplit(process.address)
-    well = await wheel.healthy(parts.hostname or "127.0.0.1", parts.port or wheel.port)
+    binary, parts = SERVER_BINARIES[process.role], urlsplit(process.address)
+    well = await binary.healthy(parts.hostname or "127.0.0.1", parts.port or binary.port)
     return WELL if well else "does not answer"
 
 

@@ -26,15 +26,15 @@ _TAIL_BYTES, _TAIL_LINES = 16384, 15
 class Server:
     """One embedded server. Tests may `kill` it and `start` it again on its data."""
 
-    def __init__(self, wheel: ServerBinary, url: str, data_dir: Path, children: Children) -> None:
+    def __init__(self, binary: ServerBinary, url: str, data_dir: Path, children: Children) -> None:
         parts = urlsplit(url)
-        self.name = wheel.name
+        self.name = binary.name
         self.url = url
         self.host = parts.hostname or "127.0.0.1"
-        self.port = parts.port or wheel.port
-        self.folder = data_dir / wheel.name
-        self.log = data_dir / "logs" / f"{wheel.name}.log"
-        self._wheel = wheel
+        self.port = parts.port or binary.port
+        self.folder = data_dir / binary.name
+        self.log = data_dir / "logs" / f"{binary.name}.log"
+        self._binary = binary
         self._children = children
         self._child: Child | None = None
         self._log_start = 0
@@ -51,7 +51,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            command = self._wheel.command(self.host, self.port, self.folder)
+            command = self._binary.command(self.host, self.port, self.folder)
         except ModuleNotFoundError as error:
             raise EmbeddedError(f"{self.name}: {self._missing(error)}") from error
         if port_taken(self.host, self.port):
@@ -106,22 +106,22 @@ class Server:
             return None
         code = self._child.exit_code
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        said = self._said()
+        lines = self._last_lines()
         return EmbeddedError(
-            f"{self.name} died ({how}){self._why(said)}; its log is {self.log}\n{said}".strip()
+            f"{self.name} died ({how}){self._why(lines)}; its log is {self.log}\n{lines}".strip()
         )
 
-    def _why(self, said: str) -> str:
+    def _why(self, lines: str) -> str:
         full = os.strerror(errno.ENOSPC)
-        if full.lower() in said.lower():
+        if full.lower() in lines.lower():
             return f": {full} for {self.folder}. {ADVICE}"
-        if _OLD_C_LIBRARY.search(said):
+        if _OLD_C_LIBRARY.search(lines):
             return f": this system's C library is too old for it. {self._elsewhere()}"
         return ""
 
     async def _healthy(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not await self._wheel.healthy(self.host, self.port):
+        while not await self._binary.healthy(self.host, self.port):
             if death := self.death():
                 self._forget()
                 raise death
@@ -129,7 +129,7 @@ class Server:
                 await self.stop()
                 raise EmbeddedError(
                     f"{self.name} does not answer at {self.url} {READY_SECONDS:.0f} s after its "
-                    f"start; its log is {self.log}\n{self._said()}"
+                    f"start; its log is {self.log}\n{self._last_lines()}"
                 )
             await asyncio.sleep(0.05)
 
@@ -148,7 +148,7 @@ class Server:
 
     def _elsewhere(self) -> str:
         """The advice for a machine on which the wheel does not run."""
-        url = f"{self._wheel.scheme}://HOST:PORT"
+        url = f"{self._binary.scheme}://HOST:PORT"
         return (
             f"Start one yourself and name it: {variable(self.name)}={url} "
             f"(and, if it is on this machine: bank up --without {self.name})"
@@ -157,9 +157,9 @@ class Server:
     def _free_url(self) -> str:
         ports = range(self.port + 1, 65536)
         port = next(port for port in ports if not port_taken(self.host, port))
-        return f"{self._wheel.scheme}://{self.host}:{port}"
+        return f"{self._binary.scheme}://{self.host}:{port}"
 
-    def _said(self) -> str:
+    def _last_lines(self) -> str:
         """The last lines of its log since its last start, indented."""
         with self.log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)

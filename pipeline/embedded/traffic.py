@@ -30,8 +30,8 @@ _ZIPF: Final = 0.8
 _MORE_THAN_ANYBODY_HAS: Final = 2**52
 
 DONE: Final = frozenset({200})
-DONE_OR_POOR: Final = frozenset({200, 422})
-SHUT: Final = frozenset({409})
+DONE_OR_INSUFFICIENT: Final = frozenset({200, 422})
+CLOSED: Final = frozenset({409})
 
 
 class TrafficRequest(NamedTuple):
@@ -152,23 +152,23 @@ def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[
     """Random commands. Freezes and closures go to the least busy tenth of the accounts, where other
     commands may therefore be refused."""
     weights = list(accumulate(1 / rank**_ZIPF for rank in range(1, len(accounts) + 1)))
-    often_shut = accounts[-max(1, len(accounts) // 10) :]
+    often_closed = accounts[-max(1, len(accounts) // 10) :]
     makers: dict[Callable[[random.Random, list[str], int], TrafficRequest], int] = {
         _deposit: 40,
         _withdrawal: 20,
         _transfer: 18,
         _new_owner: 7,
         _too_much: 5,
-        _life: 3,
+        _status_change: 3,
         _unknown_account: 5,
         _bad_input: 5,
     }
     kinds = chance.choices(list(makers), list(makers.values()), k=number)
     for n, make in enumerate(kinds):
         hot = chance.choices(accounts, cum_weights=weights, k=2)
-        request = make(chance, often_shut if make is _life else hot, n)
-        if {request.command.account, request.command.to} & set(often_shut):
-            request = request._replace(expected=request.expected | SHUT)
+        request = make(chance, often_closed if make is _status_change else hot, n)
+        if {request.command.account, request.command.to} & set(often_closed):
+            request = request._replace(expected=request.expected | CLOSED)
         yield request
 
 
@@ -182,16 +182,16 @@ def _deposit(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
 
 
 def _withdrawal(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
-    return _of("withdraw", hot[0], chance.randint(1, 1000), DONE_OR_POOR)
+    return _of("withdraw", hot[0], chance.randint(1, 1000), DONE_OR_INSUFFICIENT)
 
 
 def _too_much(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
     return _of("withdraw", hot[0], _MORE_THAN_ANYBODY_HAS, frozenset({422}))
 
 
-def _life(chance: random.Random, often_shut: list[str], _: int) -> TrafficRequest:
+def _status_change(chance: random.Random, often_closed: list[str], _: int) -> TrafficRequest:
     kind: Kind = chance.choices(("freeze", "unfreeze", "close"), (4, 5, 1))[0]
-    account = chance.choice(often_shut)
+    account = chance.choice(often_closed)
     return TrafficRequest(Command(kind, account), f"/{kind}", {"id": account}, DONE)
 
 
@@ -211,7 +211,7 @@ def _transfer(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
         Command("transfer", payer, money, to=payee),
         "/transfer",
         {"from": payer, "to": payee, "money": money},
-        DONE_OR_POOR if payer != payee else frozenset({400}),
+        DONE_OR_INSUFFICIENT if payer != payee else frozenset({400}),
     )
 
 

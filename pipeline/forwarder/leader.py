@@ -26,7 +26,7 @@ from pipeline.messaging import (
 from pipeline.messaging.event_messages import event_messages
 from pipeline.model.events import Event
 from pipeline.model.projection_lookup import projections
-from pipeline.support.cancellation import heed_cancellation
+from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.correlation import about
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
@@ -88,7 +88,7 @@ class Leader:
 
     async def _forward(self, batches: AsyncIterator[Changes], lost: asyncio.Event) -> None:
         async for changes in batches:
-            heed_cancellation()
+            raise_if_cancelled()
             if self._publisher.token is None:
                 # Before the first events: what was stored before the markers comes from the store,
                 # what comes after them comes through the stream.

@@ -23,7 +23,7 @@ from pipeline.forwarder.stream_publisher import StreamPublisher
 from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, OutgoingMessage
 from pipeline.messaging.kv import Overtaken
 from pipeline.model.projection import FIRST
-from pipeline.support.cancellation import heed_cancellation
+from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class Repartitioner:
         """
         left: Iterable[int] = range(now.count)
         while late := await self._late(now, last, left):
-            heed_cancellation()
+            raise_if_cancelled()
             if lost.is_set():
                 return False
             if time.monotonic() - began > request.patience:

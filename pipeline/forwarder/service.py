@@ -16,7 +16,7 @@ from pipeline.forwarder.leader import Leader
 from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_checks, forwarder_metrics
 from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown
 from pipeline.messaging import JetStream
-from pipeline.support.cancellation import heed_cancellation
+from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.metrics_server import exposed
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
@@ -62,7 +62,7 @@ async def _run(settings: Settings, metrics: ForwarderMetrics) -> None:
     outage, attempt = Outage(log, "Forwarding"), 0
     try:
         while True:
-            heed_cancellation()
+            raise_if_cancelled()
             leader = Leader(settings, js, store, metrics.counters, outage)
             try:
                 async with leading(lease) as lost:

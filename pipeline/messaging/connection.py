@@ -9,7 +9,7 @@ from pipeline.messaging.fast_path import FastPathClient
 from pipeline.messaging.values import ServerTooOld
 from pipeline.support.access import ServerAccess
 from pipeline.support.auth_errors import NATS, refusal
-from pipeline.support.cancellation import heed_cancellation
+from pipeline.support.cancellation import raise_if_cancelled
 
 log = logging.getLogger(__package__)
 
@@ -60,7 +60,7 @@ class Refusals:
         self.last: str | None = None
 
     async def on_error(self, error: Exception) -> None:
-        heed_cancellation()  # if one was swallowed, nats-py would try for ever
+        raise_if_cancelled()  # if one was swallowed, nats-py would try for ever
         log.debug("NATS: %r", error)
         why = refusal(error, NATS)
         if why and why != self.last and not self._silent:

@@ -15,7 +15,7 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
         await asyncio.wait((task,), timeout=0.2)
 
 
-def heed_cancellation() -> None:
+def raise_if_cancelled() -> None:
     """Raise CancelledError if this task was cancelled and something has swallowed that.
 
     See `cancel_and_wait`; nats-py waits by `asyncio.wait_for` for every reply.

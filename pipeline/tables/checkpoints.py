@@ -151,7 +151,7 @@ class Checkpoints:
                 each.partition: why_changed(each, found.get(each.id))
                 for each in held
                 if each.key in self._held  # it may have been released meanwhile
-                and not self._held.is_there(each.key, found.get(each.id))
+                and not self._held.is_unchanged(each.key, found.get(each.id))
             }
             return failed | await self._restarted({each.partition for each in held})
 
@@ -246,7 +246,7 @@ class Checkpoints:
             there = found.get(each.id)
             if there is not None and there.source == asdict(each):
                 self._held.move(each, there.stamp)
-            elif self._held.is_there(each.key, there):
+            elif self._held.is_unchanged(each.key, there):
                 again.append(each)
             else:
                 failed[each.partition] = why_changed(each, there)

@@ -43,7 +43,7 @@ class HeldCheckpoints:
         """The stamp of its last write, which the next one must find."""
         return self._held[key].stamp
 
-    def is_there(self, key: Key, found: FoundDocument | None) -> bool:
+    def is_unchanged(self, key: Key, found: FoundDocument | None) -> bool:
         """Whether the document found is the last write, unchanged."""
         if found is None or key not in self._held:
             return False

@@ -87,7 +87,7 @@ class ParkedAccountList:
             changed: set[str] = set()
             for key in keys:
                 before, now = self._known.get(key), _account(self._mirror.entries.get(key))
-                self._know(key, now)
+                self._remember(key, now)
                 if before != now:
                     changed |= {each.account_id for each in (before, now) if each}
             return frozenset(changed)
@@ -138,9 +138,9 @@ class ParkedAccountList:
 
     def _note(self, key: str, account: ParkedAccount | None) -> None:
         self._own.add(key)
-        self._know(key, account)
+        self._remember(key, account)
 
-    def _know(self, key: str, account: ParkedAccount | None) -> None:
+    def _remember(self, key: str, account: ParkedAccount | None) -> None:
         self._known.pop(key, None)
         if account is not None:
             self._known[key] = account

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.cli import progress
-from pipeline.cli.progress import Steps, clock, in_words
+from pipeline.cli.progress import Steps, clock, progress_line
 from tests.harness import eventually
 
 
@@ -20,7 +20,7 @@ def lines_of(console: Console) -> list[str]:
 @pytest.fixture
 def console(monkeypatch: pytest.MonkeyPatch) -> Console:
     """One that nobody watches, and that is told something often."""
-    monkeypatch.setattr(progress, "EVERY", 0.05)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
     return Console(file=io.StringIO(), force_terminal=False, width=40)
 
 
@@ -30,7 +30,7 @@ def matching(console: Console, pattern: str) -> Callable[[], bool]:
 
 async def test_without_a_terminal_a_line_is_said_now_and_then(console: Console) -> None:
     steps = Steps(console)
-    with steps.shown():
+    with steps.displayed():
         steps.note("starting", 0, 1)
         await eventually(matching(console, r"starting: 0:00 so far"))
         steps.note("starting", 1, 1)
@@ -48,7 +48,7 @@ async def test_without_a_terminal_a_line_is_said_now_and_then(console: Console) 
 
 async def test_a_step_that_is_over_says_nothing_more(console: Console) -> None:
     steps = Steps(console)
-    with steps.shown():
+    with steps.displayed():
         steps.note("projecting", 5, 5)
         steps.note("projecting", 5, 5)
     assert lines_of(console) == ["projecting: 5 done in 0:00"]
@@ -57,7 +57,7 @@ async def test_a_step_that_is_over_says_nothing_more(console: Console) -> None:
 def test_in_a_terminal_each_step_has_a_bar() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, force_interactive=True, width=100)
     steps = Steps(console)
-    with steps.shown():
+    with steps.displayed():
         steps.note("starting", 1, 1)
         steps.note("sending commands", 50, 100)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", "\n".join(lines_of(console)))
@@ -67,6 +67,6 @@ def test_in_a_terminal_each_step_has_a_bar() -> None:
 
 
 def test_only_what_is_known_is_said() -> None:
-    assert in_words("all", 1, 2000, None, "") == "all: 1 of 2,000"
-    assert in_words("all", 1, 2, 1234.5, "0:07") == "all: 1 of 2, 1,234 a second, 0:07 left"
+    assert progress_line("all", 1, 2000, None, "") == "all: 1 of 2,000"
+    assert progress_line("all", 1, 2, 1234.5, "0:07") == "all: 1 of 2, 1,234 a second, 0:07 left"
     assert clock(67.9) == "1:07"

@@ -223,14 +223,14 @@ def test_one_that_comes_to_nothing(
 
 def test_no_worker_carries_it_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(rebuild_watch, "QUIET", 0.6)
-    monkeypatch.setattr(rebuild_watch.Bars, "say", lambda _, remark: said.append(remark))
+    monkeypatch.setattr(rebuild_watch, "QUIET_SECONDS", 0.6)
+    monkeypatch.setattr(rebuild_watch.Bars, "print_line", lambda _, remark: said.append(remark))
 
     async def comes_late(worker: FakeWorker) -> None:
         await eventually(lambda: said == [rebuild_watch.WAITING])
         await worker.turns("building")
         await worker.notes(0, state="replaying", done=1, total=2)
-        await eventually(lambda: said[1:] == [rebuild_watch.SILENT])
+        await eventually(lambda: said[1:] == [rebuild_watch.NO_NEWS])
         await worker.turns("swapped")
         await eventually(lambda: said[2:] == [rebuild_watch.SWAPPED])
         await worker.turns("done")
@@ -244,8 +244,8 @@ def test_without_a_terminal_a_line_is_said_now_and_then(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(progress, "EVERY", 0.05)
-    monkeypatch.setattr(progress, "tell", lambda _, line: said.append(line))
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "print_line", lambda _, line: said.append(line))
 
     async def goes_on(worker: FakeWorker) -> None:
         job = await worker.wanted()

@@ -140,7 +140,7 @@ class Comparison:
             now = diff_document(each, found.get(each), replayed[each])
             if self._right(each, before, now, moving):
                 continue
-            if moving is None and not _steady(before, now):
+            if moving is None and not _unchanged(before, now):
                 first = before.newest if before else 0
                 self._doubts[each] = now._replace(newest=first or now.newest)
             else:
@@ -180,6 +180,6 @@ class Comparison:
         return [each for account in replayed for each in account.documents]
 
 
-def _steady(before: DocumentDiff | None, now: DocumentDiff) -> bool:
+def _unchanged(before: DocumentDiff | None, now: DocumentDiff) -> bool:
     """Whether the same wrong document was there in the round before."""
     return now.what in ("differs", "extra") and before is not None and before.stamp == now.stamp

@@ -26,7 +26,7 @@ from pipeline.tables.versioned_document import ReplayedAccount
 
 _ANSWER_SECONDS: Final = 5.0
 _POLL: Final = 0.1
-_HEARD_SECONDS: Final = 1.0
+_REFRESH_SECONDS: Final = 1.0
 """Seconds after which every worker has read that an account is not parked any more."""
 
 
@@ -155,7 +155,7 @@ class OwnerParkingLot:
         if account_id not in self._parked or self._parked[account_id].attempts > attempts:
             return account_id not in self._parked
         dropped = await self._parked.drop(account_id)
-        await asyncio.sleep(_HEARD_SECONDS)
+        await asyncio.sleep(_REFRESH_SECONDS)
         return dropped
 
     async def _answer(self, account_id: str, attempts: int) -> bool:

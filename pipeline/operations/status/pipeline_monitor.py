@@ -114,7 +114,7 @@ class PipelineMonitor:
                 RebuildJobs(js, each, replicas=self._replicas) for each in self._read_each
             ]
         await asyncio.gather(*(jobs.refresh() for jobs in self._jobs))
-        return recent(self._jobs, datetime.now(UTC))
+        return recent_rebuild(self._jobs, datetime.now(UTC))
 
     def _stored_rate(self, count: Count | Unknown) -> float | None:
         rate = self._rates["stored"]
@@ -178,22 +178,22 @@ class Rate:
             self._read.popleft()
 
 
-_LATELY: Final = timedelta(minutes=10)
+_RECENT: Final = timedelta(minutes=10)
 
 
-def recent(everything: Iterable[RebuildJobs], now: datetime) -> dict[str, Any] | None:
+def recent_rebuild(everything: Iterable[RebuildJobs], now: datetime) -> dict[str, Any] | None:
     """The running rebuild of any projection, or the last one if it ended in the last ten
     minutes."""
     last = [(jobs, jobs.current) for jobs in everything]
-    found = [(jobs, job) for jobs, job in last if job is not None and _concerns(job, now)]
+    found = [(jobs, job) for jobs, job in last if job is not None and _is_recent(job, now)]
     if not found:
         return None
     jobs, job = max(found, key=lambda each: (each[1].active, each[1].id))
     return as_json(job, jobs.parts(job))
 
 
-def _concerns(job: RebuildJob, now: datetime) -> bool:
+def _is_recent(job: RebuildJob, now: datetime) -> bool:
     if job.active:
         return True
     ended = datetime.fromisoformat(job.finished or job.started)
-    return now - ended < _LATELY
+    return now - ended < _RECENT

@@ -55,7 +55,7 @@ def seconds_left(job: RebuildJob, part: RebuildPart) -> float | None:
     return (total_of(part) - part.done) / part.events_per_second
 
 
-def altogether(job: RebuildJob, parts: Sequence[RebuildPart]) -> RebuildPart:
+def total_progress(job: RebuildJob, parts: Sequence[RebuildPart]) -> RebuildPart:
     """The partitions added up, as if they were one.
 
     Its rate is the sum of those being replayed; while they have none, the mean of all that had one.
