@@ -595,9 +595,9 @@ async def test_a_token_that_the_oplog_has_outgrown_is_lost_history(
     """The server itself says so (error 286)."""
     server = own_servers.servers["mongodb"]
     await server.kill()
-    server._wheel = replace(
-        server._wheel,
-        command=lambda *where, _=server._wheel.command: [*_(*where), "--oplog-max-entries", "50"],
+    server._binary = replace(
+        server._binary,
+        command=lambda *where, _=server._binary.command: [*_(*where), "--oplog-max-entries", "50"],
     )
     await server.start()
     store = connect(server.url)

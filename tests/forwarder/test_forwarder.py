@@ -547,9 +547,9 @@ async def test_a_forwarder_that_was_away_longer_than_the_oplog_gets_markers(
 ) -> None:
     settings, server = own_servers.settings, own_servers.servers["mongodb"]
     await server.kill()
-    server._wheel = replace(
-        server._wheel,
-        command=lambda *where, _=server._wheel.command: [*_(*where), "--oplog-max-entries", "50"],
+    server._binary = replace(
+        server._binary,
+        command=lambda *where, _=server._binary.command: [*_(*where), "--oplog-max-entries", "50"],
     )
     await server.start()
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
