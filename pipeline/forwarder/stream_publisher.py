@@ -9,6 +9,7 @@ can't disagree.
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from prometheus_client import Histogram
@@ -24,7 +25,7 @@ from pipeline.messaging import (
     StreamState,
     WrongLastSequence,
 )
-from pipeline.support.metrics import SECONDS, SIZES
+from pipeline.support.metrics import SECONDS, SIZES, histogram
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,13 @@ class StandDown(Exception):
     """This forwarder must not go on: the next leader begins at the end of the log."""
 
 
-def _batch_events() -> Histogram:
-    name, meaning = "bank_forwarder_batch_events", "Events in a batch"
-    return Histogram(name, meaning, buckets=SIZES, registry=None)
-
-
-def _publish_seconds() -> Histogram:
-    name = "bank_forwarder_publish_seconds"
-    meaning = "Time from publishing a batch to its acknowledgement by JetStream"
-    return Histogram(name, meaning, buckets=SECONDS, registry=None)
+_BATCH_EVENTS: Final = partial(histogram, "bank_forwarder_batch_events", "Events in a batch", SIZES)
+_PUBLISH_SECONDS: Final = partial(
+    histogram,
+    "bank_forwarder_publish_seconds",
+    "Time from publishing a batch to its acknowledgement by JetStream",
+    SECONDS,
+)
 
 
 @dataclass(slots=True)
@@ -61,8 +60,8 @@ class PublisherCounters:
     resyncs: int = 0
     fenced: int = 0
     skipped: int = 0
-    batch_events: Histogram = field(default_factory=_batch_events, repr=False)
-    publish_seconds: Histogram = field(default_factory=_publish_seconds, repr=False)
+    batch_events: Histogram = field(default_factory=_BATCH_EVENTS, repr=False)
+    publish_seconds: Histogram = field(default_factory=_PUBLISH_SECONDS, repr=False)
     token: str | None = field(default=None, repr=False)
 
 

@@ -12,7 +12,7 @@ can't await, so `before_scrape` asks the servers first and keeps a snapshot. Nam
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -20,6 +20,7 @@ from prometheus_client import (
     CollectorRegistry,
     Gauge,
     GCCollector,
+    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
@@ -84,3 +85,8 @@ async def _refresh(hook: BeforeScrape) -> None:
             await hook()
     except Exception as error:
         log.warning("Metrics could not be brought up to date: %s", brief(error))
+
+
+def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
+    """A histogram of one object, in no registry: a collector yields its `collect()`."""
+    return Histogram(name, meaning, buckets=buckets, registry=None)

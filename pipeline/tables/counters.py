@@ -2,22 +2,21 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
+from typing import Final
 
 from prometheus_client import Histogram
 
-from pipeline.support.metrics import SECONDS, SIZES
+from pipeline.support.metrics import SECONDS, SIZES, histogram
 
-
-def _batch_events() -> Histogram:
-    name, meaning = "bank_worker_batch_events", "Events in a batch"
-    return Histogram(name, meaning, buckets=SIZES, registry=None)
-
-
-def _batch_seconds() -> Histogram:
-    name = "bank_worker_batch_seconds"
-    meaning = "Time from offering a batch to having written its documents"
-    return Histogram(name, meaning, buckets=SECONDS, registry=None)
+_BATCH_EVENTS: Final = partial(histogram, "bank_worker_batch_events", "Events in a batch", SIZES)
+_BATCH_SECONDS: Final = partial(
+    histogram,
+    "bank_worker_batch_seconds",
+    "Time from offering a batch to having written its documents",
+    SECONDS,
+)
 
 
 @dataclass(slots=True)
@@ -42,8 +41,8 @@ class Counters:
     unreadable: int = 0
     backfilled: int = 0
     reacquired: int = 0
-    batch_events: Histogram = field(default_factory=_batch_events, repr=False)
-    batch_seconds: Histogram = field(default_factory=_batch_seconds, repr=False)
+    batch_events: Histogram = field(default_factory=_BATCH_EVENTS, repr=False)
+    batch_seconds: Histogram = field(default_factory=_BATCH_SECONDS, repr=False)
     batch_at: float = field(default=-inf, repr=False)
 
     def batch(self, events: int, seconds: float) -> None:

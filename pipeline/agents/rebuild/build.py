@@ -9,24 +9,23 @@ import asyncio
 import time
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Final
 
 from pipeline.agents.context import (
     GenerationTarget,
     OwnedPartition,
-    ProjectionContext,
     generation_target,
 )
-from pipeline.agents.partition_processor import PartitionProcessor
+from pipeline.agents.rebuild.part import PartitionRebuild
 from pipeline.agents.rebuild.replay import Replay
-from pipeline.agents.rebuild.throttle import Throttle, ThrottledStore
-from pipeline.model.events import slot_of, slots_of
+from pipeline.agents.rebuild.throttle import ThrottledStore
+from pipeline.model.events import slot_of
 from pipeline.search import Generation
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.tables.checkpoint import empty_checkpoint
 from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.documents import AccountDocuments
-from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 
 NOTE_SECONDS: Final = 0.5
 REFUSED_SECONDS: Final = 20.0
@@ -34,29 +33,20 @@ REFUSED_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 1.0
 
 
-class OnlineBuild:
+class OnlineBuild(PartitionRebuild):
     """`run` and `promote` raise `PositionLost` when the partition was acquired again meanwhile."""
 
-    def __init__(
-        self,
-        processor: PartitionProcessor,
-        context: ProjectionContext,
-        job: RebuildJob,
-        part: RebuildPart,
-        concurrency: asyncio.Semaphore,
-        throttle: Throttle,
-    ) -> None:
-        assert job.generation is not None
-        assert job.uuid is not None
-        self.generation = Generation(job.generation, job.uuid, context.projection)
-        self._processor, self._context = processor, context
-        self._concurrency, self._throttle = concurrency, throttle
-        self._slots = slots_of(processor.partition, context.partitions)
-        self._part = replace(part, owner=context.owner)
-        self._owned: OwnedPartition | None = None
-        self._building: GenerationTarget | None = None
-        self._noted, self._events = 0.0, 0
-        self._replaying_since: float | None = None
+    _owned: OwnedPartition | None = None
+    _building: GenerationTarget | None = None
+    _noted, _events = 0.0, 0
+    _replaying_since: float | None = None
+
+    @cached_property
+    def generation(self) -> Generation:
+        """The generation being built."""
+        assert self._job.generation is not None
+        assert self._job.uuid is not None
+        return Generation(self._job.generation, self._job.uuid, self._context.projection)
 
     @property
     def is_current(self) -> bool:
@@ -95,9 +85,7 @@ class OnlineBuild:
 
     async def _join(self) -> None:
         """Have the partition write both generations, where it does not yet."""
-        owned = self._processor.owned
-        if owned is None:
-            raise PositionLost("the partition is being acquired")
+        owned = self._require_owned()
         if owned.building is None or owned.building.generation != self.generation:
             if await self._was_started(owned):
                 # Acquiring again starts from the lower one of both checkpoints, and so delivers the
@@ -214,8 +202,7 @@ class OnlineBuild:
     # ---------------------------------------------------------------- for people
 
     async def _count(self) -> None:
-        total = await self._throttle.gently(lambda: self._context.store.count(self._slots))
-        await self._note(total=total)
+        await self._note(total=await self._total())
 
     async def _note(self, **changes: object) -> None:
         self._noted = time.monotonic()

@@ -9,51 +9,31 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pipeline.agents.backfill import BackfillProgress
-from pipeline.agents.context import ProjectionContext
-from pipeline.agents.partition_processor import PartitionProcessor
+from pipeline.agents.rebuild.part import PartitionRebuild
 from pipeline.agents.rebuild.repair import repair_partition
-from pipeline.agents.rebuild.throttle import Throttle, ThrottledStore
-from pipeline.model.events import slots_of
+from pipeline.agents.rebuild.throttle import ThrottledStore
 from pipeline.search.scan import IndexScan
 from pipeline.support.cancellation import cancel_and_wait
-from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.documents import AccountDocuments
-from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
+from pipeline.tables.rebuild_job import RebuildPart
 
 
-class InPlaceRebuild:
+class InPlaceRebuild(PartitionRebuild):
     """Raises `PositionLost` when the partition is not ours, and what `repair_partition` raises."""
 
     is_current = True  # once done it stays done, whoever owns the partition then
-
-    def __init__(
-        self,
-        processor: PartitionProcessor,
-        context: ProjectionContext,
-        job: RebuildJob,
-        part: RebuildPart,
-        concurrency: asyncio.Semaphore,
-        throttle: Throttle,
-    ) -> None:
-        self._processor, self._context = processor, context
-        self._concurrency, self._throttle = concurrency, throttle
-        self._slots = slots_of(processor.partition, context.partitions)
-        self._part = replace(part, owner=context.owner)
-        self._reporting: asyncio.Task[None] | None = None
+    _reporting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Repair the partition."""
         if self._part.state == "done":
             return
         async with self._concurrency:
-            owned, context = self._processor.owned, self._context
-            if owned is None:
-                raise PositionLost("the partition is being acquired")
+            owned, context = self._require_owned(), self._context
             documents = AccountDocuments.uncached(
                 context.elastic, owned.live.generation, context.store, context.parked
             )
-            total = await self._throttle.gently(lambda: context.store.count(self._slots))
-            self._part = replace(self._part, state="replaying", total=total)
+            self._part = replace(self._part, state="replaying", total=await self._total())
             scan = IndexScan(context.elastic.access, documents.alias)
             try:
                 store = ThrottledStore(context.store, self._throttle)
