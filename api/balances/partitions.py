@@ -43,6 +43,7 @@ class PartitionSnapshot:
         return self._latest.partitions if self._latest else []
 
     async def now(self) -> Reading:
+        # Kept for `collect`, which can't await.
         self._latest = await self._snapshot.get()
         return self._latest
 

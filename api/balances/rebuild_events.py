@@ -68,6 +68,7 @@ class RebuildWatchers:
 
     async def _read(self) -> list[RebuildJobs]:
         async with self._rebuilds.now() as everything:
+            # Those of the reading before: each rebuild is encoded once a reading, for all clients.
             self._encoded = {}
             return everything
 

@@ -108,6 +108,7 @@ class RebuildFigures:
 
     async def refresh(self) -> None:
         """Read the rebuilds before a scrape."""
+        # Before the request: if it fails, the figures are unknown and not old.
         self._known = {}
         async with self._rebuilds.now() as everything:
             self._known = {each.projection.name: self._progress_of(each) for each in everything}

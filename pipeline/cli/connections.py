@@ -42,6 +42,8 @@ async def status_readers(
 ) -> AsyncIterator[tuple[EventStore, list[StatusReader]]]:
     """The event store and a status reader for each projection, connected to the servers that
     answer."""
+    # A task that the readers shield: connecting takes as long as NATS is down, but the deadline of
+    # one probe must not end it for the others.
     connecting = asyncio.create_task(JetStream.connect(settings.nats, "bank"))
     store = EventStore(settings.mongodb, settings.mongodb_database)
     readers = [

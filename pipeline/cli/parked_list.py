@@ -41,6 +41,7 @@ async def outcomes(
 
     A retry of each has just been asked for. An account that is off the list was applied.
     """
+    # The number of attempts before: one more means that the retry was made and failed.
     attempts = {each: parked[each].attempts if each in parked else 0 for each in account_ids}
     deadline = time.monotonic() + seconds
     while attempts and time.monotonic() < deadline:

@@ -89,6 +89,7 @@ async def follow(
             if request.state != printed:
                 printed = request.state
                 click.echo(_PROGRESS[printed].format(to=request.to), err=True)
+            # Only while nobody has begun it: a forwarder that drains may change the number.
             if request.state == "wanted" and time.monotonic() > deadline:
                 await _withdraw(requests, request)
             await asyncio.sleep(_POLL_SECONDS)

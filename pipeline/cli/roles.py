@@ -20,6 +20,7 @@ def servers() -> None:
       bank servers                       until Ctrl-C; the data stays in .bank/
       BANK_DATA_DIR=/tmp/b bank servers  in another folder
     """
+    # Each role imports its own part alone: importing all four drivers takes long.
     from pipeline.embedded.servers import EmbeddedServers
 
     async def main() -> None:

@@ -72,6 +72,7 @@ async def _progress(
     # The floor decides, not `num_pending`: a consumer counts new messages a moment late.
     if floor >= max(last, now.at):
         return ConsumerProgress(partition, floor, 0)
+    # Below `at` the floor is one of the numbering before the repartition.
     if info is None or floor < now.at:
         return ConsumerProgress(partition, floor, None)
     return ConsumerProgress(partition, floor, max(1, info["num_pending"] + info["num_ack_pending"]))

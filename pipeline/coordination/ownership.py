@@ -90,6 +90,7 @@ class Ownership:
         self._partitions, self._running, self._ending = partitions, True, self._leaving
         async with asyncio.TaskGroup() as tasks:
             outage = Outage(log, "The leases", most=self._beat)
+            # Beside the mover: leases must be renewed while a partition takes long to drain.
             keeper = tasks.create_task(outage.every(self._beat, self._heartbeat, LeaseUnavailable))
             await self._move(assign)
             await cancel_and_wait(keeper)
@@ -203,6 +204,7 @@ class Ownership:
 
     def _hold(self, partitions: Iterable[int], started: float) -> None:
         before = len(self._until)
+        # From before the request: Redis counts from a later moment, so by our clock they end first.
         self._until |= dict.fromkeys(partitions, started + self.leases.seconds)
         if len(self._until) != before:
             self._changed.set()

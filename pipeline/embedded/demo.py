@@ -147,6 +147,7 @@ def scratch(base: Settings) -> Settings:
     """Settings for a bank in a new folder and on free ports."""
     folder = Path(tempfile.mkdtemp(prefix="bank-demo-"))
     ports = free_ports("127.0.0.1")
+    # Credentials are for other servers: the scratch bank's own have none.
     plain = {name: field.default for name, field in AccessSettings.model_fields.items()}
     urls = {
         f"{name}_url": f"{w.scheme}://127.0.0.1:{next(ports)}"

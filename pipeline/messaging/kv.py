@@ -70,6 +70,7 @@ class Bucket:
 
     async def get(self, key: str) -> KeyValueEntry | None:
         """The key's present value. A value that is no JSON object counts as none."""
+        # From the leader: with the entry of a replica that is behind, every compare-and-set fails.
         last = await self.js.last_message(self.stream, self._prefix + key)
         return _entry(key, last.sequence, last.headers, last.data) if last else None
 
@@ -163,6 +164,7 @@ class Bucket:
 
     async def _vacant(self, key: str) -> int:
         """The sequence to expect of a key without a value: of its tombstone, or 0."""
+        # The server compares with the last message of the subject, also if it is a tombstone.
         last = await self.js.last_message(self.stream, self._prefix + key)
         if last and _entry(key, last.sequence, last.headers, last.data):
             raise Overtaken(f"{self.name}/{key} exists")
@@ -202,6 +204,7 @@ class Mirror:
         One request if nothing is new. An error leaves the copy as it was.
         """
         state, reconnects = await self._bucket.js.state(self._bucket.stream), self._connections()
+        # The state first: what is written after it is news of the next refresh.
         if (state, reconnects) == (self._state, self._reconnects):
             return frozenset()
         if reconnects == self._reconnects and self._continues(state):

@@ -148,6 +148,7 @@ class Projection:
             raise Unfoldable(event, f"version {version} is not the next")
         try:
             _require_plain(event)
+            # Before the fold, which knows only the newest schema of each kind.
             require_newest(event)
             fields: dict[str, Any] = {**self._after(document, event)}
             fields["id"] = account_id = event["account_id"]

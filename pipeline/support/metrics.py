@@ -74,6 +74,7 @@ class Metrics:
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics now, in the format that the header Accept asks for, and its content type."""
+        # All before the first family is collected: a collector can't await.
         await asyncio.gather(*map(_refresh, self._before))
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type

@@ -36,6 +36,7 @@ class Outage:
         """Note the failure, and sleep, longer with each attempt (0, 1, 2, …)."""
         self._failed(brief(error))
         longest = min(self._most, self._first * 2 ** min(attempt, 30))
+        # At random: those who lost a server together must not come back together.
         await asyncio.sleep(longest * random.uniform(0.5, 1))
 
     def over(self) -> None:

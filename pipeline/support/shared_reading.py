@@ -22,7 +22,9 @@ class SharedReading(Generic[T]):
         """The kept result, or a new one. A failure goes to all who wait, and is not kept."""
         reading = self._reading
         if reading is None or (reading.done() and not self._fresh(reading)):
+            # Detached: the reading is no part of the request that happens to start it.
             reading = self._reading = detached(self._new())
+        # A caller that is cancelled must not end the reading of the others.
         return await asyncio.shield(reading)
 
     async def close(self) -> None:

@@ -39,6 +39,8 @@ from pipeline.tables.held_checkpoints import HeldCheckpoints
 log = logging.getLogger(__name__)
 
 INDEX: Final = "bank-checkpoints"
+# Writes go through the alias: an index deleted by hand would come back under its own name, with a
+# guessed mapping.
 ALIAS: Final = "bank-checkpoints-live"
 
 
@@ -209,6 +211,7 @@ class Checkpoints:
         """Replace each that we hold; read again where the answer is lost or a conflict."""
         failed: dict[int, Exception] = {}
         attempt = 0
+        # A partition that was released meanwhile drops out: its next owner's checkpoint must stay.
         while wanted := [each for each in wanted if each.key in self._held]:
             writes = [
                 ConditionalWrite(each.id, self._held.stamp(each.key), asdict(each))

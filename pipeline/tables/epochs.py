@@ -25,6 +25,8 @@ async def raise_epoch(
     """The new epoch, higher than `above` and than all before it. Raises `kv.Overtaken`."""
     bucket = bucket_of(js, projection)
     known = await bucket.get(str(partition))
+    # `above` is the checkpoint's epoch. It counts too, because either may be lost: the bucket with
+    # JetStream's disk, the checkpoint with the index. Redis would lose a counter at a FLUSHALL.
     epoch = 1 + max(above, (epoch_of(known) or 0) if known else 0)
     await bucket.put(
         str(partition),

@@ -82,6 +82,7 @@ class ParkedAccountList:
     async def refresh(self) -> frozenset[str]:
         """Read what others changed; returns the account ids whose entries changed or are gone."""
         async with self._one_by_one:
+            # Own changes too: one that was undone before the mirror saw it is no news to it.
             keys = await self._mirror.refresh() | self._own
             self._own.clear()
             changed: set[str] = set()

@@ -130,6 +130,7 @@ class RebuildJobs:
 
     async def _begin(self, job: RebuildJob, last: RebuildJob | None) -> RebuildJob:
         """Write it, and make it the current one; raises `Overtaken`, and then it is not."""
+        # The job before the pointer to it: who reads the pointer must find the job.
         pointer = self._mirror.entries.get("current")
         job = await self._bucket.write(job.key, job)
         try:

@@ -103,6 +103,7 @@ async def offline_repair(settings: Settings, stores: Stores) -> AsyncIterator[Of
     try:
         await parked.refresh()
         offline = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)
+        # Before anything is compared: it raises if this process can't judge the generation.
         await offline.live()
         yield offline
     finally:

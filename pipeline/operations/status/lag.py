@@ -115,6 +115,8 @@ async def unapplied(js: JetStream, partition: int, position: int) -> WaitingEven
 
     The answer has the first message and, in a header, the number of those after it.
     """
+    # A direct get also tells how many messages of the subject follow; a consumer would have to be
+    # created for that, and would count new messages a moment late.
     query = {"seq": position + 1, "next_by_subj": subject(partition), "batch": 1}
     found = await read(js, STREAM, query)
     if not found:

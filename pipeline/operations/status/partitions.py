@@ -87,6 +87,7 @@ class Partitions:
     async def read(self) -> Reading:
         """The status at the time of the call, or up to three seconds later."""
         began = asyncio.get_running_loop().time()
+        # With little time: if NATS is silent, the rest is still read within three seconds.
         end = await probe("NATS", self._reader.log_end(), began + _END)
         if isinstance(end, LogEnd) and end.partitions is not None:
             self._now = end.partitions

@@ -102,6 +102,7 @@ class PipelineMonitor:
         if known is not None and began < self._count_next:
             await self._store().ping()
             return known
+        # Forget the old count first: if counting fails, the next reading must not show it.
         self._count = None
         self._count = Count(await self._store().estimate(), clock())
         self._count_next = clock() + _REST * (clock() - began)
@@ -109,6 +110,7 @@ class PipelineMonitor:
 
     async def _rebuild(self) -> dict[str, Any] | None:
         js = await self._reader.jetstream()
+        # At the first answer of NATS: the monitor is made before there is a connection.
         if not self._jobs:
             self._jobs = [
                 RebuildJobs(js, each, replicas=self._replicas) for each in self._read_each

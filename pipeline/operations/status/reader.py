@@ -105,6 +105,7 @@ class StatusReader:
         found, state = await asyncio.gather(partitioning(js), js.state(STREAM))
         if state is None:
             return LogEnd(None, NO_STREAM)
+        # The message after the state: one read before it may not be the last of that state.
         token = resume_token(await js.last_message(STREAM), state)
         return LogEnd(found, token)
 
@@ -122,6 +123,7 @@ class StatusReader:
         if generation is None:
             return None, {}
         try:
+            # By id and in real time: a search would be as old as the index's last refresh.
             found = await self._elastic.mget(ALIAS, checkpoint_ids(now, generation))
         except GenerationGone:  # no checkpoint was ever written
             return generation, {}
