@@ -1,7 +1,10 @@
 """`bank parked`: lists, shows, retries and drops accounts with an event that can't be applied."""
 
+import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -9,12 +12,15 @@ import click
 import orjson
 from rich.markup import escape
 
+from pipeline.cli.connections import jetstream
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.cli.parked_list import chosen, opened, outcomes
 from pipeline.cli.projection_option import Target, of_projection, target
 from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
-from pipeline.tables.parked_accounts import ParkedAccount
+from pipeline.model.projection import Projection
+from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
 NONE: Final = "no account is parked"
 _SHOWN: Final = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
@@ -42,7 +48,7 @@ def parked(ctx: click.Context, as_json: bool) -> None:
       bank parked retry --all         the cause is gone: apply the waiting events
     """
     if ctx.invoked_subcommand is None:
-        _list(complete(_all(target("parked"))), as_json)
+        _list(complete(_listed(target("parked"))), as_json)
 
 
 @parked.command()
@@ -116,29 +122,25 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
       bank parked drop --yes ID       without confirmation
     """
     where = target("parked")
-    accounts = complete(_some(where, account_ids))
+    accounts = complete(_listed(where, account_ids))
     if not yes:
         click.echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
     complete(_drop(where, accounts))
 
 
-async def _all(target: Target) -> list[ParkedAccount]:
-    async with opened(*target) as parked:
-        return parked.all()
-
-
-async def _some(target: Target, account_ids: Sequence[str]) -> list[ParkedAccount]:
-    async with opened(*target) as parked:
-        return chosen(parked, account_ids)
+async def _listed(target: Target, account_ids: Sequence[str] = ()) -> list[ParkedAccount]:
+    """These accounts, by default all; `CommandFailed` if one of them is not parked."""
+    async with _opened(*target) as parked:
+        return _chosen(parked, account_ids) if account_ids else parked.all()
 
 
 async def _one(
     target: Target, account_id: str
 ) -> tuple[ParkedAccount, int, Mapping[str, Any] | None]:
     """The account, its newest version, and the event that can't be applied, if it is stored."""
-    async with opened(*target) as parked:
-        [account] = chosen(parked, [account_id])
+    async with _opened(*target) as parked:
+        [account] = _chosen(parked, [account_id])
     settings, _ = target
     store = EventStore(settings.mongodb, settings.mongodb_database)
     try:
@@ -152,8 +154,8 @@ async def _one(
 
 async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> int:
     """Ask for a retry of all, print each result, and return how many are not applied."""
-    async with opened(*target) as parked:
-        accounts = chosen(parked, account_ids) if account_ids else parked.all()
+    async with _opened(*target) as parked:
+        accounts = _chosen(parked, account_ids) if account_ids else parked.all()
         if not accounts:
             click.echo(NONE)
         for each in accounts:
@@ -164,14 +166,14 @@ async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> 
                 click.echo(f"{account_id}: asked")
             return 0
         failed = 0
-        async for account_id, fault in outcomes(parked, ids, seconds):
+        async for account_id, fault in _outcomes(parked, ids, seconds):
             click.echo(f"{account_id}: {fault or 'applied'}")
             failed += fault is not None
         return failed
 
 
 async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
-    async with opened(*target) as parked:
+    async with _opened(*target) as parked:
         for each in accounts:
             if await parked.drop(each.account_id):
                 click.echo(f"{each.account_id}: dropped; its document stays as it is")
@@ -197,3 +199,49 @@ def _list(accounts: list[ParkedAccount], as_json: bool) -> None:
 def _json(value: Any) -> str:
     """As JSON. An event may hold values that JSON does not know: they become text."""
     return orjson.dumps(value, option=_SHOWN, default=str).decode()
+
+
+_EVERY: Final = 0.2
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[ParkedAccountList]:
+    """The list as it is now; `CommandFailed` when NATS does not answer."""
+    async with jetstream(settings) as js:
+        parked = ParkedAccountList(js, projection, replicas=settings.stream_replicas)
+        await parked.refresh()
+        yield parked
+
+
+def _chosen(parked: ParkedAccountList, account_ids: Collection[str]) -> list[ParkedAccount]:
+    """The accounts of these ids, each once; `CommandFailed` if one of them is not parked."""
+    for account_id in account_ids:
+        if account_id not in parked:
+            raise CommandFailed(
+                f"account {account_id} is not parked; `bank parked` lists those that are"
+            )
+    return [parked[account_id] for account_id in dict.fromkeys(account_ids)]
+
+
+async def _outcomes(
+    parked: ParkedAccountList, account_ids: Iterable[str], seconds: float
+) -> AsyncIterator[tuple[str, str | None]]:
+    """Each account with its fault as soon as that is known; None if its events were applied.
+
+    A retry of each has just been asked for. An account that is off the list was applied.
+    """
+    # The number of attempts before: one more means that the retry was made and failed.
+    attempts = {each: parked[each].attempts if each in parked else 0 for each in account_ids}
+    deadline = time.monotonic() + seconds
+    while attempts and time.monotonic() < deadline:
+        await parked.refresh()
+        for account_id, before in list(attempts.items()):
+            if account_id in parked and parked[account_id].attempts <= before:
+                continue
+            del attempts[account_id]
+            again = account_id in parked
+            yield account_id, f"parked again: {parked[account_id].reason}" if again else None
+        if attempts:
+            await asyncio.sleep(_EVERY)
+    for account_id in attempts:
+        yield account_id, f"no worker answered within {seconds:g} s; it stays asked"

@@ -2,22 +2,28 @@
 
 Nothing is paused. Nothing is deleted first either: tombstones would refuse the repaired documents.
 Versions decide every race with live events; documents that somebody wrote by hand are overwritten
-in a higher era, and those without events in the store are deleted.
+in a higher era, and orphans are deleted: documents that no events in the store make.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from pipeline.agents.backfill import BackfillProgress, backfill
-from pipeline.agents.rebuild.orphans import DocumentIds, possible_orphans
+from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed
-from pipeline.model.projection import Advance
-from pipeline.support.bucket_sums import Sums, fingerprint
+from pipeline.model.projection import Advance, Projection
+from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 from pipeline.tables.documents import AccountDocuments, HistoryLoader
 
 CHUNK: Final = 500
+
+
+class DocumentIds(Protocol):
+    """All ids of a generation; see `pipeline.search.scan.IndexScan`."""
+
+    def ids(self) -> AsyncIterator[list[str]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +93,31 @@ class _SummedDocuments:
             for each in history.documents:
                 self.ids.add(fingerprint(each["id"]), 1)
         return written
+
+
+async def possible_orphans(
+    projection: Projection, slots: range, known: Sums, index: DocumentIds
+) -> AsyncIterator[list[str]]:
+    """Lists of ids with all orphans of the slots, and some other ids that share a bucket with one.
+
+    `known` has the sums of all ids that the store makes. The slot of a document is computed from
+    its id, because the fields of an orphan may be anything. The index is scanned once, and a second
+    time only if the sums differ.
+    """
+    async with aclosing(_of(projection, slots, index)) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            for each in page:
+                known.add(fingerprint(each), -1)
+    uneven = known.uneven()
+    if not uneven:
+        return
+    async with aclosing(_of(projection, slots, index)) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            if doubtful := [each for each in page if fingerprint(each) % BUCKETS in uneven]:
+                yield doubtful
+
+
+async def _of(projection: Projection, slots: range, index: DocumentIds) -> AsyncIterator[list[str]]:
+    async with aclosing(index.ids()) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            yield [each for each in page if slot_of(projection.account_id(each)) in slots]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
-from pipeline.agents.rebuild.orphans import DocumentIds, possible_orphans
+from pipeline.agents.rebuild.repair import DocumentIds, possible_orphans
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed, histories
