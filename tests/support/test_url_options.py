@@ -8,6 +8,7 @@ from pathlib import Path
 import nats
 import pytest
 from elasticsearch import AsyncElasticsearch
+from nats.aio.client import Client
 from pymongo.common import VALIDATORS
 from redis.asyncio import Redis, connection
 
@@ -57,7 +58,7 @@ def known_to_drivers() -> Iterator[tuple[str, str]]:
     tables: Mapping[str, set[str]] = {
         "mongodb": set(VALIDATORS),
         "redis": of_redis(),
-        "nats": parameters(nats.connect, nats.NATS.connect),
+        "nats": parameters(nats.connect, Client.connect),
         "elasticsearch": parameters(AsyncElasticsearch),
     }
     for scheme in BASES:
