@@ -11,19 +11,26 @@ DEADLINE: Final = 2.0
 
 
 class NotReady(Exception):
-    """Raised by a check that needs no other error."""
+    """Raised by a check that needs no other error. Its message, if any, is shown to everybody."""
 
 
-async def missing(checks: Checks) -> list[str]:
-    """The names of the checks that failed."""
-    answered = await asyncio.gather(*map(_answers, checks.values()))
-    return [name for name, fine in zip(checks, answered, strict=True) if not fine]
+async def missing(checks: Checks) -> dict[str, str]:
+    """The names of the checks that failed, each with the reason, or "" if no check tells one."""
+    reasons = await asyncio.gather(*map(_reason, checks.values()))
+    return {name: why for name, why in zip(checks, reasons, strict=True) if why is not None}
 
 
-async def _answers(check: Callable[[], Awaitable[None]]) -> bool:
+def shown(reasons: Mapping[str, str]) -> str:
+    """What `missing` found, in words: `redis, nats (insufficient resources (10023))`."""
+    return ", ".join(f"{name} ({why})" if why else name for name, why in reasons.items())
+
+
+async def _reason(check: Callable[[], Awaitable[None]]) -> str | None:
     try:
         async with asyncio.timeout(DEADLINE):
             await check()
+    except NotReady as error:
+        return str(error)
     except Exception:
-        return False
-    return True
+        return ""
+    return None
