@@ -85,9 +85,11 @@ class Words:
     def troubles(self, name: str) -> Counter[str]:
         """How many lines, warnings or worse, it has of each subject.
 
-        A subject is a logger, and the message up to its first colon.
+        A subject is a logger, and the message up to its first colon. The lines that repeat the
+        cause of an outage do not count.
         """
-        return Counter(f"{logger}: {what}" for logger, what in _LINE.findall(self.of(name)))
+        said = re.sub(r"^.*: still down, .*$", "", self.of(name), flags=re.MULTILINE)
+        return Counter(f"{logger}: {what}" for logger, what in _LINE.findall(said))
 
 
 class Bank:

@@ -34,8 +34,9 @@ class WorkerMetrics:
 
     async def nats(self) -> None:
         for runner in self._runners():
-            if not runner.context.js.nc.is_connected:
-                raise NotReady
+            js = runner.context.js
+            if not js.nc.is_connected or js.full:
+                raise NotReady(js.full)
 
     async def redis(self) -> None:
         if not self._ownership.known:

@@ -16,7 +16,7 @@ from ulid import ULID
 
 from pipeline.bridge import private
 from pipeline.bridge.changelog_subjects import decode_key, encode_key
-from pipeline.messaging import JetStreamError, WrongLastSequence
+from pipeline.messaging import JetStreamError, StorageFull, WrongLastSequence
 from pipeline.messaging.fast_path import header
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ MESSAGE_ID = "Nats-Msg-Id"
 TOMBSTONE_SECONDS = 24 * 3600
 """For how long a deleted key fences late workers; Kafka's `delete.retention.ms` by default, too."""
 _RETRY_SECONDS = 0.2
+_FULL_SECONDS = 3.0
 _TIMEOUT = 3.0
 
 
@@ -162,6 +163,9 @@ class Producer(base.Producer):
                     own = await self._own_sequence(topic, subject, headers[MESSAGE_ID])
                     if own is not None:
                         return own
+            except StorageFull as error:  # it ends when people make room: lose nothing until then
+                log.debug("publish %s: %s", subject, error)
+                await asyncio.sleep(_FULL_SECONDS)
             except (ChangelogFenced, JetStreamError):
                 raise
             except Exception as error:

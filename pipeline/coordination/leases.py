@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pipeline.coordination import driver
@@ -62,7 +64,12 @@ class LeaseClient:
         self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
         self._milliseconds = max(1, int(seconds * 1000))
         self._redis = driver.client(
-            at, socket_timeout=self.timeout, socket_connect_timeout=self.timeout, **options
+            at,
+            socket_timeout=self.timeout,
+            socket_connect_timeout=self.timeout,
+            # The caller retries: the driver's own retries would take longer than a lease lasts.
+            retry=Retry(NoBackoff(), 0),
+            **options,
         )
         self._last: asyncio.Task[Any] | None = None
 
@@ -76,7 +83,7 @@ class LeaseClient:
         # A cancelled caller leaves its command to end by itself: redis-py may lose a cancellation,
         # and a connection that is abandoned in the middle of a command is lost. No later command
         # overtakes it: a release must come after an acquire or a renewal that is under way.
-        self._last = asyncio.create_task(_after(self._last, command))
+        self._last = asyncio.create_task(self._run_after(self._last, command))
         self._last.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             answer = await asyncio.shield(self._last)
@@ -86,11 +93,17 @@ class LeaseClient:
         self.answers = True
         return answer
 
-
-async def _after(before: asyncio.Task[Any] | None, command: Callable[[], Any]) -> Any:
-    if before is not None:
-        await asyncio.wait({before})
-    return await command()
+    async def _run_after(self, before: asyncio.Task[Any] | None, command: Callable[[], Any]) -> Any:
+        if before is not None:
+            await asyncio.wait({before})
+        try:
+            return await command()
+        except RedisError:
+            # The server at the other end may not be the one that the URL leads to by now: one that
+            # became a replica, or that loads its data, answers with an error each time and keeps
+            # the connection. The next command connects anew, to where the name leads then.
+            await self._redis.connection_pool.disconnect()
+            raise
 
 
 class Lease(LeaseClient):

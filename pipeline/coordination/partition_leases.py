@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from ulid import ULID
 
 from pipeline.coordination.leases import LeaseClient
@@ -120,15 +118,7 @@ class PartitionLeases(LeaseClient):
     """
 
     def __init__(self, at: ServerAccess | str, owner: str, seconds: float) -> None:
-        super().__init__(
-            at,
-            owner,
-            seconds,
-            decode_responses=True,
-            encoding_errors="replace",
-            # The caller retries: the driver's own retries would take longer than a lease lasts.
-            retry=Retry(NoBackoff(), 0),
-        )
+        super().__init__(at, owner, seconds, decode_responses=True, encoding_errors="replace")
 
     async def beat(self, partitions: int, held: Collection[int]) -> View:
         """Stay alive, renew the leases we hold, and set again those that Redis has lost."""

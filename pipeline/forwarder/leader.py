@@ -87,6 +87,7 @@ class Leader:
         log.warning("Another forwarder has the lease now")
 
     async def _forward(self, batches: AsyncIterator[Changes], lost: asyncio.Event) -> None:
+        first = True  # its answer may be empty although changes wait: it proves nothing
         async for changes in batches:
             raise_if_cancelled()
             if self._publisher.token is None:
@@ -97,6 +98,10 @@ class Leader:
                 changes.events, self._now.count, self._publisher.room
             )
             self._counters.skipped += skipped
+            left = self._publisher.without_landed(messages)
+            if messages and not left:
+                continue  # nothing was published, so it is not known that it works
+            messages = left
             if messages:
                 with carrying("forward", changes.events, "PRODUCER"):
                     await self._publisher.publish(messages, changes.token)
@@ -109,8 +114,10 @@ class Leader:
                 )
             await self._check_stream(changes.token)
             self._now = await self._repartitioner.step(self._now, changes.token, lost)
-            self._outage.over()
-            self.working = True
+            if messages or not first:
+                self._outage.over()
+                self.working = True
+            first = False
             if lost.is_set() and not messages:
                 return
 
@@ -125,11 +132,11 @@ class Leader:
         The number of partitions is in the same batch, because the log may have lost that as well.
         """
         count = self._now.count
-        log.warning("Asking all %d partitions to backfill from the store", count)
         number = [self._now.message()] if self._now.at else []
         markers = [OutgoingMessage(subject(partition), MARKER) for partition in range(count)]
         await self._publisher.publish(number + markers, token)
         self._counters.resyncs += 1
+        log.warning("Asked all %d partitions to backfill from the store", count)
 
     # ------------------------------------------------------------------ when it is quiet
 

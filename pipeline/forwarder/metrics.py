@@ -53,6 +53,8 @@ class ForwarderMetrics:
     async def nats(self) -> None:
         if self.js is None or not self.js.nc.is_connected:
             raise NotReady
+        if self.js.full:
+            raise NotReady(self.js.full)
 
     async def mongodb(self) -> None:
         if self.store is not None:

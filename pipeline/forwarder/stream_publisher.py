@@ -12,16 +12,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
+import orjson
 from prometheus_client import Histogram
 from ulid import ULID
 
 from pipeline.messaging import (
     BATCH_HEADER,
+    MESSAGE_ID,
     STREAM,
     TOKEN_HEADER,
     DuplicateMessage,
     JetStream,
     OutgoingMessage,
+    StoredMessage,
     StreamState,
     WrongLastSequence,
 )
@@ -78,12 +81,15 @@ class StreamPublisher:
         self.token: str | None = None
         self.published = 0.0
         self._batch = ""
+        self._landed: set[str] = set()
+        """Ids of events after `token` that are in the stream: of a batch that landed in part."""
+        self._part = 0
 
     async def begin(self) -> StreamState:
         """Read the last sequence of the stream, and the resume token there.
 
-        `token` stays None if the stream is empty, or its last message has none: then the leader
-        asks for a backfill.
+        `token` stays None if the stream is empty, or does not end with a forwarder's batch: then
+        the leader asks for a backfill.
         """
         # The state before the message: if another one publishes in between, `sequence` is too low
         # and our first batch is rejected.
@@ -93,12 +99,40 @@ class StreamPublisher:
         self.sequence, self.published = state.last, time.monotonic()
         if last is None:
             log.warning("The stream is empty")
-        elif last.sequence != state.last or TOKEN_HEADER not in last.headers:
+        elif last.sequence != state.last:
             log.warning("The stream does not end with a message of a forwarder")
         else:
-            self.token = last.headers[TOKEN_HEADER]
+            await self._resume_before(last)
         self._counters.token = self.token
         return state
+
+    async def _resume_before(self, last: StoredMessage) -> None:
+        """Find the last batch that landed whole; the events after it are there, but not the token.
+
+        A server that reaches a limit of its storage keeps a part of a batch (`publish_batch`).
+        """
+        landed: set[str] = set()
+        message: StoredMessage | None = last
+        while message and TOKEN_HEADER not in message.headers:
+            event_id = _event_id(message)
+            if BATCH_HEADER not in message.headers or event_id is None:
+                message = None  # a stranger's, or a marker: who knows which partitions have one
+            else:
+                landed.add(event_id)
+                message = await self._js.message(STREAM, message.sequence - 1)
+        if message is None:
+            log.warning("The stream does not end with a message of a forwarder")
+            return
+        self.token, self._landed = message.headers[TOKEN_HEADER], landed
+        self._part = len(landed)
+
+    def without_landed(self, messages: list[OutgoingMessage]) -> list[OutgoingMessage]:
+        """The messages, but for those of the batch that landed in part."""
+        if not self._landed:
+            return messages
+        found = self._landed & {each.headers.get(MESSAGE_ID, "") for each in messages}
+        self._landed -= found
+        return [each for each in messages if each.headers.get(MESSAGE_ID, "") not in found]
 
     @property
     def room(self) -> int:
@@ -117,6 +151,9 @@ class StreamPublisher:
             # answer if the batch itself has landed.
             self.sequence = await self._sequence_if_own(len(messages))
         self.token, self.published = token, time.monotonic()
+        if self._part:
+            log.warning("A batch had landed in part, %d events: the rest is there now", self._part)
+            self._part = 0
         self._counters.token = token
         self._counters.batches += 1
         self._counters.publish_seconds.observe(self.published - began)
@@ -148,7 +185,16 @@ class StreamPublisher:
         Else another forwarder has published: raises `StandDown`.
         """
         last = await self._js.last_message(STREAM)
-        if last and last.headers.get(BATCH_HEADER) == self._batch:
+        if last and last.headers.get(BATCH_HEADER) == self._batch and TOKEN_HEADER in last.headers:
             return last.sequence
         self._counters.fenced += 1
         raise StandDown(f"a batch of {size} was rejected, the stream has been written by another")
+
+
+def _event_id(message: StoredMessage) -> str | None:
+    """The id of a message's event; None if it is no event. Its headers may lack it (`_publish`)."""
+    try:
+        found = orjson.loads(message.data)["_id"]
+    except (ValueError, TypeError, LookupError):
+        return None
+    return found if isinstance(found, str) else None

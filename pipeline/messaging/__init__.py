@@ -9,6 +9,7 @@ from pipeline.messaging.streams import ensure_changelog, ensure_partitioned
 from pipeline.messaging.values import (
     BATCH_HEADER,
     MARKER,
+    MESSAGE_ID,
     PARTITIONS_KEY,
     RESYNC,
     STREAM,
@@ -18,6 +19,7 @@ from pipeline.messaging.values import (
     JetStreamError,
     OutgoingMessage,
     ServerTooOld,
+    StorageFull,
     StoredMessage,
     StreamState,
     WrongLastSequence,
@@ -28,6 +30,7 @@ from pipeline.messaging.values import (
 __all__ = [
     "BATCH_HEADER",
     "MARKER",
+    "MESSAGE_ID",
     "OLDEST_SERVER",
     "PARTITIONS_KEY",
     "RESYNC",
@@ -39,6 +42,7 @@ __all__ = [
     "JetStreamError",
     "OutgoingMessage",
     "ServerTooOld",
+    "StorageFull",
     "StoredMessage",
     "StreamState",
     "WrongLastSequence",

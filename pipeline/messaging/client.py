@@ -4,11 +4,12 @@ the state of streams, and creating them."""
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import orjson
 from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 from ulid import ULID
 
@@ -18,6 +19,7 @@ from pipeline.messaging.values import (
     BATCH_HEADER,
     JetStreamError,
     OutgoingMessage,
+    StorageFull,
     StoredMessage,
     StreamState,
     checked,
@@ -36,6 +38,7 @@ _DELETING_POLL_SECONDS: Final = 0.05
 _EXPECTED_OF_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence"
 _TIMEOUT: Final = 5.0
 _PATIENCE: Final = 3.0
+_FULL_SECONDS: Final = 30.0
 _PIECE: Final = 250
 """Messages of a batch per write: the server begins with them while the rest is prepared."""
 
@@ -46,6 +49,7 @@ class JetStream:
     def __init__(self, nc: FastPathClient, closing: asyncio.Event) -> None:
         self.nc, self._closing = nc, closing
         self.context: JetStreamContext = nc.jetstream(timeout=_TIMEOUT)
+        self._full: tuple[str, float] | None = None
 
     @classmethod
     async def connect(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
@@ -77,6 +81,14 @@ class JetStream:
         self._closing.set()
         await self.nc.shut()
 
+    @property
+    def full(self) -> str:
+        """Why JetStream stores nothing: what it answered to our last write, if that was a short
+        time ago and a `StorageFull`; else "". Who has to write repeats it."""
+        if self._full is None or time.monotonic() - self._full[1] > _FULL_SECONDS:
+            return ""
+        return self._full[0]
+
     async def ping(self) -> None:
         """Raise unless JetStream answers."""
         await self.api("INFO")
@@ -95,6 +107,9 @@ class JetStream:
         `expected` is the stream's last sequence as the caller knows it. If it is another one,
         nothing lands and `WrongLastSequence` is raised: that fences a stale forwarder. `batch` is
         the id that the stored messages have in their headers.
+
+        One exception: a server that reaches a limit of its storage within the batch keeps the
+        messages before that, and does not answer. The next batch raises `StorageFull`.
         """
         if not messages:
             raise ValueError("a batch has at least one message")
@@ -136,7 +151,13 @@ class JetStream:
         self, subject: str, data: bytes, headers: dict[str, str], timeout: float
     ) -> int:
         reply = await self.nc.request(subject, data, timeout=timeout, headers=headers)
-        return int(checked(orjson.loads(reply.data))["seq"])
+        try:
+            sequence = int(checked(orjson.loads(reply.data))["seq"])
+        except StorageFull as error:
+            self._full = str(error), time.monotonic()
+            raise
+        self._full = None
+        return sequence
 
     async def last_message(self, stream: str, subject: str | None = None) -> StoredMessage | None:
         """The newest message that still exists, of the whole stream or of one subject.
@@ -144,16 +165,11 @@ class JetStream:
         None if there is none: a purge removes the messages and leaves the last sequence. The
         stream's leader answers; a replica (`DIRECT.GET`) may be a moment behind.
         """
-        try:
-            message = await self.context.get_last_msg(stream, subject or ">")
-        except NotFoundError:
-            return None
-        return StoredMessage(
-            message.subject or "",
-            message.data or b"",
-            dict(message.headers or {}),
-            message.seq or 0,
-        )
+        return await _stored(self.context.get_last_msg(stream, subject or ">"))
+
+    async def message(self, stream: str, sequence: int) -> StoredMessage | None:
+        """One message, from the stream's leader; None if it is not there."""
+        return await _stored(self.context.get_msg(stream, seq=sequence)) if sequence else None
 
     async def state(self, stream: str) -> StreamState | None:
         """The state of the stream, or None if there is no such stream."""
@@ -229,6 +245,15 @@ class JetStream:
             deny_delete=True,
             allow_rollup_hdrs=True,
         )
+
+
+async def _stored(answer: Awaitable[RawStreamMsg]) -> StoredMessage | None:
+    try:
+        message = await answer
+    except NotFoundError:
+        return None
+    headers = dict(message.headers or {})
+    return StoredMessage(message.subject or "", message.data or b"", headers, message.seq or 0)
 
 
 def _state(info: Mapping[str, Any]) -> StreamState:

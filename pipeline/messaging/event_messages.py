@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.messaging import OutgoingMessage, subject
+from pipeline.messaging import MESSAGE_ID, OutgoingMessage, subject
 from pipeline.model.events import Event, encode, misplaced, partition_of
 from pipeline.support.correlation import about
 from pipeline.support.retry import brief
@@ -47,5 +47,5 @@ def _message(event: Event, partitions: int, room: int) -> OutgoingMessage:
     if len(data) > room:
         raise ValueError(f"{len(data)} bytes are more than a message may have")
     return OutgoingMessage(
-        subject(partition_of(slot, partitions)), data, {"Nats-Msg-Id": event["_id"]}
+        subject(partition_of(slot, partitions)), data, {MESSAGE_ID: event["_id"]}
     )

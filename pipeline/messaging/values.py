@@ -7,12 +7,15 @@ STREAM: Final = "balance"
 TOKEN_SUBJECT: Final = "balance.token"
 TOKEN_HEADER: Final = "Bank-Resume-Token"
 BATCH_HEADER: Final = "Nats-Batch-Id"
+MESSAGE_ID: Final = "Nats-Msg-Id"
 RESYNC: Final = "resync"
 MARKER: Final = b'{"kind":"resync"}'
 PARTITIONS_KEY: Final = "partitions"
 
 _WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 _DUPLICATE_IN_BATCH: Final = 10201
+_STORAGE_FULL: Final = frozenset({10002, 10023, 10028, 10047, 10077})
+"""Of the account, the server, its memory, its disk, and of a stream that discards new messages."""
 
 
 class JetStreamError(Exception):
@@ -29,6 +32,10 @@ class WrongLastSequence(JetStreamError):
 
 class DuplicateMessage(JetStreamError):
     """A message id of the batch was stored within the duplicate window."""
+
+
+class StorageFull(JetStreamError):
+    """Server, account or stream is at a limit: nothing is stored until there is room."""
 
 
 class ServerTooOld(Exception):
@@ -79,4 +86,6 @@ def checked(reply: dict[str, Any]) -> dict[str, Any]:
         raise WrongLastSequence(code, text)
     if code == _DUPLICATE_IN_BATCH:
         raise DuplicateMessage(code, text)
+    if code in _STORAGE_FULL:
+        raise StorageFull(code, text)
     raise JetStreamError(code, text)

@@ -9,6 +9,8 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
+from pipeline.support import url_options
+
 PREFIX: Final = "BANK_"
 
 _AUTHORITY: Final = re.compile(r"(?:[^@/?#\s]*@)?(?P<hosts>[^@/?#\s]*)(?:[/?#][^@\s]*)?")
@@ -101,7 +103,7 @@ class ServerAccess:
         return context
 
 
-Url = Annotated[str, AfterValidator(_well_formed)]
+Url = Annotated[str, AfterValidator(_well_formed), AfterValidator(url_options.check)]
 User = Annotated[str, Field(description="Who we are there, unless the URL says it")]
 Password = Annotated[SecretStr, Field(description="Password of that user")]
 CaFile = Annotated[

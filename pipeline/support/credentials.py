@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
+from pipeline.support import url_options
 from pipeline.support.access import PREFIX, SERVERS, AccessSettings, ServerAccess
 
 Fault = tuple[str, str]
@@ -60,7 +61,8 @@ def faults(settings: AccessSettings) -> Iterator[Fault]:
 
 def _identity(server: str, access: ServerAccess) -> Iterator[Fault]:
     """Credentials of more than one kind, or of half a kind."""
-    with_url = bool(urlsplit(access.url).netloc.rpartition("@")[0])
+    in_query = {"username", "password"} & url_options.names(access.url)
+    with_url = bool(urlsplit(access.url).netloc.rpartition("@")[0] or in_query)
     token = "elasticsearch_api_key" if server == "elasticsearch" else f"{server}_token"
     kinds = {
         f"{server}_url": with_url,

@@ -18,22 +18,31 @@ DEADLINE: Final = 2.0
 
 
 class NotReady(Exception):
-    """Raised by a check that needs no other error."""
+    """Raised by a check that needs no other error. Its message, if any, is shown to everybody."""
 
 
-async def missing(checks: Checks) -> list[str]:
-    """The names of the checks that failed."""
-    answered = await asyncio.gather(*map(_answers, checks.values()))
-    return [name for name, fine in zip(checks, answered, strict=True) if not fine]
+async def missing(checks: Checks) -> dict[str, str]:
+    """By the names of the checks that failed, what a `NotReady` said, or nothing."""
+    reasons = await asyncio.gather(*map(_reason, checks.values()))
+    return {name: why for name, why in zip(checks, reasons, strict=True) if why is not None}
 
 
-async def _answers(check: Callable[[], Awaitable[None]]) -> bool:
+def worded(begin: str, failed: Mapping[str, str]) -> str:
+    """The checks that failed: after `begin` those without a reason, then those with one."""
+    silent = [name for name, why in failed.items() if not why]
+    sentences = [f"{begin} {', '.join(silent)}."] if silent else []
+    return " ".join([*sentences, *(f"{name}: {why}." for name, why in failed.items() if why)])
+
+
+async def _reason(check: Callable[[], Awaitable[None]]) -> str | None:
     try:
         async with asyncio.timeout(DEADLINE):
             await check()
+    except NotReady as error:
+        return str(error)
     except Exception:
-        return False
-    return True
+        return ""
+    return None
 
 
 def show_readiness(metrics: Metrics, checks: Checks) -> None:

@@ -15,11 +15,16 @@ WELL_SECONDS: Final = 3.0
 """What has worked for that long works again; one that fails every third time does not."""
 PATIENCE: Final = 10.0
 """Seconds without an answer, after which it is logged as down."""
+_AGAIN: Final = 30.0
+"""Seconds after which the cause is logged again."""
+_CHANGED: Final = 5.0
+"""Seconds after which it is, if it is an error of another kind by now."""
 
 
 class Outage:
-    """Logs once that `what` is down and once that it works again, however many attempts between.
+    """Logs that `what` is down, the cause now and then, and that it works again.
 
+    However many attempts are made: the cause is logged every 30 seconds, and after 5 if it changed.
     Concurrent callers may share one; each counts its own attempts.
     """
 
@@ -28,13 +33,13 @@ class Outage:
     ) -> None:
         self._log, self._what = log, what
         self._first, self._most = first, most
-        self._down = False
+        self._down, self._said, self._kind = False, 0.0, ""
         self._hanging: set[Callable[[], None]] = set()
         self._recovery: asyncio.TimerHandle | None = None
 
     async def pause(self, error: BaseException, attempt: int) -> None:
         """Note the failure, and sleep, longer with each attempt (0, 1, 2, …)."""
-        self._failed(brief(error))
+        self._failed(brief(error), _kind(error))
         longest = min(self._most, self._first * 2 ** min(attempt, 30))
         # At random: those who lost a server together must not come back together.
         await asyncio.sleep(longest * random.uniform(0.5, 1))
@@ -85,7 +90,7 @@ class Outage:
 
         def notice() -> None:
             self._hanging.add(notice)
-            self._failed(f"no answer for {PATIENCE:.0f} s")
+            self._failed(f"no answer for {PATIENCE:.0f} s", "no answer")
 
         timer = asyncio.get_running_loop().call_later(PATIENCE, notice)
         try:
@@ -94,17 +99,27 @@ class Outage:
             timer.cancel()
             self._hanging.discard(notice)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str, kind: str) -> None:
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
+        now = asyncio.get_running_loop().time()
         if not self._down:
-            self._down = True
             self._log.warning("%s: %s; trying until it works", self._what, reason)
+        elif now - self._said >= (_AGAIN if kind == self._kind else _CHANGED):
+            self._log.warning("%s: still down, %s", self._what, reason)
+        else:
+            return
+        self._down, self._said, self._kind = True, now, kind
 
     def _recovered(self) -> None:
         self._down, self._recovery = False, None
         self._log.warning("%s: works again", self._what)
+
+
+def _kind(error: BaseException) -> str:
+    """The class of an error, and the code in it: the rest of its text may differ each time."""
+    return f"{type(error).__name__} {getattr(error, 'code', '')}"
 
 
 def brief(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from pipeline.messaging import JetStreamError
 from pipeline.support import retry
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
@@ -37,6 +38,28 @@ async def test_an_outage_is_said_once_at_each_end(
     ]
     await tried.pause(OSError("refused"), 0)
     assert len(caplog.records) == 3
+
+
+async def test_the_cause_is_said_again_now_and_then_and_sooner_when_it_changed(
+    tried: Outage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "_AGAIN", 0.3)
+    monkeypatch.setattr(retry, "_CHANGED", 0.0)
+    refused, full = OSError("refused"), JetStreamError(10023, "insufficient resources")
+    for error in (refused, OSError("refused by another port"), full, full):
+        await tried.pause(error, 0)
+    await asyncio.sleep(0.3)
+    await tried.pause(JetStreamError(10077, "maximum bytes exceeded"), 0)
+    await tried.pause(refused, 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the server: OSError: refused; trying until it works",
+        "the server: still down, JetStreamError: insufficient resources (10023)",
+        "the server: still down, JetStreamError: maximum bytes exceeded (10077)",
+        "the server: still down, OSError: refused",
+    ]
+    await asyncio.sleep(0.3)
+    await tried.pause(refused, 0)
+    assert len(caplog.records) == 5
 
 
 async def test_one_that_fails_now_and_then_is_one_outage(

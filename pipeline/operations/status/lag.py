@@ -14,6 +14,7 @@ import orjson
 from pipeline.agents.source import is_marker
 from pipeline.eventstore import ChangeBacklog
 from pipeline.messaging import (
+    BATCH_HEADER,
     STREAM,
     TOKEN_HEADER,
     JetStream,
@@ -87,9 +88,15 @@ def resume_token(last: StoredMessage | None, state: StreamState) -> str | Unknow
     it."""
     if last is None:
         return Unknown(f"{TO_BACKFILL}: the stream is empty")
+    if last.sequence == state.last and TOKEN_HEADER not in last.headers and _is_part(last):
+        return Unknown("a batch landed in part: JetStream has no room for the rest")
     if last.sequence < state.last or TOKEN_HEADER not in last.headers:
         return Unknown(f"{TO_BACKFILL}: the stream does not end with a message of a forwarder")
     return last.headers[TOKEN_HEADER]
+
+
+def _is_part(last: StoredMessage) -> bool:
+    return BATCH_HEADER in last.headers and b'"_id"' in last.data
 
 
 def unforwarded(backlog: ChangeBacklog, partitions: int) -> list[WaitingEvents]:

