@@ -14,16 +14,35 @@ class NotReady(Exception):
     """Raised by a check that needs no other error."""
 
 
+class Lacking(Exception):
+    """Raised by a check whose server answers; its text says what is wrong there."""
+
+
 async def missing(checks: Checks) -> list[str]:
     """The names of the checks that failed."""
-    answered = await asyncio.gather(*map(_answers, checks.values()))
-    return [name for name, fine in zip(checks, answered, strict=True) if not fine]
+    return [*await failures(checks)]
 
 
-async def _answers(check: Callable[[], Awaitable[None]]) -> bool:
+async def failures(checks: Checks) -> dict[str, str]:
+    """What is wrong, by the name of the check: "" if there is no answer."""
+    answered = await asyncio.gather(*map(_failure, checks.values()))
+    found = zip(checks, answered, strict=True)
+    return {name: failure for name, failure in found if failure is not None}
+
+
+def described(found: Mapping[str, str], silent: str) -> str:
+    """What `failures` found, in a sentence each; `silent` comes before the names of the others."""
+    names = [name for name, failure in found.items() if not failure]
+    said = [f"{silent} {', '.join(names)}."] if names else []
+    return " ".join([*said, *(f"{name}: {why}." for name, why in found.items() if why)])
+
+
+async def _failure(check: Callable[[], Awaitable[None]]) -> str | None:
     try:
         async with asyncio.timeout(DEADLINE):
             await check()
+    except Lacking as error:
+        return str(error)
     except Exception:
-        return False
-    return True
+        return ""
+    return None
