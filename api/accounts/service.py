@@ -16,7 +16,7 @@ from api.accounts.idempotency import Idempotency
 from api.accounts.states import States
 from api.accounts.transfers import Transfers
 from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
-from pipeline.support.readiness import Lacking
+from pipeline.support.readiness import NotReady
 
 
 class AccountService:
@@ -62,7 +62,7 @@ class AccountService:
         await self._store.ping()
 
     async def guarded(self) -> None:
-        """Raise `Lacking` if a guard of the store can't be trusted. Without an answer, `ping`
+        """Raise `NotReady` if a guard of the store can't be trusted. Without an answer, `ping`
         tells."""
         try:
             if self._opened:
@@ -70,7 +70,7 @@ class AccountService:
                     await self._store.guards.look()
             self._store.guards.check()
         except StoreUnguarded as faults:
-            raise Lacking(f"no command is taken: {faults}") from faults
+            raise NotReady(f"no command is taken: {faults}") from faults
 
     async def create(self, owner: str, money: int, context: CommandContext) -> Done:
         """Open an account with a new id and `money` minor units in it."""

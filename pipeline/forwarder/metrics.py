@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.forwarder.leader import PublisherCounters
-from pipeline.messaging import JetStream
+from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging.stream_guards import joined, log_faults
 from pipeline.support.metrics import Metric, Metrics, counter, gauge, histogram
 from pipeline.support.readiness import Checks, NotReady
 
@@ -21,6 +22,8 @@ class ForwarderMetrics:
     js: JetStream | None = None
     store: EventStore | None = None
     lease: Lease | None = None
+    replicas: int = 1
+    """So many the stream should have."""
 
     def collect(self) -> Iterator[Metric]:
         now = self.counters
@@ -53,6 +56,10 @@ class ForwarderMetrics:
     async def nats(self) -> None:
         if self.js is None or not self.js.nc.is_connected:
             raise NotReady
+        # Without a stream the leader makes it, as it should be.
+        config = await self.js.config(STREAM)
+        if config and (faults := joined(f"stream {STREAM}", log_faults(config, self.replicas))):
+            raise NotReady(faults)
 
     async def mongodb(self) -> None:
         if self.store is not None:

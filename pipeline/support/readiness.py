@@ -11,37 +11,27 @@ DEADLINE: Final = 2.0
 
 
 class NotReady(Exception):
-    """Raised by a check that needs no other error."""
+    """Raised by a check that needs no other error. What it says is shown to everybody."""
 
 
-class Lacking(Exception):
-    """Raised by a check whose server answers; its text says what is wrong there."""
+async def missing(checks: Checks) -> dict[str, str]:
+    """By the names of the checks that failed, what a `NotReady` said, or nothing."""
+    answered = await asyncio.gather(*map(_answer, checks.values()))
+    return {name: said for name, said in zip(checks, answered, strict=True) if said is not None}
 
 
-async def missing(checks: Checks) -> list[str]:
-    """The names of the checks that failed."""
-    return [*await failures(checks)]
+def worded(begin: str, failed: Mapping[str, str]) -> str:
+    """The checks that failed: after `begin` those that said nothing, then what the others said."""
+    silent = [name for name, why in failed.items() if not why]
+    sentences = [f"{begin} {', '.join(silent)}."] if silent else []
+    return " ".join([*sentences, *(f"{name}: {why}." for name, why in failed.items() if why)])
 
 
-async def failures(checks: Checks) -> dict[str, str]:
-    """What is wrong, by the name of the check: "" if there is no answer."""
-    answered = await asyncio.gather(*map(_failure, checks.values()))
-    found = zip(checks, answered, strict=True)
-    return {name: failure for name, failure in found if failure is not None}
-
-
-def described(found: Mapping[str, str], silent: str) -> str:
-    """What `failures` found, in a sentence each; `silent` comes before the names of the others."""
-    names = [name for name, failure in found.items() if not failure]
-    said = [f"{silent} {', '.join(names)}."] if names else []
-    return " ".join([*said, *(f"{name}: {why}." for name, why in found.items() if why)])
-
-
-async def _failure(check: Callable[[], Awaitable[None]]) -> str | None:
+async def _answer(check: Callable[[], Awaitable[None]]) -> str | None:
     try:
         async with asyncio.timeout(DEADLINE):
             await check()
-    except Lacking as error:
+    except NotReady as error:
         return str(error)
     except Exception:
         return ""
