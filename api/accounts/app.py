@@ -1,9 +1,9 @@
 """Wires the account service; no other module of it does."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import web
 
@@ -14,12 +14,16 @@ from api.accounts.refusals import translate
 from api.accounts.routes import SERVICE, routes
 from api.accounts.service import AccountService
 from api.server import application
-from pipeline.eventstore import EventStore, StoreUnavailable
+from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.metrics import Metrics
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 2.0
+"""Between two looks at the guards of the event store while no command is executed."""
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -28,22 +32,25 @@ def create_app(settings: Settings) -> web.Application:
     service = AccountService(store)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
-        opening = asyncio.create_task(_open(service))
+        watching = asyncio.create_task(_watch(service))
         yield
-        opening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await opening
+        await cancel_and_wait(watching)
         await store.close()
 
     metrics = Metrics("accounts")
     every_route = [*routes, *reading.routes, account_events.route(lambda: store)]
-    checks = {"mongodb": service.ping}
+    checks = {"mongodb": service.ping, "guards": service.guarded}
     app = application(settings, every_route, checks, translate, metrics)
     app[SERVICE], app[OUTCOMES] = service, outcomes_counter(metrics.registry)
     app.cleanup_ctx.append(lifetime)
     return app
 
 
-async def _open(service: AccountService) -> None:
-    """Open the service, however long MongoDB takes to appear; until then it answers 503."""
-    await Outage(log, "the event store").retry_forever(service.open, StoreUnavailable)
+async def _watch(service: AccountService) -> None:
+    """Open the service, however long MongoDB takes to appear, and watch the store's guards.
+
+    Until it is opened, and while a guard is missing, it answers commands with 503.
+    """
+    failures = (StoreUnavailable, StoreUnguarded)
+    outage = Outage(log, "The guards of the event store", most=WATCH_SECONDS)
+    await outage.every(WATCH_SECONDS, service.watch, failures)

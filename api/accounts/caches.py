@@ -62,3 +62,6 @@ class StateCache:
     def drop(self, account_ids: Collection[str]) -> None:
         for account_id in account_ids:
             self._states.pop(account_id, None)
+
+    def clear(self) -> None:
+        self._states.clear()

@@ -24,6 +24,7 @@ from pipeline.eventstore import (
     EventStore,
     KeyTaken,
     StoreUnavailable,
+    StoreUnguarded,
     VersionConflict,
 )
 from pipeline.support.correlation import about, detached
@@ -167,4 +168,4 @@ def _outcome(each: _Decided, stored: AppendResult, fresh: bool) -> Done | Except
         # It was refused on a state that was the present one while it waited: that state was loaded
         # meanwhile, or an event of its batch was stored on it.
         return each.result
-    return stored.error if isinstance(stored.error, StoreUnavailable) else None
+    return stored.error if isinstance(stored.error, StoreUnavailable | StoreUnguarded) else None

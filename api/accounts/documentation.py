@@ -24,6 +24,8 @@ _COMMAND_PROBLEMS: Final = (
     "invalid-if-match",
     "version-mismatch",
     "too-many-conflicts",
+    "store-refused",
+    "store-unguarded",
 )
 
 

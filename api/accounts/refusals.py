@@ -19,7 +19,7 @@ from api.accounts.execution import TooManyConflicts, VersionMismatch
 from api.accounts.histories import NotOpenedYet, VersionNotFound
 from api.accounts.idempotency import KeyReused
 from api.http.problems import Problem, unavailable
-from pipeline.eventstore import StoreUnavailable
+from pipeline.eventstore import StoreRefused, StoreUnavailable, StoreUnguarded
 
 _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountNotFound: (404, "account-not-found", "There is no account {}."),
@@ -62,6 +62,15 @@ def translate(error: Exception) -> Problem | None:
                 "account-unreadable",
                 f"Nothing is decided on an account that can't be read here. {error}",
                 account=error.account_id,
+            )
+        case StoreRefused():
+            detail = f"The event store refuses the command: {error}. Nothing was stored."
+            return Problem(503, "store-refused", detail)
+        case StoreUnguarded(faults=faults):
+            # The faults themselves may name accounts and keys: readiness and the log have them.
+            return unavailable(
+                "store-unguarded",
+                f"The event store can't be trusted now ({', '.join(faults)}). Nothing was stored.",
             )
         case StoreUnavailable():
             return unavailable(

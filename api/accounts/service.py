@@ -1,5 +1,7 @@
 """The account service: executes each command once for each idempotency key."""
 
+from contextlib import suppress
+
 from ulid import ULID
 
 from api.accounts.account import Account, initial
@@ -13,14 +15,16 @@ from api.accounts.histories import Histories
 from api.accounts.idempotency import Idempotency
 from api.accounts.states import States
 from api.accounts.transfers import Transfers
-from pipeline.eventstore import EventStore, StoreUnavailable
+from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
+from pipeline.support.readiness import NotReady
 
 
 class AccountService:
     """Executes commands on one event store; any number of replicas may share that store.
 
     Every method may raise `StoreUnavailable`: the outcome of a command is then unknown. Commands
-    raise `Refused`, `KeyReused` or `TooManyConflicts` when nothing was stored.
+    raise `Refused`, `KeyReused`, `TooManyConflicts`, `StoreRefused` or `StoreUnguarded`: then
+    nothing was stored.
     """
 
     def __init__(self, store: EventStore, *, cached: int = 10_000) -> None:
@@ -40,13 +44,37 @@ class AccountService:
         await self._store.setup(replace=False)
         self._opened = True
 
+    async def watch(self) -> None:
+        """Look at the store's guards, and build what can't be trusted. To be called often.
+
+        Raises `StoreUnguarded` while that is not possible.
+        """
+        if self._opened:
+            with suppress(StoreUnguarded):
+                await self._store.guards.look()
+                return
+        await self.open()
+
     async def ping(self) -> None:
-        """Raise `StoreUnavailable` unless commands can be executed now."""
-        self._require_opened()
+        """Raise `StoreUnavailable` unless MongoDB answers and has been looked at."""
+        if not self._opened and not self._store.guards.faults:
+            raise StoreUnavailable("the guards of the event store have not been looked at yet")
         await self._store.ping()
+
+    async def guarded(self) -> None:
+        """Raise `NotReady` if a guard of the store can't be trusted. Without an answer, `ping`
+        tells."""
+        try:
+            if self._opened:
+                with suppress(StoreUnavailable):
+                    await self._store.guards.look()
+            self._store.guards.check()
+        except StoreUnguarded as faults:
+            raise NotReady(f"no command is taken: {faults}") from faults
 
     async def create(self, owner: str, money: int, context: CommandContext) -> Done:
         """Open an account with a new id and `money` minor units in it."""
+        self._require_guarded()
         account_id = str(ULID())
         # A new id has no history: so nothing is loaded for it.
         self._states.remember(initial(account_id))
@@ -54,14 +82,14 @@ class AccountService:
 
     async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
         """Execute a command to one account."""
-        self._require_opened()
+        self._require_guarded()
         return await self._idempotency.execute(
             context, lambda: self._batcher.execute(account_id, command, context)
         )
 
     async def transfer(self, source: str, target: str, money: int, context: CommandContext) -> Done:
         """Move money from one account to another, whole or not at all."""
-        self._require_opened()
+        self._require_guarded()
         return await self._idempotency.execute(
             context, lambda: self._transfers.execute(source, target, money, context)
         )
@@ -73,6 +101,7 @@ class AccountService:
             raise AccountNotFound(account_id)
         return account
 
-    def _require_opened(self) -> None:
+    def _require_guarded(self) -> None:
+        self._store.guards.check()
         if not self._opened:
-            raise StoreUnavailable("without its unique indexes the store guards nothing")
+            raise StoreUnavailable("the guards of the event store have not been looked at yet")

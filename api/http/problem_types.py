@@ -281,6 +281,21 @@ _EVERY: Final = (
         " at the account first.",
     ),
     ProblemType(
+        "store-refused",
+        503,
+        "MongoDB refused to store the command: by a rule of the collection, for want of rights or"
+        " space, or the like. `detail` has its reason. Nothing was stored.",
+        "Tell whoever runs the bank: the same command is refused until they have changed that.",
+    ),
+    ProblemType(
+        "store-unguarded",
+        503,
+        "A unique index of the event store is missing or not what it should be, or the collection"
+        " was replaced just now. Without it a payment could be made twice. Nothing was stored.",
+        "Try again after `Retry-After` seconds. If it stays, the readiness of the account service"
+        " tells whoever runs the bank which index it is, and what prevents it.",
+    ),
+    ProblemType(
         "pipeline-unavailable",
         503,
         "NATS JetStream does not answer, which keeps rebuilds and parked accounts.",

@@ -3,7 +3,14 @@
 from pipeline.eventstore.change_backlog import ChangeBacklog
 from pipeline.eventstore.changes import Changes, token_time
 from pipeline.eventstore.correlated import TookTooLong
-from pipeline.eventstore.errors import HistoryLost, KeyTaken, StoreUnavailable, VersionConflict
+from pipeline.eventstore.errors import (
+    HistoryLost,
+    KeyTaken,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnguarded,
+    VersionConflict,
+)
 from pipeline.eventstore.invalid_documents import InvalidDocuments
 from pipeline.eventstore.store import EventStore
 from pipeline.eventstore.write_results import AppendResult
@@ -16,7 +23,9 @@ __all__ = [
     "HistoryLost",
     "InvalidDocuments",
     "KeyTaken",
+    "StoreRefused",
     "StoreUnavailable",
+    "StoreUnguarded",
     "TookTooLong",
     "VersionConflict",
     "token_time",

@@ -14,7 +14,8 @@ from typing import Final
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from pipeline.eventstore.errors import StoreUnavailable
+from pipeline.eventstore.errors import StoreRefused, StoreUnavailable, StoreUnguarded
+from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.write_results import (
     WRITE_CONFLICT,
     AppendResult,
@@ -22,6 +23,7 @@ from pipeline.eventstore.write_results import (
     Refused,
     refusal,
     refusals,
+    refused_for_good,
     stored_ids,
 )
 from pipeline.model.events import Event
@@ -35,15 +37,20 @@ GROUP: Final = 500
 
 _PAUSE: Final = 0.01
 """Seconds until a retry after a write conflict: the transaction that caused it is still open."""
+_IN_DOUBT: Final = "an earlier try may have stored it"
 
 
 @dataclass(slots=True, eq=False)
 class AppendRow:
-    """Events to store, their encoded `documents`, and the future that their caller awaits."""
+    """Events to store, their encoded `documents`, and the future that their caller awaits.
+
+    They were decided in the `epoch` of the guards.
+    """
 
     events: Sequence[Event]
     documents: Sequence[RawBSONDocument]
     outcome: asyncio.Future[AppendResult]
+    epoch: int
     stored: int = 0
 
     @property
@@ -64,8 +71,8 @@ class AppendRow:
 class AppendQueue:
     """Writes rows into the collection `events`, a group at a time."""
 
-    def __init__(self, events: Collection, outage: Outage) -> None:
-        self._events, self._outage = events, outage
+    def __init__(self, events: Collection, guards: Guards, outage: Outage) -> None:
+        self._events, self._guards, self._outage = events, guards, outage
         self._waiting: deque[AppendRow] = deque()
         self._writer: asyncio.Task[None] | None = None
 
@@ -101,11 +108,18 @@ class AppendQueue:
 
     async def _write_group(self, group: list[AppendRow]) -> None:
         """Insert until every row has an outcome or its caller has stopped waiting."""
-        attempt = 0
+        attempt, in_doubt = 0, False
         while live := [row for row in group if not row.outcome.done()]:
+            inserting = False
             try:
+                await self._guards.require(min(row.epoch for row in live))
+                inserting = True
                 decided = await self._insert_group(live, first=not attempt)
+            except (StoreRefused, StoreUnguarded) as error:
+                for row in live:
+                    row.end(StoreUnavailable(f"{_IN_DOUBT}: {error}") if in_doubt else error)
             except PyMongoError as error:
+                in_doubt |= inserting
                 await self._outage.pause(error, attempt)
             else:
                 self._outage.over()
@@ -128,9 +142,9 @@ class AppendQueue:
             # Both must end before a retry, or two inserts of the same event could overlap.
             return_exceptions=True,
         )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        if errors := [each for each in results if isinstance(each, BaseException)]:
+            # An error that leaves its own rows in doubt counts before a refusal of the others.
+            raise min(errors, key=lambda error: isinstance(error, StoreRefused))
         return all(results)
 
     async def _insert_singles(self, rows: list[AppendRow]) -> bool:
@@ -167,6 +181,10 @@ class AppendQueue:
             await self._events.insert_many(documents, ordered=ordered)
         except BulkWriteError as error:
             return refusals(error)
+        except PyMongoError as error:
+            if (refused := refused_for_good(error)) is not None:
+                raise refused from error
+            raise
         return {}
 
 

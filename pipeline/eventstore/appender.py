@@ -12,6 +12,7 @@ from bson.raw_bson import RawBSONDocument
 
 from pipeline.eventstore.append_queue import AppendQueue, AppendRow
 from pipeline.eventstore.errors import StoreUnavailable
+from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.transactions import Transactions
 from pipeline.eventstore.write_results import AppendResult, Client, Collection, encode
 from pipeline.model.events import Event
@@ -29,10 +30,11 @@ _LATE: Final = "MongoDB did not answer in time"
 class Appender:
     """Writes into the collection `events`. A process needs one instance."""
 
-    def __init__(self, client: Client, events: Collection) -> None:
+    def __init__(self, client: Client, events: Collection, guards: Guards) -> None:
+        self._guards = guards
         outage = Outage(log, "Appending to MongoDB", first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
-        self._rows = AppendQueue(events, outage)
-        self._transactions = Transactions(client, events, outage)
+        self._rows = AppendQueue(events, guards, outage)
+        self._transactions = Transactions(client, events, guards, outage)
 
     async def row(self, events: Sequence[Event]) -> AppendResult:
         """Append consecutive events of one account, grouped with the other rows that wait."""
@@ -40,7 +42,8 @@ class Appender:
         if not documents:
             return AppendResult(0, error)
         loop = asyncio.get_running_loop()
-        row = AppendRow(events[: len(documents)], documents, loop.create_future())
+        outcome: asyncio.Future[AppendResult] = loop.create_future()
+        row = AppendRow(events[: len(documents)], documents, outcome, self._guards.epoch)
         self._rows.add(row)
         timer = loop.call_later(DEADLINE, row.end, StoreUnavailable(_LATE))
         try:

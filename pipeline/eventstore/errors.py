@@ -1,6 +1,6 @@
 """The errors of the event store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pymongo.errors import PyMongoError
@@ -8,6 +8,21 @@ from pymongo.errors import PyMongoError
 
 class StoreUnavailable(Exception):
     """MongoDB cannot be reached, or the outcome of a write is not known in time."""
+
+
+class StoreRefused(Exception):
+    """MongoDB refuses the write for good: nothing is stored, and a retry would not help."""
+
+
+class StoreUnguarded(Exception):
+    """A guard of the collection `events` can't be trusted, so nothing is stored.
+
+    `faults`: what is wrong, by the name of the guard.
+    """
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__("; ".join(faults.values()))
+        self.faults = dict(faults)
 
 
 class VersionConflict(Exception):

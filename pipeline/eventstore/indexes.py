@@ -1,105 +1,129 @@
-"""The two unique indexes of `events`: they enforce the invariants and serve nearly all queries.
+"""The two unique indexes of `events`, and whether what MongoDB has in their place can be trusted.
 
-`account_version` gives optimistic concurrency; `idempotency_key_sparse`, one effect for a key.
+`account_version` gives optimistic concurrency; `idempotency_key_sparse`, one effect for a key. Both
+serve nearly all queries, too. Pure: `guards.py` looks at the server, `index_builder.py` builds.
 """
 
-import asyncio
-import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
-from pymongo import ASCENDING, IndexModel, timeout
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo import ASCENDING, IndexModel
 
-from pipeline.eventstore.write_results import Collection
-from pipeline.support.correlation import detached
-from pipeline.support.retry import Outage
-
-log = logging.getLogger(__name__)
+Index: TypeAlias = Mapping[str, Any]
+"""An index as `listIndexes` describes it with `includeBuildUUIDs`."""
 
 ORDER: Final = [("slot", ASCENDING), ("account_id", ASCENDING), ("version", ASCENDING)]
 KEY: Final = "idempotency_key"
-
-_VERSIONS: Final = IndexModel(ORDER, unique=True, name="account_version")
-_NEW_KEYS: Final = f"{KEY}_sparse"
-_KEYS: Final = IndexModel([(KEY, ASCENDING)], unique=True, sparse=True, name=_NEW_KEYS)
-_OLD_KEYS: Final = KEY
+NEW_KEYS: Final = f"{KEY}_sparse"
+OLD_KEYS: Final = KEY
 """The partial index of earlier versions. It has the same documents, but the embedded server uses no
 partial index for look-ups."""
-_INDEX_NOT_FOUND: Final = 27
-_LONGEST_BUILD: Final = 3600.0
-"""Seconds."""
-_LIST: Final = 1000
+
+VERSIONS: Final = IndexModel(ORDER, unique=True, name="account_version")
+KEYS: Final = IndexModel([(KEY, ASCENDING)], unique=True, sparse=True, name=NEW_KEYS)
+GUARDS: Final = (VERSIONS, KEYS)
+
+_OLD: Final = IndexModel(
+    [(KEY, ASCENDING)], unique=True, name=OLD_KEYS, partialFilterExpression={KEY: {"$exists": True}}
+)
+_FLAGS: Final = ("unique", "sparse", "hidden")
+_SAME: Final = ("hidden", "expireAfterSeconds")
+"""Options that don't tell two indexes apart."""
+_VALUES: Final = ("partialFilterExpression", "collation", "expireAfterSeconds")
 
 
-class Indexes:
-    """Creates the indexes. A process needs one instance."""
-
-    def __init__(self, events: Collection) -> None:
-        self._events = events
-        self._outage = Outage(log, "Replacing the partial index of idempotency keys")
-        self._replacing: asyncio.Task[None] | None = None
-
-    async def ensure(self, *, replace: bool) -> None:
-        """Create the missing indexes; any number of processes may do so at once.
-
-        A partial index of keys already enforces uniqueness, so its replacement, if this process is
-        to make it (`replace`), is created in the background.
-        """
-        if not _guards(await self._events.index_information()):
-            await self._events.create_indexes([_VERSIONS, _KEYS])
-            return
-        await self._events.create_indexes([_VERSIONS])
-        if replace and (self._replacing is None or self._replacing.done()):
-            self._replacing = detached(self._outage.retry_forever(self._replace, PyMongoError))
-
-    async def close(self) -> None:
-        """Cancel a replacement; the next forwarder that leads does it."""
-        if self._replacing is not None:
-            self._replacing.cancel()
-            await asyncio.wait({self._replacing})
-
-    async def _replace(self) -> None:
-        """Create the sparse index, then drop the partial one.
-
-        In this order, and under another name, so that one of them is unique at every moment.
-        """
-        # Replaces the client's socket timeout: the embedded server is silent while it builds.
-        with timeout(_LONGEST_BUILD):
-            if _NEW_KEYS in await self._events.index_information() and not await self._complete():
-                await self._drop(_NEW_KEYS)
-            await self._events.create_indexes([_KEYS])
-            await self._drop(_OLD_KEYS)
-        log.warning("The index of idempotency keys is sparse now, no longer partial")
-
-    async def _complete(self) -> bool:
-        """Whether the sparse index has every key.
-
-        The embedded server keeps a partly built index if it is killed while it builds one.
-        """
-        # Without a filter: one on the key may be answered from the very index in question.
-        cursor = self._events.find({}, {KEY: 1}).batch_size(_LIST)
-        while found := await cursor.to_list(_LIST):
-            keys = [each[KEY] for each in found if KEY in each]
-            query = self._events.find({KEY: {"$in": keys}}, {"_id": 1}).hint(_NEW_KEYS)
-            if len(await query.to_list(None)) < len(keys):
-                return False
-        return True
-
-    async def _drop(self, name: str) -> None:
-        try:
-            await self._events.drop_index(name)
-        except OperationFailure as error:
-            if error.code != _INDEX_NOT_FOUND:  # not found: another process has dropped it
-                raise
+def name_of(guard: IndexModel) -> str:
+    return str(guard.document["name"])
 
 
-def _guards(indexes: Mapping[str, Any]) -> bool:
-    """Whether the partial index of keys is there, and is the one that earlier versions made."""
-    old = indexes.get(_OLD_KEYS)
-    return (
-        old is not None
-        and bool(old.get("unique"))
-        and [tuple(each) for each in old["key"]] == [(KEY, ASCENDING)]
-        and dict(old.get("partialFilterExpression", {})) == {KEY: {"$exists": True}}
-    )
+def fields_of(guard: IndexModel) -> list[str]:
+    """The fields of its key, in order."""
+    return [*guard.document["key"]]
+
+
+def named(guard: IndexModel, name: str) -> IndexModel:
+    """The same index by another name."""
+    options = {option: value for option, value in guard.document.items() if option != "key"}
+    return IndexModel([*guard.document["key"].items()], **{**options, "name": name})
+
+
+def trusted(index: Index, guard: IndexModel) -> bool:
+    """Whether the index, by whatever name, does what the guard is for."""
+    either = (KEYS, _OLD) if guard is KEYS else (guard,)
+    return any(not [*_differences(index, each)] for each in either)
+
+
+def is_old(index: Index) -> bool:
+    """Whether it is the partial index of keys that earlier versions made."""
+    return index.get("name") == OLD_KEYS and not [*_differences(index, _OLD)]
+
+
+def wrong(index: Index, guard: IndexModel) -> bool:
+    """Whether it has the guard's name or its key, but can't be trusted: nobody needs it."""
+    if "spec" in index or trusted(index, guard):
+        return False
+    return index["name"] == name_of(guard) or in_the_way(index, guard)
+
+
+def in_the_way(index: Index, guard: IndexModel) -> bool:
+    """Whether MongoDB takes the two for the same index, so that only one of them can be there."""
+    differing = [each for each in _differences(index, guard) if not each.startswith(_SAME)]
+    return "spec" not in index and not differing
+
+
+def faults(collection: Mapping[str, Any] | None, indexes: Iterable[Index]) -> dict[str, str]:
+    """What is wrong, by the name of the guard. `collection`: as `listCollections` describes it.
+
+    Empty if both guards can be trusted, and nothing on the server removes events.
+    """
+    there = [*indexes]
+    found = {
+        name_of(guard): _fault(there, guard)
+        for guard in GUARDS
+        if not any(trusted(index, guard) for index in there)
+    }
+    for index in there:
+        if index.get("expireAfterSeconds") is not None:
+            found.setdefault(str(index["name"]), f"the index {index['name']} makes events expire")
+    if collection is not None and (kind := _kind(collection)) != "collection":
+        found["events"] = f"`events` is a {kind}"
+    return found
+
+
+def _kind(collection: Mapping[str, Any]) -> str:
+    if collection.get("options", {}).get("capped"):
+        return "capped collection, which drops its oldest events"
+    return str(collection.get("type", "collection"))
+
+
+def _fault(there: list[Index], guard: IndexModel) -> str:
+    name = name_of(guard)
+    for index in there:
+        if "spec" in index and not [*_differences(index["spec"], guard)]:
+            return f"the index {name} is being built"
+    for index in there:
+        if index.get("name") == name or (_same_key(index, guard) and index.get("unique")):
+            why = ", ".join(_differences(index, guard))
+            return f"the index {index['name']} can't be trusted ({why})"
+    return f"the index {name} is missing"
+
+
+def _differences(index: Index, guard: IndexModel) -> Iterator[str]:
+    """Where the index is not what the guard should be. One that is being built has all in `spec`,
+    and guards nothing yet."""
+    if "spec" in index:
+        yield "being built"
+        return
+    wanted = guard.document
+    if not _same_key(index, guard):
+        yield f"key: {dict(index['key'])}"
+    for flag in _FLAGS:
+        if bool(index.get(flag)) != bool(wanted.get(flag)):
+            yield f"{flag}: {bool(index.get(flag))}"
+    for option in _VALUES:
+        if index.get(option) != wanted.get(option):
+            yield f"{option}: {index.get(option)}"
+
+
+def _same_key(index: Index, guard: IndexModel) -> bool:
+    return [*index.get("key", {}).items()] == [*guard.document["key"].items()]

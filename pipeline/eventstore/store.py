@@ -21,7 +21,9 @@ from pipeline.eventstore.appender import Appender
 from pipeline.eventstore.change_backlog import ChangeBacklog, change_backlog
 from pipeline.eventstore.correlated import correlated
 from pipeline.eventstore.errors import reachable
-from pipeline.eventstore.indexes import KEY, ORDER, Indexes
+from pipeline.eventstore.guards import Guards
+from pipeline.eventstore.index_builder import IndexBuilder
+from pipeline.eventstore.indexes import KEY, ORDER
 from pipeline.eventstore.invalid_documents import InvalidDocuments, invalid_documents
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.model.events import Event, slot_of
@@ -64,18 +66,21 @@ class EventStore:
             unicode_decode_error_handler="replace",  # a bad text must not fail a whole batch
         )
         self._events = cast(write_results.Collection, self._client[database]["events"])
-        self._indexes = Indexes(self._events)
-        self._appender = Appender(self._client, self._events)
+        self.guards = Guards(self._events)
+        self._indexes = IndexBuilder(self._events, self.guards)
+        self._appender = Appender(self._client, self._events, self.guards)
         self._slots_at_once = 1
         self.snapshots = Snapshots(self._client[database]["snapshots"])
 
     async def setup(self, *, replace: bool = True) -> None:
         """Create the collection and its indexes if missing; safe from many processes at once.
 
-        `replace`: also replace, in the background, what an earlier version has made.
+        `replace`: also replace, in the background, what an earlier version has made. Raises
+        `StoreUnguarded` if an index can't be built.
         """
         with reachable():
             await self._indexes.ensure(replace=replace)
+        await self.guards.look()
 
     async def ping(self) -> None:
         with reachable():
@@ -106,8 +111,9 @@ class EventStore:
     async def append(self, *events: Event) -> None:
         """Store one event, or several together or not at all, durably (majority write concern).
 
-        After `VersionConflict` and `KeyTaken` nothing is stored. After `StoreUnavailable` the
-        events may be stored; the same events (with their `_id`) may be appended again.
+        After `VersionConflict`, `KeyTaken`, `StoreRefused` and `StoreUnguarded` nothing is stored.
+        After `StoreUnavailable` the events may be stored; the same events (with their `_id`) may be
+        appended again.
         """
         with carrying("append", events):
             if len(events) == 1:

@@ -15,14 +15,22 @@ from typing import Final
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
-from pipeline.eventstore.errors import StoreUnavailable, VersionConflict
+from pipeline.eventstore.errors import (
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnguarded,
+    VersionConflict,
+)
+from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.write_results import (
+    DEFINITE,
     DUPLICATE_KEY,
     Client,
     Collection,
     Refused,
     encode,
     refusal,
+    refused_for_good,
     stored_ids,
 )
 from pipeline.model.events import Event
@@ -47,13 +55,15 @@ _FIRST_PAUSE: Final = 0.01
 class Whole:
     """Events to store together or not at all, their encoded documents, and the future outcome.
 
-    After `until`, by the loop's clock, nothing is retried.
+    After `until`, by the loop's clock, nothing is retried. They were decided in the `epoch` of the
+    guards.
     """
 
     events: Sequence[Event]
     documents: Sequence[RawBSONDocument]
     until: float
     outcome: asyncio.Future[None]
+    epoch: int
     in_doubt: bool = False
     """An earlier try may have stored them: its reply was lost."""
 
@@ -69,8 +79,9 @@ class Whole:
 class Transactions:
     """Runs transactions, each to its end even if its caller has gone."""
 
-    def __init__(self, client: Client, events: Collection, outage: Outage) -> None:
-        self._client, self._events, self._outage = client, events, outage
+    def __init__(self, client: Client, events: Collection, guards: Guards, outage: Outage) -> None:
+        self._client, self._events = client, events
+        self._guards, self._outage = guards, outage
         self._waiting: deque[Whole] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._alone: set[asyncio.Task[None]] = set()
@@ -81,7 +92,8 @@ class Transactions:
         """Start one; its outcome raises the refusal, or `StoreUnavailable` after `seconds`."""
         loop = asyncio.get_running_loop()
         documents = [encode(event) for event in events]
-        whole = Whole(events, documents, loop.time() + seconds, loop.create_future())
+        outcome: asyncio.Future[None] = loop.create_future()
+        whole = Whole(events, documents, loop.time() + seconds, outcome, self._guards.epoch)
         self._open.add(whole.outcome)
         whole.outcome.add_done_callback(self._open.discard)
         if loop.time() < self._apart_until:
@@ -110,9 +122,8 @@ class Transactions:
         try:
             await self._together(group)
         except Exception as error:
-            lost = isinstance(error, PyMongoError) and _lost_a_race(error)
-            for whole in group:  # unless it lost a race, the group may have been committed
-                whole.in_doubt = not lost
+            for whole in group:
+                whole.in_doubt = not _nothing_stored(error)
             self._part(group)
 
     def _next(self) -> list[Whole]:
@@ -125,6 +136,7 @@ class Transactions:
 
     async def _together(self, group: list[Whole]) -> None:
         """Try once for all. A refused event aborts it; the other requests continue apart."""
+        await self._guards.require(min(whole.epoch for whole in group))
         places = [(whole, at) for whole in group for at in range(len(whole.events))]
         refused = await self._commit([whole.documents[at] for whole, at in places])
         self._outage.over()
@@ -136,7 +148,7 @@ class Transactions:
         # The others first: reading why this one was refused must not delay them.
         self._part(whole for whole in group if whole is not stopped)
         try:
-            stopped.end(await self._meaning(refused, stopped.events, at))
+            stopped.end(await self._meaning(stopped, refused, at))
         except PyMongoError:
             self._begin(stopped)
 
@@ -158,6 +170,9 @@ class Transactions:
     async def _go_on(self, whole: Whole) -> None:
         try:
             whole.end(await self._transact(whole))
+        except (StoreRefused, StoreUnguarded) as error:
+            # In doubt the caller must not believe that nothing is stored.
+            whole.end(StoreUnavailable(str(error)) if whole.in_doubt else error)
         except Exception as error:
             whole.end(error)
 
@@ -167,17 +182,20 @@ class Transactions:
         clock = asyncio.get_running_loop().time
         failures = conflicts = 0
         while clock() < whole.until:
+            committing = False
             try:
+                await self._guards.require(whole.epoch)
+                committing = True
                 refused = await self._commit(whole.documents)
                 self._outage.over()
                 if refused is None:
                     return None
-                return await self._meaning(refused, events, refused["index"])
+                return await self._meaning(whole, refused, refused["index"])
             except PyMongoError as error:
                 if not _lost_a_race(error):
                     # The commit may have happened: the retry inserts the same ids again, and
                     # `_meaning` finds them stored.
-                    whole.in_doubt = True
+                    whole.in_doubt |= committing
                     await self._outage.pause(error, failures)
                     failures += 1
                     continue
@@ -189,27 +207,41 @@ class Transactions:
         return StoreUnavailable("MongoDB did not confirm a transaction in time")
 
     async def _commit(self, documents: Sequence[RawBSONDocument]) -> Refused | None:
-        """Insert all and commit; return the duplicate key error that prevented it, if any."""
+        """Insert all and commit; return the write error that prevented it, if it is definite.
+
+        Raises `StoreRefused` if the server refuses the whole for good.
+        """
         try:
             async with await self._client.start_session() as session, session.start_transaction():
                 await self._events.insert_many(documents, session=session)
         except BulkWriteError as error:
             for refused in error.details["writeErrors"]:
-                if refused["code"] == DUPLICATE_KEY:
+                if refused["code"] == DUPLICATE_KEY or refused["code"] in DEFINITE:
                     return dict(refused)
+            raise
+        except PyMongoError as error:
+            if (whole := refused_for_good(error)) is not None:
+                raise whole from error
             raise
         return None
 
-    async def _meaning(
-        self, refused: Refused, events: Sequence[Event], at: int
-    ) -> Exception | None:
+    async def _meaning(self, whole: Whole, refused: Refused, at: int) -> Exception | None:
         """Why the event at the index `at` is refused; None if all events are stored already.
 
         An earlier try stored them if its reply was lost.
         """
-        if len(await stored_ids(self._events, events)) == len(events):
+        events = whole.events
+        asked = whole.in_doubt or refused["code"] == DUPLICATE_KEY
+        if asked and len(await stored_ids(self._events, events)) == len(events):
             return None
         return refusal(events[at], refused)
+
+
+def _nothing_stored(error: Exception) -> bool:
+    """Whether a transaction that failed with this error has certainly stored nothing."""
+    if isinstance(error, PyMongoError):
+        return _lost_a_race(error)
+    return isinstance(error, StoreRefused | StoreUnguarded)
 
 
 def _lost_a_race(error: PyMongoError) -> bool:

@@ -9,11 +9,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import bson
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, ConfigurationError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from pipeline.eventstore import driver
-from pipeline.eventstore.errors import KeyTaken, StoreUnavailable, VersionConflict
+from pipeline.eventstore.errors import KeyTaken, StoreRefused, StoreUnavailable, VersionConflict
+from pipeline.eventstore.indexes import KEY, ORDER
 from pipeline.model.events import Event
 
 Client: TypeAlias = driver.Client
@@ -26,6 +27,43 @@ MAX_BYTES: Final = 256 * 1024
 DUPLICATE_KEY: Final = 11000
 WRITE_CONFLICT: Final = 112
 """An open transaction has written this key: whether it commits is not known yet."""
+
+DEFINITE: Final = frozenset(
+    {
+        2,  # BadValue
+        9,  # FailedToParse
+        13,  # Unauthorized
+        14,  # TypeMismatch
+        18,  # AuthenticationFailed
+        20,  # IllegalOperation
+        22,  # InvalidBSON
+        52,  # DollarPrefixedFieldName
+        53,  # InvalidIdField
+        59,  # CommandNotFound
+        67,  # CannotCreateIndex, also for a document that an index can't take
+        72,  # InvalidOptions
+        73,  # InvalidNamespace
+        115,  # CommandNotSupported
+        121,  # DocumentValidationFailure
+        166,  # CommandNotSupportedOnView
+        171,  # CannotIndexParallelArrays
+        197,  # InvalidIndexSpecificationOption
+        263,  # OperationNotSupportedInTransaction
+        8000,  # AtlasError, such as a quota
+        10003,  # CannotGrowDocumentInCappedNamespace
+        10334,  # BSONObjectTooLarge
+        14031,  # OutOfDiskSpace
+        17280,  # KeyTooLong
+    }
+)
+"""Codes of the server's that mean: nothing is stored, and the same write fails again. All others
+may pass, such as NotWritablePrimary."""
+_PASSING: Final = (
+    "TransientTransactionError",
+    "UnknownTransactionCommitResult",
+    "RetryableWriteError",
+)
+_LONGEST_REASON: Final = 200
 
 
 class AppendResult(NamedTuple):
@@ -58,11 +96,32 @@ def refusals(error: BulkWriteError) -> dict[int, Refused]:
 
 def refusal(event: Event, refused: Refused) -> Exception:
     """The exception for the caller whose event the server refused."""
+    if refused["code"] in DEFINITE:
+        return StoreRefused(_reason(refused))
     if refused["code"] != DUPLICATE_KEY:
         return StoreUnavailable(str(refused["errmsg"]))
-    if "idempotency_key" in (refused.get("keyPattern") or refused["errmsg"].split("dup key")[0]):
+    pattern = refused.get("keyPattern")
+    if KEY in (pattern or refused["errmsg"].split("dup key")[0]):
         return KeyTaken(event["idempotency_key"])
+    if pattern and [*pattern] != [field for field, _ in ORDER]:
+        return StoreRefused(_reason(refused))  # somebody has made another unique index
     return VersionConflict(event["account_id"], event["version"])
+
+
+def refused_for_good(error: PyMongoError) -> StoreRefused | None:
+    """The refusal of a whole command, if it is definite; None if another try may help."""
+    if any(map(error.has_error_label, _PASSING)):
+        return None
+    if isinstance(error, OperationFailure) and error.code in DEFINITE:
+        return StoreRefused(_reason(error.details or {"errmsg": str(error), "code": error.code}))
+    return StoreRefused(str(error)) if isinstance(error, ConfigurationError) else None
+
+
+def _reason(refused: Refused) -> str:
+    """The server's words without what it quotes of documents and commands, and its code."""
+    said = str(refused.get("errmsg", "")).partition(" dup key")[0].partition("{")[0]
+    code = refused.get("codeName") or f"code {refused.get('code')}"
+    return f"{said.strip(' :')[:_LONGEST_REASON]} ({code})"
 
 
 def linearizable(events: Collection) -> Collection:

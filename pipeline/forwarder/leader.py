@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
-from pipeline.eventstore import Changes, EventStore, HistoryLost
+from pipeline.eventstore import Changes, EventStore, HistoryLost, StoreUnguarded
 from pipeline.forwarder.repartitioner import Repartitioner
 from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown, StreamPublisher
 from pipeline.messaging import (
@@ -67,7 +67,7 @@ class Leader:
 
         Under load it is not the lease but the log that ends a leadership: a batch is rejected.
         """
-        await self._store.setup()
+        await self._build_indexes()
         made = await ensure_balance_stream(self._js, self._settings)
         config = await self._js.config(STREAM) or {}
         self._expiry = config.get("max_age", 0) / 1e9
@@ -84,7 +84,16 @@ class Leader:
             except HistoryLost as reason:
                 log.warning("The change stream can't be resumed: %s", reason)
                 self._publisher.token = None
+                # The collection may be a new one, which nobody has given its indexes yet.
+                await self._build_indexes()
         log.warning("Another forwarder has the lease now")
+
+    async def _build_indexes(self) -> None:
+        """Build them if that is possible. What is stored is forwarded in any case."""
+        try:
+            await self._store.setup()
+        except StoreUnguarded as faults:
+            log.warning("Forwarding without a guard of the event store: %s", faults)
 
     async def _forward(self, batches: AsyncIterator[Changes], lost: asyncio.Event) -> None:
         first = True  # its answer may be empty although changes wait: it proves nothing

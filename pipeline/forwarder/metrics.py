@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.forwarder.stream_publisher import PublisherCounters
-from pipeline.messaging import JetStream
+from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging.stream_guards import joined, log_faults
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
 
@@ -23,6 +24,8 @@ class ForwarderMetrics:
     js: JetStream | None = None
     store: EventStore | None = None
     lease: Lease | None = None
+    replicas: int = 1
+    """So many the stream should have."""
 
     def collect(self) -> Iterator[Metric]:
         now = self.counters
@@ -55,6 +58,10 @@ class ForwarderMetrics:
             raise NotReady
         if self.js.full:
             raise NotReady(self.js.full)
+        # Without a stream the leader makes it, as it should be.
+        config = await self.js.config(STREAM)
+        if config and (faults := joined(f"stream {STREAM}", log_faults(config, self.replicas))):
+            raise NotReady(faults)
 
     async def mongodb(self) -> None:
         if self.store is not None:

@@ -164,7 +164,7 @@ FREEZING = [
 
 async def test_sound_stores_hold(bench: Bench) -> None:
     report = await bench.check(HISTORY, alone=True)
-    assert [verdict.holds for verdict in report.verdicts] == [True] * 6, report
+    assert [verdict.holds for verdict in report.verdicts] == [True] * 7, report
     assert report.holds
     assert report.figures.events == 7
     assert report.figures.accounts == report.figures.documents == 2
@@ -183,7 +183,7 @@ async def test_without_a_history_the_third_and_the_eighth_are_not_judged(bench: 
 async def test_the_report_is_json(bench: Bench) -> None:
     shown = orjson.loads(orjson.dumps((await bench.check()).as_json()))
     assert shown["holds"] is True
-    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5, 8]
+    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5, 8, 13]
 
 
 async def test_an_empty_bank_holds(bench: Bench) -> None:
@@ -301,6 +301,19 @@ async def test_a_version_twice(bench: Bench) -> None:
     report = await bench.check()
     assert 2 in report.violated
     assert f"account {ANN}, version 2 follows version 2" in report.verdicts[1].examples
+    guards = report.verdicts[6]
+    assert (guards.number, guards.holds) == (13, False)
+    assert guards.examples == ("MongoDB: the index account_version is missing",)
+
+
+async def test_a_guard_that_is_none(bench: Bench) -> None:
+    """Nothing else is wrong yet: it is told before anything happens twice."""
+    bench.events.drop_index("idempotency_key_sparse")
+    bench.events.create_index("idempotency_key", name="idempotency_key_sparse")
+    report = await bench.check()
+    assert report.violated == [13]
+    (why,) = report.as_json()["verdicts"][6]["examples"]
+    assert "idempotency_key_sparse can't be trusted (unique: False, sparse: False)" in why
 
 
 # ------------------------------------------------------------------ 3: history
@@ -392,9 +405,9 @@ async def test_a_key_with_two_answers(bench: Bench) -> None:
 
 
 async def test_a_key_with_two_effects(bench: Bench) -> None:
-    bench.events.drop_index("idempotency_key_sparse")
     await bench.happen(ANN, DEPOSITED, {"money": 30})
     await bench.project(ANN)
+    bench.events.drop_index("idempotency_key_sparse")
     for version in (2, 5):
         bearing(bench, ANN, version, "k")
     history = [*HISTORY[:2], under(HISTORY[2], "k"), *HISTORY[3:]]
@@ -536,6 +549,10 @@ class Endless:
 
     def __init__(self, accounts: int) -> None:
         self.accounts = accounts
+        self.guards = self
+
+    async def look(self) -> None:
+        """Its guards are there."""
 
     async def replay(self, slots: Iterable[int]) -> AsyncIterator[list[Event]]:
         for first in range(0, self.accounts, 500):

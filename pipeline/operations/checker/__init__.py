@@ -10,9 +10,17 @@ from time import monotonic
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS
 from pipeline.operations.checker.documents import CheckedDocuments, CheckedProjection, UnderWay
+from pipeline.operations.checker.guards import store_guards
 from pipeline.operations.checker.history import Answer, Command, ExpectedEvents
 from pipeline.operations.checker.ledger import Ledger, LedgerAccount
-from pipeline.operations.checker.report import TITLES, CheckFigures, Report, Verdict, verdict
+from pipeline.operations.checker.report import (
+    TITLES,
+    CheckFigures,
+    Faults,
+    Report,
+    Verdict,
+    verdict,
+)
 from pipeline.operations.recheck import CHUNK
 
 __all__ = ["Answer", "CheckFigures", "CheckedProjection", "Command", "Report", "Verdict", "check"]
@@ -27,13 +35,16 @@ async def check(
     alone: bool = False,
     parked: Container[str] = (),
     patience: float = 15.0,
+    stream_faults: Iterable[str] = (),
 ) -> Report:
-    """Read both stores and judge the invariants 1 to 5, and 8.
+    """Read both stores and judge the invariants 1 to 5, 8 and 13.
 
     `history`: the commands that clients sent and their answers, all before this call; without it 3
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
     that are parked; their documents still violate 4. `patience`: seconds in which a document that
-    differs may still come right. Raises what the stores raise when they can't be read.
+    differs may still come right. `stream_faults`: what is wrong with JetStream's guards.
+
+    Raises what the stores raise when they can't be read.
     """
     began = monotonic()
     ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
@@ -45,6 +56,9 @@ async def check(
         ledger.money.add(f"transfer {leg.transfer} of {what} has one leg only")
     await documents.settle(patience, under_way)
     invalid = await store.invalid_documents()
+    guards = await store_guards(store)
+    for fault in stream_faults:
+        guards.add(fault)
     figures = CheckFigures(
         ledger.accounts,
         ledger.events,
@@ -54,7 +68,7 @@ async def check(
         documents.lag_events,
         round(monotonic() - began, 3),
     )
-    return Report(_verdicts(ledger, documents), figures, invalid)
+    return Report((*_verdicts(ledger, documents), _guarded(guards)), figures, invalid)
 
 
 async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) -> None:
@@ -85,6 +99,10 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
         _once(ledger.expected),
     )
+
+
+def _guarded(faults: Faults) -> Verdict:
+    return verdict(13, faults, "unique indexes, collection, stream, consumers, buckets")
 
 
 def _unknown(number: int) -> Verdict:

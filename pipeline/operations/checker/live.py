@@ -13,6 +13,7 @@ from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check
+from pipeline.operations.checker.guards import stream_guards
 from pipeline.operations.checker.history import Answer
 from pipeline.operations.checker.report import Report
 from pipeline.search import ProjectionUnavailable
@@ -37,6 +38,7 @@ class Stores:
     projection: IndexScan
     js: JetStream
     parked: frozenset[str]
+    settings: Settings
     of: Projection = BALANCE
 
     async def under_way(self) -> frozenset[int]:
@@ -91,7 +93,7 @@ async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncI
         parked = ParkedAccountList(js, projection)
         await parked.refresh()
         waiting = frozenset(account.account_id for account in parked.all())
-        yield Stores(store, index, js, waiting, projection)
+        yield Stores(store, index, js, waiting, settings, projection)
     finally:
         if js is not None:
             await js.close()
@@ -116,6 +118,7 @@ async def check_stores(
             alone=alone,
             parked=stores.parked,
             patience=patience,
+            stream_faults=await stream_guards(stores.js, stores.settings),
         )
     except StoreUnavailable as error:
         raise Unreachable(f"MongoDB went away: {error}") from error

@@ -1,0 +1,114 @@
+"""Watches the guards of `events`: both unique indexes, and that the collection is the same one.
+
+MongoDB keeps these promises, and anybody with access can take them away: drop an index, hide it,
+drop the collection. So each append is preceded by a look that is not older than `FRESH` seconds.
+A look that shows a unique index proves that all events stored before it are unique; what is stored
+in the `FRESH` seconds before an index is found to be missing has no such proof.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pymongo.errors import OperationFailure
+
+from pipeline.eventstore.errors import StoreUnguarded, reachable
+from pipeline.eventstore.indexes import Index, faults
+from pipeline.eventstore.write_results import Collection
+from pipeline.support.correlation import detached
+
+log = logging.getLogger(__name__)
+
+FRESH: Final = 0.1
+"""Seconds for which a look counts. It costs a third of an insert, so not each append has one."""
+
+_NAMESPACE_NOT_FOUND: Final = 26
+
+
+class Guards:
+    """What the last look has shown; `faults` by the name of the guard, None before the first look.
+
+    `epoch` rises when the guards were lost, when they are there again, and when the collection is
+    another one: what was remembered of the events before may be wrong.
+    """
+
+    def __init__(self, events: Collection) -> None:
+        self._events = events
+        self.epoch = 0
+        self.faults: Mapping[str, str] | None = None
+        self.hindrances: dict[str, str] = {}
+        """Why a guard could not be built, by its name."""
+        self._collection: object = None
+        self._looked = 0.0
+        self._looking: asyncio.Task[None] | None = None
+
+    def check(self) -> None:
+        """Raise `StoreUnguarded` if the last look has shown faults."""
+        if self.faults:
+            raise StoreUnguarded(self._described(self.faults))
+
+    async def look(self) -> None:
+        """Look now; raises `StoreUnguarded` and `StoreUnavailable`."""
+        with reachable():
+            await self._look()
+        self.check()
+
+    async def require(self, epoch: int | None = None) -> None:
+        """Look unless that was done just now; raises `StoreUnguarded`, and the driver's errors.
+
+        With `epoch`, the one in which the caller has decided, it must still be the present one.
+        """
+        if self.faults is None or self.faults or time.monotonic() - self._looked > FRESH:
+            if self._looking is None or self._looking.done():
+                self._looking = detached(self._look())
+                self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            # Cancelling a caller must not cancel the look: others may wait for it.
+            await asyncio.shield(self._looking)
+        self.check()
+        if epoch not in (None, self.epoch):
+            raise StoreUnguarded({"events": "the guards or the collection have just changed"})
+
+    async def _look(self) -> None:
+        began = time.monotonic()
+        collection, indexes = await asyncio.gather(self._info(), self._indexes())
+        self._note(collection, faults(collection, indexes))
+        self._looked = began
+
+    def _note(self, collection: Mapping[str, Any] | None, found: dict[str, str]) -> None:
+        before, self.faults = self.faults, found
+        identity = collection and collection.get("info", {}).get("uuid")
+        if before is not None:
+            self.epoch += identity != self._collection or bool(found) != bool(before)
+        self._collection = identity
+        self.hindrances = {name: why for name, why in self.hindrances.items() if name in found}
+        if found and found != before:
+            log.error("No command is taken: %s", "; ".join(self._described(found).values()))
+        elif before and not found:
+            log.warning("The guards of the event store are there again")
+
+    def _described(self, found: Mapping[str, str]) -> dict[str, str]:
+        """With the reason why it can't be built."""
+        reasons = {name: f" and can't be built: {why}" for name, why in self.hindrances.items()}
+        return {name: fault + reasons.get(name, "") for name, fault in found.items()}
+
+    async def _info(self) -> Mapping[str, Any] | None:
+        query = {"listCollections": 1, "filter": {"name": self._events.name}}
+        found: list[Mapping[str, Any]]
+        found = (await self._events.database.command(query))["cursor"]["firstBatch"]
+        return found[0] if found else None
+
+    async def _indexes(self) -> list[Index]:
+        return await indexes_of(self._events)
+
+
+async def indexes_of(events: Collection) -> list[Index]:
+    """The indexes, also those that are being built; none without the collection."""
+    query = {"listIndexes": events.name, "includeBuildUUIDs": True}
+    try:
+        return (await events.database.command(query))["cursor"]["firstBatch"]  # type: ignore[no-any-return]
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_NOT_FOUND:
+            raise
+        return []

@@ -1,0 +1,214 @@
+"""Builds the guards of `events` where they are missing or can't be trusted.
+
+Where duplicates prevent that, they are named, and the index is built once a person has removed
+them.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from itertools import chain, count
+from typing import Any, Final
+
+from pymongo import IndexModel, timeout
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+
+from pipeline.eventstore.guards import Guards, indexes_of
+from pipeline.eventstore.indexes import (
+    GUARDS,
+    KEY,
+    KEYS,
+    NEW_KEYS,
+    OLD_KEYS,
+    Index,
+    fields_of,
+    in_the_way,
+    is_old,
+    name_of,
+    named,
+    trusted,
+    wrong,
+)
+from pipeline.eventstore.write_results import Collection
+from pipeline.support.correlation import detached
+from pipeline.support.retry import Outage, brief
+
+log = logging.getLogger(__name__)
+
+EXAMPLES: Final = 10
+"""The most duplicates that are named."""
+
+_INDEX_NOT_FOUND: Final = 27
+_CONFLICTS: Final = frozenset({85, 86})
+"""IndexOptionsConflict, IndexKeySpecsConflict."""
+_LONGEST_BUILD: Final = 3600.0
+"""Seconds."""
+_REST: Final = 9
+"""For how many times its own duration a build that has failed is not tried again."""
+_LIST: Final = 1000
+
+
+class IndexBuilder:
+    """A process needs one instance; any number of processes may build at once."""
+
+    def __init__(self, events: Collection, guards: Guards) -> None:
+        self._events, self._guards = events, guards
+        self._outage = Outage(log, "Replacing the partial index of idempotency keys")
+        self._replacing: asyncio.Task[None] | None = None
+        self._duplicates: dict[str, list[Any]] = {}
+        """The ids of the events that are known to prevent an index, by its name."""
+        self._resting_until = 0.0
+
+    async def ensure(self, *, replace: bool) -> None:
+        """Build what can't be trusted, or note in `Guards.hindrances` why that is not possible.
+
+        A partial index of keys already enforces uniqueness, so its replacement, if this process is
+        to make it (`replace`), is created in the background.
+        """
+        there = await indexes_of(self._events)
+        for guard in GUARDS:
+            if any(trusted(index, guard) for index in there):
+                self._guards.hindrances.pop(name_of(guard), None)
+            else:
+                await self._build(guard, there)
+        if replace and any(is_old(index) for index in there):
+            self._replace_in_background()
+
+    async def close(self) -> None:
+        """Cancel a replacement; the next forwarder that leads does it."""
+        if self._replacing is not None:
+            self._replacing.cancel()
+            await asyncio.wait({self._replacing})
+
+    # ------------------------------------------------------------------ a missing guard
+
+    async def _build(self, guard: IndexModel, there: list[Index]) -> None:
+        name = name_of(guard)
+        if known := await self._named(guard, self._duplicates.get(name, [])):
+            self._hinder(name, known)
+            return
+        if name in self._guards.hindrances and time.monotonic() < self._resting_until:
+            return
+        began = time.monotonic()
+        try:
+            with timeout(_LONGEST_BUILD):  # replaces the client's socket timeout
+                await self._create(guard, there)
+        except DuplicateKeyError as error:
+            self._hinder(name, await self._find_duplicates(guard) or brief(error))
+            self._resting_until = time.monotonic() + _REST * (time.monotonic() - began)
+        else:
+            self._guards.hindrances.pop(name, None)
+
+    def _hinder(self, name: str, why: str) -> None:
+        if self._guards.hindrances.get(name) != why:
+            log.error("The index %s can't be built: %s", name, why)
+        self._guards.hindrances[name] = why
+
+    async def _create(self, guard: IndexModel, there: list[Index]) -> None:
+        """Create the guard under a name that is free, and drop the wrong ones.
+
+        Not under the name of a wrong one: another process that drops that one may be late.
+        """
+        names = {str(index.get("name")) for index in there}
+        for index in there:
+            if in_the_way(index, guard):
+                await self._reveal_or_drop(index)
+        numbers = (f"{name_of(guard)}_{n}" for n in count(2))
+        free = next(name for name in chain([name_of(guard)], numbers) if name not in names)
+        try:
+            await self._events.create_indexes([named(guard, free)])
+        except OperationFailure as error:
+            if error.code not in _CONFLICTS:  # a conflict: another process was first
+                raise
+        for index in there:
+            if wrong(index, guard) and not in_the_way(index, guard):
+                await self._drop(index["name"])
+
+    async def _reveal_or_drop(self, index: Index) -> None:
+        """Show a hidden index, which is right again then; drop one that makes events expire."""
+        name = index["name"]
+        if index.get("expireAfterSeconds") is None:
+            show = {"collMod": self._events.name, "index": {"name": name, "hidden": False}}
+            await self._events.database.command(show)
+            there = await indexes_of(self._events)
+            if not any(each.get("hidden") for each in there if each.get("name") == name):
+                return
+        await self._drop(name)
+
+    async def _find_duplicates(self, guard: IndexModel) -> str:
+        """Scan for some of the duplicates, remember their ids, and name them."""
+        fields = fields_of(guard)
+        bearing: list[dict[str, Any]] = [{"$match": {KEY: {"$exists": True}}}]
+        pipeline = [
+            *(bearing if guard is KEYS else []),
+            {"$group": {"_id": {f: f"${f}" for f in fields}, "ids": {"$push": "$_id"}}},
+            {"$match": {"ids.1": {"$exists": True}}},
+            {"$limit": EXAMPLES},
+        ]
+        with timeout(_LONGEST_BUILD):
+            cursor: Any = self._events.aggregate(pipeline, allowDiskUse=True)
+            found = await cursor.to_list(None)
+        ids = [each for group in found for each in group["ids"]]
+        self._duplicates[name_of(guard)] = ids
+        return await self._named(guard, ids)
+
+    async def _named(self, guard: IndexModel, ids: list[Any]) -> str:
+        """The duplicates that are still among these events; empty if there is none."""
+        if not ids:
+            return ""
+        fields = fields_of(guard)
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        async for event in self._events.find({"_id": {"$in": ids}}, dict.fromkeys(fields, 1)):
+            if guard is not KEYS:
+                place = f"version {event.get('version')!r} of account {event.get('account_id')!r}"
+                groups[place].append(str(event["_id"]))
+            elif KEY in event:
+                groups[f"{KEY} {event[KEY]!r}"].append(str(event["_id"]))
+        return "; ".join(
+            f"{what:.200} is in {len(ids)} events ({', '.join(ids[:3])})"
+            for what, ids in groups.items()
+            if len(ids) > 1
+        )
+
+    async def _drop(self, name: str) -> None:
+        try:
+            await self._events.drop_index(name)
+        except OperationFailure as error:
+            if error.code != _INDEX_NOT_FOUND:  # not found: another process has dropped it
+                raise
+        else:
+            log.warning("Dropped the index %s", name)
+
+    # ------------------------------------------------------------------ the partial index
+
+    def _replace_in_background(self) -> None:
+        if self._replacing is None or self._replacing.done():
+            self._replacing = detached(self._outage.retry_forever(self._replace, PyMongoError))
+
+    async def _replace(self) -> None:
+        """Create the sparse index, then drop the partial one.
+
+        In this order, and under another name, so that one of them is unique at every moment.
+        """
+        # Replaces the client's socket timeout: the embedded server is silent while it builds.
+        with timeout(_LONGEST_BUILD):
+            if NEW_KEYS in await self._events.index_information() and not await self._complete():
+                await self._drop(NEW_KEYS)
+            await self._events.create_indexes([KEYS])
+            await self._drop(OLD_KEYS)
+        log.warning("The index of idempotency keys is sparse now, no longer partial")
+
+    async def _complete(self) -> bool:
+        """Whether the sparse index has every key.
+
+        The embedded server keeps a partly built index if it is killed while it builds one.
+        """
+        # Without a filter: one on the key may be answered from the very index in question.
+        cursor = self._events.find({}, {KEY: 1}).batch_size(_LIST)
+        while found := await cursor.to_list(_LIST):
+            keys = [each[KEY] for each in found if KEY in each]
+            query = self._events.find({KEY: {"$in": keys}}, {"_id": 1}).hint(NEW_KEYS)
+            if len(await query.to_list(None)) < len(keys):
+                return False
+        return True

@@ -1,0 +1,57 @@
+"""Are the guards that live in the servers what they should be (invariant 13)?
+
+The account service looks at those in MongoDB all the time, the forwarder at the stream; this asks
+once, and names all that differs.
+"""
+
+import re
+
+from pipeline.coordination.repartition_requests import BUCKET as REQUESTS
+from pipeline.eventstore import EventStore, StoreUnguarded
+from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging.stream_guards import bucket_faults, consumer_faults, joined, log_faults
+from pipeline.model.projection_lookup import projections
+from pipeline.operations.checker.report import Faults
+from pipeline.operations.keys import BUCKET as KEYS
+from pipeline.support.settings import Settings
+
+
+async def store_guards(store: EventStore) -> Faults:
+    """What is wrong with the unique indexes and the collection; may raise `StoreUnavailable`."""
+    found = Faults()
+    try:
+        await store.guards.look()
+    except StoreUnguarded as unguarded:
+        for fault in unguarded.faults.values():
+            found.add(f"MongoDB: {fault}")
+    return found
+
+
+async def stream_guards(js: JetStream, settings: Settings) -> list[str]:
+    """What is wrong with the stream, its consumers and the buckets; those not there are not made
+    yet."""
+    each = projections(settings.projections)
+    buckets = [p.named(what) for p in each for what in ("partitions", "rebuild", "parked")]
+    found: list[str] = []
+    if (config := await js.config(STREAM)) is not None:
+        found.append(joined(f"stream {STREAM}", log_faults(config, settings.stream_replicas)))
+        found += await _consumers(js, {STREAM, *(p.name for p in each)})
+    for bucket in (*buckets, REQUESTS, KEYS):
+        if (config := await js.config(f"KV_{bucket}")) is not None:
+            found.append(joined(f"bucket {bucket}", bucket_faults(config)))
+    return [f"JetStream: {fault}" for fault in found if fault]
+
+
+async def _consumers(js: JetStream, topics: set[str]) -> list[str]:
+    """Those of partitions; somebody may have made others, which are nobody's guard."""
+    ours = re.compile(rf"({'|'.join(map(re.escape, topics))})-\d+")
+    found: list[str] = []
+    total, read = 1, 0
+    while read < total:
+        reply = await js.api(f"CONSUMER.LIST.{STREAM}", {"offset": read})
+        listed = reply["consumers"] or []
+        for info in listed:
+            if ours.fullmatch(info["name"]):
+                found.append(joined(f"consumer {info['name']}", consumer_faults(info["config"])))
+        total, read = reply["total"] if listed else 0, read + len(listed)
+    return found
