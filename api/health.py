@@ -9,7 +9,7 @@ from api.http.operations import json, operation
 from api.http.problems import unavailable
 from api.http.replies import reply
 from api.security.access import open_to_all
-from pipeline.support.readiness import Checks, missing
+from pipeline.support.readiness import Checks, missing, worded
 
 
 class Health(TypedDict):
@@ -31,8 +31,9 @@ def routes(checks: Checks) -> list[web.RouteDef]:
     @operation(json(Health), "not-ready")
     async def ready(_: web.Request) -> web.Response:
         """Whether all that the service depends on answers."""
-        if names := await missing(checks):
-            raise unavailable("not-ready", f"No answer from {', '.join(names)}.", missing=names)
+        if failed := await missing(checks):
+            detail = worded("No answer from", failed)
+            raise unavailable("not-ready", detail, missing=list(failed))
         return reply({"status": "ok"})
 
     return [web.get("/livez", live), web.get("/readyz", ready)]

@@ -32,6 +32,7 @@ STAND_IN: Final = {"Elastic.awaken", "BalanceReader.page", "StatementReader.page
 NO_QUERIES: Final = {
     "Elastic.close",
     "Elastic.extend_mapping",
+    "Elastic.keep_alias",
     "Elastic.make_index",
     "Elastic.patiently",
     "DocumentReader.close",
@@ -129,6 +130,7 @@ READS: Final[dict[str, Ask[Shown]]] = {
     "DocumentReader.get": lambda bank: bank.index.get(bank.any),
     "DocumentReader.many": lambda bank: bank.index.many([bank.any, bank.any]),
     "DocumentReader.ping": lambda bank: bank.index.ping(),
+    "DocumentReader.alias_fault": lambda bank: bank.index.alias_fault(),
     "IndexScan.ping": lambda bank: bank.scan.ping(),
     "IndexScan.found": lambda bank: bank.scan.found([bank.any, bank.any]),
     "IndexScan.documents": lambda bank: bank.scan.documents([bank.any, bank.any]),
@@ -137,6 +139,7 @@ READS: Final[dict[str, Ask[Shown]]] = {
     "Elastic.compare_and_set": write,
     "Elastic.delete": write,
     "Elastic.awaken": lambda bank: bank.elastic.awaken("balance"),
+    "Elastic.require_readable": lambda bank: bank.elastic.require_readable("balance"),
     "Elastic.boots": lambda bank: bank.elastic.boots(),
     "BalanceReader.page": page,
     "StatementReader.page": statement,

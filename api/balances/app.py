@@ -26,10 +26,12 @@ from api.balances.waiting import WAITING, VersionWaits
 from api.balances.whoami import routes as whoami
 from api.http.problems import Problem, unavailable
 from api.server import application
+from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.projection_lookup import projections
-from pipeline.search import ProjectionUnavailable, UnknownCursor
+from pipeline.search import ProjectionBroken, ProjectionUnavailable, UnknownCursor
 from pipeline.support.metrics import Metrics
+from pipeline.support.readiness import NotReady
 from pipeline.support.settings import Settings
 
 
@@ -69,7 +71,16 @@ def create_app(settings: Settings) -> web.Application:
         *routes,
         *whoami,
     ]
-    checks = {"elasticsearch": index.ping}
+
+    async def elasticsearch() -> None:
+        try:
+            await index.ping()
+        except ProjectionBroken as error:
+            raise NotReady(str(error)) from error
+        if STATEMENT in kept and (fault := await entries.alias_fault()):
+            raise NotReady(fault)
+
+    checks = {"elasticsearch": elasticsearch}
     app = application(settings, every_route, checks, _translate, metrics)
     app[INDEX] = index
     app[statements.STATEMENTS] = entries

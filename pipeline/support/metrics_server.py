@@ -13,7 +13,7 @@ from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
 
 from pipeline.support.listening import listen
 from pipeline.support.metrics import Metrics
-from pipeline.support.readiness import Checks, missing
+from pipeline.support.readiness import Checks, missing, worded
 from pipeline.support.readiness_metrics import show_readiness
 from pipeline.support.settings import Settings
 
@@ -61,9 +61,9 @@ async def _live(_: web.Request) -> web.Response:
 
 def _readiness(checks: Checks) -> web.RouteDef:
     async def ready(_: web.Request) -> web.Response:
-        if names := await missing(checks):
-            detail = f"Waiting for {', '.join(names)}."
-            return web.json_response({"detail": detail, "missing": names}, status=503)
+        if failed := await missing(checks):
+            detail = worded("Waiting for", failed)
+            return web.json_response({"detail": detail, "missing": list(failed)}, status=503)
         return web.json_response({"status": "ok"})
 
     return web.get("/readyz", ready)

@@ -11,19 +11,27 @@ DEADLINE: Final = 2.0
 
 
 class NotReady(Exception):
-    """Raised by a check that needs no other error."""
+    """Raised by a check that needs no other error. What it says is shown to everybody."""
 
 
-async def missing(checks: Checks) -> list[str]:
-    """The names of the checks that failed."""
-    answered = await asyncio.gather(*map(_answers, checks.values()))
-    return [name for name, fine in zip(checks, answered, strict=True) if not fine]
+async def missing(checks: Checks) -> dict[str, str]:
+    """By the names of the checks that failed, what a `NotReady` said, or nothing."""
+    answered = await asyncio.gather(*map(_answer, checks.values()))
+    return {name: said for name, said in zip(checks, answered, strict=True) if said is not None}
 
 
-async def _answers(check: Callable[[], Awaitable[None]]) -> bool:
+def worded(begin: str, failed: Mapping[str, str]) -> str:
+    """The checks that failed in a sentence, after `begin`, and what they said in others."""
+    said = [f" {name}: {why}." for name, why in failed.items() if why]
+    return f"{begin} {', '.join(failed)}.{''.join(said)}"
+
+
+async def _answer(check: Callable[[], Awaitable[None]]) -> str | None:
     try:
         async with asyncio.timeout(DEADLINE):
             await check()
+    except NotReady as error:
+        return str(error)
     except Exception:
-        return False
-    return True
+        return ""
+    return None

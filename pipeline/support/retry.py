@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn, TypeVar
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 WELL_SECONDS: Final = 3.0
 """What has worked for that long works again; one that fails every third time does not."""
+TROUBLE_SECONDS: Final = 2.0
+"""What fails for longer is told by readiness, too."""
 PATIENCE: Final = 10.0
 """Seconds without an answer, after which it is logged as down."""
 
@@ -29,8 +32,15 @@ class Outage:
         self._log, self._what = log, what
         self._first, self._most = first, most
         self._down = False
+        self._why, self._since = "", 0.0
         self._hanging: set[Callable[[], None]] = set()
         self._recovery: asyncio.TimerHandle | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it does not work, once it has not for `TROUBLE_SECONDS`; else None."""
+        lasting = self._down and time.monotonic() - self._since > TROUBLE_SECONDS
+        return self._why if lasting else None
 
     async def pause(self, error: BaseException, attempt: int) -> None:
         """Note the failure, and sleep, longer with each attempt (0, 1, 2, …)."""
@@ -97,8 +107,9 @@ class Outage:
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
+        self._why = reason
         if not self._down:
-            self._down = True
+            self._down, self._since = True, time.monotonic()
             self._log.warning("%s: %s; trying until it works", self._what, reason)
 
     def _recovered(self) -> None:
