@@ -36,6 +36,7 @@ NO_QUERIES: Final = {
     "Elastic.make_index",
     "Elastic.patiently",
     "DocumentReader.close",
+    "DocumentReader.sort_values",  # the same
     "DocumentReader.search",  # measured as `page` of its subclasses
     "IndexScan.close",
 }
@@ -112,9 +113,9 @@ async def write(bank: Shown) -> None:
 async def page(bank: Shown) -> None:
     """By id, by owner, by words of the owner's name, and all of them in an order."""
     found, more = await bank.index.page(search=bank.any)
-    assert (len(found), more) == (1, False)
+    assert (len(found), more) == (1, None)
     found, more = await bank.index.page(owner=f"Ada {bank.any}")
-    assert (len(found), more) == (1, False)
+    assert (len(found), more) == (1, None)
     found, more = await bank.index.page(search=f"ada {bank.any}"[:-1])
     assert found
     found, more = await bank.index.page(sort="balance", descending=True, after=bank.any)
@@ -123,7 +124,8 @@ async def page(bank: Shown) -> None:
 
 async def statement(bank: Shown) -> None:
     found, more = await bank.statements.page(bank.any, EntryQuery(limit=5))
-    assert (len(found), more) == (5, True)
+    assert len(found) == 5
+    assert more
 
 
 READS: Final[dict[str, Ask[Shown]]] = {

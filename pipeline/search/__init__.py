@@ -4,7 +4,7 @@ from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic
 from pipeline.search.fail_fast import FailFastElastic
 from pipeline.search.generations import Generations
-from pipeline.search.reader import DocumentReader, UnknownCursor
+from pipeline.search.reader import DocumentReader
 from pipeline.search.values import (
     ConditionalWrite,
     FoundDocument,
@@ -28,7 +28,6 @@ __all__ = [
     "ProjectionBroken",
     "ProjectionUnavailable",
     "Stamp",
-    "UnknownCursor",
     "Write",
     "WriteOutcome",
 ]

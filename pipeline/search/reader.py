@@ -16,10 +16,6 @@ T = TypeVar("T")
 TIMEOUT: Final = 10.0
 
 
-class UnknownCursor(Exception):
-    """No document has the id that a page should start after."""
-
-
 class DocumentReader:
     """Reads a projection by its alias, as people see it.
 
@@ -53,11 +49,11 @@ class DocumentReader:
         sort: Sequence[Mapping[str, Any]],
         after: Sequence[Any] | None,
         limit: int,
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Up to `limit` documents that pass all filters, and whether there are more.
+    ) -> tuple[list[dict[str, Any]], list[Any] | None]:
+        """Up to `limit` documents that pass all filters, and the sort values of the last one if
+        there are more: `after` of the next page.
 
-        `after` has the sort values of the last document of the page before. Documents that were
-        written a moment ago show within a second.
+        Documents that were written a moment ago show within a second.
         """
         answer = await _answered(
             self._client.search(
@@ -67,11 +63,29 @@ class DocumentReader:
                 search_after=None if after is None else list(after),
                 size=limit + 1,
                 track_total_hits=False,
-                filter_path="hits.hits._source",
+                filter_path="hits.hits._source,hits.hits.sort",
             )
         )
         hits = answer.body.get("hits", {}).get("hits", [])
-        return [hit["_source"] for hit in hits[:limit]], len(hits) > limit
+        last = hits[limit - 1]["sort"] if len(hits) > limit else None
+        return [hit["_source"] for hit in hits[:limit]], last
+
+    async def sort_values(
+        self, document_id: str, sort: Sequence[Mapping[str, Any]]
+    ) -> list[Any] | None:
+        """Where searches have the document now, as `after`; None if they don't have it."""
+        answer = await _answered(
+            self._client.search(
+                index=self._alias,
+                query={"term": {"id": document_id}},
+                sort=list(sort),
+                size=1,
+                track_total_hits=False,
+                filter_path="hits.hits.sort",
+            )
+        )
+        hits = answer.body.get("hits", {}).get("hits", [])
+        return hits[0]["sort"] if hits else None
 
     async def ping(self) -> None:
         """Raise unless the projection can be read by id, and its alias has one index, all of it."""
