@@ -10,7 +10,7 @@ from api.http.inputs import FROM_TEXT, Input, query
 from api.http.operations import json, operation
 from api.http.problems import Problem
 from api.http.replies import reply
-from api.http.shapes import Page, readable
+from api.http.shapes import Page, paged, readable
 from api.security.access import READERS, allowed
 from pipeline.eventstore import EventStore
 from pipeline.model.events import ACCOUNT_ID, Event
@@ -23,7 +23,7 @@ class EventsQuery(Input):
     """The parameters of `GET /{id}/events`."""
 
     after: Annotated[int, Field(ge=0, le=MOST_VERSIONS), FROM_TEXT] = 0
-    """Events above this version."""
+    """Events above this version; `next` of the page before."""
     limit: Annotated[int, Field(ge=1, le=MOST), FROM_TEXT] = 100
     """So many at most."""
 
@@ -55,4 +55,5 @@ async def _page(store: EventStore, account_id: str, wanted: EventsQuery) -> dict
     if not found and not (wanted.after and await store.page(account_id, after=0, limit=1)):
         detail = f"There is no account {account_id}."
         raise Problem(404, "account-not-found", detail, account=account_id)
-    return {"data": found[: wanted.limit], "has_more": len(found) > wanted.limit}
+    page: list[Any] = list(found[: wanted.limit])
+    return paged(page, str(page[-1]["version"]) if len(found) > wanted.limit else None)

@@ -24,12 +24,15 @@ from api.balances.routes import INDEX, routes
 from api.balances.statement_reader import StatementReader
 from api.balances.waiting import WAITING, VersionWaits
 from api.balances.whoami import routes as whoami
+from api.http.cursors import UnknownCursor
 from api.http.problems import Problem, unavailable
 from api.server import application
+from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.projection_lookup import projections
-from pipeline.search import ProjectionUnavailable, UnknownCursor
+from pipeline.search import ProjectionBroken, ProjectionUnavailable
 from pipeline.support.metrics import Metrics
+from pipeline.support.readiness import NotReady
 from pipeline.support.settings import Settings
 
 
@@ -69,7 +72,16 @@ def create_app(settings: Settings) -> web.Application:
         *routes,
         *whoami,
     ]
-    checks = {"elasticsearch": index.ping}
+
+    async def elasticsearch() -> None:
+        try:
+            await index.ping()
+        except ProjectionBroken as error:
+            raise NotReady(str(error)) from error
+        if STATEMENT in kept and (fault := await entries.alias_fault()):
+            raise NotReady(fault)
+
+    checks = {"elasticsearch": elasticsearch}
     app = application(settings, every_route, checks, _translate, metrics)
     app[INDEX] = index
     app[statements.STATEMENTS] = entries
@@ -96,10 +108,8 @@ def _translate(error: Exception) -> Problem | None:
                 f"The projection has no account {error}. One just opened takes a moment to appear.",
             )
         case UnknownCursor():
-            fault = {"parameter": "starting_after", "detail": "No document of that account"}
-            return Problem(
-                400, "invalid-input", "starting_after: No document of that account.", errors=[fault]
-            )
+            fault = {"parameter": "starting_after", "detail": str(error)}
+            return Problem(400, "invalid-input", f"starting_after: {error}.", errors=[fault])
         case StoreUnavailable():
             return unavailable("store-unavailable", "The event store does not answer right now.")
         case ProjectionUnavailable():

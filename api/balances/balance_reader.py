@@ -4,20 +4,21 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from api.http.cursors import UnknownCursor, decode, encode
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import ACCOUNT_ID
-from pipeline.search.reader import DocumentReader, UnknownCursor
+from pipeline.search.reader import DocumentReader
 from pipeline.support.access import ServerAccess
 
-SORTS: Final = {
-    "id": "id",
-    "owner": "owner.keyword",
-    "balance": "balance",
-    "status": "status",
-    "version": "version",
-    "updated_at": "updated_at",
+SORTS: Final[dict[str, tuple[str, type]]] = {
+    "id": ("id", str),
+    "owner": ("owner.keyword", str),
+    "balance": ("balance", int),
+    "status": ("status", str),
+    "version": ("version", int),
+    "updated_at": ("updated_at", int),
 }
-"""What pages can be sorted by, and the field that sorts them."""
+"""What pages can be sorted by: the field that sorts them, and of what type its sort values are."""
 
 
 class BalanceReader(DocumentReader):
@@ -35,28 +36,33 @@ class BalanceReader(DocumentReader):
         descending: bool = False,
         limit: int = 10,
         after: str | None = None,
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Up to `limit` documents, and whether there are more; equal ones come in order of id.
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Up to `limit` documents, and the cursor of the next page, if there are more; equal ones
+        come in order of id.
 
         `owner` is exact. `search` is an id, or words of the owner's name, the last of which may be
-        unfinished. `sort` is one of `SORTS`, `after` the id of the last page's last document
-        (`UnknownCursor`).
+        unfinished. `sort` is one of `SORTS`, `after` the cursor of the last page, or the id of its
+        last document: then the page begins where that one is now (`UnknownCursor`).
         """
         if sort not in SORTS:
             raise ValueError(f"can't sort by {sort!r}: {', '.join(SORTS)}")
-        direction = "desc" if descending else "asc"
-        order = [{SORTS[sort]: {"order": direction}}]
+        field, kind = SORTS[sort]
+        order = [{field: {"order": "desc" if descending else "asc"}}]
+        kinds = [kind]
         if sort != "id":
             order.append({"id": {"order": "asc"}})
-        cursor = await self._cursor(after, sort) if after is not None else None
+            kinds.append(str)
+        listing = f"balance {'-' if descending else ''}{sort}"
+        values = None
+        if after is not None and re.fullmatch(ACCOUNT_ID, after):
+            values = await self.sort_values(after, order)
+            if values is None:
+                raise UnknownCursor("No document of that account")
+        elif after is not None:
+            values = decode(after, listing, kinds)
         filters = list(_filters(owner, search))
-        return await self.search(filters, sort=order, after=cursor, limit=limit)
-
-    async def _cursor(self, account_id: str, sort: str) -> list[Any]:
-        document = await self.get(account_id)
-        if document is None or not isinstance(document.get(sort), str | int):
-            raise UnknownCursor(account_id)  # also of a document that somebody changed by hand
-        return [document[sort]] if sort == "id" else [document[sort], account_id]
+        found, last = await self.search(filters, sort=order, after=values, limit=limit)
+        return found, None if last is None else encode(listing, last)
 
 
 def _filters(owner: str | None, search: str | None) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from api.balances.balance_reader import BalanceReader
-from api.http.inputs import AccountId, Input
+from api.http.cursors import LONGEST
+from api.http.inputs import Input
 from api.http.shapes import readable
 from pipeline.banking.balance import Balance
 
@@ -52,6 +53,10 @@ Limit = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(_whole_number)]
 """How many a page has at most."""
 
 
+Cursor = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+"""Where a page begins."""
+
+
 class DocumentQuery(Input):
     """The parameters of `GET /{id}`: wait for a version of the account, for so many seconds."""
 
@@ -73,8 +78,9 @@ class PageQuery(Input):
     """A leading `-` means descending; ties are in order of id."""
     limit: Limit = 20
     """How many a page has at most."""
-    starting_after: AccountId | None = None
-    """The id of the last document of the page before."""
+    starting_after: Cursor | None = None
+    """`next` of the page before. Or the id of its last document: then the page begins where that
+    account is now, and one that has moved since makes it repeat or skip others."""
 
 
 async def document(index: BalanceReader, account_id: str) -> Document:
@@ -85,10 +91,10 @@ async def document(index: BalanceReader, account_id: str) -> Document:
     return found
 
 
-async def page(index: BalanceReader, query: PageQuery) -> tuple[list[Document], bool]:
-    """Up to `limit` documents in order, ties by id, and whether more follow.
+async def page(index: BalanceReader, query: PageQuery) -> tuple[list[Document], str | None]:
+    """Up to `limit` documents in order, ties by id, and the cursor of the next page.
 
-    Raises `UnknownCursor` when `starting_after` has no document, and `ProjectionUnavailable`.
+    Raises `UnknownCursor` when `starting_after` is none, and `ProjectionUnavailable`.
     """
     return await index.page(
         owner=query.owner,

@@ -11,7 +11,7 @@ from api.http.headers import ETAG
 from api.http.inputs import query
 from api.http.operations import json, operation
 from api.http.replies import reply
-from api.http.shapes import Page
+from api.http.shapes import Page, paged
 from api.security.access import READERS, allowed
 from pipeline.model.events import ACCOUNT_ID
 
@@ -25,8 +25,8 @@ routes = web.RouteTableDef()
 @operation(json(Page[queries.SHOWN]), "projection-unavailable", query=queries.PageQuery)
 async def page(request: web.Request) -> web.Response:
     """Accounts in pages, of one owner or of all. What is new shows within a second."""
-    documents, has_more = await queries.page(request.app[INDEX], query(request, queries.PageQuery))
-    return reply({"data": documents, "has_more": has_more})
+    found, after = await queries.page(request.app[INDEX], query(request, queries.PageQuery))
+    return reply(paged(found, after))
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")

@@ -9,13 +9,13 @@ from pydantic_core import PydanticCustomError
 
 from api.balances import queries
 from api.balances.projected import kept
-from api.balances.queries import Limit
+from api.balances.queries import Cursor, Limit
 from api.balances.routes import INDEX
 from api.balances.statement_reader import EntryQuery, StatementReader
 from api.http.inputs import Input, query
 from api.http.operations import json, operation
 from api.http.replies import reply
-from api.http.shapes import Page, readable
+from api.http.shapes import Page, paged, readable
 from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
 from pipeline.banking.events import KINDS
@@ -34,10 +34,9 @@ def _kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def _version(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,15}", text):
-        raise PydanticCustomError("version", "Must be the version of the last page's last entry")
-    return int(text)
+def _place(cursor: str) -> str | int:
+    """A version, or a cursor as it is."""
+    return int(cursor) if re.fullmatch("[0-9]{1,15}", cursor) else cursor
 
 
 Kinds = Annotated[
@@ -60,8 +59,8 @@ class StatementQuery(Input):
     """`-version` has the newest first."""
     limit: Limit = 20
     """How many a page has at most."""
-    starting_after: Annotated[int, Field(ge=0), BeforeValidator(_version)] | None = None
-    """The `version` of the last entry of the page before."""
+    starting_after: Cursor | None = None
+    """`next` of the page before, or the `version` of its last entry."""
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}/statement")
@@ -81,12 +80,12 @@ async def statement(request: web.Request) -> web.Response:
         asked.kind,
         asked.since,
         asked.until,
-        asked.starting_after,
+        None if asked.starting_after is None else _place(asked.starting_after),
         asked.sort == "-version",
         asked.limit,
     )
-    entries, has_more = await request.app[STATEMENTS].page(account_id, wanted)
+    entries, after = await request.app[STATEMENTS].page(account_id, wanted)
     if not entries:
         # An unknown account is a 404, not an empty page.
         await queries.document(request.app[INDEX], account_id)
-    return reply({"data": entries, "has_more": has_more})
+    return reply(paged(entries, after))

@@ -1,7 +1,7 @@
 """Python types as JSON Schema in the dialect of OpenAPI 3.1, made by pydantic."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Generic, TypeVar, get_type_hints, is_typeddict
+from typing import Any, Final, Generic, NotRequired, TypeVar, get_type_hints, is_typeddict
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
@@ -15,10 +15,17 @@ _REF: Final = "#/components/schemas/{model}"
 
 
 class Page(TypedDict, Generic[T]):
-    """Some of a list, in order; `has_more`: others follow."""
+    """Some of a list, in order; `has_more`: others follow, from `next` on."""
 
     data: list[T]
     has_more: bool
+    next: NotRequired[str]
+
+
+def paged(data: list[Any], after: str | None) -> dict[str, Any]:
+    """A `Page`; `after` is the cursor of the next one."""
+    page: dict[str, Any] = {"data": data, "has_more": after is not None}
+    return page if after is None else {**page, "next": after}
 
 
 class All(TypedDict, Generic[T]):

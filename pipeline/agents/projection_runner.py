@@ -2,7 +2,7 @@
 
 The watchdog detects what shows in no delivery: an index that was deleted or recreated, an
 Elasticsearch that lost its last writes, a stream that was purged, deleted or recreated. It has the
-processors acquire the partitions concerned again.
+processors acquire the partitions concerned again. It puts back aliases that somebody moved.
 """
 
 import asyncio
@@ -77,19 +77,22 @@ class ProjectionRunner:
         self._retries = ParkedRetry(self.context, self.processors)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watch_seconds = watch_seconds
-        self._watchdog: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
+        # Two tasks: the inspection waits as long as the indexes can't be read, which the repair of
+        # their aliases may end.
         watchdog = Outage(log, "the watchdog").every(0, self._rest_and_inspect)
-        self._watchdog = asyncio.create_task(watchdog)
+        repair = Outage(log, "the repair of aliases").every(self._watch_seconds, self._repair)
+        self._watching = [asyncio.create_task(each) for each in (watchdog, repair)]
         self._retries.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._retries.stop()
         await asyncio.gather(*(self.release(partition) for partition in list(self.processors)))
-        if self._watchdog is not None:
-            await cancel_and_wait(self._watchdog)
+        for task in self._watching:
+            await cancel_and_wait(task)
         await self._elastic.close()
 
     def acquire(self, partition: int) -> PartitionProcessor:
@@ -143,6 +146,10 @@ class ProjectionRunner:
     async def _rest_and_inspect(self) -> None:
         await asyncio.sleep(self._watch_seconds)
         await self.inspect()
+
+    async def _repair(self) -> None:
+        await self.context.generations.mend()
+        await self.context.checkpoints.mend()
 
     async def inspect(self) -> None:
         """Check once, and acquire harmed partitions again. Raises when a server does not answer."""

@@ -6,9 +6,11 @@ from typing import Final
 from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from pipeline.agents.context import ProjectionContext
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.coordination.ownership import Ownership
+from pipeline.search import ProjectionUnavailable
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
 
@@ -43,10 +45,10 @@ class WorkerMetrics:
             raise NotReady
 
     async def elasticsearch(self) -> None:
+        """Each projection can be read as readers do, and written; so can the checkpoints."""
         for agent in self._agents:
-            runner = agent.runner
-            if runner is not None and await runner.context.generations.live() is None:
-                raise NotReady
+            if agent.runner is not None:
+                await require_elasticsearch(agent.runner.context)
 
     async def partitions(self) -> None:
         """Its share is settled, and each partition of it is acquired and, if needed, backfilled."""
@@ -91,6 +93,19 @@ _WORK: Final = (
     ("partitions_synchronised", "Partitions backfilled from the event store", "backfilled"),
     ("partitions_retaken", "Times that a partition was acquired again after a fault", "reacquired"),
 )
+
+
+async def require_elasticsearch(context: ProjectionContext) -> None:
+    """Raise `NotReady` with all that is wrong."""
+    found = await context.generations.faults()
+    if context.elastic.trouble is not None:
+        found.append(context.elastic.trouble)
+    try:
+        await context.elastic.require_readable(context.projection.name)
+    except ProjectionUnavailable as error:
+        found.append(str(error))
+    if found:
+        raise NotReady("; ".join(dict.fromkeys(found)))
 
 
 def _retries(runner: ProjectionRunner | None) -> float:

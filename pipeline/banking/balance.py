@@ -19,6 +19,11 @@ from pipeline.model.projection import FIRST, Document, Projection
 LONGEST: Final = 10_000
 """Characters of a text; documents of any length would not fit into one bulk."""
 
+LONGEST_SORTED: Final = 400
+"""UTF-16 units of an owner's name up to which pages can be sorted by it, and `?owner=` finds it.
+Elasticsearch counts in these: a name may have 200 characters, and a character has up to two. A
+longer name, of an event that the account service did not make, comes last."""
+
 _STATUS: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
 
 
@@ -87,7 +92,7 @@ BALANCE: Final = Projection(
     {
         "owner": {
             "type": "text",
-            "fields": {"keyword": {"type": "keyword", "ignore_above": 256}},
+            "fields": {"keyword": {"type": "keyword", "ignore_above": LONGEST_SORTED}},
         },
         "balance": {"type": "long"},
         "status": {"type": "keyword"},

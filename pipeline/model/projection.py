@@ -37,6 +37,14 @@ _COMMON: Final[dict[str, Any]] = {
     "event_id": {"type": "keyword"},
 }
 _OF_EVERY: Final[dict[str, Any]] = {"account_id": {"type": "keyword"}}
+_SAMPLES: Final[dict[str, Any]] = {
+    "keyword": "-",
+    "text": "-",
+    "date": "1970-01-01T00:00:00.000000Z",
+    "long": 0,
+    "integer": 0,
+    "boolean": False,
+}
 _TYPES: Final[dict[str, type]] = {
     "keyword": str,
     "text": str,
@@ -117,6 +125,10 @@ class Projection:
             "properties": shape,
         }
         self.fields = frozenset(shape)
+        self.sample: Mapping[str, Any] = {
+            each: _SAMPLES.get(about.get("type")) for each, about in shape.items()
+        }
+        """A document that the mapping takes; it is never written."""
         self._after, self._optional = after, frozenset(optional)
         self._types = {each: _TYPES.get(about["type"], object) for each, about in shape.items()}
 

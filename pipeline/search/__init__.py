@@ -4,11 +4,12 @@ from pipeline.search.catalog import Generation
 from pipeline.search.client import Elastic
 from pipeline.search.fail_fast import FailFastElastic
 from pipeline.search.generations import Generations
-from pipeline.search.reader import DocumentReader, UnknownCursor
+from pipeline.search.reader import DocumentReader
 from pipeline.search.values import (
     ConditionalWrite,
     FoundDocument,
     GenerationGone,
+    ProjectionBroken,
     ProjectionUnavailable,
     Stamp,
     Write,
@@ -24,9 +25,9 @@ __all__ = [
     "Generation",
     "GenerationGone",
     "Generations",
+    "ProjectionBroken",
     "ProjectionUnavailable",
     "Stamp",
-    "UnknownCursor",
     "Write",
     "WriteOutcome",
 ]

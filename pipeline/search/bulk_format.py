@@ -1,10 +1,11 @@
 """The lines of a bulk request: the action, and the document."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from pipeline.search.values import ConditionalWrite, Stamp, Write
+from pipeline.search.values import NOBODY, ConditionalWrite, Stamp, Write
 
 
 def versioned(alias: str, write: Write) -> bytes:
@@ -37,3 +38,13 @@ def removal(alias: str, document_id: str, stamp: Stamp) -> bytes:
         "if_primary_term": stamp.primary_term,
     }
     return orjson.dumps({"delete": action})
+
+
+def probe(alias: str, sample: Mapping[str, Any]) -> bytes:
+    """Write nothing, but have it checked all the way: a 409 says that the alias leads to an index
+    that takes such documents.
+
+    It is refused because no document has the id, and leaves no trace.
+    """
+    action = {"_index": alias, "_id": NOBODY, "if_seq_no": 0, "if_primary_term": 1}
+    return orjson.dumps({"index": action}) + b"\n" + orjson.dumps(sample)

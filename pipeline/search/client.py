@@ -5,7 +5,7 @@ again, with a guessed mapping.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -20,9 +20,12 @@ from elasticsearch import (
 
 from pipeline.search import bulk_format, driver
 from pipeline.search.values import (
+    NOBODY,
+    NOTHING,
     ConditionalWrite,
     FoundDocument,
     GenerationGone,
+    ProjectionBroken,
     ProjectionUnavailable,
     Stamp,
     Write,
@@ -36,7 +39,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REQUEST_TIMEOUT: Final = 30.0
-_UNFIT: Final = 400
+MOST_BYTES: Final = 10 * 1024 * 1024
+"""A bulk has at most so many; Elasticsearch refuses one of more than 100 MB, a proxy before it may
+refuse a smaller one."""
+_REFUSED: Final = (400, 413)
+_TRIES: Final = 3
+"""A bulk that failed so often is sent in halves, if a small one passes."""
 
 
 def connect(at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
@@ -58,18 +66,32 @@ class Elastic:
         self.client = connect(self.access)
         self.retries = 0
         self._outage = Outage(log, f"Elasticsearch at {self.access}")
+        self._most = MOST_BYTES
 
     async def close(self) -> None:
         await self.client.close()
 
-    async def bulk(self, alias: str, writes: Sequence[Write]) -> WriteOutcome:
-        """Write the documents, retrying for ever what is busy or unreachable.
+    @property
+    def trouble(self) -> str | None:
+        """Why requests are being repeated for some seconds already; None if they are not."""
+        return self._outage.reason
 
-        Raises `GenerationGone`. Conflicts and rejected documents are returned.
+    async def bulk(
+        self,
+        alias: str,
+        writes: Sequence[Write],
+        *,
+        index: str | None = None,
+        sample: Mapping[str, Any] = NOTHING,
+    ) -> WriteOutcome:
+        """Write the documents, retrying for ever what is busy, unreachable or not in order.
+
+        Conflicts are returned, and documents that are rejected for what is wrong with them alone:
+        the index would have taken `sample`, a document of the same kind, at the same moment. Raises
+        `GenerationGone`, also if the alias leads to another index than `index`.
         """
-        return await self._through(
-            alias, "index", [bulk_format.versioned(alias, write) for write in writes]
-        )
+        items = [bulk_format.versioned(alias, write) for write in writes]
+        return await self._through(alias, items, index, sample)
 
     async def delete(self, alias: str, stamps: Mapping[str, Stamp]) -> set[str]:
         """Delete each document, if its last write is the stamp; return the ids of the others.
@@ -77,22 +99,36 @@ class Elastic:
         Never by an external version: such a delete creates a missing index.
         """
         items = [bulk_format.removal(alias, each, stamp) for each, stamp in stamps.items()]
-        ids, outcome = list(stamps), await self._through(alias, "delete", items)
+        ids, outcome = list(stamps), await self._through(alias, items)
         return {ids[i] for i in outcome.conflicts}
 
-    async def _through(self, alias: str, operation: str, items: Sequence[bytes]) -> WriteOutcome:
-        """Send the items in one bulk; send again those that Elasticsearch was too busy for."""
+    async def _through(
+        self,
+        alias: str,
+        items: Sequence[bytes],
+        index: str | None = None,
+        sample: Mapping[str, Any] = NOTHING,
+    ) -> WriteOutcome:
+        """Send the items; send again those that are not to be blamed for having failed."""
         outcome = WriteOutcome([], {})
         left: Sequence[int] = range(len(items))
+        probe: list[bytes] = []
         attempt = 0
         while left:
-            body = b"\n".join(items[i] for i in left) + b"\n"
-            answer = await self.patiently(lambda body=body: self._bulk(body))  # type: ignore[misc]
-            if not answer["errors"]:
-                break
-            answers = [each[operation] for each in answer["items"]]
-            left, why = _sort(alias, dict(zip(left, answers, strict=True)), outcome)
-            if left:
+            answers = await self._send(alias, [*probe, *(items[i] for i in left)])
+            _check_index(alias, answers, index)
+            probed, answers = answers[: len(probe)], answers[len(probe) :]
+            by_position = dict(zip(left, answers, strict=True))
+            doubted, busy, why = _sort(alias, by_position, outcome)
+            if doubted and probed and probed[0]["status"] == 409:
+                outcome.rejected.update({i: _reason(by_position[i]["error"]) for i in doubted})
+                doubted = []
+            left = sorted(doubted + busy)
+            if doubted and not probe:
+                # Is it the documents, or the index? The probe goes first in the same bulk, so both
+                # find the same alias, blocks and mapping.
+                probe = [bulk_format.probe(alias, sample)]
+            elif left:
                 self.retries += 1
                 await self._outage.pause(ProjectionUnavailable(why), attempt)
                 attempt += 1
@@ -100,12 +136,59 @@ class Elastic:
             self._outage.over()
         return outcome
 
+    async def _send(self, alias: str, items: Sequence[bytes]) -> list[dict[str, Any]]:
+        """The answer to each item, of as many bulks as it takes."""
+        answers: list[dict[str, Any]] = []
+        for chunk in _chunks(items, self._most):
+            answers += await self._send_whole(alias, chunk)
+        return answers
+
+    async def _send_whole(self, alias: str, items: Sequence[bytes]) -> list[dict[str, Any]]:
+        """The same in one bulk, in halves if that can't succeed as a whole.
+
+        The answer to a single item that was refused with its bulk has that status.
+        """
+        body = b"\n".join(items) + b"\n"
+        attempt = 0
+        while True:
+            try:
+                with self._outage.noticing():
+                    answer = await self._bulk(body)
+            except NotFoundError as error:
+                raise GenerationGone(brief(error)) from error
+            except (ApiError, TransportError) as error:
+                status = error.status_code if isinstance(error, ApiError) else 0
+                hopeless = status in _REFUSED or attempt % _TRIES == _TRIES - 1
+                if hopeless and (len(items) > 1 or status in _REFUSED) and await self._pass(alias):
+                    if len(items) == 1:
+                        return [{"status": status, "error": brief(error)}]
+                    if status == 413:
+                        self._most = min(self._most, len(body) // 2)
+                    log.warning("a bulk of %d bytes is sent in halves: %s", len(body), brief(error))
+                    middle = len(items) // 2
+                    first = await self._send_whole(alias, items[:middle])
+                    return first + await self._send_whole(alias, items[middle:])
+                self.retries += 1
+                await self._outage.pause(error, attempt)
+                attempt += 1
+            else:
+                self._outage.over()
+                return [item for entry in answer["items"] for item in entry.values()]
+
+    async def _pass(self, alias: str) -> bool:
+        """Whether a small bulk gets an answer."""
+        try:
+            await self._bulk(bulk_format.probe(alias, NOTHING) + b"\n")
+        except (ApiError, TransportError):
+            return False
+        return True
+
     async def _bulk(self, body: bytes) -> dict[str, Any]:
         """The driver sends encoded bytes as they are, although its type hints ask for a list."""
         answer = await self.client.bulk(
             operations=body,  # type: ignore[arg-type]
             require_alias=True,
-            filter_path="errors,items.*.status,items.*.error.reason",
+            filter_path="items.*.status,items.*._index,items.*.error.type,items.*.error.reason",
         )
         return dict(answer.body)
 
@@ -119,8 +202,7 @@ class Elastic:
         return found
 
     async def _mget(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-        answer = await self.client.mget(index=alias, ids=list(ids))
-        documents: list[dict[str, Any]] = answer["docs"]
+        documents = await mget(self.client, alias, ids)
         for item in documents:
             error = item.get("error")
             if error and error["type"] == "index_not_found_exception":  # yet the status is 200
@@ -141,6 +223,10 @@ class Elastic:
         try:
             answer = await self.client.bulk(operations=items, require_alias=True)
         except (ApiError, TransportError) as error:
+            if len(writes) > 1 and isinstance(error, ApiError) and error.status_code == 413:
+                middle = len(writes) // 2
+                first = await self.compare_and_set(alias, writes[:middle])
+                return first + await self.compare_and_set(alias, writes[middle:])
             raise ProjectionUnavailable(brief(error)) from error
         stamps: list[Stamp | None] = []
         for entry in answer["items"]:
@@ -154,6 +240,33 @@ class Elastic:
             else:
                 raise ProjectionUnavailable(_reason(item["error"]))
         return stamps
+
+    async def keep_alias(self, alias: str, index: str) -> None:
+        """Have the alias on that index alone, without options, if the index is there. Raises the
+        driver's errors."""
+        answer = await self.client.indices.get(
+            index=f"{index},{alias}",
+            ignore_unavailable=True,
+            allow_no_indices=True,
+            expand_wildcards="all",
+            filter_path="*.aliases,*.settings.index.uuid",
+        )
+        actions: list[dict[str, Any]] = []
+        for name, about in answer.body.items():
+            options = about.get("aliases", {}).get(alias)
+            if name == alias:  # a write made it when the alias was gone
+                actions.append({"remove_index": {"index": name}})
+            elif name == index and options != {}:
+                actions.append({"add": {"index": name, "alias": alias}})
+            elif name != index:
+                actions.append({"remove": {"index": name, "alias": alias, "must_exist": True}})
+        if actions and index in answer.body:
+            await self.client.indices.update_aliases(actions=actions)
+            log.warning("the alias %s is on %s alone again: %s", alias, index, actions)
+
+    async def require_readable(self, alias: str) -> None:
+        """Read by id once, as a reader would; raises `ProjectionUnavailable`."""
+        await require_readable(self.client, alias)
 
     async def awaken(self, index: str) -> None:
         """Search once, for nothing; errors are ignored.
@@ -225,27 +338,90 @@ class Elastic:
                 return answer
 
 
+async def mget(client: AsyncElasticsearch, index: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What Elasticsearch answers for each id, also of a request that is too large for one. Raises
+    the driver's errors."""
+    try:
+        answer = await client.mget(index=index, ids=list(ids))
+    except ApiError as error:
+        if error.status_code != 413 or len(ids) < 2:
+            raise
+        middle = len(ids) // 2
+        return await mget(client, index, ids[:middle]) + await mget(client, index, ids[middle:])
+    documents: list[dict[str, Any]] = answer["docs"]
+    return documents
+
+
+async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
+    """Raise `ProjectionBroken` with the reason unless a document can be read by its id, or
+    `ProjectionUnavailable` without an answer.
+
+    It asks for one document: a count is a scan for some servers, and readiness asks often.
+    """
+    try:
+        await client.get(index=alias, id=NOBODY)
+    except NotFoundError as error:
+        if isinstance(error.body, dict) and error.body.get("found") is False:
+            return
+        raise ProjectionBroken(f"there is no {alias}") from error
+    except ApiError as error:
+        if error.status_code == 401:
+            raise ProjectionUnavailable(brief(error)) from error
+        raise ProjectionBroken(f"{alias}: {_whole_reason(error)}") from error
+    except TransportError as error:
+        raise ProjectionUnavailable(brief(error)) from error
+
+
+def _whole_reason(error: ApiError) -> str:
+    found = error.body.get("error", error.body) if isinstance(error.body, dict) else error.body
+    return f"{error.error}: {_reason(found)}"
+
+
 def _sort(
     alias: str, answers: Mapping[int, Any], outcome: WriteOutcome
-) -> tuple[list[int], str | None]:
-    """Note conflicts and rejected documents in the outcome; return what to send again, and why.
+) -> tuple[list[int], list[int], str]:
+    """Note conflicts in the outcome; return what was refused as it is, what was not to be done now,
+    and why.
 
     `answers` are by position in the list of items. Raises `GenerationGone`.
     """
+    doubted: list[int] = []
     busy: list[int] = []
-    why = None
+    why = ""
     for i, answer in answers.items():
         status, error = answer["status"], answer.get("error")
+        if status < 300:
+            continue
         if status == 409:
             outcome.conflicts.append(i)
         elif status == 404:  # the generation's alias is gone
             raise GenerationGone(f"{alias}: {_reason(error)}")
-        elif status == _UNFIT:
-            outcome.rejected[i] = _reason(error)
-        elif status >= 300:  # 429, 5xx, a read-only index: the document is not at fault
+        elif status in _REFUSED:
+            doubted.append(i)
+            why = f"{alias}: {status} {_reason(error)}"
+        else:  # 429, 5xx, a read-only index: the document is not at fault
             busy.append(i)
-            why = f"{status} {_reason(error)}"
-    return busy, why
+            why = f"{alias}: {status} {_reason(error)}"
+    return doubted, busy, why
+
+
+def _check_index(alias: str, answers: Sequence[Mapping[str, Any]], index: str | None) -> None:
+    """Raise `GenerationGone` if the alias led to another index: what was written is not there."""
+    written = next((each["_index"] for each in answers if each["status"] < 300), index)
+    if index is not None and written != index:
+        raise GenerationGone(f"{alias} leads to {written}")
+
+
+def _chunks(items: Sequence[bytes], most: int) -> Iterator[Sequence[bytes]]:
+    """The items in order, each time up to `most` bytes or a single one."""
+    begin = size = 0
+    for at, item in enumerate(items):
+        if size + len(item) > most and at > begin:
+            yield items[begin:at]
+            begin, size = at, 0
+        size += len(item) + 1
+    if begin < len(items):
+        yield items[begin:]
 
 
 def _reason(error: Any) -> str:

@@ -16,9 +16,12 @@ from pipeline.search.catalog import (
     Generation,
     adoption,
     catalog_of,
+    faults,
+    has,
     highest,
     newest,
     repairs,
+    usurpers,
 )
 from pipeline.search.client import Elastic
 from pipeline.support.retry import Outage, brief
@@ -43,7 +46,8 @@ class Generations:
         self.projection, self._name = projection, projection.name
         self._elastic, self._client = elastic, elastic.client
         self._shards, self._replicas, self._grace = shards, replicas, grace_seconds
-        self._had_one = False
+        self._last: Generation | None = None
+        self._extended: Generation | None = None
         self._missing_since: float | None = None
         self._lock = asyncio.Lock()
         self._outage = Outage(log, f"the generations of {projection.name}")
@@ -70,7 +74,7 @@ class Generations:
                     continue
                 self._outage.over()
                 if generation is not None:
-                    self._had_one, self._missing_since = True, None
+                    self._last, self._missing_since = generation, None
                     return generation
                 await asyncio.sleep(_POLL)
 
@@ -110,27 +114,75 @@ class Generations:
         if made:
             log.info("made the index %s", generation.index)
 
+    async def mend(self) -> None:
+        """Put right what somebody did to the aliases while the workers run; raises the driver's
+        errors. An index that is gone is left to `ensure_live`.
+
+        A second index behind an alias loses it. The live generation gets its aliases back.
+        """
+        indexes = await self._catalog()
+        live = newest(indexes, self._name) or (self._last if has(indexes, self._last) else None)
+        if live is not None:
+            self._last = live
+            await self._repair(indexes, live)
+
+    async def faults(self) -> list[str]:
+        """In words, what keeps readers from the projection or workers from writing it."""
+        indexes = await self._catalog()
+        return faults(indexes, newest(indexes, self._name), self._name)
+
     async def _step(self) -> Generation | None:
         """Read the catalog and take one step towards a live generation; None: call again."""
         indexes = await self._catalog()
-        foreign = [each for each in indexes if each.generation is None and each.read]
         generation = newest(indexes, self._name)
-        if foreign:
-            await self._adopt(foreign, generation or await self._next(indexes))
+        if generation is None and has(indexes, self._last):  # its alias was removed
+            generation = self._last
+        foreign = [each for each in indexes if each.generation is None and each.read]
+        if foreign and generation is None:
+            await self._adopt(foreign, await self._next(indexes))
             return None
         if generation is None:
             if not self._in_grace():
                 await self.create(highest(indexes) + 1, self._name)
             return None
-        actions = repairs(indexes, generation)
-        if actions:
-            await self._client.indices.update_aliases(actions=actions)
+        if await self._repair(indexes, generation):
             return None
+        await self._extend_mapping(generation)
         await self._elastic.awaken(generation.index)
         return generation
 
+    async def _repair(self, indexes: list[CatalogEntry], live: Generation) -> bool:
+        """Leave the generation as the only live one; False if it is that already."""
+        created = usurpers(indexes, self.projection)
+        if created:
+            await self._adopt(created, live)
+            return True
+        actions = repairs(indexes, live)
+        if not actions:
+            return False
+        try:
+            await self._client.indices.update_aliases(actions=actions)
+        except (BadRequestError, NotFoundError) as error:  # another worker was faster
+            log.debug("not repaired: %s", brief(error))
+            await asyncio.sleep(_POLL)
+        else:
+            for fault in faults(indexes, live, self._name):
+                log.warning("repaired: %s", fault)
+        return True
+
+    async def _extend_mapping(self, generation: Generation) -> None:
+        """Raise the limits of a mapping that an older release made; documents that it left out of
+        an index are in it after a rebuild."""
+        if self._extended == generation or generation.version != self.projection.version:
+            return
+        try:
+            await self._elastic.extend_mapping(generation.index, self.projection.mapping)
+        except ApiError as error:  # it was changed by hand, or is blocked
+            log.warning("the mapping of %s stays as it is: %s", generation.index, brief(error))
+        self._extended = generation
+
     def _in_grace(self) -> bool:
-        if not self._had_one:
+        if self._last is None:
             return False
         if self._missing_since is None:
             self._missing_since = time.monotonic()
@@ -161,6 +213,7 @@ class Generations:
             index=f"{self._name},{self._name}-*",
             ignore_unavailable=True,
             allow_no_indices=True,
-            filter_path="*.aliases,*.settings.index.uuid,*.mappings._meta",
+            expand_wildcards="all",  # without it a closed index looks deleted
+            filter_path="*.aliases,*.settings.index.uuid,*.settings.index.blocks,*.mappings._meta",
         )
         return catalog_of(self.projection, answer.body)

@@ -6,20 +6,14 @@ from typing import Any, Final, TypeVar
 from elasticsearch import ApiError, NotFoundError, TransportError
 
 from pipeline.model.projection import Projection
-from pipeline.search.client import connect
-from pipeline.search.values import ProjectionUnavailable
+from pipeline.search.client import connect, mget, require_readable
+from pipeline.search.values import ProjectionBroken, ProjectionUnavailable
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
 T = TypeVar("T")
 
 TIMEOUT: Final = 10.0
-NOBODY: Final = "-"
-"""An id that no document has."""
-
-
-class UnknownCursor(Exception):
-    """No document has the id that a page should start after."""
 
 
 class DocumentReader:
@@ -45,8 +39,8 @@ class DocumentReader:
 
     async def many(self, document_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""
-        answer = await _answered(self._client.mget(index=self._alias, ids=list(document_ids)))
-        return {item["_id"]: item["_source"] for item in answer["docs"] if item.get("found")}
+        found = await _answered(mget(self._client, self._alias, list(document_ids)))
+        return {item["_id"]: item["_source"] for item in found if item.get("found")}
 
     async def search(
         self,
@@ -55,11 +49,11 @@ class DocumentReader:
         sort: Sequence[Mapping[str, Any]],
         after: Sequence[Any] | None,
         limit: int,
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Up to `limit` documents that pass all filters, and whether there are more.
+    ) -> tuple[list[dict[str, Any]], list[Any] | None]:
+        """Up to `limit` documents that pass all filters, and the sort values of the last one if
+        there are more: `after` of the next page.
 
-        `after` has the sort values of the last document of the page before. Documents that were
-        written a moment ago show within a second.
+        Documents that were written a moment ago show within a second.
         """
         answer = await _answered(
             self._client.search(
@@ -69,18 +63,53 @@ class DocumentReader:
                 search_after=None if after is None else list(after),
                 size=limit + 1,
                 track_total_hits=False,
-                filter_path="hits.hits._source",
+                filter_path="hits.hits._source,hits.hits.sort",
             )
         )
         hits = answer.body.get("hits", {}).get("hits", [])
-        return [hit["_source"] for hit in hits[:limit]], len(hits) > limit
+        last = hits[limit - 1]["sort"] if len(hits) > limit else None
+        return [hit["_source"] for hit in hits[:limit]], last
+
+    async def sort_values(
+        self, document_id: str, sort: Sequence[Mapping[str, Any]]
+    ) -> list[Any] | None:
+        """Where searches have the document now, as `after`; None if they don't have it."""
+        answer = await _answered(
+            self._client.search(
+                index=self._alias,
+                query={"term": {"id": document_id}},
+                sort=list(sort),
+                size=1,
+                track_total_hits=False,
+                filter_path="hits.hits.sort",
+            )
+        )
+        hits = answer.body.get("hits", {}).get("hits", [])
+        return hits[0]["sort"] if hits else None
 
     async def ping(self) -> None:
-        """Raise unless the projection exists.
+        """Raise unless the projection can be read by id, and its alias has one index, all of it."""
+        if fault := await self.alias_fault():
+            raise ProjectionBroken(fault)
+        await require_readable(self._client, self._alias)
 
-        It asks for one document: a count is a scan for some servers, and readiness asks often.
-        """
-        await self.get(NOBODY)
+    async def alias_fault(self) -> str | None:
+        """What is wrong with the alias; None if nothing is, or if it is nowhere."""
+        try:
+            answer = await self._client.indices.get_alias(name=self._alias)
+        except NotFoundError:
+            return None
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        found = {name: about["aliases"].get(self._alias) for name, about in answer.body.items()}
+        if len(found) > 1:
+            return f"the alias {self._alias} has {len(found)} indexes: {', '.join(sorted(found))}"
+        for name, options in found.items():
+            if options:
+                return (
+                    f"the alias {self._alias} of {name} has options: {', '.join(sorted(options))}"
+                )
+        return None
 
     async def close(self) -> None:
         await self._client.close()

@@ -9,8 +9,7 @@ from typing import Any, Final
 from elasticsearch import ApiError, TransportError
 
 from pipeline.model.projection import FIRST
-from pipeline.search.client import connect
-from pipeline.search.reader import NOBODY
+from pipeline.search.client import connect, mget, require_readable
 from pipeline.search.values import FoundDocument, ProjectionUnavailable, Stamp
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
@@ -32,8 +31,8 @@ class IndexScan:
         await self._client.close()
 
     async def ping(self) -> None:
-        """Raise unless the projection exists."""
-        await self.found([NOBODY])
+        """Raise unless a document can be read by its id."""
+        await require_readable(self._client, self._alias)
 
     async def documents(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""
@@ -44,12 +43,12 @@ class IndexScan:
         if not ids:
             return {}
         try:
-            answer = await self._client.mget(index=self._alias, ids=list(ids))
+            items = await mget(self._client, self._alias, ids)
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
-        items = answer["docs"]
-        if items and "error" in items[0]:  # of a missing index: the request itself is a success
-            raise ProjectionUnavailable(f"there is no {self._alias}")
+        for item in items:
+            if "error" in item:  # the request itself is a success
+                raise ProjectionUnavailable(f"{self._alias}: {item['error'].get('reason')}")
         return {
             item["_id"]: FoundDocument(
                 item["_version"], Stamp(item["_seq_no"], item["_primary_term"]), item["_source"]

@@ -1,7 +1,12 @@
-"""Documents as they are written to and read from Elasticsearch, and the two errors."""
+"""Documents as they are written to and read from Elasticsearch, and the errors."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+NOBODY: Final = "-"
+"""An id that no document has."""
+NOTHING: Final[Mapping[str, Any]] = {}
+"""A document without fields, which every mapping takes."""
 
 
 class GenerationGone(Exception):
@@ -10,6 +15,10 @@ class GenerationGone(Exception):
 
 class ProjectionUnavailable(Exception):
     """Elasticsearch does not answer, refuses, or has no such index; a retry may help."""
+
+
+class ProjectionBroken(ProjectionUnavailable):
+    """Elasticsearch answers, and says what is wrong with the projection's index or alias."""
 
 
 class Write(NamedTuple):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn, TypeVar
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 WELL_SECONDS: Final = 3.0
 """What has worked for that long works again; one that fails every third time does not."""
+TROUBLE_SECONDS: Final = 2.0
+"""What fails for longer is told by readiness, too."""
 PATIENCE: Final = 10.0
 """Seconds without an answer, after which it is logged as down."""
 _AGAIN: Final = 30.0
@@ -33,9 +36,16 @@ class Outage:
     ) -> None:
         self._log, self._what = log, what
         self._first, self._most = first, most
-        self._down, self._said, self._kind = False, 0.0, ""
+        self._down, self._why, self._kind = False, "", ""
+        self._since = self._logged = 0.0
         self._hanging: set[Callable[[], None]] = set()
         self._recovery: asyncio.TimerHandle | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it does not work, once it has not for `TROUBLE_SECONDS`; else None."""
+        lasting = self._down and time.monotonic() - self._since > TROUBLE_SECONDS
+        return self._why if lasting else None
 
     async def pause(self, error: BaseException, attempt: int) -> None:
         """Note the failure, and sleep, longer with each attempt (0, 1, 2, …)."""
@@ -103,14 +113,15 @@ class Outage:
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        now = asyncio.get_running_loop().time()
+        now, self._why = time.monotonic(), reason
         if not self._down:
+            self._down, self._since = True, now
             self._log.warning("%s: %s; trying until it works", self._what, reason)
-        elif now - self._said >= (_AGAIN if kind == self._kind else _CHANGED):
+        elif now - self._logged >= (_AGAIN if kind == self._kind else _CHANGED):
             self._log.warning("%s: still down, %s", self._what, reason)
         else:
             return
-        self._down, self._said, self._kind = True, now, kind
+        self._logged, self._kind = now, kind
 
     def _recovered(self) -> None:
         self._down, self._recovery = False, None

@@ -157,6 +157,11 @@ class Checkpoints:
             }
             return failed | await self._restarted({each.partition for each in held})
 
+    async def mend(self) -> None:
+        """Take the alias from any index but ours, and give it back to that. Raises the driver's
+        errors. An index that is gone is created by the next `claim`."""
+        await self._elastic.keep_alias(ALIAS, INDEX)
+
     def set_cursor(self, partition: int, generation: Generation, cursor: int | None) -> None:
         """Set what the next write has as `Checkpoint.cursor`."""
         self._held.set_cursor((partition, generation.number), cursor)
@@ -265,7 +270,7 @@ class Checkpoints:
             lambda: self._elastic.make_index(INDEX, {ALIAS: {}}, MAPPING, settings)
         )
         if not made and not self._mapped:  # an index of an older release may lack a field
-            await self._elastic.patiently(lambda: self._elastic.extend_mapping(ALIAS, MAPPING))
+            await self._elastic.patiently(lambda: self._elastic.extend_mapping(INDEX, MAPPING))
         self._mapped = True
 
 

@@ -2,7 +2,7 @@
 
 Versions decide: Elasticsearch refuses a write over a newer document. The document that refuses it
 is trusted only if the event store agrees; one that somebody wrote by hand is overwritten in a
-higher era. A document that Elasticsearch rejects parks its account.
+higher era. A document that Elasticsearch rejects for itself parks its account.
 """
 
 import logging
@@ -69,6 +69,7 @@ class DocumentWriter:
         cache: DocumentCache,
     ) -> None:
         self.alias, self.projection, self.cache = generation.alias, generation.projection, cache
+        self._index = generation.index
         self._elastic, self._store, self._parked = elastic, store, parked
         self._counters = counters
 
@@ -90,7 +91,12 @@ class DocumentWriter:
         left, step = states, 0
         parked: set[str] = set()
         while left:
-            outcome = await self._elastic.bulk(self.alias, [state.write() for state in left])
+            outcome = await self._elastic.bulk(
+                self.alias,
+                [state.write() for state in left],
+                index=self._index,
+                sample=self.projection.sample,
+            )
             failed = {*outcome.conflicts, *outcome.rejected}
             written = [state for i, state in enumerate(left) if i not in failed]
             self._counters.documents += len(written)

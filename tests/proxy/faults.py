@@ -96,3 +96,20 @@ class Held:
                 self._answered.clear()
                 await self._answered.wait()
         return self.replies
+
+
+class TooLarge:
+    """Answers 413 to every request with a body of more than so many bytes, or breaks off."""
+
+    def __init__(self, most: int, *, status: int = 413, reset: bool = False) -> None:
+        self.most, self.status, self.reset = most, status, reset
+        self.count = 0
+
+    async def __call__(self, request: Request, forward: Forward) -> Reply:
+        if len(request.body) <= self.most:
+            return await forward(request)
+        self.count += 1
+        if self.reset:
+            raise ConnectionResetError
+        page = b"<html><center><h1>Request Entity Too Large</h1></center></html>"
+        return Reply(self.status, CIMultiDict({"Content-Type": "text/html"}), page)

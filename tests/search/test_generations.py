@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from api.balances.balance_reader import BalanceReader
+from api.http.cursors import UnknownCursor
 from pipeline.banking.balance import BALANCE, Balance
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.search import (
@@ -18,7 +19,6 @@ from pipeline.search import (
     Generations,
     ProjectionUnavailable,
     Stamp,
-    UnknownCursor,
     Write,
 )
 from pipeline.support.settings import Settings
@@ -320,7 +320,8 @@ async def test_pages_hold_everything_once_in_order(
 ) -> None:
     documents: list[Any] = await filled(elastic)
     seen: list[Any] = []
-    more, after = True, None
+    more: bool | str | None = True
+    after = None
     while more:
         page, more = await index.page(sort=sort, descending=descending, limit=3, after=after)
         seen += page
@@ -335,7 +336,7 @@ async def test_the_owner_filter_is_exact(elastic: Elastic, index: BalanceReader)
         page, more = await index.page(owner=owner, limit=100)
         assert page == [d for d in documents if d["owner"] == owner]
         assert not more
-    assert await index.page(owner="lovelace") == ([], False)
+    assert await index.page(owner="lovelace") == ([], None)
 
 
 async def test_a_page_after_nobody_is_refused(elastic: Elastic, index: BalanceReader) -> None:

@@ -123,7 +123,7 @@ async def check_stores(
     except StoreUnavailable as error:
         raise Unreachable(f"MongoDB went away: {error}") from error
     except ProjectionUnavailable as error:
-        raise Unreachable(f"Elasticsearch went away: {error}") from error
+        raise Unreachable(f"can't check: Elasticsearch: {error}") from error
 
 
 async def check_live(settings: Settings, *, patience: float = _PATIENCE) -> Report:

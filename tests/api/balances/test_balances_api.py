@@ -186,18 +186,6 @@ async def test_a_wrong_parameter_is_named(bank: Client, query: str, parameter: s
     assert [error["parameter"] for error in document["errors"]] == [parameter]
 
 
-async def test_no_page_starts_after_a_document_that_lacks_what_it_is_sorted_by(
-    bank: Client, generation: Generation, elastic: Elastic
-) -> None:
-    """Somebody's hand was in it."""
-    damaged = "01JD9999999999999999999999"
-    await elastic.bulk(generation.alias, [Write(damaged, 1, {"id": damaged})])
-    document = await problem(
-        await bank.get(f"/?sort=balance&starting_after={damaged}"), 400, "invalid-input"
-    )
-    assert [error["parameter"] for error in document["errors"]] == ["starting_after"]
-
-
 async def test_what_is_not_there(bank: Client) -> None:
     document = await problem(
         await bank.get("/01JD9999999999999999999999"), 404, "account-not-found"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from api.balances.app import create_app
+from api.http.cursors import encode
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN
 from pipeline.banking.statement import STATEMENT
@@ -72,14 +73,16 @@ async def test_the_newest_comes_first_with_the_balance_after_it(bank: Client) ->
 @pytest.mark.parametrize("sort", ["version", "-version"])
 @pytest.mark.parametrize("limit", [1, 7, 25, 100])
 async def test_pages_follow_each_other(bank: Client, sort: str, limit: int) -> None:
-    seen: list[int] = []
-    more = True
-    while more:
-        after: dict[str, Any] = {"starting_after": seen[-1]} if seen else {}
-        found = await page(bank, sort=sort, limit=limit, **after)
-        seen += [each["version"] for each in found["data"]]
-        more = found["has_more"]
-    assert seen == sorted(range(1, 26), reverse=sort == "-version")
+    for given in ("next", "version"):
+        seen: list[int] = []
+        after: dict[str, Any] = {}
+        while True:
+            found = await page(bank, sort=sort, limit=limit, **after)
+            seen += [each["version"] for each in found["data"]]
+            if not found["has_more"]:
+                break
+            after = {"starting_after": found["next"] if given == "next" else seen[-1]}
+        assert seen == sorted(range(1, 26), reverse=sort == "-version")
 
 
 async def test_kinds_and_times_are_chosen(bank: Client) -> None:
@@ -104,6 +107,9 @@ async def test_kinds_and_times_are_chosen(bank: Client) -> None:
         ({"limit": "101"}, "limit"),
         ({"starting_after": "-1"}, "starting_after"),
         ({"starting_after": ADA}, "starting_after"),
+        ({"starting_after": encode("balance -balance", [1, ADA])}, "starting_after"),
+        ({"starting_after": encode("statement asc", [1])}, "starting_after"),
+        ({"starting_after": encode("statement desc", ["1"])}, "starting_after"),
         ({"page": "2"}, "page"),
     ],
 )

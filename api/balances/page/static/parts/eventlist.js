@@ -22,7 +22,6 @@ export function eventList(place, base, signal) {
   const list = {
     what: "the events",
     ask: (after, stop) => get(path(`${base}/events`, { after, limit: LIMIT }), { signal: stop }),
-    cursor: (last) => last.version,
     show: (events) => table("Events", COLUMNS, events.map(row)),
   };
   return pagedList(place, list, signal).refresh;

@@ -11,13 +11,12 @@ import { condition, readAt, soundness } from "./problems.js";
  * @template T
  * @param {{
  *   what: string,
- *   ask: (cursor: string, signal: AbortSignal) => Promise<{data: T[], has_more: boolean}>,
- *   cursor: (last: T) => string | number,
+ *   ask: (cursor: string, signal: AbortSignal) => Promise<{data: T[], next?: string}>,
  *   show: (data: T[]) => Node,
- * }} list `cursor` is what the page after an entry begins with
+ * }} list
  * @returns {{refresh: () => void, restart: () => void}} reads this page anew, or the first one
  */
-export function pagedList(place, { what, ask, cursor, show }, signal) {
+export function pagedList(place, { what, ask, show }, signal) {
   const pages = new Pages();
   const [state, list] = [h("div"), h("div")];
   place.append(state, list);
@@ -32,7 +31,7 @@ export function pagedList(place, { what, ask, cursor, show }, signal) {
     patch(state, condition(resource));
     list.className = `stack ${soundness(resource)}`;
     const found = resource.value;
-    const next = found?.has_more ? cursor(found.data.at(-1)) : null;
+    const next = found?.next ?? null;
     patch(list, found && [show(found.data), pager(what, pages, next, refresh), readAt(resource)]);
   }
 

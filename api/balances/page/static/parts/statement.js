@@ -28,7 +28,6 @@ export function statement(place, base, signal) {
     what: "the statement",
     ask: (after, stop) =>
       get(path(`${base}/statement`, { kind, limit: LIMIT, starting_after: after }), { signal: stop }),
-    cursor: (last) => last.version,
     show: (entries) => table("Statement", COLUMNS, entries.map(row), "No entry is of that kind."),
   };
   const { refresh, restart } = pagedList(rest, list, signal);

@@ -40,7 +40,6 @@ export function show(place, { signal, route, who }) {
     what: "accounts",
     ask: (after, stop) =>
       get(path("/", { search, sort, limit: LIMIT, starting_after: after }), { signal: stop }),
-    cursor: (last) => last.id,
     show: (accounts) => table("Accounts", COLUMNS, accounts.map(row), none(search)),
   };
   const { restart } = pagedList(rest, list, signal);
@@ -77,7 +76,7 @@ function tools({ search, sort }, asked) {
         type: "search",
         value: search,
         autocomplete: "off",
-        maxlength: 200,
+        maxlength: 400, // in UTF-16 units: the service takes 200 characters
         oninput: typed,
       }),
     ),

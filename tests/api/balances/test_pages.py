@@ -1,0 +1,186 @@
+"""Walks through pages while accounts move: they end, and show each account that stays where it is.
+Cursors that are none are refused by name."""
+
+import copy
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
+from pipeline.search import Elastic, Generation, Generations, Write
+from pipeline.support.settings import Settings
+from tests.services import Client, problem, serving
+
+pytestmark = pytest.mark.elasticsearch
+
+DEER = "🦌"
+"""Two UTF-16 units, one character."""
+OWNERS: list[str] = [
+    DEER * 129,
+    DEER * 200,
+    "a" * 200,
+    "字" * 200,
+    "x" * 401,
+    DEER * 201,
+    *("Ada", "Bob", "Ada", "Zoë", "Ömer", "Ada"),
+]
+LIMIT = 3
+
+
+def account_id(n: int) -> str:
+    return f"01JD{n:022}"
+
+
+@dataclass
+class Accounts:
+    """Documents in a live generation, and the service that shows them."""
+
+    elastic: Elastic
+    generation: Generation
+    client: Client
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clock: int = 0
+
+    async def write(self, *documents: dict[str, Any]) -> None:
+        for each in documents:
+            self.documents[each["id"]] = each
+        writes = [Write(each["id"], each.get("version", 1), each) for each in documents]
+        assert await self.elastic.bulk(self.generation.alias, writes) == ([], {})
+        await self.elastic.client.indices.refresh(index=self.generation.index)
+
+    async def deposit(self, account: str) -> None:
+        """The account moves in most orders."""
+        before = self.documents[account]
+        self.clock += 1
+        await self.write(
+            {
+                **before,
+                "version": before.get("version", 1) + 1,
+                "balance": before.get("balance", 0) + 1000,
+                "owner": f"Ada {self.clock}",
+                "updated_at": f"2027-01-01T00:00:{self.clock:02}.000000Z",
+            }
+        )
+
+    async def page(self, **query: Any) -> dict[str, Any]:
+        async with self.client.get("/", params=query) as answer:
+            assert answer.status == 200, await answer.text()
+            page: dict[str, Any] = await answer.json()
+            assert page["has_more"] == ("next" in page)
+            return page
+
+
+@pytest.fixture
+async def bank(settings: Settings) -> AsyncIterator[Accounts]:
+    elastic = Elastic(settings.elasticsearch_url)
+    generation = await Generations(elastic, BALANCE).ensure_live()
+    async with serving(create_app(settings)) as client:
+        accounts = Accounts(elastic, generation, client)
+        await accounts.write(
+            *(
+                {
+                    "id": account_id(n),
+                    "owner": owner,
+                    "balance": n % 4,
+                    "status": "open",
+                    "version": n + 1,
+                    "slot": 0,
+                    "event_id": f"01JE{n:022}",
+                    "updated_at": f"2026-11-23T08:00:{n % 5:02}.123456Z",
+                }
+                for n, owner in enumerate(OWNERS)
+            )
+        )
+        # What hands made of some: they lack all that pages are sorted by.
+        await accounts.write(*({"id": account_id(90 + n)} for n in range(4)))
+        yield accounts
+    await elastic.close()
+
+
+@pytest.mark.parametrize("field", ["owner", "balance", "updated_at", "id"])
+@pytest.mark.parametrize("direction", ["", "-"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+async def test_a_walk_shows_everything_once(
+    bank: Accounts, field: str, direction: str, limit: int
+) -> None:
+    seen: list[str] = []
+    page = await bank.page(sort=direction + field, limit=limit)
+    seen += [each["id"] for each in page["data"]]
+    while "next" in page:
+        assert len(seen) <= len(bank.documents), "it loops"
+        page = await bank.page(sort=direction + field, limit=limit, starting_after=page["next"])
+        seen += [each["id"] for each in page["data"]]
+    assert sorted(seen) == sorted(bank.documents)
+
+
+@pytest.mark.parametrize("field", ["owner", "balance", "updated_at"])
+@pytest.mark.parametrize("direction", ["", "-"])
+async def test_a_walk_ends_while_accounts_move(bank: Accounts, field: str, direction: str) -> None:
+    seen: list[str] = []
+    moved: set[str] = set()
+    query: dict[str, Any] = {"sort": direction + field, "limit": LIMIT}
+    page = await bank.page(**query)
+    turned = 1
+    while True:
+        seen += [each["id"] for each in page["data"]]
+        if "next" not in page:
+            break
+        assert turned < 2 * len(bank.documents), "it loops"
+        last = page["data"][-1]["id"]
+        moved.add(last)
+        await bank.deposit(last)
+        page = await bank.page(**query, starting_after=page["next"])
+        turned += 1
+    assert set(seen) == set(bank.documents)
+    still = [each for each in seen if each not in moved]
+    assert sorted(still) == sorted(bank.documents.keys() - moved)
+
+
+@pytest.mark.parametrize("owner", OWNERS[:4])
+async def test_a_name_of_200_characters_is_found(bank: Accounts, owner: str) -> None:
+    page = await bank.page(owner=owner)
+    assert [each["owner"] for each in page["data"]] == [owner]
+
+
+async def test_an_id_still_goes_as_a_cursor(bank: Accounts) -> None:
+    """Also that of a document whose place has no value."""
+    seen: list[str] = []
+    for sort in ("owner", "-balance", "updated_at"):
+        seen.clear()
+        page = await bank.page(sort=sort, limit=2)
+        while True:
+            seen += [each["id"] for each in page["data"]]
+            assert len(seen) <= len(bank.documents), "it loops"
+            if not page["has_more"]:
+                break
+            page = await bank.page(sort=sort, limit=2, starting_after=seen[-1])
+        assert sorted(seen) == sorted(bank.documents)
+
+
+async def test_a_cursor_that_is_none_is_refused(bank: Accounts) -> None:
+    cursor = (await bank.page(sort="balance", limit=2))["next"]
+    middle = len(cursor) // 2
+    changed = cursor[:middle] + ("A" if cursor[middle] != "A" else "B") + cursor[middle + 1 :]
+    wrong = [cursor[:-1], cursor[4:], changed, f"{cursor}AAAA", "AAAA", "=", "🦌", "x" * 7000]
+    queries = [{"sort": "balance", "starting_after": each} for each in wrong]
+    queries += [{"sort": each, "starting_after": cursor} for each in ("-balance", "owner", "id")]
+    for query in queries:
+        async with bank.client.get("/", params=query) as answer:
+            document = await problem(answer, 400, "invalid-input")
+        assert [each["parameter"] for each in document["errors"]] == ["starting_after"]
+
+
+async def test_the_mapping_of_an_older_release_gets_the_present_limits(settings: Settings) -> None:
+    elastic = Elastic(settings.elasticsearch_url)
+    older: Any = copy.deepcopy(BALANCE.mapping)
+    older["properties"]["owner"]["fields"]["keyword"]["ignore_above"] = 256
+    await elastic.make_index("balance-1", {"balance": {}, "balance-g1": {}}, older, {})
+    generation = await Generations(elastic, BALANCE).ensure_live()
+    assert generation.index == "balance-1"
+    found = (await elastic.client.indices.get_mapping(index="balance-1")).body
+    owner = found["balance-1"]["mappings"]["properties"]["owner"]
+    assert owner["fields"]["keyword"]["ignore_above"] == 400
+    await elastic.close()
