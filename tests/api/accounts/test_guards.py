@@ -16,6 +16,7 @@ from pymongo.collection import Collection
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import service as forwarder
+from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.support.settings import Settings
 from tests.commands import Replicas, create, deposit, opened, replicas, send, transfer, withdraw
 from tests.harness import eventually
@@ -271,7 +272,7 @@ async def test_the_leading_forwarder_builds_what_was_dropped_with_the_collection
     settings: Settings, store: EventStore, events: Events
 ) -> None:
     """After lost history there may be no account service that looks."""
-    counters = forwarder.PublisherCounters()
+    counters = PublisherCounters()
     stop = asyncio.Event()
     running = asyncio.create_task(forwarder.run(settings, stop=stop, counters=counters))
     await eventually(lambda: counters.token, seconds=60)
