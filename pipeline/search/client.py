@@ -352,6 +352,22 @@ async def mget(client: AsyncElasticsearch, index: str, ids: Sequence[str]) -> li
     return documents
 
 
+async def alias_fault(client: AsyncElasticsearch, alias: str) -> str | None:
+    """What is wrong with the alias; None if nothing is, or if it is nowhere. Raises the driver's
+    errors."""
+    try:
+        answer = await client.indices.get_alias(name=alias)
+    except NotFoundError:
+        return None
+    found = {name: about["aliases"].get(alias) for name, about in answer.body.items()}
+    if len(found) > 1:
+        return f"the alias {alias} has {len(found)} indexes: {', '.join(sorted(found))}"
+    for name, options in found.items():
+        if options:
+            return f"the alias {alias} of {name} has options: {', '.join(sorted(options))}"
+    return None
+
+
 async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
     """Raise `ProjectionBroken` with the reason unless a document can be read by its id, or
     `ProjectionUnavailable` without an answer.

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from elasticsearch import ApiError, NotFoundError, TransportError
 
 from pipeline.model.projection import Projection
-from pipeline.search.client import connect, mget, require_readable
+from pipeline.search.client import alias_fault, connect, mget, require_readable
 from pipeline.search.values import ProjectionBroken, ProjectionUnavailable
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
@@ -95,21 +95,7 @@ class DocumentReader:
 
     async def alias_fault(self) -> str | None:
         """What is wrong with the alias; None if nothing is, or if it is nowhere."""
-        try:
-            answer = await self._client.indices.get_alias(name=self._alias)
-        except NotFoundError:
-            return None
-        except (ApiError, TransportError) as error:
-            raise ProjectionUnavailable(brief(error)) from error
-        found = {name: about["aliases"].get(self._alias) for name, about in answer.body.items()}
-        if len(found) > 1:
-            return f"the alias {self._alias} has {len(found)} indexes: {', '.join(sorted(found))}"
-        for name, options in found.items():
-            if options:
-                return (
-                    f"the alias {self._alias} of {name} has options: {', '.join(sorted(options))}"
-                )
-        return None
+        return await _answered(alias_fault(self._client, self._alias))
 
     async def close(self) -> None:
         await self._client.close()

@@ -9,8 +9,8 @@ from typing import Any, Final
 from elasticsearch import ApiError, TransportError
 
 from pipeline.model.projection import FIRST
-from pipeline.search.client import connect, mget, require_readable
-from pipeline.search.values import FoundDocument, ProjectionUnavailable, Stamp
+from pipeline.search.client import alias_fault, connect, mget, require_readable
+from pipeline.search.values import FoundDocument, ProjectionBroken, ProjectionUnavailable, Stamp
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
@@ -31,7 +31,13 @@ class IndexScan:
         await self._client.close()
 
     async def ping(self) -> None:
-        """Raise unless a document can be read by its id."""
+        """Raise unless a document can be read by its id, and the alias has one index, all of it."""
+        try:
+            fault = await alias_fault(self._client, self._alias)
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        if fault is not None:
+            raise ProjectionBroken(fault)
         await require_readable(self._client, self._alias)
 
     async def documents(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,8 @@ from pipeline.tables.rebuild_job import RebuildJob
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
+DETACH_SECONDS: Final = 3.0
+"""How long a batch may take to end before a rebuild that is over; then it is interrupted."""
 LEASE: Final = "rebuild"
 
 Step = Literal["run", "promote"]
@@ -171,7 +173,12 @@ class RebuildAgent:
             await self._stop(partition)
         for partition, processor in list(self._processors.items()):
             if processor.owned is not None and processor.owned.building is not None:
-                dropped = await processor.between(_detach)
+                try:
+                    async with asyncio.timeout(DETACH_SECONDS):
+                        dropped = await processor.between(_detach)
+                except TimeoutError:  # it waits for the very index that is to be left
+                    processor.reacquire(PositionLost("a rebuild is over that could not be written"))
+                    continue
                 if dropped is not None:
                     self._context.checkpoints.forget_generation(partition, dropped)
 

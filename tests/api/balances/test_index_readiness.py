@@ -1,0 +1,118 @@
+"""What is wrong with an index or its alias is named: by readiness, which reads as readers do, and
+so by `bank status`, and by `bank verify`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
+from pipeline.embedded.health import ready
+from pipeline.search import Elastic, Generations
+from pipeline.support.settings import Settings
+from tests.harness import Role, eventually
+from tests.ports import free_port
+from tests.services import problem, serving
+
+pytestmark = pytest.mark.elasticsearch
+
+Start = Callable[..., Awaitable[Role]]
+
+
+async def curl(settings: Settings, method: str, path: str, body: Any = None) -> None:
+    async with (
+        aiohttp.ClientSession(settings.elasticsearch_url) as http,
+        http.request(method, path, json=body) as answer,
+    ):
+        assert answer.status < 300, await answer.text()
+
+
+TROUBLE: dict[str, tuple[str, str, Any]] = {
+    "balance-0": ("PUT", "/balance-0", {"aliases": {"balance": {}}}),
+    "bank-restored": ("PUT", "/bank-restored", {"aliases": {"balance": {}, "balance-g1": {}}}),
+    "filter": (
+        "POST",
+        "/_aliases",
+        {
+            "actions": [
+                {"add": {"index": "balance-1", "alias": "balance", "filter": {"term": {"id": "-"}}}}
+            ]
+        },
+    ),
+    "routing": (
+        "POST",
+        "/_aliases",
+        {"actions": [{"add": {"index": "balance-1", "alias": "balance", "routing": "7"}}]},
+    ),
+    "closed": ("POST", "/balance-1/_close", None),
+    "there is no balance": ("DELETE", "/balance-1", None),
+}
+
+
+@pytest.mark.parametrize("words", TROUBLE)
+async def test_the_service_and_verify_say_what_is_wrong(
+    settings: Settings, role: Start, words: str
+) -> None:
+    elastic = Elastic(settings.elasticsearch_url)
+    await Generations(elastic, BALANCE).ensure_live()
+    await elastic.close()
+    async with serving(create_app(settings)) as client:
+        await curl(settings, *TROUBLE[words])
+        async with client.get("/readyz") as answer:
+            document = await problem(answer, 503, "not-ready")
+    assert words in document["detail"]
+    assert document["missing"] == ["elasticsearch"]
+    verify = await role("bank", "verify")
+    assert await verify.wait(60) == 2, verify.log()
+    assert words in " ".join(verify.log().split())
+
+
+async def test_the_service_names_a_second_index_of_statements(settings: Settings) -> None:
+    both = settings.model_copy(update={"projections": "balance,statement"})
+    elastic = Elastic(settings.elasticsearch_url)
+    for each in (BALANCE, STATEMENT):
+        await Generations(elastic, each).ensure_live()
+    await elastic.close()
+    async with serving(create_app(both)) as client:
+        await curl(settings, "PUT", "/statement-0", {"aliases": {"statement": {}}})
+        async with client.get("/readyz") as answer:
+            document = await problem(answer, 503, "not-ready")
+    assert "statement-0" in document["detail"]
+
+
+async def test_a_worker_says_why_it_waits_and_goes_on(settings: Settings, role: Start) -> None:
+    port = free_port()
+    both = {"BANK_PROJECTIONS": "balance,statement", "BANK_METRICS_PORT": str(port)}
+    await role("bank", "forwarder")
+    await role("bank", "worker", **both)
+    address = f"http://127.0.0.1:{port}"
+
+    async def says(words: str) -> bool:
+        return words in await ready(address)
+
+    await eventually(lambda: says("ok"), seconds=60)
+    await curl(settings, "POST", "/statement-1/_close")
+    await eventually(lambda: says("closed"))
+    await curl(settings, "POST", "/statement-1/_open")
+    await eventually(lambda: says("ok"))
+    for name in ("balance", "statement"):
+        await curl(settings, "PUT", f"/{name}-0", {"aliases": {name: {}}})
+    await asyncio.gather(*(_single(settings, name) for name in ("balance", "statement")))
+    await eventually(lambda: says("ok"))
+
+
+async def _single(settings: Settings, name: str) -> None:
+    """Wait until the first generation alone is behind the alias."""
+
+    async def single() -> bool:
+        async with (
+            aiohttp.ClientSession(settings.elasticsearch_url) as http,
+            http.get(f"/_alias/{name}") as answer,
+        ):
+            return set(await answer.json()) == {f"{name}-1"}
+
+    await eventually(single, seconds=10, message=f"{name} has one index")
