@@ -81,10 +81,11 @@ async def transfer(request: web.Request) -> web.Response:
     Answers with the account that paid; the other one is not the sender's to see.
     """
     given, context = await _parsed(request, TransferInput)
-    with hide_payee_errors(given.target):
-        return _done(
-            await request.app[SERVICE].transfer(given.source, given.target, given.money, context)
+    with hide_payee_errors(given.target) as hides:
+        done = await request.app[SERVICE].transfer(
+            given.source, given.target, given.money, context, hides_payee=hides
         )
+    return _done(done)
 
 
 @routes.post("/freeze")
