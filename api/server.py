@@ -140,7 +140,7 @@ def _guarding(guard: Guard | None, settings: Settings) -> Iterable[Middleware]:
 
 def _following(guard: Guard) -> Callable[[web.Application], AsyncIterator[None]]:
     async def following(_: web.Application) -> AsyncIterator[None]:
-        async with guard.keyring.followed():
+        async with guard.following():
             yield
 
     return following

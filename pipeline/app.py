@@ -21,6 +21,7 @@ from pipeline.messaging import STREAM
 from pipeline.model.projection_lookup import projections
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
+from pipeline.support.private_files import private_folder
 from pipeline.support.settings import Settings, load
 from pipeline.tables.activity import Activity
 
@@ -87,7 +88,7 @@ async def worker(
     Raises `CannotListen` for its metrics.
     """
     garbage_collection.run_seldom()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)  # Faust makes only its own folder in it
+    private_folder(settings.data_dir)  # Faust makes only its own folder in it
     app = create_app(settings, name)
     assignment = options_of(app).assignment
     assert isinstance(assignment, WorkerAssignment)

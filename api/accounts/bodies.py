@@ -1,27 +1,19 @@
 """Models of the commands' bodies."""
 
-import unicodedata
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from api.http.inputs import AccountId, Input
+from api.http.inputs import OPTIONAL, AccountId, Input
 from pipeline.banking.money import MAX_MONEY
+from pipeline.model.text import Text
 
 LONGEST_OWNER: Final = 200
 LONGEST_REASON: Final = 500
 
 
-def _presentable(owner: str) -> str:
-    if not any(c.isprintable() and not c.isspace() for c in owner):
-        raise PydanticCustomError("owner", "An owner must not be blank")
-    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in owner):
-        raise PydanticCustomError("owner", "An owner must have no control characters")
-    return owner
-
-
-Owner = Annotated[str, Field(min_length=1, max_length=LONGEST_OWNER), AfterValidator(_presentable)]
+Owner = Annotated[str, Text(LONGEST_OWNER)]
+Reason = Annotated[str, Text(LONGEST_REASON), OPTIONAL]
 Money = Annotated[int, Field(gt=0, lt=MAX_MONEY)]
 
 
@@ -29,7 +21,7 @@ class CreateInput(Input):
     """`POST /create`: who owns the account, and the minor units that it opens with."""
 
     owner: Owner
-    """Some printable characters, none of them a control character."""
+    """Not blank, without control characters; stored composed (NFC)."""
     money: Annotated[int, Field(ge=0, lt=MAX_MONEY)]
     """In minor units."""
 
@@ -51,21 +43,18 @@ class TransferInput(Input):
     """In minor units."""
 
 
-class AccountInput(Input):
-    """`POST /unfreeze` and `POST /close`."""
+class ReasonInput(Input):
+    """`POST /freeze`, `POST /unfreeze` and `POST /close`."""
 
     id: AccountId
-
-
-class FreezeInput(AccountInput):
-    """`POST /freeze`."""
-
-    reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
-    """Kept in the event."""
+    reason: Reason = ""
+    """For the bank's own people: no customer sees it."""
+    public_reason: Reason = ""
+    """For the account's customer."""
 
 
 class OwnerInput(Input):
     """`PATCH /{id}`."""
 
     owner: Owner
-    """Some printable characters, none of them a control character."""
+    """Not blank, without control characters; stored composed (NFC)."""

@@ -13,12 +13,14 @@ from api.security.guard import customers_account
 
 
 @contextmanager
-def hide_payee_errors(payee: str) -> Iterator[None]:
-    """Problem 422 `payee-refused` in place of any error of the payee, if a customer asks."""
+def hide_payee_errors(payee: str) -> Iterator[bool]:
+    """Problem 422 `payee-refused` in place of any error of the payee, if a customer asks; whether
+    one does."""
+    hides = customers_account() is not None
     try:
-        yield
+        yield hides
     except (Refused, AccountUnreadable) as error:
-        if customers_account() is not None and error.account_id == payee:
+        if hides and error.account_id == payee:
             raise Problem(422, "payee-refused", "That account can't be paid.") from error
         raise
 

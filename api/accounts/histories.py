@@ -70,6 +70,10 @@ class Histories:
             self._loaded.put(state)
         return state
 
+    async def looked_up(self, account_id: str) -> Account:
+        """As `present`, with the same reads whether there is such an account or not."""
+        return await self._from_snapshot(account_id, NOW)
+
     async def at_version(self, account_id: str, version: int) -> Account:
         """The account after the event of that version; `AccountNotFound`, `VersionNotFound`."""
         state = await self._folded(account_id, Until(version=version))

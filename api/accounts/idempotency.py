@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from api.accounts.caches import Locks
 from api.accounts.command_context import CommandContext
-from api.accounts.errors import Refused
+from api.accounts.errors import AccountUnreadable, Refused
 from api.accounts.execution import Done, TooManyConflicts
 from api.accounts.states import States
 from pipeline.eventstore import EventStore, KeyTaken, StoreRefused, StoreUnavailable
@@ -42,7 +42,7 @@ class Idempotency:
                 return done
             try:
                 return await command()
-            except (KeyTaken, Refused, StoreRefused, TooManyConflicts) as error:
+            except (KeyTaken, Refused, AccountUnreadable, StoreRefused, TooManyConflicts) as error:
                 if done := await self._before(key, context.request):
                     return done
                 if isinstance(error, KeyTaken):

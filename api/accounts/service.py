@@ -87,11 +87,22 @@ class AccountService:
             context, lambda: self._batcher.execute(account_id, command, context)
         )
 
-    async def transfer(self, source: str, target: str, money: int, context: CommandContext) -> Done:
-        """Move money from one account to another, whole or not at all."""
+    async def transfer(
+        self,
+        source: str,
+        target: str,
+        money: int,
+        context: CommandContext,
+        *,
+        hides_payee: bool = False,
+    ) -> Done:
+        """Move money from one account to another, whole or not at all; as `Transfers.execute`."""
         self._require_guarded()
         return await self._idempotency.execute(
-            context, lambda: self._transfers.execute(source, target, money, context)
+            context,
+            lambda: self._transfers.execute(
+                source, target, money, context, hides_payee=hides_payee
+            ),
         )
 
     async def get(self, account_id: str) -> Account:

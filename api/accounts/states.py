@@ -56,6 +56,11 @@ class States:
             return await self._histories.present(account_id)
         return reduce(evolve, await self._store.load(account_id, after=known.version), known)
 
+    async def looked_up(self, account_id: str) -> Account:
+        """As `present`, with the same reads whatever is remembered, and whether there is such an
+        account or not."""
+        return await self._histories.looked_up(account_id)
+
     async def at(self, account_id: str, version: int) -> Account:
         """The state after the event of that version, which must exist."""
         return await self._histories.at_version(account_id, version)

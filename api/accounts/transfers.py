@@ -8,7 +8,7 @@ from api.accounts.account import Account
 from api.accounts.caches import Locks
 from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit, Withdraw
-from api.accounts.errors import Refused, TransferToSelf
+from api.accounts.errors import AccountUnreadable, Refused, TransferToSelf
 from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
 from api.accounts.states import States
 from pipeline.eventstore import EventStore, VersionConflict
@@ -24,19 +24,32 @@ class Transfers:
         too."""
         self._store, self._states, self._locks = store, states, locks
 
-    async def execute(self, source: str, target: str, money: int, context: CommandContext) -> Done:
+    async def execute(
+        self,
+        source: str,
+        target: str,
+        money: int,
+        context: CommandContext,
+        *,
+        hides_payee: bool = False,
+    ) -> Done:
         """Move money, whole or not at all; returns the payer's result. Raises what `AccountService`
-        says, and `KeyTaken`."""
+        says, and `KeyTaken`.
+
+        `hides_payee`: the client must not learn why a payee is refused, so the reads must not
+        depend on that either.
+        """
         if source == target:
             raise TransferToSelf(source)
         conflicts, doubtful = 0, False
         async with self._locks.acquire([source, target]):
             while conflicts < ATTEMPTS:
-                states, fresh = await self._states.of([source, target], doubtful=doubtful)
+                parties = self._hiding if hides_payee else self._parties
+                payer, payee, fresh = await parties(source, target, doubtful)
                 try:
-                    return await self._attempt(states[source], states[target], money, context)
-                except Refused:
-                    if fresh:
+                    return await self._attempt(payer, payee, target, money, context)
+                except Refused as error:
+                    if fresh or (hides_payee and error.account_id == target):
                         raise
                 except VersionConflict:
                     conflicts += 1
@@ -44,15 +57,42 @@ class Transfers:
                 doubtful = True
         raise TooManyConflicts
 
+    async def _parties(
+        self, source: str, target: str, doubtful: bool
+    ) -> tuple[Account, Account, bool]:
+        """The payer, the payee, and whether both were loaded just now."""
+        states, fresh = await self._states.of([source, target], doubtful=doubtful)
+        return states[source], states[target], fresh
+
+    async def _hiding(
+        self, source: str, target: str, doubtful: bool
+    ) -> tuple[Account, Account | AccountUnreadable, bool]:
+        """The same, by reads that don't depend on the payee: no remembered state of it is used, and
+        that it is unreadable is only told when the payer may pay."""
+        payee: Account | AccountUnreadable
+        try:
+            payee = await self._states.looked_up(target)
+        except AccountUnreadable as error:
+            payee = error
+        states, fresh = await self._states.of([source], doubtful=doubtful)
+        return states[source], payee, fresh
+
     async def _attempt(
-        self, payer: Account, payee: Account, money: int, context: CommandContext
+        self,
+        payer: Account,
+        payee: Account | AccountUnreadable,
+        target: str,
+        money: int,
+        context: CommandContext,
     ) -> Done:
         """Decide and append both legs. Key and condition belong to the withdrawal, by which a
         repeated transfer is answered."""
         transfer_id = str(ULID())
-        pay = Withdraw(money, {"id": transfer_id, "counterparty": payee.id})
+        pay = Withdraw(money, {"id": transfer_id, "counterparty": target})
         receive = Deposit(money, {"id": transfer_id, "counterparty": payer.id})
         paid = execute(pay, payer, context)
+        if isinstance(payee, AccountUnreadable):
+            raise payee
         received = execute(
             receive, payee, CommandContext(context.correlation_id, traceparent=context.traceparent)
         )

@@ -18,6 +18,7 @@ from api.http.replies import reply
 from api.http.shapes import Page, paged, readable
 from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
+from api.security.customer_view import visible_entries
 from pipeline.banking.events import KINDS
 from pipeline.banking.statement import STATEMENT, Entry
 from pipeline.model.events import ACCOUNT_ID
@@ -88,4 +89,4 @@ async def statement(request: web.Request) -> web.Response:
     if not entries:
         # An unknown account is a 404, not an empty page.
         await queries.document(request.app[INDEX], account_id)
-    return reply(paged(entries, after))
+    return reply(paged(visible_entries(entries), after))

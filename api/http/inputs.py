@@ -13,9 +13,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     WithJsonSchema,
 )
+from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from api.http.problems import Problem
@@ -50,6 +52,14 @@ FROM_TEXT: Final = BeforeValidator(_whole_number)
 """For parameters that are whole numbers."""
 
 
+def _drop_default(schema: JsonDict) -> None:
+    schema.pop("default", None)
+
+
+OPTIONAL: Final = Field(json_schema_extra=_drop_default)
+"""For a field whose default means that it was left out, and is no value that may be sent."""
+
+
 class Input(BaseModel):
     """Base of all inputs: no unknown fields, and no value is turned into another type."""
 
@@ -61,8 +71,8 @@ class Input(BaseModel):
 T = TypeVar("T", bound=Input)
 
 
-async def body(request: web.Request, model: type[T]) -> T:
-    """The JSON body as `model`; problem 400, 413 or 415."""
+async def received(request: web.Request) -> bytes:
+    """The whole body, which must be JSON by its type; problem 400, 413 or 415."""
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
     # A page of another site may send an untyped body or a form without a preflight, but never JSON.
     if not _JSON_TYPE.fullmatch(content_type):
@@ -72,7 +82,12 @@ async def body(request: web.Request, model: type[T]) -> T:
             "The body must be JSON; say so with the header Content-Type: application/json.",
             headers={"Accept": "application/json"},
         )
-    value = _parse(await _read(request))
+    return await _read(request)
+
+
+async def body(request: web.Request, model: type[T]) -> T:
+    """The JSON body as `model`; problem 400, 413 or 415."""
+    value = _parse(await received(request))
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from api.http import correlation
+from pipeline.support.cancellation import raise_if_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Streams:
 
 
 STREAMS: Final = web.AppKey("streams", Streams)
+_BEGUN: Final = web.RequestKey("begun", web.StreamResponse)
 
 
 def event(name: str, data: bytes) -> bytes:
@@ -77,18 +79,35 @@ async def stream(
 ) -> web.StreamResponse:
     """Send each event as it comes; None means no event yet."""
     headers = {**_HEADERS, correlation.HEADER: correlation.current()}
-    response = web.StreamResponse(headers=headers)
+    response = request[_BEGUN] = web.StreamResponse(headers=headers)
     try:
         async with request.app[STREAMS].until_stopped(), aclosing(news):
             await response.prepare(request)
             await _send(request, response, news)
+    except (ConnectionError, TimeoutError):
+        _abort(request)
+    else:
+        await end_stream(request)
+    return response
+
+
+async def end_stream(request: web.Request) -> web.StreamResponse | None:
+    """End the stream that the request has begun; None if it has begun none."""
+    response: web.StreamResponse | None = request.get(_BEGUN)
+    if response is None or not response.prepared:
+        return None
+    try:
         async with asyncio.timeout(_FAREWELL):
             await response.write_eof()
     except (ConnectionError, TimeoutError):
-        log.debug("a client of %s has disconnected, or reads nothing", request.path)
-        if request.transport is not None:
-            request.transport.abort()
+        _abort(request)
     return response
+
+
+def _abort(request: web.Request) -> None:
+    log.debug("a client of %s has disconnected, or reads nothing", request.path)
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def _send(
@@ -97,6 +116,7 @@ async def _send(
     clock = asyncio.get_running_loop().time
     quiet_since = clock()
     async for item in news:
+        raise_if_cancelled()
         if request.transport is None or request.transport.is_closing():
             return
         if item is None and clock() - quiet_since < HEARTBEAT:

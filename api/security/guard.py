@@ -5,20 +5,26 @@ repeat the answer to an idempotency key.
 """
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from api.http.inputs import body
+from api.http.inputs import body, received
 from api.http.operations import operation_of
 from api.http.problems import Problem
+from api.http.streams import end_stream
 from api.security.access import CUSTOMER, RouteAccess, access_of
 from api.security.keyring import Keyring
 from api.security.limits import Limits
+from api.security.open_reads import OpenReads
 from pipeline.operations.keys import Key
 from pipeline.support.settings import Settings
+
+_READING: Final = frozenset({"GET", "HEAD"})
 
 _holder: ContextVar[Key] = ContextVar("holder")
 _own: ContextVar[str] = ContextVar("own_account")
@@ -29,7 +35,14 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self.keyring = Keyring(settings)
+        self._reads = OpenReads(self.keyring)
         self._rate, self._limits = settings.keys_rate, Limits()
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow the keys inside the block, and end what a key that has ended opened."""
+        async with self.keyring.followed(), self._reads.watched():
+            yield
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -37,11 +50,23 @@ class Guard:
         found = request.match_info
         access = access_of(found.handler)
         # An unknown route needs no key for its 404: all routes are public at /docs.
-        if access.roles is not None and found.http_exception is None:
-            holder = self.keyring.holder(request)
-            self._limit(holder)
-            _holder.set(holder)
-            await _admit(request, holder, access)
+        if access.roles is None or found.http_exception is not None:
+            return await handler(request)
+        holder = self.keyring.holder(request)
+        self._limit(holder)
+        _holder.set(holder)
+        if holder.role not in access.roles:
+            raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
+        try:
+            async with self._reads.while_valid(holder):
+                await _admit(request, holder, access)
+                if request.method in _READING:
+                    return await handler(request)
+        except Problem:
+            if (begun := await end_stream(request)) is not None:
+                return begun
+            raise
+        # A command that has begun is not cut off: its client would not know what became of it.
         return await handler(request)
 
     def _limit(self, holder: Key) -> None:
@@ -66,10 +91,13 @@ def customers_account() -> str | None:
 
 
 async def _admit(request: web.Request, holder: Key, access: RouteAccess) -> None:
-    if holder.role not in (access.roles or ()):
-        raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
+    """Receive what was asked, and check whether a customer may ask it; 403, problems of a body."""
+    operation = operation_of(request.match_info.handler)
+    assert operation is not None, "a test finds routes that are not described"
+    if operation.body is not None and request.can_read_body:
+        await received(request)
     if holder.role is CUSTOMER and access.own is not None:
-        account_id = await _named(request, access.own)
+        account_id = await _named(request, access.own, operation.body)
         # Before any lookup, so that the answer does not reveal whether the account exists.
         if account_id not in holder.accounts:
             raise Problem(403, "not-allowed", "This key does not reach that account.")
@@ -77,11 +105,9 @@ async def _admit(request: web.Request, holder: Key, access: RouteAccess) -> None
         _own.set(account_id)
 
 
-async def _named(request: web.Request, own: str) -> str:
+async def _named(request: web.Request, own: str, model: Any) -> str:
     """The value of the parameter or field `own`; the problems of an invalid body."""
     if own in request.match_info:
         return request.match_info[own]
-    operation = operation_of(request.match_info.handler)
-    assert operation is not None, "a test finds routes that are not described"
-    given: Any = await body(request, operation.body)
+    given: Any = await body(request, model)
     return str(getattr(given, own))

@@ -26,6 +26,8 @@ EVERY: Final = 0.25
 
 _ASKING: Final = {"WWW-Authenticate": 'Bearer realm="bank"'}
 _REFUSING: Final = {"WWW-Authenticate": 'Bearer realm="bank", error="invalid_token"'}
+_UNKNOWN: Final = "There is no such key, or it was revoked."
+_NO_KEY: Final = keys.new(keys.Role.VIEWER)[0]
 
 
 class Keyring:
@@ -45,13 +47,19 @@ class Keyring:
             raise Problem(401, "key-required", detail, headers=_ASKING)
         named = keys.parted(token.strip()) if scheme.lower() == "bearer" else None
         key = self._keys.get(named[0]) if named else None
-        # One answer to all faults: only who has the secret may learn that the key has expired.
-        if named is None or key is None or not key.opened_by(named[1]):
-            detail = "There is no such key, or it was revoked."
-            raise Problem(401, "key-invalid", detail, headers=_REFUSING)
-        if key.expired:
-            raise Problem(401, "key-invalid", f"Key {key.id} has expired.", headers=_REFUSING)
+        # One answer to all faults: only who has the secret may learn that the key has expired. And
+        # one work: a secret is hashed and compared also where there is no such key.
+        if named is None or not (key or _NO_KEY).opened_by(named[1]) or key is None:
+            raise _refused(_UNKNOWN)
+        _require_unexpired(key)
         return key
+
+    def require(self, key: Key) -> None:
+        """Problem 401 or 503 unless the key, as it was, would still be let in."""
+        self._require_known()
+        if self._keys.get(key.id) != key:
+            raise _refused(_UNKNOWN)
+        _require_unexpired(key)
 
     async def ping(self) -> None:
         """Raise `NotReady` unless the keys were read lately."""
@@ -106,3 +114,12 @@ class Keyring:
     def _require_known(self) -> None:
         if not self._known():
             raise unavailable("keys-unavailable", "The keys can't be read: nobody can be let in.")
+
+
+def _require_unexpired(key: Key) -> None:
+    if key.expired:
+        raise _refused(f"Key {key.id} has expired.")
+
+
+def _refused(detail: str) -> Problem:
+    return Problem(401, "key-invalid", detail, headers=_REFUSING)

@@ -1,12 +1,14 @@
 """The `bank` command: finds the module of each subcommand, and turns exceptions into messages."""
 
 import os
+import sys
 from collections import UserDict
 from importlib import import_module
 from typing import Any
 
 import click
 
+from pipeline.cli.closed_pipe import ending_with_reader
 from pipeline.cli.failures import Failure
 
 
@@ -50,6 +52,12 @@ class _Bank(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        ours = sys.__stdout__
+        if ours is not None and sys.stdout is ours:  # else it is a caller's
+            sys.stdout = ending_with_reader(ours)
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,11 +1,13 @@
 """The whole bank in one terminal: `up`, and `demo`, which puts it under load and checks it."""
 
 import asyncio
+import sys
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.closed_pipe import ending_with_reader
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
 from pipeline.cli.progress import Steps
@@ -50,7 +52,7 @@ def up(without: tuple[str, ...]) -> None:
       BANK_ACCOUNTS_PORT=8001 bank up  with a setting of your own
     """
     settings = load()
-    lines = LogLines(prefix=settings.log_format == "text")
+    lines = LogLines(ending_with_reader(sys.stderr), prefix=settings.log_format == "text")
     logs.setup(settings, "up", RoleStream("up", lines))
     try:
         run(_up(settings, lines, without))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.support.private_files import private_file
+
 FILE = "processes.json"
 
 
@@ -62,10 +64,10 @@ def _changing(data_dir: Path) -> Iterator[list[Process]]:
 
     Readers take no lock: the rename shows them the old file or the new one, never a part.
     """
-    with (data_dir / f"{FILE}.lock").open("w") as lock:
+    with private_file(data_dir / f"{FILE}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         processes = read_processes(data_dir)
         yield processes
-        draft = data_dir / f"{FILE}.new"
+        draft = private_file(data_dir / f"{FILE}.new")
         draft.write_text(json.dumps([asdict(process) for process in processes], indent=1) + "\n")
         draft.replace(data_dir / FILE)

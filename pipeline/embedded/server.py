@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pipeline.embedded.processes import Child, Children, small_environment
 from pipeline.embedded.server_binaries import ServerBinary, exists_here, machine
 from pipeline.embedded.startup_checks import ADVICE, EmbeddedError, port_taken, variable
+from pipeline.support.private_files import private_file, private_folder
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ class Server:
 
     def check(self) -> list[str | Path]:
         """Its command line; EmbeddedError if its wheel is missing or its port is taken."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
+        private_folder(self.log.parent)
         try:
             command = self._binary.command(self.host, self.port, self.folder)
         except ModuleNotFoundError as error:
@@ -68,7 +69,7 @@ class Server:
                 return
             self._forget()
         command = self.check()
-        self._log_start = _rotated(self.log)
+        self._log_start = _rotated(private_file(self.log))
         try:
             self._child = self._children.start(
                 self.name, command, env=small_environment(), log=self.log, address=self.url

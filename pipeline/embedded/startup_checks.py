@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pipeline.embedded.process_reaper import GRACE
 from pipeline.embedded.process_registry import alive
 from pipeline.support.access import ServerAccess
+from pipeline.support.private_files import private_file, private_folder
 from pipeline.support.settings import PREFIX
 
 ADVICE = f"Make room or rights for it, or set {PREFIX}DATA_DIR to another folder"
@@ -75,7 +76,7 @@ def check_disk(data_dir: Path) -> None:
     """Raise EmbeddedError if the data folder can't be written: full, read-only or not ours."""
     probe = data_dir / "probe"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        private_folder(data_dir)
         with probe.open("wb") as file:
             file.write(bytes(_PROBE_BYTES))
             file.flush()
@@ -96,7 +97,7 @@ async def own_folder(data_dir: Path) -> IO[str]:
     Raises EmbeddedError if another process owns it. If the owner was killed, its process reaper
     keeps the lock until the owner's servers have ended; this function waits for that.
     """
-    lock = (data_dir / "lock").open("a+")
+    lock = private_file(data_dir / "lock").open("a+")
     try:
         await _locked(lock, data_dir)
     except BaseException:

@@ -21,7 +21,7 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
 from pipeline.support import tracing
 from pipeline.support.listening import check_guarded, url
-from pipeline.support.settings import PREFIX, Settings, environment
+from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings, environment
 
 log = logging.getLogger(__name__)
 
@@ -135,10 +135,19 @@ def _start(children: Children, role: str, settings: Settings, on_line: OnLine) -
     return children.start(
         role,
         [sys.executable, "-m", "pipeline.cli.main", role],
-        env={**os.environ, **placed, "PYTHONUNBUFFERED": "1"},
+        env={**_others(), **placed, "PYTHONUNBUFFERED": "1"},
         on_line=lambda line: on_line(role, line),
         address=url(_reachable(settings.host), port),
     )
+
+
+def _others() -> dict[str, str]:
+    """The variables that are no settings: what is not set for a role must not reach it."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX)
+    }
 
 
 async def _all_ready(settings: Settings) -> None:

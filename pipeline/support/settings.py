@@ -128,10 +128,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     given = {
         name: value
         for name, value in env.items()
-        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and value != ""
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX)
     }
+    empty, given = _parted(given)
     known = {PREFIX + field.upper(): field for field in Settings.model_fields}
     values, faults = _read(given, {*known, *_files()})
+    faults += empty
     try:
         settings = Settings(**{known[name]: value for name, value in values.items()})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -141,6 +143,29 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if faults:
         raise SettingsError("\n".join(faults))
     return settings
+
+
+def _parted(given: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """The faults of variables that are set to nothing, and the variables that are set to something.
+
+    Where nothing would mean less protection, or another server, it is a slip: a variable that was
+    not filled in. Elsewhere it is the default.
+    """
+    values = {name: value for name, value in given.items() if value.strip()}
+    faults = [
+        f"{name}: it is set to nothing; leave it out, or set it"
+        for name, value in given.items()
+        if name not in values
+        and (value or _protects(name))
+        and name.removesuffix("_FILE") not in values
+    ]
+    return faults, values
+
+
+def _protects(name: str) -> bool:
+    field = Settings.model_fields.get(name.removeprefix(PREFIX).lower())
+    secret = field is not None and field.annotation is SecretStr
+    return secret or name.endswith(("_URL", "_USER", "_FILE", "KEYS", "HOST"))
 
 
 def _files() -> dict[str, str]:
@@ -169,7 +194,11 @@ def _read(given: Mapping[str, str], known: Collection[str]) -> tuple[dict[str, s
             faults.append(f"{name}: {of} is set as well; one of them is enough")
             continue
         try:
-            values[of] = Path(file).read_text().rstrip("\r\n")
+            value = Path(file).read_text().rstrip("\r\n")
+            if value.strip():
+                values[of] = value
+            else:
+                faults.append(f"{name}: the file is empty")
         except (OSError, UnicodeDecodeError) as error:
             faults.append(f"{name}: the file can't be read: {_why(error)}")
     return values, faults
@@ -181,8 +210,11 @@ def _why(error: OSError | UnicodeDecodeError) -> str:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give a child process these very settings, and no file in their place."""
-    values = ((name, getattr(settings, name)) for name in Settings.model_fields)
-    return dict.fromkeys(_files(), "") | {PREFIX + name.upper(): _text(v) for name, v in values}
+    texts = {
+        PREFIX + name.upper(): _text(getattr(settings, name)) for name in Settings.model_fields
+    }
+    given = {name: text for name, text in texts.items() if text}
+    return {file: "" for file, name in _files().items() if name in given} | given
 
 
 def _text(value: object) -> str:

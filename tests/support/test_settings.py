@@ -40,6 +40,42 @@ def test_an_empty_variable_is_the_default() -> None:
     assert load({"BANK_PARTITIONS": ""}).partitions == 8
 
 
+@pytest.mark.parametrize("value", ["", " ", "\t\n"], ids=ascii)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KEYS",
+        "HOST",
+        "MONGODB_URL",
+        "NATS_USER",
+        "NATS_TOKEN",
+        "NATS_NKEY",
+        "REDIS_PASSWORD",
+        "REDIS_PASSWORD_FILE",
+        "NATS_URL_FILE",
+        "NATS_CREDS_FILE",
+        "ELASTICSEARCH_CA_FILE",
+        "ELASTICSEARCH_API_KEY",
+    ],
+)
+def test_what_protects_is_not_set_to_nothing(name: str, value: str) -> None:
+    """It would be off, or another server's: a variable that somebody meant to fill in."""
+    with pytest.raises(SettingsError, match=f"^BANK_{name}: it is set to nothing"):
+        load({f"BANK_{name}": value})
+
+
+def test_a_blank_value_is_none_of_any_setting() -> None:
+    for name in ("PARTITIONS", "DATA_DIR", "PROJECTIONS", "LOG_LEVEL"):
+        with pytest.raises(SettingsError, match=f"^BANK_{name}: it is set to nothing"):
+            load({f"BANK_{name}": " "})
+
+
+def test_a_file_with_nothing_in_it(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(SettingsError, match=r"^BANK_REDIS_PASSWORD_FILE: the file is empty"):
+        load({"BANK_REDIS_PASSWORD_FILE": str(tmp_path / "secret")})
+
+
 def test_the_tests_own_variables_are_none_of_the_banks() -> None:
     load({"BANK_TEST_LONG": "1", "BANK_TEST_MONGODB_URL": "mongodb://x"})
 
