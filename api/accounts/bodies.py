@@ -11,6 +11,8 @@ from pipeline.banking.money import MAX_MONEY
 
 LONGEST_OWNER: Final = 200
 LONGEST_REASON: Final = 500
+LONGEST_REFERENCE: Final = 140
+LONGEST_DESCRIPTION: Final = 500
 
 
 def _presentable(owner: str) -> str:
@@ -22,10 +24,37 @@ def _presentable(owner: str) -> str:
 
 
 Owner = Annotated[str, Field(min_length=1, max_length=LONGEST_OWNER), AfterValidator(_presentable)]
+
+
+def _words(text: str) -> str:
+    """Until there is one type for all that people write: what an owner may be, and no other
+    characters that reorder a line or can't be seen, in NFC."""
+    text = unicodedata.normalize("NFC", text)
+    if not any(c.isprintable() and not c.isspace() for c in text):
+        raise PydanticCustomError("text", "A text must not be blank")
+    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text):
+        raise PydanticCustomError("text", "A text must have no control characters")
+    return text
+
+
+_WORDS: Final = AfterValidator(_words)
 Money = Annotated[int, Field(gt=0, lt=MAX_MONEY)]
 
 
-class CreateInput(Input):
+class Described(Input):
+    """The client's own words, which the event keeps and the statement shows."""
+
+    reference: Annotated[str, Field(min_length=1, max_length=LONGEST_REFERENCE), _WORDS] | None = (
+        None
+    )
+    """The client's own reference, such as an invoice's number; the statement finds it."""
+    description: (
+        Annotated[str, Field(min_length=1, max_length=LONGEST_DESCRIPTION), _WORDS] | None
+    ) = None
+    """What it is for, in the client's own words; the statement searches them."""
+
+
+class CreateInput(Described):
     """`POST /create`: who owns the account, and the minor units that it opens with."""
 
     owner: Owner
@@ -34,7 +63,7 @@ class CreateInput(Input):
     """In minor units."""
 
 
-class MoneyInput(Input):
+class MoneyInput(Described):
     """`POST /deposit` and `POST /withdraw`."""
 
     id: AccountId
@@ -42,7 +71,7 @@ class MoneyInput(Input):
     """In minor units."""
 
 
-class TransferInput(Input):
+class TransferInput(Described):
     """`POST /transfer`."""
 
     source: AccountId = Field(alias="from")

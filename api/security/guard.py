@@ -17,6 +17,7 @@ from api.http.problems import Problem
 from api.security.access import CUSTOMER, RouteAccess, access_of
 from api.security.keyring import Keyring
 from api.security.limits import Limits
+from pipeline.model.events import Actor
 from pipeline.operations.keys import Key
 from pipeline.support.settings import Settings
 
@@ -58,6 +59,12 @@ class Guard:
 def holder() -> Key | None:
     """The key of the current request; None if no key was needed."""
     return _holder.get(None)
+
+
+def actor() -> Actor | None:
+    """Who sent the current request; None if the service asks nobody for a key."""
+    key = holder()
+    return {"key": key.id, "role": key.role.value} if key else None
 
 
 def customers_account() -> str | None:

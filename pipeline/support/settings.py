@@ -66,6 +66,9 @@ class Settings(AccessSettings):
         gt=0,
         description="How long the services go by the keys they read last while NATS is away",
     )
+    chains: Literal["on", "off"] = Field(
+        "on", description="Whether accounts begin their chain of hashes; begun ones always go on"
+    )
     accounts_port: Port = Field(8000, description="Port of the account service")
     balances_port: Port = Field(8030, description="Port of the balance service")
     metrics_port: AnyPort = Field(

@@ -16,6 +16,7 @@ TITLES: Final = {
     4: "each document equals the fold of its events",
     5: "no balance was ever below zero",
     8: "one idempotency key, one effect, one answer",
+    16: "each event is the one that was stored, and follows the one before it",
 }
 
 
