@@ -12,6 +12,7 @@ from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import Page, readable
 from api.security.access import READERS, allowed
+from api.security.customer_view import CustomerEvent, visible_events
 from pipeline.eventstore import EventStore
 from pipeline.model.events import ACCOUNT_ID, Event
 
@@ -33,7 +34,7 @@ def route(store: Callable[[], EventStore]) -> web.RouteDef:
 
     @allowed(*READERS, own="id")
     @operation(
-        json(Page[readable(Event)]),  # type: ignore[misc]
+        json(Page[readable(Event)] | Page[CustomerEvent]),  # type: ignore[misc]
         "account-not-found",
         "store-unavailable",
         query=EventsQuery,
@@ -41,7 +42,8 @@ def route(store: Callable[[], EventStore]) -> web.RouteDef:
     async def events(request: web.Request) -> web.Response:
         """What happened to the account: its events, in order of version.
 
-        They are as they are stored, in whatever form they once were.
+        They are as they are stored, in whatever form they once were. A customer sees no internal
+        reason, and not who caused them with which request.
         """
         wanted = query(request, EventsQuery)
         return reply(await _page(store(), request.match_info["id"], wanted))
@@ -50,9 +52,9 @@ def route(store: Callable[[], EventStore]) -> web.RouteDef:
 
 
 async def _page(store: EventStore, account_id: str, wanted: EventsQuery) -> dict[str, Any]:
-    """Events as they are stored, and whether more follow; problem 404 `account-not-found`."""
+    """The events that the request may see, and whether more follow; 404 `account-not-found`."""
     found = await store.page(account_id, after=wanted.after, limit=wanted.limit + 1)
     if not found and not (wanted.after and await store.page(account_id, after=0, limit=1)):
         detail = f"There is no account {account_id}."
         raise Problem(404, "account-not-found", detail, account=account_id)
-    return {"data": found[: wanted.limit], "has_more": len(found) > wanted.limit}
+    return {"data": visible_events(found[: wanted.limit]), "has_more": len(found) > wanted.limit}

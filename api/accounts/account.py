@@ -106,19 +106,19 @@ def decide(command: Command, state: Account) -> list[Decision]:
         case UpdateOwner(owner):
             _require_open(state)
             return [Decision(OWNER_UPDATED, {"owner": owner})]
-        case Freeze(reason):
+        case Freeze():
             _require_open(state)
-            return [Decision(FROZEN, {"reason": reason})]
+            return [Decision(FROZEN, {"reason": "", **_reasons(command)})]
         case Unfreeze():
             _require_living(state)
             if state.status != "frozen":
                 raise AccountNotFrozen(state.id)
-            return [Decision(UNFROZEN, {})]
+            return [Decision(UNFROZEN, _reasons(command))]
         case Close():
             _require_open(state)
             if state.balance:
                 raise AccountNotEmpty(state.id)
-            return [Decision(CLOSED, {})]
+            return [Decision(CLOSED, _reasons(command))]
 
 
 def evolve(state: Account, event: Event) -> Account:
@@ -174,6 +174,16 @@ def _latest(until: datetime | None, event: Event) -> datetime | None:
 
 def _moved(money: int, transfer: Transfer | None) -> Body:
     return {"money": money, "transfer": transfer} if transfer else {"money": money}
+
+
+def _reasons(command: Freeze | Unfreeze | Close) -> Body:
+    """Those that were given."""
+    body: Body = {}
+    if command.reason:
+        body["reason"] = command.reason
+    if command.public_reason:
+        body["public_reason"] = command.public_reason
+    return body
 
 
 def _require_living(state: Account) -> None:

@@ -11,7 +11,8 @@ class CommandContext:
     """`key`: commands with the same key are one command. `request`: the fingerprint of the request,
     by which another request under the same key is refused. `traceparent`: that of the request's
     span, if there is one. `actor`: who sent it, None if the service asks nobody for a key.
-    `reference`, `description`: the client's own words. `causation_id`: the event that caused this
+    `reference`, `description`: the client's own words,
+    empty for none. `causation_id`: the event that caused this
     one."""
 
     correlation_id: str
@@ -20,6 +21,6 @@ class CommandContext:
     condition: Condition | None = None
     traceparent: str | None = None
     actor: Actor | None = None
-    reference: str | None = None
-    description: str | None = None
+    reference: str = ""
+    description: str = ""
     causation_id: str | None = None

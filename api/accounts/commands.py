@@ -47,19 +47,22 @@ class UpdateOwner:
 
 
 @dataclass(frozen=True, slots=True)
-class Freeze:
-    """Let nothing happen to the account until it is unfrozen."""
+class _WithReasons:
+    """`reason` is for the bank's own people; the account's customer reads `public_reason`."""
 
     reason: str = ""
+    public_reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Unfreeze:
+class Freeze(_WithReasons):
+    """Let nothing happen to the account until it is unfrozen."""
+
+
+class Unfreeze(_WithReasons):
     """Open a frozen account again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(_WithReasons):
     """End the account, which must be empty, for good."""
 
 

@@ -68,9 +68,9 @@ def execute(
         event["traceparent"] = context.traceparent
     if context.actor is not None:
         event["actor"] = context.actor
-    if context.reference is not None:
+    if context.reference:
         event["reference"] = context.reference
-    if context.description is not None:
+    if context.description:
         event["description"] = context.description
     if begin or state.chained:
         link(event, state.hash)  # last: the hash covers all of the event

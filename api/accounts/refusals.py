@@ -19,6 +19,7 @@ from api.accounts.execution import TooManyConflicts, VersionMismatch
 from api.accounts.histories import NotOpenedYet, VersionNotFound
 from api.accounts.idempotency import KeyReused
 from api.http.problems import Problem, unavailable
+from api.security.customer_view import for_customer
 from pipeline.eventstore import StoreUnavailable
 
 _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
@@ -58,17 +59,20 @@ def translate(error: Exception) -> Problem | None:
                 headers={"Retry-After": "1"},
             )
         case AccountUnreadable():
-            return unavailable(
-                "account-unreadable",
-                f"Nothing is decided on an account that can't be read here. {error}",
-                account=error.account_id,
-            )
+            return _unreadable(error)
         case StoreUnavailable():
             return unavailable(
                 "store-unavailable",
                 "The event store does not answer. A command may have been stored.",
             )
     return None
+
+
+def _unreadable(error: AccountUnreadable) -> Problem:
+    detail = "Nothing is decided on an account that can't be read here."
+    if not for_customer():  # The error quotes the event as it is stored.
+        detail = f"{detail} {error}"
+    return unavailable("account-unreadable", detail, account=error.account_id)
 
 
 def _mismatch(error: VersionMismatch) -> Problem:

@@ -6,12 +6,11 @@ from aiohttp import web
 
 from api.accounts.answers import answer
 from api.accounts.bodies import (
-    AccountInput,
     CreateInput,
     Described,
-    FreezeInput,
     MoneyInput,
     OwnerInput,
+    ReasonInput,
     TransferInput,
 )
 from api.accounts.command_context import CommandContext
@@ -93,31 +92,28 @@ async def transfer(request: web.Request) -> web.Response:
 @routes.post("/freeze")
 @allowed(TELLER)
 @command
-@commands(FreezeInput, *OPEN)
+@commands(ReasonInput, *OPEN)
 async def freeze(request: web.Request) -> web.Response:
     """Let nothing happen to an account until it is unfrozen."""
-    given, context = await _parsed(request, FreezeInput)
-    return _done(await request.app[SERVICE].execute(given.id, Freeze(given.reason), context))
+    return await _with_reasons(request, Freeze)
 
 
 @routes.post("/unfreeze")
 @allowed(TELLER)
 @command
-@commands(AccountInput, *EXISTING, "account-not-frozen")
+@commands(ReasonInput, *EXISTING, "account-not-frozen")
 async def unfreeze(request: web.Request) -> web.Response:
     """Open a frozen account again."""
-    given, context = await _parsed(request, AccountInput)
-    return _done(await request.app[SERVICE].execute(given.id, Unfreeze(), context))
+    return await _with_reasons(request, Unfreeze)
 
 
 @routes.post("/close")
 @allowed(TELLER)
 @command
-@commands(AccountInput, *OPEN, "account-not-empty")
+@commands(ReasonInput, *OPEN, "account-not-empty")
 async def close(request: web.Request) -> web.Response:
     """End an account, which must be empty, for good."""
-    given, context = await _parsed(request, AccountInput)
-    return _done(await request.app[SERVICE].execute(given.id, Close(), context))
+    return await _with_reasons(request, Close)
 
 
 @routes.patch(f"/{{id:{ACCOUNT_ID}}}")
@@ -129,6 +125,14 @@ async def update_owner(request: web.Request) -> web.Response:
     given, context = await _parsed(request, OwnerInput)
     account_id = request.match_info["id"]
     return _done(await request.app[SERVICE].execute(account_id, UpdateOwner(given.owner), context))
+
+
+async def _with_reasons(
+    request: web.Request, command: type[Freeze] | type[Unfreeze] | type[Close]
+) -> web.Response:
+    given, context = await _parsed(request, ReasonInput)
+    wanted = command(given.reason, given.public_reason)
+    return _done(await request.app[SERVICE].execute(given.id, wanted, context))
 
 
 async def _parsed(request: web.Request, model: type[T]) -> tuple[T, CommandContext]:

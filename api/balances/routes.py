@@ -13,6 +13,7 @@ from api.http.operations import json, operation
 from api.http.replies import reply
 from api.http.shapes import Page
 from api.security.access import READERS, allowed
+from api.security.customer_view import visible_account
 from pipeline.model.events import ACCOUNT_ID
 
 INDEX: Final = web.AppKey("index", BalanceReader)
@@ -49,6 +50,7 @@ async def document(request: web.Request) -> web.Response:
         found, fresh = await request.app[WAITING].document(
             account_id, asked.min_version, asked.timeout
         )
+    shown = visible_account(found)
     # A document that was changed by hand may lack its version until it is repaired.
-    headers = {"ETag": f'"{found["version"]}"'} if "version" in found else None
-    return reply(found if fresh else {**found, "stale": True}, headers=headers)
+    headers = {"ETag": f'"{shown["version"]}"'} if "version" in shown else None
+    return reply(shown if fresh else {**shown, "stale": True}, headers=headers)

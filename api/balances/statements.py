@@ -18,6 +18,7 @@ from api.http.replies import reply
 from api.http.shapes import Page, readable
 from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
+from api.security.customer_view import visible_entries
 from pipeline.banking.events import KINDS
 from pipeline.banking.statement import STATEMENT, Entry
 from pipeline.model.events import ACCOUNT_ID
@@ -89,4 +90,4 @@ async def statement(request: web.Request) -> web.Response:
     if not entries:
         # An unknown account is a 404, not an empty page.
         await queries.document(request.app[INDEX], account_id)
-    return reply({"data": entries, "has_more": has_more})
+    return reply({"data": visible_entries(entries), "has_more": has_more})

@@ -13,9 +13,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     WithJsonSchema,
 )
+from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from api.http.problems import Problem
@@ -48,6 +50,14 @@ def _whole_number(text: str) -> int:
 
 FROM_TEXT: Final = BeforeValidator(_whole_number)
 """For parameters that are whole numbers."""
+
+
+def _drop_default(schema: JsonDict) -> None:
+    schema.pop("default", None)
+
+
+OPTIONAL: Final = Field(json_schema_extra=_drop_default)
+"""For a field whose default means that it was left out, and is no value that may be sent."""
 
 
 class Input(BaseModel):

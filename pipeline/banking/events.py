@@ -23,10 +23,13 @@ class Transfer(TypedDict):
 
 class Body(TypedDict, total=False):
     """What happened. `AccountCreated{owner, money}`, `MoneyDeposited{money, transfer?}`,
-    `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`, `AccountFrozen{reason}`,
-    `AccountUnfrozen{}`, `AccountClosed{}`; money in minor units."""
+    `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`,
+    `AccountFrozen{reason, public_reason?}`, `AccountUnfrozen{reason?, public_reason?}`,
+    `AccountClosed{reason?, public_reason?}`; money in minor units. Customers may read
+    `public_reason` and never `reason`."""
 
     owner: str
     money: int
     transfer: Transfer
     reason: str
+    public_reason: str

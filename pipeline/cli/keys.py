@@ -16,6 +16,7 @@ from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.running import complete, run
 from pipeline.messaging.kv import Bucket
+from pipeline.model.text import InvalidText
 from pipeline.operations import keys as kept
 from pipeline.operations.keys import Key, Role
 from pipeline.support import logs
@@ -109,6 +110,8 @@ def create(
         key, token = kept.new(
             Role(role), accounts=frozenset(accounts), name=name, expires=expires, rate=rate
         )
+    except InvalidText as error:
+        raise click.UsageError(f"--name: {error}") from None
     except ValidationError as error:
         raise click.UsageError(_faults(error)) from None
     unknown = "interrupted: `bank keys list` shows whether there is one more"

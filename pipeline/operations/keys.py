@@ -18,8 +18,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, KeyValueEntry
 from pipeline.model.events import ACCOUNT_ID
+from pipeline.model.text import checked
 
 BUCKET: Final = "keys"
+LONGEST_NAME: Final = 100
+
 _TOKEN: Final = re.compile("bank_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
@@ -44,7 +47,7 @@ class Key(BaseModel):
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     role: Role
     accounts: frozenset[Annotated[str, Field(pattern=f"^{ACCOUNT_ID}$")]] = frozenset()
-    name: Annotated[str, Field(max_length=100)] = ""
+    name: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     created: AwareDatetime
     expires: AwareDatetime | None = None
     rate: Annotated[float, Field(gt=0)] | None = None
@@ -64,14 +67,18 @@ class Key(BaseModel):
         return hmac.compare_digest(self.digest, _digest(secret))
 
 
-def new(role: Role, **limits: Any) -> tuple[Key, str]:
+def new(role: Role, *, name: str = "", **limits: Any) -> tuple[Key, str]:
     """A new key, and the token that its holder sends, which is known only here.
 
-    `limits`: `accounts`, `name`, `expires`, `rate`. Raises pydantic's `ValidationError`.
+    `limits`: `accounts`, `expires`, `rate`. Raises `InvalidText` for the name, and pydantic's
+    `ValidationError`.
     """
+    # Not by the model: a key that has another name already goes on working.
+    name = checked(name, LONGEST_NAME) if name else ""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     now = datetime.now(UTC)
-    key = Key(id=key_id, digest=_digest(secret), role=role, created=now, **limits)
+    digest = _digest(secret)
+    key = Key(id=key_id, digest=digest, role=role, name=name, created=now, **limits)
     return key, f"bank_{key_id}_{secret}"
 
 

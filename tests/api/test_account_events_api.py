@@ -1,7 +1,7 @@
 """An account's events as both services tell them: the same ones, straight from the event store."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from ulid import ULID
@@ -10,6 +10,7 @@ from api.accounts.app import create_app as accounts
 from api.balances.app import create_app as balances
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
+from pipeline.model.events import new_event
 from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings
 from tests.bank import append, history
@@ -86,6 +87,56 @@ async def test_a_customer_sees_those_of_no_other_account(
         async with client.get(f"/{account_id}/events", headers=customer) as answer:
             assert answer.status == 200
         await problem(await client.get(f"/{NOBODY}/events", headers=customer), 403, "not-allowed")
+
+
+FREEZING: Final = {
+    "reason": "secret: report filed; do not tell",
+    "public_reason": "call us",
+    "reference": "R-1",
+    "description": "on request",
+    "note": "secret",
+    "transfer": {"id": "T", "counterparty": NOBODY, "note": "secret"},
+    "owner": {"secret": "in the place of a text"},
+    "money": ["secret"],
+}
+ENVELOPE: Final = {
+    "idempotency_key": "secret key of the teller",
+    "request": "secret hash",
+    "correlation_id": "secret of the payer",
+    "causation_id": "secret cause",
+    "traceparent": "secret trace",
+    "actor": {"key": "secret", "role": "teller"},
+    "hash": "secret",
+    "reference": "R-2",
+    "description": "for both",
+}
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_a_customer_sees_only_what_is_listed(
+    settings: Settings, account_id: str, role: Role
+) -> None:
+    """Whatever an event has: in its envelope, its body, or within that. Others see all of it."""
+    event = new_event(account_id, 26, "AccountFrozen", FREEZING)
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await store.append({**event, **ENVELOPE})  # type: ignore[typeddict-item]
+    await store.close()
+    own = frozenset({account_id} if role is Role.CUSTOMER else ())
+    headers = await holder(settings, role, accounts=own)
+    for service in SERVICES.values():
+        async with (
+            guarded(service(on(settings))) as client,
+            client.get(f"/{account_id}/events?after=25", headers=headers) as answer,
+        ):
+            text, [shown] = await answer.text(), (await answer.json())["data"]
+        assert ("secret" in text) == (role is not Role.CUSTOMER)
+        assert shown["body"]["public_reason"] == "call us"
+        assert (shown["reference"], shown["body"]["description"]) == ("R-2", "on request")
+        if role is Role.CUSTOMER:
+            assert shown["body"].keys() == {
+                "public_reason", "reference", "description", "transfer"
+            }  # fmt: skip
+            assert shown["body"]["transfer"] == {"id": "T", "counterparty": NOBODY}
 
 
 async def test_without_the_store_it_says_so(own_servers: EmbeddedServers) -> None:

@@ -90,6 +90,17 @@ async def test_an_empty_account_can_be_closed_for_good(
     assert [event["kind"] for event in await store.load(account, after=2)] == [CLOSED]
 
 
+async def test_texts_are_stored_composed(bank: Client, store: EventStore) -> None:
+    """Also where a composed text is as long as may be, and was longer as it was sent."""
+    account = (await send(bank, "/create", owner="Zoe\u0308" * 60, money=0))["id"]
+    for path in ("/freeze", "/unfreeze", "/close"):  # each may follow the one before
+        await send(bank, path, id=account, reason="e\u0301" * 500, public_reason="\u212b")
+    events = await store.load(account)
+    assert events[0]["body"]["owner"] == "Zo\u00eb" * 60
+    for event in events[1:]:
+        assert event["body"] == {"reason": "\u00e9" * 500, "public_reason": "\u00c5"}
+
+
 @pytest.mark.parametrize("path", ["/freeze", "/unfreeze", "/close"])
 async def test_it_takes_an_account_that_is_there(bank: Client, path: str) -> None:
     async with bank.post(path, json={"id": NOBODY}) as answer:

@@ -124,6 +124,10 @@ async def test_money_that_is_none(bank: Bank, money: Any) -> None:
         "\x7f",
         "a\x85",
         "a\u2028b",
+        "a\x1b[2J",
+        "a\u202eb",
+        "a\u2066b",
+        "a\uffff",
         None,
         1,
         True,
@@ -139,6 +143,15 @@ async def test_owners_that_are_none(bank: Bank, owner: Any) -> None:
     ):
         document = await problem(answer, 400, "invalid-input")
         assert [error["pointer"] for error in document["errors"]] == ["#/owner"]
+
+
+@pytest.mark.parametrize("text", ["", " \u200b", "a\x00", "a\x1b[2J", "a\u202eb", "é" * 501, 1])
+async def test_reasons_that_are_none(bank: Bank, text: Any) -> None:
+    for path in ("/freeze", "/unfreeze", "/close"):
+        for field in ("reason", "public_reason"):
+            answer = await bank.post(path, {"id": bank.poor, field: text})
+            document = await problem(answer, 400, "invalid-input")
+            assert [error["pointer"] for error in document["errors"]] == [f"#/{field}"]
 
 
 @pytest.mark.parametrize(
