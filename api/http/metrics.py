@@ -22,10 +22,13 @@ class Requests:
     def __init__(self) -> None:
         self._answers: Counter[tuple[str, str, str]] = Counter()
         self._seconds: dict[tuple[str, str], Histogram] = {}
+        self._refused = dict.fromkeys(("401", "403"), 0)
 
     def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count an answer; no seconds for a stream, which lasts as long as its client stays."""
         self._answers[route, method, str(status)] += 1
+        if (refused := str(status)) in self._refused:
+            self._refused[refused] += 1
         if seconds is not None:
             self._seconds.setdefault((route, method), Histogram(SECONDS)).observe(seconds)
 
@@ -38,6 +41,14 @@ class Requests:
         for labels, number in self._answers.items():
             answers.add_metric(labels, number)
         yield answers
+        refused = counter(
+            "bank_http_refused",
+            "Requests refused: 401 without a key that is known, 403 with one that may not do it",
+            labels=["status"],
+        )
+        for status, number in self._refused.items():
+            refused.add_metric([status], number)
+        yield refused
         seconds = histogram(
             "bank_http_request_seconds",
             "Time from a request's head to its answer",

@@ -12,9 +12,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from api.http.inputs import body
+from api.http.metrics import route_of
 from api.http.operations import operation_of
 from api.http.problems import Problem
 from api.security.access import CUSTOMER, RouteAccess, access_of
+from api.security.audit import AuditTrail, actor_of, claimed
 from api.security.keyring import Keyring
 from api.security.limits import Limits
 from pipeline.model.events import Actor
@@ -28,8 +30,8 @@ _own: ContextVar[str] = ContextVar("own_account")
 class Guard:
     """The middleware of a service with keys."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.keyring = Keyring(settings)
+    def __init__(self, settings: Settings, trail: AuditTrail) -> None:
+        self.keyring, self._trail = Keyring(settings), trail
         self._rate, self._limits = settings.keys_rate, Limits()
 
     @web.middleware
@@ -39,11 +41,25 @@ class Guard:
         access = access_of(found.handler)
         # An unknown route needs no key for its 404: all routes are public at /docs.
         if access.roles is not None and found.http_exception is None:
-            holder = self.keyring.holder(request)
-            self._limit(holder)
-            _holder.set(holder)
-            await _admit(request, holder, access)
+            try:
+                await self._let_in(request, access)
+            except Problem as problem:
+                if problem.status in (401, 403):
+                    self._note_refusal(request, problem)
+                raise
         return await handler(request)
+
+    async def _let_in(self, request: web.Request, access: RouteAccess) -> None:
+        holder = self.keyring.holder(request)
+        self._limit(holder)
+        _holder.set(holder)
+        self._trail.used(holder)
+        await _admit(request, holder, access)
+
+    def _note_refusal(self, request: web.Request, problem: Problem) -> None:
+        key = holder()
+        actor = actor_of(key) if key else claimed(request)
+        self._trail.refused(actor, f"{request.method} {route_of(request)}", problem.name)
 
     def _limit(self, holder: Key) -> None:
         rate = self._rate if holder.rate is None else holder.rate

@@ -12,6 +12,7 @@ from pipeline.cli.failures import CommandFailed
 from pipeline.cli.rebuild_formatting import said, what
 from pipeline.cli.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
+from pipeline.operations.audit import record
 from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import Busy, NoSuchJob, RebuildJob, RebuildPart
@@ -36,6 +37,8 @@ async def started(settings: Settings, projection: Projection, asked: Asked, *, w
                 f"`bank rebuild status {busy.job.id}` shows it, "
                 f"`bank rebuild cancel {busy.job.id}` calls it off."
             ) from busy
+        target = f"{projection.name} {job.id}"
+        await record(js, settings, "rebuild-started", target, "joined" if joined else "done")
         click.echo(f"rebuild {job.id} ({what(job)}) {_begun(job, joined, asked)}", err=True)
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
@@ -57,12 +60,17 @@ async def everything(settings: Settings, projection: Projection) -> list[Found]:
 
 async def cancelled(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
     """Cancel a rebuild; it stays as it is if readers see its generation already, or it is over."""
-    async with opened(settings, projection) as jobs:
+    async with jetstream(settings) as js:
+        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        await jobs.refresh()
         chosen = _chosen(jobs, job_id)
         try:
-            return await jobs.cancel(chosen.id)
+            job = await jobs.cancel(chosen.id)
         except NoSuchJob:
             raise _unknown(chosen.id) from None
+        outcome = "done" if job.phase == "cancelled" else "rebuild-finished"
+        await record(js, settings, "rebuild-cancelled", f"{projection.name} {job.id}", outcome)
+        return job
 
 
 @asynccontextmanager

@@ -83,6 +83,12 @@ class Settings(AccessSettings):
         ge=0,
         description="Events older than this leave the stream (never the store); 0 keeps all",
     )
+    audit_max_lines: int = Field(
+        100_000, ge=1, description="The audit log keeps so many lines of each action"
+    )
+    audit_max_age_days: float = Field(
+        400, ge=0, description="Lines older than this leave the audit log; 0 keeps all"
+    )
     index_shards: int = Field(1, ge=1, le=1024, description="Elasticsearch shards of a generation")
     index_replicas: int = Field(
         0, ge=0, le=10, description="Elasticsearch replicas of a generation"
