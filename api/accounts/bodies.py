@@ -4,14 +4,18 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from api.http.inputs import OPTIONAL, AccountId, Input
+from api.http.inputs import (
+    LONGEST_DESCRIPTION,
+    LONGEST_REFERENCE,
+    OPTIONAL,
+    AccountId,
+    Input,
+)
 from pipeline.banking.money import MAX_MONEY
 from pipeline.model.text import Text
 
 LONGEST_OWNER: Final = 200
 LONGEST_REASON: Final = 500
-LONGEST_REFERENCE: Final = 140
-LONGEST_DESCRIPTION: Final = 500
 
 
 Owner = Annotated[str, Text(LONGEST_OWNER)]
