@@ -30,7 +30,9 @@ _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC
 
 def canonical(event: Mapping[str, Any]) -> bytes:
     """The bytes that an event's hash is made of."""
-    content = {name: value for name, value in as_stored(event).items() if name != "hash"}
+    content = as_stored(event)
+    if "hash" in content:
+        content = {name: value for name, value in content.items() if name != "hash"}
     try:
         return orjson.dumps(content, default=_named, option=_CANONICAL)
     except orjson.JSONEncodeError:  # nested too deep: people can write anything into MongoDB
