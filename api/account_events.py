@@ -59,6 +59,4 @@ async def _page(store: EventStore, account_id: str, wanted: EventsQuery) -> dict
         raise Problem(404, "account-not-found", detail, account=account_id)
     page = found[: wanted.limit]
     after = str(page[-1]["version"]) if len(found) > wanted.limit else None
-    return paged(
-        visible_events(page), str(page[-1]["version"]) if len(found) > wanted.limit else None
-    )
+    return paged(visible_events(page), after)

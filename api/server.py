@@ -20,6 +20,7 @@ from api.openapi import routes as describing
 from api.openapi.routes import CONTRACT, Contract
 from api.security import csrf
 from api.security.access import OBSERVERS, allowed
+from api.security.audit import AUDIT, AuditTrail
 from api.security.guard import Guard
 from pipeline.support import garbage_collection, logs, tracing
 from pipeline.support.listening import CannotListen, check_guarded, is_loopback, listen
@@ -48,7 +49,9 @@ def application(
     metrics, a limit on bodies, and the OpenAPI contract of their routes. `measured` has the
     service's own collectors; those of requests and checks are added."""
     requests = metrics.Requests(measured.registry)
-    guard = Guard(settings) if settings.keys == "on" else None
+    trail = AuditTrail(settings, measured.role)
+    measured.register(trail)
+    guard = Guard(settings, trail) if settings.keys == "on" else None
     if guard is not None:
         checks = {**checks, "keys": guard.keyring.ping}
     show_readiness(measured, checks)
@@ -66,6 +69,8 @@ def application(
     app[_UNDER_WAY] = WeakSet()
     app[STREAMS] = Streams()
     app.on_shutdown.append(_end_streams)
+    app[AUDIT] = trail
+    app.cleanup_ctx.append(_keeping(trail))
     if guard is not None:
         app.cleanup_ctx.append(_following(guard))
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
@@ -144,6 +149,14 @@ def _following(guard: Guard) -> Callable[[web.Application], AsyncIterator[None]]
             yield
 
     return following
+
+
+def _keeping(trail: AuditTrail) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def keeping(_: web.Application) -> AsyncIterator[None]:
+        async with trail.kept():
+            yield
+
+    return keeping
 
 
 async def _end_streams(app: web.Application) -> None:

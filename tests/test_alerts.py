@@ -193,6 +193,14 @@ CAUSES: dict[str, tuple[Change, dict[str, str]]] = {
         to("bank_rebuild_still_seconds", 601, projection="balance"),
         {"projection": "balance"},
     ),
+    "BankRequestsRefused": (
+        to("bank_http_refused_total", 101, instance="accounts", status="401"),
+        {"job": "bank", "instance": "accounts", "status": "401"},
+    ),
+    "BankAuditLinesLost": (
+        to("bank_audit_lost_lines_total", 1, instance="accounts"),
+        {"job": "bank", "instance": "accounts"},
+    ),
     "BankParkedAccounts": (to("bank_parked_accounts", 1, **ONE), ONE),
 }
 

@@ -4,7 +4,7 @@ No clock, no I/O, no new ids. Money is a positive integer of minor units below 2
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from typing import Final, Literal, NamedTuple
@@ -42,6 +42,7 @@ from pipeline.banking.events import (
     Transfer,
 )
 from pipeline.banking.money import MAX_MONEY
+from pipeline.model.chain import NOTHING, chained, hash_of
 from pipeline.model.events import Event
 from pipeline.model.upcasters import require_newest
 
@@ -66,6 +67,11 @@ class Account:
     until: datetime | None = None
     """The latest time of all its events (naive UTC). Clocks differ: it may not be the last
     event's."""
+    hash: str = field(default=NOTHING, compare=False)
+    """Of the last event, for the next one to name. No snapshot has it: it is read with the event
+    that confirms the snapshot."""
+    chained: bool = field(default=False, compare=False)
+    """Whether the last event is part of a chain."""
 
 
 class Decision(NamedTuple):
@@ -125,7 +131,8 @@ def evolve(state: Account, event: Event) -> Account:
         require_newest(event)
         owner, balance, status = _after(state, event)
         until = _latest(state.until, event)
-        return Account(state.id, owner, balance, version, status, event["_id"], until)
+        head, begun = hash_of(event), chained(event)
+        return Account(state.id, owner, balance, version, status, event["_id"], until, head, begun)
     except (KeyError, TypeError, ValueError) as error:
         raise AccountUnreadable(state.id, f"version {version}: {error}") from error
 

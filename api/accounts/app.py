@@ -29,7 +29,7 @@ WATCH_SECONDS: Final = 2.0
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    service = AccountService(store)
+    service = AccountService(store, begin_chains=settings.chains == "on")
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         watching = asyncio.create_task(_watch(service))

@@ -4,7 +4,13 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from api.http.inputs import OPTIONAL, AccountId, Input
+from api.http.inputs import (
+    LONGEST_DESCRIPTION,
+    LONGEST_REFERENCE,
+    OPTIONAL,
+    AccountId,
+    Input,
+)
 from pipeline.banking.money import MAX_MONEY
 from pipeline.model.text import Text
 
@@ -14,10 +20,21 @@ LONGEST_REASON: Final = 500
 
 Owner = Annotated[str, Text(LONGEST_OWNER)]
 Reason = Annotated[str, Text(LONGEST_REASON), OPTIONAL]
+Reference = Annotated[str, Text(LONGEST_REFERENCE), OPTIONAL]
+Description = Annotated[str, Text(LONGEST_DESCRIPTION), OPTIONAL]
 Money = Annotated[int, Field(gt=0, lt=MAX_MONEY)]
 
 
-class CreateInput(Input):
+class Described(Input):
+    """The client's own words, which the event keeps and the statement shows."""
+
+    reference: Reference = ""
+    """The client's own, such as an invoice's number; the statement finds it."""
+    description: Description = ""
+    """What it is for; the statement searches its words."""
+
+
+class CreateInput(Described):
     """`POST /create`: who owns the account, and the minor units that it opens with."""
 
     owner: Owner
@@ -26,7 +43,7 @@ class CreateInput(Input):
     """In minor units."""
 
 
-class MoneyInput(Input):
+class MoneyInput(Described):
     """`POST /deposit` and `POST /withdraw`."""
 
     id: AccountId
@@ -34,7 +51,7 @@ class MoneyInput(Input):
     """In minor units."""
 
 
-class TransferInput(Input):
+class TransferInput(Described):
     """`POST /transfer`."""
 
     source: AccountId = Field(alias="from")

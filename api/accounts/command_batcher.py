@@ -95,7 +95,7 @@ class CommandBatcher:
         state, fresh = remembered, False
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.account_id), True
-        decided = list(_decide(batch, state))
+        decided = list(_decide(batch, state, self._states.begin_chains))
         done = [each.result for each in decided if isinstance(each.result, Done)]
         stored = await self._store.append_row([each.event for each in done])
         if stored.number:
@@ -129,11 +129,11 @@ def _log_stored(account_id: str, stored: Sequence[Done]) -> None:
         log.debug("Stored %d events of account %s", len(stored), account_id, extra=fields)
 
 
-def _decide(batch: Iterable[WaitingCommand], state: Account) -> Iterator[_Decided]:
+def _decide(batch: Iterable[WaitingCommand], state: Account, begin: bool) -> Iterator[_Decided]:
     events = 0
     for waiting in batch:
         try:
-            result: Done | Exception = execute(waiting.command, state, waiting.context)
+            result: Done | Exception = execute(waiting.command, state, waiting.context, begin=begin)
         except Exception as refusal:
             result = refusal
         yield _Decided(waiting, result, events)

@@ -1,18 +1,26 @@
-"""The context of a command: correlation id, idempotency key, condition and trace of its request."""
+"""The context of a command: what its request says beside the command itself."""
 
 from dataclasses import dataclass
 
 from api.http.headers import Condition
+from pipeline.model.events import Actor
 
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
     """`key`: commands with the same key are one command. `request`: the fingerprint of the request,
     by which another request under the same key is refused. `traceparent`: that of the request's
-    span, if there is one."""
+    span, if there is one. `actor`: who sent it, None if the service asks nobody for a key.
+    `reference`, `description`: the client's own words,
+    empty for none. `causation_id`: the event that caused this
+    one."""
 
     correlation_id: str
     key: str | None = None
     request: str = ""
     condition: Condition | None = None
     traceparent: str | None = None
+    actor: Actor | None = None
+    reference: str = ""
+    description: str = ""
+    causation_id: str | None = None

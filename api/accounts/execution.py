@@ -10,6 +10,7 @@ from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command, Create
 from api.accounts.errors import Refused
 from pipeline.banking.events import Transfer
+from pipeline.model.chain import link
 from pipeline.model.events import Event, new_event
 
 ATTEMPTS: Final = 16
@@ -43,18 +44,36 @@ class Done:
         return self.event["body"].get("transfer")
 
 
-def execute(command: Command, state: Account, context: CommandContext) -> Done:
-    """The result of the command on this state, provided its event is stored; or raise `Refused`."""
+def execute(
+    command: Command, state: Account, context: CommandContext, *, begin: bool = True
+) -> Done:
+    """The result of the command on this state, provided its event is stored; or raise `Refused`.
+
+    `begin`: begin the account's chain of hashes; one that has begun always goes on.
+    """
     _require_match(command, state, context)
     # One event for each command: an append may be cut between any two events of a batch.
     [(kind, body)] = decide(command, state)
     event = new_event(
-        state.id, state.version + 1, kind, body, correlation_id=context.correlation_id
+        state.id,
+        state.version + 1,
+        kind,
+        body,
+        correlation_id=context.correlation_id,
+        causation_id=context.causation_id,
     )
     if context.key is not None:
         event["idempotency_key"], event["request"] = context.key, context.request
     if context.traceparent is not None:
         event["traceparent"] = context.traceparent
+    if context.actor is not None:
+        event["actor"] = context.actor
+    if context.reference:
+        event["reference"] = context.reference
+    if context.description:
+        event["description"] = context.description
+    if begin or state.chained:
+        link(event, state.hash)  # last: the hash covers all of the event
     return Done(event, evolve(state, event))
 
 

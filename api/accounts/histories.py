@@ -7,7 +7,7 @@ is not confirmed is ignored.
 
 import logging
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ from api.accounts.caches import StateCache
 from api.accounts.errors import AccountNotFound, Refused
 from api.accounts.snapshots import EVERY, snapshot_of, trusted
 from pipeline.eventstore import EventStore
+from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event
 
 log = logging.getLogger(__name__)
@@ -132,8 +133,11 @@ class Histories:
         pages = self._store.walk(state.id, after=state.version - bool(proof), to=until.version)
         async with aclosing(pages):
             async for events in pages:
-                if proof and events[0]["_id"] != proof:
-                    raise _NotInHistory
+                if proof:
+                    if events[0]["_id"] != proof:
+                        raise _NotInHistory
+                    head = events[0]
+                    state = replace(state, hash=hash_of(head), chained=chained(head))
                 for event in events[bool(proof) :]:
                     if until.ends_before(event):
                         return state

@@ -7,6 +7,7 @@ from aiohttp import web
 from api.accounts.answers import answer
 from api.accounts.bodies import (
     CreateInput,
+    Described,
     MoneyInput,
     OwnerInput,
     ReasonInput,
@@ -23,6 +24,7 @@ from api.http import correlation
 from api.http.headers import LOCATION, if_match
 from api.http.inputs import Input, body, fingerprint
 from api.security.access import TELLER, allowed
+from api.security.guard import actor
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.support import tracing
 
@@ -139,8 +141,16 @@ async def _parsed(request: web.Request, model: type[T]) -> tuple[T, CommandConte
     key, condition = scoped_key(request), if_match(request)
     given = await body(request, model)
     request_id = fingerprint(request, given) if key is not None else ""
+    words = given if isinstance(given, Described) else Described()
     return given, CommandContext(
-        correlation.current(), key, request_id, condition, tracing.traceparent()
+        correlation.current(),
+        key,
+        request_id,
+        condition,
+        tracing.traceparent(),
+        actor(),
+        words.reference,
+        words.description,
     )
 
 

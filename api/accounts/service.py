@@ -27,11 +27,13 @@ class AccountService:
     nothing was stored.
     """
 
-    def __init__(self, store: EventStore, *, cached: int = 10_000) -> None:
+    def __init__(
+        self, store: EventStore, *, cached: int = 10_000, begin_chains: bool = True
+    ) -> None:
         """`cached`: the number of accounts whose states are kept in memory; with 0 each is
-        loaded."""
+        loaded. `begin_chains`: whether chains of hashes begin that have not begun."""
         self._store, self.histories = store, Histories(store, remembered=cached)
-        self._states = States(store, self.histories, cached)
+        self._states = States(store, self.histories, cached, begin_chains=begin_chains)
         locks = Locks()
         self._batcher = CommandBatcher(store, self._states, locks)
         self._transfers = Transfers(store, self._states, locks)

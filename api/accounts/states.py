@@ -14,10 +14,19 @@ from pipeline.eventstore import EventStore
 class States:
     """Loading raises `StoreUnavailable` and `AccountUnreadable`."""
 
-    def __init__(self, store: EventStore, histories: Histories, remembered: int) -> None:
-        """`remembered`: the number of accounts whose states are kept; with 0 each is loaded."""
+    def __init__(
+        self,
+        store: EventStore,
+        histories: Histories,
+        remembered: int,
+        *,
+        begin_chains: bool = True,
+    ) -> None:
+        """`remembered`: the number of accounts whose states are kept; with 0 each is loaded.
+        `begin_chains`: whether commands begin the chains of hashes that have not begun."""
         self._store, self._histories = store, histories
         self._epoch = store.guards.epoch
+        self.begin_chains = begin_chains
         self._cache = StateCache(remembered)
 
     def remember(self, state: Account) -> None:

@@ -1,6 +1,7 @@
 """Transfers: two accounts' commands, decided together and appended in one transaction."""
 
 import logging
+from dataclasses import replace
 
 from ulid import ULID
 
@@ -87,16 +88,17 @@ class Transfers:
     ) -> Done:
         """Decide and append both legs. Key and condition belong to the withdrawal, by which a
         repeated transfer is answered."""
+        begin = self._states.begin_chains
         transfer_id = str(ULID())
         pay = Withdraw(money, {"id": transfer_id, "counterparty": target})
         receive = Deposit(money, {"id": transfer_id, "counterparty": payer.id})
-        paid = execute(pay, payer, context)
+        paid = execute(pay, payer, context, begin=begin)
         if isinstance(payee, AccountUnreadable):
             raise payee
-        received = execute(
-            receive, payee, CommandContext(context.correlation_id, traceparent=context.traceparent)
+        caused = replace(
+            context, key=None, request="", condition=None, causation_id=paid.event["_id"]
         )
-        received.event["causation_id"] = paid.event["_id"]
+        received = execute(receive, payee, caused, begin=begin)
         await self._store.append(paid.event, received.event)
         log.debug("Stored transfer %s", transfer_id)
         self._states.remember(paid.account)

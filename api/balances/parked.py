@@ -16,6 +16,7 @@ from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import Page
 from api.security.access import OBSERVERS, OPERATOR, allowed
+from api.security.audited import audited
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
@@ -80,6 +81,7 @@ async def parked_account(request: web.Request) -> web.Response:
 
 @routes.post("/parked/{id}/retry")
 @allowed(OPERATOR)
+@audited("parked-retry")
 @operation(
     json(ParkedAccount, LOCATION, status=202), "not-parked", *_MAY_END, query=ProjectionQuery
 )
@@ -100,6 +102,7 @@ async def retry(request: web.Request) -> web.Response:
 
 @routes.delete("/parked/{id}")
 @allowed(OPERATOR)
+@audited("parked-drop")
 @operation(Answer({}, status=204), "not-parked", *_MAY_END, query=ProjectionQuery)
 async def drop(request: web.Request) -> web.Response:
     """Take an account off the list as it is.

@@ -18,6 +18,7 @@ from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import Page
 from api.security.access import OBSERVERS, OPERATOR, allowed
+from api.security.audited import audited
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.projection_lookup import projections
@@ -128,6 +129,7 @@ _MAY_END: Final = ("projection-not-found", "rebuild-busy", "pipeline-unavailable
 
 @routes.post("/{projection}/rebuild")
 @allowed(OPERATOR)
+@audited("rebuild-started")
 @operation(_ACCEPTED, *_MAY_END, body=RebuildInput, body_required=False)
 async def rebuild(request: web.Request) -> web.Response:
     """Start a rebuild of the projection from the events, or join the one that does the same."""
@@ -137,6 +139,7 @@ async def rebuild(request: web.Request) -> web.Response:
 
 @routes.get("/{projection}/rebuild", allow_head=False)
 @allowed(OPERATOR)
+@audited("rebuild-started")
 @operation(_ACCEPTED, *_MAY_END)
 async def rebuild_by_get(request: web.Request) -> web.Response:
     """The same as a POST without a body: what people type into a browser's address line."""
@@ -167,6 +170,7 @@ async def one(request: web.Request) -> web.Response:
 
 @routes.delete("/rebuilds/{id}")
 @allowed(OPERATOR)
+@audited("rebuild-cancelled")
 @operation(_ACCEPTED, "rebuild-not-found", "rebuild-finished", "pipeline-unavailable")
 async def cancel(request: web.Request) -> web.Response:
     """Call a rebuild off: workers drop what they built.

@@ -13,7 +13,8 @@ from pipeline.support.access import ServerAccess
 
 class EntryQuery(NamedTuple):
     """Filter, order and page of entries: those of some `kinds`, from `since` on and before `until`;
-    `after` is the cursor of the page before, or the version of its last entry."""
+    `after` is the cursor of the page before, or the version of its last entry. `reference`: those
+    with exactly this one; `search`: those whose description has all these words."""
 
     kinds: tuple[str, ...] = ()
     since: datetime | None = None
@@ -21,6 +22,8 @@ class EntryQuery(NamedTuple):
     after: str | int | None = None
     newest_first: bool = True
     limit: int = 20
+    reference: str = ""
+    search: str = ""
 
 
 class StatementReader(DocumentReader):
@@ -58,4 +61,8 @@ def _filter(account_id: str, wanted: EntryQuery) -> list[Mapping[str, Any]]:
         found.append({"terms": {"kind": list(wanted.kinds)}})
     if between:
         found.append({"range": {"at": between}})
+    if wanted.reference:
+        found.append({"term": {"reference": wanted.reference}})
+    if wanted.search:
+        found.append({"match": {"description": {"query": wanted.search, "operator": "and"}}})
     return found

@@ -12,7 +12,13 @@ from api.balances.projected import kept
 from api.balances.queries import Cursor, Limit
 from api.balances.routes import INDEX
 from api.balances.statement_reader import EntryQuery, StatementReader
-from api.http.inputs import Input, query
+from api.http.inputs import (
+    LONGEST_DESCRIPTION,
+    LONGEST_REFERENCE,
+    OPTIONAL,
+    Input,
+    query,
+)
 from api.http.operations import json, operation
 from api.http.replies import reply
 from api.http.shapes import Page, paged, readable
@@ -22,6 +28,7 @@ from api.security.customer_view import visible_entries
 from pipeline.banking.events import KINDS
 from pipeline.banking.statement import STATEMENT, Entry
 from pipeline.model.events import ACCOUNT_ID
+from pipeline.model.text import Text
 
 STATEMENTS: Final = web.AppKey("statements", StatementReader)
 
@@ -56,6 +63,10 @@ class StatementQuery(Input):
     """Entries of that time, and later ones."""
     until: Timestamp | None = None
     """Entries before that time."""
+    reference: Annotated[str, Text(LONGEST_REFERENCE), OPTIONAL] = ""
+    """Only entries with exactly this reference."""
+    search: Annotated[str, Text(LONGEST_DESCRIPTION), OPTIONAL] = ""
+    """Only entries whose description has all these words."""
     sort: Annotated[str, Field(pattern="^-?version$")] = "-version"
     """`-version` has the newest first."""
     limit: Limit = 20
@@ -84,6 +95,8 @@ async def statement(request: web.Request) -> web.Response:
         None if asked.starting_after is None else _place(asked.starting_after),
         asked.sort == "-version",
         asked.limit,
+        asked.reference,
+        asked.search,
     )
     entries, after = await request.app[STATEMENTS].page(account_id, wanted)
     if not entries:

@@ -23,6 +23,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from api.http.problems import Problem
 from pipeline.model.events import ACCOUNT_ID
 
+LONGEST_REFERENCE: Final = 140
+LONGEST_DESCRIPTION: Final = 500
+"""Characters of a client's own words for a movement of money."""
 MAX_BODY: Final = 64 * 1024
 
 _MOST_FAULTS: Final = 20

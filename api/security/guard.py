@@ -14,13 +14,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from api.http.inputs import body, received
+from api.http.metrics import route_of
 from api.http.operations import operation_of
 from api.http.problems import Problem
 from api.http.streams import end_stream
 from api.security.access import CUSTOMER, RouteAccess, access_of
+from api.security.audit import AuditTrail, actor_of, claimed
 from api.security.keyring import Keyring
 from api.security.limits import Limits
 from api.security.open_reads import OpenReads
+from pipeline.model.events import Actor
 from pipeline.operations.keys import Key
 from pipeline.support.settings import Settings
 
@@ -33,8 +36,8 @@ _own: ContextVar[str] = ContextVar("own_account")
 class Guard:
     """The middleware of a service with keys."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.keyring = Keyring(settings)
+    def __init__(self, settings: Settings, trail: AuditTrail) -> None:
+        self.keyring, self._trail = Keyring(settings), trail
         self._reads = OpenReads(self.keyring)
         self._rate, self._limits = settings.keys_rate, Limits()
 
@@ -52,22 +55,35 @@ class Guard:
         # An unknown route needs no key for its 404: all routes are public at /docs.
         if access.roles is None or found.http_exception is not None:
             return await handler(request)
-        holder = self.keyring.holder(request)
-        self._limit(holder)
-        _holder.set(holder)
-        if holder.role not in access.roles:
-            raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
         try:
+            holder = self._identified(request, access)
             async with self._reads.while_valid(holder):
                 await _admit(request, holder, access)
                 if request.method in _READING:
                     return await handler(request)
-        except Problem:
+        except Problem as problem:
+            if problem.status in (401, 403):
+                self._note_refusal(request, problem)
             if (begun := await end_stream(request)) is not None:
                 return begun
             raise
         # A command that has begun is not cut off: its client would not know what became of it.
         return await handler(request)
+
+    def _identified(self, request: web.Request, access: RouteAccess) -> Key:
+        """Whose key came with the request. Raises problems 401, 403, 429 and 503."""
+        holder = self.keyring.holder(request)
+        self._limit(holder)
+        _holder.set(holder)
+        self._trail.used(holder)
+        if access.roles is None or holder.role not in access.roles:
+            raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
+        return holder
+
+    def _note_refusal(self, request: web.Request, problem: Problem) -> None:
+        key = holder()
+        actor = actor_of(key) if key else claimed(request)
+        self._trail.refused(actor, f"{request.method} {route_of(request)}", problem.name)
 
     def _limit(self, holder: Key) -> None:
         rate = self._rate if holder.rate is None else holder.rate
@@ -83,6 +99,12 @@ class Guard:
 def holder() -> Key | None:
     """The key of the current request; None if no key was needed."""
     return _holder.get(None)
+
+
+def actor() -> Actor | None:
+    """Who sent the current request; None if the service asks nobody for a key."""
+    key = holder()
+    return {"key": key.id, "role": key.role.value} if key else None
 
 
 def customers_account() -> str | None:

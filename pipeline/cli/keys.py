@@ -15,9 +15,11 @@ from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.running import complete, configured, run
+from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.model.text import InvalidText
 from pipeline.operations import keys as kept
+from pipeline.operations.audit import record
 from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
 
@@ -120,68 +122,84 @@ def create(
 
 
 @keys.command()
-@click.argument("key_ids", metavar="ID...", nargs=-1, required=True)
-def revoke(key_ids: tuple[str, ...]) -> None:
+@click.argument("key_ids", metavar="[ID...]", nargs=-1)
+@click.option("--all", "everyone", is_flag=True, help="All keys that there are.")
+def revoke(key_ids: tuple[str, ...], everyone: bool) -> None:
     """Revoke keys. The services refuse them a moment later.
 
     \b
     Examples:
       bank keys revoke ID             the id is the middle part of a key
       bank keys revoke ID OTHER       several
+      bank keys revoke --all          all of them, also those that can't be read
     """
+    if bool(key_ids) == everyone:
+        raise click.UsageError("name keys, or give --all")
     run(_revoke(configured("keys"), key_ids))
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Bucket]:
+async def _opened(settings: Settings) -> AsyncIterator[tuple[JetStream, Bucket]]:
     async with jetstream(settings) as js:
-        yield kept.bucket(js, replicas=settings.stream_replicas)
+        yield js, kept.bucket(js, replicas=settings.stream_replicas)
 
 
 async def _put(settings: Settings, key: Key) -> bool:
-    async with _opened(settings) as bucket:
+    async with _opened(settings) as (js, bucket):
         await bucket.put(key.id, kept.value(key), expected=0)
+        await record(js, settings, "key-created", f"{key.id} {key.role}")
     return True
 
 
 async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
-    async with _opened(settings) as bucket:
+    """Revoke these, or all if none is named."""
+    async with _opened(settings) as (js, bucket):
         entries = await bucket.entries()
+        if not key_ids and not entries:
+            click.echo(NONE)
         if unknown := [each for each in key_ids if each not in entries]:
             raise CommandFailed(
                 f"there is no key {', '.join(unknown)}; `bank keys` lists those that are"
             )
-        for key_id in key_ids:
+        for key_id in key_ids or entries:
             await bucket.delete(key_id)
             click.echo(f"{key_id}: revoked")
+            await record(js, settings, "key-revoked", key_id)
 
 
-async def _all(settings: Settings) -> list[Key]:
-    async with _opened(settings) as bucket:
+async def _all(settings: Settings) -> list[tuple[Key, str]]:
+    """The keys, each with the day of its last use."""
+    async with _opened(settings) as (js, bucket):
         found = [kept.key_of(each) for each in (await bucket.entries()).values()]
-    return sorted((each for each in found if each), key=lambda each: each.created)
+        uses = await kept.last_uses(js)
+    known = sorted((each for each in found if each), key=lambda each: each.created)
+    return [(each, uses.get(each.id, "")) for each in known]
 
 
 def _list(as_json: bool) -> None:
     found = complete(_all(configured("keys")))
     if as_json:
-        shown = [each.model_dump(mode="json", exclude={"digest"}) for each in found]
+        shown = [
+            {**each.model_dump(mode="json", exclude={"digest"}), "last_used": used or None}
+            for each, used in found
+        ]
         click.echo(json.dumps(shown, indent=1))
     elif not found:
         click.echo(NONE)
     else:
-        table = plain_table("id", "role", "name", "created", "expires", "accounts")
+        table = plain_table("id", "role", "name", "created", "last used", "expires", "accounts")
         for each in found:
-            table.add_row(*map(escape, _row(each)))
+            table.add_row(*map(escape, _row(*each)))
         console().print(table)
 
 
-def _row(key: Key) -> tuple[str, ...]:
+def _row(key: Key, used: str) -> tuple[str, ...]:
     expires = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
     if key.expired:
         expires += ", expired"
     accounts = " ".join(sorted(key.accounts))
-    return key.id, key.role, key.name, f"{key.created:%Y-%m-%d %H:%M}", expires, accounts
+    created = f"{key.created:%Y-%m-%d %H:%M}"
+    return key.id, key.role, key.name, created, used or "never", expires, accounts
 
 
 def _faults(error: ValidationError) -> str:

@@ -19,6 +19,7 @@ from pipeline.cli.projection_option import Target, of_projection, target
 from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
+from pipeline.operations.audit import Action, record
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
@@ -160,6 +161,7 @@ async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> 
             click.echo(NONE)
         for each in accounts:
             await parked.ask_retry(each.account_id)
+            await _record(parked, target, "parked-retry", each.account_id, "asked")
         ids = [each.account_id for each in accounts]
         if not seconds:
             for account_id in ids:
@@ -176,10 +178,18 @@ async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
     async with _opened(*target) as parked:
         for each in accounts:
             if await parked.drop(each.account_id):
+                await _record(parked, target, "parked-drop", each.account_id, "done")
                 click.echo(f"{each.account_id}: dropped; its document stays as it is")
             else:
                 click.echo(f"{each.account_id}: was no longer parked")
     return True
+
+
+async def _record(
+    parked: ParkedAccountList, target: Target, action: Action, account_id: str, outcome: str
+) -> None:
+    settings, projection = target
+    await record(parked.js, settings, action, f"{projection.name} {account_id}", outcome)
 
 
 def _list(accounts: list[ParkedAccount], as_json: bool) -> None:

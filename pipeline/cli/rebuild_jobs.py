@@ -13,6 +13,7 @@ from pipeline.cli.rebuild_formatting import scope, summary
 from pipeline.cli.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
 from pipeline.operations import rebuild_requests
+from pipeline.operations.audit import record
 from pipeline.operations.rebuild_requests import Asked, NoSuchPartition
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import Busy, NoSuchJob, RebuildJob, RebuildPart
@@ -42,6 +43,8 @@ async def start(settings: Settings, projection: Projection, asked: Asked, *, wai
         click.echo(
             f"rebuild {job.id} ({scope(job)}) {_start_outcome(job, joined, asked)}", err=True
         )
+        target = f"{projection.name} {job.id}"
+        await record(js, settings, "rebuild-started", target, "joined" if joined else "done")
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
@@ -62,12 +65,17 @@ async def find_all(settings: Settings, projection: Projection) -> list[Found]:
 
 async def cancel(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
     """Cancel a rebuild; it stays as it is if readers see its generation already, or it is over."""
-    async with opened(settings, projection) as jobs:
+    async with jetstream(settings) as js:
+        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        await jobs.refresh()
         chosen = _chosen(jobs, job_id)
         try:
-            return await jobs.cancel(chosen.id)
+            job = await jobs.cancel(chosen.id)
         except NoSuchJob:
             raise _unknown(chosen.id) from None
+        outcome = "done" if job.phase == "cancelled" else "rebuild-finished"
+        await record(js, settings, "rebuild-cancelled", f"{projection.name} {job.id}", outcome)
+        return job
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from pipeline.cli.differences import line, run_on_stores
 from pipeline.cli.failures import CommandFailed
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
+from pipeline.operations.audit import record
 from pipeline.operations.checker.live import check_live, check_stores, opened
 from pipeline.operations.checker.report import Report
 from pipeline.operations.repair.diff import Difference
@@ -44,6 +45,7 @@ def repair_account(settings: Settings, projection: Projection, account_id: str) 
 
 async def _repair_account(settings: Settings, projection: Projection, account_id: str) -> bool:
     async with opened(settings, projection) as stores, offline_repair(settings, stores) as offline:
+        await record(stores.js, settings, "repair", f"{projection.name} {account_id}", "asked")
         if projection.every:
             return await _repair_documents(offline, account_id)
         before, parked = await offline.diff(account_id), account_id in offline.parked
@@ -101,7 +103,10 @@ async def check_and_repair(
     """Check, repair, and check again; raises what the checker raises."""
     async with opened(settings) as stores, offline_repair(settings, stores) as offline:
         before = await check_stores(stores, patience=patience)
+        await record(stores.js, settings, "repair", "balance", "asked")
         repair = await _repair(offline)
+        outcome = f"{repair.written} written, {repair.removed} removed"
+        await record(stores.js, settings, "repair", "balance", outcome)
     if not repair.found:
         return before, repair, before
     return before, repair, await check_live(settings, patience=patience)

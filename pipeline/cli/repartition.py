@@ -17,6 +17,7 @@ from pipeline.coordination.repartition_requests import (
     UnderWay,
 )
 from pipeline.messaging.kv import Overtaken
+from pipeline.operations.audit import record
 from pipeline.support.settings import Settings
 
 _POLL_SECONDS: Final = 0.1
@@ -71,7 +72,10 @@ async def ask(settings: Settings, number: int | None, patience: float) -> str:
         waiting = 2 * patience + _GRACE_SECONDS + 2 * settings.lease_seconds
         try:
             request = await requests.ask(number, patience)
-            return _outcome(await follow(requests, request, time.monotonic() + waiting))
+            await record(js, settings, "repartition", f"{now.count} -> {number}", "asked")
+            request = await follow(requests, request, time.monotonic() + waiting)
+            await record(js, settings, "repartition", f"{now.count} -> {number}", request.state)
+            return _outcome(request)
         except (UnderWay, Overtaken) as error:
             raise CommandFailed(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""The two kinds of streams of a Faust app: of its topics, and of its tables' changelogs."""
+"""The kinds of streams: of a Faust app's topics, of its tables' changelogs, of lines by kind."""
 
 from typing import Any, Final
 
@@ -36,3 +36,28 @@ async def ensure_changelog(js: JetStream, name: str, *, replicas: int = 1) -> No
     )
     if not config.get("allow_msg_ttl"):
         await js.api(f"STREAM.UPDATE.{name}", {**config, **_EXPIRING})
+
+
+async def ensure_by_subject(
+    js: JetStream,
+    name: str,
+    *,
+    replicas: int = 1,
+    max_msgs_per_subject: int,
+    max_age_hours: float = 0,
+) -> None:
+    """Create a stream with subjects `{name}.{kind}`, and limits for each kind; a stream that has
+    other limits gets these."""
+    config = await js.ensure_stream(
+        name,
+        [f"{name}.*"],
+        replicas=replicas,
+        max_age_hours=max_age_hours,
+        max_msgs_per_subject=max_msgs_per_subject,
+    )
+    limits = {
+        "max_msgs_per_subject": max_msgs_per_subject,
+        "max_age": int(max_age_hours * 3600 * 1e9),
+    }
+    if any(config.get(each) != limit for each, limit in limits.items()):
+        await js.api(f"STREAM.UPDATE.{name}", {**config, **limits})

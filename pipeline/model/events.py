@@ -25,11 +25,20 @@ _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
+class Actor(TypedDict):
+    """Who caused an event: the id of an API key, and its role at that time."""
+
+    key: str
+    role: str
+
+
 class Event(TypedDict):
     """The envelope. `version` counts 1, 2, 3, … by account; `schema` is the body's version.
 
     `request` goes with `idempotency_key`: the fingerprint of the command that had that key.
     `traceparent` is there if the command's request was traced (`pipeline/support/tracing.py`).
+    `actor` is there if the services ask for keys; `reference` and `description` if the client sent
+    them. `previous` and `hash` make the account's chain (`pipeline/model/chain.py`).
     """
 
     _id: str
@@ -45,6 +54,11 @@ class Event(TypedDict):
     idempotency_key: NotRequired[str]
     request: NotRequired[str]
     traceparent: NotRequired[str]
+    actor: NotRequired[Actor]
+    reference: NotRequired[str]
+    description: NotRequired[str]
+    previous: NotRequired[str]
+    hash: NotRequired[str]
 
 
 @lru_cache(maxsize=65536)

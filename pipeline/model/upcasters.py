@@ -26,6 +26,21 @@ class Unreadable(ValueError):
     """An event of a schema that is not known here, or that is broken in an older one."""
 
 
+class _Upcast(dict[str, Any]):
+    """An event in its newest schema, and the event as it is stored, which its hash is of."""
+
+    __slots__ = ("stored",)
+
+    def __init__(self, event: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+        super().__init__(event)
+        self.stored = stored
+
+
+def as_stored(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The event as it was before `upcast`."""
+    return event.stored if isinstance(event, _Upcast) else event
+
+
 @cache
 def upcasters() -> dict[tuple[str, int], Upcaster]:
     """All declared ones, by kind and schema; a kind's newest schema is the one that has none."""
@@ -54,7 +69,8 @@ def upcast(event: E) -> E:
     """The event in its newest schema, or, if that fails, as it is: a fold will refuse it."""
     known = upcasters()
     try:
-        return _brought(event, known)
+        brought = _brought(event, known)
+        return event if brought is event else cast(E, _Upcast(brought, event))
     except Exception:  # people can write anything into the store, and an upcaster meets it
         return event
 

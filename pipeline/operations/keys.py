@@ -16,11 +16,13 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket, KeyValueEntry
+from pipeline.messaging.kv import Bucket, KeyValueEntry, Overtaken
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.model.text import checked
 
 BUCKET: Final = "keys"
+USES: Final = "key-uses"
+"""The bucket with the day of each key's last use."""
 LONGEST_NAME: Final = 100
 
 _TOKEN: Final = re.compile("bank_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -91,6 +93,28 @@ def parted(token: str) -> tuple[str, str] | None:
 def bucket(js: JetStream, *, replicas: int = 1) -> Bucket:
     """The KV bucket of the keys."""
     return Bucket(js, BUCKET, replicas=replicas)
+
+
+async def use(js: JetStream, key_id: str, day: str, *, replicas: int = 1) -> bool:
+    """Note that a key was used on a day, as 2026-01-31 (UTC); whether that is its first use then.
+
+    Of many processes that note it at the same time one gets True.
+    """
+    uses = Bucket(js, USES, replicas=replicas)
+    known = await uses.get(key_id)
+    if known is not None and str(known.value.get("day", "")) >= day:
+        return False
+    try:
+        await uses.put(key_id, {"day": day}, expected=known.revision if known else 0)
+    except Overtaken:
+        return False
+    return True
+
+
+async def last_uses(js: JetStream) -> dict[str, str]:
+    """The day of each key's last use, by the key's id."""
+    found = await Bucket(js, USES).entries()
+    return {key_id: str(entry.value.get("day", "")) for key_id, entry in found.items()}
 
 
 def value(key: Key) -> dict[str, Any]:

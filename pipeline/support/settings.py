@@ -66,6 +66,9 @@ class Settings(AccessSettings):
         gt=0,
         description="How long the services go by the keys they read last while NATS is away",
     )
+    chains: Literal["on", "off"] = Field(
+        "on", description="Whether accounts begin their chain of hashes; begun ones always go on"
+    )
     accounts_port: Port = Field(8000, description="Port of the account service")
     balances_port: Port = Field(8030, description="Port of the balance service")
     metrics_port: AnyPort = Field(
@@ -79,6 +82,12 @@ class Settings(AccessSettings):
         0,
         ge=0,
         description="Events older than this leave the stream (never the store); 0 keeps all",
+    )
+    audit_max_lines: int = Field(
+        100_000, ge=1, description="The audit log keeps so many lines of each action"
+    )
+    audit_max_age_days: float = Field(
+        400, ge=0, description="Lines older than this leave the audit log; 0 keeps all"
     )
     index_shards: int = Field(1, ge=1, le=1024, description="Elasticsearch shards of a generation")
     index_replicas: int = Field(

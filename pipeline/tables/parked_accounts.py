@@ -59,6 +59,7 @@ class ParkedAccountList:
     """
 
     def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
+        self.js = js
         self._bucket = Bucket(js, projection.named("parked"), replicas=replicas)
         self._mirror = Mirror(self._bucket)
         self._known: dict[str, ParkedAccount] = {}

@@ -37,7 +37,7 @@ async def check(
     patience: float = 15.0,
     stream_faults: Iterable[str] = (),
 ) -> Report:
-    """Read both stores and judge the invariants 1 to 5, 8 and 13.
+    """Read both stores and judge the invariants 1 to 5, 8, 13 and 16.
 
     `history`: the commands that clients sent and their answers, all before this call; without it 3
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
@@ -98,6 +98,7 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
         ),
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
         _once(ledger.expected),
+        verdict(16, ledger.chain, f"{ledger.chained:,} of {ledger.events:,} events in chains"),
     )
 
 

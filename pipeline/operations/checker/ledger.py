@@ -18,6 +18,7 @@ from pipeline.banking.events import (
     WITHDRAWN,
 )
 from pipeline.banking.money import MAX_MONEY
+from pipeline.model.chain import Chain, chained
 from pipeline.model.events import Event
 from pipeline.operations.checker.bodies import body_of, kind_of, known
 from pipeline.operations.checker.history import ExpectedEvents
@@ -51,6 +52,7 @@ class LedgerAccount:
     status: str = ""
     event_id: str = ""
     at: datetime | None = None
+    chain: Chain = field(default_factory=Chain)
 
     def apply(self, event: Event) -> None:
         self.slot, self.version = event["slot"], event["version"]
@@ -94,7 +96,7 @@ def folded(account_id: str, events: Iterable[Event], version: int | None = None)
 
 @dataclass(slots=True)
 class Ledger:
-    """Totals over all events, and the faults of invariants 1, 2 and 5."""
+    """Totals over all events, and the faults of invariants 1, 2, 5 and 16."""
 
     expected: ExpectedEvents | None = None
     accounts: int = 0
@@ -107,6 +109,8 @@ class Ledger:
     money: Faults = field(default_factory=Faults)
     versions: Faults = field(default_factory=Faults)
     below_zero: Faults = field(default_factory=Faults)
+    chained: int = 0
+    chain: Faults = field(default_factory=Faults)
 
     async def walk(self, replay: AsyncIterator[list[Event]]) -> AsyncIterator[LedgerAccount]:
         """Enter every event, in (slot, account, version) order; yields each complete account."""
@@ -137,6 +141,9 @@ class Ledger:
         if event["version"] <= account.version:
             return  # a duplicate: counted in the totals, not in the balance
         account.apply(event)
+        self.chained += chained(event)
+        if wrong := account.chain.follow(event):
+            self.chain.add(f"{where}: {wrong}")
         self.lowest = min(self.lowest, account.balance)
         if account.balance < 0:
             self.below_zero.add(f"{where}: the balance is {account.balance}")

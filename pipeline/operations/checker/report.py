@@ -17,6 +17,7 @@ TITLES: Final = {
     5: "no balance was ever below zero",
     8: "one idempotency key, one effect, one answer",
     13: "the guards in the servers are what they should be",
+    16: "each event is the one that was stored, and follows the one before it",
 }
 
 

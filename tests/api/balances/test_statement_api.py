@@ -20,6 +20,13 @@ pytestmark = pytest.mark.elasticsearch
 
 ADA, BOB = "01J00000000000000000000000", "01J00000000000000000000001"
 BEGAN = datetime(2026, 1, 1, 12)
+WORDS = {
+    2: ("R/1", "Rent of the red house"),
+    3: ("R/2", "rent of the blue house"),
+    5: ("R/1", "Café, née — 24 €"),
+    7: ("r/1", "red"),
+}
+"""References and descriptions, by version."""
 
 
 def events_of(account_id: str) -> list[Event]:
@@ -28,6 +35,8 @@ def events_of(account_id: str) -> list[Event]:
     events = []
     for version, kind in enumerate(kinds, start=1):
         event = new_event(account_id, version, kind, {"owner": "Ada", "money": version})
+        if words := WORDS.get(version):
+            event["reference"], event["description"] = words
         events.append({**event, "created_at": BEGAN + timedelta(hours=version)})
     return events  # type: ignore[return-value]
 
@@ -95,9 +104,29 @@ async def test_kinds_and_times_are_chosen(bank: Client) -> None:
     assert await versions(bank, kind=DEPOSITED, until="2026-01-01T14:30:00Z") == [2]
 
 
+async def test_entries_show_the_clients_words_and_are_found_by_them(bank: Client) -> None:
+    found = {each["version"]: each for each in (await page(bank, limit=25))["data"]}
+    for version, entry in found.items():
+        reference, description = WORDS.get(version, (None, None))
+        assert (entry["reference"], entry["description"]) == (reference, description)
+    assert await versions(bank, reference="R/1") == [5, 2]
+    assert await versions(bank, reference="r/1") == [7]
+    assert await versions(bank, reference="R") == []
+    assert await versions(bank, search="house") == [3, 2]
+    assert await versions(bank, search="RED") == [7, 2]
+    assert await versions(bank, search="red house") == [2]
+    assert await versions(bank, search="cafe\u0301") == [5]
+    assert await versions(bank, search="house", kind=DEPOSITED) == [2]
+    assert await versions(bank, search='red" OR *:*') == []
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
+        ({"reference": ""}, "reference"),
+        ({"reference": "x" * 141}, "reference"),
+        ({"search": "\x00"}, "search"),
+        ({"search": "x" * 501}, "search"),
         ({"kind": "MoneyPrinted"}, "kind"),
         ({"kind": ""}, "kind"),
         ({"since": "yesterday"}, "since"),

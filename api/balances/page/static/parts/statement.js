@@ -56,7 +56,11 @@ const row = (each) => ({
   key: `v${each.version}`,
   cells: [
     figure(each.version),
-    each.transfer ? `${kindName(each.kind)}, by transfer` : kindName(each.kind),
+    [
+      each.transfer ? `${kindName(each.kind)}, by transfer` : kindName(each.kind),
+      (each.reference || each.description) &&
+        h("div", { class: "dim" }, [each.reference, each.description].filter(Boolean).join(": ")),
+    ],
     each.amount === 0 ? h("span", { class: "dim" }, "0") : money(each.amount, signed),
     money(each.balance),
     each.counterparty &&

@@ -1,0 +1,171 @@
+"""The audit log: who made, used and revoked keys, was refused, and acted on the pipeline.
+
+A JetStream stream with a subject for each action and a JSON object for each line. Its limits are
+for each action, so a flood of refused keys displaces no other line.
+"""
+
+import getpass
+import logging
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NotRequired, get_args
+
+import orjson
+from nats.errors import Error as NatsError
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+from ulid import ULID
+
+from pipeline.messaging import JetStream, JetStreamError
+from pipeline.messaging.stream_reader import messages
+from pipeline.messaging.streams import ensure_by_subject
+from pipeline.support import correlation
+from pipeline.support.retry import brief
+from pipeline.support.settings import Settings
+
+log = logging.getLogger(__name__)
+
+STREAM: Final = "audit"
+FAILURES: Final = (NatsError, JetStreamError, OSError)
+
+Action = Literal[
+    "key-created",
+    "key-used",
+    "key-refused",
+    "key-revoked",
+    "rebuild-started",
+    "rebuild-cancelled",
+    "repartition",
+    "repair",
+    "parked-retry",
+    "parked-drop",
+    "seal",
+]
+ACTIONS: Final[tuple[str, ...]] = get_args(Action)
+
+
+class AuditActor(TypedDict):
+    """Who did it. `role` is that of the key, `cli` with the `user` of the operating system, or
+    `anonymous` if the service asks for no key. The `key` of a refused request is what it claimed,
+    and its role `unverified`, unless the secret was right."""
+
+    role: str
+    key: NotRequired[str]
+    user: NotRequired[str]
+
+
+class AuditLine(TypedDict):
+    """One action. `time` is RFC 3339 in UTC; `outcome` is `done`, or why it was not. `omitted`:
+    refused requests before this one that have no line of their own."""
+
+    id: str
+    time: str
+    actor: AuditActor
+    action: Action
+    target: str
+    outcome: str
+    service: str
+    correlation_id: NotRequired[str]
+    omitted: NotRequired[int]
+
+
+_LINE: Final = TypeAdapter(AuditLine)
+ANONYMOUS: Final[AuditActor] = {"role": "anonymous"}
+
+
+def new_line(
+    action: Action,
+    actor: AuditActor,
+    *,
+    service: str,
+    target: str = "",
+    outcome: str = "done",
+    omitted: int = 0,
+) -> AuditLine:
+    """A line of now, with the correlation id of the current request."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line: AuditLine = {
+        "id": str(ULID()),
+        "time": now,
+        "actor": actor,
+        "action": action,
+        "target": target,
+        "outcome": outcome,
+        "service": service,
+    }
+    if current := correlation.current():
+        line["correlation_id"] = current
+    if omitted:
+        line["omitted"] = omitted
+    return line
+
+
+async def ensure(js: JetStream, settings: Settings) -> None:
+    """Create the stream, or give it the limits of the settings."""
+    await ensure_by_subject(
+        js,
+        STREAM,
+        replicas=settings.stream_replicas,
+        max_msgs_per_subject=settings.audit_max_lines,
+        max_age_hours=settings.audit_max_age_days * 24,
+    )
+
+
+async def write(js: JetStream, line: AuditLine) -> None:
+    """Store a line, once however often it is sent within two minutes; raises `FAILURES`."""
+    subject = f"{STREAM}.{line['action']}"
+    await js.publish(subject, orjson.dumps(line), {"Nats-Msg-Id": line["id"]})
+
+
+async def read(
+    js: JetStream, since: datetime | None = None, *, after: int = 0
+) -> AsyncIterator[tuple[int, AuditLine]]:
+    """The lines there are, each with its sequence, in the order in which they were stored: those
+    after the sequence `after`, or from the time `since` on. What is no line is skipped."""
+    if await js.state(STREAM) is None:
+        return
+    timed = since is not None and not after
+    begin = {"start_time": since.isoformat()} if timed and since else {"seq": after + 1}
+    async for found in messages(js, STREAM, begin):
+        for message in found:
+            if (line := _line(message.data)) is not None:
+                yield message.sequence, line
+
+
+def _line(data: bytes) -> AuditLine | None:
+    """The line in a message; None if it is none: anybody with access may have published it."""
+    try:
+        return _LINE.validate_json(data)
+    except ValidationError:
+        return None
+
+
+async def record(
+    js: JetStream, settings: Settings, action: Action, target: str, outcome: str = "done"
+) -> bool:
+    """Write a line of this process' user; False, and a warning, if that fails: the action is
+    done."""
+    line = new_line(action, command_line(), service="cli", target=target, outcome=outcome)
+    try:
+        await ensure(js, settings)
+        await write(js, line)
+    except FAILURES as error:
+        log.warning("the audit log has no line of this %s: %s", action, brief(error))
+        return False
+    return True
+
+
+def command_line() -> AuditActor:
+    """The user of the operating system, or its number: a container may have no name for it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return {"role": "cli", "user": user}
+
+
+def matches(line: AuditLine, actor: str, actions: tuple[str, ...]) -> bool:
+    """Whether a line is of one of the actions and of the actor: a key's id, a user or a role."""
+    who: dict[str, Any] = {**line["actor"]}
+    return (not actions or line["action"] in actions) and (not actor or actor in who.values())
