@@ -21,21 +21,15 @@ class TcpProxy:
 
     def __init__(self, target: str, context: ssl.SSLContext | None = None) -> None:
         self._context = context
+        parts = urlsplit(target)
         self.lead_to(target)
         self.port = free_port()
-        parts = urlsplit(target)
         user, at, _ = parts.netloc.rpartition("@")
         self.url = parts._replace(netloc=f"{user}{at}127.0.0.1:{self.port}").geturl()
         self._way = Way()
         self._server: asyncio.Server | None = None
         self._links: set[Link] = set()
         self._halves: set[asyncio.StreamWriter] = set()
-
-    def lead_to(self, target: str) -> None:
-        """Pass new connections to that server; present ones stay with the server they have."""
-        parts = urlsplit(target)
-        assert parts.port is not None, "the target needs a port"
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port
 
     async def mend(self) -> None:
         """Pass all again, what a hang has kept too. A half-open connection stays as it is."""
@@ -45,6 +39,12 @@ class TcpProxy:
             self._server = await asyncio.start_server(
                 self._accept, "127.0.0.1", self.port, ssl=self._context
             )
+
+    def lead_to(self, target: str) -> None:
+        """Pass new connections to another server, as a name does that was moved; old ones stay."""
+        parts = urlsplit(target)
+        assert parts.port is not None, "the target needs a port"
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port
 
     async def cut(self) -> None:
         """Drop every connection and refuse new ones."""
