@@ -12,7 +12,6 @@ from aiohttp.test_utils import TestServer
 
 from tests.proxy import (
     Answering,
-    ClosedIndex,
     Held,
     HttpProxy,
     Slow,
@@ -22,6 +21,7 @@ from tests.proxy import (
     refused,
     writes_to,
 )
+from tests.proxy.closed import ClosedIndex
 
 
 async def echo(request: web.Request) -> web.Response:

@@ -42,20 +42,6 @@ class Answering:
         return answer(self.status, {"error": error, "status": self.status})
 
 
-class TooLarge:
-    """Answers 413 to every request with a body above `most` bytes, as a web server in between."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.count = most, 0
-
-    async def __call__(self, request: Request, forward: Forward) -> Reply:
-        if len(request.body) <= self.most:
-            return await forward(request)
-        self.count += 1
-        page = b"<html><head><title>413 Request Entity Too Large</title></head></html>\r\n"
-        return Reply(413, CIMultiDict({"Content-Type": "text/html"}), page)
-
-
 class Slow:
     """Keeps each request that matches for so many seconds before it goes through."""
 
@@ -110,3 +96,20 @@ class Held:
                 self._answered.clear()
                 await self._answered.wait()
         return self.replies
+
+
+class TooLarge:
+    """Answers 413 to every request with a body of more than so many bytes, or breaks off."""
+
+    def __init__(self, most: int, *, status: int = 413, reset: bool = False) -> None:
+        self.most, self.status, self.reset = most, status, reset
+        self.count = 0
+
+    async def __call__(self, request: Request, forward: Forward) -> Reply:
+        if len(request.body) <= self.most:
+            return await forward(request)
+        self.count += 1
+        if self.reset:
+            raise ConnectionResetError
+        page = b"<html><center><h1>Request Entity Too Large</h1></center></html>"
+        return Reply(self.status, CIMultiDict({"Content-Type": "text/html"}), page)

@@ -13,7 +13,7 @@ LOST: Final = 0
 
 _DONE: Final = frozenset({200, 201})
 _AGAIN: Final = "/problems/too-many-conflicts"
-_UNGUARDED: Final = "/problems/store-unguarded"
+_NOTHING_STORED: Final = frozenset({"/problems/store-unguarded", "/problems/store-refused"})
 
 
 class Command(NamedTuple):
@@ -48,7 +48,7 @@ class Attempt(NamedTuple):
     @property
     def harmless(self) -> bool:
         """Whether the answer says that this attempt stored nothing; a later one may."""
-        return self.refused or (self.status == 503 and self.document.get("type") == _UNGUARDED)
+        return self.refused or (self.status == 503 and self.document.get("type") in _NOTHING_STORED)
 
     @property
     def document(self) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from typing import Any, Final
 from pymongo import MongoClient
 
 from tests.harness import eventually
-from tests.proxy import ClosedIndex
+from tests.proxy.closed import ClosedIndex
 from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.faults.base import Fault, Maker
 
-LOOK_SECONDS: Final = 4.0
+LOOK_SECONDS: Final = 0.5
 """By then the bank has seen that an index is missing."""
 _IDLE_SECONDS: Final = 20.0
 _GUARDS: Final = (["slot", "account_id", "version"], ["idempotency_key"])
