@@ -47,7 +47,8 @@ class IndexDropped(Fault):
 
 class AliasAdded(Fault):
     """A second index, empty, gets the alias that readers use, or the one that a generation is
-    written by, as with a restored snapshot. Nobody takes it away but the bank."""
+    written by, as with a restored snapshot; sometimes writes go there. Nobody takes it away but the
+    bank."""
 
     async def begin(self) -> None:
         projection = self.chance.choice(sorted(PROJECTIONS))
@@ -56,10 +57,12 @@ class AliasAdded(Fault):
         alias = self.chance.choice(sorted(live["aliases"]))
         name = self.chance.choice((f"restored-{self.chance.randrange(10**6)}", f"{projection}-0"))
         there = {"mappings": live["mappings"]} if self.chance.random() < 0.5 else {}
-        body = {"aliases": {alias: {}}, **there}
+        # Writes go to the one that says so, and without one they are refused.
+        options = self.chance.choice(({}, {"is_write_index": True}))
+        body = {"aliases": {alias: options}, **there}
         status, answer = await self.world.ask("PUT", f"/{name}", json=body)
         if status == 400:  # it exists: from an earlier time
-            action = {"add": {"index": name, "alias": alias}}
+            action = {"add": {"index": name, "alias": alias, **options}}
             status, answer = await self.world.ask("POST", "/_aliases", json={"actions": [action]})
         if status != 200:
             raise RuntimeError(answer)
