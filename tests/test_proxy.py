@@ -10,7 +10,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests.proxy import Answering, Held, HttpProxy, Slow, TcpProxy, busy_items, refused, writes_to
+from tests.proxy import (
+    Answering,
+    Held,
+    HttpProxy,
+    Slow,
+    TcpProxy,
+    TooLarge,
+    busy_items,
+    refused,
+    writes_to,
+)
+from tests.proxy.closed import ClosedIndex
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -91,6 +102,33 @@ async def test_http_fails_items(proxy: HttpProxy, http: aiohttp.ClientSession) -
         found = list((await statuses(http, proxy.url, bulk(*ids))).items())
     assert [each for each, _ in found] == ids
     assert 20 < sum(status == 503 for _, status in found) < 100
+
+
+async def test_http_refuses_what_is_too_large(
+    proxy: HttpProxy, http: aiohttp.ClientSession
+) -> None:
+    most = len(bulk("a", "b"))
+    with proxy.faulty(TooLarge(most)):
+        assert len(await statuses(http, proxy.url, bulk("a", "b"))) == 2
+        async with http.post(f"{proxy.url}/_bulk", data=bulk("a", "b", "c")) as answer:
+            assert (answer.status, answer.content_type) == (413, "text/html")
+
+
+async def test_http_knows_a_closed_index_until_it_is_opened(
+    proxy: HttpProxy, http: aiohttp.ClientSession
+) -> None:
+    closed = ClosedIndex("balance-1", ["balance", "balance-g1"])
+    with proxy.faulty(closed):
+        body = bulk("a", index="balance-g1") + bulk("b", index="balance-g2")
+        assert await statuses(http, proxy.url, body) == {"a": 400, "b": 201}
+        async with http.post(f"{proxy.url}/balance-g1/_mget", json={"ids": ["a"]}) as answer:
+            (found,) = (await answer.json())["docs"]
+        assert found["error"]["type"] == "index_closed_exception"
+        async with http.post(f"{proxy.url}/balance-*/_open") as answer:
+            assert answer.status == 418
+        assert closed.closed, "the server has not opened it"
+        closed.closed = False
+        assert await statuses(http, proxy.url, body) == {"a": 201, "b": 201}
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -209,6 +247,17 @@ async def test_tcp_half_open(line: TcpProxy) -> None:
     assert await said(after) == b"hello\n"
     for _, writer in (before, after):
         writer.close()
+
+
+async def test_tcp_leads_new_connections_to_another_server(line: TcpProxy, target: str) -> None:
+    before = await opened(line)
+    line.lead_to(target)
+    reader, writer = await opened(line)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.0 418")
+    assert await said(before) == b"hello\n"
+    for streams in (before, (reader, writer)):
+        streams[1].close()
 
 
 async def test_tcp_says_at_once_that_the_server_is_gone() -> None:

@@ -18,8 +18,9 @@ INVARIANTS: Final = {
     10: "a rebuilt generation equals the live one",
     11: "the log has each event once, an account's in order and without a gap",
     12: "no role ends by itself; all come back to work",
+    13: "what is relied on in a server is as it should be: unique indexes, aliases",
 }
-"""The ten of the design, and two that stand on the rest of it."""
+"""The ten of the design, and three that stand on the rest of it."""
 
 
 class Breach(NamedTuple):

@@ -9,6 +9,7 @@ import aiohttp
 
 from tests.torture.breaches import Breaches
 from tests.torture.commands import Commands
+from tests.torture.gate import Gate
 from tests.torture.history import LOST, Attempt, History, Sent
 
 CLIENTS: Final = 8
@@ -22,9 +23,9 @@ class Clients:
     """All clients. `urls` are the replicas'; which one gets an attempt is drawn each time."""
 
     def __init__(
-        self, urls: Sequence[str], seed: int, history: History, breaches: Breaches
+        self, urls: Sequence[str], gate: Gate, seed: int, history: History, breaches: Breaches
     ) -> None:
-        self._urls, self._seed = urls, seed
+        self._urls, self._gate, self._seed = urls, gate, seed
         self._history, self._breaches = history, breaches
         self._stop = asyncio.Event()
         self._http: aiohttp.ClientSession
@@ -88,7 +89,16 @@ class Clients:
             pause = min(2 * pause, 1.0)
 
     async def _attempt(self, chance: random.Random, sent: Sent) -> None:
-        number = chance.randrange(len(self._urls))
+        async with self._gate.passing():
+            attempt = await self._answered(chance.randrange(len(self._urls)), sent)
+        first = sent.answer
+        sent.attempts.append(attempt)
+        self._history.learn(attempt)
+        if first is not None and attempt.acknowledged and not sent.reused:
+            same = (first.status, first.body, first.etag) == attempt[2:]
+            self._breaches.judge(8, same, f"{sent.key}: {first.body!r}, then {attempt.body!r}")
+
+    async def _answered(self, number: int, sent: Sent) -> Attempt:
         at, command = self._history.now(), sent.command
         try:
             async with self._http.request(
@@ -98,12 +108,6 @@ class Clients:
                 headers={"Idempotency-Key": sent.key},
             ) as answer:
                 body = await answer.read()
-                attempt = Attempt(at, number, answer.status, body, answer.headers.get("ETag"))
+                return Attempt(at, number, answer.status, body, answer.headers.get("ETag"))
         except (aiohttp.ClientError, TimeoutError):
-            attempt = Attempt(at, number, LOST, b"", None)
-        first = sent.answer
-        sent.attempts.append(attempt)
-        self._history.learn(attempt)
-        if first is not None and attempt.acknowledged and not sent.reused:
-            same = (first.status, first.body, first.etag) == attempt[2:]
-            self._breaches.judge(8, same, f"{sent.key}: {first.body!r}, then {attempt.body!r}")
+            return Attempt(at, number, LOST, b"", None)

@@ -13,6 +13,7 @@ LOST: Final = 0
 
 _DONE: Final = frozenset({200, 201})
 _AGAIN: Final = "/problems/too-many-conflicts"
+_NOTHING_STORED: Final = frozenset({"/problems/store-unguarded", "/problems/store-refused"})
 
 
 class Command(NamedTuple):
@@ -45,6 +46,11 @@ class Attempt(NamedTuple):
         return 400 <= self.status < 500 and self.document.get("type") != _AGAIN
 
     @property
+    def harmless(self) -> bool:
+        """Whether the answer says that this attempt stored nothing; a later one may."""
+        return self.refused or (self.status == 503 and self.document.get("type") in _NOTHING_STORED)
+
+    @property
     def document(self) -> dict[str, Any]:
         """The JSON object of the answer, {} if there is none."""
         try:
@@ -71,7 +77,7 @@ class Sent:
     @property
     def rejected(self) -> bool:
         """Refused each time that it was sent: an attempt without an answer may yet be executed."""
-        return bool(self.attempts) and all(each.refused for each in self.attempts)
+        return bool(self.attempts) and all(each.harmless for each in self.attempts)
 
     @property
     def outcome(self) -> str:

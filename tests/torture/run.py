@@ -86,7 +86,7 @@ async def torture(plan: Plan) -> Outcome:
 async def _under_load(world: World, outcome: Outcome) -> None:
     """Clients, readers, watch and nemesis; then peace, until every client has its answers."""
     plan, history, breaches = outcome.plan, outcome.history, outcome.breaches
-    clients = Clients(world.accounts, plan.seed, history, breaches)
+    clients = Clients(world.accounts, world.gate, plan.seed, history, breaches)
     readers = Readers(world, plan.seed, history, breaches)
     watch = Watch(world, breaches)
     nemesis = Nemesis(world, plan.steps)
@@ -102,6 +102,7 @@ async def _under_load(world: World, outcome: Outcome) -> None:
             await world.at_work(plan.settle)
         except AssertionError as error:
             breaches.add(12, str(error))
+        await world.thin()
         clients.stop()
         await sending
         await clients.finish(plan.settle)

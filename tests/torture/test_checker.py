@@ -8,6 +8,7 @@ import pytest
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker.fold import PROJECTIONS, Event, slot, states
+from tests.torture.checker.guards import check_guards
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt
 from tests.torture.checker.stores import Logged, Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -124,6 +125,9 @@ def test_a_rejected_command_leaves_nothing_but_an_unknown_one_may() -> None:
     sent = history.begin("k4", command)
     sent.attempts.append(refusal)
     assert judged(histories, history) == {3}
+    problem = b'{"type": "/problems/store-unguarded"}'
+    sent.attempts.insert(0, Attempt(0.0, 0, 503, problem, None))
+    assert judged(histories, history) == {3}
     sent.attempts.insert(0, lost)
     assert judged(histories, history) == set()
 
@@ -199,3 +203,26 @@ def test_the_log_has_each_event_once_in_order_and_without_a_gap() -> None:
     assert found((1, ada[0], False), (2, ada[2], False)) == {11}
     assert found((1, ada[0], False), (2, None, True), (3, ada[2], False)) == set()
     assert found((1, ada[0], False), (3, ada[2], False)) == set()
+
+
+def test_unique_indexes_and_aliases_are_looked_at() -> None:
+    versions = {"key": {"slot": 1, "account_id": 1, "version": 1}, "unique": True}
+    keys = {"key": {"idempotency_key": 1}, "unique": True, "sparse": True}
+    aliases = {"balance": ["balance-2"], "balance-g2": ["balance-2"], "statement": ["statement-1"]}
+
+    def found(unique: list[dict[str, Any]], aliases: dict[str, list[str]]) -> set[int]:
+        breaches = Breaches()
+        check_guards(unique, aliases, breaches)
+        return broken(breaches)
+
+    assert found([versions, keys], aliases) == set()
+    old = {"idempotency_key": {"$exists": True}}
+    assert found([versions, keys | {"partialFilterExpression": old}], aliases) == set()
+    assert found([versions], aliases) == {13}
+    assert found([versions, keys | {"hidden": True}], aliases) == {13}
+    few = {"partialFilterExpression": {"kind": "AccountCreated"}}
+    assert found([versions | few, keys], aliases) == {13}
+    for name in ("balance", "balance-g2", "bank-checkpoints-live"):
+        assert found([versions, keys], aliases | {name: ["balance-2", "restored"]}) == {13}
+    assert found([versions, keys], aliases | {"restored": ["a", "b"]}) == set()
+    assert found([versions, keys], {"balance": ["balance-2"]}) == {13}

@@ -7,6 +7,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,8 @@ from nats.aio.client import Client
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers, Server
 from tests.harness import Role, eventually
-from tests.torture.ways import CLIENTS, SERVICES, Ways, placed, short_of_history
+from tests.torture.gate import Gate
+from tests.torture.ways import CLIENTS, SERVICES, Ways, placed, short_of_history, spare
 
 ROLES: Final = {
     "accounts-1": "accounts",
@@ -35,7 +37,9 @@ _START_SECONDS: Final = 90.0
 
 
 class World:
-    """`settings` lead straight to the servers; `down` are the roles that are not to run now.
+    """`settings` lead straight to the servers; `down` are the roles that are not to run now,
+    `started` all that were started, the latest start last. `spares` are servers that may take
+    another's place.
 
     `hiding` is how many faults have taken the projection away from readers; `hidden` goes up
     whenever that changes. `lives` goes up whenever Elasticsearch ends, for it may have lost its
@@ -45,9 +49,12 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.settings = placed(folder)
         self.servers = EmbeddedServers(self.settings)
+        self.spares = EmbeddedServers(spare(self.settings), ["redis"])
         self.ways = Ways(self.settings)
         self.roles: dict[str, Role] = {}
         self.down: set[str] = {GUEST}
+        self.started: list[str] = []
+        self.gate = Gate()
         self.hiding = self.hidden = self.lives = 0
 
     # ---------------------------------------------------------------- roles
@@ -60,6 +67,7 @@ class World:
         """Start a role unless it runs; `environ` is for this life alone."""
         if name in self.down:
             self.down.discard(name)
+            self._note_start(name)
             role = self.roles[name]
             usual, role.environ = role.environ, {**role.environ, **environ}
             await role.start()
@@ -76,6 +84,17 @@ class World:
         if name not in self.down:
             self.down.add(name)
             await self.roles[name].stop()
+
+    async def thin(self) -> None:
+        """Kill all workers and forwarders but the one of each kind that has run for longest: it
+        can do all the work, unless it has kept something from an earlier time."""
+        for kind in ("worker", "forwarder"):
+            _, *others = (name for name in self.started if name in self.of(kind))
+            for name in others:
+                await self.kill(name)
+
+    def _note_start(self, name: str) -> None:
+        self.started = [*(each for each in self.started if each != name), name]
 
     def fallen(self) -> list[str]:
         """The roles that ended and nobody wanted it."""
@@ -94,6 +113,14 @@ class World:
         """Take note that a server ends or has ended, whatever ended it."""
         if server.name == "elasticsearch":
             self.lives += 1
+
+    def exchange_redis(self) -> None:
+        """Redis's name leads to the spare one, and what was Redis is the spare one from now on."""
+        now, then = self.spares.servers, self.servers.servers
+        then["redis"], now["redis"] = now["redis"], then["redis"]
+        self.settings = self.settings.model_copy(update={"redis_url": then["redis"].url})
+        for way in self.ways.to_target("redis"):
+            way.lead_to(then["redis"].url)
 
     def hide(self) -> None:
         """From now on readers may miss accounts, until `show` is called as often."""
@@ -139,8 +166,9 @@ class World:
     async def begin(self, stack: AsyncExitStack) -> None:
         """Start all of it on the stack; each role is at work afterwards."""
         SERVER_BINARIES["mongodb"] = short_of_history(SERVER_BINARIES["mongodb"])
-        await self.servers.start()
-        stack.push_async_callback(self.servers.stop)
+        for servers in (self.servers, self.spares):
+            stack.push_async_callback(servers.stop)
+            await servers.start()
         await stack.enter_async_context(self.ways.elastic)
         for name, kind in ROLES.items():
             told = await self.ways.told(stack, name, kind)
@@ -149,12 +177,13 @@ class World:
         stack.push_async_callback(self._close)
         for name in ROLES:
             if name not in self.down:
+                self._note_start(name)
                 await self.roles[name].start()
         await self.at_work(_START_SECONDS)
 
     async def restore(self) -> None:
         """Undo whatever faults have left: all servers and roles run, all ways are open."""
-        for server in self.servers.servers.values():
+        for server in (*self.servers.servers.values(), *self.spares.servers.values()):
             await server.kill(signal.SIGCONT)
             await server.start()
         self.ways.mend_elastic()
@@ -165,14 +194,14 @@ class World:
             await self.start(name)
             await self.roles[name].kill(signal.SIGCONT)
 
+    async def ready(self, name: str) -> bool:
+        """Whether a service says so, asked by no proxy."""
+        return (await _asked("GET", self._direct(name) + "/readyz"))[0] == 200
+
     async def at_work(self, seconds: float) -> None:
         """Wait until every service says that it is ready."""
         for name in (name for kind in SERVICES for name in self.of(kind)):
-            url = self._direct(name) + "/readyz"
-
-            async def ready(url: str = url) -> bool:
-                return (await _asked("GET", url))[0] == 200
-
+            ready = partial(self.ready, name)
             await eventually(ready, seconds=seconds, message=f"{name} is ready", every=0.2)
 
     async def _close(self) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
 from tests.torture.checker.fold import PROJECTIONS, Fields
+from tests.torture.checker.guards import check_guards
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt, differences
 from tests.torture.checker.stores import Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -47,6 +48,11 @@ class Judge:
                 shown = {n: int(each.source.get("balance", 0)) for n, each in documents.items()}
                 check_sums(histories, shown, self._breaches)
         check_log(await stores.log(self._urls["nats"], MARK), self._breaches)
+        check_guards(
+            await stores.unique_keys(self._urls["mongodb"], self._database),
+            await stores.aliases(self._urls["elasticsearch"]),
+            self._breaches,
+        )
         for projection in PROJECTIONS:
             await self._rebuilt(projection, seconds)
 
@@ -67,16 +73,16 @@ class Judge:
         """Have a generation built beside the live one, and compare the two."""
         url = self._urls["elasticsearch"]
         before = await stores.documents(url, projection)
-        name = await stores.behind_alias(url, projection)
+        live = (await stores.aliases(url)).get(projection)
         try:
             async with asyncio.timeout(seconds):
                 state = await self._ended(await self._started(projection))
         except TimeoutError:
             self._breaches.add(10, f"the rebuild of {projection} did not come to its end")
             return
-        now = await stores.behind_alias(url, projection)
-        done = state == "done" and now != name
-        self._breaches.judge(10, done, f"the rebuild of {name} is {state}, and {now} is live")
+        now = (await stores.aliases(url)).get(projection)
+        done = state == "done" and now != live
+        self._breaches.judge(10, done, f"the rebuild of {live} is {state}, and {now} is live")
         check_rebuilt(before, await stores.documents(url, projection), self._breaches)
 
     async def _started(self, projection: str) -> str:

@@ -58,11 +58,24 @@ async def documents(url: str, index: str) -> dict[str, Shown]:
             query["search_after"] = hits[-1]["sort"]
 
 
-async def behind_alias(url: str, alias: str) -> str:
-    """The index that readers see."""
-    async with aiohttp.ClientSession(url) as http, http.get(f"/_alias/{alias}") as answer:
-        (name,) = await answer.json()
-    return str(name)
+async def aliases(url: str) -> dict[str, list[str]]:
+    """The indexes of every alias, in order of their names."""
+    found: dict[str, list[str]] = {}
+    async with aiohttp.ClientSession(url) as http, http.get("/_alias") as answer:
+        for index, about in sorted((await answer.json()).items()):
+            for alias in about["aliases"]:
+                found.setdefault(alias, []).append(index)
+    return found
+
+
+async def unique_keys(url: str, database: str) -> list[dict[str, Any]]:
+    """The unique indexes of `events`, as MongoDB describes them."""
+
+    def read() -> list[dict[str, Any]]:
+        with MongoClient[Event](url, directConnection=True, retryWrites=False) as client:
+            return [dict(each) for each in client[database]["events"].list_indexes()]
+
+    return [each for each in await asyncio.to_thread(read) if each.get("unique")]
 
 
 class Logged(NamedTuple):

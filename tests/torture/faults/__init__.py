@@ -5,6 +5,8 @@ from tests.torture.faults.clocks import CLOCKS
 from tests.torture.faults.connections import CONNECTIONS
 from tests.torture.faults.delivery import DELIVERY
 from tests.torture.faults.disks import DISKS
+from tests.torture.faults.failover import FAILOVERS
+from tests.torture.faults.guards import GUARDS
 from tests.torture.faults.operators import OPERATORS
 from tests.torture.faults.processes import PROCESSES
 from tests.torture.faults.refusals import REFUSALS
@@ -15,6 +17,8 @@ FAULTS: dict[str, Maker] = {
     **CONNECTIONS,
     **STORES,
     **REFUSALS,
+    **GUARDS,
+    **FAILOVERS,
     **DELIVERY,
     **CLOCKS,
     **DISKS,

@@ -4,13 +4,16 @@ import re
 from typing import Final
 
 from tests.harness import eventually
-from tests.proxy import Answering, ItemErrors, busy_items
+from tests.proxy import Answering, ItemErrors, TooLarge, busy_items
 from tests.proxy import Fault as ProxyFault
 from tests.proxy.bulk import Item, ItemError
 from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.faults.base import Fault, Maker
 
 _RETRY_SECONDS: Final = 45.0
+_ROOM: Final = (8_000, 48_000)
+"""The least and the most that passes, in bytes."""
+_STAYS: Final = 0.5
 _UNFIT: Final = ItemError(400, "document_parsing_exception", "failed to parse: a fault")
 _BLOCKED: Final = ItemError(429, "cluster_block_exception", "index blocked: a fault")
 _ID: Final = re.compile(r"(01[0-9A-Z]{24})(-\d+)?")
@@ -91,10 +94,27 @@ class DocumentsRefused(ProxyRefusal):
         return not body["data"]
 
 
+class BulkTooLarge(ProxyRefusal):
+    """413 to bulks above a size, for a while or, as the setting of a web server in between, for
+    the rest of the run. Each document alone is small enough."""
+
+    async def begin(self) -> None:
+        self._stays = self.chance.random() < _STAYS
+        await super().begin()
+
+    def fault(self) -> ProxyFault:
+        return TooLarge(self.chance.randrange(*_ROOM))
+
+    async def heal(self) -> None:
+        if not self._stays:
+            await super().heal()
+
+
 REFUSALS: Final[dict[str, Maker]] = {
     "elasticsearch-429": TooBusy,
     "elasticsearch-503": Unavailable,
     "items-busy": ItemsBusy,
     "index-blocked": IndexBlocked,
     "documents-refused": DocumentsRefused,
+    "bulk-too-large": BulkTooLarge,
 }

@@ -1,0 +1,58 @@
+"""A role whose installed entry points are stale or contradict each other ends before it begins."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pipeline.banking.events import FROZEN
+from pipeline.model.upcasters import GROUP
+from pipeline.support.settings import Settings
+from tests.harness import Role
+
+ROLES: Final = ("accounts", "balances", "forwarder", "worker")
+OURS: Final = """
+[bank.projections]
+balance = pipeline.banking.balance:BALANCE
+statement = pipeline.banking.statement:STATEMENT
+
+[faust.transports]
+nats = pipeline.bridge:Transport
+"""
+"""The entry points of the package before it had upcasters."""
+TWICE: Final = f"[{GROUP}]\nother = pipeline.banking.upcasters:UPCASTERS\n"
+
+
+def installed(folder: Path, name: str, entry_points: str) -> str:
+    """The folder with a package of that name; one that stands first hides a later one."""
+    about = folder / f"{name}-0.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
+    (about / "entry_points.txt").write_text(entry_points)
+    return str(folder)
+
+
+async def ended(role: str, settings: Settings, path: str) -> str:
+    """What the role says at its end, which is at its start."""
+    async with Role(settings, "bank", role, PYTHONPATH=path) as started:
+        assert await started.wait() == 1
+        return started.log()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_package_that_was_installed_before_it_had_upcasters_is_named(
+    role: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    said = await ended(role, settings, installed(tmp_path, "bank_transfer", OURS))
+    assert f"no entry points of {GROUP}: install the package again (make install)" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_schema_that_two_packages_declare_is_named(role: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    said = await ended(role, settings, installed(tmp_path, "other", TWICE))
+    assert f"{GROUP}: " in said
+    assert f"declares [('{FROZEN}', 1)] once more" in said
+    assert "Traceback" not in said

@@ -1,0 +1,32 @@
+"""Invariant 13: unique indexes of the event store, and aliases that lead to one index each."""
+
+from typing import Any, Final
+
+from tests.torture.breaches import Breaches
+from tests.torture.checker.fold import PROJECTIONS
+
+_KEYS: Final = (["slot", "account_id", "version"], ["idempotency_key"])
+_EVERY_KEY: Final = {"idempotency_key": {"$exists": True}}
+"""The filter of an index that has every key all the same."""
+
+
+def check_guards(
+    unique: list[dict[str, Any]], aliases: dict[str, list[str]], breaches: Breaches
+) -> None:
+    """`unique`: MongoDB's unique indexes; `aliases`: the indexes of each in Elasticsearch."""
+    there = [list(each["key"]) for each in unique if _whole(each)]
+    for key in _KEYS:
+        breaches.judge(13, key in there, f"no unique index of {', '.join(key)}")
+    for alias in (*PROJECTIONS, *(name for name in aliases if _ours(name))):
+        indexes = aliases.get(alias, [])
+        breaches.judge(13, len(indexes) == 1, f"the alias {alias} has the indexes {indexes}")
+
+
+def _whole(index: dict[str, Any]) -> bool:
+    """Whether it has every event that it should have."""
+    return not index.get("hidden") and index.get("partialFilterExpression") in (None, _EVERY_KEY)
+
+
+def _ours(alias: str) -> bool:
+    """Whether writers write by it: that of a generation, or of the checkpoints."""
+    return alias.startswith((*(f"{name}-g" for name in PROJECTIONS), "bank-"))
