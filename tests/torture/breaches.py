@@ -18,8 +18,10 @@ INVARIANTS: Final = {
     10: "a rebuilt generation equals the live one",
     11: "the log has each event once, an account's in order and without a gap",
     12: "no role ends by itself; all come back to work",
+    16: "each event has its own hash and that of the one before it",
 }
-"""The ten of the design, and two that stand on the rest of it."""
+"""The ten of the design, two that stand on the rest of it, and the chain (`bank verify` has the
+same number)."""
 
 
 class Breach(NamedTuple):
