@@ -1,7 +1,17 @@
 """Python types as JSON Schema in the dialect of OpenAPI 3.1, made by pydantic."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Generic, NotRequired, TypeVar, get_type_hints, is_typeddict
+from typing import (
+    Any,
+    Final,
+    Generic,
+    NotRequired,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
@@ -40,12 +50,20 @@ def readable(shape: Any, name: str = "", /, **more: Any) -> Any:
     It has another name, if one is given, and `more` fields that the response adds.
     """
     hints = get_type_hints(shape, include_extras=True)
-    fields = {name: readable(hint) if is_typeddict(hint) else hint for name, hint in hints.items()}
+    fields = {name: _readable(hint) for name, hint in hints.items()}
     # Called by another name: type checkers would analyse a direct call and fail.
     make: Any = TypedDict
     made = make(name or shape.__name__, {**fields, **more}, total=shape.__total__)
     made.__doc__ = shape.__doc__
     return made
+
+
+def _readable(hint: Any) -> Any:
+    """A field's type, with copies of the `TypedDict`s in it."""
+    if get_origin(hint) is NotRequired:
+        optional: Any = NotRequired
+        return optional[_readable(*get_args(hint))]
+    return readable(hint) if is_typeddict(hint) else hint
 
 
 class _Generate(GenerateJsonSchema):

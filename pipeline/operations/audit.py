@@ -48,7 +48,7 @@ ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 class AuditActor(TypedDict):
     """Who did it. `role` is that of the key, `cli` with the `user` of the operating system, or
     `anonymous` if the service asks for no key. The `key` of a refused request is what it claimed,
-    and its role `unverified`, unless the secret was right."""
+    with the role `unverified`, unless the key is valid and only its role or account was refused."""
 
     role: str
     key: NotRequired[str]

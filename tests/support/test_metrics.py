@@ -207,7 +207,7 @@ async def test_a_stream_is_counted_and_not_timed() -> None:
     app.router.add_get("/stream", stream)
     async with TestClient(TestServer(app)) as client, client.get("/stream") as answer:
         assert answer.status == 200
-    counted, timed = registry.collect()
+    counted, _, timed = registry.collect()
     assert [sample.labels["route"] for sample in counted.samples] == ["/stream"]
     assert timed.samples == []
 

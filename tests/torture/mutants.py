@@ -174,4 +174,11 @@ MUTATIONS: Final = (
         "            return there, True\n",
         "stop-worker,slow-nats",
     ),
+    Mutation(
+        "each event follows the first one",
+        "api/accounts/account.py",
+        "        head, begun = hash_of(event), chained(event)\n",
+        "        head, begun = state.hash, chained(event)\n",
+        "kill-redis",
+    ),
 )
