@@ -61,6 +61,11 @@ class PartitionProcessor:
         """Whether all offered deliveries are applied."""
         return self.owned is not None and not self._busy and self._inbox.empty()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it has not been able to go on for some seconds; None if it has."""
+        return self._outage.reason
+
     async def offer(self, delivery: Delivery) -> None:
         """Queue a delivery; waits while too many are queued. Drops a stale one."""
         if delivery.acquisition == self.acquisition:

@@ -55,8 +55,9 @@ class WorkerMetrics:
         if not self._ownership.settled:
             raise NotReady
         for runner in self._runners():
-            if any(processor.owned is None for processor in runner.processors.values()):
-                raise NotReady
+            waiting = [each for each in runner.processors.values() if each.owned is None]
+            if waiting:
+                raise NotReady("; ".join({each.trouble for each in waiting if each.trouble}))
 
     def _runners(self) -> list[ProjectionRunner]:
         """One for each agent; raises `NotReady`."""
@@ -100,6 +101,8 @@ async def require_elasticsearch(context: ProjectionContext) -> None:
     found = await context.generations.faults()
     if context.elastic.trouble is not None:
         found.append(context.elastic.trouble)
+    if (fault := await context.checkpoints.fault()) is not None:
+        found.append(fault)
     try:
         await context.elastic.require_readable(context.projection.name)
     except ProjectionUnavailable as error:

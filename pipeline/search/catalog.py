@@ -73,8 +73,9 @@ def catalog_of(projection: Projection, answer: Mapping[str, Any]) -> list[Catalo
 def newest(indexes: Iterable[CatalogEntry], alias: str) -> Generation | None:
     """The generation with that alias; of several the newest.
 
-    One that was made by a worker, with its own alias and a version, comes before any that was not:
-    a person or a restored snapshot may have given the alias to an index with a higher number.
+    One that is not being built, and was made by a worker, with its own alias and a version, comes
+    before any other: a person or a restored snapshot may have given the alias to an index with a
+    higher number.
     """
     bearers = [each for each in indexes if alias in each.aliases]
     generations = [(each, found) for each in bearers if (found := each.generation)]
@@ -82,8 +83,10 @@ def newest(indexes: Iterable[CatalogEntry], alias: str) -> Generation | None:
     return made[1] if made else None
 
 
-def _rank(entry: CatalogEntry, generation: Generation) -> tuple[bool, bool, int]:
-    return generation.alias in entry.aliases, generation.version > 0, generation.number
+def _rank(entry: CatalogEntry, generation: Generation) -> tuple[bool, bool, bool, int]:
+    whole = f"{generation.projection.name}-building" not in entry.aliases
+    own = generation.alias in entry.aliases
+    return whole, own, generation.version > 0, generation.number
 
 
 def highest(indexes: Iterable[CatalogEntry]) -> int:

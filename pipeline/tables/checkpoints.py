@@ -157,6 +157,15 @@ class Checkpoints:
             }
             return failed | await self._restarted({each.partition for each in held})
 
+    async def fault(self) -> str | None:
+        """Why checkpoints can't be read or written; None if they can, or if there are none yet."""
+        if self._held.all():
+            try:
+                await self._elastic.require_readable(ALIAS)
+            except ProjectionUnavailable as error:
+                return str(error)
+        return self._outage.reason
+
     async def mend(self) -> None:
         """Take the alias from any index but ours, and give it back to that. Raises the driver's
         errors. An index that is gone is created by the next `claim`."""

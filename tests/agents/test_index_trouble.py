@@ -118,6 +118,14 @@ MOVED: dict[str, tuple[tuple[str, str, Any], ...]] = {
         ("PUT", "/bank-restored", {"aliases": {"balance-g1": {"is_write_index": True}}}),
     ),
     "no index is written": (alias("balance-1", "balance-g1", is_write_index=False),),
+    "the index being built is live": (
+        ("PUT", "/balance-2", {"aliases": {"balance-building": {}, "balance": {}}}),
+        ("DELETE", "/balance-2/_alias/balance-building", None),
+    ),
+    "options of every kind": (
+        alias("balance-1", "balance", is_write_index=True, search_routing="1,2", is_hidden=True),
+        alias("balance-1", "balance-g1", is_write_index=True, search_routing="1"),
+    ),
     "a filter": (
         alias("balance-1", "balance", filter={"term": {"owner.keyword": "Nobody"}}),
         alias("balance-1", "balance-g1", filter={"term": {"owner.keyword": "Nobody"}}),
@@ -179,13 +187,17 @@ async def test_aliases_are_put_back_while_the_worker_runs(world: World, what: st
     await world.settled()
 
 
-async def test_a_closed_index_of_checkpoints_is_waited_for(world: World) -> None:
+@pytest.mark.parametrize("what", ["closed", "write block"])
+async def test_checkpoints_that_can_not_be_written_are_waited_for(world: World, what: str) -> None:
     histories = accounts(20, 3)
     await world.happen(histories)
     await world.settled()
-    await world.curl("POST", "/bank-checkpoints/_close")
+    trouble, cure, _ = LASTING[what]
+    await world.curl(trouble[0], trouble[1].replace("balance-1", "bank-checkpoints"), trouble[2])
     await happen_more(world, histories)
     await eventually(world.exact)
-    await world.curl("POST", "/bank-checkpoints/_open")
+    await is_told(world, "closed" if what == "closed" else "FORBIDDEN/8")
+    await world.curl(cure[0], cure[1].replace("balance-1", "bank-checkpoints"), cure[2])
     await world.settled()
     assert parked(world) == []
+    await becomes_ready(world)

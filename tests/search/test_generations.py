@@ -320,12 +320,11 @@ async def test_pages_hold_everything_once_in_order(
 ) -> None:
     documents: list[Any] = await filled(elastic)
     seen: list[Any] = []
-    more: bool | str | None = True
-    after = None
-    while more:
-        page, more = await index.page(sort=sort, descending=descending, limit=3, after=after)
+    page, after = await index.page(sort=sort, descending=descending, limit=3)
+    seen += page
+    while after:
+        page, after = await index.page(sort=sort, descending=descending, limit=3, after=after)
         seen += page
-        after = page[-1]["id"]
     by_id = sorted(documents, key=lambda d: d["id"])
     assert seen == sorted(by_id, key=lambda d: d[sort], reverse=descending)
 
