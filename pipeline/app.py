@@ -92,7 +92,7 @@ async def worker(
     app = create_app(settings, name)
     assignment = options_of(app).assignment
     assert isinstance(assignment, WorkerAssignment)
-    metrics = WorkerMetrics(assignment, assignment.agents)
+    metrics = WorkerMetrics(assignment, assignment.agents, app.transport.full)
     async with exposed(settings, worker_metrics(metrics), worker_checks(metrics)):
         await _run(app, assignment, stop or asyncio.Event())
 

@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 
 from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
-from pipeline.messaging import JetStream, JetStreamError, ServerTooOld
+from pipeline.messaging import JetStream, JetStreamError, ServerTooOld, StorageFull
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief
@@ -52,9 +52,10 @@ class Connections:
             yield js
         except (NatsError, JetStreamError, ServerTooOld, OSError) as error:
             log.debug("JetStream: %s", brief(error))
-            raise unavailable(
-                "pipeline-unavailable", "NATS JetStream does not answer right now."
-            ) from error
+            why = "does not answer right now"
+            if isinstance(error, StorageFull):
+                why = f"has no room: {error}"
+            raise unavailable("pipeline-unavailable", f"NATS JetStream {why}.") from error
 
     async def close(self) -> None:
         """Close the connections that were made."""

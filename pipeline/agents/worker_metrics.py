@@ -19,8 +19,15 @@ class WorkerMetrics:
     """Reads a worker's state. An agent has no projection runner until NATS has answered, while the
     number of partitions changes, and at the end."""
 
-    def __init__(self, ownership: Ownership, agents: Sequence[ProjectionAgent]) -> None:
+    def __init__(
+        self,
+        ownership: Ownership,
+        agents: Sequence[ProjectionAgent],
+        changelogs_full: Callable[[], str] = str,
+    ) -> None:
+        """`changelogs_full` tells why JetStream stores no changelog; "" if it does."""
         self._ownership, self._agents = ownership, agents
+        self._changelogs_full = changelogs_full
 
     def collect(self) -> Iterator[Metric]:
         for name, meaning, value in _WORK:
@@ -39,6 +46,8 @@ class WorkerMetrics:
             js = runner.context.js
             if not js.nc.is_connected or js.full:
                 raise NotReady(js.full)
+        if why := self._changelogs_full():
+            raise NotReady(why)
 
     async def redis(self) -> None:
         if not self._ownership.known:

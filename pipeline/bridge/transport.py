@@ -57,6 +57,10 @@ class Transport(base.Transport):
                 )
                 self._connected = True
 
+    def full(self) -> str:
+        """Why JetStream stores nothing; "" if it does, or while there is no connection yet."""
+        return self.js.full if self._connected else ""
+
     async def close(self) -> None:
         """Close the connection; the app has stopped."""
         if self._connected:

@@ -9,7 +9,7 @@ from nats.errors import Error as NatsError
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.eventstore import EventStore
-from pipeline.messaging import JetStream, JetStreamError
+from pipeline.messaging import JetStream, JetStreamError, StorageFull
 from pipeline.model.projection import Projection
 from pipeline.operations.status.reader import StatusReader
 from pipeline.support.cancellation import cancel_and_wait
@@ -26,6 +26,8 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
         js = await JetStream.within(_SECONDS, settings.nats, "bank")
         await js.ping()
         yield js
+    except StorageFull as error:
+        raise CommandFailed(f"NATS at {settings.nats} has no room: {error}") from error
     except (NatsError, JetStreamError, TimeoutError) as error:
         raise CommandFailed(
             f"NATS at {settings.nats}: {str(error) or 'no answer in time'}\n"

@@ -10,10 +10,12 @@ many messages in one write.
 """
 
 import logging
+import re
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from nats import errors
 from nats.aio.client import Client, Srv
@@ -31,6 +33,13 @@ Receive = Callable[[bytes, bytes, bytes], None]
 
 _REFUSED: Final = ("authorization violation", "user authentication")
 
+_API: Final = "$JS.API."
+_UNAVAILABLE: Final = re.compile(rb'"err_code":(10006|10008|10009|10076)\b')
+"""Of a server without a leader in its cluster, or without JetStream."""
+_UNFIT_SECONDS: Final = 10.0
+"""Longer than an election takes."""
+_LONGEST_UNFIT_SECONDS: Final = 300.0
+
 
 class FastPath:
     """One subscription. After `unsubscribe`, messages that still arrive are dropped."""
@@ -44,13 +53,15 @@ class FastPath:
 
 
 class FastPathClient(Client):
-    """A client that never goes on without the TLS it was asked for, outlives a refusal, and has
-    the fast path."""
+    """A client that never goes on without the TLS it was asked for, outlives a refusal, leaves a
+    server whose JetStream is not available, and has the fast path."""
 
     def __init__(self, *, tls: bool = False) -> None:
         super().__init__()
         self._must_be_tls = tls
         self._receivers: dict[int, Receive] = {}
+        self._unfit_since: float | None = None
+        self._patience = _UNFIT_SECONDS
         self._ps = _Parser(self, self._receivers)
 
     # ---------------------------------------------------------------- the fast path
@@ -95,6 +106,36 @@ class FastPathClient(Client):
             _deliver(receive, reply, data, headers or b"")
 
     # ---------------------------------------------------------------- connecting and closing
+
+    async def request(self, subject: str, *args: Any, **options: Any) -> Msg:
+        """nats-py's, which stays connected to a server however long it has no JetStream for us.
+
+        The server may be cut off from its cluster, or be one that the URL's name led to once.
+        """
+        if not subject.startswith(_API):
+            return await super().request(subject, *args, **options)
+        try:
+            reply = await super().request(subject, *args, **options)
+        except (errors.NoRespondersError, errors.TimeoutError):
+            await self._leave_if_unfit()
+            raise
+        if _UNAVAILABLE.search(reply.data):
+            await self._leave_if_unfit()
+        else:
+            self._unfit_since, self._patience = None, _UNFIT_SECONDS
+        return reply
+
+    async def _leave_if_unfit(self) -> None:
+        """Connect anew if no request of the API has worked for some time, longer each time."""
+        now = time.monotonic()
+        if self._unfit_since is None or not self.is_connected:
+            self._unfit_since = now
+        elif now - self._unfit_since >= self._patience:
+            line = "NATS: no JetStream at this server for %.0f s: connecting anew"
+            log.warning(line, now - self._unfit_since)
+            self._unfit_since = None
+            self._patience = min(2 * self._patience, _LONGEST_UNFIT_SECONDS)
+            await self.force_reconnect()
 
     async def shut(self) -> None:
         """Close the connection for good, whether it is up or just reconnecting."""

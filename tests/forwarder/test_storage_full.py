@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -132,7 +133,7 @@ async def test_each_event_is_in_the_log_once_when_there_is_room_again(
     else:
         await js.api("STREAM.DELETE.other")
     for port in ports.values():
-        await eventually(lambda port=port: ready(port), seconds=60)
+        await eventually(partial(ready, port), seconds=60)
     if how == "a stream is deleted":
         assert "landed in part" in forwarder.log()
         await js.close()
@@ -151,13 +152,11 @@ async def test_a_write_tells_that_there_is_no_room_and_the_next_one_that_there_i
 ) -> None:
     await limited.start("100MB")
     js = await JetStream.connect(limited.url, "test")
-    limits = {"max_bytes": 3000, "discard": "new"}
-    await js.ensure_stream("small", ["small"], allow_atomic=True, **limits)
+    await js.ensure_stream("small", ["small"], allow_atomic=True, max_bytes=3000, discard="new")
     await js.publish("small", bytes(2000))
-    for write in (
-        lambda: js.publish("small", bytes(2000)),
-        lambda: js.publish_batch([OutgoingMessage("small", bytes(900))] * 3, 1),
-    ):
+    three = [OutgoingMessage("small", bytes(900))] * 3
+    single, batch = partial(js.publish, "small", bytes(2000)), partial(js.publish_batch, three, 1)
+    for write in (single, batch):
         with pytest.raises(StorageFull, match="maximum bytes exceeded"):
             await write()
         assert js.full == "maximum bytes exceeded (10077)"

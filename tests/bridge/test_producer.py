@@ -1,0 +1,32 @@
+"""A changelog write that JetStream has no room for is kept until there is room."""
+
+import asyncio
+
+import faust
+import pytest
+
+from pipeline.bridge.producer import Producer
+from pipeline.messaging import JetStream
+from pipeline.support.settings import Settings
+from tests.harness import eventually
+
+
+async def test_a_changelog_write_waits_for_room(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.bridge.producer._FULL_SECONDS", 0.1)
+    js = await JetStream.connect(settings.nats_url, "test")
+    await js.ensure_stream("small", ["small.>"], max_bytes=3000, discard="new")
+    await js.publish("small.0", bytes(2000))
+    app = faust.App("test", broker=settings.nats_url, store="memory://", loghandlers=[])
+    producer: Producer = app.transport.create_producer()
+    await app.transport.connect()
+    sent = await producer.send("small", b"k", bytes(2000), 0, None, None)
+    await eventually(lambda: app.transport.full() == "maximum bytes exceeded (10077)")
+    assert not sent.done()
+    await js.api("STREAM.PURGE.small")
+    async with asyncio.timeout(20):
+        await sent
+    assert app.transport.full() == ""
+    await producer.on_stop()
+    await js.close()

@@ -1,0 +1,59 @@
+"""The client of Elasticsearch leaves a server that is unfit, for the one its name leads to."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.search import Elastic, FailFastElastic, ProjectionUnavailable
+from pipeline.support.settings import Settings
+from tests.proxy import Answering, HttpProxy, TcpProxy
+
+pytestmark = pytest.mark.elasticsearch
+
+
+@dataclass
+class Moved:
+    """A name that leads to `old` at first; `old` passes all to Elasticsearch until it is unfit."""
+
+    settings: Settings
+    old: HttpProxy
+    way: TcpProxy
+
+    def move(self, status: int) -> None:
+        self.way.lead_to(self.settings.elasticsearch_url)
+        self.old.faults.append(Answering(status))
+
+
+@pytest.fixture
+async def moved(settings: Settings) -> AsyncIterator[Moved]:
+    async with HttpProxy(settings.elasticsearch_url) as old, TcpProxy(old.url) as way:
+        yield Moved(settings, old, way)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_worker_goes_on_with_the_new_one(moved: Moved, status: int) -> None:
+    elastic = Elastic(moved.way.url)
+    # Several connections are open, and idle when the name is moved.
+    boots = (await asyncio.gather(*(elastic.boots() for _ in range(8))))[0]
+    moved.move(status)
+    async with asyncio.timeout(20):
+        for _ in range(20):
+            assert await elastic.boots() == boots
+    retries = elastic.retries
+    await elastic.boots()
+    assert elastic.retries == retries
+    await elastic.close()
+
+
+async def test_a_reader_too(moved: Moved) -> None:
+    """It retries nothing itself: one who asks again gets an answer the third time."""
+    elastic = FailFastElastic(moved.way.url)
+    await elastic.boots()
+    moved.move(503)
+    for _ in range(2):
+        with pytest.raises(ProjectionUnavailable):
+            await elastic.boots()
+    await elastic.boots()
+    await elastic.close()
