@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from api import health
-from api.http import correlation, metrics, problems
+from api.http import correlation, heads, metrics, problems
 from api.http import tracing as spans
-from api.http.inputs import MAX_BODY
+from api.http.inputs import BODY_SECONDS, MAX_BODY
 from api.http.operations import Answer, operation
 from api.http.streams import STREAMS, Streams
 from api.openapi import routes as describing
@@ -23,7 +23,9 @@ from api.security.access import OBSERVERS, allowed
 from api.security.audit import AUDIT, AuditTrail
 from api.security.guard import Guard
 from pipeline.support import garbage_collection, logs, tracing
-from pipeline.support.listening import CannotListen, check_guarded, is_loopback, listen
+from pipeline.support.http_connections import HttpConnections
+from pipeline.support.http_server import Runner
+from pipeline.support.listening import AllowedHosts, CannotListen, check_guarded, listen
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import metrics_route
 from pipeline.support.readiness import Checks, show_readiness
@@ -35,6 +37,7 @@ GRACE: Final = 12.0
 """Seconds in which current requests must finish after a stop signal; requests that come meanwhile
 on open connections get as many again. Longer than an append may take to learn its outcome."""
 
+CONNECTIONS: Final = web.AppKey("connections", HttpConnections)
 _UNDER_WAY: Final = web.AppKey("under_way", WeakSet[asyncio.Task[object]])
 
 
@@ -49,8 +52,9 @@ def application(
     metrics, a limit on bodies, and the OpenAPI contract of their routes. `measured` has the
     service's own collectors; those of requests and checks are added."""
     requests = metrics.Requests(measured.registry)
-    trail = AuditTrail(settings, measured.role)
-    measured.register(trail)
+    connections, trail = HttpConnections(settings), AuditTrail(settings, measured.role)
+    for each in (connections, trail):
+        measured.register(each)
     guard = Guard(settings, trail) if settings.keys == "on" else None
     if guard is not None:
         checks = {**checks, "keys": guard.keyring.ping}
@@ -62,12 +66,13 @@ def application(
             correlation.middleware,
             *spans.middlewares(),
             problems.middleware(translate),
+            heads.middleware,
             *_guarding(guard, settings),
         ],
         client_max_size=MAX_BODY,
     )
-    app[_UNDER_WAY] = WeakSet()
-    app[STREAMS] = Streams()
+    app[_UNDER_WAY], app[CONNECTIONS] = WeakSet(), connections
+    app[STREAMS], app[BODY_SECONDS] = Streams(), settings.http_body_seconds
     app.on_shutdown.append(_end_streams)
     app[AUDIT] = trail
     app.cleanup_ctx.append(_keeping(trail))
@@ -101,11 +106,12 @@ async def _main(
     if settings.keys != "on":
         log.info("keys are off: whoever reaches %s may do anything", settings.host)
     app = create_app(settings)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
+        app[CONNECTIONS],
+        grace=GRACE,
         access_log_class=correlation.Access,
         access_log=access_log,
-        shutdown_timeout=GRACE,
     )
     await runner.setup()
     try:
@@ -139,8 +145,7 @@ def _described(metrics_route: web.RouteDef) -> web.RouteDef:
 def _guarding(guard: Guard | None, settings: Settings) -> Iterable[Middleware]:
     if guard is not None:
         return [guard.middleware]
-    alone = [csrf.by_address] if is_loopback(settings.host) else []
-    return [*alone, csrf.same_site]
+    return [csrf.by_host(AllowedHosts(settings)), csrf.same_site]
 
 
 def _following(guard: Guard) -> Callable[[web.Application], AsyncIterator[None]]:

@@ -6,8 +6,11 @@ from typing import Any
 
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web_runner import BaseRunner
 
 from api.http.problem_types import PROBLEM_TYPES
+from api.server import CONNECTIONS
+from pipeline.support.http_server import Runner
 from tests.harness import eventually
 
 Client = TestClient[web.Request, web.Application]
@@ -16,10 +19,17 @@ NOBODY = "01JD0000000000000000000000"
 """A sound id that no account has."""
 
 
+class Server(TestServer):
+    """Serves an application as `bank accounts` and `bank balances` do."""
+
+    async def _make_runner(self, **_: Any) -> BaseRunner:
+        return Runner(self.app, self.app[CONNECTIONS], grace=1)
+
+
 @asynccontextmanager
 async def serving(app: web.Application, *, ready: bool = True) -> AsyncIterator[Client]:
     """The service on a free port, ready unless told otherwise."""
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(Server(app)) as client:
         if ready:
             await eventually(lambda: is_ready(client), message="ready")
         yield client

@@ -95,8 +95,8 @@ async def retry(request: web.Request) -> web.Response:
         if not await parked.ask_retry(account_id):
             raise _not_parked(account_id)
         place = f"/parked/{quote(account_id, safe='')}"
-        if request.query_string:
-            place += f"?{request.query_string}"
+        if asked := request.rel_url.raw_query_string:
+            place += f"?{asked}"
         return reply(asdict(parked[account_id]), status=202, headers={"Location": place})
 
 

@@ -19,6 +19,7 @@ from api.http.replies import reply
 from api.http.shapes import Page
 from api.security.access import OBSERVERS, OPERATOR, allowed
 from api.security.audited import audited
+from api.security.csrf import typed
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.model.projection_lookup import projections
@@ -140,6 +141,7 @@ async def rebuild(request: web.Request) -> web.Response:
 @routes.get("/{projection}/rebuild", allow_head=False)
 @allowed(OPERATOR)
 @audited("rebuild-started")
+@typed
 @operation(_ACCEPTED, *_MAY_END)
 async def rebuild_by_get(request: web.Request) -> web.Response:
     """The same as a POST without a body: what people type into a browser's address line."""

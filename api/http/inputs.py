@@ -1,5 +1,6 @@
 """Checks what clients send: JSON bodies and query parameters become typed models, or a 400."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -27,8 +28,15 @@ LONGEST_REFERENCE: Final = 140
 LONGEST_DESCRIPTION: Final = 500
 """Characters of a client's own words for a movement of money."""
 MAX_BODY: Final = 64 * 1024
+MAX_MEMBERS: Final = 32
+"""Members of an object in a body, and parameters of a query: to say what is wrong with each of
+thousands would cost more than any command."""
+
+BODY_SECONDS: Final = web.AppKey("body_seconds", float)
+"""Of a service: in which a whole body must come."""
 
 _MOST_FAULTS: Final = 20
+_LONGEST_NAME: Final = 100
 _JSON_TYPE = re.compile(r"application/([^\s;]+\+)?json", re.IGNORECASE)
 
 
@@ -101,14 +109,24 @@ async def body(request: web.Request, model: type[T]) -> T:
 
 def query(request: web.Request, model: type[T]) -> T:
     """The query parameters, each at most once, as `model`; problem 400."""
+    if request.rel_url.raw_query_string.count("&") >= MAX_MEMBERS:
+        raise _invalid([{"detail": f"The query has more than {MAX_MEMBERS} parameters"}])
     twice = {name for name in request.query if len(request.query.getall(name)) > 1}
     if twice:
-        raise _invalid([{"parameter": n, "detail": "Given more than once"} for n in sorted(twice)])
+        raise _invalid(
+            [
+                {"parameter": name[:_LONGEST_NAME], "detail": "Given more than once"}
+                for name in sorted(twice)
+            ]
+        )
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
         raise _invalid(
-            [{"parameter": str(e["loc"][0]), "detail": e["msg"]} for e in _faults(error)]
+            [
+                {"parameter": str(e["loc"][0])[:_LONGEST_NAME], "detail": e["msg"]}
+                for e in _faults(error)
+            ]
         ) from None
 
 
@@ -128,13 +146,20 @@ def fingerprint(request: web.Request, given: Input) -> str:
 
 
 async def _read(request: web.Request) -> bytes:
+    if (request.content_length or 0) > MAX_BODY:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY)
     try:
-        return await request.read()
+        async with asyncio.timeout(request.app[BODY_SECONDS]):
+            return await request.read()
+    except TimeoutError:
+        raise Problem(408, "request-timeout", "The body did not come in time.") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Problem(400, "invalid-body", "The body is not what its headers promise.") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_MEMBERS:
+        raise _TooManyMembers
     members = dict(pairs)
     if len(members) < len(pairs):
         raise _DuplicateKey("One of its objects has a key twice.")
@@ -142,6 +167,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _DuplicateKey(ValueError):
+    pass
+
+
+class _TooManyMembers(ValueError):
     pass
 
 
@@ -154,6 +183,9 @@ def _parse(raw: bytes) -> Any:
             raw
         )  # Strict UTF-8, no lone surrogates, no NaN; but keeps the last of two keys.
         return _DECODER.decode(raw.decode())
+    except _TooManyMembers:
+        detail = f"An object of the body has more than {MAX_MEMBERS} members"
+        raise _invalid([{"pointer": "#", "detail": detail}]) from None
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, _DuplicateKey) else "It does not parse."
         raise Problem(400, "invalid-json", f"The body must be a JSON object. {reason}") from None
@@ -166,7 +198,9 @@ def _faults(error: ValidationError) -> list[ErrorDetails]:
 
 def _pointer(fault: ErrorDetails) -> str:
     """Where in the body, as a JSON pointer in a URI fragment."""
-    steps = (str(step).replace("~", "~0").replace("/", "~1") for step in fault["loc"])
+    steps = (
+        str(step)[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1") for step in fault["loc"]
+    )
     return "#" + quote("".join(f"/{step}" for step in steps))
 
 
@@ -177,5 +211,5 @@ def _invalid(errors: list[dict[str, str]]) -> Problem:
 def _sentence(error: dict[str, str]) -> str:
     where = error.get("parameter")
     if where is None:  # not `not where`: the parameter of `?=1` has an empty name
-        where = error["pointer"].removeprefix("#/").removeprefix("#")
+        where = error.get("pointer", "").removeprefix("#/").removeprefix("#")
     return f"{where}: {error['detail']}" if where else error["detail"]

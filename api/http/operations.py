@@ -88,10 +88,21 @@ _OF_BODIES: Final = (
     "invalid-input",
     "body-too-large",
     "unsupported-media-type",
+    "request-timeout",
+)
+
+
+_OF_ALL: Final = (
+    "malformed-request",
+    "unsupported-encoding",
+    "expectation-failed",
+    "head-too-large",
+    "internal-error",
 )
 
 
 _OF_KEYS: Final = (
+    "invalid-authorization",
     "key-required",
     "key-invalid",
     "not-allowed",
@@ -110,6 +121,6 @@ def all_problems(operation: Operation, *, variable: bool, guarded: bool) -> list
         *(("invalid-input",) if operation.query is not None else ()),
         *(("not-found",) if variable else ()),
         *operation.problems,
-        "internal-error",
+        *_OF_ALL,
     ]
     return list(dict.fromkeys(names))

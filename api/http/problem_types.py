@@ -44,13 +44,14 @@ _EVERY: Final = (
     ProblemType(
         "invalid-body",
         400,
-        "The body is not what its headers promise: cut off, or encoded in another way.",
-        "Check `Content-Length` and `Content-Encoding`.",
+        "The body is not what its headers promise: cut off, or its chunks are none.",
+        "Check `Content-Length` and `Transfer-Encoding`.",
     ),
     ProblemType(
         "invalid-input",
         400,
-        "A field of the body or a parameter is missing or unknown, or its value is none for it.",
+        "A field of the body or a parameter is missing or unknown, or its value is none for it. An"
+        " object of a body may have 32 members, and a query 32 parameters.",
         "Each of `errors` names one: by `pointer` in the body, or by `parameter`. Mend them all.",
     ),
     ProblemType(
@@ -88,7 +89,7 @@ _EVERY: Final = (
     ProblemType(
         "body-too-large",
         413,
-        "The body is longer than 64 KiB, as it was sent or once it is decoded.",
+        "The body is longer than 64 KiB.",
         "No command is that long: check what was sent.",
     ),
     ProblemType(
@@ -97,7 +98,48 @@ _EVERY: Final = (
         "The header `Content-Type` says that the body is something else than JSON.",
         "Send `Content-Type: application/json`.",
     ),
+    ProblemType(
+        "malformed-request",
+        400,
+        "What came is no HTTP request, or a line of its head is longer than 8 KiB. A file with a"
+        " key that ends in CR and LF, put into a header as it is, makes such a request.",
+        "Look at what the client sends byte by byte: neither log nor answer repeats it.",
+        anywhere=True,
+    ),
+    ProblemType(
+        "unsupported-encoding",
+        415,
+        "The header `Content-Encoding` says that the body is compressed. None is decoded.",
+        "Send the body as it is, without that header.",
+        anywhere=True,
+    ),
+    ProblemType(
+        "request-timeout",
+        408,
+        "The body did not come within `BANK_HTTP_BODY_SECONDS`. Nothing was done.",
+        "Send it again on a new connection.",
+    ),
+    ProblemType(
+        "expectation-failed",
+        417,
+        "The header `Expect` asks for something else than `100-continue`.",
+        "Leave it out.",
+        anywhere=True,
+    ),
+    ProblemType(
+        "head-too-large",
+        431,
+        "All header lines together are longer than 16 KiB.",
+        "No request needs that much: look for cookies and for headers that proxies add.",
+        anywhere=True,
+    ),
     # Who asks.
+    ProblemType(
+        "invalid-authorization",
+        400,
+        "There is more than one header `Authorization`.",
+        "Send one. A client and the proxy before it may each have added theirs.",
+    ),
     ProblemType(
         "key-required",
         401,
@@ -124,7 +166,8 @@ _EVERY: Final = (
         403,
         "Keys are off, and a browser has sent this for a page of another site, or under a name that"
         " such a page may have given to this machine.",
-        "Nothing was done. Tools other than browsers are not meant; for pages, turn keys on.",
+        "Nothing was done. Call the service localhost or by its address, or name it in"
+        " `BANK_ALLOWED_HOSTS`; for pages of other sites, turn keys on.",
     ),
     ProblemType(
         "too-many-requests",

@@ -20,9 +20,8 @@ from api.security.access import RouteAccess, access_of
 
 _ABOUT: Final = """\
 A `HEAD` is answered as its `GET` would be, without the body, or with 405. Errors are problem
-documents (RFC 9457), and each `type` has a page that says what to do. Only what is no sound HTTP
-at all is refused in plain text. Where keys are on, a route lets in those whose key has one of its
-roles; where they are off, everybody."""
+documents (RFC 9457), and each `type` has a page that says what to do. Where keys are on, a route
+lets in those whose key has one of its roles; where they are off, everybody."""
 
 _SCHEME: Final = "key"
 _SCHEMES: Final = {

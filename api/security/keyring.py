@@ -41,7 +41,10 @@ class Keyring:
     def holder(self, request: web.Request) -> Key:
         """The key of the request; problem 401, or 503 `keys-unavailable`."""
         self._require_known()
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        given = request.headers.getall("Authorization", [])
+        if len(given) > 1:
+            raise Problem(400, "invalid-authorization", "Send one header Authorization.")
+        scheme, _, token = "".join(given).partition(" ")
         if not scheme:
             detail = "This takes a key: Authorization: Bearer bank_…"
             raise Problem(401, "key-required", detail, headers=_ASKING)

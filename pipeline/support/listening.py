@@ -1,11 +1,12 @@
 """Listens on an address, or names the setting to change."""
 
 import errno
+import re
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pipeline.support.settings import PREFIX, Settings
 
@@ -31,6 +32,26 @@ def check_guarded(settings: Settings) -> None:
             f" comes could move any money. Set {PREFIX}KEYS=on and make keys (`bank keys create`),"
             f" or, if nobody comes, {PREFIX}KEYS=off-although-others-can-reach-it."
         )
+
+
+class AllowedHosts:
+    """The names by which clients may call a role that asks for no keys: `localhost`, addresses, and
+    those of the settings. Another site's name may lead here too (DNS rebinding): its pages could
+    then do all that a program on this machine can."""
+
+    WHY: Final = f"Call it localhost or by its address, or set {PREFIX}ALLOWED_HOSTS to that name."
+
+    def __init__(self, settings: Settings) -> None:
+        names = ["localhost", settings.host, *settings.allowed_hosts.split()]
+        any_of = "|".join(re.escape(each) for each in names)
+        form = rf"({any_of}|\[[0-9a-f:.]+\]|[0-9.]+)?(:[0-9]+)?"
+        self._form = re.compile(form, re.IGNORECASE)
+
+    def admit(self, request: web.BaseRequest) -> bool:
+        """Whether the request names one of them, in its headers and in its target."""
+        named = request.headers.getall(hdrs.HOST, [])
+        # Of a target like http://name/path, aiohttp takes the host from there.
+        return not named or all(map(self._form.fullmatch, [*named, request.host]))
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, who: str, setting: str) -> str:

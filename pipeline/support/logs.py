@@ -1,4 +1,4 @@
-"""Logging of every process: text or JSON lines on stderr, in UTC.
+"""Logging of every process: text or JSON lines on stderr, in UTC, without secrets.
 
 A line of text has time, level, module and message; a JSON line has the role as well. A line about a
 request, or about events, has their correlation ids in brackets:
@@ -6,7 +6,9 @@ request, or about events, has their correlation ids in brackets:
     2026-11-27T14:05:00.123Z ERROR   api.http.problems [01KB2…]: POST /deposit failed
 """
 
+import errno
 import logging
+import math
 import sys
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -14,6 +16,7 @@ from typing import Final, Protocol
 from pythonjsonlogger.json import JsonFormatter
 
 from pipeline.support import correlation
+from pipeline.support.redaction import Redaction
 from pipeline.support.settings import Settings
 
 CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymongo")
@@ -40,8 +43,10 @@ class Stream(Protocol):
 def setup(settings: Settings, role: str, stream: Stream | None = None) -> None:
     """Send every log of this process to stderr, or `stream`, as the settings say."""
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
-    handler.setFormatter(_Json(role) if settings.log_format == "json" else _Text())
+    formatter = _Json(role) if settings.log_format == "json" else _Text()
+    handler.setFormatter(_Redacting(formatter, Redaction(settings)))
     handler.addFilter(_serving)
+    handler.addFilter(_OutOfFiles())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -65,6 +70,42 @@ def _serving(record: logging.LogRecord) -> bool:
     if served is not None:
         setattr(record, correlation.FIELD, served)
     return True
+
+
+class _OutOfFiles(logging.Filter):
+    """asyncio logs each connection that it can't accept, 128 a second, with a traceback: this lets
+    one line a minute through."""
+
+    _NUMBERS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+    _QUIET: Final = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged_at = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if record.name != "asyncio" or not isinstance(error, OSError):
+            return True
+        if error.errno not in self._NUMBERS:
+            return True
+        if record.created - self._logged_at < self._QUIET:
+            return False
+        self._logged_at = record.created
+        record.msg, record.args = f"no connection is accepted: {error.strerror}", ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
+class _Redacting(logging.Formatter):
+    """Another formatter's lines, tracebacks too, without secrets."""
+
+    def __init__(self, lines: logging.Formatter, redact: Redaction) -> None:
+        super().__init__()
+        self._lines, self._redact = lines, redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(self._lines.format(record))
 
 
 class _Text(logging.Formatter):

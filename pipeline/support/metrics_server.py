@@ -10,8 +10,11 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
+from aiohttp.typedefs import Handler, Middleware
 
-from pipeline.support.listening import listen
+from pipeline.support.http_connections import HttpConnections
+from pipeline.support.http_server import Runner
+from pipeline.support.listening import AllowedHosts, listen
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, missing, show_readiness, worded
 from pipeline.support.settings import Settings
@@ -36,9 +39,12 @@ def metrics_route(metrics: Metrics) -> web.RouteDef:
 async def exposed(settings: Settings, metrics: Metrics, checks: Checks) -> AsyncIterator[str]:
     """Listen while the body runs, whose value is the URL. Raises `CannotListen`."""
     show_readiness(metrics, checks)
-    app = web.Application()
+    hosts = AllowedHosts(settings)
+    app = web.Application(middlewares=[] if settings.keys == "on" else [_by_host(hosts)])
     app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(checks)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
+    connections = HttpConnections(settings)
+    metrics.register(connections)
+    runner = Runner(app, connections, grace=_GRACE, access_log=None)
     await runner.setup()
     try:
         address = await listen(
@@ -52,6 +58,16 @@ async def exposed(settings: Settings, metrics: Metrics, checks: Checks) -> Async
         yield address
     finally:
         await runner.cleanup()
+
+
+def _by_host(hosts: AllowedHosts) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not hosts.admit(request):
+            return web.json_response({"detail": hosts.WHY}, status=403)
+        return await handler(request)
+
+    return check
 
 
 async def _live(_: web.Request) -> web.Response:

@@ -74,6 +74,28 @@ class Settings(AccessSettings):
     metrics_port: AnyPort = Field(
         0, description="Port of a forwarder's or worker's metrics; 0 takes any free one"
     )
+    allowed_hosts: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._ -]*$",
+        description="Names, besides localhost and addresses, to call a role by while keys are off",
+    )
+    http_connections: int = Field(
+        1000,
+        ge=8,
+        description="HTTP connections of a role at most; fewer if it may not open so many files",
+    )
+    http_head_seconds: float = Field(
+        10.0, gt=0, description="Time for a client to send the whole head of a request"
+    )
+    http_body_seconds: float = Field(
+        20.0, gt=0, description="Time for a client to send the whole body of a request"
+    )
+    http_idle_seconds: float = Field(
+        75.0, gt=0, description="How long a connection is kept without a request"
+    )
+    http_write_seconds: float = Field(
+        30.0, gt=0, description="Time for a client to read what it was sent"
+    )
     lease_seconds: float = Field(
         10.0, ge=0.5, le=600, description="A lease not renewed for so long is free to take"
     )

@@ -118,6 +118,8 @@ def computed() -> Iterator[tuple[int, str]]:
         found = problem_of(error, lambda _: None)
         assert found is not None
         yield found.status, found.name
+    # The HTTP server itself answers these, before there is a route.
+    yield from ((400, "malformed-request"), (417, "expectation-failed"))
 
 
 def test_every_problem_is_listed_and_every_listed_one_is_a_problem() -> None:

@@ -1,5 +1,6 @@
 """Requests from nearly right to no HTTP at all."""
 
+import gzip
 import json
 from typing import Final
 
@@ -23,8 +24,14 @@ HEADERS: Final = (
     "Last-Event-ID",
     "Origin",
     "Range",
+    "Referer",
+    "Cookie",
+    "Host",
+    "Sec-Fetch-Site",
+    "baggage",
     "traceparent",
 )
+BOMB: Final = gzip.compress(bytes(20_000_000))
 PARAMETERS: Final = ("limit", "sort", "owner", "starting_after", "version", "at", "min_version")
 
 
@@ -47,8 +54,18 @@ class Requests(Draws):
             "Connection: close",
         ]
         for name in self.chance.sample(HEADERS, self.chance.randrange(3)):
-            lines.append(f"{name}: {self.text(self.chance.choice((5, 50, 9000)))}")
+            lines.append(f"{name}: {self._value(name)}")
         return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+
+    def _value(self, name: str) -> str:
+        """Of a header: text, or any bytes, or what a parser of it may fail over."""
+        if name == "Content-Encoding" and self.chance.random() < 0.5:
+            return self.chance.choice(("gzip", "deflate", "br", "zstd"))
+        if self.chance.random() < 0.3:
+            return self.noise(60).decode("latin-1")
+        if self.chance.random() < 0.3:
+            return self.chance.choice(("http://[", "\xe9", "," * 8000, "9" * 5000, "evil.example"))
+        return self.text(self.chance.choice((5, 50, 9000)))
 
     def _target(self, service: str) -> str:
         path = self.chance.choice(PATHS[service])
@@ -61,7 +78,10 @@ class Requests(Draws):
     def _body(self) -> bytes:
         """JSON of the right fields with wrong values, or worse. Never a sound command."""
         if self.chance.random() < 0.2:
-            return self.noise(self.chance.choice((0, 50, 70_000)))
+            return self.chance.choice((self.noise(50), self.noise(70_000), BOMB))
+        if self.chance.random() < 0.1:
+            members: dict[str, object] = {f"member-{n}": n for n in range(3000)}
+            return json.dumps({**members, "?": "9" * 20_000}).encode()
         names = ("owner", "money", "id", "from", "to", "reason")
         fields = {name: self.chance.choice(JUNK) for name in self.chance.sample(names, 3)}
         return json.dumps({**fields, "?": 1}).encode()

@@ -208,8 +208,9 @@ async def test_missing_and_unknown_fields_are_all_named(bank: Bank) -> None:
 
 
 async def test_many_faults_make_no_long_answer(bank: Bank) -> None:
-    answer = await bank.post("/create", {f"field-{n}": n for n in range(3000)})
-    assert len((await problem(answer, 400, "invalid-input"))["errors"]) == 20
+    for members, told in ((30, 20), (3000, 1)):
+        answer = await bank.post("/create", {f"field-{n}": n for n in range(members)})
+        assert len((await problem(answer, 400, "invalid-input"))["errors"]) == told
 
 
 async def test_a_body_of_64_kib_is_read_and_a_longer_one_is_not(bank: Bank) -> None:
@@ -220,7 +221,7 @@ async def test_a_body_of_64_kib_is_read_and_a_longer_one_is_not(bank: Bank) -> N
         await problem(await bank.post("/deposit", body), 413, "body-too-large")
     bomb = gzip.compress(command.ljust(100_000_000))
     answer = await bank.post("/deposit", bomb, headers={"Content-Encoding": "gzip"})
-    await problem(answer, 413, "body-too-large")
+    await problem(answer, 415, "unsupported-encoding")
 
 
 @pytest.mark.parametrize(
@@ -252,11 +253,6 @@ async def test_a_body_without_media_type_is_refused(bank: Bank) -> None:
         skip_auto_headers=["Content-Type"],
     )
     await problem(answer, 415, "unsupported-media-type")
-
-
-async def test_a_body_that_is_not_encoded_as_its_header_says(bank: Bank) -> None:
-    answer = await bank.post("/deposit", b"{}", headers={"Content-Encoding": "gzip"})
-    assert answer.status == 400
 
 
 async def test_commands_on_nobody(bank: Bank) -> None:
