@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.running import complete, run
 from pipeline.messaging.kv import Bucket
 from pipeline.model.text import InvalidText
@@ -116,8 +116,8 @@ def create(
         raise click.UsageError(_faults(error)) from None
     unknown = "interrupted: `bank keys list` shows whether there is one more"
     complete(_put(_setup(), key), message=unknown)
-    click.echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
-    click.echo(token)
+    echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
+    echo(token)
 
 
 @keys.command()
@@ -160,7 +160,7 @@ async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
             )
         for key_id in key_ids:
             await bucket.delete(key_id)
-            click.echo(f"{key_id}: revoked")
+            echo(f"{key_id}: revoked")
 
 
 async def _all(settings: Settings) -> list[Key]:
@@ -173,9 +173,9 @@ def _list(as_json: bool) -> None:
     found = complete(_all(_setup()))
     if as_json:
         shown = [each.model_dump(mode="json", exclude={"digest"}) for each in found]
-        click.echo(json.dumps(shown, indent=1))
+        echo(json.dumps(shown, indent=1))
     elif not found:
-        click.echo(NONE)
+        echo(NONE)
     else:
         table = plain_table("id", "role", "name", "created", "expires", "accounts")
         for each in found:

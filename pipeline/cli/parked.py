@@ -9,12 +9,13 @@ import click
 import orjson
 from rich.markup import escape
 
-from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.parked_list import chosen, opened, outcomes
 from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
+from pipeline.model.visible import visible
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
 from pipeline.tables.parked_accounts import ParkedAccount
@@ -64,12 +65,12 @@ def show(account_id: str, as_json: bool) -> None:
     account, head, event = complete(_one(_setup(), account_id))
     waiting = max(head - account.version + 1, 0)
     if as_json:
-        click.echo(_json({**asdict(account), "waiting": waiting, "event": event}))
+        echo(_json({**asdict(account), "waiting": waiting, "event": event}))
         return
     shown = {**asdict(account), "retry": "asked" if account.retry else "no", "waiting": waiting}
     for name, value in shown.items():
-        click.echo(f"{name:<12}{value}")
-    click.echo(
+        echo(f"{name:<12}{visible(str(value))}")
+    echo(
         f"\nThe event as it is stored:\n{_json(event)}"
         if event is not None
         else f"\nThe event store has no version {account.version} of it."
@@ -123,7 +124,7 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
     target = _setup()
     accounts = complete(_some(target, account_ids))
     if not yes:
-        click.echo(_MEANING)
+        echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
     complete(_drop(target, accounts))
 
@@ -160,17 +161,17 @@ async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> 
     async with opened(*target) as parked:
         accounts = chosen(parked, account_ids) if account_ids else parked.all()
         if not accounts:
-            click.echo(NONE)
+            echo(NONE)
         for each in accounts:
             await parked.ask_retry(each.account_id)
         ids = [each.account_id for each in accounts]
         if not seconds:
             for account_id in ids:
-                click.echo(f"{account_id}: asked")
+                echo(f"{account_id}: asked")
             return 0
         failed = 0
         async for account_id, fault in outcomes(parked, ids, seconds):
-            click.echo(f"{account_id}: {fault or 'applied'}")
+            echo(f"{account_id}: {fault or 'applied'}")
             failed += fault is not None
         return failed
 
@@ -179,9 +180,9 @@ async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
     async with opened(*target) as parked:
         for each in accounts:
             if await parked.drop(each.account_id):
-                click.echo(f"{each.account_id}: dropped; its document stays as it is")
+                echo(f"{each.account_id}: dropped; its document stays as it is")
             else:
-                click.echo(f"{each.account_id}: was no longer parked")
+                echo(f"{each.account_id}: was no longer parked")
     return True
 
 
@@ -193,9 +194,9 @@ def _setup() -> Target:
 
 def _list(accounts: list[ParkedAccount], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in accounts], indent=1))
+        echo(json.dumps([asdict(each) for each in accounts], indent=1))
     elif not accounts:
-        click.echo(NONE)
+        echo(NONE)
     else:
         table = plain_table("account", "version", "kind", "waiting since", "attempts", "reason")
         for each in accounts:

@@ -7,7 +7,7 @@ import click
 
 from pipeline.cli.differences import dry_run as compare
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.formatting import as_json, console
+from pipeline.cli.formatting import as_json, console, echo
 from pipeline.cli.projection_option import of_projection, projection_of
 from pipeline.cli.rebuild_formatting import listing, outcome, said, table
 from pipeline.cli.rebuild_jobs import INTERRUPTED, Found, cancelled, everything, found, started
@@ -91,14 +91,14 @@ def rebuild(
     if account_id is not None:
         raise SystemExit(0 if repair_account(settings, projection, account_id) else 1)
     if partitions and not in_place:
-        click.echo("single partitions are rebuilt in place", err=True)
+        echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)
     wait = sys.stdout.isatty() if wait is None else wait
     found = complete(started(settings, projection, asked, wait=wait), exit_code=INTERRUPTED)
     if wait:
         _show_end(found, as_json)
     else:
-        click.echo(_json(found) if as_json else found[0].id)
+        echo(_json(found) if as_json else found[0].id)
 
 
 @rebuild.command()
@@ -118,9 +118,9 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
-        click.echo(_json((job, parts)))
+        echo(_json((job, parts)))
     else:
-        click.echo(said(job))
+        echo(said(job))
         console().print(table(job, parts))
 
 
@@ -139,7 +139,7 @@ def cancel(job_id: str | None) -> None:
     job = complete(cancelled(*_setup(), job_id), exit_code=INTERRUPTED)
     if job.phase != "cancelled":
         raise CommandFailed(f"{said(job)}; it can't be called off any more")
-    click.echo(said(job))
+    echo(said(job))
 
 
 @rebuild.command(name="list")
@@ -154,9 +154,9 @@ def list_(as_json: bool) -> None:
     """
     known = complete(everything(*_setup()), exit_code=INTERRUPTED)
     if as_json:
-        click.echo(json.dumps([progress(*each) for each in known], indent=1))
+        echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:
-        click.echo("nothing was ever rebuilt")
+        echo("nothing was ever rebuilt")
     else:
         console().print(listing(job for job, _ in known))
 
@@ -164,10 +164,10 @@ def list_(as_json: bool) -> None:
 def _show_end(ended: Found, as_json: bool) -> None:
     """Print the outcome; `CommandFailed` unless the rebuild is done."""
     if as_json:
-        click.echo(_json(ended))
+        echo(_json(ended))
     words = outcome(*ended)
     if not as_json:
-        click.echo(words)
+        echo(words)
 
 
 def _json(found: Found) -> str:

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import click
-
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.formatting import echo
 from pipeline.cli.rebuild_formatting import said, what
 from pipeline.cli.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
@@ -36,7 +35,7 @@ async def started(settings: Settings, projection: Projection, asked: Asked, *, w
                 f"`bank rebuild status {busy.job.id}` shows it, "
                 f"`bank rebuild cancel {busy.job.id}` calls it off."
             ) from busy
-        click.echo(f"rebuild {job.id} ({what(job)}) {_begun(job, joined, asked)}", err=True)
+        echo(f"rebuild {job.id} ({what(job)}) {_begun(job, joined, asked)}", err=True)
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
