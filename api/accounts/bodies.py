@@ -5,10 +5,10 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from api.http.inputs import OPTIONAL, AccountId, Input
+from pipeline.banking.events import LONGEST_OWNER
 from pipeline.banking.money import MAX_MONEY
 from pipeline.model.text import Text
 
-LONGEST_OWNER: Final = 200
 LONGEST_REASON: Final = 500
 
 

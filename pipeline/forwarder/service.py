@@ -20,7 +20,7 @@ from pipeline.messaging import JetStream, ServerTooOld
 from pipeline.support import logs, tracing
 from pipeline.support.cancellation import heed_cancellation
 from pipeline.support.listening import CannotListen
-from pipeline.support.metrics_server import exposed
+from pipeline.support.metrics_server import Keys, exposed
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings, SettingsError, load
 
@@ -34,13 +34,14 @@ async def run(
     *,
     stop: asyncio.Event | None = None,
     counters: PublisherCounters | None = None,
+    keys: Keys | None = None,
 ) -> None:
-    """Forward until `stop` is set or the task is cancelled.
+    """Forward until `stop` is set or the task is cancelled. `keys` guard its metrics.
 
     Raises `ServerTooOld`, and `CannotListen` for its metrics.
     """
     counters = counters or PublisherCounters()
-    work = asyncio.create_task(_exposed(settings, ForwarderMetrics(counters)))
+    work = asyncio.create_task(_exposed(settings, ForwarderMetrics(counters), keys))
     waiting = asyncio.create_task((stop or asyncio.Event()).wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -53,8 +54,8 @@ async def run(
         log.info("Stopped: %s", counters)
 
 
-async def _exposed(settings: Settings, metrics: ForwarderMetrics) -> None:
-    async with exposed(settings, forwarder_metrics(metrics), forwarder_checks(metrics)):
+async def _exposed(settings: Settings, metrics: ForwarderMetrics, keys: Keys | None) -> None:
+    async with exposed(settings, forwarder_metrics(metrics), forwarder_checks(metrics), keys):
         await _run(settings, metrics)
 
 

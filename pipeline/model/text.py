@@ -27,8 +27,8 @@ class InvalidText(ValueError):
     """Why it is no text to accept, as a sentence without its full stop."""
 
 
-def checked(text: str, longest: int) -> str:
-    """The composed text; raises `InvalidText`."""
+def checked(text: str, longest: int, *, blank: bool = False) -> str:
+    """The composed text; raises `InvalidText`. `blank`: it may be blank, but not empty."""
     # First: composing a long text of marks takes time in the square of its length.
     if len(text) > _MOST_PARTS * longest:
         raise InvalidText(f"Must have at most {longest} characters")
@@ -39,7 +39,7 @@ def checked(text: str, longest: int) -> str:
         raise InvalidText(
             "Must have no control characters, nor any that turn the direction of text"
         )
-    if not any(map(_shows, composed)):
+    if not (composed if blank else any(map(_shows, composed))):
         raise InvalidText("Must not be blank")
     return composed
 
@@ -55,6 +55,7 @@ class Text:
     """Annotates a `str` of a pydantic model, which then is `checked`; `longest` in code points."""
 
     longest: int
+    blank: bool = False
 
     def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._validated, handler(str))
@@ -66,7 +67,7 @@ class Text:
 
     def _validated(self, text: str) -> str:
         try:
-            return checked(text, self.longest)
+            return checked(text, self.longest, blank=self.blank)
         except InvalidText as error:
             raise PydanticCustomError("text", "{why}", {"why": str(error)}) from None
 

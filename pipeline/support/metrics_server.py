@@ -6,10 +6,12 @@ The services add the first to their own routes; forwarder and worker have a smal
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from http import HTTPStatus
+from typing import Final, Protocol
 
 from aiohttp import web
-from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
+from aiohttp.hdrs import ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE
+from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.support.listening import listen
 from pipeline.support.metrics import Metrics
@@ -19,8 +21,16 @@ from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_PROBES: Final = frozenset({"/livez", "/readyz"})
 _GRACE: Final = 0.5
 """Seconds that a started answer gets when the role ends."""
+
+
+class Keys(Protocol):
+    """The keys that the metrics ask for."""
+
+    def refusal(self, authorization: str) -> int | None:
+        """The HTTP status of a refusal; None if who sent this header may read them."""
 
 
 def metrics_route(metrics: Metrics) -> web.RouteDef:
@@ -34,10 +44,16 @@ def metrics_route(metrics: Metrics) -> web.RouteDef:
 
 
 @asynccontextmanager
-async def exposed(settings: Settings, metrics: Metrics, checks: Checks) -> AsyncIterator[str]:
-    """Listen while the body runs, whose value is the URL. Raises `CannotListen`."""
+async def exposed(
+    settings: Settings, metrics: Metrics, checks: Checks, keys: Keys | None = None
+) -> AsyncIterator[str]:
+    """Listen while the body runs, whose value is the URL. Raises `CannotListen`.
+
+    If the settings ask for keys, the metrics are for those whom `keys` let in; without it for
+    nobody. Probes need none.
+    """
     show_readiness(metrics, checks)
-    app = web.Application()
+    app = web.Application(middlewares=[_guard(keys)] if settings.keys == "on" else [])
     app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(checks)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
@@ -53,6 +69,22 @@ async def exposed(settings: Settings, metrics: Metrics, checks: Checks) -> Async
         yield address
     finally:
         await runner.cleanup()
+
+
+def _guard(keys: Keys | None) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in _PROBES:
+            return await handler(request)
+        given = request.headers.getall(AUTHORIZATION, [])
+        status = 503 if keys is None else keys.refusal(given[0] if len(given) == 1 else "")
+        if status is None:
+            return await handler(request)
+        headers = {WWW_AUTHENTICATE: 'Bearer realm="bank"'} if status == 401 else None
+        detail = f"{HTTPStatus(status).phrase}: metrics take the key of a viewer or an operator."
+        return web.json_response({"detail": detail}, status=status, headers=headers)
+
+    return check
 
 
 async def _live(_: web.Request) -> web.Response:
