@@ -8,7 +8,8 @@ from api.http.headers import Condition
 @dataclass(frozen=True, slots=True)
 class CommandContext:
     """`key`: commands with the same key are one command. `request`: the fingerprint of the request,
-    by which another request under the same key is refused. `traceparent`: that of the request's
+    by which another request under the same key is refused. `former_key`: what an earlier release
+    would have stored for the key, if that is another. `traceparent`: that of the request's
     span, if there is one."""
 
     correlation_id: str
@@ -16,3 +17,4 @@ class CommandContext:
     request: str = ""
     condition: Condition | None = None
     traceparent: str | None = None
+    former_key: str | None = None

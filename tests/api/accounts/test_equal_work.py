@@ -18,7 +18,7 @@ from pipeline.support.settings import Settings
 from tests.bank import history
 from tests.harness import eventually
 from tests.keys import bearing, guarded, kept, on, revoked
-from tests.services import NOBODY, Client, problem
+from tests.services import NOBODY, Client, is_ready, problem
 
 
 class Commands(monitoring.CommandListener):
@@ -86,6 +86,8 @@ async def bank(settings: Settings) -> AsyncIterator[Bank]:
         guarded(create_app(settings)) as one,
         guarded(create_app(settings)) as two,
     ):
+        for client in (one, two):
+            await eventually(lambda client=client: is_ready(client))  # type: ignore[misc]
         yield Bank(one, two, bearing(tellers), bearing(customers), payer)
 
 
