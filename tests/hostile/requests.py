@@ -6,7 +6,7 @@ from typing import Final
 from tests.hostile.junk import JUNK, Draws
 
 PATHS: Final = {
-    "accounts": ("/create", "/deposit", "/withdraw", "/transfer", "/freeze", "/close", "/{id}"),
+    "accounts": ("/create", "/deposit", "/withdraw", "/transfer", "/freeze", "/unfreeze", "/close", "/{id}"),
     "balances": ("/", "/{id}", "/{id}/statement", "/parked/{id}", "/rebuilds/{id}", "/partitions"),
 }
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
@@ -25,7 +25,7 @@ HEADERS: Final = (
     "Range",
     "traceparent",
 )
-PARAMETERS: Final = ("limit", "sort", "owner", "starting_after", "version", "at", "min_version")
+PARAMETERS: Final = ("limit", "sort", "owner", "starting_after", "version", "at", "min_version", "search")
 
 
 class Requests(Draws):
@@ -62,6 +62,6 @@ class Requests(Draws):
         """JSON of the right fields with wrong values, or worse. Never a sound command."""
         if self.chance.random() < 0.2:
             return self.noise(self.chance.choice((0, 50, 70_000)))
-        names = ("owner", "money", "id", "from", "to", "reason")
+        names = ("owner", "money", "id", "from", "to", "reason", "public_reason")
         fields = {name: self.chance.choice(JUNK) for name in self.chance.sample(names, 3)}
         return json.dumps({**fields, "?": 1}).encode()
