@@ -6,7 +6,16 @@ from typing import Final
 from tests.hostile.junk import JUNK, Draws
 
 PATHS: Final = {
-    "accounts": ("/create", "/deposit", "/withdraw", "/transfer", "/freeze", "/unfreeze", "/close", "/{id}"),
+    "accounts": (
+        "/create",
+        "/deposit",
+        "/withdraw",
+        "/transfer",
+        "/freeze",
+        "/unfreeze",
+        "/close",
+        "/{id}",
+    ),
     "balances": ("/", "/{id}", "/{id}/statement", "/parked/{id}", "/rebuilds/{id}", "/partitions"),
 }
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
@@ -25,7 +34,16 @@ HEADERS: Final = (
     "Range",
     "traceparent",
 )
-PARAMETERS: Final = ("limit", "sort", "owner", "starting_after", "version", "at", "min_version", "search")
+PARAMETERS: Final = (
+    "limit",
+    "sort",
+    "owner",
+    "starting_after",
+    "version",
+    "at",
+    "min_version",
+    "search",
+)
 
 
 class Requests(Draws):
