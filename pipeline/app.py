@@ -19,6 +19,7 @@ from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, optio
 from pipeline.coordination.partition_leases import owner_named
 from pipeline.messaging import STREAM
 from pipeline.model.projection_lookup import projections
+from pipeline.operations.followed_keys import followed_where_on
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.private_files import private_folder
@@ -93,7 +94,10 @@ async def worker(
     assignment = options_of(app).assignment
     assert isinstance(assignment, WorkerAssignment)
     metrics = WorkerMetrics(assignment, assignment.agents, app.transport.full)
-    async with exposed(settings, worker_metrics(metrics), worker_checks(metrics)):
+    async with (
+        followed_where_on(settings) as keys,
+        exposed(settings, worker_metrics(metrics), worker_checks(metrics), keys),
+    ):
         await _run(app, assignment, stop or asyncio.Event())
 
 

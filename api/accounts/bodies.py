@@ -11,10 +11,10 @@ from api.http.inputs import (
     AccountId,
     Input,
 )
+from pipeline.banking.events import LONGEST_OWNER
 from pipeline.banking.money import MAX_MONEY
 from pipeline.model.text import Text
 
-LONGEST_OWNER: Final = 200
 LONGEST_REASON: Final = 500
 
 

@@ -11,9 +11,9 @@ class CommandContext:
     """`key`: commands with the same key are one command. `request`: the fingerprint of the request,
     by which another request under the same key is refused. `traceparent`: that of the request's
     span, if there is one. `actor`: who sent it, None if the service asks nobody for a key.
-    `reference`, `description`: the client's own words,
-    empty for none. `causation_id`: the event that caused this
-    one."""
+    `reference`, `description`: the client's own words, empty for none. `causation_id`: the event
+    that caused this one. `former_key`: what an earlier release would have stored for the key, if
+    that is another."""
 
     correlation_id: str
     key: str | None = None
@@ -24,3 +24,4 @@ class CommandContext:
     reference: str = ""
     description: str = ""
     causation_id: str | None = None
+    former_key: str | None = None

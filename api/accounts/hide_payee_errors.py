@@ -1,8 +1,10 @@
 """Hides from customers what belongs to others: errors of a payee's account, and idempotency
 keys."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from aiohttp import web
 
@@ -10,6 +12,9 @@ from api.accounts.errors import AccountUnreadable, Refused
 from api.http.headers import idempotency_key
 from api.http.problems import Problem
 from api.security.guard import customers_account
+from pipeline.model.events import ACCOUNT_ID
+
+_LIKE_A_CUSTOMERS: Final = re.compile(f"/*{ACCOUNT_ID}/")
 
 
 @contextmanager
@@ -29,7 +34,17 @@ def scoped_key(request: web.Request) -> str | None:
     """The request's idempotency key; problem 400.
 
     A customer's keys are in a scope of their own; otherwise one customer could block or probe the
-    keys of others. The scope is the account, because the API key is replaced now and then.
+    keys of others. The scope is the account, because the API key is replaced now and then. Others'
+    keys that look like one of that scope get a slash before them.
     """
     key, own = idempotency_key(request), customers_account()
-    return f"{own}/{key}" if own and key else key
+    if key is None:
+        return None
+    if own:
+        return f"{own}/{key}"
+    return f"/{key}" if _LIKE_A_CUSTOMERS.match(key) else key
+
+
+def former_key(key: str | None) -> str | None:
+    """What `scoped_key` made of the request's key in earlier releases, if that was another."""
+    return key[1:] if key and key.startswith("/") and _LIKE_A_CUSTOMERS.match(key) else None

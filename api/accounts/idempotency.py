@@ -36,6 +36,7 @@ class Idempotency:
         """
         if (key := context.key) is None:
             return await command()
+        await self._require_new(context)
         repeated = key in self._under_way
         async with self._under_way.acquire([key]):
             if repeated and (done := await self._before(key, context.request)):
@@ -48,6 +49,15 @@ class Idempotency:
                 if isinstance(error, KeyTaken):
                     raise StoreUnavailable(f"{error}, but its event can't be read yet") from error
                 raise
+
+    async def _require_new(self, context: CommandContext) -> None:
+        """Raise `KeyReused` if the same may have been executed under the former key. That may be a
+        customer's: its answer is not repeated."""
+        if (former := context.former_key) is None:
+            return
+        event = (await self._store.under_keys([former])).get(former)
+        if event is not None and event.get("request") == context.request:
+            raise KeyReused(former)
 
     async def _before(self, key: str, request: str) -> Done | None:
         """The first execution of the command with this key, if there is one."""

@@ -17,7 +17,7 @@ from api.accounts.command_context import CommandContext
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
 from api.accounts.documentation import EXISTING, OPEN, commands
 from api.accounts.execution import Done
-from api.accounts.hide_payee_errors import hide_payee_errors, scoped_key
+from api.accounts.hide_payee_errors import former_key, hide_payee_errors, scoped_key
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
 from api.http import correlation
@@ -151,6 +151,7 @@ async def _parsed(request: web.Request, model: type[T]) -> tuple[T, CommandConte
         actor(),
         words.reference,
         words.description,
+        former_key=former_key(key),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from api.http.cursors import UnknownCursor, decode, encode
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import ACCOUNT_ID
+from pipeline.model.text import forms
 from pipeline.search.reader import DocumentReader
 from pipeline.support.access import ServerAccess
 
@@ -40,7 +41,8 @@ class BalanceReader(DocumentReader):
         """Up to `limit` documents, and the cursor of the next page, if there are more; equal ones
         come in order of id.
 
-        `owner` is exact. `search` is an id, or words of the owner's name, the last of which may be
+        `owner` is exact, in either of Unicode's forms: an event of an earlier release may have a
+        decomposed one. `search` is an id, or words of the owner's name, the last of which may be
         unfinished. `sort` is one of `SORTS`, `after` the cursor of the last page, or the id of its
         last document: then the page begins where that one is now (`UnknownCursor`).
         """
@@ -68,8 +70,13 @@ class BalanceReader(DocumentReader):
 def _filters(owner: str | None, search: str | None) -> Iterator[dict[str, Any]]:
     """Filters: no document is scored, and the order of words does not matter."""
     if owner is not None:
-        yield {"term": {"owner.keyword": owner}}
+        yield {"terms": {"owner.keyword": list(forms(owner))}}
     if search is not None and re.fullmatch(ACCOUNT_ID, search):
         yield {"term": {"id": search}}
     elif search is not None:
-        yield {"match_bool_prefix": {"owner": {"query": search, "operator": "and"}}}
+        words = [{"query": each, "operator": "and"} for each in forms(search)]
+        yield _any([{"match_bool_prefix": {"owner": each}} for each in words])
+
+
+def _any(queries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"bool": {"should": queries}} if len(queries) > 1 else queries[0]

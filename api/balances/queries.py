@@ -11,6 +11,8 @@ from api.http.cursors import LONGEST
 from api.http.inputs import Input
 from api.http.shapes import readable
 from pipeline.banking.balance import Balance
+from pipeline.banking.events import LONGEST_OWNER
+from pipeline.model.text import Text
 
 MOST: Final = 100
 LONGEST_WAIT: Final = 30
@@ -69,9 +71,9 @@ class DocumentQuery(Input):
 class PageQuery(Input):
     """The parameters of `GET /`; a leading `-` in `sort` means descending."""
 
-    owner: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    owner: Annotated[str, Text(LONGEST_OWNER, blank=True)] | None = None
     """Only accounts of exactly this owner."""
-    search: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    search: Annotated[str, Text(LONGEST_OWNER, blank=True)] | None = None
     """Only accounts whose owner's name has these words; of the last one the beginning will do. Or
     the id of an account."""
     sort: Sort = "owner"

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp.typedefs import Handler
 
+from pipeline.operations.followed_keys import OBSERVERS as OBSERVERS
 from pipeline.operations.keys import Role
 
 _KEPT: Final = "__access__"
@@ -21,8 +22,6 @@ _KEPT: Final = "__access__"
 TELLER, VIEWER, OPERATOR, CUSTOMER = Role.TELLER, Role.VIEWER, Role.OPERATOR, Role.CUSTOMER
 READERS: Final = (TELLER, VIEWER, OPERATOR)
 """The roles that may read any account."""
-OBSERVERS: Final = (VIEWER, OPERATOR)
-"""The roles that may read the status of the pipeline."""
 
 
 @dataclass(frozen=True, slots=True)

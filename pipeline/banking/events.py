@@ -13,6 +13,9 @@ KINDS: Final = frozenset(
     {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED},
 )
 
+LONGEST_OWNER: Final = 200
+"""Code points of an owner's name."""
+
 
 class Transfer(TypedDict):
     """In the body of both legs of a transfer: the transfer's id and the other account."""

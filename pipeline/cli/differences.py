@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-import click
-
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.formatting import echo
 from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
@@ -75,15 +74,15 @@ async def _compare(
                 if as_json:
                     differences.append(difference.as_json())
                 else:
-                    click.echo(line(difference))
+                    echo(line(difference))
     seconds = round(time.monotonic() - began, 3)
     if as_json:
         figures = {"accounts": comparison.accounts, "events": comparison.events}
         figures |= {"documents": comparison.documents, "lagging": comparison.lagging}
         report = {**figures, "seconds": seconds, "differences": differences}
-        click.echo(json.dumps(report, indent=1, default=str))
+        echo(json.dumps(report, indent=1, default=str))
     else:
-        click.echo(_summary(comparison, kinds, seconds))
+        echo(_summary(comparison, kinds, seconds))
     return kinds.total()
 
 

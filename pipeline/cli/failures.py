@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import click
 
+from pipeline.model.visible import visible
+
 SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
 
 
@@ -30,4 +32,4 @@ class Failure(click.ClickException):
         self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"bank: {self.message}", err=True, file=file)
+        click.echo(f"bank: {visible(self.message, lines=True)}", err=True, file=file)

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.running import complete, configured, run
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
@@ -117,8 +117,8 @@ def create(
         raise click.UsageError(_faults(error)) from None
     unknown = "interrupted: `bank keys list` shows whether there is one more"
     complete(_put(configured("keys"), key), message=unknown)
-    click.echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
-    click.echo(token)
+    echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
+    echo(token)
 
 
 @keys.command()
@@ -156,14 +156,14 @@ async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
     async with _opened(settings) as (js, bucket):
         entries = await bucket.entries()
         if not key_ids and not entries:
-            click.echo(NONE)
+            echo(NONE)
         if unknown := [each for each in key_ids if each not in entries]:
             raise CommandFailed(
                 f"there is no key {', '.join(unknown)}; `bank keys` lists those that are"
             )
         for key_id in key_ids or entries:
             await bucket.delete(key_id)
-            click.echo(f"{key_id}: revoked")
+            echo(f"{key_id}: revoked")
             await record(js, settings, "key-revoked", key_id)
 
 
@@ -183,9 +183,9 @@ def _list(as_json: bool) -> None:
             {**each.model_dump(mode="json", exclude={"digest"}), "last_used": used or None}
             for each, used in found
         ]
-        click.echo(json.dumps(shown, indent=1))
+        echo(json.dumps(shown, indent=1))
     elif not found:
-        click.echo(NONE)
+        echo(NONE)
     else:
         table = plain_table("id", "role", "name", "created", "last used", "expires", "accounts")
         for each in found:

@@ -14,11 +14,12 @@ from rich.markup import escape
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.projection_option import Target, of_projection, target
 from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
+from pipeline.model.visible import visible
 from pipeline.operations.audit import Action, record
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
@@ -66,12 +67,12 @@ def show(account_id: str, as_json: bool) -> None:
     account, head, event = complete(_one(target("parked"), account_id))
     waiting = max(head - account.version + 1, 0)
     if as_json:
-        click.echo(_json({**asdict(account), "waiting": waiting, "event": event}))
+        echo(_json({**asdict(account), "waiting": waiting, "event": event}))
         return
     shown = {**asdict(account), "retry": "asked" if account.retry else "no", "waiting": waiting}
     for name, value in shown.items():
-        click.echo(f"{name:<12}{value}")
-    click.echo(
+        echo(f"{name:<12}{visible(str(value))}")
+    echo(
         f"\nThe event as it is stored:\n{_json(event)}"
         if event is not None
         else f"\nThe event store has no version {account.version} of it."
@@ -125,7 +126,7 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
     where = target("parked")
     accounts = complete(_listed(where, account_ids))
     if not yes:
-        click.echo(_MEANING)
+        echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
     complete(_drop(where, accounts))
 
@@ -158,18 +159,18 @@ async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> 
     async with _opened(*target) as parked:
         accounts = _chosen(parked, account_ids) if account_ids else parked.all()
         if not accounts:
-            click.echo(NONE)
+            echo(NONE)
         for each in accounts:
             await parked.ask_retry(each.account_id)
             await _record(parked, target, "parked-retry", each.account_id, "asked")
         ids = [each.account_id for each in accounts]
         if not seconds:
             for account_id in ids:
-                click.echo(f"{account_id}: asked")
+                echo(f"{account_id}: asked")
             return 0
         failed = 0
         async for account_id, fault in _outcomes(parked, ids, seconds):
-            click.echo(f"{account_id}: {fault or 'applied'}")
+            echo(f"{account_id}: {fault or 'applied'}")
             failed += fault is not None
         return failed
 
@@ -179,9 +180,9 @@ async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
         for each in accounts:
             if await parked.drop(each.account_id):
                 await _record(parked, target, "parked-drop", each.account_id, "done")
-                click.echo(f"{each.account_id}: dropped; its document stays as it is")
+                echo(f"{each.account_id}: dropped; its document stays as it is")
             else:
-                click.echo(f"{each.account_id}: was no longer parked")
+                echo(f"{each.account_id}: was no longer parked")
     return True
 
 
@@ -194,9 +195,9 @@ async def _record(
 
 def _list(accounts: list[ParkedAccount], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in accounts], indent=1))
+        echo(json.dumps([asdict(each) for each in accounts], indent=1))
     elif not accounts:
-        click.echo(NONE)
+        echo(NONE)
     else:
         table = plain_table("account", "version", "kind", "waiting since", "attempts", "reason")
         for each in accounts:

@@ -8,7 +8,7 @@ import click
 from pipeline.cli import rebuild_jobs
 from pipeline.cli.differences import dry_run as compare
 from pipeline.cli.failures import CommandFailed
-from pipeline.cli.formatting import as_json, console
+from pipeline.cli.formatting import as_json, console, echo
 from pipeline.cli.projection_option import of_projection, target
 from pipeline.cli.rebuild_formatting import listing, outcome, summary, table
 from pipeline.cli.rebuild_jobs import INTERRUPTED, Found
@@ -89,7 +89,7 @@ def rebuild(
     if account_id is not None:
         raise SystemExit(0 if repair_account(settings, projection, account_id) else 1)
     if partitions and not in_place:
-        click.echo("single partitions are rebuilt in place", err=True)
+        echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)
     wait = sys.stdout.isatty() if wait is None else wait
     found = complete(
@@ -98,7 +98,7 @@ def rebuild(
     if wait:
         _show_end(found, as_json)
     else:
-        click.echo(_json(found) if as_json else found[0].id)
+        echo(_json(found) if as_json else found[0].id)
 
 
 @rebuild.command()
@@ -120,9 +120,9 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
-        click.echo(_json((job, parts)))
+        echo(_json((job, parts)))
     else:
-        click.echo(summary(job))
+        echo(summary(job))
         console().print(table(job, parts))
 
 
@@ -141,7 +141,7 @@ def cancel(job_id: str | None) -> None:
     job = complete(rebuild_jobs.cancel(*target("rebuild"), job_id), exit_code=INTERRUPTED)
     if job.phase != "cancelled":
         raise CommandFailed(f"{summary(job)}; it can't be called off any more")
-    click.echo(summary(job))
+    echo(summary(job))
 
 
 @rebuild.command(name="list")
@@ -156,9 +156,9 @@ def list_(as_json: bool) -> None:
     """
     known = complete(rebuild_jobs.find_all(*target("rebuild")), exit_code=INTERRUPTED)
     if as_json:
-        click.echo(json.dumps([progress(*each) for each in known], indent=1))
+        echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:
-        click.echo("nothing was ever rebuilt")
+        echo("nothing was ever rebuilt")
     else:
         console().print(listing(job for job, _ in known))
 
@@ -166,10 +166,10 @@ def list_(as_json: bool) -> None:
 def _show_end(ended: Found, as_json: bool) -> None:
     """Print the outcome; `CommandFailed` unless the rebuild is done."""
     if as_json:
-        click.echo(_json(ended))
+        echo(_json(ended))
     words = outcome(*ended)
     if not as_json:
-        click.echo(words)
+        echo(words)
 
 
 def _json(found: Found) -> str:

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import click
-
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.formatting import echo
 from pipeline.cli.rebuild_formatting import scope, summary
 from pipeline.cli.rebuild_watch import Bars, follow
 from pipeline.model.projection import Projection
@@ -40,9 +39,7 @@ async def start(settings: Settings, projection: Projection, asked: Asked, *, wai
                 f"`bank rebuild status {busy.job.id}` shows it, "
                 f"`bank rebuild cancel {busy.job.id}` calls it off."
             ) from busy
-        click.echo(
-            f"rebuild {job.id} ({scope(job)}) {_start_outcome(job, joined, asked)}", err=True
-        )
+        echo(f"rebuild {job.id} ({scope(job)}) {_start_outcome(job, joined, asked)}", err=True)
         target = f"{projection.name} {job.id}"
         await record(js, settings, "rebuild-started", target, "joined" if joined else "done")
         return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))

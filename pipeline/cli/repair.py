@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-import click
-
 from pipeline.cli.differences import line, run_on_stores
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.formatting import echo
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
 from pipeline.operations.audit import record
@@ -51,14 +50,14 @@ async def _repair_account(settings: Settings, projection: Projection, account_id
         before, parked = await offline.diff(account_id), account_id in offline.parked
         if before.what == "right" and not parked:
             known = before.newest > 0
-            click.echo(f"{account_id}: {'is right already' if known else 'no such account'}")
+            echo(f"{account_id}: {'is right already' if known else 'no such account'}")
             return known
         result = await offline.repair([account_id])
         if before.what != "right":
             done = "removed" if result.removed else "written" if result.written else "left"
-            click.echo(f"{line(offline.difference(account_id, before))}: {done}")
+            echo(f"{line(offline.difference(account_id, before))}: {done}")
         if parked:
-            click.echo(f"{account_id}: {_parking_state(offline.parked, account_id)}")
+            echo(f"{account_id}: {_parking_state(offline.parked, account_id)}")
         after = await offline.diff(account_id)
         if after.what not in ("right", "behind"):
             difference = line(offline.difference(account_id, after))
@@ -71,13 +70,13 @@ async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
     found = [each async for each in offline.comparison(_PATIENCE).these([account_id])]
     parked = account_id in offline.parked
     if not found and not parked:
-        click.echo(f"{account_id}: is right already")
+        echo(f"{account_id}: is right already")
         return True
     await offline.repair([offline.projection.before(account_id, 1)])
     for each in found:
-        click.echo(f"{line(each)}: repaired")
+        echo(f"{line(each)}: repaired")
     if parked:
-        click.echo(f"{account_id}: {_parking_state(offline.parked, account_id)}")
+        echo(f"{account_id}: {_parking_state(offline.parked, account_id)}")
     async for each in offline.comparison(_PATIENCE).these([account_id]):
         raise CommandFailed(f"it is not right yet: {line(each)}")
     return account_id not in offline.parked
@@ -86,10 +85,10 @@ async def _repair_documents(offline: OfflineRepair, account_id: str) -> bool:
 def print_repair(repair: RepairResult) -> None:
     """Print what was repaired: the first documents, and how many."""
     for each in repair.first:
-        click.echo(f"repaired: {line(each)}")
+        echo(f"repaired: {line(each)}")
     if (more := repair.found - len(repair.first)) > 0:
-        click.echo(f"repaired: and {more:,} more")
-    click.echo(
+        echo(f"repaired: and {more:,} more")
+    echo(
         f"{repair.found:,} documents differed: "
         f"{repair.written:,} written, {repair.removed:,} removed"
         if repair.found

@@ -70,10 +70,16 @@ def forwarder() -> None:
       bank forwarder                         leads, or stands by
       BANK_METRICS_PORT=9400 bank forwarder  with metrics and probes on that port
     """
-    from pipeline.forwarder import service
-
     garbage_collection.run_seldom()
-    run(service.run(_setup("forwarder")))
+    run(_forward(_setup("forwarder")))
+
+
+async def _forward(settings: Settings) -> None:
+    from pipeline.forwarder import service
+    from pipeline.operations.followed_keys import followed_where_on
+
+    async with followed_where_on(settings) as keys:
+        await service.run(settings, keys=keys)
 
 
 def _name(_: click.Context, __: click.Parameter, given: str | None) -> str | None:

@@ -12,7 +12,7 @@ import click
 
 from pipeline.cli.connections import status_readers
 from pipeline.cli.failures import CommandFailed, no_answer
-from pipeline.cli.formatting import as_json
+from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import complete, configured
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
@@ -93,13 +93,11 @@ def trace(
     settings = configured("trace")
     found, paths = complete(_trace(settings, correlation_id, account, since, patience))
     if as_json:
-        click.echo(json.dumps(report(correlation_id, found, paths), indent=1))
+        echo(json.dumps(report(correlation_id, found, paths), indent=1))
     else:
         show(correlation_id, found, paths)
     if len(found.events) > MOST:
-        click.echo(
-            f"{len(found.events):,} events have that id; the first {MOST} are shown", err=True
-        )
+        echo(f"{len(found.events):,} events have that id; the first {MOST} are shown", err=True)
     _require_complete(correlation_id, found, paths)
 
 
@@ -156,4 +154,4 @@ async def _found(
 
 def _progress(since: datetime, until: datetime) -> None:
     if sys.stderr.isatty():
-        click.echo(f"searching events from {rfc3339(since)} to {rfc3339(until)} …", err=True)
+        echo(f"searching events from {rfc3339(since)} to {rfc3339(until)} …", err=True)

@@ -17,7 +17,7 @@ from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_checks, forwa
 from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown
 from pipeline.messaging import JetStream
 from pipeline.support.cancellation import raise_if_cancelled
-from pipeline.support.metrics_server import exposed
+from pipeline.support.metrics_server import Keys, exposed
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 
@@ -29,14 +29,15 @@ async def run(
     *,
     stop: asyncio.Event | None = None,
     counters: PublisherCounters | None = None,
+    keys: Keys | None = None,
 ) -> None:
-    """Forward until `stop` is set or the task is cancelled.
+    """Forward until `stop` is set or the task is cancelled. `keys` guard its metrics.
 
     Raises `ServerTooOld`, and `CannotListen` for its metrics.
     """
     counters = counters or PublisherCounters()
     work = asyncio.create_task(
-        _exposed(settings, ForwarderMetrics(counters, replicas=settings.stream_replicas))
+        _exposed(settings, ForwarderMetrics(counters, replicas=settings.stream_replicas), keys)
     )
     waiting = asyncio.create_task((stop or asyncio.Event()).wait())
     try:
@@ -50,8 +51,8 @@ async def run(
         log.info("Stopped: %s", counters)
 
 
-async def _exposed(settings: Settings, metrics: ForwarderMetrics) -> None:
-    async with exposed(settings, forwarder_metrics(metrics), forwarder_checks(metrics)):
+async def _exposed(settings: Settings, metrics: ForwarderMetrics, keys: Keys | None) -> None:
+    async with exposed(settings, forwarder_metrics(metrics), forwarder_checks(metrics), keys):
         await _run(settings, metrics)
 
 

@@ -15,13 +15,10 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from pipeline.model.visible import CONTROLS
+
 _MOST_PARTS: Final = 4
 """Code points that one composed character may consist of when it is decomposed."""
-_CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_DIRECTIONS: Final = frozenset(
-    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)
-_INVISIBLE: Final = frozenset(map(chr, (*range(0x206A, 0x2070), *range(0xFFF9, 0xFFFC), 0xFEFF)))
 _FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols that show nothing."""
 
@@ -30,19 +27,19 @@ class InvalidText(ValueError):
     """Why it is no text to accept, as a sentence without its full stop."""
 
 
-def checked(text: str, longest: int) -> str:
-    """The composed text; raises `InvalidText`."""
+def checked(text: str, longest: int, *, blank: bool = False) -> str:
+    """The composed text; raises `InvalidText`. `blank`: it may be blank, but not empty."""
     # First: composing a long text of marks takes time in the square of its length.
     if len(text) > _MOST_PARTS * longest:
         raise InvalidText(f"Must have at most {longest} characters")
     composed = unicodedata.normalize("NFC", text)
     if len(composed) > longest:
         raise InvalidText(f"Must have at most {longest} characters")
-    if any(map(_controls, composed)):
+    if CONTROLS.search(composed):
         raise InvalidText(
             "Must have no control characters, nor any that turn the direction of text"
         )
-    if not any(map(_shows, composed)):
+    if not (composed if blank else any(map(_shows, composed))):
         raise InvalidText("Must not be blank")
     return composed
 
@@ -58,6 +55,7 @@ class Text:
     """Annotates a `str` of a pydantic model, which then is `checked`; `longest` in code points."""
 
     longest: int
+    blank: bool = False
 
     def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._validated, handler(str))
@@ -69,15 +67,9 @@ class Text:
 
     def _validated(self, text: str) -> str:
         try:
-            return checked(text, self.longest)
+            return checked(text, self.longest, blank=self.blank)
         except InvalidText as error:
             raise PydanticCustomError("text", "{why}", {"why": str(error)}) from None
-
-
-def _controls(char: str) -> bool:
-    if char in _DIRECTIONS or char in _INVISIBLE or unicodedata.category(char) in _CONTROLS:
-        return True
-    return 0xFDD0 <= ord(char) <= 0xFDEF or ord(char) & 0xFFFE == 0xFFFE  # noncharacters
 
 
 def _shows(char: str) -> bool:

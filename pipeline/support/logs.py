@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from pythonjsonlogger.json import JsonFormatter
 
+from pipeline.model.visible import visible
 from pipeline.support import correlation
 from pipeline.support.redaction import Redaction
 from pipeline.support.settings import Settings
@@ -116,7 +117,7 @@ class _Text(logging.Formatter):
         one = getattr(record, correlation.FIELD, None)
         ids = getattr(record, correlation.FIELDS, [one] if one else [])
         record.about = f" [{' '.join(ids)}]" if ids else ""
-        return super().format(record)
+        return visible(super().format(record), lines=True)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return moment(record.created)

@@ -6,10 +6,11 @@ The services add the first to their own routes; forwarder and worker have a smal
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from http import HTTPStatus
+from typing import Final, Protocol
 
 from aiohttp import web
-from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
+from aiohttp.hdrs import ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE
 from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.support.http_connections import HttpConnections
@@ -21,8 +22,16 @@ from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_PROBES: Final = frozenset({"/livez", "/readyz"})
 _GRACE: Final = 0.5
 """Seconds that a started answer gets when the role ends."""
+
+
+class Keys(Protocol):
+    """The keys that the metrics ask for."""
+
+    def refusal(self, authorization: str) -> int | None:
+        """The HTTP status of a refusal; None if who sent this header may read them."""
 
 
 def metrics_route(metrics: Metrics) -> web.RouteDef:
@@ -36,11 +45,18 @@ def metrics_route(metrics: Metrics) -> web.RouteDef:
 
 
 @asynccontextmanager
-async def exposed(settings: Settings, metrics: Metrics, checks: Checks) -> AsyncIterator[str]:
-    """Listen while the body runs, whose value is the URL. Raises `CannotListen`."""
+async def exposed(
+    settings: Settings, metrics: Metrics, checks: Checks, keys: Keys | None = None
+) -> AsyncIterator[str]:
+    """Listen while the body runs, whose value is the URL. Raises `CannotListen`.
+
+    If the settings ask for keys, the metrics are for those whom `keys` let in; without it for
+    nobody. Probes need none.
+    """
     show_readiness(metrics, checks)
     hosts = AllowedHosts(settings)
-    app = web.Application(middlewares=[] if settings.keys == "on" else [_by_host(hosts)])
+    check = _guard(keys) if settings.keys == "on" else _by_host(hosts)
+    app = web.Application(middlewares=[check])
     app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(checks)])
     connections = HttpConnections(settings)
     metrics.register(connections)
@@ -66,6 +82,22 @@ def _by_host(hosts: AllowedHosts) -> Middleware:
         if not hosts.admit(request):
             return web.json_response({"detail": hosts.WHY}, status=403)
         return await handler(request)
+
+    return check
+
+
+def _guard(keys: Keys | None) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in _PROBES:
+            return await handler(request)
+        given = request.headers.getall(AUTHORIZATION, [])
+        status = 503 if keys is None else keys.refusal(given[0] if len(given) == 1 else "")
+        if status is None:
+            return await handler(request)
+        headers = {WWW_AUTHENTICATE: 'Bearer realm="bank"'} if status == 401 else None
+        detail = f"{HTTPStatus(status).phrase}: metrics take the key of a viewer or an operator."
+        return web.json_response({"detail": detail}, status=status, headers=headers)
 
     return check
 

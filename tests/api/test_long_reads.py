@@ -23,7 +23,7 @@ from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 from tests.keys import bearing, guarded, kept, on, revoked
-from tests.services import Client, problem
+from tests.services import Client, is_ready, problem
 
 OWN: Final = "01J00000000000000000000000"
 OTHER: Final = "01J00000000000000000000001"
@@ -187,6 +187,7 @@ async def test_a_body_that_comes_slowly(settings: Settings, end: End) -> None:
 
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     async with guarded(accounts(settings)) as client:
+        await eventually(lambda: is_ready(client))
         headers = {**bearing(token), "Content-Type": "application/json"}
         with suppress(ClientConnectionError):  # it may go on sending when it is refused
             async with client.post("/create", data=slow(), headers=headers) as answer:

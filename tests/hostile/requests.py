@@ -7,7 +7,16 @@ from typing import Final
 from tests.hostile.junk import JUNK, Draws
 
 PATHS: Final = {
-    "accounts": ("/create", "/deposit", "/withdraw", "/transfer", "/freeze", "/close", "/{id}"),
+    "accounts": (
+        "/create",
+        "/deposit",
+        "/withdraw",
+        "/transfer",
+        "/freeze",
+        "/unfreeze",
+        "/close",
+        "/{id}",
+    ),
     "balances": ("/", "/{id}", "/{id}/statement", "/parked/{id}", "/rebuilds/{id}", "/partitions"),
 }
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
@@ -32,7 +41,16 @@ HEADERS: Final = (
     "traceparent",
 )
 BOMB: Final = gzip.compress(bytes(20_000_000))
-PARAMETERS: Final = ("limit", "sort", "owner", "starting_after", "version", "at", "min_version")
+PARAMETERS: Final = (
+    "limit",
+    "sort",
+    "owner",
+    "starting_after",
+    "version",
+    "at",
+    "min_version",
+    "search",
+)
 
 
 class Requests(Draws):
@@ -82,6 +100,6 @@ class Requests(Draws):
         if self.chance.random() < 0.1:
             members: dict[str, object] = {f"member-{n}": n for n in range(3000)}
             return json.dumps({**members, "?": "9" * 20_000}).encode()
-        names = ("owner", "money", "id", "from", "to", "reason")
+        names = ("owner", "money", "id", "from", "to", "reason", "public_reason")
         fields = {name: self.chance.choice(JUNK) for name in self.chance.sample(names, 3)}
         return json.dumps({**fields, "?": 1}).encode()

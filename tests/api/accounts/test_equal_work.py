@@ -9,17 +9,16 @@ from pymongo import monitoring
 from ulid import ULID
 
 from api.accounts.app import create_app
-from api.security import keyring
 from pipeline.banking.money import MAX_MONEY
 from pipeline.eventstore import EventStore
 from pipeline.model.events import new_event
-from pipeline.operations import keys
+from pipeline.operations import followed_keys, keys
 from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
 from tests.bank import history
 from tests.harness import eventually
 from tests.keys import bearing, guarded, kept, on, revoked
-from tests.services import NOBODY, Client, problem
+from tests.services import NOBODY, Client, is_ready, problem
 
 
 class Commands(monitoring.CommandListener):
@@ -87,6 +86,8 @@ async def bank(settings: Settings) -> AsyncIterator[Bank]:
         guarded(create_app(settings)) as one,
         guarded(create_app(settings)) as two,
     ):
+        for client in (one, two):
+            await eventually(lambda client=client: is_ready(client))  # type: ignore[misc]
         yield Bank(one, two, bearing(tellers), bearing(customers), payer)
 
 
@@ -194,7 +195,7 @@ async def test_a_key_that_lets_nobody_in(
                 answers.add(str(await problem(answer, 401, "key-invalid")))
             assert len(compared) == number
         assert len(answers) == 1
-    assert not keyring._NO_KEY.opened_by("")
+    assert not followed_keys._NO_KEY.opened_by("")
 
 
 async def test_an_account_of_somebody_else_is_not_looked_up(bank: Bank) -> None:

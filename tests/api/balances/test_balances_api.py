@@ -119,6 +119,28 @@ async def test_owners_match_exactly(bank: Client) -> None:
     assert [each["owner"] for each in (await page(bank, owner="Ömer"))["data"]] == ["Ömer"]
 
 
+@pytest.mark.parametrize("query", ["Zo\u00eb \u00c5ngstr\u00f6m", "Zoe\u0308 A\u030angstro\u0308m"])
+async def test_either_form_of_a_name_finds_both(
+    bank: Client, generation: Generation, elastic: Elastic, query: str
+) -> None:
+    """Names are composed when they are written; events of earlier releases have either form."""
+    owners = ["Zo\u00eb \u00c5ngstr\u00f6m", "Zoe\u0308 A\u030angstro\u0308m"]
+    documents = [
+        {**DOCUMENTS[0], "id": account_id(50 + n), "owner": owner} for n, owner in enumerate(owners)
+    ]
+    await elastic.bulk(generation.alias, [Write(each["id"], 1, each) for each in documents])
+    await elastic.client.indices.refresh(index=generation.index)
+    for asked in ({"owner": query}, {"search": query}, {"search": query[:-3]}):
+        found = [each["id"] for each in (await page(bank, sort="id", **asked))["data"]]
+        assert found == [each["id"] for each in documents], asked
+
+
+@pytest.mark.parametrize("text", ["a\x00", "\x1b[2J", "\u202eadA", "\uffff"])
+async def test_no_controls_are_searched_for(bank: Client, text: str) -> None:
+    for name in ("owner", "search"):
+        await problem(await bank.get("/", params={name: text}), 400, "invalid-input")
+
+
 @pytest.mark.parametrize(
     ("search", "owners"),
     [
