@@ -21,8 +21,10 @@ from pipeline.support.correlation import detached
 
 log = logging.getLogger(__name__)
 
-FRESH: Final = 0.1
-"""Seconds for which a look counts. It costs a third of an insert, so not each append has one."""
+FRESH: Final = 0.25
+"""Seconds for which a look counts. It costs about half of an insert, so not each append has one."""
+_AHEAD: Final = 0.1
+"""Seconds after which the next look begins while appends go on: a busy bank never waits for one."""
 
 _NAMESPACE_NOT_FOUND: Final = 26
 
@@ -60,15 +62,22 @@ class Guards:
 
         With `epoch`, the one in which the caller has decided, it must still be the present one.
         """
-        if self.faults is None or self.faults or time.monotonic() - self._looked > FRESH:
-            if self._looking is None or self._looking.done():
-                self._looking = detached(self._look())
-                self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
-            # Cancelling a caller must not cancel the look: others may wait for it.
-            await asyncio.shield(self._looking)
+        age = time.monotonic() - self._looked if self.faults is not None else FRESH
+        if self.faults or age > _AHEAD:
+            looking = self._begin()
+            if self.faults or age >= FRESH:
+                # Cancelling a caller must not cancel the look: others may wait for it.
+                await asyncio.shield(looking)
         self.check()
         if epoch not in (None, self.epoch):
             raise StoreUnguarded({"events": "the guards or the collection have just changed"})
+
+    def _begin(self) -> "asyncio.Task[None]":
+        """The look under way, or a new one."""
+        if self._looking is None or self._looking.done():
+            self._looking = detached(self._look())
+            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._looking
 
     async def _look(self) -> None:
         began = time.monotonic()
