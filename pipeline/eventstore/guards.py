@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.eventstore.errors import StoreUnguarded, reachable
 from pipeline.eventstore.indexes import Index, faults
-from pipeline.eventstore.write_results import Collection
+from pipeline.eventstore.write_results import Collection, refused_for_good
 from pipeline.support.correlation import detached
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ class Guards:
         self.check()
 
     async def require(self, epoch: int | None = None) -> None:
-        """Look unless that was done just now; raises `StoreUnguarded`, and the driver's errors.
+        """Look unless that was done just now; raises `StoreUnguarded`, and the driver's errors, or
+        `StoreRefused` in place of one that is definite.
 
         With `epoch`, the one in which the caller has decided, it must still be the present one.
         """
@@ -66,11 +67,19 @@ class Guards:
         if self.faults or age > _AHEAD:
             looking = self._begin()
             if self.faults or age >= FRESH:
-                # Cancelling a caller must not cancel the look: others may wait for it.
-                await asyncio.shield(looking)
+                await self._settled(looking)
         self.check()
         if epoch not in (None, self.epoch):
             raise StoreUnguarded({"events": "the guards or the collection have just changed"})
+
+    async def _settled(self, looking: "asyncio.Task[None]") -> None:
+        try:
+            # Cancelling a caller must not cancel the look: others may wait for it.
+            await asyncio.shield(looking)
+        except PyMongoError as error:
+            if (refused := refused_for_good(error)) is not None:
+                raise refused from error
+            raise
 
     def _begin(self) -> "asyncio.Task[None]":
         """The look under way, or a new one."""
