@@ -177,6 +177,10 @@ CAUSES: dict[str, tuple[Change, dict[str, str]]] = {
         to("bank_ready", 0, role="worker", need="redis"),
         {"job": "bank", "instance": "worker", "role": "worker", "need": "redis"},
     ),
+    "BankStoreUnguarded": (
+        to("bank_ready", 0, role="accounts", need="guards"),
+        {"job": "bank", "instance": "accounts", "role": "accounts", "need": "guards"},
+    ),
     "BankNoLeader": (to("bank_forwarder_leading", 0), {}),
     "BankManyLeaders": (second_leader, {}),
     "BankTokenOld": (to("bank_forwarder_token_age_seconds", 3601), {}),

@@ -12,17 +12,19 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.eventstore.errors import StoreUnguarded, reachable
 from pipeline.eventstore.indexes import Index, faults
-from pipeline.eventstore.write_results import Collection
+from pipeline.eventstore.write_results import Collection, refused_for_good
 from pipeline.support.correlation import detached
 
 log = logging.getLogger(__name__)
 
-FRESH: Final = 0.1
-"""Seconds for which a look counts. It costs a third of an insert, so not each append has one."""
+FRESH: Final = 0.25
+"""Seconds for which a look counts. It costs about half of an insert, so not each append has one."""
+_AHEAD: Final = 0.1
+"""Seconds after which the next look begins while appends go on: a busy bank never waits for one."""
 
 _NAMESPACE_NOT_FOUND: Final = 26
 
@@ -56,19 +58,35 @@ class Guards:
         self.check()
 
     async def require(self, epoch: int | None = None) -> None:
-        """Look unless that was done just now; raises `StoreUnguarded`, and the driver's errors.
+        """Look unless that was done just now; raises `StoreUnguarded`, and the driver's errors, or
+        `StoreRefused` in place of one that is definite.
 
         With `epoch`, the one in which the caller has decided, it must still be the present one.
         """
-        if self.faults is None or self.faults or time.monotonic() - self._looked > FRESH:
-            if self._looking is None or self._looking.done():
-                self._looking = detached(self._look())
-                self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
-            # Cancelling a caller must not cancel the look: others may wait for it.
-            await asyncio.shield(self._looking)
+        age = time.monotonic() - self._looked if self.faults is not None else FRESH
+        if self.faults or age > _AHEAD:
+            looking = self._begin()
+            if self.faults or age >= FRESH:
+                await self._settled(looking)
         self.check()
         if epoch not in (None, self.epoch):
             raise StoreUnguarded({"events": "the guards or the collection have just changed"})
+
+    async def _settled(self, looking: "asyncio.Task[None]") -> None:
+        try:
+            # Cancelling a caller must not cancel the look: others may wait for it.
+            await asyncio.shield(looking)
+        except PyMongoError as error:
+            if (refused := refused_for_good(error)) is not None:
+                raise refused from error
+            raise
+
+    def _begin(self) -> "asyncio.Task[None]":
+        """The look under way, or a new one."""
+        if self._looking is None or self._looking.done():
+            self._looking = detached(self._look())
+            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._looking
 
     async def _look(self) -> None:
         began = time.monotonic()

@@ -188,6 +188,22 @@ async def test_a_definite_refusal_is_told_at_once(
 
 
 @pytest.mark.parametrize("make", [one, two])
+async def test_who_may_not_even_look_is_refused_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
+) -> None:
+    async def unauthorized() -> None:
+        raise failure(13)
+
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    monkeypatch.setattr(store.guards, "_info", unauthorized)
+    began = time.monotonic()
+    with pytest.raises(StoreRefused):
+        await store.append(*make())
+    assert time.monotonic() - began < 2
+    await store.close()
+
+
+@pytest.mark.parametrize("make", [one, two])
 async def test_a_refusal_after_a_lost_answer_is_no_refusal(
     store: EventStore, answers: Answers, make: Callable[[], Any]
 ) -> None:

@@ -15,6 +15,7 @@ from pymongo.collection import Collection
 
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
+from pipeline.eventstore.guards import FRESH
 from pipeline.forwarder import service as forwarder
 from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.support.settings import Settings
@@ -73,7 +74,7 @@ async def test_a_dropped_index_of_keys_stops_the_commands_until_it_is_there(
     assert (await send(bank.bank, deposit(account, 10), key="k")).status == 200
     async with not_mended(monkeypatch):
         await asyncio.to_thread(events.drop_index, KEYS)
-        await asyncio.sleep(0.15)  # longer than a look counts
+        await asyncio.sleep(2 * FRESH)
         for number in range(4):
             for command in (deposit(account, 10), transfer(account, other), create()):
                 answer = await send(bank[number], command, key="k")
@@ -95,7 +96,7 @@ async def test_a_dropped_index_of_versions_pays_no_balance_out_twice(
     await send(bank.other, deposit(account, 1))  # both remember the account now
     await send(bank.bank, withdraw(account, 1))
     await asyncio.to_thread(events.drop_index, VERSIONS)
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(2 * FRESH)
     answers = await asyncio.gather(*(send(bank[n], withdraw(account, 100)) for n in range(4)))
     assert sum(each.status == 200 for each in answers) <= 1  # one, if the index was back so soon
     await ready(bank)
@@ -154,7 +155,7 @@ async def test_an_index_that_guards_nothing_is_not_trusted_and_is_replaced(
     account = await opened(bank.bank, 100)
     async with not_mended(monkeypatch):
         await asyncio.to_thread(change, events)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(2 * FRESH)
         for number in range(2):
             answer = await send(bank[number], deposit(account))
             assert (answer.status, answer.problem) == (503, "store-unguarded"), answer
@@ -190,7 +191,7 @@ async def test_what_makes_events_expire_stops_the_commands(bank: Replicas, event
     await asyncio.to_thread(
         lambda: events.create_index("created_at", name="old", expireAfterSeconds=10**9)
     )
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(2 * FRESH)
     answer = await send(bank.bank, deposit(account))
     assert (answer.status, answer.problem) == (503, "store-unguarded")
     assert "the index old makes events expire" in await lacks(bank.other)
