@@ -1,5 +1,6 @@
 """A worker's metrics and readiness checks."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -55,9 +56,8 @@ class WorkerMetrics:
 
     async def elasticsearch(self) -> None:
         """Each projection can be read as readers do, and written; so can the checkpoints."""
-        for agent in self._agents:
-            if agent.runner is not None:
-                await require_elasticsearch(agent.runner.context)
+        runners = [agent.runner for agent in self._agents if agent.runner is not None]
+        await asyncio.gather(*(require_elasticsearch(each.context) for each in runners))
 
     async def partitions(self) -> None:
         """Its share is settled, and each partition of it is acquired and, if needed, backfilled."""

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from pipeline.cli.connections import jetstream
-from pipeline.cli.formatting import as_json
+from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import run
 from pipeline.operations.audit import ACTIONS, AuditLine, matches, read
 from pipeline.support import logs
@@ -77,7 +77,7 @@ async def _print(
             async for sequence, line in read(js, since, after=last):
                 last = sequence
                 if matches(line, actor, actions):
-                    click.echo(json.dumps(line) if as_json else _text(line))
+                    echo(json.dumps(line) if as_json else _text(line))
             if not follow:
                 return
             await asyncio.sleep(_EVERY)

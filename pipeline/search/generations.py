@@ -166,7 +166,7 @@ class Generations:
             log.debug("not repaired: %s", brief(error))
             await asyncio.sleep(_POLL)
         else:
-            for fault in faults(indexes, live, self._name):
+            for fault in faults(indexes, live, self._name) or [f"{live.index} lacked an alias"]:
                 log.warning("repaired: %s", fault)
         return True
 
