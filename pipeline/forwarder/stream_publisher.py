@@ -39,6 +39,10 @@ class StandDown(Exception):
     """This forwarder must not go on: the next leader begins at the end of the log."""
 
 
+class LandedInPart(Exception):
+    """JetStream reached a limit of its storage within a batch, of which it keeps a part."""
+
+
 _BATCH_EVENTS: Final = partial(histogram, "bank_forwarder_batch_events", "Events in a batch", SIZES)
 _PUBLISH_SECONDS: Final = partial(
     histogram,
@@ -140,7 +144,10 @@ class StreamPublisher:
         return int(self._js.nc.max_payload) - _HEADER_ROOM
 
     async def publish(self, messages: list[OutgoingMessage], token: str) -> None:
-        """Publish one atomic batch, its resume token in the last message. Raises `StandDown`."""
+        """Publish one atomic batch, its resume token in the last message.
+
+        Raises `StandDown` and `LandedInPart`.
+        """
         last = messages[-1]
         messages = [*messages[:-1], replace(last, headers={**last.headers, TOKEN_HEADER: token})]
         began = time.monotonic()
@@ -177,7 +184,19 @@ class StreamPublisher:
 
     async def _send(self, messages: list[OutgoingMessage]) -> int:
         self._batch = str(ULID())
-        return await self._js.publish_batch(messages, self.sequence, self._batch)
+        try:
+            return await self._js.publish_batch(messages, self.sequence, self._batch)
+        except TimeoutError as error:
+            last = await self._js.last_message(STREAM)
+            if last is None or not self._is_own(last) or TOKEN_HEADER in last.headers:
+                raise
+            why = f"no room: {last.sequence - self.sequence} of {len(messages)} messages landed"
+            self._js.note_full(why)
+            raise LandedInPart(why) from error
+
+    def _is_own(self, message: StoredMessage) -> bool:
+        """Whether it is of the batch that was sent last."""
+        return message.headers.get(BATCH_HEADER) == self._batch
 
     async def _sequence_if_own(self, size: int) -> int:
         """The last sequence, if the last message is of this batch, whose answer was lost.
@@ -185,7 +204,7 @@ class StreamPublisher:
         Else another forwarder has published: raises `StandDown`.
         """
         last = await self._js.last_message(STREAM)
-        if last and last.headers.get(BATCH_HEADER) == self._batch and TOKEN_HEADER in last.headers:
+        if last and self._is_own(last) and TOKEN_HEADER in last.headers:
             return last.sequence
         self._counters.fenced += 1
         raise StandDown(f"a batch of {size} was rejected, the stream has been written by another")

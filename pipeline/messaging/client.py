@@ -89,6 +89,10 @@ class JetStream:
             return ""
         return self._full[0]
 
+    def note_full(self, why: str) -> None:
+        """Note that there is no room, of which the server's answer does not tell."""
+        self._full = why, time.monotonic()
+
     async def ping(self) -> None:
         """Raise unless JetStream answers."""
         await self.api("INFO")
@@ -109,7 +113,7 @@ class JetStream:
         the id that the stored messages have in their headers.
 
         One exception: a server that reaches a limit of its storage within the batch keeps the
-        messages before that, and does not answer. The next batch raises `StorageFull`.
+        messages before that, and does not answer (`TimeoutError`).
         """
         if not messages:
             raise ValueError("a batch has at least one message")
@@ -154,7 +158,7 @@ class JetStream:
         try:
             sequence = int(checked(orjson.loads(reply.data))["seq"])
         except StorageFull as error:
-            self._full = str(error), time.monotonic()
+            self.note_full(str(error))
             raise
         self._full = None
         return sequence
