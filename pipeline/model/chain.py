@@ -47,7 +47,8 @@ def digest(event: Mapping[str, Any]) -> str:
 def hash_of(event: Mapping[str, Any]) -> str:
     """The hash that the next event must name: the one that is stored, or that of an old event."""
     stored = event.get("hash")
-    return stored if isinstance(stored, str) else digest(event)
+    sound = isinstance(stored, str) and len(stored) == len(NOTHING)
+    return str(stored) if sound else digest(event)
 
 
 def chained(event: Mapping[str, Any]) -> bool:

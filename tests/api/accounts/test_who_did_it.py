@@ -7,8 +7,9 @@ import pytest
 from api.accounts.app import create_app
 from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings
+from tests.harness import eventually
 from tests.keys import guarded, holder, on
-from tests.services import Client, problem, serving
+from tests.services import Client, is_ready, problem, serving
 
 TEXTS = {"reference": "INV-1", "description": "two chairs"}
 
@@ -29,6 +30,7 @@ async def test_each_event_has_the_key_and_its_role(settings: Settings) -> None:
     settings = on(settings)
     teller = await holder(settings, Role.TELLER)
     async with guarded(create_app(settings)) as http:
+        await eventually(lambda: is_ready(http), message="ready")
         body = {"owner": "Ann", "money": 100}
         ann = (await sent(http, "/create", 201, json=body, headers=teller))["id"]
         bob = (await sent(http, "/create", 201, json=body, headers=teller))["id"]
@@ -36,6 +38,7 @@ async def test_each_event_has_the_key_and_its_role(settings: Settings) -> None:
             await sent(http, path, json={"id": ann}, headers=teller)
         customer = await holder(settings, Role.CUSTOMER, accounts=frozenset({ann}))
     async with guarded(create_app(settings)) as http:
+        await eventually(lambda: is_ready(http), message="ready")
         transfer = {"from": ann, "to": bob, "money": 100, **TEXTS}
         await sent(http, "/transfer", json=transfer, headers=customer)
         await sent(http, "/close", json={"id": ann}, headers=teller)
