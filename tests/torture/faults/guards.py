@@ -46,15 +46,14 @@ class IndexDropped(Fault):
 
 
 class AliasAdded(Fault):
-    """A second index, empty, gets the alias that readers use, or the one that a generation is
-    written by, as with a restored snapshot; sometimes writes go there. Nobody takes it away but the
-    bank."""
+    """A second index, empty, gets the alias that readers use, or one that is written by, as with a
+    restored snapshot; sometimes writes go there. Nobody takes it away but the bank."""
 
     async def begin(self) -> None:
         projection = self.chance.choice(sorted(PROJECTIONS))
         _, found = await self.world.ask("GET", f"/{projection}")
         ((_, live),) = found.items()
-        alias = self.chance.choice(sorted(live["aliases"]))
+        alias = self.chance.choice((*sorted(live["aliases"]), _CHECKPOINTS))
         name = self.chance.choice((f"restored-{self.chance.randrange(10**6)}", f"{projection}-0"))
         there = {"mappings": live["mappings"]} if self.chance.random() < 0.5 else {}
         # Writes go to the one that says so, and without one they are refused.

@@ -14,6 +14,7 @@ _RETRY_SECONDS: Final = 45.0
 _ROOM: Final = (8_000, 48_000)
 """The least and the most that passes, in bytes."""
 _STAYS: Final = 0.5
+_BREAKS_OFF: Final = 0.3
 _UNFIT: Final = ItemError(400, "document_parsing_exception", "failed to parse: a fault")
 _BLOCKED: Final = ItemError(429, "cluster_block_exception", "index blocked: a fault")
 _ID: Final = re.compile(r"(01[0-9A-Z]{24})(-\d+)?")
@@ -95,15 +96,15 @@ class DocumentsRefused(ProxyRefusal):
 
 
 class BulkTooLarge(ProxyRefusal):
-    """413 to bulks above a size, for a while or, as the setting of a web server in between, for
-    the rest of the run. Each document alone is small enough."""
+    """413 to bulks above a size, or a connection that breaks off, for a while or, as the setting of
+    a web server in between, for the rest of the run. Each document alone is small enough."""
 
     async def begin(self) -> None:
         self._stays = self.chance.random() < _STAYS
         await super().begin()
 
     def fault(self) -> ProxyFault:
-        return TooLarge(self.chance.randrange(*_ROOM))
+        return TooLarge(self.chance.randrange(*_ROOM), reset=self.chance.random() < _BREAKS_OFF)
 
     async def heal(self) -> None:
         if not self._stays:
