@@ -68,14 +68,16 @@ def _of_same_site(request: web.Request) -> bool:
         return _authority(origin) == request.host
     if (referer := headers.get("Referer")) and _authority(referer) != request.host:
         return False
-    # What needs a body takes JSON alone, which no form sends.
+    # A body that is read is JSON, which no form sends.
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return request.method in ("GET", "HEAD") or kind not in _FORMS or _needs_body(request)
+    return request.method in ("GET", "HEAD") or kind not in _FORMS or _reads_body(request)
 
 
-def _needs_body(request: web.Request) -> bool:
+def _reads_body(request: web.Request) -> bool:
     operation = operation_of(request.match_info.handler)
-    return operation is not None and operation.body is not None and operation.body_required
+    if operation is None or operation.body is None:
+        return False
+    return operation.body_required or request.can_read_body
 
 
 def _is_typed(request: web.Request) -> bool:

@@ -148,6 +148,8 @@ async def test_a_key_that_is_none_lets_nobody_in(settings: Settings, service: st
         async with client.get("/metrics", headers={"Authorization": f"bEARER  {token}"}) as answer:
             assert answer.status == 200, "the scheme's name has no case"
         await problem(await client.get("/metrics"), 401, "key-required")
+        twice = [("Authorization", f"Bearer {token}")] * 2
+        await problem(await client.get("/metrics", headers=twice), 400, "invalid-authorization")
         document = await problem(
             await client.get("/metrics", headers=bearing(old)), 401, "key-invalid"
         )
