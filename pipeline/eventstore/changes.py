@@ -32,6 +32,9 @@ _INSERTS: Final = {"$match": {"operationType": "insert"}}
 # FailedToParse, CappedPositionLost, CloseChangeStream, InvalidResumeToken,
 # ChangeStreamFatalError, ChangeStreamHistoryLost
 _LOST: Final = frozenset({9, 136, 222, 260, 280, 286})
+# The embedded server's token after an index was created or dropped is one of the database's `$cmd`,
+# and it refuses that one as Unauthorized.
+_OTHER_NAMESPACE: Final = "Resume token namespace does not match"
 _LEAVE_SECONDS: Final = 2.0
 
 
@@ -170,7 +173,7 @@ async def _answer(events: Collection, session: Session, query: dict[str, Any]) -
     try:
         return await events.database.command(query, session=session, codec_options=raw)  # type: ignore[no-any-return]
     except OperationFailure as error:
-        if error.code in _LOST:
+        if error.code in _LOST or _OTHER_NAMESPACE in str(error):
             raise HistoryLost(str(error)) from error
         raise StoreUnavailable(str(error)) from error
     except PyMongoError as error:

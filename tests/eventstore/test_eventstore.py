@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -608,3 +609,18 @@ async def test_a_token_that_the_oplog_has_outgrown_is_lost_history(
     with pytest.raises(HistoryLost, match="no longer be in the oplog"):
         async with store.watch(token):
             pass
+
+
+async def test_after_an_index_was_changed_a_watch_goes_on_or_its_history_is_lost(
+    store: EventStore, settings: Settings
+) -> None:
+    """The embedded server gives a token that it does not take: whoever has it must start anew."""
+    async with store.watch(None) as batches:
+        with MongoClient[Event](settings.mongodb_url) as client:
+            events = client[settings.mongodb_database]["events"]
+            events.drop_index(events.create_index("created_at"))
+        for _ in range(3):  # one batch is read ahead, one may be on its way
+            token = (await anext(batches)).token
+    with suppress(HistoryLost):
+        async with store.watch(token) as batches:
+            await anext(batches)
