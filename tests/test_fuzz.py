@@ -25,7 +25,11 @@ from tests.services import Client, serving
 from tests.stores import stores
 from tests.tables.test_parked_accounts import park
 
-pytestmark = pytest.mark.timeout(rounds(300, 3600))
+pytestmark = [
+    pytest.mark.timeout(rounds(300, 3600)),
+    # The services' drivers draw random numbers meanwhile, in the same process.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module"),
+]
 
 ADA, BOB = "01J00000000000000000000000", "01J00000000000000000000001"
 

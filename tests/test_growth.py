@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +49,7 @@ NO_QUERIES: Final = {
     "JetStream.close",
     "JetStream.ensure_bucket",
     "JetStream.ensure_stream",
+    "JetStream.note_full",
     "JetStream.ping",
     "Bucket.ensure",
     "Snapshots.close",
@@ -156,6 +158,30 @@ async def delete(bank: Bank) -> None:
     await bank.bucket.delete(key)
 
 
+@dataclass
+class Record:
+    """A value of the bucket, as its owners have them."""
+
+    number: int
+    revision: int = 0
+
+
+async def write(bank: Bank) -> None:
+    key = bank.new()["account_id"]
+    await bank.bucket.write(key, await bank.bucket.write(key, Record(1)))
+
+
+async def change(bank: Bank) -> None:
+    key = bank.new()["account_id"]
+    assert await bank.bucket.change(key, lambda _: None, lambda _: Record(2))
+
+
+async def remove(bank: Bank) -> None:
+    key = bank.new()["account_id"]
+    await bank.bucket.put(key, {})
+    assert await bank.bucket.remove(key)
+
+
 EVENTS: Final[dict[str, Ask[Bank]]] = {
     "EventStore.watch": watch,
     "EventStore.change_backlog": change_backlog,
@@ -176,12 +202,16 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "JetStream.publish_batch": publish_batch,
     "JetStream.publish": publish_one,
     "JetStream.last_message": last_message,
+    "JetStream.message": lambda bank: bank.js.message(STREAM, 1),
     "JetStream.state": lambda bank: bank.js.state(STREAM),
     "JetStream.config": lambda bank: bank.js.config(STREAM),
     "JetStream.counted": lambda bank: bank.js.counted(STREAM, subject(1)),
     "Bucket.get": lambda bank: bank.bucket.get(bank.any["account_id"]),
     "Bucket.put": lambda bank: bank.bucket.put(bank.any["account_id"], {}),
     "Bucket.delete": delete,
+    "Bucket.write": write,
+    "Bucket.change": change,
+    "Bucket.remove": remove,
     "Mirror.refresh": refresh,
     "unapplied": lambda bank: unapplied(bank.js, 1, 20),
 }

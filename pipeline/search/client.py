@@ -195,11 +195,23 @@ class Elastic:
     async def mget(self, alias: str, ids: Sequence[str]) -> dict[str, FoundDocument]:
         """The documents that exist, by id, as of now. Raises `GenerationGone`."""
         found: dict[str, FoundDocument] = {}
-        for item in await self.patiently(lambda: self._mget(alias, ids)):
+        for item in await self._answers(alias, ids):
             if item["found"]:
                 stamp = Stamp(item["_seq_no"], item["_primary_term"])
                 found[item["_id"]] = FoundDocument(item["_version"], stamp, item["_source"])
         return found
+
+    async def _answers(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """What Elasticsearch answers for each id, asked in halves after some failures: a proxy may
+        break off what it finds too large."""
+        try:
+            return await self.patiently(
+                lambda: self._mget(alias, ids), most=_TRIES if len(ids) > 1 else None
+            )
+        except (ApiError, TransportError, ProjectionUnavailable):
+            middle = len(ids) // 2
+            first = await self._answers(alias, ids[:middle])
+            return first + await self._answers(alias, ids[middle:])
 
     async def _mget(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:
         documents = await mget(self.client, alias, ids)
@@ -320,8 +332,9 @@ class Elastic:
         """Add the fields that an index lacks. Raises the driver's errors."""
         await self.client.indices.put_mapping(index=alias, properties=mappings["properties"])
 
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat the call until Elasticsearch answers. A 404 raises `GenerationGone`."""
+    async def patiently(self, call: Callable[[], Awaitable[T]], *, most: int | None = None) -> T:
+        """Repeat the call until Elasticsearch answers. A 404 raises `GenerationGone`, and the last
+        of `most` failures is raised."""
         attempt = 0
         while True:
             try:
@@ -333,6 +346,8 @@ class Elastic:
                 self.retries += 1
                 await self._outage.pause(error, attempt)
                 attempt += 1
+                if attempt == most:
+                    raise
             else:
                 self._outage.over()
                 return answer

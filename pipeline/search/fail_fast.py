@@ -1,7 +1,7 @@
 """The client for those who only read: each request once, no retry."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from elasticsearch import ApiError, NotFoundError, TransportError
 
@@ -18,13 +18,16 @@ T = TypeVar("T")
 class FailFastElastic(Elastic):
     """Raises `ProjectionUnavailable` where `Elastic` retries."""
 
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def patiently(self, call: Callable[[], Awaitable[T]], *, most: int | None = None) -> T:
         try:
             return await call()
         except NotFoundError as error:
             raise GenerationGone(brief(error)) from error
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
+
+    async def _answers(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        return await self.patiently(lambda: self._mget(alias, ids))
 
     async def live(self, projection: Projection) -> Generation | None:
         """The generation that readers see now, or None."""

@@ -74,6 +74,13 @@ async def test_a_bulk_that_breaks_off_is_halved(behind: Behind) -> None:
     assert await behind.count() == 300
 
 
+async def test_a_read_that_breaks_off_is_halved(behind: Behind) -> None:
+    await behind.elastic.bulk(behind.generation.alias, writes(100))
+    with behind.proxy.faulty(TooLarge(300, reset=True)):
+        found = await behind.elastic.mget(behind.generation.alias, [f"id-{n}" for n in range(100)])
+    assert len(found) == 100
+
+
 async def test_a_document_that_is_too_large_is_rejected_alone(behind: Behind) -> None:
     items = [*writes(100), large("large"), *writes(150)[100:]]
     with behind.proxy.faulty(TooLarge(LIMIT)):

@@ -68,7 +68,7 @@ async def check(
         documents.lag_events,
         round(monotonic() - began, 3),
     )
-    return Report((*_verdicts(ledger, documents), _guarded(guards)), figures, invalid)
+    return Report(_verdicts(ledger, documents, guards), figures, invalid)
 
 
 async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) -> None:
@@ -82,7 +82,7 @@ async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) 
         await documents.compare(chunk)
 
 
-def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...]:
+def _verdicts(ledger: Ledger, documents: CheckedDocuments, guards: Faults) -> tuple[Verdict, ...]:
     if ledger.balances != ledger.deposits - ledger.withdrawals:
         ledger.money.add("the balances do not add up to deposits minus withdrawals")
     sums = f"{ledger.balances:,} = {ledger.deposits:,} in - {ledger.withdrawals:,} out"
@@ -98,12 +98,9 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments) -> tuple[Verdict, ...
         ),
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
         _once(ledger.expected),
+        verdict(13, guards, "unique indexes, collection, stream, consumers, buckets"),
         verdict(16, ledger.chain, f"{ledger.chained:,} of {ledger.events:,} events in chains"),
     )
-
-
-def _guarded(faults: Faults) -> Verdict:
-    return verdict(13, faults, "unique indexes, collection, stream, consumers, buckets")
 
 
 def _unknown(number: int) -> Verdict:

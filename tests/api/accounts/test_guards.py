@@ -211,6 +211,7 @@ async def test_a_dropped_collection_leaves_no_remembered_state(
     db = events.database
     await asyncio.to_thread(lambda: db.client.drop_database(db.name) if database else events.drop())
     await bank.store.setup()  # before either replica has looked: only the collection is another one
+    await asyncio.sleep(FRESH)  # for so long the last look counts
     for number in range(2):
         answer = await send(bank[number], deposit(account, 5))
         assert answer.problem in ("store-unguarded", "account-not-found"), answer
