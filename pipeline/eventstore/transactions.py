@@ -211,16 +211,20 @@ class Transactions:
 
         Raises `StoreRefused` if the server refuses the whole for good.
         """
+        inserted = False
         try:
             async with await self._client.start_session() as session, session.start_transaction():
                 await self._events.insert_many(documents, session=session)
+                inserted = True
         except BulkWriteError as error:
             for refused in error.details["writeErrors"]:
                 if refused["code"] == DUPLICATE_KEY or refused["code"] in DEFINITE:
                     return dict(refused)
             raise
         except PyMongoError as error:
-            if (whole := refused_for_good(error)) is not None:
+            # The driver repeats a commit whose answer was lost: the second may be refused although
+            # the first has stored all.
+            if not inserted and (whole := refused_for_good(error)) is not None:
                 raise whole from error
             raise
         return None

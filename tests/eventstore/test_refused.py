@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
 from pipeline.banking.events import DEPOSITED, WITHDRAWN
-from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable
+from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable, driver
 from pipeline.eventstore.write_results import refused_for_good
 from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
@@ -221,3 +221,22 @@ async def test_what_may_pass_is_tried_again(
     answers(store, [failure(10107), failure(189)])
     await store.append(*make())
     assert await store.count() == len(make())
+
+
+async def test_a_refusal_at_the_commit_is_no_refusal(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver repeats a commit whose answer was lost; the second one may be refused."""
+    real, refused = driver.Session.commit_transaction, [failure(13)]
+
+    async def commit(session: driver.Session) -> None:
+        await real(session)
+        if refused:
+            raise refused.pop()
+
+    monkeypatch.setattr(driver.Session, "commit_transaction", commit)
+    monkeypatch.setattr(store._appender._transactions, "_apart_until", float("inf"))
+    events = two()
+    await store.append(*events)
+    assert not refused
+    assert await store.count() == len(events)
