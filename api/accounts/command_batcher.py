@@ -23,6 +23,7 @@ from pipeline.eventstore import (
     AppendResult,
     EventStore,
     KeyTaken,
+    StoreRefused,
     StoreUnavailable,
     StoreUnguarded,
     VersionConflict,
@@ -168,4 +169,11 @@ def _outcome(each: _Decided, stored: AppendResult, fresh: bool) -> Done | Except
         # It was refused on a state that was the present one while it waited: that state was loaded
         # meanwhile, or an event of its batch was stored on it.
         return each.result
-    return stored.error if isinstance(stored.error, StoreUnavailable | StoreUnguarded) else None
+    return stored.error if _of_all(stored.error) else None
+
+
+def _of_all(error: Exception | None) -> bool:
+    """Whether every command of the batch would get this error."""
+    if isinstance(error, StoreRefused):
+        return error.whole
+    return isinstance(error, StoreUnavailable | StoreUnguarded)
