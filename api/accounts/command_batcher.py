@@ -92,13 +92,14 @@ class CommandBatcher:
         self, queue: CommandQueue, batch: list[WaitingCommand]
     ) -> list[WaitingCommand]:
         """Decide and append a batch; returns the commands that must be decided again."""
+        epoch = self._store.guards.epoch  # before the state is read: it may be lost meanwhile
         began, remembered = time.monotonic(), self._states.remembered(queue.account_id)
         state, fresh = remembered, False
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.account_id), True
         decided = list(_decide(batch, state, self._states.begin_chains))
         done = [each.result for each in decided if isinstance(each.result, Done)]
-        stored = await self._store.append_row([each.event for each in done])
+        stored = await self._store.append_row([each.event for each in done], epoch)
         if stored.number:
             self._states.remember(done[stored.number - 1].account)
         _log_stored(queue.account_id, done[: stored.number])

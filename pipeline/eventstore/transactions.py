@@ -88,12 +88,12 @@ class Transactions:
         self._open: set[asyncio.Future[None]] = set()
         self._apart_until = 0.0
 
-    def start(self, events: Sequence[Event], seconds: float) -> asyncio.Future[None]:
+    def start(self, events: Sequence[Event], seconds: float, epoch: int) -> asyncio.Future[None]:
         """Start one; its outcome raises the refusal, or `StoreUnavailable` after `seconds`."""
         loop = asyncio.get_running_loop()
         documents = [encode(event) for event in events]
         outcome: asyncio.Future[None] = loop.create_future()
-        whole = Whole(events, documents, loop.time() + seconds, outcome, self._guards.epoch)
+        whole = Whole(events, documents, loop.time() + seconds, outcome, epoch)
         self._open.add(whole.outcome)
         whole.outcome.add_done_callback(self._open.discard)
         if loop.time() < self._apart_until:
