@@ -23,6 +23,7 @@ from pipeline.eventstore import (
     AppendResult,
     EventStore,
     KeyTaken,
+    StoreRefused,
     StoreUnavailable,
     StoreUnguarded,
     VersionConflict,
@@ -91,13 +92,14 @@ class CommandBatcher:
         self, queue: CommandQueue, batch: list[WaitingCommand]
     ) -> list[WaitingCommand]:
         """Decide and append a batch; returns the commands that must be decided again."""
+        epoch = self._store.guards.epoch  # before the state is read: it may be lost meanwhile
         began, remembered = time.monotonic(), self._states.remembered(queue.account_id)
         state, fresh = remembered, False
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.account_id), True
         decided = list(_decide(batch, state, self._states.begin_chains))
         done = [each.result for each in decided if isinstance(each.result, Done)]
-        stored = await self._store.append_row([each.event for each in done])
+        stored = await self._store.append_row([each.event for each in done], epoch)
         if stored.number:
             self._states.remember(done[stored.number - 1].account)
         _log_stored(queue.account_id, done[: stored.number])
@@ -168,4 +170,11 @@ def _outcome(each: _Decided, stored: AppendResult, fresh: bool) -> Done | Except
         # It was refused on a state that was the present one while it waited: that state was loaded
         # meanwhile, or an event of its batch was stored on it.
         return each.result
-    return stored.error if isinstance(stored.error, StoreUnavailable | StoreUnguarded) else None
+    return stored.error if _of_all(stored.error) else None
+
+
+def _of_all(error: Exception | None) -> bool:
+    """Whether every command of the batch would get this error."""
+    if isinstance(error, StoreRefused):
+        return error.whole
+    return isinstance(error, StoreUnavailable | StoreUnguarded)

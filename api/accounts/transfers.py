@@ -45,10 +45,11 @@ class Transfers:
         conflicts, doubtful = 0, False
         async with self._locks.acquire([source, target]):
             while conflicts < ATTEMPTS:
+                epoch = self._store.guards.epoch  # before the states are read
                 parties = self._hiding if hides_payee else self._parties
                 payer, payee, fresh = await parties(source, target, doubtful)
                 try:
-                    return await self._attempt(payer, payee, target, money, context)
+                    return await self._attempt(payer, payee, target, money, context, epoch)
                 except Refused as error:
                     if fresh or (hides_payee and error.account_id == target):
                         raise
@@ -85,6 +86,7 @@ class Transfers:
         target: str,
         money: int,
         context: CommandContext,
+        epoch: int,
     ) -> Done:
         """Decide and append both legs. Key and condition belong to the withdrawal, by which a
         repeated transfer is answered."""
@@ -99,7 +101,7 @@ class Transfers:
             context, key=None, request="", condition=None, causation_id=paid.event["_id"]
         )
         received = execute(receive, payee, caused, begin=begin)
-        await self._store.append(paid.event, received.event)
+        await self._store.append(paid.event, received.event, epoch=epoch)
         log.debug("Stored transfer %s", transfer_id)
         self._states.remember(paid.account)
         self._states.remember(received.account)

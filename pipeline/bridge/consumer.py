@@ -26,6 +26,8 @@ from pipeline.bridge.producer import key_of
 log = logging.getLogger(__name__)
 
 PLAIN_IN_FLIGHT = 500
+_MOST_OUT = 10_000
+"""Deliveries of a partition, done or not, that have no ack: while a commit waits, reading does."""
 _RETRY_SECONDS = 0.3
 _IDLE_SECONDS = 0.25
 
@@ -96,6 +98,8 @@ class Consumer(FaustConsumer):
     def _next(self, tp: TP, feed: Feed) -> Iterable[ConsumerMessage]:
         batched = tp.topic in self._batched
         done = self._acked_index[tp]
+        if len(feed.out) >= _MOST_OUT:
+            return
         waiting = sum(out.last not in done for out in feed.out)
         if batched:
             previous = feed.delivered
@@ -140,7 +144,8 @@ class Consumer(FaustConsumer):
         }
         if not ready:
             return False
-        await self.app.producer.flush()
+        if not await self.app.producer.flush():
+            return False
         try:
             allowed = await self.options.before_commit({tp: ack.last for tp, ack in ready.items()})
         except Exception:

@@ -8,6 +8,7 @@ A deleted key's tombstone expires after a day.
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from faust.transport import base
@@ -27,6 +28,8 @@ TOMBSTONE_SECONDS = 24 * 3600
 """For how long a deleted key fences late workers; Kafka's `delete.retention.ms` by default, too."""
 _RETRY_SECONDS = 0.2
 _FULL_SECONDS = 3.0
+_FLUSH_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
 _TIMEOUT = 3.0
 
 
@@ -47,7 +50,12 @@ class Producer(base.Producer):
         super().__init__(*args, **kwargs)
         self._me = str(ULID())
         self._pending: set[asyncio.Future[Any]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._writes: dict[asyncio.Task[None], str] = {}
+        """The subject of each."""
+        self._full: set[str] = set()
+        """Subjects of which a write waits for room."""
+        self._newer: dict[str, bytes] = {}
+        """The last value that was sent to a changelog's key while a write of it waited for room."""
         self._last_sequences: dict[str, int] = {}
         self._tail: dict[str, asyncio.Future[RecordMetadata]] = {}
 
@@ -60,14 +68,29 @@ class Producer(base.Producer):
         fut.add_done_callback(self._pending.discard)
         super().send_soon(fut)
 
-    async def flush(self) -> None:
-        """Wait for all that was sent: Faust's own flush silently gives up after 0.1 s."""
-        while self._pending or self._tasks:
-            await asyncio.wait({*self._pending, *self._tasks}, timeout=1.0)
+    async def flush(self) -> bool:
+        """Wait for all that was sent, except for what waits for room; False if it takes too long.
+
+        Faust's own flush silently gives up after 0.1 s.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + _FLUSH_SECONDS
+        while under_way := self._under_way():
+            if clock() > until:
+                log.warning("%d messages are not stored yet", len(under_way))
+                return False
+            first = asyncio.FIRST_COMPLETED  # a write may find that there is no room meanwhile
+            await asyncio.wait(under_way, timeout=_LOOK_SECONDS, return_when=first)
+        return True
+
+    def _under_way(self) -> set[asyncio.Future[Any]]:
+        writing = {task for task, subject in self._writes.items() if subject not in self._full}
+        # Each of Faust's futures has not been sent yet, or is one of the writes.
+        return {*writing} or (self._pending if len(self._pending) > len(self._writes) else set())
 
     async def on_stop(self) -> None:
         """The last part of the app that needs the connection closes it."""
-        for task in list(self._tasks):
+        for task in list(self._writes):
             task.cancel()
         await self.transport.close()
 
@@ -92,23 +115,34 @@ class Producer(base.Producer):
         tp, done = TP(topic, partition), asyncio.get_running_loop().create_future()
         if private.is_changelog(self.app, tp):
             subject = f"{topic}.{partition}.{encode_key(raw or b'')}"
+            if subject in self._full:  # the write that waits is followed by one of the last value
+                self._newer[subject] = value or b""
+                done.set_result(_stored(tp, self._last_sequences.get(subject, 0)))
+                return done
+            self._newer.pop(subject, None)
             before, self._tail[subject] = self._tail.get(subject), done
             write = self._write_changelog(subject, tp, value or b"", done, before)
         else:
-            write = self._write_plain(tp, raw, value or b"", done)
+            subject = f"{topic}.{partition}"
+            write = self._write_plain(subject, tp, raw, value or b"", done)
         task = asyncio.ensure_future(write)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._writes[task] = subject
+        task.add_done_callback(self._writes.pop)
         return done
 
     async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:
         return await (await self.send(*args, **kwargs))
 
     async def _write_plain(
-        self, tp: TP, key: bytes | None, value: bytes, done: asyncio.Future[RecordMetadata]
+        self,
+        subject: str,
+        tp: TP,
+        key: bytes | None,
+        value: bytes,
+        done: asyncio.Future[RecordMetadata],
     ) -> None:
         headers = {KEY_HEADER: encode_key(key)} if key else {}
-        await self._write(f"{tp.topic}.{tp.partition}", tp, value, headers, done)
+        await _settle(done, tp, self._store(tp.topic, subject, value, headers, fenced=False))
 
     async def _write_changelog(
         self,
@@ -120,31 +154,23 @@ class Producer(base.Producer):
     ) -> None:
         if before is not None and not before.done():  # one at a time for a key, in order
             await asyncio.wait([before])
-        headers = {} if value else {"Nats-TTL": str(TOMBSTONE_SECONDS)}
-        await self._write(subject, tp, value, headers, done, fenced=True)
-        if not value:  # if the key is written again, the log is read for its last sequence
-            self._last_sequences.pop(subject, None)
+        await _settle(done, tp, self._store_key(tp.topic, subject, value, done))
         if self._tail.get(subject) is done:
             del self._tail[subject]
 
-    async def _write(
-        self,
-        subject: str,
-        tp: TP,
-        value: bytes,
-        headers: dict[str, str],
-        done: asyncio.Future[RecordMetadata],
-        *,
-        fenced: bool = False,
-    ) -> None:
-        try:
-            sequence = await self._store(tp.topic, subject, value, headers, fenced=fenced)
-        except (ChangelogFenced, JetStreamError) as error:
-            done.set_exception(error)
-            return
-        if fenced:
+    async def _store_key(
+        self, topic: str, subject: str, value: bytes, done: asyncio.Future[RecordMetadata]
+    ) -> int:
+        """Store the value, and then the last one that was sent while this one waited for room."""
+        while True:
+            headers = {} if value else {"Nats-TTL": str(TOMBSTONE_SECONDS)}
+            sequence = await self._store(topic, subject, value, headers, fenced=True)
             self._last_sequences[subject] = sequence
-        done.set_result(RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None))
+            if not value:  # if the key is written again, the log is read for its last sequence
+                self._last_sequences.pop(subject, None)
+            if self._tail.get(subject) is not done or subject not in self._newer:
+                return sequence
+            value = self._newer.pop(subject)
 
     async def _store(
         self, topic: str, subject: str, value: bytes, headers: dict[str, str], *, fenced: bool
@@ -154,6 +180,14 @@ class Producer(base.Producer):
         Raises `ChangelogFenced`, and `JetStreamError` if the server refuses it.
         """
         headers = {**headers, MESSAGE_ID: f"{self._me}-{ULID()}"}
+        try:
+            return await self._publish(topic, subject, value, headers, fenced=fenced)
+        finally:
+            self._full.discard(subject)
+
+    async def _publish(
+        self, topic: str, subject: str, value: bytes, headers: dict[str, str], *, fenced: bool
+    ) -> int:
         while True:
             expected = self._last_sequences.get(subject, 0) if fenced else None
             try:
@@ -165,6 +199,7 @@ class Producer(base.Producer):
                         return own
             except StorageFull as error:  # it ends when people make room: lose nothing until then
                 log.debug("publish %s: %s", subject, error)
+                self._full.add(subject)
                 await asyncio.sleep(_FULL_SECONDS)
             except (ChangelogFenced, JetStreamError):
                 raise
@@ -200,3 +235,18 @@ class Producer(base.Producer):
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
         await self.transport.create_topic(topic, partitions)
+
+
+def _stored(tp: TP, sequence: int) -> RecordMetadata:
+    return RecordMetadata(tp.topic, tp.partition, tp, sequence, None, None)
+
+
+async def _settle(
+    done: asyncio.Future[RecordMetadata], tp: TP, storing: Coroutine[Any, Any, int]
+) -> None:
+    try:
+        sequence = await storing
+    except (ChangelogFenced, JetStreamError) as error:
+        done.set_exception(error)
+    else:
+        done.set_result(_stored(tp, sequence))

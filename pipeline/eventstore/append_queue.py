@@ -106,16 +106,25 @@ class AppendQueue:
             size += group[-1].left
         return group
 
-    async def _write_group(self, group: list[AppendRow]) -> None:
-        """Insert until every row has an outcome or its caller has stopped waiting."""
+    async def _write_group(self, group: list[AppendRow], *, apart: bool = False) -> None:
+        """Insert until every row has an outcome or its caller has stopped waiting.
+
+        `apart`: the group is one row, of which each event gets a command of its own.
+        """
         attempt, in_doubt = 0, False
         while live := [row for row in group if not row.outcome.done()]:
             inserting = False
             try:
                 await self._guards.require(min(row.epoch for row in live))
                 inserting = True
-                decided = await self._insert_group(live, first=not attempt)
+                if apart:
+                    decided = await self._insert_rows(live, most=1)
+                else:
+                    decided = await self._insert_group(live, first=not attempt)
             except (StoreRefused, StoreUnguarded) as error:
+                if _is_of_one(error, live) and not in_doubt and not apart:
+                    await asyncio.gather(*(self._write_group([row], apart=True) for row in live))
+                    return
                 for row in live:
                     row.end(StoreUnavailable(f"{_IN_DOUBT}: {error}") if in_doubt else error)
             except PyMongoError as error:
@@ -154,19 +163,21 @@ class AppendQueue:
         settled = [_settle(row, refused.get(at), stored) for at, row in enumerate(rows)]
         return all(settled)
 
-    async def _insert_rows(self, rows: list[AppendRow]) -> bool:
+    async def _insert_rows(self, rows: list[AppendRow], most: int | None = None) -> bool:
         """Insert in order up to the first refused event; the next try continues after it.
+
+        At most `most` events, if that is given.
 
         Ordered, because an event must never be stored without its predecessor.
         """
-        documents = [document for row in rows for document in row.documents[row.stored :]]
+        documents = [document for row in rows for document in row.documents[row.stored :]][:most]
         refused = await self._insert(documents, ordered=True)
         at = left = min(refused, default=len(documents))
         for row in rows:
             stored = min(left, row.left)
             row.advance(stored)
             left -= stored
-            if row.left:
+            if row.left and refused:
                 known = await stored_ids(self._events, row.events[row.stored :])
                 return _settle(row, refused[at], known)
         return True
@@ -186,6 +197,12 @@ class AppendQueue:
                 raise refused from error
             raise
         return {}
+
+
+def _is_of_one(error: StoreRefused | StoreUnguarded, rows: list[AppendRow]) -> bool:
+    """Whether one of several documents has made the server refuse the command with all of them."""
+    definite = isinstance(error, StoreRefused) and not error.whole
+    return definite and sum(row.left for row in rows) > 1
 
 
 def _settle(row: AppendRow, refused: Refused | None, stored: set[str]) -> bool:

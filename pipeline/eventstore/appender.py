@@ -36,14 +36,17 @@ class Appender:
         self._rows = AppendQueue(events, guards, outage)
         self._transactions = Transactions(client, events, guards, outage)
 
-    async def row(self, events: Sequence[Event]) -> AppendResult:
-        """Append consecutive events of one account, grouped with the other rows that wait."""
+    async def row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
+        """Append consecutive events of one account, grouped with the other rows that wait.
+
+        `epoch`: the one of the guards in which they were decided, by default the present one.
+        """
         documents, error = _encoded(events)
         if not documents:
             return AppendResult(0, error)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[AppendResult] = loop.create_future()
-        row = AppendRow(events[: len(documents)], documents, outcome, self._guards.epoch)
+        row = AppendRow(events[: len(documents)], documents, outcome, self._epoch(epoch))
         self._rows.add(row)
         timer = loop.call_later(DEADLINE, row.end, StoreUnavailable(_LATE))
         try:
@@ -52,21 +55,24 @@ class Appender:
             timer.cancel()
         return stored if stored.error else AppendResult(stored.number, error)
 
-    async def one(self, event: Event) -> None:
+    async def one(self, event: Event, epoch: int | None = None) -> None:
         """Append one event, grouped with the other rows that wait; raises its error."""
-        stored = await self.row([event])
+        stored = await self.row([event], epoch)
         if stored.error is not None:
             raise stored.error
 
-    async def together(self, events: Sequence[Event]) -> None:
+    async def together(self, events: Sequence[Event], epoch: int | None = None) -> None:
         """Append all of the events, or none, in one transaction."""
-        outcome = self._transactions.start(events, DEADLINE)
+        outcome = self._transactions.start(events, DEADLINE, self._epoch(epoch))
         try:
             async with asyncio.timeout(DEADLINE):
                 # Cancelling a caller must not cancel the transaction: others may share it.
                 await asyncio.shield(outcome)
         except TimeoutError:
             raise StoreUnavailable(_LATE) from None
+
+    def _epoch(self, epoch: int | None) -> int:
+        return self._guards.epoch if epoch is None else epoch
 
     async def close(self) -> None:
         """Wait for the appends in flight."""

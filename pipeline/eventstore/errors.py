@@ -11,7 +11,14 @@ class StoreUnavailable(Exception):
 
 
 class StoreRefused(Exception):
-    """MongoDB refuses the write for good: nothing is stored, and a retry would not help."""
+    """MongoDB refuses the write for good: nothing is stored, and a retry would not help.
+
+    `whole`: no document is the reason, so every other write is refused as well.
+    """
+
+    def __init__(self, reason: str, *, whole: bool = False) -> None:
+        super().__init__(reason)
+        self.whole = whole
 
 
 class StoreUnguarded(Exception):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pymongo import timeout
 from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.eventstore.errors import StoreUnguarded, reachable
@@ -26,7 +27,11 @@ FRESH: Final = 0.25
 _AHEAD: Final = 0.1
 """Seconds after which the next look begins while appends go on: a busy bank never waits for one."""
 
-_NAMESPACE_NOT_FOUND: Final = 26
+_LONGEST_LOOK: Final = 1.5
+"""Seconds. All appends wait for a look, which may be on a connection that has died silently."""
+
+_NOTHING_INDEXED: Final = frozenset({26, 166})
+"""NamespaceNotFound, CommandNotSupportedOnView."""
 
 
 class Guards:
@@ -90,7 +95,8 @@ class Guards:
 
     async def _look(self) -> None:
         began = time.monotonic()
-        collection, indexes = await asyncio.gather(self._info(), self._indexes())
+        with timeout(_LONGEST_LOOK):
+            collection, indexes = await asyncio.gather(self._info(), self._indexes())
         self._note(collection, faults(collection, indexes))
         self._looked = began
 
@@ -122,11 +128,11 @@ class Guards:
 
 
 async def indexes_of(events: Collection) -> list[Index]:
-    """The indexes, also those that are being built; none without the collection."""
+    """The indexes, also those that are being built; none without the collection, or of a view."""
     query = {"listIndexes": events.name, "includeBuildUUIDs": True}
     try:
         return (await events.database.command(query))["cursor"]["firstBatch"]  # type: ignore[no-any-return]
     except OperationFailure as error:
-        if error.code != _NAMESPACE_NOT_FOUND:
+        if error.code not in _NOTHING_INDEXED:
             raise
         return []

@@ -30,7 +30,7 @@ from pipeline.eventstore.indexes import (
     trusted,
     wrong,
 )
-from pipeline.eventstore.write_results import Collection
+from pipeline.eventstore.write_results import Collection, refused_for_good
 from pipeline.support.correlation import detached
 from pipeline.support.retry import Outage, brief
 
@@ -94,11 +94,19 @@ class IndexBuilder:
         try:
             with timeout(_LONGEST_BUILD):  # replaces the client's socket timeout
                 await self._create(guard, there)
-        except DuplicateKeyError as error:
-            self._hinder(name, await self._find_duplicates(guard) or brief(error))
+        except OperationFailure as error:
+            self._hinder(name, await self._reason(guard, error))
             self._resting_until = time.monotonic() + _REST * (time.monotonic() - began)
         else:
             self._guards.hindrances.pop(name, None)
+
+    async def _reason(self, guard: IndexModel, error: OperationFailure) -> str:
+        """Why it can't be built; raises an error that may pass."""
+        if isinstance(error, DuplicateKeyError):
+            return await self._find_duplicates(guard) or brief(error)
+        if (refused := refused_for_good(error)) is None:
+            raise error
+        return str(refused)
 
     def _hinder(self, name: str, why: str) -> None:
         if self._guards.hindrances.get(name) != why:

@@ -108,8 +108,10 @@ class EventStore:
         """The documents in the collection that are no account's event; a scan."""
         return await invalid_documents(self._events)
 
-    async def append(self, *events: Event) -> None:
+    async def append(self, *events: Event, epoch: int | None = None) -> None:
         """Store one event, or several together or not at all, durably (majority write concern).
+
+        `epoch`: what `guards.epoch` was before the states were read on which they were decided.
 
         After `VersionConflict`, `KeyTaken`, `StoreRefused` and `StoreUnguarded` nothing is stored.
         After `StoreUnavailable` the events may be stored; the same events (with their `_id`) may be
@@ -117,17 +119,19 @@ class EventStore:
         """
         with carrying("append", events):
             if len(events) == 1:
-                await self._appender.one(events[0])
+                await self._appender.one(events[0], epoch)
             else:
-                await self._appender.together(events)
+                await self._appender.together(events, epoch)
 
-    async def append_row(self, events: Sequence[Event]) -> write_results.AppendResult:
+    async def append_row(
+        self, events: Sequence[Event], epoch: int | None = None
+    ) -> write_results.AppendResult:
         """Store consecutive events of one account, in order, up to the first that is refused.
 
         Returns the number that is stored and the refusal; does not raise it.
         """
         with carrying("append", events):
-            return await self._appender.row(events)
+            return await self._appender.row(events, epoch)
 
     async def under_keys(self, keys: Sequence[str]) -> dict[str, Event]:
         """The durably stored events with these idempotency keys, by key."""

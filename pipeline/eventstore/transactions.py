@@ -88,12 +88,12 @@ class Transactions:
         self._open: set[asyncio.Future[None]] = set()
         self._apart_until = 0.0
 
-    def start(self, events: Sequence[Event], seconds: float) -> asyncio.Future[None]:
+    def start(self, events: Sequence[Event], seconds: float, epoch: int) -> asyncio.Future[None]:
         """Start one; its outcome raises the refusal, or `StoreUnavailable` after `seconds`."""
         loop = asyncio.get_running_loop()
         documents = [encode(event) for event in events]
         outcome: asyncio.Future[None] = loop.create_future()
-        whole = Whole(events, documents, loop.time() + seconds, outcome, self._guards.epoch)
+        whole = Whole(events, documents, loop.time() + seconds, outcome, epoch)
         self._open.add(whole.outcome)
         whole.outcome.add_done_callback(self._open.discard)
         if loop.time() < self._apart_until:
@@ -211,16 +211,20 @@ class Transactions:
 
         Raises `StoreRefused` if the server refuses the whole for good.
         """
+        inserted = False
         try:
             async with await self._client.start_session() as session, session.start_transaction():
                 await self._events.insert_many(documents, session=session)
+                inserted = True
         except BulkWriteError as error:
             for refused in error.details["writeErrors"]:
                 if refused["code"] == DUPLICATE_KEY or refused["code"] in DEFINITE:
                     return dict(refused)
             raise
         except PyMongoError as error:
-            if (whole := refused_for_good(error)) is not None:
+            # The driver repeats a commit whose answer was lost: the second may be refused although
+            # the first has stored all.
+            if not inserted and (whole := refused_for_good(error)) is not None:
                 raise whole from error
             raise
         return None

@@ -58,6 +58,8 @@ DEFINITE: Final = frozenset(
 )
 """Codes of the server's that mean: nothing is stored, and the same write fails again. All others
 may pass, such as NotWritablePrimary."""
+_OF_A_DOCUMENT: Final = frozenset({2, 9, 14, 22, 52, 53, 67, 121, 171, 10334, 17280})
+"""Those that a document can cause. The others concern every write: its server, rights or room."""
 _PASSING: Final = (
     "TransientTransactionError",
     "UnknownTransactionCommitResult",
@@ -97,7 +99,7 @@ def refusals(error: BulkWriteError) -> dict[int, Refused]:
 def refusal(event: Event, refused: Refused) -> Exception:
     """The exception for the caller whose event the server refused."""
     if refused["code"] in DEFINITE:
-        return StoreRefused(_reason(refused))
+        return _refused(refused)
     if refused["code"] != DUPLICATE_KEY:
         return StoreUnavailable(str(refused["errmsg"]))
     pattern = refused.get("keyPattern")
@@ -113,8 +115,14 @@ def refused_for_good(error: PyMongoError) -> StoreRefused | None:
     if any(map(error.has_error_label, _PASSING)):
         return None
     if isinstance(error, OperationFailure) and error.code in DEFINITE:
-        return StoreRefused(_reason(error.details or {"errmsg": str(error), "code": error.code}))
-    return StoreRefused(str(error)) if isinstance(error, ConfigurationError) else None
+        return _refused({"errmsg": str(error), "code": error.code, **(error.details or {})})
+    if isinstance(error, ConfigurationError):
+        return StoreRefused(str(error), whole=True)
+    return None
+
+
+def _refused(refused: Refused) -> StoreRefused:
+    return StoreRefused(_reason(refused), whole=refused.get("code") not in _OF_A_DOCUMENT)
 
 
 def _reason(refused: Refused) -> str:

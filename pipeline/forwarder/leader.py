@@ -83,7 +83,7 @@ class Leader:
                     await self._forward(batches, lost)
             except HistoryLost as reason:
                 log.warning("The change stream can't be resumed: %s", reason)
-                self._publisher.token = None
+                self._publisher.forget()
                 # The collection may be a new one, which nobody has given its indexes yet.
                 await self._build_indexes()
         log.warning("Another forwarder has the lease now")
@@ -110,19 +110,20 @@ class Leader:
             left = self._publisher.without_landed(messages)
             if messages and not left:
                 continue  # nothing was published, so it is not known that it works
-            messages = left
+            messages, completing = left, self._publisher.completing
             if messages:
                 with carrying("forward", changes.events, "PRODUCER"):
                     await self._publisher.publish(messages, changes.token)
                 self._counters.forwarded += len(messages)
                 self._counters.batch_events.observe(len(messages))
                 self._log_forwarded(changes.events, len(messages))
-            elif self._token_is_due(changes.token):
+            elif not completing and self._token_is_due(changes.token):
                 await self._publisher.publish(
                     [OutgoingMessage(TOKEN_SUBJECT, b"", {})], changes.token
                 )
-            await self._check_stream(changes.token)
-            self._now = await self._repartitioner.step(self._now, changes.token, lost)
+            if not completing:
+                await self._check_stream(changes.token)
+                self._now = await self._repartitioner.step(self._now, changes.token, lost)
             if messages or not first:
                 self._outage.over()
                 self.working = True

@@ -139,6 +139,18 @@ class StreamPublisher:
         return [each for each in messages if each.headers.get(MESSAGE_ID, "") not in found]
 
     @property
+    def completing(self) -> bool:
+        """Whether events of a batch that landed in part are still to come: publish only events.
+
+        A token among them would let the next leader publish those after it again.
+        """
+        return bool(self._landed)
+
+    def forget(self) -> None:
+        """The changes after `token` are lost."""
+        self.token, self._landed, self._part = None, set(), 0
+
+    @property
     def room(self) -> int:
         """The most bytes that a message may have besides its headers."""
         return int(self._js.nc.max_payload) - _HEADER_ROOM

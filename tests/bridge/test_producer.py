@@ -30,3 +30,35 @@ async def test_a_changelog_write_waits_for_room(
     assert app.transport.full() == ""
     await producer.on_stop()
     await js.close()
+
+
+async def test_what_waits_for_room_holds_up_no_commit_and_no_stop(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.bridge.producer._FULL_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.bridge.private.is_changelog", lambda *_: True)
+    js = await JetStream.connect(settings.nats_url, "test")
+    await js.ensure_stream("small", ["small.>"], max_bytes=9000, discard="new")
+    await js.publish("small.1", bytes(8000))
+    app = faust.App("test", broker=settings.nats_url, store="memory://", loghandlers=[])
+    producer: Producer = app.transport.create_producer()
+    await app.transport.connect()
+    first = [await producer.send("small", b"k", bytes(2000), 0, None, None) for _ in range(2)]
+    await eventually(lambda: app.transport.full() and producer._writes)
+    async with asyncio.timeout(3):
+        assert await producer.flush()
+    for n in range(1000):
+        assert (await producer.send("small", b"k", b"%d" % n, 0, None, None)).done()
+    assert len(producer._writes) == 2
+    assert not first[0].done()
+    await js.api("STREAM.PURGE.small")
+    async with asyncio.timeout(20):
+        await asyncio.gather(*first)
+    last = await js.last_message("small")
+    assert last is not None
+    assert last.data == b"999"
+    await (await producer.send("small", b"k", b"after", 0, None, None))
+    assert not producer._tail
+    assert not producer._newer
+    await producer.on_stop()
+    await js.close()

@@ -4,6 +4,7 @@ On any MongoDB (BANK_TEST_MONGODB_URL, or the embedded one).
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing import Any
 import pytest
 from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from pipeline.banking.events import CREATED
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable
+from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable, StoreUnguarded
+from pipeline.eventstore.guards import FRESH
 from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.harness import eventually
+from tests.proxy import TcpProxy
 
 OLD, NEW = "idempotency_key", "idempotency_key_sparse"
 
@@ -173,3 +176,39 @@ async def test_an_index_of_that_name_that_guards_nothing_is_not_trusted(
         await asyncio.to_thread(events.create_index, [(OLD, 1)], name=OLD)
         await store.setup()
         assert NEW in await asyncio.to_thread(events.index_information)
+
+
+async def test_an_index_that_the_server_refuses_is_a_hindrance(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, tries = EventStore(settings.mongodb_url, settings.mongodb_database), list[object]()
+
+    async def refused(*args: object) -> None:
+        tries.append(args)
+        await asyncio.sleep(0.1)
+        details = {"code": 171, "codeName": "CannotIndexParallelArrays", "errmsg": "no arrays"}
+        raise OperationFailure("no arrays", 171, details)
+
+    monkeypatch.setattr(store._indexes, "_create", refused)
+    for _ in range(2):
+        with pytest.raises(StoreUnguarded, match="can't be built: no arrays"):
+            await store.setup()
+    assert len(tries) <= 3, "the second time rests"
+    await store.close()
+
+
+async def test_a_look_without_an_answer_is_short(settings: Settings) -> None:
+    """Every append waits for it, and its connection may have died silently."""
+    async with TcpProxy(settings.mongodb_url) as way:
+        store = EventStore(f"{way.url}/?directConnection=true", settings.mongodb_database)
+        await store.setup()
+        await store.append(opened(1, "a"))
+        way.half_open()
+        await asyncio.sleep(2 * FRESH)
+        began = time.monotonic()
+        with suppress(StoreUnavailable):
+            await store.guards.look()
+        took = time.monotonic() - began
+        assert 0.5 < took < 5, took
+        await store.append(opened(2, "b"))
+        await store.close()

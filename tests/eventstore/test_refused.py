@@ -15,8 +15,11 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
+from api.accounts.command_context import CommandContext
+from api.accounts.commands import Deposit
+from api.accounts.service import AccountService
 from pipeline.banking.events import DEPOSITED, WITHDRAWN
-from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable
+from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable, driver
 from pipeline.eventstore.write_results import refused_for_good
 from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
@@ -221,3 +224,59 @@ async def test_what_may_pass_is_tried_again(
     answers(store, [failure(10107), failure(189)])
     await store.append(*make())
     assert await store.count() == len(make())
+
+
+async def test_a_refusal_at_the_commit_is_no_refusal(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver repeats a commit whose answer was lost; the second one may be refused."""
+    real, refused = driver.Session.commit_transaction, [failure(13)]
+
+    async def commit(session: driver.Session) -> None:
+        await real(session)
+        if refused:
+            raise refused.pop()
+
+    monkeypatch.setattr(driver.Session, "commit_transaction", commit)
+    monkeypatch.setattr(store._appender._transactions, "_apart_until", float("inf"))
+    events = two()
+    await store.append(*events)
+    assert not refused
+    assert await store.count() == len(events)
+
+
+async def test_one_document_takes_no_other_along(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server, or the driver, may refuse a command because of one of its documents."""
+    real, bad = store._events.insert_many, [f"{n}" * 26 for n in (3, 6)]
+
+    async def insert_many(documents: Any, **options: Any) -> Any:
+        if any(each["account_id"] in bad and each["version"] == 2 for each in documents):
+            raise failure(10334)
+        return await real(documents, **options)
+
+    monkeypatch.setattr(store._events, "insert_many", insert_many)
+    rows = [
+        [new_event(f"{n}" * 26, version, DEPOSITED, {"money": 1}) for version in (1, 2, 3)]
+        for n in range(9)
+    ]
+    outcomes = await asyncio.gather(*(store.append_row(row) for row in rows))
+    for n, outcome in enumerate(outcomes):
+        assert outcome.number == (1 if n in (3, 6) else 3)
+        assert isinstance(outcome.error, StoreRefused) == (n in (3, 6))
+
+
+async def test_who_may_not_write_is_told_with_all_that_wait(
+    store: EventStore, answers: Answers
+) -> None:
+    """Not one command a round: their number of rounds would be that of the commands."""
+    service, context = AccountService(store), CommandContext("c")
+    await service.open()
+    account = (await service.create("Ada", 5, context)).account.id
+    errors: list[PyMongoError] = [failure(13) for _ in range(100)]
+    answers(store, errors)
+    deposits = (service.execute(account, Deposit(1), context) for _ in range(30))
+    told = await asyncio.gather(*deposits, return_exceptions=True)
+    assert {type(each) for each in told} == {StoreRefused}
+    assert len(errors) > 90

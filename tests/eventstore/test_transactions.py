@@ -52,7 +52,7 @@ async def test_who_may_have_committed_is_not_told_to_decide_again(
 
     monkeypatch.setattr(tried, "_commit", commit)
     with pytest.raises(StoreUnavailable):
-        await tried.start(transfer(), seconds=2.0)
+        await tried.start(transfer(), seconds=2.0, epoch=0)
 
 
 async def test_who_lost_every_race_decides_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ async def test_who_lost_every_race_decides_again(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(tried, "_commit", commit)
     with pytest.raises(VersionConflict):
-        await tried.start(transfer(), seconds=30.0)
+        await tried.start(transfer(), seconds=30.0, epoch=0)
 
 
 async def test_a_commit_without_an_answer_does_not_hold_up_the_next(
@@ -78,9 +78,9 @@ async def test_a_commit_without_an_answer_does_not_hold_up_the_next(
 
     monkeypatch.setattr(tried, "_commit", commit)
     monkeypatch.setattr("pipeline.eventstore.transactions._SLOW", 0.05)
-    first = tried.start(transfer(), seconds=30.0)
+    first = tried.start(transfer(), seconds=30.0, epoch=0)
     await asyncio.sleep(0)  # the first is under way when the second comes
-    await asyncio.wait_for(tried.start(transfer(), seconds=30.0), 10)
+    await asyncio.wait_for(tried.start(transfer(), seconds=30.0, epoch=0), 10)
     assert not first.done()
     answer.set()
     await first

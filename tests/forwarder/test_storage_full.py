@@ -1,17 +1,23 @@
 """JetStream at a limit of its storage: who is not ready says why; nothing is lost or doubled."""
 
+import asyncio
+import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from pipeline.coordination.partitioning import Partitioning
 from pipeline.embedded.processes import Child, Children
 from pipeline.embedded.server_binaries import _installed
-from pipeline.eventstore import EventStore
+from pipeline.eventstore import Changes, EventStore
+from pipeline.forwarder.leader import Leader
+from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream, OutgoingMessage, StorageFull
+from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.forwarder.test_forwarder import append, ids, markers, messages
@@ -176,4 +182,44 @@ async def test_a_write_tells_that_there_is_no_room_and_the_next_one_that_there_i
     await js.api("STREAM.PURGE.small")
     await js.publish("small", bytes(2000))
     assert js.full == ""
+    await js.close()
+
+
+async def test_amid_a_batch_that_landed_in_part_only_events_are_published(
+    settings: Settings, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token there would let the next leader publish what landed after it a second time."""
+    js = await JetStream.connect(settings.nats_url, "test")
+    outage = Outage(logging.getLogger(__name__), "Forwarding")
+    leader = Leader(settings, js, store, PublisherCounters(), outage)
+    publisher, lost, stepped = leader._publisher, asyncio.Event(), list[str]()
+    publisher.token, publisher._landed = "before", {"a", "b"}
+
+    async def step(token: str) -> None:
+        stepped.append(token)
+
+    async def publish(_: Sequence[OutgoingMessage], token: str) -> None:
+        stepped.append(f"published {token}")
+
+    async def repartitioner(now: Partitioning, token: str, _: asyncio.Event) -> Partitioning:
+        stepped.append(f"partitions {token}")
+        return now
+
+    async def changes() -> AsyncIterator[Changes]:
+        yield Changes([], "amid")
+        publisher._landed.clear()
+        lost.set()
+        yield Changes([], "after")
+
+    monkeypatch.setattr(leader, "_now", Partitioning(2), raising=False)
+    monkeypatch.setattr(leader, "_check_stream", step)
+    monkeypatch.setattr(leader, "_token_is_due", lambda _: True)
+    monkeypatch.setattr(leader._repartitioner, "step", repartitioner)
+    monkeypatch.setattr(publisher, "publish", publish)
+    await leader._forward(changes(), lost)
+    assert stepped == ["published after", "after", "partitions after"]
+    publisher._landed = {"a"}
+    publisher.forget()
+    assert not publisher.completing
+    assert publisher.token is None
     await js.close()

@@ -3,13 +3,17 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from unittest.mock import AsyncMock, Mock
 
 import aiohttp
 import pytest
+from nats.errors import TimeoutError as NatsTimeout
 
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, running
+from pipeline.messaging import JetStreamError
+from pipeline.operations.checker import live
 from pipeline.operations.checker.live import check_live
 from pipeline.support.settings import Settings
 from tests.harness import Role, eventually, rounds
@@ -68,3 +72,12 @@ async def _forge(settings: Settings, account: str) -> None:
         document["balance"] += 1
         async with http.put(f"/balance/_doc/{account}", json=document) as answer:
             assert answer.status == 200
+
+
+@pytest.mark.parametrize("error", [NatsTimeout(), JetStreamError(10008, "no leader")])
+async def test_jetstream_that_goes_away_meanwhile_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(live, "stream_guards", AsyncMock(side_effect=error))
+    with pytest.raises(live.Unreachable, match="NATS went away: "):
+        await live.check_stores(Mock())

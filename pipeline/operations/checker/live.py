@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from nats.errors import Error as NatsError
+
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore, StoreUnavailable
@@ -120,6 +122,8 @@ async def check_stores(
             patience=patience,
             stream_faults=await stream_guards(stores.js, stores.settings),
         )
+    except (JetStreamError, NatsError) as error:
+        raise Unreachable(f"NATS went away: {error or 'no answer in time'}") from error
     except StoreUnavailable as error:
         raise Unreachable(f"MongoDB went away: {error}") from error
     except ProjectionUnavailable as error:

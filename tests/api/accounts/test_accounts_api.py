@@ -233,8 +233,8 @@ class Forgetful(EventStore):
 
     losing = False
 
-    async def append_row(self, events: Sequence[Event]) -> AppendResult:
-        stored = await super().append_row(events)
+    async def append_row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
+        stored = await super().append_row(events, epoch)
         return AppendResult(0, StoreUnavailable("the answer was lost")) if self.losing else stored
 
 
@@ -259,7 +259,7 @@ class Contested(EventStore):
 
     tries = 0
 
-    async def append_row(self, events: Sequence[Event]) -> AppendResult:
+    async def append_row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
         self.tries += 1
         return AppendResult(0, VersionConflict(events[0]["account_id"], events[0]["version"]))
 

@@ -17,7 +17,7 @@ from api.accounts.execution import Done, VersionMismatch
 from api.accounts.idempotency import KeyReused
 from api.accounts.service import AccountService
 from api.http.headers import Condition
-from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable
+from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, StoreUnguarded
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 from tests.commands import Answer, Replicas, deposit, opened, replicas, send, transfer, withdraw
@@ -37,9 +37,9 @@ class Watched(EventStore):
         self.reads = 0
         self.losing = False
 
-    async def append_row(self, events: Sequence[Event]) -> AppendResult:
+    async def append_row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
         self.rows += [len(events)] if events else []
-        stored = await super().append_row(events)
+        stored = await super().append_row(events, epoch)
         return AppendResult(0, StoreUnavailable("the answer was lost")) if self.losing else stored
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
@@ -325,3 +325,27 @@ async def test_a_broken_way_to_mongodb_doubles_and_loses_nothing(
     keys = [event["idempotency_key"] for event in events if "idempotency_key" in event]
     assert len(keys) == len(set(keys))
     assert [event["version"] for event in events] == list(range(1, len(events) + 1))
+
+
+async def test_what_was_decided_before_the_guards_were_lost_is_not_stored(
+    service: AccountService, store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are lost, and there again, while the state is read on which it is decided."""
+    account, other = await new(service, 5), await new(service, 5)
+    present = service._states.present
+
+    async def late(account_id: str) -> Account:
+        state = await present(account_id)
+        store.guards.epoch += 1
+        return state
+
+    monkeypatch.setattr(service._states, "present", late)
+    store.guards.epoch += 1  # nothing is remembered
+    stored = await store.count()
+    for command in (
+        service.execute(account, Deposit(1), CONTEXT),
+        service.transfer(account, other, 1, CONTEXT),
+    ):
+        with pytest.raises(StoreUnguarded):
+            await command
+    assert await store.count() == stored

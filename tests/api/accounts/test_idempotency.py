@@ -180,10 +180,10 @@ class Gate(EventStore):
         super().__init__(settings.mongodb_url, settings.mongodb_database)
         self.open, self.appends = asyncio.Event(), 0
 
-    async def append_row(self, events: Sequence[Event]) -> AppendResult:
+    async def append_row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
         self.appends += 1
         await self.open.wait()
-        return await super().append_row(events)
+        return await super().append_row(events, epoch)
 
 
 async def test_the_second_of_two_waits_for_the_first(settings: Settings) -> None:
@@ -205,7 +205,7 @@ async def test_the_second_of_two_waits_for_the_first(settings: Settings) -> None
 class Unproven(EventStore):
     """A store whose index knows a key that no read shows yet, as after a change of primaries."""
 
-    async def append_row(self, events: Sequence[Event]) -> AppendResult:
+    async def append_row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
         return AppendResult(0, KeyTaken("k"))
 
 
