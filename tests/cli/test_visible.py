@@ -62,7 +62,7 @@ def test_progress_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     console(err=True).print(HOSTILE, markup=False)
     bars = Bars()
     bars._out.width = 200
-    part = RebuildPart("j", 0, state="replaying", total=9, owner=f"{HOSTILE}{MARKUP[0]}")
+    part = RebuildPart("j", 0, state="replaying", total=9, owner=f"{HOSTILE}{MARKUP[0]}.1")
     job = RebuildJob("j", "online", "building", (0,), 1, 1, started="2026-01-31T12:00:00Z")
     bars.show(job, [part])
     bars._out.print(bars._progress)
