@@ -20,6 +20,7 @@ from api.server import application
 from pipeline.cli.main import main
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import JetStream
+from pipeline.messaging.kv import Bucket
 from pipeline.operations import audit, keys
 from pipeline.operations.audit import AuditLine
 from pipeline.operations.keys import Role as KeyRole
@@ -128,6 +129,16 @@ async def test_the_first_use_of_a_day_is_told_once_by_all_services(settings: Set
             assert await keys.use(js, key_id, "2999-01-01")
     [line] = await lines(settings, "key-used")
     assert line["actor"] == {"key": key_id, "role": "operator"}
+
+
+@pytest.mark.parametrize("day", [{"$": 1}, "zzz", "２０２６-01-31", [], None, True, 10**9])
+async def test_what_is_no_day_stops_no_noting(settings: Settings, day: object) -> None:
+    async with nats(settings) as js:
+        await Bucket(js, keys.USES).put("0123456789abcdef", {"day": day})
+        assert await keys.last_uses(js) == {}
+        assert await keys.use(js, "0123456789abcdef", "2026-01-31")
+        assert not await keys.use(js, "0123456789abcdef", "2026-01-31")
+        assert await keys.last_uses(js) == {"0123456789abcdef": "2026-01-31"}
 
 
 def test_the_list_shows_the_last_use_of_each_key(settings: Settings) -> None:
