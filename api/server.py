@@ -74,7 +74,7 @@ def application(
     app[_UNDER_WAY], app[CONNECTIONS] = WeakSet(), connections
     app[STREAMS], app[BODY_SECONDS] = Streams(), settings.http_body_seconds
     app.on_shutdown.append(_end_streams)
-    app[AUDIT] = trail
+    app[AUDIT], app[problems.TRANSLATE] = trail, translate
     app.cleanup_ctx.append(_keeping(trail))
     if guard is not None:
         app.cleanup_ctx.append(_following(guard))

@@ -34,6 +34,7 @@ from tests.plans import explainable, indexed, sorts, stages
 SCANS: Final = {
     "EventStore.count",
     "EventStore.replay",
+    "EventStore.duplicates",
     "EventStore.invalid_documents",
     "Bucket.entries",
     "Bucket.read",

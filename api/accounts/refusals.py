@@ -64,7 +64,6 @@ def translate(error: Exception) -> Problem | None:
             detail = f"The event store refuses the command: {error}. Nothing was stored."
             return Problem(503, "store-refused", detail)
         case StoreUnguarded(faults=faults):
-            # The faults themselves may name accounts and keys: readiness and the log have them.
             return unavailable(
                 "store-unguarded",
                 f"The event store can't be trusted now ({', '.join(faults)}). Nothing was stored.",

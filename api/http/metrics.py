@@ -7,12 +7,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from pipeline.support.metrics import SECONDS
+from pipeline.support.metrics import SECONDS, RefusedRequests
 
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER: Final = "other"
 """The label of an unknown route, and of an unusual method: clients must not create labels."""
-_REFUSED: Final = (401, 403)
 
 
 class Requests:
@@ -25,14 +24,7 @@ class Requests:
             ("route", "method", "status"),
             registry=registry,
         )
-        self._refused = Counter(
-            "bank_http_refused",
-            "Requests refused: 401 without a key that is known, 403 with one that may not do it",
-            ("status",),
-            registry=registry,
-        )
-        for status in _REFUSED:
-            self._refused.labels(status)
+        self._refused = RefusedRequests(registry)
         self._seconds = Histogram(
             "bank_http_request_seconds",
             "Time from a request's head to its answer",
@@ -44,8 +36,7 @@ class Requests:
     def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count an answer; no seconds for a stream, which lasts as long as its client stays."""
         self._answers.labels(route, method, status).inc()
-        if status in _REFUSED:
-            self._refused.labels(status).inc()
+        self._refused.note(status)
         if seconds is not None:
             self._seconds.labels(route, method).observe(seconds)
 

@@ -16,6 +16,8 @@ from api.http.problem_types import path_of, title_of
 log = logging.getLogger(__name__)
 
 Translate = Callable[[Exception], "Problem | None"]
+TRANSLATE: Final[web.AppKey[Translate]] = web.AppKey("translate")
+"""How the service makes problems of its own errors."""
 
 MEDIA_TYPE: Final = "application/problem+json"
 

@@ -11,7 +11,7 @@ import click
 from pipeline.cli.connections import jetstream
 from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import run
-from pipeline.operations.audit import ACTIONS, AuditLine, matches, read
+from pipeline.operations.audit import ACTIONS, STREAM, AuditLine, matches, read
 from pipeline.support import logs
 from pipeline.support.settings import Settings, load
 
@@ -72,8 +72,11 @@ async def _print(
     as_json: bool,
 ) -> None:
     async with jetstream(settings) as js:
-        last = 0
+        last, stream = 0, ""
         while True:
+            state = await js.state(STREAM)
+            if state is not None and (state.created != stream or state.last < last):
+                last, stream = 0, state.created  # a new one numbers its messages anew
             async for sequence, line in read(js, since, after=last):
                 last = sequence
                 if matches(line, actor, actions):

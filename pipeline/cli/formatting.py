@@ -8,6 +8,7 @@ import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.model.visible import visible
 
@@ -29,8 +30,11 @@ class VisibleConsole(Console):
             )
 
 
-def console() -> Console:
-    """The console on stdout; 200 columns wide if that is no terminal, so that lines stay whole."""
+def console(*, err: bool = False) -> Console:
+    """The console on stdout, 200 columns wide if that is no terminal, so that lines stay whole; or
+    on stderr."""
+    if err:
+        return VisibleConsole(stderr=True)
     return VisibleConsole(width=None if sys.stdout.isatty() else 200)
 
 
@@ -40,15 +44,16 @@ def echo(text: Any, *, err: bool = False) -> None:
 
 
 class _VisibleTable(Table):
-    """Cells become longer by the escapes, so they are in them before the columns get a width."""
+    """Cells of text are no markup: the stores hold what people wrote. They become longer by the
+    escapes, so they are in them before the columns get a width."""
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-        shown = (visible(each) if isinstance(each, str) else each for each in cells)
+        shown = (Text(visible(each)) if isinstance(each, str) else each for each in cells)
         super().add_row(*shown, **options)
 
 
 def plain_table(*columns: str) -> Table:
-    """A table without lines, whose cells fold."""
+    """A table without lines, whose cells fold. A `str` is shown as it is, a `Text` in its style."""
     table = _VisibleTable(*columns, box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         column.overflow = "fold"

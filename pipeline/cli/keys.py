@@ -9,7 +9,6 @@ from typing import Final
 
 import click
 from pydantic import ValidationError
-from rich.markup import escape
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
@@ -189,7 +188,7 @@ def _list(as_json: bool) -> None:
     else:
         table = plain_table("id", "role", "name", "created", "last used", "expires", "accounts")
         for each in found:
-            table.add_row(*map(escape, _row(*each)))
+            table.add_row(*_row(*each))
         console().print(table)
 
 

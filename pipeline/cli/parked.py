@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import click
 import orjson
-from rich.markup import escape
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
@@ -203,7 +202,7 @@ def _list(accounts: list[ParkedAccount], as_json: bool) -> None:
         for each in accounts:
             attempts = f"{each.attempts}, asked again" if each.retry else str(each.attempts)
             cells = (each.account_id, str(each.version), each.kind, each.since, attempts)
-            table.add_row(*map(escape, (*cells, each.reason)))
+            table.add_row(*cells, each.reason)
         console().print(table)
 
 

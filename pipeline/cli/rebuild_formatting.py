@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.failures import CommandFailed
@@ -72,7 +71,7 @@ def table(job: RebuildJob, parts: Iterable[RebuildPart]) -> Table:
             f"{part.events_per_second:,.0f}",
             time_left(job, part),
             " ".join(map(_ms, part.pauses_ms)),
-            escape(name_of(part.owner)),
+            name_of(part.owner),
         )
     return shown
 
@@ -82,7 +81,7 @@ def listing(jobs: Iterable[RebuildJob]) -> Table:
     shown = plain_table("id", "what", "state", "started", "finished", "reason")
     for job in jobs:
         cells = (job.id, scope(job), job.phase, job.started, job.finished or "", job.reason or "")
-        shown.add_row(*map(escape, cells))
+        shown.add_row(*cells)
     return shown
 
 

@@ -6,15 +6,16 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from nats.errors import Error as NatsError
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline.cli import progress
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.formatting import console
 from pipeline.cli.rebuild_formatting import time_left
 from pipeline.coordination.partition_leases import name_of
 from pipeline.messaging import JetStreamError
+from pipeline.model.visible import visible as shown
 from pipeline.operations.status.rebuild_progress import total_of, total_progress
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
@@ -34,7 +35,7 @@ class Bars:
     """A bar for each partition while stderr is a terminal, else a line of all now and then."""
 
     def __init__(self) -> None:
-        self._out = Console(stderr=True)
+        self._out = console(err=True)
         self._progress = Progress(
             TextColumn("{task.description:>9}"),
             BarColumn(),
@@ -75,7 +76,7 @@ class Bars:
             events=f"{part.done:,} of {total:,}" if total else "",
             rate=f"{rate:,.0f}/s" if rate else "",
             left=time_left(job, part),
-            owner=escape(name_of(part.owner)),
+            owner=escape(shown(name_of(part.owner))),
             **fields,
         )
 

@@ -9,6 +9,7 @@ import click
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.formatting import echo
 from pipeline.cli.running import complete, configured
 from pipeline.coordination.partitioning import MOST, partitioning
 from pipeline.coordination.repartition_requests import (
@@ -51,7 +52,7 @@ def repartition(number: int | None, patience: float) -> None:
       bank repartition 16 --patience 60  for workers that are behind
     """
     settings = configured("repartition")
-    click.echo(complete(ask(settings, number, patience)))
+    echo(complete(ask(settings, number, patience)))
 
 
 async def ask(settings: Settings, number: int | None, patience: float) -> str:
@@ -92,7 +93,7 @@ async def follow(
         while request.open:
             if request.state != printed:
                 printed = request.state
-                click.echo(_PROGRESS[printed].format(to=request.to), err=True)
+                echo(_PROGRESS[printed].format(to=request.to), err=True)
             # Only while nobody has begun it: a forwarder that drains may change the number.
             if request.state == "wanted" and time.monotonic() > deadline:
                 await _withdraw(requests, request)

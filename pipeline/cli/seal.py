@@ -10,6 +10,7 @@ import click
 from pipeline.cli.connections import jetstream
 from pipeline.cli.differences import CANNOT, run_on_stores
 from pipeline.cli.failures import CommandFailed
+from pipeline.cli.formatting import echo
 from pipeline.eventstore import EventStore
 from pipeline.operations.audit import record
 from pipeline.operations.seal import InvalidSeal, Walk, check, new_key, sign, signed
@@ -119,7 +120,7 @@ async def _note(settings: Settings, walk: Walk) -> None:
         async with jetstream(settings) as js:
             await record(js, settings, "seal", f"{walk.accounts} accounts, {walk.events} events")
     except CommandFailed as error:
-        click.echo(f"the audit log has no line of this seal: {error}", err=True)
+        echo(f"the audit log has no line of this seal: {error}", err=True)
 
 
 async def _check(settings: Settings, lines: BinaryIO) -> bool:
@@ -130,7 +131,7 @@ async def _check(settings: Settings, lines: BinaryIO) -> bool:
     finally:
         await store.close()
     _require_whole(walk)
-    click.echo(f"{compared:,} sealed heads are in the chains of {walk.accounts:,} accounts")
+    echo(f"{compared:,} sealed heads are in the chains of {walk.accounts:,} accounts")
     return True
 
 
@@ -158,4 +159,4 @@ def _make_key(file: Path) -> None:
         file.with_name(f"{file.name}.pub").write_text(public)
     except OSError as error:
         raise CommandFailed(f"{file}: {error.strerror}") from None
-    click.echo(f"{file} signs seals; {file}.pub checks them", err=True)
+    echo(f"{file} signs seals; {file}.pub checks them", err=True)

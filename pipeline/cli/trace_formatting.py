@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from rich.markup import escape
-
 from pipeline.cli.formatting import console, plain_table
 from pipeline.operations.status.probe import Unknown
 from pipeline.operations.trace.path import EventPath, ProjectionPosition
@@ -29,7 +27,7 @@ def show(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath]) ->
         out.print(_title(path), markup=False, highlight=False)
         table = plain_table("", "time", "after", "where")
         for row in _rows(path, made):
-            table.add_row(*map(escape, row))
+            table.add_row(*row)
         out.print(table)
 
 

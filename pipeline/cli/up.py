@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 import click
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.closed_pipe import ending_with_reader
@@ -92,7 +92,7 @@ def demo(accounts: int, commands: int, seed: int) -> None:
       bank demo --seed 7                      other commands
     """
     garbage_collection.run_seldom()
-    settings, steps = load(), Steps(Console(stderr=True))
+    settings, steps = load(), Steps(console(err=True))
     with steps.displayed():
         result = run(
             run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=steps.note)
@@ -130,4 +130,4 @@ def show_result(result: Result) -> None:
     if result.holds:
         out.print("\n[green]All of it holds.[/]")
     else:
-        out.print(f"\n[red]It does not hold.[/] The logs are in {result.folder}")
+        out.print(f"\n[red]It does not hold.[/] The logs are in {escape(str(result.folder))}")

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 import click
+from rich.text import Text
 
 from pipeline.cli.differences import run_on_stores
 from pipeline.cli.formatting import as_json, console, plain_table
@@ -72,7 +73,11 @@ def verify_and_repair(settings: Settings, patience: float, as_json: bool) -> boo
 def show(report: Report) -> None:
     """Print the verdict on each invariant, and examples of its violations."""
     table = plain_table("", "invariant", "", "figures")
-    words = {True: "[green]holds[/]", False: "[red]VIOLATED[/]", None: "[yellow]not judged[/]"}
+    words = {
+        True: Text("holds", "green"),
+        False: Text("VIOLATED", "red"),
+        None: Text("not judged", "yellow"),
+    }
     for verdict in report.verdicts:
         table.add_row(str(verdict.number), verdict.title, words[verdict.holds], verdict.figure)
     out = console()

@@ -24,7 +24,7 @@ class StoreRefused(Exception):
 class StoreUnguarded(Exception):
     """A guard of the collection `events` can't be trusted, so nothing is stored.
 
-    `faults`: what is wrong, by the name of the guard.
+    `faults`: what is wrong, by the name of the guard, without data of accounts.
     """
 
     def __init__(self, faults: Mapping[str, str]) -> None:

@@ -46,7 +46,7 @@ class Guards:
         self.epoch = 0
         self.faults: Mapping[str, str] | None = None
         self.hindrances: dict[str, str] = {}
-        """Why a guard could not be built, by its name."""
+        """Why a guard could not be built, by its name; without data of accounts, as `faults` is."""
         self._collection: object = None
         self._looked = 0.0
         self._looking: asyncio.Task[None] | None = None

@@ -7,13 +7,14 @@ them.
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections.abc import Mapping
 from itertools import chain, count
 from typing import Any, Final
 
 from pymongo import IndexModel, timeout
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
+from pipeline.eventstore import duplicates
 from pipeline.eventstore.guards import Guards, indexes_of
 from pipeline.eventstore.indexes import (
     GUARDS,
@@ -22,7 +23,6 @@ from pipeline.eventstore.indexes import (
     NEW_KEYS,
     OLD_KEYS,
     Index,
-    fields_of,
     in_the_way,
     is_old,
     name_of,
@@ -35,9 +35,6 @@ from pipeline.support.correlation import detached
 from pipeline.support.retry import Outage, brief
 
 log = logging.getLogger(__name__)
-
-EXAMPLES: Final = 10
-"""The most duplicates that are named."""
 
 _INDEX_NOT_FOUND: Final = 27
 _CONFLICTS: Final = frozenset({85, 86})
@@ -58,6 +55,7 @@ class IndexBuilder:
         self._replacing: asyncio.Task[None] | None = None
         self._duplicates: dict[str, list[Any]] = {}
         """The ids of the events that are known to prevent an index, by its name."""
+        self._logged: dict[str, str] = {}
         self._resting_until = 0.0
 
     async def ensure(self, *, replace: bool) -> None:
@@ -85,8 +83,8 @@ class IndexBuilder:
 
     async def _build(self, guard: IndexModel, there: list[Index]) -> None:
         name = name_of(guard)
-        if known := await self._named(guard, self._duplicates.get(name, [])):
-            self._hinder(name, known)
+        if known := await duplicates.named(self._events, guard, self._duplicates.get(name, [])):
+            self._hinder(guard, known)
             return
         if name in self._guards.hindrances and time.monotonic() < self._resting_until:
             return
@@ -94,24 +92,29 @@ class IndexBuilder:
         try:
             with timeout(_LONGEST_BUILD):  # replaces the client's socket timeout
                 await self._create(guard, there)
+        except DuplicateKeyError as error:
+            ids = self._duplicates[name] = await duplicates.find(self._events, guard)
+            known = await duplicates.named(self._events, guard, ids)
+            self._hinder(guard, known or {brief(error): 0})
+            self._resting_until = time.monotonic() + _REST * (time.monotonic() - began)
         except OperationFailure as error:
-            self._hinder(name, await self._reason(guard, error))
+            if (refused := refused_for_good(error)) is None:
+                raise  # it may pass
+            self._note(name, str(refused), str(refused))
             self._resting_until = time.monotonic() + _REST * (time.monotonic() - began)
         else:
             self._guards.hindrances.pop(name, None)
 
-    async def _reason(self, guard: IndexModel, error: OperationFailure) -> str:
-        """Why it can't be built; raises an error that may pass."""
-        if isinstance(error, DuplicateKeyError):
-            return await self._find_duplicates(guard) or brief(error)
-        if (refused := refused_for_good(error)) is None:
-            raise error
-        return str(refused)
+    def _hinder(self, guard: IndexModel, known: Mapping[str, int]) -> None:
+        """The log names the duplicates; what everybody may read has their number alone."""
+        counted = duplicates.counted(guard, sum(known.values()))
+        self._note(name_of(guard), "; ".join(known), counted)
 
-    def _hinder(self, name: str, why: str) -> None:
-        if self._guards.hindrances.get(name) != why:
-            log.error("The index %s can't be built: %s", name, why)
-        self._guards.hindrances[name] = why
+    def _note(self, name: str, logged: str, shown: str) -> None:
+        if name not in self._guards.hindrances or self._logged.get(name) != logged:
+            log.error("The index %s can't be built: %s", name, logged)
+        self._logged[name] = logged
+        self._guards.hindrances[name] = shown
 
     async def _create(self, guard: IndexModel, there: list[Index]) -> None:
         """Create the guard under a name that is free, and drop the wrong ones.
@@ -143,41 +146,6 @@ class IndexBuilder:
             if not any(each.get("hidden") for each in there if each.get("name") == name):
                 return
         await self._drop(name)
-
-    async def _find_duplicates(self, guard: IndexModel) -> str:
-        """Scan for some of the duplicates, remember their ids, and name them."""
-        fields = fields_of(guard)
-        bearing: list[dict[str, Any]] = [{"$match": {KEY: {"$exists": True}}}]
-        pipeline = [
-            *(bearing if guard is KEYS else []),
-            {"$group": {"_id": {f: f"${f}" for f in fields}, "ids": {"$push": "$_id"}}},
-            {"$match": {"ids.1": {"$exists": True}}},
-            {"$limit": EXAMPLES},
-        ]
-        with timeout(_LONGEST_BUILD):
-            cursor: Any = self._events.aggregate(pipeline, allowDiskUse=True)
-            found = await cursor.to_list(None)
-        ids = [each for group in found for each in group["ids"]]
-        self._duplicates[name_of(guard)] = ids
-        return await self._named(guard, ids)
-
-    async def _named(self, guard: IndexModel, ids: list[Any]) -> str:
-        """The duplicates that are still among these events; empty if there is none."""
-        if not ids:
-            return ""
-        fields = fields_of(guard)
-        groups: defaultdict[str, list[str]] = defaultdict(list)
-        async for event in self._events.find({"_id": {"$in": ids}}, dict.fromkeys(fields, 1)):
-            if guard is not KEYS:
-                place = f"version {event.get('version')!r} of account {event.get('account_id')!r}"
-                groups[place].append(str(event["_id"]))
-            elif KEY in event:
-                groups[f"{KEY} {event[KEY]!r}"].append(str(event["_id"]))
-        return "; ".join(
-            f"{what:.200} is in {len(ids)} events ({', '.join(ids[:3])})"
-            for what, ids in groups.items()
-            if len(ids) > 1
-        )
 
     async def _drop(self, name: str) -> None:
         try:

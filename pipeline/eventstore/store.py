@@ -16,14 +16,14 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, cast
 
-from pipeline.eventstore import account_reader, changes, driver, write_results
+from pipeline.eventstore import account_reader, changes, driver, duplicates, write_results
 from pipeline.eventstore.appender import Appender
 from pipeline.eventstore.change_backlog import ChangeBacklog, change_backlog
 from pipeline.eventstore.correlated import correlated
 from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.index_builder import IndexBuilder
-from pipeline.eventstore.indexes import KEY, ORDER
+from pipeline.eventstore.indexes import GUARDS, KEY, ORDER, name_of
 from pipeline.eventstore.invalid_documents import InvalidDocuments, invalid_documents
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.model.events import Event, slot_of
@@ -107,6 +107,17 @@ class EventStore:
     async def invalid_documents(self) -> InvalidDocuments:
         """The documents in the collection that are no account's event; a scan."""
         return await invalid_documents(self._events)
+
+    async def duplicates(self, index: str) -> list[str]:
+        """Up to ten places or keys that more than one event has, each named with ids of those
+        events; a scan, for while the unique index of that name is missing. Others have none."""
+        found: list[str] = []
+        with reachable():
+            for guard in GUARDS:
+                if name_of(guard) == index:
+                    ids = await duplicates.find(self._events, guard)
+                    found += await duplicates.named(self._events, guard, ids)
+        return found
 
     async def append(self, *events: Event, epoch: int | None = None) -> None:
         """Store one event, or several together or not at all, durably (majority write concern).

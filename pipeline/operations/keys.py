@@ -25,6 +25,7 @@ USES: Final = "key-uses"
 """The bucket with the day of each key's last use."""
 LONGEST_NAME: Final = 100
 
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TOKEN: Final = re.compile("bank_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
@@ -102,7 +103,7 @@ async def use(js: JetStream, key_id: str, day: str, *, replicas: int = 1) -> boo
     """
     uses = Bucket(js, USES, replicas=replicas)
     known = await uses.get(key_id)
-    if known is not None and str(known.value.get("day", "")) >= day:
+    if known is not None and _day(known) >= day:
         return False
     try:
         await uses.put(key_id, {"day": day}, expected=known.revision if known else 0)
@@ -114,7 +115,13 @@ async def use(js: JetStream, key_id: str, day: str, *, replicas: int = 1) -> boo
 async def last_uses(js: JetStream) -> dict[str, str]:
     """The day of each key's last use, by the key's id."""
     found = await Bucket(js, USES).entries()
-    return {key_id: str(entry.value.get("day", "")) for key_id, entry in found.items()}
+    return {key_id: day for key_id, entry in found.items() if (day := _day(entry))}
+
+
+def _day(entry: KeyValueEntry) -> str:
+    """The day in an entry of `USES`; empty if it is none: somebody may have written it by hand."""
+    day = entry.value.get("day")
+    return day if isinstance(day, str) and _DAY.fullmatch(day) else ""
 
 
 def value(key: Key) -> dict[str, Any]:

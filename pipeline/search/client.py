@@ -5,6 +5,7 @@ again, with a guessed mapping.
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -42,6 +43,8 @@ REQUEST_TIMEOUT: Final = 30.0
 MOST_BYTES: Final = 10 * 1024 * 1024
 """A bulk has at most so many; Elasticsearch refuses one of more than 100 MB, a proxy before it may
 refuse a smaller one."""
+_QUOTED: Final = re.compile(r" in document with id |\.? Preview of | containing \[|,? request: \[")
+"""Where Elasticsearch's reasons begin to quote the document, or the request with it."""
 _REFUSED: Final = (400, 413)
 _TRIES: Final = 3
 """A bulk that failed so often is sent in halves, if a small one passes."""
@@ -429,10 +432,10 @@ def _sort(
             raise GenerationGone(f"{alias}: {_reason(error)}")
         elif status in _REFUSED:
             doubted.append(i)
-            why = f"{alias}: {status} {_reason(error)}"
+            why = f"{alias}: {status} {_cause(error)}"
         else:  # 429, 5xx, a read-only index: the document is not at fault
             busy.append(i)
-            why = f"{alias}: {status} {_reason(error)}"
+            why = f"{alias}: {status} {_cause(error)}"
     return doubted, busy, why
 
 
@@ -453,6 +456,11 @@ def _chunks(items: Sequence[bytes], most: int) -> Iterator[Sequence[bytes]]:
         size += len(item) + 1
     if begin < len(items):
         yield items[begin:]
+
+
+def _cause(error: Any) -> str:
+    """The reason without what it quotes of a document: readiness shows it to everybody."""
+    return _QUOTED.split(_reason(error), maxsplit=1)[0]
 
 
 def _reason(error: Any) -> str:

@@ -15,10 +15,10 @@ PREFIX: Final = "BANK_"
 
 _AUTHORITY: Final = re.compile(r"(?:[^@/?#\s]*@)?(?P<hosts>[^@/?#\s]*)(?:[/?#][^@\s]*)?")
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
-_SECRET_IN_QUERY: Final = re.compile(
-    r"([?&]\w*(?:password|token|secret|properties)\w*=)[^&#]*", re.I
+SECRET_IN_QUERY: Final = re.compile(
+    r"([?&;]\w*(?:password|token|secret|properties)\w*=)(?P<value>[^&#]*)", re.I
 )
-_NATS: Final = ("nats", "tls", "ws", "wss")
+NATS_SCHEMES: Final = ("nats", "tls", "ws", "wss")
 _TLS: Final = ("tls", "wss", "rediss", "https", "mongodb+srv")
 
 
@@ -47,9 +47,9 @@ def masked(value: str) -> str:
     name, colon, _ = credentials.partition(":")
     if colon:
         name += ":***"
-    elif name and scheme in _NATS:
+    elif name and scheme in NATS_SCHEMES:
         name = "***"
-    place = _SECRET_IN_QUERY.sub(r"\1***", place)
+    place = SECRET_IN_QUERY.sub(r"\1***", place)
     return f"{scheme}://{name}{at}{place}"
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
+    Counter,
     Gauge,
     GCCollector,
     Histogram,
@@ -44,6 +45,27 @@ SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 # Else the library adds a time series `…_created` to each counter and histogram.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class RefusedRequests:
+    """Counts the answers to those who may not have what they asked for."""
+
+    _STATUSES: Final = (401, 403)
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._number = Counter(
+            "bank_http_refused",
+            "Requests refused: 401 without a key that is known, 403 with one that may not do it",
+            ("status",),
+            registry=registry,
+        )
+        for status in self._STATUSES:
+            self._number.labels(status)
+
+    def note(self, status: int) -> None:
+        """A request was answered with this status."""
+        if status in self._STATUSES:
+            self._number.labels(status).inc()
 
 
 class Metrics:

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pipeline.support.http_connections import HttpConnections
 from pipeline.support.http_server import Runner
 from pipeline.support.listening import AllowedHosts, listen
-from pipeline.support.metrics import Metrics
+from pipeline.support.metrics import Metrics, RefusedRequests
 from pipeline.support.readiness import Checks, missing, show_readiness, worded
 from pipeline.support.settings import Settings
 
@@ -56,7 +56,7 @@ async def exposed(
     show_readiness(metrics, checks)
     hosts = AllowedHosts(settings)
     check = _guard(keys) if settings.keys == "on" else _by_host(hosts)
-    app = web.Application(middlewares=[check])
+    app = web.Application(middlewares=[_counting(RefusedRequests(metrics.registry)), check])
     app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(checks)])
     connections = HttpConnections(settings)
     metrics.register(connections)
@@ -74,6 +74,16 @@ async def exposed(
         yield address
     finally:
         await runner.cleanup()
+
+
+def _counting(refused: RefusedRequests) -> Middleware:
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        refused.note(response.status)
+        return response
+
+    return count
 
 
 def _by_host(hosts: AllowedHosts) -> Middleware:

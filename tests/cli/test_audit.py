@@ -8,18 +8,25 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+from aiohttp import ClientError, web
 from click.testing import CliRunner, Result
 
 from api.accounts.app import create_app as accounts_app
 from api.balances.app import create_app as balances_app
+from api.http.problems import Problem, unavailable
 from api.security import audit as trail
+from api.security.audited import audited
+from api.server import application
 from pipeline.cli.main import main
+from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import JetStream
+from pipeline.messaging.kv import Bucket
 from pipeline.operations import audit, keys
 from pipeline.operations.audit import AuditLine
-from pipeline.operations.keys import Role
+from pipeline.operations.keys import Role as KeyRole
+from pipeline.support.metrics import Metrics
 from pipeline.support.settings import PREFIX, Settings, environment
-from tests.harness import eventually
+from tests.harness import Role, eventually
 from tests.keys import bearing, guarded, holder, kept, on
 from tests.services import NOBODY, serving
 
@@ -50,7 +57,7 @@ async def nats(settings: Settings) -> AsyncIterator[JetStream]:
 
 async def test_refused_keys_are_told_with_what_they_claimed(settings: Settings) -> None:
     settings = on(settings)
-    viewer, token = keys.new(Role.VIEWER)
+    viewer, token = keys.new(KeyRole.VIEWER)
     await kept(settings, viewer)
     async with guarded(accounts_app(settings)) as http:
         wrong = token[:-5] + "AAAAA"
@@ -104,7 +111,7 @@ async def test_a_flood_of_refused_keys_has_few_lines_and_all_are_counted(
 
 async def test_the_first_use_of_a_day_is_told_once_by_all_services(settings: Settings) -> None:
     settings = on(settings)
-    headers = await holder(settings, Role.OPERATOR)
+    headers = await holder(settings, KeyRole.OPERATOR)
     key_id = headers["Authorization"].split("_")[1]
     async with guarded(accounts_app(settings)) as one, guarded(balances_app(settings)) as two:
         for http in (one, two, one, two):
@@ -124,10 +131,20 @@ async def test_the_first_use_of_a_day_is_told_once_by_all_services(settings: Set
     assert line["actor"] == {"key": key_id, "role": "operator"}
 
 
+@pytest.mark.parametrize("day", [{"$": 1}, "zzz", "２０２６-01-31", [], None, True, 10**9])
+async def test_what_is_no_day_stops_no_noting(settings: Settings, day: object) -> None:
+    async with nats(settings) as js:
+        await Bucket(js, keys.USES).put("0123456789abcdef", {"day": day})
+        assert await keys.last_uses(js) == {}
+        assert await keys.use(js, "0123456789abcdef", "2026-01-31")
+        assert not await keys.use(js, "0123456789abcdef", "2026-01-31")
+        assert await keys.last_uses(js) == {"0123456789abcdef": "2026-01-31"}
+
+
 def test_the_list_shows_the_last_use_of_each_key(settings: Settings) -> None:
     async def used() -> str:
-        headers = await holder(settings, Role.OPERATOR)
-        await holder(settings, Role.VIEWER)
+        headers = await holder(settings, KeyRole.OPERATOR)
+        await holder(settings, KeyRole.VIEWER)
         async with nats(settings) as js:
             key_id = headers["Authorization"].split("_")[1]
             await keys.use(js, key_id, "2026-01-31")
@@ -143,7 +160,7 @@ def test_the_list_shows_the_last_use_of_each_key(settings: Settings) -> None:
 
 async def test_operators_are_told_with_what_they_did_over_http(settings: Settings) -> None:
     settings = on(settings)
-    headers = await holder(settings, Role.OPERATOR)
+    headers = await holder(settings, KeyRole.OPERATOR)
     key_id = headers["Authorization"].split("_")[1]
     actor = {"key": key_id, "role": "operator"}
     async with guarded(balances_app(settings)) as http:
@@ -182,6 +199,71 @@ async def test_without_keys_the_actor_is_anonymous(settings: Settings) -> None:
     [line] = await lines(settings)
     assert line["actor"] == {"role": "anonymous"}
     assert datetime.fromisoformat(line["time"]).utcoffset() is not None
+
+
+async def test_what_failed_is_named_by_what_was_answered(settings: Settings) -> None:
+    begun = asyncio.Event()
+    handling: list[asyncio.Task[object]] = []
+
+    async def fails(request: web.Request) -> web.Response:
+        match request.match_info["how"]:
+            case "large":
+                raise web.HTTPRequestEntityTooLarge(max_size=1, actual_size=2)
+            case "gone":
+                raise web.HTTPNotFound
+            case "store":
+                raise StoreUnavailable("no primary")
+            case "waits":
+                handling.extend(filter(None, [asyncio.current_task()]))
+                begun.set()
+                await asyncio.sleep(60)
+        raise ValueError("a fault of ours")
+
+    def translate(error: Exception) -> Problem | None:
+        away = isinstance(error, StoreUnavailable)
+        return unavailable("store-unavailable", "away") if away else None
+
+    route = web.post("/seals/{how}", audited("seal")(fails))
+    app = application(settings, [route], {}, translate, Metrics("accounts"))
+    async with serving(app) as http:
+        for how, status in (("large", 413), ("gone", 404), ("store", 503), ("bug", 500)):
+            async with http.post(f"/seals/{how}") as answer:
+                assert answer.status == status
+
+        async def asks() -> None:
+            with pytest.raises(ClientError):
+                await http.post("/seals/waits")
+
+        asking = asyncio.create_task(asks())
+        await begun.wait()
+        handling[0].cancel()
+        await asking
+    assert [(each["target"], each["outcome"]) for each in await lines(settings)] == [
+        ("large", "body-too-large"),
+        ("gone", "not-found"),
+        ("store", "store-unavailable"),
+        ("bug", "internal-error"),
+        ("waits", "cancelled"),
+    ]
+
+
+async def test_who_follows_goes_on_with_a_log_that_was_made_anew(settings: Settings) -> None:
+    async def written(js: JetStream, *targets: str) -> None:
+        await audit.ensure(js, settings)
+        for target in targets:
+            line = audit.new_line("seal", audit.ANONYMOUS, service="x", target=target)
+            await audit.write(js, line)
+
+    async with nats(settings) as js, Role(settings, "bank", "audit", "--follow") as following:
+        await written(js, "one", "two", "three")
+        await eventually(lambda: "three" in following.log())
+        await js.api("STREAM.DELETE.audit")
+        await written(js, "four")
+        await eventually(lambda: "four" in following.log(), message="the first of the new one")
+        await written(js, "five")
+        await eventually(lambda: "five" in following.log())
+        assert following.log().count("three") == 1
+        assert following.log().count("four") == 1
 
 
 def test_commands_tell_their_user_and_bank_audit_shows_and_chooses(

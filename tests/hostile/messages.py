@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.operations.audit import ACTIONS
 from tests.hostile.junk import JUNK, Draws
 
 SUBJECTS: Final = ("0", "3", "7", "999", "token", "partitions", "markers", "x", "-1", "０")
@@ -21,8 +22,10 @@ BUCKETS: Final = {
     ),
     "bank": (("repartition", "x"), ("id", "to", "patience", "state", "since")),
     "keys": (("0123456789abcdef", "x"), ("digest", "role", "accounts", "created", "rate")),
+    "key-uses": (("0123456789abcdef", "x"), ("day",)),
 }
 """Keys, and the fields of what they hold."""
+LINE: Final = ("id", "time", "actor", "action", "target", "outcome", "service", "omitted")
 MESSAGE_HEADERS: Final = (
     "Nats-Msg-Id",
     "Bank-Resume-Token",
@@ -52,6 +55,8 @@ class Messages(Draws):
             keys, fields = BUCKETS[bucket]
             key = self.chance.choice(keys).replace("{id}", self.chance.choice(self.accounts))
             return f"$KV.{bucket}.{key}", self._entry(fields), headers
+        if self.chance.random() < 0.2:
+            return f"audit.{self.chance.choice((*ACTIONS, 'x'))}", self._entry(LINE), headers
         return f"balance.{self.chance.choice(SUBJECTS)}", self._payload(), headers
 
     def _entry(self, fields: Sequence[str]) -> bytes:

@@ -69,6 +69,9 @@ async def operated(settings: Settings, partitions: int) -> None:
         ["rebuild", "--in-place", "--wait"],
         ["parked"],
         ["rebuild", "status"],
+        ["audit"],
+        ["audit", "--json"],
+        ["keys"],
     ):
         code, said = await bank(settings, *command)
         assert code == 0, (command, said)

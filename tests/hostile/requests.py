@@ -16,8 +16,24 @@ PATHS: Final = {
         "/unfreeze",
         "/close",
         "/{id}",
+        "/{id}/events",
+        "/whoami",
     ),
-    "balances": ("/", "/{id}", "/{id}/statement", "/parked/{id}", "/rebuilds/{id}", "/partitions"),
+    "balances": (
+        "/",
+        "/{id}",
+        "/{id}/events",
+        "/{id}/statement",
+        "/parked/{id}",
+        "/rebuilds/{id}",
+        "/rebuilds/{id}/events",
+        "/{id}/rebuild",  # of no projection: a sound one is an order
+        "/partitions",
+        "/pipeline",
+        "/pipeline/events",
+        "/activity",
+        "/whoami",
+    ),
 }
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
 HEADERS: Final = (
@@ -50,6 +66,24 @@ PARAMETERS: Final = (
     "at",
     "min_version",
     "search",
+    "after",
+    "kind",
+    "since",
+    "until",
+    "reference",
+    "timeout",
+)
+
+FIELDS: Final = (
+    "owner",
+    "money",
+    "id",
+    "from",
+    "to",
+    "reason",
+    "public_reason",
+    "reference",
+    "description",
 )
 
 
@@ -72,13 +106,28 @@ class Requests(Draws):
             "Connection: close",
         ]
         for name in self.chance.sample(HEADERS, self.chance.randrange(3)):
-            lines.append(f"{name}: {self._value(name)}")
-        return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+            for _ in range(self.chance.choice((1, 1, 1, 2))):
+                lines.append(f"{name}: {self._value(name)}")
+        head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+        return self._whole_or_half(head, body)
+
+    def _whole_or_half(self, head: bytes, body: bytes) -> bytes:
+        """Now and then the connection ends in the middle of the head or of the body."""
+        number = self.chance.random()
+        if number < 0.05:
+            return head[: self.chance.randrange(1, len(head))]
+        if number < 0.1 and body:
+            return head + body[: self.chance.randrange(len(body))]
+        return head + body
 
     def _value(self, name: str) -> str:
         """Of a header: text, or any bytes, or what a parser of it may fail over."""
         if name == "Content-Encoding" and self.chance.random() < 0.5:
             return self.chance.choice(("gzip", "deflate", "br", "zstd"))
+        if name == "Authorization" and self.chance.random() < 0.5:
+            scheme = self.chance.choice(("Bearer", "bearer", "Basic", "ApiKey", ""))
+            token = self.chance.choice(("0" * 16, self.text(16)))
+            return f"{scheme} bank_{token}_{self.text(60)}"
         if self.chance.random() < 0.3:
             return self.noise(60).decode("latin-1")
         if self.chance.random() < 0.3:
@@ -90,8 +139,11 @@ class Requests(Draws):
         path = path.replace("{id}", self.chance.choice((*self.accounts, "x", "%00", "%ff", "a/b")))
         if self.chance.random() < 0.5:
             return path
-        name = self.chance.choice(PARAMETERS)
-        return f"{path}?{name}={self.text(self.chance.choice((3, 30, 3000))).replace(' ', '+')}"
+        names = self.chance.choices(PARAMETERS, k=self.chance.choice((1, 1, 2)))
+        return f"{path}?{'&'.join(f'{name}={self._argument()}' for name in names)}"
+
+    def _argument(self) -> str:
+        return self.text(self.chance.choice((3, 30, 3000))).replace(" ", "+")
 
     def _body(self) -> bytes:
         """JSON of the right fields with wrong values, or worse. Never a sound command."""
@@ -100,6 +152,5 @@ class Requests(Draws):
         if self.chance.random() < 0.1:
             members: dict[str, object] = {f"member-{n}": n for n in range(3000)}
             return json.dumps({**members, "?": "9" * 20_000}).encode()
-        names = ("owner", "money", "id", "from", "to", "reason", "public_reason")
-        fields = {name: self.chance.choice(JUNK) for name in self.chance.sample(names, 3)}
+        fields = {name: self.chance.choice(JUNK) for name in self.chance.sample(FIELDS, 3)}
         return json.dumps({**fields, "?": 1}).encode()

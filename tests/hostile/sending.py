@@ -15,6 +15,8 @@ from yarl import URL
 
 from pipeline.eventstore import driver
 from pipeline.messaging import JetStream
+from pipeline.messaging.kv import Bucket
+from pipeline.operations import audit, keys
 from pipeline.support.settings import Settings
 from tests.harness import rounds
 from tests.hostile.documents import Documents
@@ -82,6 +84,9 @@ async def over_nats(bad: Messages, settings: Settings) -> int:
     js = await JetStream.connect(settings.nats_url, "hostile")
     taken = 0
     try:
+        await audit.ensure(js, settings)
+        for name in (keys.BUCKET, keys.USES):
+            await Bucket(js, name).ensure()
         for _ in range(OVER_NATS):
             subject, payload, headers = bad.message()
             with suppress(JetStreamError, NatsError):

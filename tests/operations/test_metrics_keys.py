@@ -49,6 +49,10 @@ async def test_who_may_read_them(settings: Settings, role: Start, name: str) -> 
         assert await status("/livez") == 200
         assert await status("/readyz") in (200, 503)
         assert await status("/nothing", None) == 401
+        async with http.get("/metrics", headers=operator) as answer:
+            counted = await answer.text()
+        assert 'bank_http_refused_total{status="403"} 2.0' in counted
+        assert 'bank_http_refused_total{status="401"} 0.0' not in counted
         await revoked(settings, viewer)
         await answers(bearing(token), 401)
 

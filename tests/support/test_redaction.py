@@ -5,6 +5,9 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
@@ -25,21 +28,30 @@ SECRETS = {
     "connected with correct-horse-battery": "correct-horse-battery",
     "connected with correct%2Fhorse-url": "correct%2Fhorse-url",
 }
+ODD = (
+    'quo"te-horse',
+    "back\\slash-horse",
+    "apo'stro\"phe-horse",
+    "passwört-höß",
+    "a\tb\x1bc-horse",
+    "key-😀-of-a-horse",
+)
+"""What comes into a line with escapes."""
+IN_URLS = {
+    "mongodb_url": "mongodb://bank:correct%2Fhorse-url@mongo/"
+    "?tls=true;tlsCertificateKeyFilePassword=key%2Ffile-horse",
+    "redis_url": "redis://redis:6379/0?password=in-the-query",
+    "nats_url": "nats://token-of-nats@nats:4222",
+}
+ALONE = ("key/file-horse", "key%2Ffile-horse", "in-the-query", "token-of-nats")
 
 
-@pytest.fixture(params=["text", "json"])
-def lines(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+@contextmanager
+def logged(**update: Any) -> Iterator[io.StringIO]:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     stream = io.StringIO()
-    settings = Settings().model_copy(
-        update={
-            "log_format": request.param,
-            "log_level": "DEBUG",
-            "redis_password": SecretStr("correct-horse-battery"),
-            "mongodb_url": "mongodb://bank:correct%2Fhorse-url@mongo",
-        }
-    )
+    settings = Settings().model_copy(update={"log_level": "DEBUG", **update})
     logs.setup(settings, "accounts", stream)
     try:
         yield stream
@@ -49,6 +61,44 @@ def lines(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
         for name in (*logs.CHATTY, *logs.REPEATED):
             logging.getLogger(name).setLevel(logging.NOTSET)
         logging.captureWarnings(False)
+
+
+@pytest.fixture(params=["text", "json"])
+def lines(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    password = SecretStr("correct-horse-battery")
+    with logged(log_format=request.param, redis_password=password, **IN_URLS) as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("secret", ODD)
+def test_a_secret_that_is_written_with_escapes(form: str, secret: str) -> None:
+    both = f"{secret} of 'a' and \"b\""
+    with logged(log_format=form, redis_password=SecretStr(secret)) as stream:
+        shown = (secret, [secret], ascii(secret), [both], secret.encode(), json.dumps(secret))
+        for each in (*shown, quote(secret), [json.dumps(secret)]):
+            try:
+                raise ValueError(each)
+            except ValueError as error:
+                logging.getLogger("x").error("wrong: %s.", each, exc_info=error)
+            text = stream.getvalue()
+            assert "horse" not in text
+            assert "wört" not in text
+            assert "rt-h" not in text, text
+            assert "***" in text
+            stream.truncate(stream.seek(0))
+
+
+def test_what_urls_hold_alone(lines: io.StringIO) -> None:
+    for secret in ALONE:
+        logging.getLogger("x").error("refused %r", secret)
+        assert secret not in lines.getvalue()
+
+
+def test_a_nats_url_of_somebody_else(lines: io.StringIO) -> None:
+    logging.getLogger("x").error("no answer of nats://tok@nats:4222 and tls://tok@nats")
+    assert "tok" not in lines.getvalue()
+    assert "nats://***@nats:4222" in lines.getvalue()
 
 
 @pytest.mark.parametrize(

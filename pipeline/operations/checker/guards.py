@@ -17,13 +17,16 @@ from pipeline.support.settings import Settings
 
 
 async def store_guards(store: EventStore) -> Faults:
-    """What is wrong with the unique indexes and the collection; may raise `StoreUnavailable`."""
+    """What is wrong with the unique indexes and the collection, and which events keep an index from
+    being built; may raise `StoreUnavailable`."""
     found = Faults()
     try:
         await store.guards.look()
     except StoreUnguarded as unguarded:
-        for fault in unguarded.faults.values():
+        for name, fault in unguarded.faults.items():
             found.add(f"MongoDB: {fault}")
+            for duplicate in await store.duplicates(name):
+                found.add(f"MongoDB: {duplicate}")
     return found
 
 

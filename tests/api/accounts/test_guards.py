@@ -18,6 +18,7 @@ from pipeline.eventstore import EventStore
 from pipeline.eventstore.guards import FRESH
 from pipeline.forwarder import service as forwarder
 from pipeline.forwarder.stream_publisher import PublisherCounters
+from pipeline.operations.checker.guards import store_guards
 from pipeline.support.settings import Settings
 from tests.commands import Replicas, create, deposit, opened, replicas, send, transfer, withdraw
 from tests.harness import eventually
@@ -238,8 +239,13 @@ async def double(events: Events, account: str, *, key: str | None = None) -> Any
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-async def test_duplicates_are_named_and_their_removal_is_enough(
-    bank: Replicas, events: Events, settings: Settings, monkeypatch: pytest.MonkeyPatch, keyed: bool
+async def test_duplicates_are_counted_for_all_and_named_for_the_operator(
+    bank: Replicas,
+    events: Events,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    keyed: bool,
 ) -> None:
     account = await opened(bank.bank, 100)
     await send(bank.bank, deposit(account), key="paid")
@@ -248,16 +254,22 @@ async def test_duplicates_are_named_and_their_removal_is_enough(
         await asyncio.to_thread(events.drop_index, KEYS if keyed else VERSIONS)
         extra = await double(events, account, key="paid" if keyed else None)
     what = "idempotency_key 'paid' is in 2 events" if keyed else f"version 3 of account '{account}'"
+    shared = "an idempotency key" if keyed else "a version of an account"
 
-    async def named(client: Client) -> bool:
+    async def counted(client: Client) -> bool:
         said = await lacks(client)
-        return what in said and extra in said
+        assert not [each for each in (account, extra, "paid") if each in said], said
+        return f"2 events share {shared}; the log and `bank verify` name them" in said
 
     for client in (bank.bank, bank.other):
-        await eventually(lambda client=client: named(client))  # type: ignore[misc]
+        await eventually(lambda client=client: counted(client))  # type: ignore[misc]
+    named = [each for each in caplog.messages if what in each and extra in each]
+    assert named
+    verified = (await store_guards(bank.store)).examples
+    assert any(what in each and extra in each for each in verified), verified
     # A start finds the same, stays up and says so.
     async with serving(create_app(settings), ready=False) as third:
-        await eventually(lambda: named(third))
+        await eventually(lambda: counted(third))
         answer = await send(third, deposit(account))
         assert (answer.status, answer.problem) == (503, "store-unguarded")
         assert account not in answer.document["detail"]
