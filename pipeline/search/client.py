@@ -5,6 +5,7 @@ again, with a guessed mapping.
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -26,6 +27,7 @@ from pipeline.search.values import (
     FoundDocument,
     GenerationGone,
     ProjectionBroken,
+    ProjectionMissing,
     ProjectionUnavailable,
     Stamp,
     Write,
@@ -363,25 +365,45 @@ async def mget(client: AsyncElasticsearch, index: str, ids: Sequence[str]) -> li
     return documents
 
 
-async def alias_fault(client: AsyncElasticsearch, alias: str) -> str | None:
-    """What is wrong with the alias; None if nothing is, or if it is nowhere. Raises the driver's
-    errors."""
+async def alias_faults(client: AsyncElasticsearch, alias: str) -> list[str]:
+    """What is wrong with the alias, whose `*` stands for any number; nothing if it is nowhere.
+    Raises the driver's errors."""
     try:
         answer = await client.indices.get_alias(name=alias)
     except NotFoundError:
-        return None
-    found = {name: about["aliases"].get(alias) for name, about in answer.body.items()}
-    if len(found) > 1:
-        return f"the alias {alias} has {len(found)} indexes: {', '.join(sorted(found))}"
-    for name, options in found.items():
+        return []
+    ours = re.compile(re.escape(alias).replace(r"\*", "[0-9]+"))
+    indexes: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for index, about in answer.body.items():
+        for name, options in about["aliases"].items():
+            if ours.fullmatch(name):
+                indexes.setdefault(name, {})[index] = options
+    return [fault for name, found in sorted(indexes.items()) if (fault := _fault(name, found))]
+
+
+def _fault(alias: str, indexes: Mapping[str, Mapping[str, Any]]) -> str | None:
+    if len(indexes) > 1:
+        return f"the alias {alias} has {len(indexes)} indexes: {', '.join(sorted(indexes))}"
+    for name, options in indexes.items():
         if options:
             return f"the alias {alias} of {name} has options: {', '.join(sorted(options))}"
     return None
 
 
+async def require_sound_alias(client: AsyncElasticsearch, alias: str) -> None:
+    """Raise `ProjectionBroken` if the alias leads to several indexes or has options, or
+    `ProjectionUnavailable` without an answer."""
+    try:
+        faults = await alias_faults(client, alias)
+    except (ApiError, TransportError) as error:
+        raise ProjectionUnavailable(brief(error)) from error
+    if faults:
+        raise ProjectionBroken(faults[0])
+
+
 async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
-    """Raise `ProjectionBroken` with the reason unless a document can be read by its id, or
-    `ProjectionUnavailable` without an answer.
+    """Raise `ProjectionBroken` with the reason unless a document can be read by its id,
+    `ProjectionMissing` if no index is there, or `ProjectionUnavailable` without an answer.
 
     It asks for one document: a count is a scan for some servers, and readiness asks often.
     """
@@ -390,7 +412,7 @@ async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
     except NotFoundError as error:
         if isinstance(error.body, dict) and error.body.get("found") is False:
             return
-        raise ProjectionBroken(f"there is no {alias}") from error
+        raise ProjectionMissing(f"there is no {alias}") from error
     except ApiError as error:
         if error.status_code == 401:
             raise ProjectionUnavailable(brief(error)) from error
