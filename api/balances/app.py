@@ -1,6 +1,7 @@
 """Wires the balance service; no other module of it does."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -30,7 +31,7 @@ from api.server import application
 from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.projection_lookup import projections
-from pipeline.search import ProjectionBroken, ProjectionUnavailable
+from pipeline.search import ProjectionBroken, ProjectionMissing, ProjectionUnavailable
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import NotReady
 from pipeline.support.settings import Settings
@@ -76,10 +77,11 @@ def create_app(settings: Settings) -> web.Application:
     async def elasticsearch() -> None:
         try:
             await index.ping()
+            if STATEMENT in kept:
+                with suppress(ProjectionMissing):  # its first worker may not have come yet
+                    await entries.ping()
         except ProjectionBroken as error:
             raise NotReady(str(error)) from error
-        if STATEMENT in kept and (fault := await entries.alias_fault()):
-            raise NotReady(fault)
 
     checks = {"elasticsearch": elasticsearch}
     app = application(settings, every_route, checks, _translate, metrics)

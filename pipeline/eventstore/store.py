@@ -20,7 +20,7 @@ from pipeline.eventstore import account_reader, changes, driver, duplicates, wri
 from pipeline.eventstore.appender import Appender
 from pipeline.eventstore.change_backlog import ChangeBacklog, change_backlog
 from pipeline.eventstore.correlated import correlated
-from pipeline.eventstore.errors import reachable
+from pipeline.eventstore.errors import StoreUnavailable, reachable
 from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.index_builder import IndexBuilder
 from pipeline.eventstore.indexes import GUARDS, KEY, ORDER, name_of
@@ -83,8 +83,12 @@ class EventStore:
         await self.guards.look()
 
     async def ping(self) -> None:
+        """Raise unless the server takes writes. A direct connection (`directConnection=true`) reads
+        from a secondary as well, where events may be missing, whatever the read preference is."""
         with reachable():
-            await self._client.admin.command("ping")
+            hello = await self._client.admin.command("hello")
+        if not hello.get("isWritablePrimary"):
+            raise StoreUnavailable("this MongoDB is no primary")
 
     async def close(self) -> None:
         """Wait for the appends in flight, then disconnect."""

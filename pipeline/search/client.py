@@ -27,6 +27,7 @@ from pipeline.search.values import (
     FoundDocument,
     GenerationGone,
     ProjectionBroken,
+    ProjectionMissing,
     ProjectionUnavailable,
     Stamp,
     Write,
@@ -118,18 +119,18 @@ class Elastic:
         probe: list[bytes] = []
         attempt = 0
         while left:
-            answers = await self._send(alias, [*probe, *(items[i] for i in left)])
+            answers = await self._send(alias, [items[i] for i in left], probe)
             _check_index(alias, answers, index)
-            probed, answers = answers[: len(probe)], answers[len(probe) :]
             by_position = dict(zip(left, answers, strict=True))
             doubted, busy, why = _sort(alias, by_position, outcome)
-            if doubted and probed and probed[0]["status"] == 409:
-                outcome.rejected.update({i: _reason(by_position[i]["error"]) for i in doubted})
-                doubted = []
+            if probe:
+                bad = [i for i in doubted if by_position[i].get("bad")]
+                outcome.rejected.update({i: _reason(by_position[i]["error"]) for i in bad})
+                doubted = [i for i in doubted if i not in outcome.rejected]
             left = sorted(doubted + busy)
             if doubted and not probe:
-                # Is it the documents, or the index? The probe goes first in the same bulk, so both
-                # find the same alias, blocks and mapping.
+                # Is it the documents, or the index? The probe goes first in each bulk, so its
+                # documents find the same alias, blocks and mapping.
                 probe = [bulk_format.probe(alias, sample)]
             elif left:
                 self.retries += 1
@@ -139,19 +140,24 @@ class Elastic:
             self._outage.over()
         return outcome
 
-    async def _send(self, alias: str, items: Sequence[bytes]) -> list[dict[str, Any]]:
-        """The answer to each item, of as many bulks as it takes."""
+    async def _send(
+        self, alias: str, items: Sequence[bytes], probe: Sequence[bytes]
+    ) -> list[dict[str, Any]]:
+        """The answer to each item, of as many bulks as it takes.
+
+        `bad` is set if a refusal is for the item alone: the probe of its bulk passed, or its bulk
+        had no other item and was refused (it has that status), while another bulk passed.
+        """
         answers: list[dict[str, Any]] = []
         for chunk in _chunks(items, self._most):
-            answers += await self._send_whole(alias, chunk)
+            answers += await self._send_whole(alias, chunk, probe)
         return answers
 
-    async def _send_whole(self, alias: str, items: Sequence[bytes]) -> list[dict[str, Any]]:
-        """The same in one bulk, in halves if that can't succeed as a whole.
-
-        The answer to a single item that was refused with its bulk has that status.
-        """
-        body = b"\n".join(items) + b"\n"
+    async def _send_whole(
+        self, alias: str, items: Sequence[bytes], probe: Sequence[bytes]
+    ) -> list[dict[str, Any]]:
+        """The same in one bulk, in halves if that can't succeed as a whole."""
+        body = b"\n".join([*probe, *items]) + b"\n"
         attempt = 0
         while True:
             try:
@@ -163,20 +169,26 @@ class Elastic:
                 status = error.status_code if isinstance(error, ApiError) else 0
                 hopeless = status in _REFUSED or attempt % _TRIES == _TRIES - 1
                 if hopeless and (len(items) > 1 or status in _REFUSED) and await self._pass(alias):
+                    if len(items) == 1 and probe:  # both may be too large, but not the item
+                        return await self._send_whole(alias, items, [])
                     if len(items) == 1:
-                        return [{"status": status, "error": brief(error)}]
+                        return [{"status": status, "error": brief(error), "bad": True}]
                     if status == 413:
                         self._most = min(self._most, len(body) // 2)
                     log.warning("a bulk of %d bytes is sent in halves: %s", len(body), brief(error))
                     middle = len(items) // 2
-                    first = await self._send_whole(alias, items[:middle])
-                    return first + await self._send_whole(alias, items[middle:])
+                    first = await self._send_whole(alias, items[:middle], probe)
+                    return first + await self._send_whole(alias, items[middle:], probe)
                 self.retries += 1
                 await self._outage.pause(error, attempt)
                 attempt += 1
             else:
                 self._outage.over()
-                return [item for entry in answer["items"] for item in entry.values()]
+                answers = [item for entry in answer["items"] for item in entry.values()]
+                if probe and answers.pop(0)["status"] == 409:
+                    for each in answers:
+                        each["bad"] = True
+                return answers
 
     async def _pass(self, alias: str) -> bool:
         """Whether a small bulk gets an answer."""
@@ -370,25 +382,45 @@ async def mget(client: AsyncElasticsearch, index: str, ids: Sequence[str]) -> li
     return documents
 
 
-async def alias_fault(client: AsyncElasticsearch, alias: str) -> str | None:
-    """What is wrong with the alias; None if nothing is, or if it is nowhere. Raises the driver's
-    errors."""
+async def alias_faults(client: AsyncElasticsearch, alias: str) -> list[str]:
+    """What is wrong with the alias, whose `*` stands for any number; nothing if it is nowhere.
+    Raises the driver's errors."""
     try:
         answer = await client.indices.get_alias(name=alias)
     except NotFoundError:
-        return None
-    found = {name: about["aliases"].get(alias) for name, about in answer.body.items()}
-    if len(found) > 1:
-        return f"the alias {alias} has {len(found)} indexes: {', '.join(sorted(found))}"
-    for name, options in found.items():
+        return []
+    ours = re.compile(re.escape(alias).replace(r"\*", "[0-9]+"))
+    indexes: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for index, about in answer.body.items():
+        for name, options in about["aliases"].items():
+            if ours.fullmatch(name):
+                indexes.setdefault(name, {})[index] = options
+    return [fault for name, found in sorted(indexes.items()) if (fault := _fault(name, found))]
+
+
+def _fault(alias: str, indexes: Mapping[str, Mapping[str, Any]]) -> str | None:
+    if len(indexes) > 1:
+        return f"the alias {alias} has {len(indexes)} indexes: {', '.join(sorted(indexes))}"
+    for name, options in indexes.items():
         if options:
             return f"the alias {alias} of {name} has options: {', '.join(sorted(options))}"
     return None
 
 
+async def require_sound_alias(client: AsyncElasticsearch, alias: str) -> None:
+    """Raise `ProjectionBroken` if the alias leads to several indexes or has options, or
+    `ProjectionUnavailable` without an answer."""
+    try:
+        faults = await alias_faults(client, alias)
+    except (ApiError, TransportError) as error:
+        raise ProjectionUnavailable(brief(error)) from error
+    if faults:
+        raise ProjectionBroken(faults[0])
+
+
 async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
-    """Raise `ProjectionBroken` with the reason unless a document can be read by its id, or
-    `ProjectionUnavailable` without an answer.
+    """Raise `ProjectionBroken` with the reason unless a document can be read by its id,
+    `ProjectionMissing` if no index is there, or `ProjectionUnavailable` without an answer.
 
     It asks for one document: a count is a scan for some servers, and readiness asks often.
     """
@@ -397,7 +429,7 @@ async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
     except NotFoundError as error:
         if isinstance(error.body, dict) and error.body.get("found") is False:
             return
-        raise ProjectionBroken(f"there is no {alias}") from error
+        raise ProjectionMissing(f"there is no {alias}") from error
     except ApiError as error:
         if error.status_code == 401:
             raise ProjectionUnavailable(brief(error)) from error

@@ -6,8 +6,8 @@ from typing import Any, Final, TypeVar
 from elasticsearch import ApiError, NotFoundError, TransportError
 
 from pipeline.model.projection import Projection
-from pipeline.search.client import alias_fault, connect, mget, require_readable
-from pipeline.search.values import ProjectionBroken, ProjectionUnavailable
+from pipeline.search.client import connect, mget, require_readable, require_sound_alias
+from pipeline.search.values import ProjectionUnavailable
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
@@ -88,14 +88,10 @@ class DocumentReader:
         return hits[0]["sort"] if hits else None
 
     async def ping(self) -> None:
-        """Raise unless the projection can be read by id, and its alias has one index, all of it."""
-        if fault := await self.alias_fault():
-            raise ProjectionBroken(fault)
+        """Raise unless the projection can be read by id, and its alias has one index, all of it;
+        `ProjectionMissing` if there is none yet."""
+        await require_sound_alias(self._client, self._alias)
         await require_readable(self._client, self._alias)
-
-    async def alias_fault(self) -> str | None:
-        """What is wrong with the alias; None if nothing is, or if it is nowhere."""
-        return await _answered(alias_fault(self._client, self._alias))
 
     async def close(self) -> None:
         await self._client.close()

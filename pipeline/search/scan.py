@@ -9,8 +9,14 @@ from typing import Any, Final
 from elasticsearch import ApiError, TransportError
 
 from pipeline.model.projection import FIRST
-from pipeline.search.client import alias_fault, connect, mget, require_readable
-from pipeline.search.values import FoundDocument, ProjectionBroken, ProjectionUnavailable, Stamp
+from pipeline.search.client import (
+    alias_faults,
+    connect,
+    mget,
+    require_readable,
+    require_sound_alias,
+)
+from pipeline.search.values import FoundDocument, ProjectionUnavailable, Stamp
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
@@ -32,13 +38,16 @@ class IndexScan:
 
     async def ping(self) -> None:
         """Raise unless a document can be read by its id, and the alias has one index, all of it."""
+        await require_sound_alias(self._client, self._alias)
+        await require_readable(self._client, self._alias)
+
+    async def alias_faults(self, alias: str) -> list[str]:
+        """What is wrong with any alias, whose `*` stands for any number; nothing if it is
+        nowhere."""
         try:
-            fault = await alias_fault(self._client, self._alias)
+            return await alias_faults(self._client, alias)
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
-        if fault is not None:
-            raise ProjectionBroken(fault)
-        await require_readable(self._client, self._alias)
 
     async def documents(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""

@@ -21,6 +21,10 @@ class ProjectionBroken(ProjectionUnavailable):
     """Elasticsearch answers, and says what is wrong with the projection's index or alias."""
 
 
+class ProjectionMissing(ProjectionBroken):
+    """Elasticsearch answers that there is no such index or alias."""
+
+
 class Write(NamedTuple):
     """A whole document, written over any of a lower `_version` (`version_type=external`)."""
 

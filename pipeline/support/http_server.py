@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from ulid import ULID
 
 from pipeline.support.cancellation import cancel_and_wait
@@ -42,7 +43,17 @@ _HEADERS: Final = {
 class Connection(web.RequestHandler):
     """One connection, which keeps to the limits of `HttpConnections`."""
 
-    __slots__ = ("_all", "_dropped", "_ended", "_idle", "_link", "head_by", "unread_since")
+    __slots__ = (
+        "_all",
+        "_body",
+        "_dropped",
+        "_ended",
+        "_idle",
+        "_link",
+        "_part_of_head",
+        "head_by",
+        "unread_since",
+    )
 
     def __init__(self, server: "_Server", connections: HttpConnections, **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
@@ -50,6 +61,8 @@ class Connection(web.RequestHandler):
         self._link: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] | None = None
         self._dropped, self._idle = 0, True
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._part_of_head = False
         self.head_by = math.inf
         self.unread_since: float | None = None
 
@@ -87,7 +100,22 @@ class Connection(web.RequestHandler):
             return
         if self._idle and self.head_by == math.inf:
             self.head_by = self._loop.time() + self._all.head_seconds
+        if not data:  # aiohttp has the parser go on with what it keeps
+            self._parse(data)
+            return
+        # The parser does not tell what it keeps: a last byte that ends no request, and is of no
+        # body, is of a head that is not whole yet.
+        self._parse(data[:-1])
+        awaited = not self._body.is_eof()
+        self._part_of_head = not self._parse(data[-1:]) and not awaited
+
+    def _parse(self, data: bytes) -> bool:
+        """Whether a head ends in these bytes."""
+        before = self._request_count
         super().data_received(data)
+        if whole := self._request_count > before:
+            self._body = self._messages[-1][1]
+        return whole
 
     def answers(self) -> None:
         """A whole head has come."""
@@ -104,6 +132,8 @@ class Connection(web.RequestHandler):
         if unread:
             await self._drop_the_rest()
         self._idle = True
+        if self._part_of_head and not self._messages:
+            self.head_by = self._loop.time() + self._all.head_seconds
         self._all.idle(self)
         return answered
 

@@ -13,7 +13,7 @@ import bson
 import pytest
 from pymongo.errors import NotPrimaryError
 
-from pipeline.eventstore import driver
+from pipeline.eventstore import EventStore, StoreUnavailable, driver
 from tests.harness import eventually
 from tests.proxy import TcpProxy
 
@@ -26,6 +26,7 @@ class Member:
 
     def __init__(self, name: str, *, primary: bool) -> None:
         self.name, self.primary, self.inserted = name, primary, 0
+        self._connections = 0
         self.url = ""
 
     @asynccontextmanager
@@ -33,8 +34,10 @@ class Member:
         async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
             self.url = f"mongodb://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             yield
+            await eventually(lambda: not self._connections)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
         try:
             while True:
                 length, request, _, code = _HEADER.unpack(await reader.readexactly(16))
@@ -50,6 +53,7 @@ class Member:
                 writer.write(_HEADER.pack(16 + len(answer), 1, request, reply) + answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+            self._connections -= 1
 
     def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
         match next(iter(command)):
@@ -80,6 +84,25 @@ class Member:
             "maxMessageSizeBytes": 48000000,
             "maxWriteBatchSize": 100000,
         }
+
+
+async def test_a_secondary_that_is_read_directly_is_not_ready() -> None:
+    member = Member("one", primary=False)
+    async with member.listening():
+        store = EventStore(f"{member.url}/?directConnection=true", "bank")
+        with pytest.raises(StoreUnavailable, match="no primary"):
+            await store.ping()
+        member.primary = True
+        await eventually(lambda: _answers(store))
+        await store.close()
+
+
+async def _answers(store: EventStore) -> bool:
+    try:
+        await store.ping()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("use", ["writes", "reads"])

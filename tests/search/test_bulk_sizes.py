@@ -12,11 +12,14 @@ from pipeline.search import ConditionalWrite, Elastic, Generation, Generations, 
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 from tests.proxy import HttpProxy, TooLarge
+from tests.proxy.faults import answer
+from tests.proxy.http import Forward, Reply, Request
 from tests.search.test_generations import document
 
 pytestmark = pytest.mark.elasticsearch
 
 LIMIT = 20_000
+PROBE = b'"_id":"-"'
 
 
 @dataclass
@@ -89,6 +92,57 @@ async def test_a_document_that_is_too_large_is_rejected_alone(behind: Behind) ->
     assert set(outcome.rejected) == {100}
     assert "413" in outcome.rejected[100]
     assert await behind.count() == 150
+
+
+@pytest.mark.parametrize("number", [0, 60, 149])
+async def test_a_document_that_fails_its_whole_bulk_is_rejected_alone(
+    behind: Behind, number: int
+) -> None:
+    items = writes(150)
+    items[number] = Write("x" * 513, 1, document("x"))
+    with behind.proxy.faulty(refuse_long_ids):
+        outcome = await behind.elastic.bulk(behind.generation.alias, items, sample=BALANCE.sample)
+    assert outcome.conflicts == []
+    assert set(outcome.rejected) == {number}
+    assert await behind.count() == 149
+
+
+async def refuse_long_ids(request: Request, forward: Forward) -> Reply:
+    """As Elasticsearch does; the embedded one takes such ids."""
+    if b"x" * 513 in request.body:
+        return answer(400, {"error": {"type": "x", "reason": "id is too long"}, "status": 400})
+    return await forward(request)
+
+
+class OpenForOne:
+    """Answers as if the index were closed, but to the first bulk that has a probe and documents and
+    to all after the third one. (The embedded server writes to a closed index.)"""
+
+    def __init__(self) -> None:
+        self.bulks = 0
+
+    async def __call__(self, request: Request, forward: Forward) -> Reply:
+        if len(request.body) > 1000 and (self.bulks or PROBE in request.body):
+            self.bulks += 1
+        if self.bulks == 1 or self.bulks > 3:
+            return await forward(request)
+        error = {"type": "index_closed_exception", "reason": "closed"}
+        closed = {"index": {"_index": "balance-1", "status": 400, "error": error}}
+        return answer(200, {"items": [closed] * (request.body.count(b"\n") // 2)})
+
+
+@pytest.mark.parametrize("small", [False, True])
+async def test_an_index_that_closes_between_two_bulks_rejects_nothing(
+    behind: Behind, small: bool
+) -> None:
+    alias, items = behind.generation.alias, writes(300)
+    if small:  # chunks from the beginning, not halves
+        behind.elastic._most = LIMIT
+    items[3] = Write("bad", 1, {**document("bad"), "unknown": 1})
+    with behind.proxy.faulty(TooLarge(LIMIT), OpenForOne()):
+        outcome = await behind.elastic.bulk(alias, items, sample=BALANCE.sample)
+    assert set(outcome.rejected) == {3}
+    assert await behind.count() == 299
 
 
 @pytest.mark.parametrize("status", [413, 400, 403])

@@ -8,11 +8,13 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
 
 from pipeline.support import http_connections, http_server
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.http_connections import HttpConnections, most
 from pipeline.support.http_server import Runner
 from pipeline.support.settings import Settings
@@ -156,6 +158,75 @@ async def test_the_second_head_of_a_connection_has_the_same_limit() -> None:
         assert not reader.at_eof(), "an idle connection has longer"
         writer.write(b"GET / HT")
         assert await reader.read() == b""
+        writer.close()
+        assert it.refused == {"slow-head": 1}
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+LENGTH = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("whole", [PLAIN, LENGTH, CHUNKED, 2 * PLAIN, PLAIN + LENGTH])
+@pytest.mark.parametrize("half", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize("pieces", [[0], [0, -1], [0, 40]])
+async def test_half_a_head_behind_a_request_has_the_same_limit(
+    whole: bytes, half: bytes, pieces: list[int]
+) -> None:
+    sent = whole + half
+    async with served(http_head_seconds=1, http_idle_seconds=30) as it:
+        reader, writer = await it.open()
+        for begin, end in pairwise([*pieces, len(sent)]):
+            writer.write(sent[begin:end])
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            assert (await reader.read()).count(b"HTTP/1.1 200") == whole.count(b"HTTP/1.1")
+        writer.close()
+        assert it.refused == {"slow-head": 1}
+
+
+@pytest.mark.parametrize("whole", [PLAIN, LENGTH, CHUNKED, 2 * PLAIN, PLAIN + LENGTH])
+@pytest.mark.parametrize("cut", [1, 5, None])
+async def test_a_connection_whose_requests_are_whole_stays_open(
+    whole: bytes, cut: int | None
+) -> None:
+    async with served(http_head_seconds=1) as it:
+        reader, writer = await it.open()
+        writer.write(whole if cut is None else whole[:-cut])
+        if cut is not None:
+            await asyncio.sleep(0.05)
+            writer.write(whole[-cut:])
+        for _ in range(whole.count(b"HTTP/1.1")):
+            await reader.readuntil(b"HTTP/1.1 200")
+        await asyncio.sleep(2 * http_connections.EVERY + 1)
+        assert not reader.at_eof()
+        writer.close()
+
+
+async def test_more_requests_at_once_than_wait_in_the_queue_are_all_answered() -> None:
+    async with served() as it:
+        answers = await it.answer(500 * PLAIN + get("/"))
+        assert answers.count(b"HTTP/1.1 200") == 501
+
+
+async def test_a_server_that_is_always_late_closes_what_is_late() -> None:
+    async with served(http_head_seconds=1) as it:
+        reader, writer = await it.open()
+
+        def stand_still() -> None:
+            time.sleep(2 * http_connections.EVERY + 0.1)
+
+        async def overload() -> None:
+            while True:
+                stand_still()
+                await asyncio.sleep(0)
+
+        load = asyncio.create_task(overload())
+        try:
+            async with asyncio.timeout(20):
+                assert await reader.read() == b""
+        finally:
+            await cancel_and_wait(load)
         writer.close()
         assert it.refused == {"slow-head": 1}
 

@@ -198,8 +198,8 @@ MUTATIONS: Final = (
     Mutation(
         "trouble of an index parks its accounts",
         "pipeline/search/client.py",
-        '            if doubted and probed and probed[0]["status"] == 409:\n',
-        "            if doubted:\n",
+        '                bad = [i for i in doubted if by_position[i].get("bad")]\n',
+        "                bad = doubted\n",
         "index-closed",
     ),
     Mutation(

@@ -35,14 +35,14 @@ async def check(
     alone: bool = False,
     parked: Container[str] = (),
     patience: float = 15.0,
-    stream_faults: Iterable[str] = (),
+    guard_faults: Iterable[str] = (),
 ) -> Report:
     """Read both stores and judge the invariants 1 to 5, 8, 13 and 16.
 
     `history`: the commands that clients sent and their answers, all before this call; without it 3
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
     that are parked; their documents still violate 4. `patience`: seconds in which a document that
-    differs may still come right. `stream_faults`: what is wrong with JetStream's guards.
+    differs may still come right. `guard_faults`: what is wrong with guards out of MongoDB.
 
     Raises what the stores raise when they can't be read.
     """
@@ -57,7 +57,7 @@ async def check(
     await documents.settle(patience, under_way)
     invalid = await store.invalid_documents()
     guards = await store_guards(store)
-    for fault in stream_faults:
+    for fault in guard_faults:
         guards.add(fault)
     figures = CheckFigures(
         ledger.accounts,
@@ -98,7 +98,7 @@ def _verdicts(ledger: Ledger, documents: CheckedDocuments, guards: Faults) -> tu
         ),
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
         _once(ledger.expected),
-        verdict(13, guards, "unique indexes, collection, stream, consumers, buckets"),
+        verdict(13, guards, "unique indexes, collection, stream, consumers, buckets, aliases"),
         verdict(16, ledger.chain, f"{ledger.chained:,} of {ledger.events:,} events in chains"),
     )
 

@@ -1,7 +1,7 @@
 """Are the guards that live in the servers what they should be (invariant 13)?
 
-The account service looks at those in MongoDB all the time, the forwarder at the stream; this asks
-once, and names all that differs.
+The account service looks at those in MongoDB all the time, the forwarder at the stream, workers at
+aliases; this asks once, and names all that differs.
 """
 
 import re
@@ -13,7 +13,9 @@ from pipeline.messaging.stream_guards import bucket_faults, consumer_faults, joi
 from pipeline.model.projection_lookup import projections
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.keys import BUCKET as KEYS
+from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
+from pipeline.tables.checkpoints import ALIAS as CHECKPOINTS
 
 
 async def store_guards(store: EventStore) -> Faults:
@@ -43,6 +45,15 @@ async def stream_guards(js: JetStream, settings: Settings) -> list[str]:
         if (config := await js.config(f"KV_{bucket}")) is not None:
             found.append(joined(f"bucket {bucket}", bucket_faults(config)))
     return [f"JetStream: {fault}" for fault in found if fault]
+
+
+async def alias_guards(index: IndexScan, settings: Settings) -> list[str]:
+    """What is wrong with the aliases of projections, of their generations and of checkpoints; may
+    raise `ProjectionUnavailable`."""
+    names = [each.name for each in projections(settings.projections)]
+    aliases = [*names, *(f"{name}-g*" for name in names), CHECKPOINTS]
+    found = [await index.alias_faults(alias) for alias in aliases]
+    return [f"Elasticsearch: {fault}" for faults in found for fault in faults]
 
 
 async def _consumers(js: JetStream, topics: set[str]) -> list[str]:

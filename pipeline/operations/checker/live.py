@@ -15,7 +15,7 @@ from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check
-from pipeline.operations.checker.guards import stream_guards
+from pipeline.operations.checker.guards import alias_guards, stream_guards
 from pipeline.operations.checker.history import Answer
 from pipeline.operations.checker.report import Report
 from pipeline.search import ProjectionUnavailable
@@ -120,7 +120,10 @@ async def check_stores(
             alone=alone,
             parked=stores.parked,
             patience=patience,
-            stream_faults=await stream_guards(stores.js, stores.settings),
+            guard_faults=[
+                *await stream_guards(stores.js, stores.settings),
+                *await alias_guards(stores.projection, stores.settings),
+            ],
         )
     except (JetStreamError, NatsError) as error:
         raise Unreachable(f"NATS went away: {error or 'no answer in time'}") from error

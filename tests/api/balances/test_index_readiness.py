@@ -71,17 +71,53 @@ async def test_the_service_and_verify_say_what_is_wrong(
     assert words in " ".join(verify.log().split())
 
 
-async def test_the_service_names_a_second_index_of_statements(settings: Settings) -> None:
+STATEMENT_TROUBLE: dict[str, tuple[str, str, Any]] = {
+    "statement-0": ("PUT", "/statement-0", {"aliases": {"statement": {}}}),
+    "closed": ("POST", "/statement-1/_close", None),
+    "blocked": ("PUT", "/statement-1/_settings", {"index.blocks.read": True}),
+}
+
+
+@pytest.mark.parametrize("words", STATEMENT_TROUBLE)
+async def test_the_service_names_what_keeps_it_from_statements(
+    settings: Settings, words: str
+) -> None:
     both = settings.model_copy(update={"projections": "balance,statement"})
     elastic = Elastic(settings.elasticsearch_url)
-    for each in (BALANCE, STATEMENT):
-        await Generations(elastic, each).ensure_live()
-    await elastic.close()
+    await Generations(elastic, BALANCE).ensure_live()
     async with serving(create_app(both)) as client:
-        await curl(settings, "PUT", "/statement-0", {"aliases": {"statement": {}}})
+        async with client.get("/readyz") as answer:
+            assert answer.status == 200, "nobody has made it yet"
+        await Generations(elastic, STATEMENT).ensure_live()
+        async with client.get("/readyz") as answer:
+            assert answer.status == 200, await answer.text()
+        await curl(settings, *STATEMENT_TROUBLE[words])
         async with client.get("/readyz") as answer:
             document = await problem(answer, 503, "not-ready")
-    assert "statement-0" in document["detail"]
+    await elastic.close()
+    assert words in document["detail"]
+
+
+@pytest.mark.parametrize("alias", ["statement", "statement-g1", "bank-checkpoints-live"])
+async def test_verify_names_a_second_index_behind_any_alias(
+    settings: Settings, role: Start, alias: str
+) -> None:
+    both = {"BANK_PROJECTIONS": "balance,statement", "BANK_METRICS_PORT": str(free_port())}
+    address = f"http://127.0.0.1:{both['BANK_METRICS_PORT']}"
+    await role("bank", "forwarder")
+    worker = await role("bank", "worker", **both)
+
+    async def is_ready() -> bool:
+        return "ok" in await ready(address)
+
+    await eventually(is_ready, seconds=60)
+    await worker.stop()
+    sound = await role("bank", "verify", **both)
+    assert await sound.wait(60) == 0, sound.log()
+    await curl(settings, "PUT", "/bank-restored", {"aliases": {alias: {}}})
+    verify = await role("bank", "verify", **both)
+    assert await verify.wait(60) == 1, verify.log()
+    assert f"the alias {alias} has 2 indexes" in " ".join(verify.log().split())
 
 
 async def test_a_worker_says_why_it_waits_and_goes_on(settings: Settings, role: Start) -> None:
