@@ -6,6 +6,7 @@ Its containers and volumes are of a project of its own, and are removed at the e
 those of compose.yaml, so that no bank can run beside it.
 """
 
+import json
 import re
 import shutil
 import signal
@@ -31,7 +32,8 @@ OF_ROLE: Final = "--filter label=com.docker.compose.service"
 STATE: Final = "'{{.State.StartedAt}} {{.State.Health.Status}}'"
 METRICS: Final = (
     "python -c 'import urllib.request as r; "
-    'print(r.urlopen("http://127.0.0.1:9400/metrics").read().decode())\''
+    'asked = r.Request("http://127.0.0.1:9400/metrics", headers=HEADERS); '
+    "print(r.urlopen(asked).read().decode())'"
 )
 
 
@@ -87,17 +89,14 @@ def reported(said: str) -> None:
 
 def secure(_: str) -> None:
     """The same bank with keys, TLS and passwords."""
-    made = line(f"{of('secure-forwarder')} bank keys create --role teller --name me")
-    key = re.search(r"bank_\S+", made)
-    if key is None:
-        raise Failed(f"no key:\n{made}")
+    key, watching = created("teller"), created("viewer")
     try:
         Teller().open()
     except Refused as error:
         print(f"without a key: {error}")
     else:
         raise Failed("an account was opened without a key")
-    teller = Teller(key[0])
+    teller = Teller(key)
 
     def opened() -> bool:
         """A service knows a new key about a second after it was made."""
@@ -110,8 +109,17 @@ def secure(_: str) -> None:
     until("the new key", opened)
     teller.move()
     for role in ROLES:
-        hurt(f"secure-{role}", teller)
+        hurt(f"secure-{role}", teller, watching)
     verified("secure-forwarder")
+
+
+def created(role: str) -> str:
+    """A new key with the role."""
+    made = line(f"{of('secure-forwarder')} bank keys create --role {role} --name me")
+    key = re.search(r"bank_\S+", made)
+    if key is None:
+        raise Failed(f"no key:\n{made}")
+    return key[0]
 
 
 def of(role: str, number: int = 1) -> str:
@@ -120,19 +128,22 @@ def of(role: str, number: int = 1) -> str:
     return f"docker compose {profile}exec --index {number} {role}"
 
 
-def hurt(role: str, teller: Teller) -> None:
-    """Kill all processes in a container of the role, the leading forwarder's; it comes back."""
+def hurt(role: str, teller: Teller, key: str = "") -> None:
+    """Kill all processes in a container of the role, the leading forwarder's; it comes back. `key`:
+    what reads metrics, where they take one."""
     before = started(role)
     numbers = range(1, len(before) + 1)
-    number = next(each for each in numbers if "forwarder" not in role or leads(role, each))
+    number = next(each for each in numbers if "forwarder" not in role or leads(role, each, key))
     line(f"{of(role, number)} {KILL}", ends_well=False)
     teller.move()
     until(f"{role} was started anew", lambda: before.keys() != started(role).keys())
     until(f"{role} is well", lambda: set(started(role).values()) == {"healthy"})
 
 
-def leads(role: str, number: int) -> bool:
-    return LEADS in line(f"{of(role, number)} {METRICS}", told=False)
+def leads(role: str, number: int, key: str) -> bool:
+    headers = json.dumps({"Authorization": f"Bearer {key}"} if key else {})
+    asking = METRICS.replace("HEADERS", headers)
+    return LEADS in line(f"{of(role, number)} {asking}", told=False)
 
 
 def started(role: str) -> dict[str, str]:
