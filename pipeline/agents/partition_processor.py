@@ -107,6 +107,8 @@ class PartitionProcessor:
             finally:
                 self.owned, self.progress = None, None
                 await cancel_and_wait(work)
+                if not work.cancelled():
+                    work.exception()  # else asyncio logs it if `run` is cancelled at that moment
             await self._pause_after(work)
 
     async def _pause_after(self, work: asyncio.Task[None]) -> None:

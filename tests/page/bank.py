@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -81,6 +81,12 @@ class Bank:
         async with self.http.get(f"{self.address}/?sort={order}&limit=1") as answer:
             return bool((await answer.json())["data"][0]["id"] == account_id)
 
+    async def lists_all(self, account_ids: Collection[str]) -> bool:
+        """Whether a page of a hundred has them all."""
+        async with self.http.get(f"{self.address}/?sort=-id&limit=100") as answer:
+            listed = {each["id"] for each in (await answer.json())["data"]}
+        return listed.issuperset(account_ids)
+
     async def replay_at(self, rate: float) -> None:
         """Have workers that replay so many events a second in a rebuild; 0: all they can."""
         if rate == self._rate:
@@ -97,6 +103,7 @@ class Bank:
         if not self._crowd:
             self._crowd = await fill(self.store, accounts=60, events=4)
             await eventually(lambda: self.shows(self._crowd[-1], 4), seconds=60)
+            await eventually(lambda: self.lists_all(self._crowd), seconds=60)
 
     async def poison(self, kind: str = "MoneyPrinted") -> tuple[str, Event]:
         """An account that gets parked at its version 3 of 5; and the event as it should be."""
