@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 from weakref import WeakSet
 
@@ -75,9 +76,9 @@ def application(
     app[STREAMS], app[BODY_SECONDS] = Streams(), settings.http_body_seconds
     app.on_shutdown.append(_end_streams)
     app[AUDIT], app[problems.TRANSLATE] = trail, translate
-    app.cleanup_ctx.append(_keeping(trail))
+    app.cleanup_ctx.append(_within(trail.kept))
     if guard is not None:
-        app.cleanup_ctx.append(_following(guard))
+        app.cleanup_ctx.append(_within(guard.following))
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
     app.add_routes([*shared, *routes])
     app[CONTRACT] = Contract(f"The {measured.role} service", app.router)
@@ -148,20 +149,16 @@ def _guarding(guard: Guard | None, settings: Settings) -> Iterable[Middleware]:
     return [csrf.by_host(AllowedHosts(settings)), csrf.same_site]
 
 
-def _following(guard: Guard) -> Callable[[web.Application], AsyncIterator[None]]:
-    async def following(_: web.Application) -> AsyncIterator[None]:
-        async with guard.following():
+def _within(
+    block: Callable[[], AbstractAsyncContextManager[None]],
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Has the application run inside the block."""
+
+    async def lifetime(_: web.Application) -> AsyncIterator[None]:
+        async with block():
             yield
 
-    return following
-
-
-def _keeping(trail: AuditTrail) -> Callable[[web.Application], AsyncIterator[None]]:
-    async def keeping(_: web.Application) -> AsyncIterator[None]:
-        async with trail.kept():
-            yield
-
-    return keeping
+    return lifetime
 
 
 async def _end_streams(app: web.Application) -> None:

@@ -4,14 +4,8 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from api.http.inputs import (
-    LONGEST_DESCRIPTION,
-    LONGEST_REFERENCE,
-    OPTIONAL,
-    AccountId,
-    Input,
-)
-from pipeline.banking.events import LONGEST_OWNER
+from api.http.inputs import OPTIONAL, AccountId, Input
+from pipeline.banking.events import LONGEST_DESCRIPTION, LONGEST_OWNER, LONGEST_REFERENCE
 from pipeline.banking.money import MAX_MONEY
 from pipeline.model.text import Text
 

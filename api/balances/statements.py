@@ -13,8 +13,6 @@ from api.balances.queries import Cursor, Limit
 from api.balances.routes import INDEX
 from api.balances.statement_reader import EntryQuery, StatementReader
 from api.http.inputs import (
-    LONGEST_DESCRIPTION,
-    LONGEST_REFERENCE,
     OPTIONAL,
     Input,
     query,
@@ -25,7 +23,7 @@ from api.http.shapes import Page, paged, readable
 from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
 from api.security.customer_view import visible_entries
-from pipeline.banking.events import KINDS
+from pipeline.banking.events import KINDS, LONGEST_DESCRIPTION, LONGEST_REFERENCE
 from pipeline.banking.statement import STATEMENT, Entry
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.model.text import Text

@@ -10,8 +10,9 @@ from ulid import ULID
 from api.http.operations import Header
 from pipeline.support import correlation
 from pipeline.support.correlation import LONGEST
+from pipeline.support.http_server import CORRELATION
 
-HEADER: Final = "X-Correlation-ID"
+HEADER: Final = CORRELATION
 
 DESCRIBED: Final = Header(
     HEADER,

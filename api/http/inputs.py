@@ -24,9 +24,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from api.http.problems import Problem
 from pipeline.model.events import ACCOUNT_ID
 
-LONGEST_REFERENCE: Final = 140
-LONGEST_DESCRIPTION: Final = 500
-"""Characters of a client's own words for a movement of money."""
 MAX_BODY: Final = 64 * 1024
 MAX_MEMBERS: Final = 32
 """Members of an object in a body, and parameters of a query: to say what is wrong with each of

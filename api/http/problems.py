@@ -12,14 +12,13 @@ from typing_extensions import TypedDict
 
 from api.http import correlation
 from api.http.problem_types import path_of, title_of
+from pipeline.support.http_server import MEDIA_TYPE
 
 log = logging.getLogger(__name__)
 
 Translate = Callable[[Exception], "Problem | None"]
 TRANSLATE: Final[web.AppKey[Translate]] = web.AppKey("translate")
 """How the service makes problems of its own errors."""
-
-MEDIA_TYPE: Final = "application/problem+json"
 
 
 class Fault(TypedDict):

@@ -14,9 +14,10 @@ from api.http import correlation
 from api.http.headers import ETAG, RETRY_AFTER, WWW_AUTHENTICATE
 from api.http.operations import JSON, Answer, Header, Operation, all_problems, operation_of
 from api.http.problem_types import PROBLEM_TYPES
-from api.http.problems import MEDIA_TYPE, ProblemDocument
+from api.http.problems import ProblemDocument
 from api.http.shapes import Schema, Schemas, parameters
 from api.security.access import RouteAccess, access_of
+from pipeline.support.http_server import MEDIA_TYPE
 
 _ABOUT: Final = """\
 A `HEAD` is answered as its `GET` would be, without the body, or with 405. Errors are problem

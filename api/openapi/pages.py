@@ -8,9 +8,9 @@ from aiohttp import web
 
 from api.http.html import Content, Markup, code, joined, link, page, phrase, prose, table, tag
 from api.http.problem_types import PROBLEM_TYPES, ProblemType
-from api.http.problems import MEDIA_TYPE
 from api.http.shapes import Schema
 from api.openapi.document import Route
+from pipeline.support.http_server import MEDIA_TYPE
 
 
 def docs_page(document: Schema) -> web.Response:

@@ -5,7 +5,7 @@ repeat the answer to an idempotency key.
 """
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -24,7 +24,7 @@ from api.security.keyring import Keyring
 from api.security.limits import Limits
 from api.security.open_reads import OpenReads
 from pipeline.model.events import Actor
-from pipeline.operations.keys import Key
+from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
 
 _READING: Final = frozenset({"GET", "HEAD"})
@@ -56,7 +56,7 @@ class Guard:
         if access.roles is None or found.http_exception is not None:
             return await handler(request)
         try:
-            holder = self._identified(request, access)
+            holder = self._identified(request, access.roles)
             async with self._reads.while_valid(holder):
                 await _admit(request, holder, access)
                 if request.method in _READING:
@@ -70,13 +70,13 @@ class Guard:
         # A command that has begun is not cut off: its client would not know what became of it.
         return await handler(request)
 
-    def _identified(self, request: web.Request, access: RouteAccess) -> Key:
+    def _identified(self, request: web.Request, roles: Collection[Role]) -> Key:
         """Whose key came with the request. Raises problems 401, 403, 429 and 503."""
         holder = self.keyring.holder(request)
         self._limit(holder)
         _holder.set(holder)
         self._trail.used(holder)
-        if access.roles is None or holder.role not in access.roles:
+        if holder.role not in roles:
             raise Problem(403, "not-allowed", f"This is not for a {holder.role}.")
         return holder
 

@@ -14,7 +14,9 @@ KINDS: Final = frozenset(
 )
 
 LONGEST_OWNER: Final = 200
-"""Code points of an owner's name."""
+LONGEST_REFERENCE: Final = 140
+LONGEST_DESCRIPTION: Final = 500
+"""Code points of an owner's name, and of a client's own words for a movement of money."""
 
 
 class Transfer(TypedDict):

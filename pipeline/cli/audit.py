@@ -2,20 +2,18 @@
 
 import asyncio
 import json
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import click
 
 from pipeline.cli.connections import jetstream
 from pipeline.cli.formatting import as_json, echo
-from pipeline.cli.running import run
+from pipeline.cli.running import configured, run
+from pipeline.cli.spans import span
 from pipeline.operations.audit import ACTIONS, STREAM, AuditLine, matches, read
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import Settings
 
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 _EVERY: Final = 0.5
 
 
@@ -23,8 +21,8 @@ def _since(_: click.Context, __: click.Parameter, given: str | None) -> datetime
     if given is None:
         return None
     try:
-        if span := re.fullmatch("([0-9]{1,6})([mhd])", given):
-            return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
+        if (ago := span(given)) is not None:
+            return datetime.now(UTC) - ago
         moment = datetime.fromisoformat(given)
     except (ValueError, OverflowError):
         moment = None
@@ -57,8 +55,7 @@ def audit(
       bank audit --actor 6f1c9a0e5b7d2c48        what a key was used for
       bank audit --follow                        what happens now, too
     """
-    settings = load()
-    logs.setup(settings, "audit")
+    settings = configured("audit")
     run(_print(settings, since, actor, actions, follow=follow, as_json=as_json))
 
 

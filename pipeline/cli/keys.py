@@ -1,10 +1,9 @@
 """`bank keys`: creates, lists and revokes API keys of the services."""
 
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import click
@@ -14,6 +13,7 @@ from pipeline.cli.connections import jetstream
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.running import complete, configured, run
+from pipeline.cli.spans import span
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.model.text import InvalidText
@@ -23,7 +23,6 @@ from pipeline.operations.keys import Key, Role
 from pipeline.support.settings import Settings
 
 NONE: Final = "there are no keys; `bank keys create` makes one"
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @click.group(invoke_without_command=True)
@@ -68,8 +67,8 @@ def _moment(_: click.Context, __: click.Parameter, given: str | None) -> datetim
 
 def _later(given: str) -> datetime | None:
     try:
-        if span := re.fullmatch("([0-9]{1,6})([mhd])", given):
-            return datetime.now(UTC) + timedelta(**{_UNITS[span[2]]: int(span[1])})
+        if (later := span(given)) is not None:
+            return datetime.now(UTC) + later
         return datetime.fromisoformat(given)
     except (ValueError, OverflowError):
         return None

@@ -11,12 +11,12 @@ from pipeline.cli.connections import jetstream
 from pipeline.cli.differences import CANNOT, run_on_stores
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
+from pipeline.cli.running import configured
 from pipeline.eventstore import EventStore
 from pipeline.operations.audit import record
 from pipeline.operations.seal import InvalidSeal, Walk, check, new_key, sign, signed
 from pipeline.operations.seal import seal as lines_of
-from pipeline.support import logs
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import Settings
 
 _File = click.Path(dir_okay=False, path_type=Path)
 
@@ -64,8 +64,7 @@ def seal(
     if fresh is not None:
         _make_key(fresh)
         return
-    settings = load()
-    logs.setup(settings, "seal")
+    settings = configured("seal")
     try:
         if kept is not None:
             if public_key is not None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from pipeline.cli.connections import status_readers
 from pipeline.cli.failures import CommandFailed, no_answer
 from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import complete, configured
+from pipeline.cli.spans import span
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
 from pipeline.model.projection_lookup import projections
@@ -23,8 +23,6 @@ from pipeline.operations.trace.report import rfc3339
 from pipeline.operations.trace.search import FoundEvents, by_time, made_at, of_account
 from pipeline.support.settings import Settings
 
-_AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LAST: Final = timedelta(hours=1)
 MOST: Final = 100
 """Events whose paths are traced."""
@@ -33,11 +31,11 @@ MOST: Final = 100
 def _since(_: click.Context, __: click.Parameter, given: str | None) -> datetime | None:
     if given is None:
         return None
-    if ago := _AGO.fullmatch(given):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if (ago := span(given, "smhd")) is not None:
+            return datetime.now(UTC) - ago
         moment = datetime.fromisoformat(given)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter("such as 30m, 12h, 7d or 2026-11-27T14:05:00Z") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment > datetime.now(UTC):

@@ -96,7 +96,7 @@ class Guards:
     async def _look(self) -> None:
         began = time.monotonic()
         with timeout(_LONGEST_LOOK):
-            collection, indexes = await asyncio.gather(self._info(), self._indexes())
+            collection, indexes = await asyncio.gather(self._info(), indexes_of(self._events))
         self._note(collection, faults(collection, indexes))
         self._looked = began
 
@@ -122,9 +122,6 @@ class Guards:
         found: list[Mapping[str, Any]]
         found = (await self._events.database.command(query))["cursor"]["firstBatch"]
         return found[0] if found else None
-
-    async def _indexes(self) -> list[Index]:
-        return await indexes_of(self._events)
 
 
 async def indexes_of(events: Collection) -> list[Index]:

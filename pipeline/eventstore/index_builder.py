@@ -92,18 +92,23 @@ class IndexBuilder:
         try:
             with timeout(_LONGEST_BUILD):  # replaces the client's socket timeout
                 await self._create(guard, there)
-        except DuplicateKeyError as error:
-            ids = self._duplicates[name] = await duplicates.find(self._events, guard)
-            known = await duplicates.named(self._events, guard, ids)
-            self._hinder(guard, known or {brief(error): 0})
-            self._resting_until = time.monotonic() + _REST * (time.monotonic() - began)
         except OperationFailure as error:
-            if (refused := refused_for_good(error)) is None:
-                raise  # it may pass
-            self._note(name, str(refused), str(refused))
+            await self._note_failure(guard, error)
             self._resting_until = time.monotonic() + _REST * (time.monotonic() - began)
         else:
             self._guards.hindrances.pop(name, None)
+
+    async def _note_failure(self, guard: IndexModel, error: OperationFailure) -> None:
+        """Note why the guard can't be built; raises an error that may pass."""
+        name = name_of(guard)
+        if isinstance(error, DuplicateKeyError):
+            ids = self._duplicates[name] = await duplicates.find(self._events, guard)
+            known = await duplicates.named(self._events, guard, ids)
+            self._hinder(guard, known or {brief(error): 0})
+        elif (refused := refused_for_good(error)) is not None:
+            self._note(name, str(refused), str(refused))
+        else:
+            raise error
 
     def _hinder(self, guard: IndexModel, known: Mapping[str, int]) -> None:
         """The log names the duplicates; what everybody may read has their number alone."""

@@ -7,8 +7,9 @@ for each action, so a flood of refused keys displaces no other line.
 import getpass
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal, NotRequired, get_args
 
 import orjson
@@ -21,6 +22,7 @@ from pipeline.messaging import JetStream, JetStreamError
 from pipeline.messaging.stream_reader import messages
 from pipeline.messaging.streams import ensure_by_subject
 from pipeline.support import correlation
+from pipeline.support.logs import moment
 from pipeline.support.retry import brief
 from pipeline.support.settings import Settings
 
@@ -84,10 +86,9 @@ def new_line(
     omitted: int = 0,
 ) -> AuditLine:
     """A line of now, with the correlation id of the current request."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     line: AuditLine = {
         "id": str(ULID()),
-        "time": now,
+        "time": moment(time.time()),
         "actor": actor,
         "action": action,
         "target": target,

@@ -10,9 +10,9 @@ The signature is Ed25519 over the bytes of the whole seal, and stands in a file 
 
 import base64
 import binascii
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -23,6 +23,7 @@ from pipeline.eventstore import EventStore
 from pipeline.model.chain import Chain
 from pipeline.model.events import SLOTS, slot_of
 from pipeline.operations.checker.report import Faults
+from pipeline.support.logs import moment
 
 FORMAT: Final = 1
 _PRIVATE: Final = bytes.fromhex("302e020100300506032b657004220420")
@@ -67,7 +68,7 @@ class Walk:
 
 async def seal(store: EventStore, walk: Walk) -> AsyncIterator[bytes]:
     """The lines of a seal of the bank as it is. Of no use if the walk has found faults."""
-    began = _now()
+    began = moment(time.time())
     last: Head | None = None
     async for head, begins in walk.heads(store):
         if begins and last is not None:
@@ -76,7 +77,7 @@ async def seal(store: EventStore, walk: Walk) -> AsyncIterator[bytes]:
     if last is not None:
         yield _line(last._asdict())
     figures = {"accounts": walk.accounts, "events": walk.events}
-    yield _line({"seal": FORMAT, "began": began, "ended": _now(), **figures})
+    yield _line({"seal": FORMAT, "began": began, "ended": moment(time.time()), **figures})
 
 
 async def check(store: EventStore, lines: Iterable[bytes], walk: Walk) -> int:
@@ -147,10 +148,6 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 def _line(content: dict[str, Any]) -> bytes:
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # ---------------------------------------------------------------- signatures

@@ -38,6 +38,7 @@ from pipeline.support.retry import Outage, brief
 
 log = logging.getLogger(__name__)
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 REQUEST_TIMEOUT: Final = 30.0
@@ -176,9 +177,9 @@ class Elastic:
                     if status == 413:
                         self._most = min(self._most, len(body) // 2)
                     log.warning("a bulk of %d bytes is sent in halves: %s", len(body), brief(error))
-                    middle = len(items) // 2
-                    first = await self._send_whole(alias, items[:middle], probe)
-                    return first + await self._send_whole(alias, items[middle:], probe)
+                    return await _in_halves(
+                        lambda half: self._send_whole(alias, half, probe), items
+                    )
                 self.retries += 1
                 await self._outage.pause(error, attempt)
                 attempt += 1
@@ -224,9 +225,7 @@ class Elastic:
                 lambda: self._mget(alias, ids), most=_TRIES if len(ids) > 1 else None
             )
         except (ApiError, TransportError, ProjectionUnavailable):
-            middle = len(ids) // 2
-            first = await self._answers(alias, ids[:middle])
-            return first + await self._answers(alias, ids[middle:])
+            return await _in_halves(lambda half: self._answers(alias, half), ids)
 
     async def _mget(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:
         documents = await mget(self.client, alias, ids)
@@ -251,9 +250,7 @@ class Elastic:
             answer = await self.client.bulk(operations=items, require_alias=True)
         except (ApiError, TransportError) as error:
             if len(writes) > 1 and isinstance(error, ApiError) and error.status_code == 413:
-                middle = len(writes) // 2
-                first = await self.compare_and_set(alias, writes[:middle])
-                return first + await self.compare_and_set(alias, writes[middle:])
+                return await _in_halves(lambda half: self.compare_and_set(alias, half), writes)
             raise ProjectionUnavailable(brief(error)) from error
         stamps: list[Stamp | None] = []
         for entry in answer["items"]:
@@ -376,8 +373,7 @@ async def mget(client: AsyncElasticsearch, index: str, ids: Sequence[str]) -> li
     except ApiError as error:
         if error.status_code != 413 or len(ids) < 2:
             raise
-        middle = len(ids) // 2
-        return await mget(client, index, ids[:middle]) + await mget(client, index, ids[middle:])
+        return await _in_halves(lambda half: mget(client, index, half), ids)
     documents: list[dict[str, Any]] = answer["docs"]
     return documents
 
@@ -476,6 +472,14 @@ def _check_index(alias: str, answers: Sequence[Mapping[str, Any]], index: str | 
     written = next((each["_index"] for each in answers if each["status"] < 300), index)
     if index is not None and written != index:
         raise GenerationGone(f"{alias} leads to {written}")
+
+
+async def _in_halves(
+    send: Callable[[Sequence[S]], Awaitable[list[T]]], items: Sequence[S]
+) -> list[T]:
+    """The answers to what is too large for one request, one half after the other."""
+    middle = len(items) // 2
+    return await send(items[:middle]) + await send(items[middle:])
 
 
 def _chunks(items: Sequence[bytes], most: int) -> Iterator[Sequence[bytes]]:
