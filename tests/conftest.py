@@ -11,12 +11,14 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import nats
 import pymongo
 import pytest
 import redis.asyncio
+from pymongo.collection import Collection
 
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
@@ -173,6 +175,13 @@ async def store(settings: Settings) -> AsyncIterator[EventStore]:
     await store.setup()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def events(settings: Settings) -> Iterator[Collection[dict[str, Any]]]:
+    """The collection of events, to change by hand."""
+    with pymongo.MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False) as client:
+        yield client[settings.mongodb_database]["events"]
 
 
 @pytest.fixture

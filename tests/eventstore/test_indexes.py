@@ -5,7 +5,6 @@ On any MongoDB (BANK_TEST_MONGODB_URL, or the embedded one).
 
 import asyncio
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,10 @@ def older(events: Collection[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def events(settings: Settings) -> Iterator[Collection[dict[str, Any]]]:
+def events(events: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
     """The collection of a bank that is begun with the partial index."""
-    with MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False) as client:
-        events = client[settings.mongodb_database]["events"]
-        older(events)
-        yield events
+    older(events)
+    return events
 
 
 def opened(number: int, key: str) -> Event:

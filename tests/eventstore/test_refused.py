@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
@@ -36,13 +35,6 @@ from tests.commands import (
 )
 
 Events = Collection[dict[str, Any]]
-
-
-@pytest.fixture
-async def events(settings: Settings) -> AsyncIterator[Events]:
-    client = MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False)
-    yield client[settings.mongodb_database]["events"]
-    client.close()
 
 
 @pytest.fixture

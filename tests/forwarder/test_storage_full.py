@@ -75,14 +75,6 @@ async def told(limited: Limited, settings: Settings) -> Settings:
     return settings.model_copy(update={"nats_url": limited.url})
 
 
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    opened = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await opened.setup()
-    yield opened
-    await opened.close()
-
-
 async def readiness(port: int) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession() as http,

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from typing import Any
 
-import pymongo
 import pytest
 from pymongo.collection import Collection
 
@@ -26,21 +24,6 @@ ANN = "01J00000000000000000000ANN"
 CONTEXT = CommandContext("c")
 
 Events = Collection[dict[str, Any]]
-
-
-@pytest.fixture
-def events(settings: Settings) -> Iterator[Events]:
-    """The collection, to break by hand."""
-    with pymongo.MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False) as client:
-        yield client[settings.mongodb_database]["events"]
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await store.setup()
-    yield store
-    await store.close()
 
 
 async def opened(store: EventStore, **options: Any) -> AccountService:

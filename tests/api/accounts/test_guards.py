@@ -1,7 +1,6 @@
 """The guards in MongoDB are taken away under a running bank: nothing that relies on them is stored.
 
-Two replicas run throughout, as in the issue of a real bank: what one finds out does not reach the
-other.
+Two replicas run throughout: what one finds out does not reach the other.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from pymongo import IndexModel, MongoClient
+from pymongo import IndexModel
 from pymongo.collection import Collection
 
 from api.accounts.app import create_app
@@ -29,13 +28,6 @@ Events = Collection[dict[str, Any]]
 VERSIONS, KEYS = "account_version", "idempotency_key_sparse"
 ORDER = [("slot", 1), ("account_id", 1), ("version", 1)]
 KEY = [("idempotency_key", 1)]
-
-
-@pytest.fixture
-async def events(settings: Settings) -> AsyncIterator[Events]:
-    client = MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False)
-    yield client[settings.mongodb_database]["events"]
-    client.close()
 
 
 @pytest.fixture
