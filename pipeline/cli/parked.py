@@ -23,6 +23,7 @@ from pipeline.operations.audit import Action, record
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
+_EVERY: Final = 0.2
 NONE: Final = "no account is parked"
 _SHOWN: Final = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
@@ -209,9 +210,6 @@ def _list(accounts: list[ParkedAccount], as_json: bool) -> None:
 def _json(value: Any) -> str:
     """As JSON. An event may hold values that JSON does not know: they become text."""
     return orjson.dumps(value, option=_SHOWN, default=str).decode()
-
-
-_EVERY: Final = 0.2
 
 
 @asynccontextmanager
