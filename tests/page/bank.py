@@ -70,6 +70,7 @@ class Bank:
         for amount in amounts:
             opened = await self.command("/deposit", id=opened["id"], money=amount)
         await eventually(lambda: self.shows(opened["id"], opened["version"]))
+        await eventually(lambda: self.lists_all([opened["id"]]))
         return str(opened["id"])
 
     async def shows(self, account_id: str, version: int) -> bool:
