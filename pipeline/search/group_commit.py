@@ -155,7 +155,7 @@ class GroupCommit:
                 if not member.answer.done():
                     member.answer.set_exception(error)
         else:
-            self._most = min(self._most + self._most // 16, JOINED_BYTES)
+            self._most = min(self._most + size // 16, JOINED_BYTES)
             left = iter(answers)
             for member in group:
                 own = list(islice(left, member.items))  # also of one that was cancelled

@@ -60,14 +60,15 @@ class SharedClient:
     # ---------------------------------------------------------------- joined requests
 
     async def _write_documents(self, lines: Sequence[bytes]) -> Answers:
-        return await self._bulk("items.*._index", lines)
+        return await self._bulk("PUT", "items.*._index", lines)
 
     async def _compare_and_set(self, lines: Sequence[bytes]) -> Answers:
-        return await self._bulk("items.*._seq_no,items.*._primary_term", lines)
+        # No PUT: aiohttp repeats that by itself on a connection that the server has closed.
+        return await self._bulk("POST", "items.*._seq_no,items.*._primary_term", lines)
 
-    async def _bulk(self, wanted: str, lines: Sequence[bytes]) -> Answers:
+    async def _bulk(self, method: str, wanted: str, lines: Sequence[bytes]) -> Answers:
         body = b"".join(lines)
-        answer = await self._request("PUT", _BULK + wanted, "bulk", _LINES, body)
+        answer = await self._request(method, _BULK + wanted, "bulk", _LINES, body)
         return [item for entry in answer["items"] for item in entry.values()]
 
     async def _read(self, wanted: Sequence[bytes]) -> Answers:
