@@ -158,6 +158,6 @@ class GroupCommit:
             self._most = min(self._most + size // 16, JOINED_BYTES)
             left = iter(answers)
             for member in group:
-                own = list(islice(left, member.items))  # also of one that was cancelled
+                own = list(islice(left, member.items))
                 if not member.answer.done():
                     member.answer.set_result(own)
