@@ -112,11 +112,11 @@ def revoke(consumer: Any, gone: set[TP]) -> None:
     _forget_tables(app.tables.values(), {tp.partition for tp in gone})
 
 
-def forget_acked(consumer: Any, tp: TP, offset: int) -> None:
-    """That offset is acked at the server: Faust's index of done offsets need not keep it."""
-    consumer._acked_index[tp].discard(offset)
+def forget_acked(consumer: Any, tp: TP, last: int) -> None:
+    """All up to that offset is acked at the server: Faust's index of done ones need not keep it."""
+    consumer._acked_index[tp] = {kept for kept in consumer._acked_index[tp] if kept > last}
     if tp in consumer._acked:
-        consumer._acked[tp] = [kept for kept in consumer._acked[tp] if kept > offset]
+        consumer._acked[tp] = [kept for kept in consumer._acked[tp] if kept > last]
 
 
 def forget_partition(consumer: Any, tp: TP) -> None:
