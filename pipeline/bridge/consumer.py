@@ -148,7 +148,8 @@ class Consumer(FaustConsumer):
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Ack, by partition, the longest run of deliveries that are all done.
 
-        `before_commit` runs first, so that a checkpoint is written before the ack.
+        `before_commit` runs first, so that a checkpoint is written before the ack, and so is what
+        it writes into tables.
         """
         ready = {
             tp: ack
@@ -158,12 +159,12 @@ class Consumer(FaustConsumer):
         }
         if not ready:
             return False
-        if not await self.app.producer.flush():
-            return False
         try:
             allowed = await self.options.before_commit({tp: ack.last for tp, ack in ready.items()})
         except Exception:
             log.exception("before_commit failed; the commit waits")
+            return False
+        if not await self.app.producer.flush():
             return False
         for tp in allowed:
             await self._ack(tp, ready[tp])

@@ -3,10 +3,13 @@
 They hold for faust-streaming 0.15.3, which is why that version is pinned.
 """
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import faust
+from faust import streams
 from faust.assignor.client_assignment import ClientAssignment
 from faust.types import TP, ConsumerMessage
 
@@ -110,6 +113,17 @@ def revoke(consumer: Any, gone: set[TP]) -> None:
         app.tables.recovery.revoke(tp)
         app.tables.recovery.active_tps.discard(tp)
     _forget_tables(app.tables.values(), {tp.partition for tp in gone})
+
+
+@contextmanager
+def writing_tables(event: faust.EventT[Any]) -> Iterator[None]:
+    """Tables can be written in the body, in the event's partition: a table learns it from the event
+    that a stream is at, and refuses to be written outside of an agent's loop."""
+    token = streams._current_event.set(weakref.ref(event))
+    try:
+        yield
+    finally:
+        streams._current_event.reset(token)
 
 
 def forget_acked(consumer: Any, tp: TP, last: int) -> None:
