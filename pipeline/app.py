@@ -26,7 +26,7 @@ from pipeline.support.private_files import private_folder
 from pipeline.support.settings import Settings, load
 from pipeline.tables.activity import Activity
 
-COMMIT_SECONDS = 0.2
+COMMIT_SECONDS = 0.3
 NATS = "nats://"
 """The broker's URL for Faust, which logs and shows it: address and credentials are in `Options`."""
 
@@ -46,6 +46,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         web_enabled=False,
         datadir=settings.data_dir / "faust",
         loghandlers=[],
+        Monitor=faust.Sensor,  # Faust's own measures each event and each row, and nobody reads it
     )
     owner = owner_named(name or f"{socket.gethostname()}-{os.getpid()}")
     agents = [ProjectionAgent(app, each) for each in projections(settings.projections)]

@@ -21,7 +21,7 @@ from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
 from pipeline.bridge.outstanding import Ack, Out, Outstanding
 from pipeline.messaging import JetStream, StreamState
-from pipeline.messaging.fast_path import FastPath, header
+from pipeline.messaging.fast_path import FastPath, header, plain_frame
 
 _CONSUMER_GONE = frozenset({"404", "503"})
 _PIN = b"Nats-Pin-Id"
@@ -186,7 +186,7 @@ class Feed:
         Once closed, wait for the server's answer: the partition's next owner starts at the floor.
         """
         if ack.reply and self.open:
-            await self.js.nc.publish(ack.reply, b"+ACK")
+            await self.js.nc.publish_frames([plain_frame(ack.reply, b"+ACK")])
         elif ack.reply:
             await self.js.nc.request(ack.reply, b"+ACK", timeout=2)
         if self.out.counting == ack.counting:

@@ -78,7 +78,7 @@ class FastPathClient(Client):
         return FastPath(subscription, self._receivers)
 
     async def publish_frames(self, frames: Sequence[bytes]) -> None:
-        """Publish messages made by `frame` in one write. Raises what `publish` raises.
+        """Publish messages made by `frame` or `plain_frame` in one write. Raises what `publish` raises.
 
         This repeats the end of nats-py's `publish`, which formats and sends one message at a time.
         """
@@ -223,6 +223,11 @@ def frame(subject: str, headers: Mapping[str, str], data: bytes) -> bytes:
     head = f"NATS/1.0\r\n{lines}\r\n".encode()
     line = f"HPUB {subject} {len(head)} {len(head) + len(data)}\r\n".encode()
     return b"%b%b%b\r\n" % (line, head, data)
+
+
+def plain_frame(subject: str, data: bytes = b"") -> bytes:
+    """A message without headers as NATS's protocol writes it."""
+    return b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(data), data)
 
 
 def header(headers: bytes, name: bytes) -> str | None:
