@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-BESIDE := $(BIN)/python scripts/with_elasticsearch.py
-BESIDE_BOTH := $(BESIDE) $(BIN)/python scripts/with_mongodb.py
+WITH_ELASTICSEARCH := $(BIN)/python scripts/with_elasticsearch.py
+WITH_BOTH := $(WITH_ELASTICSEARCH) $(BIN)/python scripts/with_mongodb.py
 SEED ?= $(shell date +%s)
 MINUTES ?= 5
 MARKED ?= elasticsearch
@@ -39,7 +39,7 @@ test: install lint ## Run all tests on the embedded servers
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
-	$(BESIDE) $(BESIDE) $(BESIDE) $(BIN)/pytest -n 3 --dist worksteal -m "$(MARKED)"
+	$(WITH_ELASTICSEARCH) $(WITH_ELASTICSEARCH) $(WITH_ELASTICSEARCH) $(BIN)/pytest -n 3 --dist worksteal -m "$(MARKED)"
 
 test-compose: install ## Run the README's lines for Compose, on a daemon of its own where none answers
 	$(BIN)/python scripts/with_docker.py $(BIN)/python -m tests.compose
@@ -57,11 +57,11 @@ screenshots: install ## Take the pictures of the operator's page in docs/images;
 	$(BIN)/python scripts/screenshots.py
 
 # FastStream is only compared with; where it can't be had, its figures are left out.
-bench: install ## Measure all and write docs/performance.md; QUICK=1 is short, REAL=1 on servers by URL
+bench: install ## Measure all and write docs/performance.md; QUICK=1, REAL=1, MEASURES="a c", BESIDE=../before
 	@$(BIN)/python -c 'import faststream' 2>/dev/null || \
 		$(INSTALL) --editable '.[bench]' || \
 		echo 'FastStream could not be installed: it is left out'
-	$(if $(REAL),$(BESIDE_BOTH)) $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(REAL),--real) $(MEASURES)
+	$(if $(REAL),$(WITH_BOTH)) $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(REAL),--real) $(if $(BESIDE),--beside $(BESIDE)) $(MEASURES)
 
 bench-write: install ## Measure how fast commands are executed, beside bare inserts
 	$(BIN)/python -m benchmarks a --show

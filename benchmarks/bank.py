@@ -14,6 +14,7 @@ from typing import Final
 
 import redis.asyncio
 
+from benchmarks.checkout import Checkout
 from benchmarks.machine import cpu_seconds
 from pipeline.embedded.processes import Children
 from pipeline.embedded.server_binaries import SERVER_BINARIES
@@ -44,9 +45,17 @@ def given_urls() -> dict[str, str]:
 class Bank:
     """The servers. `fresh` gives a measure a bank without accounts on them."""
 
-    def __init__(self, settings: Settings, servers: EmbeddedServers, children: Children) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        servers: EmbeddedServers,
+        children: Children,
+        beside: Checkout | None,
+    ) -> None:
         self.children, self.embedded = children, set(servers.servers)
         self.pids = {name: server.pid for name, server in servers.servers.items()}
+        self.beside = beside
+        """Whose roles are measured in turns with ours."""
         self._settings, self._number = settings, 0
 
     def used(self) -> dict[str, float]:
@@ -93,7 +102,7 @@ class Bank:
 
 
 @asynccontextmanager
-async def bank(given: dict[str, str]) -> AsyncIterator[Bank]:
+async def bank(given: dict[str, str], beside: Checkout | None = None) -> AsyncIterator[Bank]:
     """The servers that are given, the others started here, in a folder that goes with them."""
     with tempfile.TemporaryDirectory(prefix="bank-bench-") as folder:
         ports = free_ports("127.0.0.1")
@@ -108,7 +117,7 @@ async def bank(given: dict[str, str]) -> AsyncIterator[Bank]:
         await servers.start()
         children = Children()
         try:
-            run = Bank(settings, servers, children)
+            run = Bank(settings, servers, children, beside)
             await run.require_empty()
             yield run
             await run.wipe()

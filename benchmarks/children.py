@@ -1,8 +1,6 @@
 """The bank's roles, and what they are compared with, as processes of their own."""
 
 import asyncio
-import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,10 +9,11 @@ from typing import Final
 import aiohttp
 
 from benchmarks.bank import Bank
+from benchmarks.checkout import HERE, Checkout
 from benchmarks.machine import cpu_seconds
 from pipeline.embedded.processes import Child
 from pipeline.embedded.startup_checks import free_ports
-from pipeline.support.settings import PREFIX, Settings, environment
+from pipeline.support.settings import Settings
 
 READY_SECONDS: Final = 120.0
 BURST_SECONDS: Final = 120.0
@@ -46,16 +45,23 @@ class Burst:
 class Process:
     """A child that tells of its batches, as `worker.tell` does; other lines are its log."""
 
-    def __init__(self, bank: Bank, settings: Settings, module: str, *arguments: str) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        settings: Settings,
+        module: str,
+        *arguments: str,
+        checkout: Checkout = HERE,
+    ) -> None:
         self.lines: list[list[float]] = []
         self.log: list[str] = []
         self.metrics = f"http://{settings.host}:{settings.metrics_port}"
-        mine = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
         self._children = bank.children
         self.child: Child = bank.children.start(
             module,
-            [sys.executable, "-m", module, *arguments],
-            env={**mine, **environment(settings)},
+            [checkout.python, "-m", module, *arguments],
+            env=checkout.environment(settings),
+            cwd=checkout.folder,
             on_line=self._heard,
         )
 
@@ -147,7 +153,8 @@ async def started(
 ) -> AsyncIterator[Process]:
     """A process while the block runs. Its metrics are on a port of its own."""
     port = next(free_ports(settings.host))
-    process = Process(bank, settings.model_copy(update={"metrics_port": port}), module, *arguments)
+    placed = settings.model_copy(update={"metrics_port": port})
+    process = Process(bank, placed, module, *arguments)
     try:
         yield process
     finally:

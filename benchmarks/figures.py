@@ -74,6 +74,8 @@ class Result:
     spreads: list[Spread] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    before: "Result | None" = None
+    """What the same measure, in turns with this one, found of another checkout."""
 
     def add(self, name: str, unit: str, rounds: Sequence[float]) -> Figure:
         """Note a figure, and return it."""
@@ -93,10 +95,15 @@ class Result:
         self.ratios.append(Ratio(name, one.median / other.median, goal, most))
         return self.ratios[-1]
 
+    def figure(self, name: str) -> Figure:
+        """The figure of that name."""
+        return next(each for each in self.figures if each.name == name)
+
     def json(self) -> dict[str, Any]:
-        return {
+        told = {
             "figures": {each.name: each.json() for each in self.figures},
             "spreads": {each.name: each.json() for each in self.spreads},
             "ratios": {each.name: each.json() for each in self.ratios},
             "notes": self.notes,
         }
+        return told if self.before is None else {**told, "before": self.before.json()}

@@ -21,6 +21,13 @@ OPENING: Final = 1_000_000
 """Minor units in a new account: enough for all that is ever withdrawn from it."""
 
 
+def deposit(account: str, version: int) -> Event:
+    """A deposit of one minor unit, as a command with a key stores it."""
+    event = new_event(account, version, DEPOSITED, {"money": 1}, correlation_id="bench")
+    event["idempotency_key"], event["request"] = str(ULID()), "bench"
+    return event
+
+
 class Zipf:
     """Numbers below `count`; number k comes 1/(k + 1) times as often as number 0."""
 

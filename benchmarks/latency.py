@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks.bank import Bank
 from benchmarks.children import Process, started, working
-from benchmarks.figures import Result, Spread
+from benchmarks.figures import Ratio, Result, Spread
 from benchmarks.load import Load, Seen, clients
 from benchmarks.size import Size
 
@@ -59,6 +59,8 @@ async def measure(bank: Bank, size: Size) -> Result:
         )
     for share, seen in samples.items():
         result.spreads.append(Spread(f"{share:.0%}, from the acknowledgment", seen.acknowledged))
+    late = Spread("", samples[0.5].acknowledged).percentile(99)
+    result.ratios.append(Ratio("append to visible at half load, p99, ms", late, 60.0, most=True))
     result.notes.append(
         "Commands are sent at fixed times and counted from then on, whatever the ones before them "
         "took. The document is asked for by id every 2 ms. With fewer than 1000 samples p99.9 is "

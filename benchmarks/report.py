@@ -23,7 +23,7 @@ BUSY: Final = 1.0
 
 def empty() -> dict[str, Any]:
     """A report of nothing."""
-    return {"columns": {}, "ratios": {}}
+    return {"columns": {}, "ratios": {}, "beside": {}}
 
 
 def read(path: Path = LATEST) -> dict[str, Any]:
@@ -35,7 +35,8 @@ def merged(report: Mapping[str, Any], column: str, run: Mapping[str, Any]) -> di
     """The report with what a run found; `run` has `machine`, `servers` and `measures`."""
     columns = dict(report["columns"])
     known = columns.get(column, {}).get("measures", {})
-    measures = dict(sorted({**known, **run["measures"]}.items()))
+    found, turns = _parted(run["measures"])
+    measures = dict(sorted({**known, **found}.items()))
     columns[column] = {**run, "measures": measures}
     ratios: dict[str, dict[str, Any]] = {}
     for name, found in columns.items():
@@ -46,7 +47,61 @@ def merged(report: Mapping[str, Any], column: str, run: Mapping[str, Any]) -> di
     return {
         "ratios": ordered,
         "columns": {each: columns[each] for each in COLUMNS if each in columns},
+        "beside": _with_turns(report.get("beside", {}), column, turns),
     }
+
+
+def _parted(
+    measures: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, Mapping[str, Any]]]:
+    """The measures without what was found of another checkout, and those that have such, whole."""
+    own = {
+        letter: {key: value for key, value in found.items() if key not in ("before", "commits")}
+        for letter, found in measures.items()
+    }
+    return own, {letter: found for letter, found in measures.items() if "before" in found}
+
+
+def _with_turns(
+    known: Mapping[str, Any], column: str, turns: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What is kept of comparisons with another checkout: without samples, which are many."""
+    kept = {
+        letter: {
+            "title": found["title"],
+            "size": found["size"],
+            "taken": found["taken"],
+            "load_average": found["load_average"],
+            "commits": found["commits"],
+            "rows": [list(row) for row in compared(found)],
+        }
+        for letter, found in turns.items()
+    }
+    return {**known, column: dict(sorted({**known.get(column, {}), **kept}.items()))}
+
+
+def compared(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Name, unit, before, now and now / before of all that a measure found of two checkouts."""
+    before = found.get("before")
+    if before is None:
+        return
+    for name, ratio in found["ratios"].items():
+        if name in before["ratios"]:
+            then, _, times = _times(before["ratios"][name]["value"], ratio["value"])
+            yield name, _goal(ratio), then, _judged(ratio), times
+    for name, figure in found["figures"].items():
+        if name in before["figures"]:
+            then = before["figures"][name]
+            yield name, figure["unit"], *_times(then["median"], figure["median"])
+    for name, spread in found["spreads"].items():
+        for percent in ("p50", "p99"):
+            if name in before["spreads"]:
+                then = before["spreads"][name]
+                yield f"{name}, {percent}", "ms", *_times(then[percent], spread[percent])
+
+
+def _times(before: float, now: float) -> tuple[str, str, str]:
+    return number(before), number(now), f"{now / before:.2f}" if before else ""
 
 
 def write(report: Mapping[str, Any], latest: Path = LATEST, page: Path = PAGE) -> None:
@@ -64,6 +119,11 @@ def tables(report: Mapping[str, Any]) -> str:
     parts = [_taken(report), f"![The figures as bars]({CHART})\n", _ratios(report)]
     letters = sorted({each for found in report["columns"].values() for each in found["measures"]})
     parts += [_measure(report, letter) for letter in letters]
+    parts += [
+        _beside(column, letter, found)
+        for column, turns in report.get("beside", {}).items()
+        for letter, found in turns.items()
+    ]
     return "\n".join(parts)
 
 
@@ -96,9 +156,15 @@ def _ratios(report: Mapping[str, Any]) -> str:
     for name, told in report["ratios"].items():
         values = [told.get(column) for column in columns]
         goals = [value for value in values if value and "goal" in value]
-        goal = f"{'≤' if goals[0]['at'] == 'most' else '≥'} {goals[0]['goal']:g}" if goals else ""
+        goal = _goal(goals[0]) if goals else ""
         rows.append([f"({told['measure']}) {name}", goal, *map(_judged, values)])
     return "### Ratios\n\n" + table(["", "goal", *columns], rows)
+
+
+def _goal(ratio: Mapping[str, Any]) -> str:
+    if "goal" not in ratio:
+        return ""
+    return f"{'≤' if ratio['at'] == 'most' else '≥'} {ratio['goal']:g}"
 
 
 def _judged(value: Mapping[str, Any] | None) -> str:
@@ -123,6 +189,15 @@ def _measure(report: Mapping[str, Any], letter: str) -> str:
     for column, told in found.items():
         text += f"*{column}*: {_when(told)} {' '.join(told['notes'])}\n\n"
     return text
+
+
+def _beside(column: str, letter: str, found: Mapping[str, Any]) -> str:
+    commits = found["commits"]
+    head = ["rounds in turns", "goal or unit", commits["before"], commits["now"], "times"]
+    return (
+        f"### ({letter}) {found['title']}, before and now, {column}\n\n"
+        f"{table(head, found['rows'])}\n{_when(found)}\n\n"
+    )
 
 
 def _figures(found: Mapping[str, Any]) -> Iterator[list[str]]:

@@ -1,17 +1,23 @@
 """Rounds: what is compared takes turns, so that a machine that slows down slows all of it down."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 Measure = Callable[[], Awaitable[float]]
 """Does its work once; returns what came of it, such as events a second."""
 
 
-async def interleaved(measures: Mapping[str, Measure], rounds: int) -> dict[str, list[float]]:
+async def interleaved(
+    measures: Mapping[K, Callable[[], Awaitable[T]]], rounds: int
+) -> dict[K, list[T]]:
     """What each measure returned, round by round; one more round comes first and does not count.
 
     Every other round goes backwards, so that none always follows the same one.
     """
-    values: dict[str, list[float]] = {name: [] for name in measures}
+    values: dict[K, list[T]] = {name: [] for name in measures}
     for turn in range(rounds + 1):
         order = list(measures) if turn % 2 else list(measures)[::-1]
         for name in order:

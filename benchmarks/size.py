@@ -29,6 +29,19 @@ class Size:
     grown: int
     sent: int
     """(h) commands over HTTP."""
+    turns: int
+    """Rounds of (i) to (m), each of which starts a bank."""
+    opened: int
+    """(i) to (l) accounts."""
+    listed: int
+    """(m) accounts."""
+    closed: float
+    """(i), (k) and (m): seconds in which clients do what they can."""
+    ordinary: float
+    """(j) seconds of commands that are spread evenly."""
+    burst: int
+    idle: float
+    """(l) seconds of rest."""
     events: tuple[int, int] = (1_000, 50_000)
     """(h) in the small bank, which has as many accounts, and in the large one."""
     workers: tuple[int, ...] = (1, 2, 4)
@@ -48,6 +61,13 @@ QUICK: Final = Size(
     accounts=(10_000, 30_000),
     grown=3_000,
     sent=200,
+    turns=2,
+    opened=500,
+    listed=1_500,
+    closed=1.0,
+    ordinary=3.0,
+    burst=4_000,
+    idle=3.0,
 )
 FULL: Final = Size(
     name="full",
@@ -63,6 +83,13 @@ FULL: Final = Size(
     accounts=(10_000, 100_000, 1_000_000),
     grown=20_000,
     sent=400,
+    turns=5,
+    opened=500,
+    listed=1_500,
+    closed=3.0,
+    ordinary=8.0,
+    burst=10_000,
+    idle=8.0,
 )
 TINY: Final = Size(
     name="tiny",
@@ -78,6 +105,13 @@ TINY: Final = Size(
     accounts=(100, 300),
     grown=200,
     sent=30,
+    turns=1,
+    opened=50,
+    listed=60,
+    closed=0.3,
+    ordinary=0.5,
+    burst=100,
+    idle=0.3,
     events=(50, 300),
     workers=(1, 2),
 )

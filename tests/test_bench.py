@@ -8,16 +8,17 @@ from xml.etree import ElementTree
 import pytest
 import redis.asyncio
 
-from benchmarks import report
+from benchmarks import idle, ordinary, report
 from benchmarks.__main__ import MEASURES, run
 from benchmarks.bank import NotEmpty, bank, given_urls
 from benchmarks.bulks import documents_of
+from benchmarks.checkout import HERE, Checkout, checkout
 from benchmarks.figures import Figure, Ratio, Result, Spread
 from benchmarks.history import SEED, Folds, History
 from benchmarks.rounds import interleaved
 from benchmarks.size import SIZES, TINY
 from pipeline.embedded.server_binaries import SERVER_BINARIES
-from pipeline.support.settings import PREFIX, TEST_PREFIX
+from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings
 from tests.harness import Servers
 
 PAGE = f"# Performance\n\nBefore.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n"
@@ -62,6 +63,61 @@ async def test_the_whole_bank_is_measured_small_and_large() -> None:
     assert ratio["goal"] == 0.8
 
 
+async def test_measures_of_roles_take_turns_with_another_checkout(
+    tmp_path: Path, page: Path
+) -> None:
+    """The other checkout is this one under another name: what counts is who starts the roles."""
+    other = tmp_path / "before"
+    other.symlink_to(report.ROOT, target_is_directory=True)
+    found = await run(["k", "m"], TINY, {}, beside=Checkout(other, HERE.python))
+    assert found["measures"].keys() == {"k", "m"}
+    latest = tmp_path / "results" / "latest.json"
+    report.write(report.merged(report.empty(), "embedded", found), latest, page)
+
+    kept = json.loads(latest.read_text())
+    for letter in "km":
+        assert "before" not in kept["columns"]["embedded"]["measures"][letter]
+        compared = kept["beside"]["embedded"][letter]
+        assert compared["commits"].keys() == {"before", "now"}
+        names = [row[0] for row in compared["rows"]]
+        measure = kept["columns"]["embedded"]["measures"][letter]
+        assert names == [*measure["ratios"], *measure["figures"]]
+    assert "### (m) Reads, before and now, embedded" in report.tables(kept)
+
+
+@pytest.mark.parametrize("letter", ["i", "j", "l"])
+async def test_measures_of_a_whole_bank(letter: str) -> None:
+    found = (await run([letter], TINY, {}))["measures"][letter]
+    assert all(len(each["rounds"]) == TINY.turns for each in found["figures"].values())
+    (goal,) = (each["goal"] for each in found["ratios"].values() if "goal" in each)
+    assert goal == {"i": 0.8, "j": 4.0, "l": 2.0}[letter]
+    roles = {"worker", "forwarder", "accounts", "balances", *SERVER_BINARIES}
+    if letter == "l":
+        assert found["figures"].keys() == {*roles, idle.TOTAL}
+    if letter == "j":
+        assert {f"{each}, {ordinary.EVENLY}" for each in roles} <= found["figures"].keys()
+
+
+async def test_measures_of_this_process_are_taken_by_the_other_checkout_itself() -> None:
+    found = (await run(["b"], TINY, {}, beside=HERE))["measures"]["b"]
+    assert found["before"]["figures"].keys() == found["figures"].keys()
+    assert len(found["figures"]["forwarder"]["rounds"]) == TINY.rounds
+
+
+def test_another_checkout_must_be_installed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="make install"):
+        checkout(tmp_path)
+
+
+def test_another_checkout_is_told_only_settings_that_differ(tmp_path: Path) -> None:
+    """It may not know those that are new, and would not start with them."""
+    other = Checkout(tmp_path, tmp_path / "python")
+    settings = Settings(partitions=3)
+    told = {name for name in other.environment(settings) if name.startswith(PREFIX)}
+    assert told == {f"{PREFIX}PARTITIONS"}
+    assert f"{PREFIX}LEASE_SECONDS" in HERE.environment(settings)
+
+
 async def test_a_server_that_holds_something_is_left_alone(servers: Servers) -> None:
     async with redis.asyncio.from_url(servers.redis_url) as client:
         await client.set("somebody's", "own")
@@ -85,6 +141,21 @@ def test_servers_are_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 
 # ---------------------------------------------------------------- the report
+
+
+def test_what_was_found_in_turns_is_kept_until_it_is_measured_in_turns_again() -> None:
+    run = _run("a", 90.0, commits={"before": "one", "now": "two"})
+    slower = {"value": 0.5}
+    before = {"figures": {"other": {"median": 50.0}}, "ratios": {"one / other": slower}}
+    run["measures"]["a"]["before"] = {**before, "spreads": {}}
+    first = report.merged(report.empty(), "embedded", run)
+    second = report.merged(first, "embedded", _run("a", 70.0))
+    assert second["columns"]["embedded"]["measures"]["a"]["ratios"]["one / other"]["value"] == 0.7
+    text = report.tables(second)
+    assert "### (a) Title, before and now, embedded" in text
+    assert "| rounds in turns | goal or unit | one | two | times |" in text
+    assert "| one / other | ≥ 0.8 | 0.5 | 0.90, met | 1.80 |" in text
+    assert "| other | events/s | 50 | 100 | 2.00 |" in text
 
 
 def _run(letter: str, value: float, **changes: Any) -> dict[str, Any]:
@@ -219,7 +290,7 @@ def test_bulks_end_with_the_documents_of_the_whole_history() -> None:
 
 
 def test_every_size_is_of_medians_and_of_workers_that_share_evenly() -> None:
-    assert set(MEASURES) == set("abcdefgh")
+    assert set(MEASURES) == set("abcdefghijklm")
     for size in SIZES.values():
         assert all(8 % workers == 0 for workers in size.workers)
     assert {size.rounds for size in SIZES.values() if size is not TINY} == {5}

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -11,6 +12,7 @@ from api.balances import (
     overview,
     parked,
     partitions,
+    queries,
     rebuild_events,
     rebuilds,
     statements,
@@ -19,9 +21,9 @@ from api.balances import (
 from api.balances.balance_reader import BalanceReader
 from api.balances.connections import CONNECTIONS, Connections
 from api.balances.projected import PROJECTIONS
-from api.balances.queries import DocumentNotFound
 from api.balances.rebuild_metrics import RebuildFigures
-from api.balances.routes import INDEX, routes
+from api.balances.routes import INDEX, PAGES, routes
+from api.balances.shared_searches import SharedSearches
 from api.balances.statement_reader import StatementReader
 from api.balances.waiting import WAITING, VersionWaits
 from api.balances.whoami import routes as whoami
@@ -48,11 +50,12 @@ def create_app(settings: Settings) -> web.Application:
     waiting = VersionWaits(index, connections)
     overviews = overview.Overviews(connections, settings, snapshots)
     activities = activity.Activities(connections)
+    pages = SharedSearches(partial(queries.page, index))
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
         # First what reads, then the connections that it reads from.
-        readers = (overviews, activities, snapshots, watchers, waiting)
+        readers = (overviews, activities, snapshots, watchers, waiting, pages)
         for each in (*readers, connections, entries, index):
             await each.close()
 
@@ -85,7 +88,7 @@ def create_app(settings: Settings) -> web.Application:
 
     checks = {"elasticsearch": elasticsearch}
     app = application(settings, every_route, checks, _translate, metrics)
-    app[INDEX] = index
+    app[INDEX], app[PAGES] = index, pages
     app[statements.STATEMENTS] = entries
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
@@ -103,7 +106,7 @@ def create_app(settings: Settings) -> web.Application:
 
 def _translate(error: Exception) -> Problem | None:
     match error:
-        case DocumentNotFound():
+        case queries.DocumentNotFound():
             return Problem(
                 404,
                 "account-not-found",

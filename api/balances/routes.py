@@ -6,6 +6,7 @@ from aiohttp import web
 
 from api.balances import queries
 from api.balances.balance_reader import BalanceReader
+from api.balances.shared_searches import SharedSearches
 from api.balances.waiting import WAITING
 from api.http.headers import ETAG
 from api.http.inputs import query
@@ -17,6 +18,9 @@ from api.security.customer_view import visible_account
 from pipeline.model.events import ACCOUNT_ID
 
 INDEX: Final = web.AppKey("index", BalanceReader)
+PAGES: Final = web.AppKey(
+    "pages", SharedSearches[queries.PageQuery, tuple[list[queries.Document], str | None]]
+)
 
 routes = web.RouteTableDef()
 
@@ -26,7 +30,7 @@ routes = web.RouteTableDef()
 @operation(json(Page[queries.SHOWN]), "projection-unavailable", query=queries.PageQuery)
 async def page(request: web.Request) -> web.Response:
     """Accounts in pages, of one owner or of all. What is new shows within a second."""
-    found, after = await queries.page(request.app[INDEX], query(request, queries.PageQuery))
+    found, after = await request.app[PAGES].get(query(request, queries.PageQuery))
     return reply(paged(found, after))
 
 

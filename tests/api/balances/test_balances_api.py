@@ -1,5 +1,6 @@
 """The balance service over HTTP on a real projection: documents, pages, and what is no answer."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ from aiohttp import ClientSession
 
 from api.balances.app import create_app
 from pipeline.banking.balance import BALANCE
-from pipeline.search import Elastic, Generation, Generations, Write
+from pipeline.search import DocumentReader, Elastic, Generation, Generations, Write
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.harness import Role, eventually
@@ -94,6 +95,25 @@ async def test_a_document(bank: Client) -> None:
         assert answer.headers["ETag"] == '"4"'
         assert answer.content_type == "application/json"
         assert await answer.json() == DOCUMENTS[3]
+
+
+async def test_clients_that_ask_for_one_page_at_once_share_its_search(
+    bank: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = 0
+    search = DocumentReader.search
+
+    async def counted(*given: Any, **named: Any) -> Any:
+        nonlocal searched
+        searched += 1
+        await asyncio.sleep(0.1)
+        return await search(*given, **named)
+
+    monkeypatch.setattr(DocumentReader, "search", counted)
+    pages = await asyncio.gather(*(page(bank, limit=limit) for limit in (3, 4) for _ in range(20)))
+    assert pages == [pages[0]] * 20 + [pages[20]] * 20
+    assert [len(each["data"]) for each in (pages[0], pages[20])] == [3, 4]
+    assert searched < 20
 
 
 async def test_all_documents_come_in_order_of_owner(bank: Client) -> None:
