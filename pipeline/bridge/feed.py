@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -43,15 +42,6 @@ class Arrived(NamedTuple):
     data: bytes
     reply: bytes
     headers: bytes
-
-
-@dataclass(slots=True)
-class PullRequest:
-    """A request at the server: how many messages it may still bring, and when it is over for sure,
-    by the monotonic clock."""
-
-    left: int
-    over: float
 
 
 class Trouble(NamedTuple):
@@ -93,9 +83,10 @@ class Feed:
         self._created: str | None = None
         self._inbox = ""
         self._subscription: FastPath | None = None
-        self._requests: dict[bytes, PullRequest] = {}
-        """By the subject that each is answered on; the server serves them in turns."""
-        self._asked = 0
+        self._requested = 0
+        """Messages that may still come, for all requests; the server serves them in turns."""
+        self._ends: deque[float] = deque()
+        """When each request is over for sure, by the monotonic clock."""
         self._pin: str | None = None
         self._last, self._next_delivery = 0, 1
         self._lock = asyncio.Lock()
@@ -138,19 +129,18 @@ class Feed:
     async def request(self) -> None:
         """Request a batch once half a batch or less is requested or waits here.
 
-        The server does not report a lost request, so one that got no answer is forgotten a second
-        after it expired.
+        The server reports neither a lost request nor one that it has served. So a request is over a
+        second after it would have expired; if more is to come then than the others can bring, it
+        was lost, and we begin to count again. To request too much does no harm.
         """
         if not self.open:
             return
         now, options = time.monotonic(), self.options
-        coming = 0
-        for subject, each in list(self._requests.items()):
-            if each.over < now:
-                del self._requests[subject]
-            else:
-                coming += each.left
-        if coming + len(self.buffer) > options.batch // 2:
+        while self._ends and self._ends[0] < now:
+            self._ends.popleft()
+        if self._requested > options.batch * len(self._ends):
+            self._requested = 0
+        if self._requested + len(self.buffer) > options.batch // 2:
             return
         query: dict[str, Any] = {
             "batch": options.batch,
@@ -159,13 +149,14 @@ class Feed:
         }
         if self._pin:
             query["id"] = self._pin
-        self._asked += 1
-        answer = f"{self._inbox}.{self._asked}"
-        self._requests[answer.encode()] = PullRequest(options.batch, now + options.expires + 1)
+        self._requested += options.batch
+        self._ends.append(now + options.expires + 1)
         try:
-            await self.js.nc.publish(self.durable.next_subject, orjson.dumps(query), reply=answer)
+            await self.js.nc.publish(
+                self.durable.next_subject, orjson.dumps(query), reply=self._inbox
+            )
         except Exception:
-            self._requests.pop(answer.encode(), None)
+            self._end_request(options.batch)
 
     def deliver(self, limit: int) -> list[Arrived]:
         """Up to `limit` messages from the buffer, for Faust; they count as out until acked."""
@@ -258,14 +249,14 @@ class Feed:
         if fresh:
             self.delivered = floor
         self.out.counted_from(floor)
-        self._requests.clear()
-        self._next_delivery, self._last = 1, floor
+        self._requested, self._next_delivery, self._last = 0, 1, floor
+        self._ends.clear()
 
     async def _subscribe(self) -> None:
         """A new inbox each time, so that what was sent to the old one is never read."""
         self._inbox = self.js.nc.new_inbox()
         self._subscription = await self.js.nc.subscribe_fast(
-            f"{self._inbox}.*", self._on_message, self._status_of(self._inbox)
+            self._inbox, self._on_message, self._status_of(self._inbox)
         )
         self.open = not self._left
         await self.request()
@@ -275,11 +266,11 @@ class Feed:
     def _status_of(self, inbox: str) -> Callable[[Msg], Any]:
         async def receive(message: Msg) -> None:
             if self.open and inbox == self._inbox:
-                await self._on_status(message.subject.encode(), message.headers or {})
+                await self._on_status(message.headers or {})
 
         return receive
 
-    def _on_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+    def _on_message(self, reply: bytes, data: bytes, headers: bytes) -> None:
         if not self.open:
             return
         position = position_of(reply)
@@ -292,24 +283,24 @@ class Feed:
             self._fail(Trouble(pinned_elsewhere=False))
             return
         self._next_delivery, self._last = position.consumer + 1, position.stream
-        self._count(subject)
+        self._requested -= 1
         self.out.came(position.stream, reply)
         if position.stream > self.delivered:  # else Faust has it already, from before a resume
             self.buffer.append(Arrived(position, data, reply, headers))
             self.on_data()
 
-    def _count(self, subject: bytes) -> None:
-        request = self._requests.get(subject)
-        if request is not None:
-            request.left -= 1
-            if request.left <= 0:  # the server does not report that it has served a request
-                del self._requests[subject]
+    def _end_request(self, pending: int) -> None:
+        """A request is over that would have brought so many messages more."""
+        self._requested = max(0, self._requested - pending)
+        if self._ends:
+            self._ends.popleft()
 
-    async def _on_status(self, subject: bytes, headers: dict[str, str]) -> None:
+    async def _on_status(self, headers: dict[str, str]) -> None:
         status = headers.get("Status")
         if status in (None, "100"):
             return
-        self._requests.pop(subject, None)  # whatever the status says, it ends its request
+        # Whatever it says, it ends a request.
+        self._end_request(int(headers.get("Nats-Pending-Messages", self._requested)))
         # 423: another client has the pin. A consumer that is gone is created again by a restart.
         deleted = status == "409" and "Deleted" in headers.get("Description", "")
         if status == "423" or status in _CONSUMER_GONE or deleted:

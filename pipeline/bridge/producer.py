@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from faust.transport import base
+from faust.transport.producer import ProducerBuffer
 from faust.types import TP, RecordMetadata
 from ulid import ULID
 
@@ -43,11 +44,22 @@ def key_of(headers: bytes) -> bytes | None:
     return decode_key(text) if text else None
 
 
+class _Buffer(ProducerBuffer):
+    """Faust's, which is asked for its size for each message of a topic."""
+
+    @property
+    def size(self) -> int:
+        """Messages that wait; Faust looks up two settings first."""
+        return int(self.pending.qsize())
+
+
 class Producer(base.Producer):
     """Each send is one message that JetStream has stored when its future is done."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.buffer = _Buffer(loop=self.loop, beacon=self.beacon)
+        self.buffer.app = self.app
         self._me = str(ULID())
         self._pending: set[asyncio.Future[Any]] = set()
         self._writes: dict[asyncio.Task[None], str] = {}

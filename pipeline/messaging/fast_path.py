@@ -28,8 +28,8 @@ from pipeline.support.cancellation import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
-Receive = Callable[[bytes, bytes, bytes, bytes], None]
-"""Called with a message's subject, its reply subject, its data and its header (empty if none)."""
+Receive = Callable[[bytes, bytes, bytes], None]
+"""Called with a message's reply subject, its data and its header (empty if there is none)."""
 
 _REFUSED: Final = ("authorization violation", "user authentication")
 
@@ -78,9 +78,10 @@ class FastPathClient(Client):
         return FastPath(subscription, self._receivers)
 
     async def publish_frames(self, frames: Sequence[bytes]) -> None:
-        """Publish messages made by `frame` or `plain_frame` in one write. Raises what `publish` raises.
+        """Publish messages made by `frame` or `plain_frame` in one write.
 
-        This repeats the end of nats-py's `publish`, which formats and sends one message at a time.
+        Raises what `publish` raises. This repeats the end of nats-py's `publish`, which formats and
+        sends one message at a time.
         """
         if self.is_closed:
             raise errors.ConnectionClosedError
@@ -103,7 +104,7 @@ class FastPathClient(Client):
         if receive is None or not reply:
             await super()._process_msg(sid, subject, reply, data, headers or b"")
         else:
-            _deliver(receive, subject, reply, data, headers or b"")
+            _deliver(receive, reply, data, headers or b"")
 
     # ---------------------------------------------------------------- connecting and closing
 
@@ -203,14 +204,14 @@ class _Parser(Parser):
             body, end = begin + int(words[4]), begin + int(words[5])
             if len(data) < end + 2:
                 return data[at:], False
-            _deliver(receive, words[1], words[3], data[body:end], data[begin:body])
+            _deliver(receive, words[3], data[body:end], data[begin:body])
             at = end + 2
         return data[at:], True
 
 
-def _deliver(receive: Receive, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+def _deliver(receive: Receive, reply: bytes, data: bytes, headers: bytes) -> None:
     try:
-        receive(subject, reply, data, headers)
+        receive(reply, data, headers)
     except Exception:  # it would end the task that reads the connection
         log.exception("The receiver of a message failed")
 
