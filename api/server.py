@@ -9,7 +9,7 @@ from typing import Final
 from weakref import WeakSet
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from api import health
 from api.http import correlation, heads, metrics, problems
@@ -62,15 +62,15 @@ def application(
     if guard is not None:
         checks = {**checks, "keys": guard.keyring.ping}
     show_readiness(measured, checks)
+    by_head = [] if guard else [csrf.by_host(AllowedHosts(settings)), csrf.same_site]
     app = web.Application(
         middlewares=[
             _note,
             metrics.middleware(requests),
             correlation.middleware,
             *spans.middlewares(),
-            problems.middleware(translate),
-            heads.middleware,
-            *_guarding(guard, settings),
+            problems.middleware(translate, [heads.check, *by_head]),
+            *([guard.middleware] if guard else []),
         ],
         client_max_size=MAX_BODY,
     )
@@ -144,12 +144,6 @@ def _described(metrics_route: web.RouteDef) -> web.RouteDef:
     operation(Answer(texts), about="The metrics, for Prometheus.")(metrics_route.handler)
     allowed(*OBSERVERS)(metrics_route.handler)
     return metrics_route
-
-
-def _guarding(guard: Guard | None, settings: Settings) -> Iterable[Middleware]:
-    if guard is not None:
-        return [guard.middleware]
-    return [csrf.by_host(AllowedHosts(settings)), csrf.same_site]
 
 
 def _within(

@@ -1,6 +1,7 @@
 """Commands counted by kind and outcome, for `/metrics`."""
 
-from functools import wraps
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Final
 
 from aiohttp import web
@@ -17,18 +18,19 @@ REPLAY: Final = "Idempotent-Replayed"
 FAILED: Final = "internal-error"
 
 
-OUTCOMES: Final = web.AppKey("outcomes", Counter)
+OUTCOMES: Final[web.AppKey[Callable[[str, str], Counter]]] = web.AppKey("outcomes")
 
 
-def outcomes_counter(registry: CollectorRegistry) -> Counter:
+def outcomes_counter(registry: CollectorRegistry) -> Callable[[str, str], Counter]:
     """Commands counted by kind and outcome: `accepted`, `replayed` under their idempotency key, or
     the name of the problem answered."""
-    return Counter(
+    counter = Counter(
         "bank_commands",
         "Commands by kind and outcome: accepted, replayed, or the problem that was answered",
         ("kind", "outcome"),
         registry=registry,
     )
+    return cache(counter.labels)
 
 
 def command(handler: Handler) -> Handler:
@@ -41,9 +43,9 @@ def command(handler: Handler) -> Handler:
             response = await handler(request)
         except Exception as error:
             problem = problem_of(error, translate)
-            outcomes.labels(kind, problem.name if problem else FAILED).inc()
+            outcomes(kind, problem.name if problem else FAILED).inc()
             raise
-        outcomes.labels(kind, REPLAYED if REPLAY in response.headers else ACCEPTED).inc()
+        outcomes(kind, REPLAYED if REPLAY in response.headers else ACCEPTED).inc()
         return response
 
     return counted

@@ -5,9 +5,9 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp.web_log import AccessLogger
-from ulid import ULID
 
 from api.http.operations import Header
+from pipeline.model.ulids import new_ulid
 from pipeline.support import correlation
 from pipeline.support.correlation import LONGEST
 from pipeline.support.http_server import CORRELATION
@@ -24,14 +24,14 @@ DESCRIBED: Final = Header(
 
 def current() -> str:
     """The id of the request that this task serves; outside of a request, a new id."""
-    return correlation.current() or str(ULID())
+    return correlation.current() or new_ulid()
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Set the id for the tasks of this request, and in the response."""
     given = request.headers.get(HEADER, "")
-    chosen = given if _acceptable(given) else str(ULID())
+    chosen = given if _acceptable(given) else new_ulid()
     # aiohttp runs each request in a context of its own, so the id need not be reset.
     correlation.serve(chosen)
     response = await handler(request)

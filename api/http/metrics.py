@@ -1,6 +1,7 @@
 """Counts and times HTTP requests by route, for `/metrics`. A route is a template, never a path."""
 
 import time
+from functools import cache
 from typing import Final
 
 from aiohttp import web
@@ -18,27 +19,29 @@ class Requests:
     """Requests by route, method and status, and their durations."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._answers = Counter(
+        answers = Counter(
             "bank_http_requests",
             "HTTP requests answered, by template of the route",
             ("route", "method", "status"),
             registry=registry,
         )
         self._refused = RefusedRequests(registry)
-        self._seconds = Histogram(
+        seconds = Histogram(
             "bank_http_request_seconds",
             "Time from a request's head to its answer",
             ("route", "method"),
             buckets=SECONDS,
             registry=registry,
         )
+        # The library checks and joins the labels each time. There are few: clients create none.
+        self._answers, self._seconds = cache(answers.labels), cache(seconds.labels)
 
     def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count an answer; no seconds for a stream, which lasts as long as its client stays."""
-        self._answers.labels(route, method, status).inc()
+        self._answers(route, method, status).inc()
         self._refused.note(status)
         if seconds is not None:
-            self._seconds.labels(route, method).observe(seconds)
+            self._seconds(route, method).observe(seconds)
 
 
 def middleware(requests: Requests) -> Middleware:

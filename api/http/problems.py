@@ -1,7 +1,7 @@
 """Problem documents (RFC 9457): the form of every error that the services answer."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NotRequired
 
@@ -17,6 +17,8 @@ from pipeline.support.http_server import MEDIA_TYPE
 log = logging.getLogger(__name__)
 
 Translate = Callable[[Exception], "Problem | None"]
+Check = Callable[[web.Request], None]
+"""Raises a `Problem` for a request that is refused by its head."""
 TRANSLATE: Final[web.AppKey[Translate]] = web.AppKey("translate")
 """How the service makes problems of its own errors."""
 
@@ -88,12 +90,16 @@ def unavailable(name: str, detail: str, **members: Any) -> Problem:
     return Problem(503, name, detail, headers={"Retry-After": "1"}, **members)
 
 
-def middleware(translate: Translate) -> Middleware:
-    """Answer every exception of a handler with a problem; `translate` knows the service's own."""
+def middleware(translate: Translate, checks: Iterable[Check]) -> Middleware:
+    """Check every request before its handler, and answer every exception with a problem;
+    `translate` knows the service's own."""
+    checks = tuple(checks)
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            for check in checks:
+                check(request)
             return await handler(request)
         except Exception as error:
             problem = problem_of(error, translate) or _internal(request, error)

@@ -6,6 +6,7 @@ connection is made for the first line, so a service without keys may never make 
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,7 @@ REFUSED_A_SECOND: Final = 5.0
 """Lines for refused requests; twice as many at once. The others are counted in the next line."""
 
 _LEAVE_SECONDS: Final = 2.0
+_DAY: Final = 24 * 60 * 60
 
 
 class AuditTrail:
@@ -43,7 +45,7 @@ class AuditTrail:
         self._idle.set()
         self._refusals = TokenBucket(REFUSED_A_SECOND, 0.0)
         self._omitted = 0
-        self._used: dict[str, str] = {}
+        self._used: dict[str, float] = {}  # days since 1970
         self._ensured = False
         self._written = self._lost = 0
 
@@ -72,10 +74,10 @@ class AuditTrail:
 
     def used(self, key: Key) -> None:
         """Note the first use of a key in a day."""
-        day = datetime.now(UTC).date().isoformat()
-        if self._used.get(key.id) == day:
+        now = time.time()
+        if self._used.get(key.id) == (number := now // _DAY):
             return
-        self._used[key.id] = day
+        self._used[key.id], day = number, datetime.fromtimestamp(now, UTC).date().isoformat()
         line = audit.new_line("key-used", actor_of(key), service=self._service, target=key.id)
 
         async def first(js: JetStream) -> None:

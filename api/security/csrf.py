@@ -15,10 +15,9 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from api.http.operations import operation_of
-from api.http.problems import Problem
+from api.http.problems import Check, Problem
 from api.security.access import access_of
 from pipeline.support.listening import AllowedHosts
 
@@ -36,8 +35,7 @@ def typed(handler: H) -> H:
     return handler
 
 
-@web.middleware
-async def same_site(request: web.Request, handler: Handler) -> web.StreamResponse:
+def same_site(request: web.Request) -> None:
     """Problem 403 for a request that a browser sends for a page of another site, by its headers."""
     # Links of other sites may lead to the routes that are open to all.
     if access_of(request.match_info.handler).roles is not None:
@@ -45,17 +43,14 @@ async def same_site(request: web.Request, handler: Handler) -> web.StreamRespons
             raise Problem(403, "cross-site", "A page of another site has sent this.")
         if hasattr(request.match_info.handler, _TYPED) and not _is_typed(request):
             raise Problem(403, "cross-site", "A page may not embed this; send a POST.")
-    return await handler(request)
 
 
-def by_host(hosts: AllowedHosts) -> Middleware:
+def by_host(hosts: AllowedHosts) -> Check:
     """Problem 403 unless the client calls the service by a name that no other site can have."""
 
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def check(request: web.Request) -> None:
         if not hosts.admit(request):
             raise Problem(403, "cross-site", hosts.WHY)
-        return await handler(request)
 
     return check
 

@@ -57,10 +57,14 @@ class Guard:
             return await handler(request)
         try:
             holder = self._identified(request, access.roles)
-            async with self._reads.while_valid(holder):
+            reads = request.method in _READING
+            if reads or not request.content.is_eof():
+                async with self._reads.while_valid(holder):
+                    await _admit(request, holder, access)
+                    if reads:
+                        return await handler(request)
+            else:  # its body has come: nothing of it is waited for
                 await _admit(request, holder, access)
-                if request.method in _READING:
-                    return await handler(request)
         except Problem as problem:
             if problem.status in (401, 403):
                 self._note_refusal(request, problem)

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, Final, NotRequired, TypedDict
 
 import orjson
-from ulid import ULID
 
+from pipeline.model.ulids import new_ulid
 from pipeline.model.upcasters import newest, upcast
 
 SLOTS: Final = 1024
@@ -117,7 +117,7 @@ def new_event(
     """
     now = datetime.now(UTC).replace(tzinfo=None)
     event: Event = {
-        "_id": str(ULID()),
+        "_id": new_ulid(),
         "slot": slot_of(account_id),
         "account_id": account_id,
         "version": version,
@@ -125,7 +125,7 @@ def new_event(
         "body": body,
         "schema": newest(kind),
         "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000),
-        "correlation_id": correlation_id or str(ULID()),
+        "correlation_id": correlation_id or new_ulid(),
     }
     if causation_id is not None:
         event["causation_id"] = causation_id

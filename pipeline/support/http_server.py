@@ -17,8 +17,8 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from ulid import ULID
 
+from pipeline.model.ulids import new_ulid
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.http_connections import HttpConnections
 
@@ -270,7 +270,7 @@ def _problem(status: int, name: str, title: str, detail: str, instance: str) -> 
         status=status,
         text=json.dumps(document),
         content_type=MEDIA_TYPE,
-        headers={**_HEADERS, CORRELATION: str(ULID())},
+        headers={**_HEADERS, CORRELATION: new_ulid()},
     )
 
 

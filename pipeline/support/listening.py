@@ -27,9 +27,9 @@ class AllowedHosts:
 
     def admit(self, request: web.BaseRequest) -> bool:
         """Whether the request names one of them, in its headers and in its target."""
-        named = request.headers.getall(hdrs.HOST, [])
+        named = request.headers.getall(hdrs.HOST, ())
         # Of a target like http://name/path, aiohttp takes the host from there.
-        return not named or all(map(self._form.fullmatch, [*named, request.host]))
+        return not named or all(map(self._form.fullmatch, {*named, request.host}))
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, who: str, setting: str) -> str:
