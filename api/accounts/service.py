@@ -2,8 +2,6 @@
 
 from contextlib import suppress
 
-from ulid import ULID
-
 from api.accounts.account import Account, initial
 from api.accounts.caches import Locks
 from api.accounts.command_batcher import CommandBatcher
@@ -16,6 +14,7 @@ from api.accounts.idempotency import Idempotency
 from api.accounts.states import States
 from api.accounts.transfers import Transfers
 from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
+from pipeline.model.ids import new_id
 from pipeline.support.readiness import NotReady
 
 
@@ -77,7 +76,7 @@ class AccountService:
     async def create(self, owner: str, money: int, context: CommandContext) -> Done:
         """Open an account with a new id and `money` minor units in it."""
         self._require_guarded()
-        account_id = str(ULID())
+        account_id = new_id()
         # A new id has no history: so nothing is loaded for it.
         self._states.remember(initial(account_id))
         return await self.execute(account_id, Create(owner, money), context)

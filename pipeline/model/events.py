@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, Final, NotRequired, TypedDict
 
 import orjson
-from ulid import ULID
 
+from pipeline.model.ids import new_id
 from pipeline.model.upcasters import newest, upcast
 
 SLOTS: Final = 1024
@@ -115,17 +115,17 @@ def new_event(
 
     The body is of the kind's newest schema.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = datetime.now(UTC)
     event: Event = {
-        "_id": str(ULID()),
+        "_id": new_id(),
         "slot": slot_of(account_id),
         "account_id": account_id,
         "version": version,
         "kind": kind,
         "body": body,
         "schema": newest(kind),
-        "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000),
-        "correlation_id": correlation_id or str(ULID()),
+        "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000, tzinfo=None),
+        "correlation_id": correlation_id or new_id(),
     }
     if causation_id is not None:
         event["causation_id"] = causation_id
