@@ -1,6 +1,7 @@
 """Ids: valid ULIDs of the present time, unique, in order; also those of threads and of a fork."""
 
-import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,13 +40,16 @@ def test_threads_share_no_id() -> None:
 
 
 def test_a_forked_process_begins_anew() -> None:
-    new_id()
-    read, write = os.pipe()
-    if not (child := os.fork()):
-        os.write(write, str(ids._now[0]).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(read, 20) == b"-1"
+    """In a process of its own: this one has threads, which a fork would not take along."""
+    program = """
+import os
+from pipeline.model import ids
+ids.new_id()
+if not (child := os.fork()):
+    os._exit(ids._now[0] != -1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def _some() -> list[str]:
