@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
+from collections.abc import Collection, Sequence
 
 from api.accounts.account import Account
 
@@ -13,8 +11,7 @@ class Locks:
     """One lock for each name in use, within this process."""
 
     def __init__(self) -> None:
-        # Weak: a lock exists as long as a task has it or waits for it.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: dict[str, _Lock] = {}
 
     def __len__(self) -> int:
         """How many locks are in use."""
@@ -24,19 +21,51 @@ class Locks:
         """Whether a task has this lock or waits for it."""
         return name in self._locks
 
-    @asynccontextmanager
-    async def acquire(self, names: Collection[str]) -> AsyncIterator[None]:
+    def acquire(self, names: Collection[str]) -> "_Locked":
         """Acquire all these locks, in sorted order: so two tasks can't wait for each other."""
-        acquired: list[asyncio.Lock] = []
+        return _Locked(self._locks, sorted(names))
+
+
+class _Lock(asyncio.Lock):
+    """It exists as long as a task has it or waits for it."""
+
+    users = 0
+
+
+class _Locked:
+    """Has its locks from entering to leaving. Not a generator: each command enters one."""
+
+    __slots__ = ("_acquired", "_locks", "_names")
+
+    def __init__(self, locks: dict[str, _Lock], names: Sequence[str]) -> None:
+        self._locks, self._names, self._acquired = locks, names, 0
+
+    async def __aenter__(self) -> None:
         try:
-            for name in sorted(names):
-                lock = self._locks.setdefault(name, asyncio.Lock())
+            for name in self._names:
+                if (lock := self._locks.get(name)) is None:
+                    lock = self._locks[name] = _Lock()
+                lock.users += 1
                 await lock.acquire()
-                acquired.append(lock)
-            yield
-        finally:
-            for lock in acquired:
-                lock.release()
+                self._acquired += 1
+        except BaseException:
+            self._leave(self._names[self._acquired])
+            self._release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        for name in self._names[: self._acquired]:
+            self._locks[name].release()
+            self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        lock = self._locks[name]
+        lock.users -= 1
+        if not lock.users:
+            del self._locks[name]
 
 
 class StateCache:

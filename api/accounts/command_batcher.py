@@ -51,7 +51,6 @@ class CommandBatcher:
         self._store, self._states, self._locks = store, states, locks
         self._queues: dict[str, CommandQueue] = {}
         self._fairness = FairnessByAccount()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
         """Execute a command, in one batch with others that wait for the account.
@@ -63,9 +62,7 @@ class CommandBatcher:
         if queue is None:
             queue = self._queues[account_id] = CommandQueue(account_id, self._fairness[account_id])
             # A task of its own: cancelling one caller must not cancel the others' commands.
-            task = detached(self._serve(queue))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            queue.task = detached(self._serve(queue))
         queue.waiting.append(waiting)
         return await waiting.outcome
 

@@ -34,13 +34,14 @@ class WaitingCommand:
 
 @dataclass(slots=True, eq=False)
 class CommandQueue:
-    """The commands that wait for one account. `doubtful`: its remembered state may be old, so load
-    it."""
+    """The commands that wait for one account, and the task that serves them. `doubtful`: its
+    remembered state may be old, so load it."""
 
     account_id: str
     fairness: AccountFairness
     waiting: deque[WaitingCommand] = field(default_factory=deque)
     doubtful: bool = False
+    task: asyncio.Task[None] | None = None
 
     def next_batch(self) -> list[WaitingCommand]:
         number = min(len(self.waiting), LONGEST)

@@ -3,8 +3,6 @@
 import logging
 from dataclasses import replace
 
-from ulid import ULID
-
 from api.accounts.account import Account
 from api.accounts.caches import Locks
 from api.accounts.command_context import CommandContext
@@ -13,6 +11,7 @@ from api.accounts.errors import AccountUnreadable, Refused, TransferToSelf
 from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
 from api.accounts.states import States
 from pipeline.eventstore import EventStore, VersionConflict
+from pipeline.model.ulids import new_ulid
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ class Transfers:
         """Decide and append both legs. Key and condition belong to the withdrawal, by which a
         repeated transfer is answered."""
         begin = self._states.begin_chains
-        transfer_id = str(ULID())
+        transfer_id = new_ulid()
         pay = Withdraw(money, {"id": transfer_id, "counterparty": target})
         receive = Deposit(money, {"id": transfer_id, "counterparty": payer.id})
         paid = execute(pay, payer, context, begin=begin)

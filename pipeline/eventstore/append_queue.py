@@ -1,7 +1,11 @@
-"""Group commit: one insert stores all rows of events that wait at the same time.
+"""Group commit: one insert stores the rows of events that wait at the same time.
 
 A row has consecutive events of one account. The queue stores them in order and stops at the first
 that MongoDB refuses: each later event was decided on a state that includes the refused one.
+
+Up to `MOST` inserts are in flight, of different accounts. Clients that wait for one insert decide
+their next commands together, and MongoDB would be idle meanwhile; with two inserts it stores the
+rows of some while others decide.
 """
 
 import asyncio
@@ -9,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from bson.raw_bson import RawBSONDocument
@@ -34,6 +39,10 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = 500
 """The most events in one insert, unless one row is longer."""
+MOST: Final = 2
+"""Inserts in flight at most."""
+LEAST: Final = 24
+"""Rows that an insert must have to begin beside another one: fewer cost more than they gain."""
 
 _PAUSE: Final = 0.01
 """Seconds until a retry after a write conflict: the transaction that caused it is still open."""
@@ -52,6 +61,10 @@ class AppendRow:
     outcome: asyncio.Future[AppendResult]
     epoch: int
     stored: int = 0
+
+    @property
+    def account_id(self) -> str:
+        return self.events[0]["account_id"]
 
     @property
     def left(self) -> int:
@@ -74,36 +87,49 @@ class AppendQueue:
     def __init__(self, events: Collection, guards: Guards, outage: Outage) -> None:
         self._events, self._guards, self._outage = events, guards, outage
         self._waiting: deque[AppendRow] = deque()
-        self._writer: asyncio.Task[None] | None = None
+        self._writers: list[asyncio.Task[None]] = []
+        self._in_flight: set[str] = set()  # the accounts of the rows that are being inserted
 
     def add(self, row: AppendRow) -> None:
         """Queue a row; it is written together with the other rows that wait."""
         self._waiting.append(row)
-        if self._writer is None or self._writer.done():
-            self._writer = detached(self._write())
+        self._writers = [writer for writer in self._writers if not writer.done()]
+        if not self._writers or (len(self._writers) < MOST and len(self._waiting) >= LEAST):
+            self._writers.append(detached(self._write()))
 
     async def close(self, seconds: float) -> None:
         """Wait up to `seconds` until the queue is written."""
-        if self._writer is not None:
-            await asyncio.wait([self._writer], timeout=seconds)
+        if self._writers:
+            await asyncio.wait(self._writers, timeout=seconds)
 
     async def _write(self) -> None:
-        """Insert the waiting rows, one group at a time; the next group gathers during an insert."""
-        while self._waiting:
-            group = self._next()
+        """Insert waiting rows, one group at a time; the next group gathers during an insert."""
+        while group := self._next():
+            accounts = {row.account_id for row in group}
+            self._in_flight |= accounts
             try:
                 await self._write_group(group)
             except Exception as error:
                 log.exception("A group of %d rows could not be written", len(group))
                 for row in group:
                     row.end(StoreUnavailable(repr(error)))
+            finally:
+                self._in_flight -= accounts
 
     def _next(self) -> list[AppendRow]:
-        group = [self._waiting.popleft()]
-        size = group[0].left
-        while self._waiting and size + self._waiting[0].left <= GROUP:
-            group.append(self._waiting.popleft())
-            size += group[-1].left
+        """Take the rows of the next insert, none if they had better wait.
+
+        A row waits for those before it of its account: an event must not overtake another.
+        """
+        ready = [row for row in self._waiting if row.account_id not in self._in_flight]
+        if self._in_flight and len(ready) < LEAST:
+            return []
+        if (rows := len(ready) + len(self._in_flight)) >= 2 * LEAST:
+            ready = ready[: -(-rows // MOST)]  # the rest is for another insert, beside this one
+        sizes = accumulate(row.left for row in ready)
+        group = [row for row, size in zip(ready, sizes, strict=True) if size <= GROUP] or ready[:1]
+        taken = set(group)
+        self._waiting = deque(row for row in self._waiting if row not in taken)
         return group
 
     async def _write_group(self, group: list[AppendRow], *, apart: bool = False) -> None:

@@ -115,7 +115,7 @@ def new_event(
 
     The body is of the kind's newest schema.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = datetime.now(UTC)
     event: Event = {
         "_id": new_ulid(),
         "slot": slot_of(account_id),
@@ -124,7 +124,7 @@ def new_event(
         "kind": kind,
         "body": body,
         "schema": newest(kind),
-        "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000),
+        "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000, tzinfo=None),
         "correlation_id": correlation_id or new_ulid(),
     }
     if causation_id is not None:
