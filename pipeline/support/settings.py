@@ -59,7 +59,7 @@ class Settings(AccessSettings):
     keys_rate: float = Field(
         100,
         ge=0,
-        description="Requests a second that a key may make of one replica; 0: any number",
+        description="Requests a second that a key may make of one process; 0: any number",
     )
     keys_max_age_seconds: float = Field(
         900.0,
@@ -82,7 +82,7 @@ class Settings(AccessSettings):
     http_connections: int = Field(
         1000,
         ge=8,
-        description="HTTP connections of a role at most; fewer if it may not open so many files",
+        description="HTTP connections of a process at most; fewer if it may not open so many files",
     )
     http_head_seconds: float = Field(
         10.0, gt=0, description="Time for a client to send the whole head of a request"
