@@ -24,9 +24,11 @@ from api.security.access import OBSERVERS, allowed
 from api.security.audit import AUDIT, AuditTrail
 from api.security.guard import Guard
 from pipeline.support import garbage_collection, logs, tracing
+from pipeline.support.addresses import CannotListen, check_guarded
+from pipeline.support.group_answers import answering_as_one
 from pipeline.support.http_connections import HttpConnections
 from pipeline.support.http_server import Runner
-from pipeline.support.listening import AllowedHosts, CannotListen, check_guarded, listen
+from pipeline.support.listening import AllowedHosts, listen
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import metrics_route
 from pipeline.support.readiness import Checks, show_readiness
@@ -79,6 +81,7 @@ def application(
     app.cleanup_ctx.append(_within(trail.kept))
     if guard is not None:
         app.cleanup_ctx.append(_within(guard.following))
+    checks = answering_as_one(app, measured, checks)
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
     app.add_routes([*shared, *routes])
     app[CONTRACT] = Contract(f"The {measured.role} service", app.router)

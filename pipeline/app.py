@@ -26,7 +26,7 @@ from pipeline.support.private_files import private_folder
 from pipeline.support.settings import Settings, load
 from pipeline.tables.activity import Activity
 
-COMMIT_SECONDS = 0.2
+COMMIT_SECONDS = 0.3
 NATS = "nats://"
 """The broker's URL for Faust, which logs and shows it: address and credentials are in `Options`."""
 
@@ -46,6 +46,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         web_enabled=False,
         datadir=settings.data_dir / "faust",
         loghandlers=[],
+        Monitor=faust.Sensor,  # Faust's own measures each event and each row, and nobody reads it
     )
     owner = owner_named(name or f"{socket.gethostname()}-{os.getpid()}")
     agents = [ProjectionAgent(app, each) for each in projections(settings.projections)]
@@ -57,7 +58,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         app,
         Options(
             assignment=WorkerAssignment(settings, agents, owner, app),
-            before_commit=_before_commit(agents),
+            before_commit=_before_commit(agents, activity),
             nats=settings.nats,
             lease_seconds=settings.lease_seconds,
             waits_for_seek=True,  # a partition processor seeks first: see `agents/acquire.py`
@@ -69,11 +70,12 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
     return app
 
 
-def _before_commit(agents: Sequence[ProjectionAgent]) -> BeforeCommit:
-    """Checkpoint every projection's topic before its ack; other topics are acked at once."""
+def _before_commit(agents: Sequence[ProjectionAgent], activity: Activity) -> BeforeCommit:
+    """Write the table `activity`, and checkpoint every projection's topic, before their acks."""
     topics = {agent.topic for agent in agents}
 
     async def before_commit(done: Mapping[TP, int]) -> Collection[TP]:
+        activity.write()  # before any await: it has counted all that is done now, not less
         checkpointed = await asyncio.gather(*(agent.before_commit(done) for agent in agents))
         others = [tp for tp in done if tp.topic not in topics]
         return [*others, *(tp for each in checkpointed for tp in each)]

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.projection_runner import ProjectionRunner
@@ -20,6 +20,7 @@ from pipeline.coordination.partition_leases import PartitionLeases
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream
+from pipeline.search import SharedClient, connect
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
@@ -28,6 +29,14 @@ from pipeline.tables.epochs import owner_of
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
+
+
+class _Servers(NamedTuple):
+    """Connections that all projections of the worker share."""
+
+    js: JetStream
+    store: EventStore
+    elasticsearch: SharedClient
 
 
 class WorkerAssignment(Ownership):
@@ -44,24 +53,22 @@ class WorkerAssignment(Ownership):
 
     async def run(self, assign: Assign, partitions: int) -> None:
         """Own a share until cancelled. `partitions`: the number the stream was created with."""
-        async with _connected(self._settings, self.leases.owner) as (js, store):
-            self._js = js
+        async with _connected(self._settings, self.leases.owner) as servers:
+            self._js = servers.js
             try:
                 while not self.leaving:
-                    await self._own_share(await self._in_force(js), assign, js, store)
+                    await self._own_share(await self._in_force(servers.js), assign, servers)
             finally:
                 await self.resign()
         await asyncio.Event().wait()
 
-    async def _own_share(
-        self, now: Partitioning, assign: Assign, js: JetStream, store: EventStore
-    ) -> None:
+    async def _own_share(self, now: Partitioning, assign: Assign, servers: _Servers) -> None:
         """Own a share of these partitions, until their number changes or the worker leaves."""
         self._app.transport.repartitioned(STREAM, now.count)
         async with AsyncExitStack() as opened:
             for agent in self.agents:
-                await opened.enter_async_context(self._run_agent(agent, now, js, store))
-            watch = asyncio.create_task(self._watch(now, js))
+                await opened.enter_async_context(self._run_agent(agent, now, servers))
+            watch = asyncio.create_task(self._watch(now, servers.js))
             try:
                 await self.keep(assign, now.count)
             finally:
@@ -69,10 +76,10 @@ class WorkerAssignment(Ownership):
 
     @asynccontextmanager
     async def _run_agent(
-        self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
+        self, agent: ProjectionAgent, now: Partitioning, servers: _Servers
     ) -> AsyncIterator[None]:
         async with (
-            self._runner(agent, now, js, store) as runner,
+            self._runner(agent, now, servers) as runner,
             RebuildAgent(self._settings, runner),
         ):
             agent.runner = runner
@@ -82,17 +89,18 @@ class WorkerAssignment(Ownership):
                 agent.runner = None
 
     def _runner(
-        self, agent: ProjectionAgent, now: Partitioning, js: JetStream, store: EventStore
+        self, agent: ProjectionAgent, now: Partitioning, servers: _Servers
     ) -> ProjectionRunner:
         return ProjectionRunner(
             self._settings,
-            store=store,
-            js=js,
+            store=servers.store,
+            js=servers.js,
             source=agent.source,
             partitioning=now,
             owner=self.leases.owner,
             projection=agent.projection,
             counters=agent.counters,
+            shared=servers.elasticsearch,
         )
 
     async def _watch(self, now: Partitioning, js: JetStream) -> None:
@@ -117,13 +125,12 @@ class WorkerAssignment(Ownership):
 
 
 @asynccontextmanager
-async def _connected(settings: Settings, owner: str) -> AsyncIterator[tuple[JetStream, EventStore]]:
-    js = await JetStream.connect(settings.nats, f"worker {owner}")
-    try:
+async def _connected(settings: Settings, owner: str) -> AsyncIterator[_Servers]:
+    async with AsyncExitStack() as opened:
+        js = await JetStream.connect(settings.nats, f"worker {owner}")
+        opened.push_async_callback(js.close)
         store = EventStore(settings.mongodb, settings.mongodb_database)
-        try:
-            yield js, store
-        finally:
-            await store.close()
-    finally:
-        await js.close()
+        opened.push_async_callback(store.close)
+        elasticsearch = SharedClient(connect(settings.elasticsearch))
+        opened.push_async_callback(elasticsearch.close)
+        yield _Servers(js, store, elasticsearch)

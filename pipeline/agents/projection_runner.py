@@ -17,7 +17,7 @@ from pipeline.agents.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM, JetStream, StreamState, subject
 from pipeline.model.projection import Projection
-from pipeline.search import Elastic, GenerationGone, Generations
+from pipeline.search import Elastic, GenerationGone, Generations, SharedClient
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
@@ -46,10 +46,11 @@ class ProjectionRunner:
         owner: str,
         projection: Projection,
         counters: Counters | None = None,
+        shared: SharedClient | None = None,
         capacity: int = CAPACITY,
         watch_seconds: float = WATCH_SECONDS,
     ) -> None:
-        self._elastic = Elastic(settings.elasticsearch)
+        self._elastic = Elastic(settings.elasticsearch, shared)
         generations = Generations(
             self._elastic,
             projection,

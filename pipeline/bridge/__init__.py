@@ -10,6 +10,7 @@ from pipeline.bridge.options import (
     configure,
     options_of,
 )
+from pipeline.bridge.private import writing_tables
 from pipeline.bridge.transport import Transport
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "Transport",
     "configure",
     "options_of",
+    "writing_tables",
 ]

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from faust.types import TP, ConsumerMessage
@@ -29,7 +30,8 @@ PLAIN_IN_FLIGHT = 500
 _MOST_OUT = 10_000
 """Deliveries of a partition, done or not, that have no ack: while a commit waits, reading does."""
 _RETRY_SECONDS = 0.3
-_IDLE_SECONDS = 0.25
+_LOOK_SECONDS = 0.25
+"""Neither a lost request wakes the loop, nor an ack that Faust's streams make by themselves."""
 
 
 class Consumer(FaustConsumer):
@@ -40,7 +42,9 @@ class Consumer(FaustConsumer):
         self.options = options_of(self.app)
         self.feeds: dict[TP, Feed] = {}
         self.topics: list[str] = []
-        self.subscribed, self._news = asyncio.Event(), asyncio.Event()
+        self.subscribed, self._woken = asyncio.Event(), asyncio.Event()
+        self._news: dict[TP, None] = {}
+        """Partitions that may have something to deliver, in order."""
         self.moves = Moves(self)
         self._batched: set[str] = set()
         self._repairs: dict[TP, asyncio.Task[None]] = {}
@@ -53,6 +57,7 @@ class Consumer(FaustConsumer):
         """Connect and start the assignment, for which a task of the app would start too late."""
         await self.transport.connect()
         self.add_future(self._assignment())
+        self.add_future(self._look_at_all())
         self.add_future(self._watch_for_late_acks())
 
     async def on_stop(self) -> None:
@@ -85,33 +90,33 @@ class Consumer(FaustConsumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
-            self._news.clear()
-            delivered = 0
-            for tp, feed in list(self.feeds.items()):
-                await feed.request()
-                for message in self._next(tp, feed):
-                    delivered += 1
-                    await self.callback(message)
-            if not delivered:
-                await self._idle()
+            await self._woken.wait()
+            self._woken.clear()
+            news, self._news = self._news, {}
+            for tp in news:
+                if (feed := self.feeds.get(tp)) is not None:
+                    for message in self._next(tp, feed):
+                        await self.callback(message)
+                    await feed.request()
 
     def _next(self, tp: TP, feed: Feed) -> Iterable[ConsumerMessage]:
-        batched = tp.topic in self._batched
-        done = self._acked_index[tp]
-        if len(feed.out) >= _MOST_OUT:
-            return
-        waiting = sum(out.last not in done for out in feed.out)
-        if batched:
+        """What the partition's agents have room for."""
+        while feed.buffer and self._has_room(tp, feed):
             previous = feed.delivered
-            if waiting < self.options.in_flight and (found := feed.deliver(self.options.batch)):
+            if tp.topic in self._batched:
+                found = feed.deliver(self.options.batch)
                 messages = [(each.position.stream, each.data) for each in found]
                 value = Batch(tp.partition, previous, messages, feed, feed.seeks, feed.label)
                 yield self._message(tp, found[-1].position, None, value)
-        else:
-            while waiting < PLAIN_IN_FLIGHT and (found := feed.deliver(1)):
-                (one,) = found
+            else:
+                (one,) = feed.deliver(1)
                 yield self._message(tp, one.position, key_of(one.headers), one.data)
-                waiting += 1
+
+    def _has_room(self, tp: TP, feed: Feed) -> bool:
+        # Faust's index has what is done and has no ack yet, so the difference is what is not done.
+        not_done = len(feed.out) - len(self._acked_index[tp])
+        most = self.options.in_flight if tp.topic in self._batched else PLAIN_IN_FLIGHT
+        return not_done < most and len(feed.out) < _MOST_OUT
 
     def _message(self, tp: TP, position: Any, key: bytes | None, value: Any) -> ConsumerMessage:
         return private.message(self.app, tp, position.stream, position.seconds, key, value)
@@ -119,22 +124,32 @@ class Consumer(FaustConsumer):
     def ack(self, message: ConsumerMessage) -> bool:
         """Faust is done with a delivery: the next one of its partition may go out."""
         done: bool = super().ack(message)
-        self._news.set()
+        self._wake_for_rest(message.tp)
         return done
 
-    async def _idle(self) -> None:
-        try:
-            async with asyncio.timeout(_IDLE_SECONDS):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+    def _wake(self, tp: TP) -> None:
+        self._news[tp] = None
+        self._woken.set()
+
+    def _wake_for_rest(self, tp: TP) -> None:
+        """There is room again for what has waited for it."""
+        feed = self.feeds.get(tp)
+        if feed is not None and feed.buffer:
+            self._wake(tp)
+
+    async def _look_at_all(self) -> None:
+        while not self.should_stop:
+            await self.sleep(_LOOK_SECONDS)
+            self._news.update(dict.fromkeys(self.feeds))
+            self._woken.set()
 
     # -- from what is done to JetStream
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Ack, by partition, the longest run of deliveries that are all done.
 
-        `before_commit` runs first, so that a checkpoint is written before the ack.
+        `before_commit` runs first, so that a checkpoint is written before the ack, and so is what
+        it writes into tables.
         """
         ready = {
             tp: ack
@@ -144,12 +159,12 @@ class Consumer(FaustConsumer):
         }
         if not ready:
             return False
-        if not await self.app.producer.flush():
-            return False
         try:
             allowed = await self.options.before_commit({tp: ack.last for tp, ack in ready.items()})
         except Exception:
             log.exception("before_commit failed; the commit waits")
+            return False
+        if not await self.app.producer.flush():
             return False
         for tp in allowed:
             await self._ack(tp, ready[tp])
@@ -168,8 +183,11 @@ class Consumer(FaustConsumer):
                 "The ack of %s up to %d is lost and will be sent again: %r", tp, ack.last, error
             )
             return
-        while feed.out.counting == ack.counting and feed.out and feed.out[0].last <= ack.last:
-            private.forget_acked(self, tp, feed.out.popleft().last)
+        if feed.out.counting == ack.counting:
+            while feed.out and feed.out[0].last <= ack.last:
+                feed.out.popleft()
+            private.forget_acked(self, tp, ack.last)
+            self._wake_for_rest(tp)
 
     # -- for the app
 
@@ -191,7 +209,7 @@ class Consumer(FaustConsumer):
 
     async def open_feed(self, tp: TP) -> None:
         """Make the partition's feed, and read from its ack floor unless the app will seek."""
-        feed = Feed(self.transport.js, tp, self.options, self._news.set, self._trouble)
+        feed = Feed(self.transport.js, tp, self.options, partial(self._wake, tp), self._trouble)
         self.feeds[tp] = feed
         if not self.options.waits_for_seek:
             await self._until_it_works(tp, lambda: feed.seek(None))

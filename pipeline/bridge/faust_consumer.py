@@ -61,6 +61,9 @@ class FaustConsumer(base.Consumer):
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)
 
+    async def verify_all_partitions_active(self) -> None:
+        """Nothing: Faust looks for partitions that Kafka has stopped delivering."""
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         committed: bool = await self.force_commit(set(offsets))
         return committed

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,7 +21,7 @@ from pipeline.bridge.durable import GROUP, Durable
 from pipeline.bridge.options import Options
 from pipeline.bridge.outstanding import Ack, Out, Outstanding
 from pipeline.messaging import JetStream, StreamState
-from pipeline.messaging.fast_path import FastPath, header
+from pipeline.messaging.fast_path import FastPath, header, plain_frame
 
 _CONSUMER_GONE = frozenset({"404", "503"})
 _PIN = b"Nats-Pin-Id"
@@ -42,6 +43,15 @@ class Arrived(NamedTuple):
     data: bytes
     reply: bytes
     headers: bytes
+
+
+@dataclass(slots=True)
+class PullRequest:
+    """A request at the server: how many messages it may still bring, and when it is over for sure,
+    by the monotonic clock."""
+
+    left: int
+    over: float
 
 
 class Trouble(NamedTuple):
@@ -83,7 +93,9 @@ class Feed:
         self._created: str | None = None
         self._inbox = ""
         self._subscription: FastPath | None = None
-        self._requested, self._requested_at = 0, 0.0
+        self._requests: dict[bytes, PullRequest] = {}
+        """By the subject that each is answered on; the server serves them in turns."""
+        self._asked = 0
         self._pin: str | None = None
         self._last, self._next_delivery = 0, 1
         self._lock = asyncio.Lock()
@@ -124,36 +136,44 @@ class Feed:
         self.out.forget()
 
     async def request(self) -> None:
-        """Keep about one batch requested.
+        """Request a batch once half a batch or less is requested or waits here.
 
         The server does not report a lost request, so one that got no answer is forgotten a second
         after it expired.
         """
         if not self.open:
             return
-        now = time.monotonic()
-        if self._requested and now - self._requested_at > self.options.expires + 1:
-            self._requested = 0
-        if self._requested + len(self.buffer) >= self.options.batch:
+        now, options = time.monotonic(), self.options
+        coming = 0
+        for subject, each in list(self._requests.items()):
+            if each.over < now:
+                del self._requests[subject]
+            else:
+                coming += each.left
+        if coming + len(self.buffer) > options.batch // 2:
             return
         query: dict[str, Any] = {
-            "batch": self.options.batch,
-            "expires": int(self.options.expires * 1e9),
+            "batch": options.batch,
+            "expires": int(options.expires * 1e9),
             "group": GROUP,
         }
         if self._pin:
             query["id"] = self._pin
-        self._requested, self._requested_at = self._requested + self.options.batch, now
+        self._asked += 1
+        answer = f"{self._inbox}.{self._asked}"
+        self._requests[answer.encode()] = PullRequest(options.batch, now + options.expires + 1)
         try:
-            await self.js.nc.publish(
-                self.durable.next_subject, orjson.dumps(query), reply=self._inbox
-            )
+            await self.js.nc.publish(self.durable.next_subject, orjson.dumps(query), reply=answer)
         except Exception:
-            self._requested -= self.options.batch
+            self._requests.pop(answer.encode(), None)
 
     def deliver(self, limit: int) -> list[Arrived]:
         """Up to `limit` messages from the buffer, for Faust; they count as out until acked."""
-        found = [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
+        if len(self.buffer) <= limit:
+            found = list(self.buffer)
+            self.buffer.clear()
+        else:
+            found = [self.buffer.popleft() for _ in range(limit)]
         if found:
             last = found[-1]
             self.delivered = last.position.stream
@@ -166,12 +186,11 @@ class Feed:
         Once closed, wait for the server's answer: the partition's next owner starts at the floor.
         """
         if ack.reply and self.open:
-            await self.js.nc.publish(ack.reply, b"+ACK")
+            await self.js.nc.publish_frames([plain_frame(ack.reply, b"+ACK")])
         elif ack.reply:
             await self.js.nc.request(ack.reply, b"+ACK", timeout=2)
         if self.out.counting == ack.counting:
             self.out.acked = ack.last
-        await self.request()
 
     async def is_out_of_step(self) -> bool:
         """Whether an ack or RESET of an earlier owner came late and changed the consumer's state.
@@ -239,13 +258,14 @@ class Feed:
         if fresh:
             self.delivered = floor
         self.out.counted_from(floor)
-        self._requested, self._next_delivery, self._last = 0, 1, floor
+        self._requests.clear()
+        self._next_delivery, self._last = 1, floor
 
     async def _subscribe(self) -> None:
         """A new inbox each time, so that what was sent to the old one is never read."""
         self._inbox = self.js.nc.new_inbox()
         self._subscription = await self.js.nc.subscribe_fast(
-            self._inbox, self._on_message, self._status_of(self._inbox)
+            f"{self._inbox}.*", self._on_message, self._status_of(self._inbox)
         )
         self.open = not self._left
         await self.request()
@@ -255,11 +275,11 @@ class Feed:
     def _status_of(self, inbox: str) -> Callable[[Msg], Any]:
         async def receive(message: Msg) -> None:
             if self.open and inbox == self._inbox:
-                await self._on_status(message.headers or {})
+                await self._on_status(message.subject.encode(), message.headers or {})
 
         return receive
 
-    def _on_message(self, reply: bytes, data: bytes, headers: bytes) -> None:
+    def _on_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if not self.open:
             return
         position = position_of(reply)
@@ -272,19 +292,24 @@ class Feed:
             self._fail(Trouble(pinned_elsewhere=False))
             return
         self._next_delivery, self._last = position.consumer + 1, position.stream
-        self._requested -= 1
+        self._count(subject)
         self.out.came(position.stream, reply)
         if position.stream > self.delivered:  # else Faust has it already, from before a resume
             self.buffer.append(Arrived(position, data, reply, headers))
             self.on_data()
 
-    async def _on_status(self, headers: dict[str, str]) -> None:
+    def _count(self, subject: bytes) -> None:
+        request = self._requests.get(subject)
+        if request is not None:
+            request.left -= 1
+            if request.left <= 0:  # the server does not report that it has served a request
+                del self._requests[subject]
+
+    async def _on_status(self, subject: bytes, headers: dict[str, str]) -> None:
         status = headers.get("Status")
         if status in (None, "100"):
             return
-        self._requested = max(
-            0, self._requested - int(headers.get("Nats-Pending-Messages", self._requested))
-        )
+        self._requests.pop(subject, None)  # whatever the status says, it ends its request
         # 423: another client has the pin. A consumer that is gone is created again by a restart.
         deleted = status == "409" and "Deleted" in headers.get("Description", "")
         if status == "423" or status in _CONSUMER_GONE or deleted:

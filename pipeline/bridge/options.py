@@ -85,9 +85,10 @@ class Options:
     def expires(self) -> float:
         """Seconds that a pull request waits at the server: well under the lease.
 
-        A waiting request gets the pin even if its client is dead.
+        A waiting request gets the pin even if its client is dead. So a dead worker's requests have
+        to end before its lease does, which had been renewed up to a third of its time before.
         """
-        return min(3.0, 0.6 * self.lease_seconds)
+        return min(5.0, 0.5 * self.lease_seconds)
 
 
 _OPTIONS: WeakKeyDictionary[faust.App, Options] = WeakKeyDictionary()

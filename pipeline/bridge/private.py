@@ -3,10 +3,13 @@
 They hold for faust-streaming 0.15.3, which is why that version is pinned.
 """
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import faust
+from faust import streams
 from faust.assignor.client_assignment import ClientAssignment
 from faust.types import TP, ConsumerMessage
 
@@ -112,11 +115,22 @@ def revoke(consumer: Any, gone: set[TP]) -> None:
     _forget_tables(app.tables.values(), {tp.partition for tp in gone})
 
 
-def forget_acked(consumer: Any, tp: TP, offset: int) -> None:
-    """That offset is acked at the server: Faust's index of done offsets need not keep it."""
-    consumer._acked_index[tp].discard(offset)
+@contextmanager
+def writing_tables(event: faust.EventT[Any]) -> Iterator[None]:
+    """Tables can be written in the body, in the event's partition: a table learns it from the event
+    that a stream is at, and refuses to be written outside of an agent's loop."""
+    token = streams._current_event.set(weakref.ref(event))
+    try:
+        yield
+    finally:
+        streams._current_event.reset(token)
+
+
+def forget_acked(consumer: Any, tp: TP, last: int) -> None:
+    """All up to that offset is acked at the server: Faust's index of done ones need not keep it."""
+    consumer._acked_index[tp] = {kept for kept in consumer._acked_index[tp] if kept > last}
     if tp in consumer._acked:
-        consumer._acked[tp] = [kept for kept in consumer._acked[tp] if kept > offset]
+        consumer._acked[tp] = [kept for kept in consumer._acked[tp] if kept > last]
 
 
 def forget_partition(consumer: Any, tp: TP) -> None:

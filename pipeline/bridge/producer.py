@@ -79,8 +79,8 @@ class Producer(base.Producer):
             if clock() > until:
                 log.warning("%d messages are not stored yet", len(under_way))
                 return False
-            first = asyncio.FIRST_COMPLETED  # a write may find that there is no room meanwhile
-            await asyncio.wait(under_way, timeout=_LOOK_SECONDS, return_when=first)
+            # Not longer: a write may find that there is no room meanwhile.
+            await asyncio.wait(under_way, timeout=_LOOK_SECONDS)
         return True
 
     def _under_way(self) -> set[asyncio.Future[Any]]:

@@ -1,12 +1,13 @@
 """Turns exceptions into messages for people: what went wrong and what to do, no traceback."""
 
 from pipeline.cli.failures import SERVERS, CommandFailed, Failure
+from pipeline.embedded.process_group import ProcessesFailed
 from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
 from pipeline.search import ProjectionUnavailable
+from pipeline.support.addresses import CannotListen
 from pipeline.support.auth_errors import refusal
-from pipeline.support.listening import CannotListen
 from pipeline.support.settings import PREFIX, SettingsError
 
 
@@ -27,7 +28,7 @@ def explain(error: Exception) -> Failure:
 
 
 def _of(cause: BaseException) -> Failure:
-    if isinstance(cause, CommandFailed):
+    if isinstance(cause, CommandFailed | ProcessesFailed):
         return Failure(str(cause), cause.exit_code)
     if why := refusal(cause):
         return Failure(why, 1)

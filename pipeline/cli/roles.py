@@ -3,12 +3,27 @@
 import os
 import re
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from pipeline.cli.running import configured, run
-from pipeline.support import garbage_collection, tracing
+from pipeline.support import garbage_collection, logs, tracing
+from pipeline.support.process_group import Member
 from pipeline.support.settings import Settings, load
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _processes(command: _Command) -> _Command:
+    return click.option(
+        "--processes",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Run so many, to use as many cores; they answer as one.",
+    )(command)
 
 
 @click.command()
@@ -38,27 +53,37 @@ def servers() -> None:
 
 
 @click.command()
-def accounts() -> None:
+@_processes
+def accounts(processes: int) -> None:
     """Run the account service, which takes commands. Any number may run.
 
     \b
     Examples:
       bank accounts                          on port 8000 of this machine
       BANK_ACCOUNTS_PORT=8001 bank accounts  a second one
+      bank accounts --processes 4            four processes behind one port
     """
-    _become("api.accounts")
+    if processes > 1:
+        _run_group("accounts", processes)
+    else:
+        _become("api.accounts")
 
 
 @click.command()
-def balances() -> None:
+@_processes
+def balances(processes: int) -> None:
     """Run the balance service, which reads the projection. Any number may run.
 
     \b
     Examples:
       bank balances                          on port 8030 of this machine
       BANK_BALANCES_PORT=8031 bank balances  a second one
+      bank balances --processes 4            four processes behind one port
     """
-    _become("api.balances")
+    if processes > 1:
+        _run_group("balances", processes)
+    else:
+        _become("api.balances")
 
 
 @click.command()
@@ -92,15 +117,23 @@ def _name(_: click.Context, __: click.Parameter, given: str | None) -> str | Non
 @click.option(
     "--id", "name", callback=_name, help="Name of the owner to show; default: host and process id."
 )
-def worker(name: str | None) -> None:
+@_processes
+def worker(name: str | None, processes: int) -> None:
     """Carry events from JetStream into the projection. Any number may run.
 
     \b
     Examples:
       bank worker                     takes its share of the partitions
       bank worker --id w1             shown by that name in `bank partitions`
+      bank worker --processes 4       four of them, started and scraped as one: w1-0, w1-1, …
     """
+    if processes > 1:
+        _run_group("worker", processes, *(["--id", name] if name else []))
+        return
     from pipeline.app import worker as work
+
+    if name and (member := Member.of_this_process()):
+        name = f"{name}-{member.number}"
 
     run(work(_setup("worker"), name=name))
 
@@ -109,6 +142,25 @@ def _setup(role: str) -> Settings:
     settings = configured(role)
     tracing.setup(settings, role)
     return settings
+
+
+def _run_group(role: str, processes: int, *options: str) -> None:
+    """Run several processes of the role until a signal."""
+    from pipeline.embedded.log_lines import LogLines, RoleStream
+    from pipeline.embedded.process_group import ProcessGroup
+    from pipeline.support.addresses import check_guarded
+
+    settings = load()
+    tracing.require(settings)
+    lines = LogLines(prefix=settings.log_format == "text")
+    logs.setup(settings, role, RoleStream(role, lines))
+    group = ProcessGroup(role, [role, *options], processes, lines)
+    if role == "worker":
+        at = settings.metrics_port, "The metrics of the worker", "metrics_port"
+    else:
+        check_guarded(settings)
+        at = getattr(settings, f"{role}_port"), f"The {role} service", f"{role}_port"
+    run(group.run(settings.host, *at))
 
 
 def _become(module: str) -> None:

@@ -60,6 +60,8 @@ class Child:
 
     async def wait(self) -> int:
         """Wait until it has ended; return its exit code."""
+        if self.exit_code is None:
+            await _told_of_end(self.pid)
         while True:
             code = self.exit_code
             if code is not None:
@@ -117,12 +119,13 @@ class Children:
         log: Path | None = None,
         on_line: Callable[[str], None] | None = None,
         address: str = "",
+        pass_fds: Sequence[int] = (),
     ) -> Child:
         """Start a child; raises OSError if its program can't be run.
 
         Its output is appended to the file `log`, or passed line by line to `on_line`, which a
         thread calls; with neither, the child inherits ours. `env` is its whole environment; with
-        None it inherits ours.
+        None it inherits ours. It inherits the descriptors `pass_fds` as well.
         """
         with contextlib.ExitStack() as stack:
             output: IO[bytes] | int | None = subprocess.PIPE if on_line else None
@@ -136,6 +139,7 @@ class Children:
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=tuple(pass_fds),
             )
         # First of all: a child that the reaper does not know would outlive this process.
         self._write_reaper(f"+{process.pid}")
@@ -178,6 +182,24 @@ class Children:
         with contextlib.suppress(BrokenPipeError):
             self._reaper.stdin.write(f"{line}\n".encode())
             self._reaper.stdin.flush()
+
+
+async def _told_of_end(pid: int) -> None:
+    """Wait until a child has ended, without waking up meanwhile; return at once where the system
+    can't tell."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # it has just ended, or a sandbox forbids it
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _pump(process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> Thread:

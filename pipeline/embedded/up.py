@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection
@@ -16,11 +15,12 @@ from typing import Final
 
 from pipeline.embedded.health import unwell
 from pipeline.embedded.processes import Child, Children
+from pipeline.embedded.restarts import Backoff, ending
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
 from pipeline.support import tracing
-from pipeline.support.listening import check_guarded, url
+from pipeline.support.addresses import check_guarded, url
 from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings, environment
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ OnLine = Callable[[str, str], None]
 
 READY_SECONDS: Final = 180.0
 """Seconds in which all roles have to become ready."""
-_FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_LONG = 1.0, 30.0, 60.0
 
 ROLES: Final = ("forwarder", "worker", "accounts", "balances")
 """The roles that run on one machine, each as a process."""
@@ -113,18 +112,15 @@ async def _roles(settings: Settings, on_line: OnLine) -> AsyncIterator[None]:
 
 async def _keep(children: Children, role: str, settings: Settings, on_line: OnLine) -> None:
     """Run a role for ever: log its death and restart it, with growing pauses."""
-    pause = _FIRST_PAUSE
+    backoff = Backoff()
     while True:
         began = time.monotonic()
         child = _start(children, role, settings, on_line)
         code = await child.wait()
         children.forget(child)
-        if time.monotonic() - began > _LIVED_LONG:
-            pause = _FIRST_PAUSE
-        end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        log.error("%s died (%s); it starts again in %.0f s", role, end, pause)
+        pause = backoff.pause(time.monotonic() - began)
+        log.error("%s died (%s); it starts again in %.0f s", role, ending(code), pause)
         await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _start(children: Children, role: str, settings: Settings, on_line: OnLine) -> Child:

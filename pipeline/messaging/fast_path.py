@@ -28,8 +28,8 @@ from pipeline.support.cancellation import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
-Receive = Callable[[bytes, bytes, bytes], None]
-"""Called with a message's reply subject, its data and its header (empty if there is none)."""
+Receive = Callable[[bytes, bytes, bytes, bytes], None]
+"""Called with a message's subject, its reply subject, its data and its header (empty if none)."""
 
 _REFUSED: Final = ("authorization violation", "user authentication")
 
@@ -78,7 +78,7 @@ class FastPathClient(Client):
         return FastPath(subscription, self._receivers)
 
     async def publish_frames(self, frames: Sequence[bytes]) -> None:
-        """Publish messages made by `frame` in one write. Raises what `publish` raises.
+        """Publish messages made by `frame` or `plain_frame` in one write. Raises what `publish` raises.
 
         This repeats the end of nats-py's `publish`, which formats and sends one message at a time.
         """
@@ -103,7 +103,7 @@ class FastPathClient(Client):
         if receive is None or not reply:
             await super()._process_msg(sid, subject, reply, data, headers or b"")
         else:
-            _deliver(receive, reply, data, headers or b"")
+            _deliver(receive, subject, reply, data, headers or b"")
 
     # ---------------------------------------------------------------- connecting and closing
 
@@ -203,14 +203,14 @@ class _Parser(Parser):
             body, end = begin + int(words[4]), begin + int(words[5])
             if len(data) < end + 2:
                 return data[at:], False
-            _deliver(receive, words[3], data[body:end], data[begin:body])
+            _deliver(receive, words[1], words[3], data[body:end], data[begin:body])
             at = end + 2
         return data[at:], True
 
 
-def _deliver(receive: Receive, reply: bytes, data: bytes, headers: bytes) -> None:
+def _deliver(receive: Receive, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
     try:
-        receive(reply, data, headers)
+        receive(subject, reply, data, headers)
     except Exception:  # it would end the task that reads the connection
         log.exception("The receiver of a message failed")
 
@@ -223,6 +223,11 @@ def frame(subject: str, headers: Mapping[str, str], data: bytes) -> bytes:
     head = f"NATS/1.0\r\n{lines}\r\n".encode()
     line = f"HPUB {subject} {len(head)} {len(head) + len(data)}\r\n".encode()
     return b"%b%b%b\r\n" % (line, head, data)
+
+
+def plain_frame(subject: str, data: bytes = b"") -> bytes:
+    """A message without headers as NATS's protocol writes it."""
+    return b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(data), data)
 
 
 def header(headers: bytes, name: bytes) -> str | None:

@@ -6,6 +6,7 @@ They are plain NATS messages without content. One may be lost, so a reader also 
 from contextlib import suppress
 
 from pipeline.messaging import JetStream
+from pipeline.messaging.fast_path import plain_frame
 from pipeline.model.projection import Projection
 
 
@@ -24,4 +25,5 @@ async def notify(js: JetStream, projection: Projection, partition: int, partitio
     """Publish that documents of the partition have changed. Never fails."""
     if js.nc.is_connected:
         with suppress(Exception):
-            await js.nc.publish(f"bank.written.{projection.name}.{partitions}.{partition}")
+            subject = f"bank.written.{projection.name}.{partitions}.{partition}"
+            await js.nc.publish_frames([plain_frame(subject)])

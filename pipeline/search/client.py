@@ -20,6 +20,7 @@ from elasticsearch import (
 )
 
 from pipeline.search import bulk_format, driver
+from pipeline.search.shared_client import SharedClient
 from pipeline.search.values import (
     NOBODY,
     NOTHING,
@@ -64,17 +65,24 @@ def connect(at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT) -> AsyncEl
 
 
 class Elastic:
-    """The client of a worker; it waits for the end of any outage. `retries` counts repeats."""
+    """The client of one projection in a worker; it waits for the end of any outage.
 
-    def __init__(self, at: ServerAccess | str) -> None:
+    `retries` counts repeats. With a `shared` client its requests go together with those of others;
+    its retries and its trouble are its own.
+    """
+
+    def __init__(self, at: ServerAccess | str, shared: SharedClient | None = None) -> None:
         self.access = ServerAccess.of(at)
-        self.client = connect(self.access)
+        self._shared, self._owns = shared or SharedClient(connect(self.access)), shared is None
+        self.client = self._shared.client
         self.retries = 0
         self._outage = Outage(log, f"Elasticsearch at {self.access}")
         self._most = MOST_BYTES
 
     async def close(self) -> None:
-        await self.client.close()
+        """Close the client, unless others share it."""
+        if self._owns:
+            await self._shared.close()
 
     @property
     def trouble(self) -> str | None:
@@ -163,7 +171,10 @@ class Elastic:
         while True:
             try:
                 with self._outage.noticing():
-                    answer = await self._bulk(body)
+                    # What has failed goes alone: it may hang for the sake of its own index.
+                    answers = await self._shared.bulk(
+                        body, len(probe) + len(items), alone=attempt > 0
+                    )
             except NotFoundError as error:
                 raise GenerationGone(brief(error)) from error
             except (ApiError, TransportError) as error:
@@ -185,7 +196,6 @@ class Elastic:
                 attempt += 1
             else:
                 self._outage.over()
-                answers = [item for entry in answer["items"] for item in entry.values()]
                 if probe and answers.pop(0)["status"] == 409:
                     for each in answers:
                         each["bad"] = True
@@ -194,19 +204,10 @@ class Elastic:
     async def _pass(self, alias: str) -> bool:
         """Whether a small bulk gets an answer."""
         try:
-            await self._bulk(bulk_format.probe(alias, NOTHING) + b"\n")
+            await self._shared.bulk(bulk_format.probe(alias, NOTHING) + b"\n", 1, alone=True)
         except (ApiError, TransportError):
             return False
         return True
-
-    async def _bulk(self, body: bytes) -> dict[str, Any]:
-        """The driver sends encoded bytes as they are, although its type hints ask for a list."""
-        answer = await self.client.bulk(
-            operations=body,  # type: ignore[arg-type]
-            require_alias=True,
-            filter_path="items.*.status,items.*._index,items.*.error.type,items.*.error.reason",
-        )
-        return dict(answer.body)
 
     async def mget(self, alias: str, ids: Sequence[str]) -> dict[str, FoundDocument]:
         """The documents that exist, by id, as of now. Raises `GenerationGone`."""
@@ -228,7 +229,12 @@ class Elastic:
             return await _in_halves(lambda half: self._answers(alias, half), ids)
 
     async def _mget(self, alias: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-        documents = await mget(self.client, alias, ids)
+        try:
+            documents = await self._shared.mget(alias, ids)
+        except ApiError as refused:
+            if refused.status_code != 413 or len(ids) < 2:
+                raise
+            return await _in_halves(lambda half: self._mget(alias, half), ids)
         for item in documents:
             error = item.get("error")
             if error and error["type"] == "index_not_found_exception":  # yet the status is 200
@@ -245,16 +251,15 @@ class Elastic:
         Tried once: after a lost answer (`ProjectionUnavailable`) the caller must read again.
         Raises `GenerationGone`.
         """
-        items: list[Any] = [bulk_format.conditional(alias, write) for write in writes]
+        lines = b"".join(bulk_format.conditional(alias, write) + b"\n" for write in writes)
         try:
-            answer = await self.client.bulk(operations=items, require_alias=True)
+            answers = await self._shared.compare_and_set(lines, len(writes))
         except (ApiError, TransportError) as error:
             if len(writes) > 1 and isinstance(error, ApiError) and error.status_code == 413:
                 return await _in_halves(lambda half: self.compare_and_set(alias, half), writes)
             raise ProjectionUnavailable(brief(error)) from error
         stamps: list[Stamp | None] = []
-        for entry in answer["items"]:
-            (item,) = entry.values()
+        for item in answers:
             if item["status"] < 300:
                 stamps.append(Stamp(item["_seq_no"], item["_primary_term"]))
             elif item["status"] == 409:
@@ -310,14 +315,12 @@ class Elastic:
 
         async def ask() -> dict[str, int]:
             try:
-                answer = await self.client.nodes.info(
-                    metric="jvm", filter_path="nodes.*.jvm.start_time_in_millis"
-                )
+                answer = await self._shared.boots()
             except ApiError as error:
                 if error.status_code in (400, 401, 403, 404, 410):
                     return {}
                 raise
-            nodes = answer.body.get("nodes", {})
+            nodes = answer.get("nodes", {})
             return {node: info["jvm"]["start_time_in_millis"] for node, info in nodes.items()}
 
         return await self.patiently(ask)

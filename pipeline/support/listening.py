@@ -1,37 +1,15 @@
 """Listens on an address, or names the setting to change."""
 
-import errno
 import re
-from contextlib import suppress
-from ipaddress import ip_address
+import socket
 from typing import Final
 
 from aiohttp import hdrs, web
 
+from pipeline.support.addresses import cannot_listen, url
+from pipeline.support.process_group import Member
 from pipeline.support.settings import PREFIX, Settings
-
-_NOT_OURS: Final = {errno.EADDRINUSE: "the port is taken", errno.EACCES: "the port is not allowed"}
-
-
-class CannotListen(Exception):
-    """The address can't be listened on; the message names the setting to change."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address. Of names, only `localhost` counts."""
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def check_guarded(settings: Settings) -> None:
-    """Raise `CannotListen` if other machines could use the services without a key."""
-    if settings.keys == "off" and not is_loopback(settings.host):
-        raise CannotListen(
-            f"{PREFIX}HOST={settings.host} lets other machines in, and {PREFIX}KEYS is off: whoever"
-            f" comes could move any money. Set {PREFIX}KEYS=on and make keys (`bank keys create`),"
-            f" or, if nobody comes, {PREFIX}KEYS=off-although-others-can-reach-it."
-        )
+from pipeline.support.shared_site import SharedSite
 
 
 class AllowedHosts:
@@ -55,19 +33,25 @@ class AllowedHosts:
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, who: str, setting: str) -> str:
-    """Accept connections; returns the address as a URL. `setting` is the port's."""
+    """Accept connections; returns the address as a URL. `setting` is the port's.
+
+    A process of a group accepts from the sockets of its parent, which has bound the port.
+    """
+    member = Member.of_this_process()
+    if member is not None:
+        return url(host, await _accept_beside_others(runner, member))
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        reason = _NOT_OURS.get(error.errno or 0)
-        at_fault = setting if reason else "host"
-        raise CannotListen(
-            f"{who} can't listen on {host}:{port}: {reason or error.strerror}. "
-            f"Set {PREFIX}{at_fault.upper()} to another one."
-        ) from error
+        raise cannot_listen(error, host, port, who, setting) from error
     return url(host, runner.addresses[-1][1])
 
 
-def url(host: str, port: int) -> str:
-    """The URL of an address; one of IPv6 in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+async def _accept_beside_others(runner: web.AppRunner, member: Member) -> int:
+    """Accept from the parent's sockets; returns their port."""
+    port = 0
+    for descriptor in member.listeners:
+        listener = socket.socket(fileno=descriptor)
+        port = listener.getsockname()[1]
+        await SharedSite(runner, listener, member).start()
+    return port

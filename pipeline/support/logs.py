@@ -1,6 +1,7 @@
 """Logging of every process: text or JSON lines on stderr, in UTC, without secrets.
 
-A line of text has time, level, module and message; a JSON line has the role as well. A line about a
+A line of text has time, level, module and message; a JSON line has the role as well, and the number
+of the process where several are one role. A line about a
 request, or about events, has their correlation ids in brackets:
 
     2026-11-27T14:05:00.123Z ERROR   api.http.problems [01KB2…]: POST /deposit failed
@@ -17,6 +18,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from pipeline.model.visible import visible
 from pipeline.support import correlation
+from pipeline.support.process_group import Member
 from pipeline.support.redaction import Redaction
 from pipeline.support.settings import Settings
 
@@ -125,10 +127,11 @@ class _Text(logging.Formatter):
 
 class _Json(JsonFormatter):
     def __init__(self, role: str) -> None:
+        member = Member.of_this_process()
         super().__init__(
             "%(asctime)s %(levelname)s %(name)s %(message)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            static_fields={"role": role},
+            static_fields={"role": role} | ({} if member is None else {"process": member.number}),
         )
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802

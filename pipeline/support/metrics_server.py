@@ -1,6 +1,7 @@
 """A role's `/metrics`, `/livez` (it runs) and `/readyz` (it can work) over HTTP.
 
-The services add the first to their own routes; forwarder and worker have a small listener.
+The services add the first to their own routes; forwarder and worker have a small listener. Where
+several processes are one role, each answers for all of them (`group_answers.py`).
 """
 
 import logging
@@ -13,6 +14,7 @@ from aiohttp import web
 from aiohttp.hdrs import ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE
 from aiohttp.typedefs import Handler, Middleware
 
+from pipeline.support.group_answers import answering_as_one, exposition
 from pipeline.support.http_connections import HttpConnections
 from pipeline.support.http_server import Runner
 from pipeline.support.listening import AllowedHosts, listen
@@ -38,7 +40,7 @@ def metrics_route(metrics: Metrics) -> web.RouteDef:
     """`GET /metrics`, in whichever of its formats Prometheus asks for."""
 
     async def scrape(request: web.Request) -> web.Response:
-        text, content_type = await metrics.exposition(request.headers.get(ACCEPT, ""))
+        text, content_type = await exposition(metrics, request.headers.get(ACCEPT, ""))
         return web.Response(body=text, headers={CONTENT_TYPE: content_type})
 
     return web.get("/metrics", scrape)
@@ -57,7 +59,8 @@ async def exposed(
     hosts = AllowedHosts(settings)
     check = _guard(keys) if settings.keys == "on" else _by_host(hosts)
     app = web.Application(middlewares=[_counting(RefusedRequests(metrics.registry)), check])
-    app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(checks)])
+    of_all = answering_as_one(app, metrics, checks)
+    app.add_routes([metrics_route(metrics), web.get("/livez", _live), _readiness(of_all)])
     connections = HttpConnections(settings)
     metrics.register(connections)
     runner = Runner(app, connections, grace=_GRACE, access_log=None)

@@ -21,9 +21,9 @@ class NotReady(Exception):
     """Raised by a check that needs no other error. Its message, if any, is shown to everybody."""
 
 
-async def missing(checks: Checks) -> dict[str, str]:
+async def missing(checks: Checks, seconds: float = DEADLINE) -> dict[str, str]:
     """By the names of the checks that failed, what a `NotReady` said, or nothing."""
-    reasons = await asyncio.gather(*map(_reason, checks.values()))
+    reasons = await asyncio.gather(*(_reason(check, seconds) for check in checks.values()))
     return {name: why for name, why in zip(checks, reasons, strict=True) if why is not None}
 
 
@@ -34,9 +34,9 @@ def worded(begin: str, failed: Mapping[str, str]) -> str:
     return " ".join([*sentences, *(f"{name}: {why}." for name, why in failed.items() if why)])
 
 
-async def _reason(check: Callable[[], Awaitable[None]]) -> str | None:
+async def _reason(check: Callable[[], Awaitable[None]], seconds: float) -> str | None:
     try:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(seconds):
             await check()
     except NotReady as error:
         return str(error)

@@ -7,11 +7,12 @@ they follow from the event store.
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import faust
+from faust.types import TP
 
-from pipeline.bridge import Batch
+from pipeline.bridge import Batch, writing_tables
 from pipeline.model.events import Event, NoEvent, event_in
 
 WINDOW_SECONDS: Final = 60.0
@@ -26,32 +27,53 @@ class Activity:
     """The table and its agent. A key is `{partition}:{kind}:{events|money}`.
 
     The partition is in the key because a table's key belongs to one partition of its source.
+
+    What is read is added up in memory, and written with each commit. A crash loses what was added
+    and not written, but none of it was acked in JetStream, so the next owner reads it again.
     """
 
     def __init__(self, app: faust.App, turnover: Turnover) -> None:
-        self._turnover = turnover
+        self._app, self._turnover = app, turnover
         self.table = app.Table("activity", default=int).tumbling(
             WINDOW_SECONDS, expires=KEPT_SECONDS
         )
+        self._unwritten: dict[tuple[TP, float], tuple[faust.EventT[Batch], Counter[str]]] = {}
+        """By partition and minute: the first event, and what is not written yet."""
+        app.on_partitions_revoked.connect(self._drop, weak=False)
 
     async def read(self, stream: faust.StreamT[Batch]) -> None:
-        """The agent's function: one table write for each kind in a batch."""
+        """The agent's function."""
         async for event in stream.noack().events():
             if not event.value.stale:
-                for name, amount in tally(event.value, self._turnover).items():
-                    self.table[f"{event.value.partition}:{name}"].apply(added, amount)
+                minute = event.message.timestamp // WINDOW_SECONDS
+                _, sums = self._unwritten.setdefault((event.message.tp, minute), (event, Counter()))
+                tally(event.value, self._turnover, sums)
             event.ack()
 
+    def write(self) -> None:
+        """Write what was read into the table; before it is acked in JetStream."""
+        owned = self._app.consumer.assignment()
+        while self._unwritten:
+            (tp, _), (event, sums) = self._unwritten.popitem()
+            if tp in owned:
+                with writing_tables(event):
+                    for name, amount in sums.items():
+                        self.table[f"{tp.partition}:{name}"].apply(added, amount, event)
 
-def tally(batch: Batch, turnover: Turnover) -> Counter[str]:
-    """Events and money of a batch by kind; what is no event is not counted."""
-    found: Counter[str] = Counter()
+    async def _drop(self, app: Any, revoked: set[TP], **_: Any) -> None:
+        """Forget what was not written before a partition was lost: its next owner reads it."""
+        for tp, minute in list(self._unwritten):
+            if tp in revoked:
+                del self._unwritten[tp, minute]
+
+
+def tally(batch: Batch, turnover: Turnover, sums: Counter[str]) -> None:
+    """Add a batch's events and money by kind; what is no event is not counted."""
     for event in batch.read(event_in):
         if not isinstance(event, NoEvent):
             kind, money = turnover(event)
-            found[f"{kind}:events"] += 1
-            found[f"{kind}:money"] += money
-    return found
+            sums[f"{kind}:events"] += 1
+            sums[f"{kind}:money"] += money
 
 
 def added(counted: int, amount: int) -> int:

@@ -17,11 +17,11 @@ SIZES = (0, 1, 300, 5_000, 40_000, 200_000)
 
 class Inbox:
     def __init__(self) -> None:
-        self.came: list[tuple[bytes, bytes, bytes]] = []
+        self.came: list[tuple[bytes, bytes, bytes, bytes]] = []
         self.statuses: list[bytes] = []
 
     def receive(self, *message: bytes) -> None:
-        if message[1] == b"bad":
+        if message[2] == b"bad":
             raise ValueError("the receiver's own fault")
         self.came.append(message)  # type: ignore[arg-type]
 
@@ -45,8 +45,9 @@ async def test_messages_of_all_sizes_come_whole_and_in_order(js: JetStream) -> N
         await js.nc.publish("straight.all", data, reply=f"ack.{number}", headers=headers)
         sent.append((f"ack.{number}".encode(), data))
     await eventually(lambda: len(inbox.came) == len(sent))
-    assert [each[:2] for each in inbox.came] == sent
-    for number, (_, _, headers_) in enumerate(inbox.came):
+    assert [each[1:3] for each in inbox.came] == sent
+    for number, (subject, _, _, headers_) in enumerate(inbox.came):
+        assert subject == b"straight.all"
         assert header(headers_, b"Number") == (str(number) if number % 5 else None)
     assert inbox.statuses == []
 
@@ -59,7 +60,7 @@ async def test_what_can_not_be_answered_goes_the_ordinary_way(js: JetStream) -> 
     await js.nc.publish("straight.words", b"three")
     await eventually(lambda: len(inbox.statuses) == 2 and len(inbox.came) == 1)
     assert inbox.statuses == [b"one", b"three"]
-    assert inbox.came[0][:2] == (b"ack", b"two")
+    assert inbox.came[0][:3] == (b"straight.words", b"ack", b"two")
 
 
 async def test_a_receiver_that_raises_does_not_end_the_connection(js: JetStream) -> None:

@@ -21,6 +21,7 @@ from pipeline.eventstore import (
     VersionConflict,
     token_time,
 )
+from pipeline.eventstore import changes as change_stream
 from pipeline.model.events import SLOTS, Event, new_event, slot_of
 from pipeline.support.settings import Settings
 from tests.harness import eventually, rounds
@@ -444,6 +445,47 @@ async def test_watch_reads_whole_batches_and_both_legs_of_a_transfer(
     assert max(sizes) <= 1000
     assert len([size for size in sizes if size]) < 40, "whole batches"
     assert [event["account_id"] for event in legs] == [account(0), account(1)]
+
+
+async def read(batches: AsyncIterator[Changes]) -> list[Event]:
+    """The events of the next batch that has some."""
+    async for batch in batches:
+        if batch.events:
+            return batch.events
+    raise AssertionError("unreachable")
+
+
+async def test_changes_that_keep_coming_are_read_several_at_once(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_stream, "PACE_SECONDS", 2.0)
+    async with store.watch(None) as batches:
+        assert (await anext(batches)).events == []
+        await store.append(deposit(account(1), 1))
+        assert len(await read(batches)) == 1
+        for version in range(2, 32):
+            await store.append(deposit(account(1), version))
+        sizes: list[int] = []
+        while sum(sizes) < 30:
+            sizes.append(len(await read(batches)))
+    assert len(sizes) < 10
+
+
+async def test_neither_the_first_change_after_quiet_nor_a_backlog_is_held(
+    store: EventStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_stream, "PACE_SECONDS", 3600.0)
+    async with asyncio.timeout(60), store.watch(None) as batches:
+        token = (await anext(batches)).token
+        while (await anext(batches)).events:  # until it is quiet
+            pass
+        await store.append(deposit(account(0), 1))
+        assert len(await read(batches)) == 1
+    await fill(settings, (deposit(account(n), 1) for n in range(1, 3000)))
+    async with asyncio.timeout(60), store.watch(token) as batches:
+        found = 0
+        while found < 3000:  # the last batch may have few: no other one is awaited
+            found += len(await read(batches))
 
 
 async def test_only_inserts_are_told(store: EventStore, settings: Settings) -> None:

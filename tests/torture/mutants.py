@@ -216,4 +216,27 @@ MUTATIONS: Final = (
         "            pass\n",
         "redis-failover",
     ),
+    Mutation(
+        "an ack that does not wait for its documents",
+        "pipeline/search/shared_client.py",
+        "        return await self._documents.add(lines, items)\n",
+        """        import asyncio
+
+        self.sent = asyncio.ensure_future(self._documents.add(lines, items))
+        (action,) = orjson.loads(lines.partition(b"\\n")[0]).values()
+        return [{"status": 200, "_index": action["_index"].replace("-g", "-")}] * items
+""",
+        "elasticsearch-503,kill-worker",
+    ),
+    Mutation(
+        "a checkpoint beside a refused item",
+        "pipeline/search/group_commit.py",
+        "                own = list(islice(left, member.items))\n",
+        """                own = list(islice(left, member.items))
+                for each in own:
+                    if len(group) > 1 and each.get("status", 0) in (429, 503):
+                        each.update(status=200, _index=each["_index"].replace("-g", "-"))
+""",
+        "items-busy",
+    ),
 )

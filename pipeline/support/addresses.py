@@ -1,0 +1,61 @@
+"""Addresses that roles listen on: who may reach them, and sockets that are bound to them."""
+
+import errno
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Final
+
+from pipeline.support.settings import PREFIX, Settings
+
+_NOT_OURS: Final = {errno.EADDRINUSE: "the port is taken", errno.EACCES: "the port is not allowed"}
+
+
+class CannotListen(Exception):
+    """The address can't be listened on; the message names the setting to change."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address. Of names, only `localhost` counts."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def check_guarded(settings: Settings) -> None:
+    """Raise `CannotListen` if other machines could use the services without a key."""
+    if settings.keys == "off" and not is_loopback(settings.host):
+        raise CannotListen(
+            f"{PREFIX}HOST={settings.host} lets other machines in, and {PREFIX}KEYS is off: whoever"
+            f" comes could move any money. Set {PREFIX}KEYS=on and make keys (`bank keys create`),"
+            f" or, if nobody comes, {PREFIX}KEYS=off-although-others-can-reach-it."
+        )
+
+
+def bound(host: str, port: int, who: str, setting: str) -> list[socket.socket]:
+    """Sockets that listen there, one for each address of the host. Raises `CannotListen`."""
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            sockets.append(socket.create_server(address[:2], family=family, backlog=128))
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        raise cannot_listen(error, host, port, who, setting) from error
+    return sockets
+
+
+def cannot_listen(error: OSError, host: str, port: int, who: str, setting: str) -> CannotListen:
+    """What to tell people of the error. `setting` is the port's."""
+    reason = _NOT_OURS.get(error.errno or 0)
+    at_fault = setting if reason else "host"
+    return CannotListen(
+        f"{who} can't listen on {host}:{port}: {reason or error.strerror}. "
+        f"Set {PREFIX}{at_fault.upper()} to another one."
+    )
+
+
+def url(host: str, port: int) -> str:
+    """The URL of an address; one of IPv6 in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
