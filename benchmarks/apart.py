@@ -33,7 +33,7 @@ async def in_turns(letter: str, size: Size, given: Mapping[str, str], beside: Ch
     """The result of rounds that each checkout takes with its own benchmark, which starts its own
     servers where none are given; `before` has those of the one beside this one."""
     turns = {each: partial(_round, each, letter, size, given) for each in (beside, HERE)}
-    found = await interleaved(turns, size.rounds)
+    found = await interleaved(turns, size.rounds, uncounted=0)  # each begins with one of its own
     result = joined(found[HERE])
     result.before = joined(found[beside])
     return result

@@ -20,13 +20,13 @@ PROCESSES: Final = ("worker", "nats", "elasticsearch")
 
 
 class Projecting:
-    """Bursts for a worker that waits, and the bulks of the same documents, a burst later."""
+    """Bursts for workers that wait, and the bulks of the same documents, a burst later."""
 
     def __init__(
         self, bank: Bank, settings: Settings, js: JetStream, worker: Process, bulks: Bulks
     ) -> None:
         self._bank, self._settings, self._js, self._bulks = bank, settings, js, bulks
-        self._worker, self._folds, self._history = worker, Folds(), History(ACCOUNTS)
+        self.workers, self._folds, self._history = [worker], Folds(), History(ACCOUNTS)
         self._documents: deque[list[Document]] = deque()
         self.written: list[float] = []
         """Documents a second of each burst."""
@@ -43,16 +43,19 @@ class Projecting:
             await self.worker()
             rates[number] = await self._bulks.write(self._documents.popleft(), number)
         self._bulks.in_flight = max(rates, key=lambda number: rates[number])
-        self.written.clear()
-        self.costs.clear()
+        self.forget()
         return rates
+
+    def forget(self) -> None:
+        """What was noted of the bursts so far does not count."""
+        self.written, self.costs = [], {}
 
     async def worker(self) -> float:
         """Events a second of a burst, published and then applied."""
         events, partitions = self._history.next(self.count), self._settings.partitions
         messages, before = messages_of(events, partitions), dict[str, float]()
         seen = await burst(
-            [self._worker],
+            self.workers,
             self.count,
             lambda: publish_held(self._js, STREAM, messages, lambda: before.update(self._used())),
         )
@@ -86,7 +89,7 @@ class Projecting:
 
     def _used(self) -> dict[str, float]:
         """Processor seconds so far of those that take part and are ours."""
-        used = {"worker": self._worker.cpu, **self._bank.used()}
+        used = {"worker": sum(each.cpu for each in self.workers), **self._bank.used()}
         return {name: used[name] for name in PROCESSES if name in used}
 
     def _note(self, prefix: str, before: Mapping[str, float], documents: int) -> None:

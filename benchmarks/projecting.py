@@ -58,7 +58,9 @@ async def _beside_bulks(bank: Bank, size: Size, result: Result) -> None:
                 continue
             measures[name] = await _rival(stack, bank, settings, js, which, size.rival)
         rates = await interleaved(measures, size.rounds)
-    written = result.add(WORKER_DOCUMENTS, "documents/s", work.written[1:])
+        one, costs, ceiling = work.written[1:], work.costs, work.ceiling(machine()["cores"])
+        several = await _several(stack, bank, settings, work, size.rounds)
+    written = result.add(WORKER_DOCUMENTS, "documents/s", one)
     by_name = {
         name: result.add(name, "documents/s" if name == BULK else "events/s", each)
         for name, each in rates.items()
@@ -67,9 +69,14 @@ async def _beside_bulks(bank: Bank, size: Size, result: Result) -> None:
     for name in [each for each in by_name if each in RIVALS]:
         goal = GOAL if name == FASTSTREAM else None
         result.compare(f"projection / {name}", by_name[WORKER], by_name[name], goal)
-    for name, costs in work.costs.items():
-        result.add(f"processor of {name}", "µs/document", costs[1:])
-    if ceiling := work.ceiling(machine()["cores"]):
+    if several:
+        name, many, beside = several
+        of_many = result.add(f"{name}, documents", "documents/s", many)
+        bare = result.add(f"{BULK}, beside {name}", "documents/s", beside)
+        result.compare(f"projection by {name} / bare bulk", of_many, bare, 0.3)
+    for name, each in costs.items():
+        result.add(f"processor of {name}", "µs/document", each[1:])
+    if ceiling:
         result.notes.append(ceiling)
     tried = ", ".join(f"{number}: {rate:,.0f}" for number, rate in chosen.items())
     result.notes.append(
@@ -77,6 +84,25 @@ async def _beside_bulks(bank: Bank, size: Size, result: Result) -> None:
         "the first is read; the bare bulks are of 500 documents, into an index that holds what the "
         f"worker's holds, {bulks.in_flight} in flight (documents/s by number in flight: {tried})."
     )
+
+
+async def _several(
+    stack: AsyncExitStack, bank: Bank, settings: Settings, work: Projecting, rounds: int
+) -> tuple[str, list[float], list[float]] | None:
+    """The same with a worker for each core, as `bank worker --processes` has it: what they are
+    called, their documents a second, and those of the bulks. None on a single core."""
+    most = min(machine()["cores"], settings.partitions)
+    count = next(each for each in range(most, 0, -1) if settings.partitions % each == 0)
+    if count == 1:
+        return None
+    for _ in range(count - 1):
+        more = started(bank, settings, "benchmarks.worker")
+        work.workers.append(await stack.enter_async_context(more))
+    for each in work.workers:
+        await each.ready(held=settings.partitions // count)
+    work.forget()
+    rates = await interleaved({WORKER: work.worker, BULK: work.bulk}, rounds)
+    return f"{count} workers", work.written[1:], rates[BULK]
 
 
 async def _rival(

@@ -11,17 +11,18 @@ Measure = Callable[[], Awaitable[float]]
 
 
 async def interleaved(
-    measures: Mapping[K, Callable[[], Awaitable[T]]], rounds: int
+    measures: Mapping[K, Callable[[], Awaitable[T]]], rounds: int, uncounted: int = 1
 ) -> dict[K, list[T]]:
-    """What each measure returned, round by round; one more round comes first and does not count.
+    """What each measure returned, round by round; those that come first and do not count are left
+    out.
 
     Every other round goes backwards, so that none always follows the same one.
     """
     values: dict[K, list[T]] = {name: [] for name in measures}
-    for turn in range(rounds + 1):
+    for turn in range(rounds + uncounted):
         order = list(measures) if turn % 2 else list(measures)[::-1]
         for name in order:
             value = await measures[name]()
-            if turn:
+            if turn >= uncounted:
                 values[name].append(value)
     return values

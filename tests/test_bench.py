@@ -10,6 +10,7 @@ import redis.asyncio
 
 from benchmarks import idle, ordinary, report
 from benchmarks.__main__ import MEASURES, run
+from benchmarks.apart import joined
 from benchmarks.bank import NotEmpty, bank, given_urls
 from benchmarks.bulks import documents_of
 from benchmarks.checkout import HERE, Checkout, checkout
@@ -258,9 +259,25 @@ async def test_rounds_take_turns_and_the_first_one_does_not_count() -> None:
 
         return once
 
-    found = await interleaved({"one": measure("one"), "two": measure("two")}, 2)
+    both = {"one": measure("one"), "two": measure("two")}
+    found = await interleaved(both, 2)
     assert order == ["two", "one", "one", "two", "two", "one"]
     assert found == {"one": [3.0, 6.0], "two": [4.0, 5.0]}
+    assert await interleaved(both, 1, uncounted=0) == {"one": [8.0], "two": [7.0]}
+
+
+def test_rounds_that_a_checkout_took_by_itself_are_one_measure() -> None:
+    def taken(value: float) -> dict[str, Any]:
+        result = Result(notes=[f"at {value}"])
+        result.compare("a / b", result.add("a", "", [value]), result.add("b", "", [2.0]), 1.0)
+        result.spreads.append(Spread("late", [value, 10 * value]))
+        return result.json()
+
+    found = joined([taken(1.0), taken(4.0), taken(3.0)])
+    assert found.figure("a").rounds == [1.0, 4.0, 3.0]
+    assert found.spreads[0].samples == [1.0, 10.0, 4.0, 40.0, 3.0, 30.0]
+    assert (found.ratios[0].value, found.ratios[0].goal, found.ratios[0].met) == (1.5, 1.0, True)
+    assert found.notes == ["at 3.0"]
 
 
 # ---------------------------------------------------------------- what goes in
