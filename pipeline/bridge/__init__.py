@@ -1,6 +1,7 @@
 """Faust over NATS JetStream: `faust.App(broker='nats://…')`. See docs/bridge.md."""
 
 from pipeline.bridge.batch import Batch, BatchSchema
+from pipeline.bridge.feed import Feed
 from pipeline.bridge.options import (
     Assign,
     Assignment,
@@ -20,6 +21,7 @@ __all__ = [
     "BatchSchema",
     "BeforeCommit",
     "Everything",
+    "Feed",
     "Options",
     "Transport",
     "configure",

@@ -7,12 +7,11 @@ they follow from the event store.
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import faust
-from faust.types import TP
 
-from pipeline.bridge import Batch, writing_tables
+from pipeline.bridge import Batch, Feed, writing_tables
 from pipeline.model.events import Event, NoEvent, event_in
 
 WINDOW_SECONDS: Final = 60.0
@@ -37,34 +36,31 @@ class Activity:
         self.table = app.Table("activity", default=int).tumbling(
             WINDOW_SECONDS, expires=KEPT_SECONDS
         )
-        self._unwritten: dict[tuple[TP, float], tuple[faust.EventT[Batch], Counter[str]]] = {}
-        """By partition and minute: the first event, and what is not written yet."""
-        app.on_partitions_revoked.connect(self._drop, weak=False)
+        self._unwritten: dict[tuple[Feed, float], tuple[faust.EventT[Batch], Counter[str]]] = {}
+        """By feed and minute: the first event, and what is not written yet."""
 
     async def read(self, stream: faust.StreamT[Batch]) -> None:
         """The agent's function."""
         async for event in stream.noack().events():
-            if not event.value.stale:
+            batch = event.value
+            if not batch.stale:
                 minute = event.message.timestamp // WINDOW_SECONDS
-                _, sums = self._unwritten.setdefault((event.message.tp, minute), (event, Counter()))
-                tally(event.value, self._turnover, sums)
+                _, sums = self._unwritten.setdefault((batch.feed, minute), (event, Counter()))
+                tally(batch, self._turnover, sums)
             event.ack()
 
     def write(self) -> None:
-        """Write what was read into the table; before it is acked in JetStream."""
-        owned = self._app.consumer.assignment()
+        """Write what was read into the table; before it is acked in JetStream.
+
+        What was read from a feed that is gone is dropped: the partition's next owner reads it.
+        """
+        feeds = self._app.consumer.feeds
         while self._unwritten:
-            (tp, _), (event, sums) = self._unwritten.popitem()
-            if tp in owned:
+            (feed, _), (event, sums) = self._unwritten.popitem()
+            if feeds.get(feed.tp) is feed:
                 with writing_tables(event):
                     for name, amount in sums.items():
-                        self.table[f"{tp.partition}:{name}"].apply(added, amount, event)
-
-    async def _drop(self, app: Any, revoked: set[TP], **_: Any) -> None:
-        """Forget what was not written before a partition was lost: its next owner reads it."""
-        for tp, minute in list(self._unwritten):
-            if tp in revoked:
-                del self._unwritten[tp, minute]
+                        self.table[f"{feed.tp.partition}:{name}"].apply(added, amount, event)
 
 
 def tally(batch: Batch, turnover: Turnover, sums: Counter[str]) -> None:
