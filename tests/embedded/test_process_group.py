@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pipeline.embedded import process_group
 from pipeline.embedded.health import WELL, ready
 from pipeline.embedded.process_group import MOST_FAILURES, ProcessesFailed, ProcessGroup
 from pipeline.embedded.process_reaper import GRACE
@@ -22,7 +23,7 @@ from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.eventstore import EventStore
 from pipeline.operations.keys import Role as KeyRole
 from pipeline.search import Elastic
-from pipeline.support.settings import Settings
+from pipeline.support.settings import Settings, environment
 from tests.fleet import Fleet
 from tests.harness import Role, eventually
 from tests.keys import holder, on
@@ -402,6 +403,32 @@ async def test_an_error_at_every_start_ends_the_group_with_it(settings: Settings
     ends = [name for name, line in lines if line.startswith("Error:")]
     assert sorted(set(ends)) == ["worker 0", "worker 1"]
     assert len(ends) >= 2 * MOST_FAILURES
+
+
+async def test_who_does_not_drain_in_time_is_killed_and_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(process_group, "GRACE", 1.0)
+    caplog.set_level("INFO")
+    group = ProcessGroup("accounts", ["accounts"], 2, lambda *_: None)
+    running = asyncio.create_task(
+        group.run(settings.host, settings.accounts_port, "It", "accounts_port")
+    )
+
+    async def all_ready() -> bool:
+        assert not running.done()
+        return await ready(accounts_url(settings)) == WELL
+
+    await eventually(all_ready, seconds=90)
+    (pid,) = re.findall(r"accounts 1 is process (\d+)$", caplog.text, re.MULTILINE)
+    os.kill(int(pid), signal.SIGSTOP)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "accounts 1 did not drain (SIGKILL)" in caplog.text
+    assert not alive(int(pid))
 
 
 def test_pauses_grow_until_a_process_lives_long() -> None:
