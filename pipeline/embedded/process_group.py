@@ -56,6 +56,7 @@ class ProcessGroup:
         self._role, self._command, self._count = role, command, count
         self._on_line = on_line
         self._failures = [0] * count
+        self._running: dict[str, Child] = {}
 
     async def run(self, host: str, port: int, who: str, setting: str) -> None:
         """Run them until cancelled; then let them drain, for at most `GRACE`.
@@ -78,14 +79,19 @@ class ProcessGroup:
                 for each in listeners:
                     each.close()
                 await children.close(GRACE)
+                for name, child in self._running.items():
+                    if code := child.exit_code:
+                        log.error("%s did not drain (%s)", name, ending(code))
 
     async def _keep(self, children: Children, member: Member) -> None:
         name, backoff = f"{self._role} {member.number}", Backoff()
         while True:
             began, said = time.monotonic(), deque[str](maxlen=20)
-            child = self._start(children, member, name, said)
+            child = self._running[name] = self._start(children, member, name, said)
+            log.info("%s is process %d", name, child.pid)
             code = await child.wait()
             await children.stop(child)  # reads the rest of its log
+            del self._running[name]
             lived = time.monotonic() - began
             self._judge(member.number, code, lived, said)
             pause = backoff.pause(lived)

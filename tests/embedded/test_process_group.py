@@ -13,15 +13,17 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pipeline.embedded import process_group
 from pipeline.embedded.health import WELL, ready
 from pipeline.embedded.process_group import MOST_FAILURES, ProcessesFailed, ProcessGroup
 from pipeline.embedded.process_reaper import GRACE
 from pipeline.embedded.process_registry import alive
+from pipeline.embedded.restarts import Backoff, ending
 from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.eventstore import EventStore
 from pipeline.operations.keys import Role as KeyRole
 from pipeline.search import Elastic
-from pipeline.support.settings import Settings
+from pipeline.support.settings import Settings, environment
 from tests.fleet import Fleet
 from tests.harness import Role, eventually
 from tests.keys import holder, on
@@ -118,8 +120,7 @@ async def test_workers_share_partitions_and_a_page_and_replace_who_dies(
     assert by_process(page, "bank_build_info") == {"0": 1, "1": 1}
     assert page("bank_ready", role="worker", need="process", process="1") == 1
 
-    victim = await named(group, address, "0")
-    os.kill(victim, signal.SIGKILL)
+    os.kill(named(group, "worker 0"), signal.SIGKILL)
 
     async def told() -> bool:
         return await ready(address) == "process 0: does not answer."
@@ -141,19 +142,12 @@ async def test_workers_share_partitions_and_a_page_and_replace_who_dies(
     assert not any(alive(pid) for pid in children)
     assert await fleet.owners() == [None] * PARTITIONS  # they have drained, and let go
     assert "Traceback" not in group.log()
-    assert "without" not in group.log()
+    assert "did not drain" not in group.log()
 
 
-async def named(group: Role, address: str, number: str) -> int:
-    """The id of the process with this number: that which its start tells apart."""
-    began = by_process(await scrape(address), "process_start_time_seconds")
-    ticks = {pid: started(pid) for pid in processes_of(group)}
-    ordered = sorted(ticks, key=lambda pid: ticks[pid])
-    return ordered[sorted(began, key=lambda each: began[each]).index(number)]
-
-
-def started(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19])
+def named(group: Role, name: str) -> int:
+    """The id of the process of that name, as the log has it last."""
+    return int(re.findall(rf"{name} is process (\d+)$", group.log(), re.MULTILINE)[-1])
 
 
 async def matches(settings: Settings, load: Load) -> None:
@@ -409,6 +403,39 @@ async def test_an_error_at_every_start_ends_the_group_with_it(settings: Settings
     ends = [name for name, line in lines if line.startswith("Error:")]
     assert sorted(set(ends)) == ["worker 0", "worker 1"]
     assert len(ends) >= 2 * MOST_FAILURES
+
+
+async def test_who_does_not_drain_in_time_is_killed_and_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(process_group, "GRACE", 1.0)
+    caplog.set_level("INFO")
+    group = ProcessGroup("accounts", ["accounts"], 2, lambda *_: None)
+    running = asyncio.create_task(
+        group.run(settings.host, settings.accounts_port, "It", "accounts_port")
+    )
+
+    async def all_ready() -> bool:
+        assert not running.done()
+        return await ready(accounts_url(settings)) == WELL
+
+    await eventually(all_ready, seconds=90)
+    (pid,) = re.findall(r"accounts 1 is process (\d+)$", caplog.text, re.MULTILINE)
+    os.kill(int(pid), signal.SIGSTOP)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "accounts 1 did not drain (SIGKILL)" in caplog.text
+    assert not alive(int(pid))
+
+
+def test_pauses_grow_until_a_process_lives_long() -> None:
+    backoff = Backoff()
+    assert [backoff.pause(lived) for lived in (0, 5, 59, 0, 9, 0, 0)] == [1, 2, 4, 8, 16, 30, 30]
+    assert [backoff.pause(lived) for lived in (61, 0)] == [1, 2]
+    assert (ending(-signal.SIGKILL), ending(3)) == ("SIGKILL", "exit code 3")
 
 
 async def test_one_process_is_what_it_was(settings: Settings) -> None:

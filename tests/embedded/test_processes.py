@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.embedded import processes
 from pipeline.embedded.process_reaper import GRACE
 from pipeline.embedded.process_registry import (
     FILE,
@@ -48,6 +49,20 @@ async def test_lines_go_to_the_callback_and_the_exit_code_is_kept(children: Chil
     assert await child.wait() == 7
     await children.stop(child)
     assert sorted(heard) == ["err é", "out"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_its_end_is_seen_whether_or_not_the_system_tells_it(
+    children: Children, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    if told:
+        monkeypatch.setattr(processes, "_POLL_SECONDS", 3600)  # so nobody asks for it
+    else:
+        monkeypatch.delattr(os, "pidfd_open")
+    child = children.start("role", [sys.executable, "-c", "import time; time.sleep(0.3)"])
+    async with asyncio.timeout(60):
+        assert await child.wait() == 0
+        assert await child.wait() == 0
 
 
 async def test_output_is_added_to_the_log(children: Children, tmp_path: Path) -> None:
