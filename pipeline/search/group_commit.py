@@ -3,8 +3,10 @@
 A lone request is sent at once. While one is under way others gather, so that few and large requests
 are sent under load and small ones otherwise; nothing waits for a timer.
 
-Callers keep their order by waiting for each answer before they ask for what must follow it. Between
-requests that wait at the same time there is no order: versions and stamps decide.
+The order that must not change is kept by the callers, who wait for an answer before they ask for
+what must follow it: the generation being built before the live one, an account's documents in order
+of version, documents before the checkpoint that speaks of them. Between requests that wait at the
+same time there is no order: versions and stamps decide.
 """
 
 import asyncio
@@ -53,6 +55,8 @@ class GroupCommit:
 
     A caller that is cancelled does not end the request of the others: what is under way may be
     carried out after that, as with any request whose connection is closed. What waits is not sent.
+    If its partition was released, the next owner is safe from it: a document's version and a
+    checkpoint's stamp refuse what comes late.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from elasticsearch import ApiError, AsyncElasticsearch
+from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
 from pipeline.search.group_commit import Answers, GroupCommit
 
@@ -26,7 +26,7 @@ class SharedClient:
         # Versions and stamps make it harmless to write documents twice.
         self._documents = GroupCommit(self._write_documents, again=_always)
         self._conditional = GroupCommit(self._compare_and_set, again=_too_large)
-        self._reads = GroupCommit(self._read, again=_always)
+        self._reads = GroupCommit(self._read, again=_failed_early)
         self._looks = GroupCommit(self._look, again=_never)
 
     async def close(self) -> None:
@@ -98,6 +98,11 @@ def _always(_: Exception) -> bool:
 
 def _never(_: Exception) -> bool:
     return False
+
+
+def _failed_early(error: Exception) -> bool:
+    """Whether a reader can wait for a second try: after a time-out he has waited long enough."""
+    return not isinstance(error, ConnectionTimeout)
 
 
 def _too_large(error: Exception) -> bool:
