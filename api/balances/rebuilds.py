@@ -134,7 +134,7 @@ _MAY_END: Final = ("projection-not-found", "rebuild-busy", "pipeline-unavailable
 @operation(_ACCEPTED, *_MAY_END, body=RebuildInput, body_required=False)
 async def rebuild(request: web.Request) -> web.Response:
     """Start a rebuild of the projection from the events, or join the one that does the same."""
-    wanted = await body(request, RebuildInput) if request.can_read_body else RebuildInput()
+    wanted = await body(request, RebuildInput) if request.body_exists else RebuildInput()
     return _accepted(await _started(request, wanted.asked()))
 
 

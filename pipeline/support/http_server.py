@@ -102,12 +102,15 @@ class Connection(web.RequestHandler):
             self.head_by = self._loop.time() + self._all.head_seconds
         if not data:  # aiohttp has the parser go on with what it keeps
             self._parse(data)
-            return
-        # The parser does not tell what it keeps: a last byte that ends no request, and is of no
-        # body, is of a head that is not whole yet.
-        self._parse(data[:-1])
-        awaited = not self._body.is_eof()
-        self._part_of_head = not self._parse(data[-1:]) and not awaited
+        elif self._part_of_head or not self._body.is_eof():
+            # The parser does not tell what it keeps: a last byte that ends no request, and is of no
+            # body, is of a head that is not whole yet.
+            self._parse(data[:-1])
+            awaited = not self._body.is_eof()
+            self._part_of_head = not self._parse(data[-1:]) and not awaited
+        else:  # from the beginning of a request, and mostly a whole one
+            whole = self._parse(data)
+            self._part_of_head = not whole or (self._body.is_eof() and not _ends(data, self._body))
 
     def _parse(self, data: bytes) -> bool:
         """Whether a head ends in these bytes."""
@@ -220,6 +223,13 @@ class Runner(web.AppRunner):
         )
 
 
+def _ends(data: bytes, body: StreamReader) -> bool:
+    """Whether what came ends with a request, of which this is the body: with its head, or with as
+    many bytes after its head as the body has. A body in chunks ends as a head does."""
+    end = len(data) - body.total_bytes
+    return data.endswith(b"\r\n\r\n") or data.endswith(b"\r\n\r\n", 0, end)
+
+
 def _forget_dead_peers(transport: asyncio.Transport, seconds: float) -> None:
     """Of what the system has taken to send we see nothing: it ends a connection by itself whose
     peer does not acknowledge that. Later than we do, who also know why."""
@@ -247,13 +257,15 @@ async def _add_headers(_: web.BaseRequest, response: web.StreamResponse) -> None
 def _expecting(handler: _Handler) -> _Handler:
     """aiohttp answers an `Expect` before any middleware, and fails over what is not ASCII."""
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        expected = request.headers.get(hdrs.EXPECT, "")
-        if expected and expected.lower() != "100-continue":
-            detail = "The only expectation that is met is 100-continue."
-            instance = request.rel_url.raw_path.encode("ascii", "replace").decode("ascii")
-            return _problem(417, "expectation-failed", "Expectation failed", detail, instance)
-        return await handler(request)
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+        detail = "The only expectation that is met is 100-continue."
+        instance = request.rel_url.raw_path.encode("ascii", "replace").decode("ascii")
+        return _problem(417, "expectation-failed", "Expectation failed", detail, instance)
+
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        expected = request.headers.get(hdrs.EXPECT)
+        met = not expected or expected.lower() == "100-continue"
+        return (handler if met else refuse)(request)
 
     return handle
 

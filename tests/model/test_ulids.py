@@ -1,30 +1,49 @@
-"""Ids: valid ULIDs of the present time, unique, in order of time."""
+"""Our own maker of ULIDs makes what every reader of ULIDs takes."""
 
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ulid import ULID
 
+from pipeline.model.events import ACCOUNT_ID
 from pipeline.model.ulids import new_ulid
 
 
-def test_an_id_is_a_ulid_of_the_present_time() -> None:
+def test_it_is_a_ulid_of_now() -> None:
     before = time.time_ns() // 1_000_000
     made = new_ulid()
-    assert before <= ULID.from_str(made).milliseconds <= time.time_ns() // 1_000_000
-    assert str(ULID.from_str(made)) == made
+    after = time.time_ns() // 1_000_000
+    assert re.fullmatch(ACCOUNT_ID, made)
+    read = ULID.from_str(made)
+    assert str(read) == made
+    assert before <= read.milliseconds <= after
 
 
-def test_ids_of_one_millisecond_share_only_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000)
-    made = {new_ulid() for _ in range(1000)}
-    assert len(made) == 1000
-    assert {each[:10] for each in made} == {"01HF7YAT00"}
-    assert all(len({each[at] for each in made}) > 16 for at in range(10, 26))
+def test_they_follow_one_another() -> None:
+    made = [new_ulid() for _ in range(10_000)]
+    assert made == sorted(set(made))
 
 
-def test_a_later_id_sorts_after_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(1_700_000_000_000_000_000, 1_800_000_000_000_000_000, 10**12))
-    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
-    made = [new_ulid() for _ in range(1000)]
-    assert made == sorted(made)
+def test_no_two_threads_make_the_same_one() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: [new_ulid() for _ in range(2000)], range(8)))
+    assert len({each for some in made for each in some}) == 16_000
+    assert all(some == sorted(some) for some in made)
+
+
+def test_another_millisecond_has_other_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time_ns", iter(range(10**18, 10**19, 10**6)).__next__)
+    assert len({new_ulid()[10:] for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "chance"), [(0, bytes(10)), (2**48 - 1, b"\xff" * 10), (1, bytes(range(10)))]
+)
+def test_each_bit_has_its_place(
+    milliseconds: int, chance: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: milliseconds * 1_000_000)
+    monkeypatch.setattr("os.urandom", lambda _: chance)
+    assert new_ulid() == str(ULID.from_bytes(milliseconds.to_bytes(6) + chance))

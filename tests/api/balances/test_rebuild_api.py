@@ -18,10 +18,12 @@ from api.server import _UNDER_WAY
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
+from pipeline.operations import keys
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import Phase
 from tests.conftest import placed
 from tests.harness import Role, eventually
+from tests.keys import guarded, holder, on
 from tests.rebuilds import FINISHED, FakeWorker
 from tests.services import NOBODY, Client, problem, serving
 
@@ -437,6 +439,14 @@ async def test_a_service_that_stops_ends_its_streams_at_once(
                 await events.next()
             assert await service.wait() == 0
             assert loop.time() - asked < 8, "without the grace for requests under way"
+
+
+async def test_a_body_counts_with_a_key_too(settings: Settings) -> None:
+    key = await holder(settings, keys.Role.OPERATOR)
+    async with guarded(create_app(on(settings))) as bank:
+        wrong = {"partitions": [1], "in_place": False}
+        answer = await bank.post("/balance/rebuild", json=wrong, headers=key)
+        await problem(answer, 400, "invalid-input")
 
 
 async def begun_at(http: aiohttp.ClientSession) -> str:
