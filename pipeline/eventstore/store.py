@@ -217,9 +217,7 @@ class EventStore:
         """
         return self._lists(_one_ahead(self._pages(sorted(slots), begin, rest)))
 
-    async def _lists(
-        self, pages: AsyncGenerator[bytes, None]
-    ) -> AsyncGenerator[list[Event], None]:
+    async def _lists(self, pages: AsyncGenerator[bytes, None]) -> AsyncGenerator[list[Event], None]:
         pending: list[Event] = []
         async with aclosing(pages):
             async for page in pages:
