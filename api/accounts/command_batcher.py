@@ -81,7 +81,7 @@ class CommandBatcher:
                     for waiting in batch:
                         waiting.settle(error)
             queue.put_back(again)
-            if conflicts := max((each.conflicts for each in again), default=0):
+            if again and (conflicts := max(each.conflicts for each in again)):
                 await back_off(conflicts)
         del self._queues[queue.account_id]
 

@@ -14,6 +14,8 @@ _LONGEST: Final = 2**63 - 1
 
 def moved(money: Any) -> int:
     """An amount in minor units as an event may have it; raises `TypeError`, `ValueError`."""
+    if type(money) is int and 0 <= money < MAX_MONEY:  # nearly always
+        return money
     if not 0 <= whole(money) < MAX_MONEY:
         raise ValueError(f"{money} is no amount of money")
     return int(money)

@@ -1,7 +1,6 @@
 """The event store's interface to the other packages: append, load, replay, watch."""
 
 import asyncio
-import struct
 import sys
 import time
 from collections.abc import (
@@ -13,11 +12,9 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
-
-import bson
+from typing import Any, Final, cast
 
 from pipeline.eventstore import account_reader, changes, driver, duplicates, write_results
 from pipeline.eventstore.appender import Appender
@@ -34,12 +31,9 @@ from pipeline.model.upcasters import upcast
 from pipeline.support.access import ServerAccess
 from pipeline.support.tracing import carrying
 
-T = TypeVar("T")
-
 _LIST: Final = 1000
 _SLOTS_AT_ONCE: Final = 64
 _LOADS_AT_ONCE: Final = 16
-_LENGTH: Final = struct.Struct("<i")
 _SWITCH_SECONDS: Final = 0.0002
 """The interpreter's switch interval. A driver thread with work waits that long for a busy
 event loop; with the default of 5 ms the server would idle meanwhile."""
@@ -215,45 +209,37 @@ class EventStore:
         a range of slots is read, with the first slot above the range. `rest` is awaited after each
         read, with its seconds and its number of events.
         """
-        return self._lists(_one_ahead(self._pages(sorted(slots), begin, rest)))
+        return _one_ahead(self._lists(sorted(slots), begin, rest))
 
-    async def _lists(self, pages: AsyncGenerator[bytes, None]) -> AsyncGenerator[list[Event], None]:
-        pending: list[Event] = []
-        async with aclosing(pages):
-            async for page in pages:
-                # Decoded here and not by the driver: so MongoDB reads the next page meanwhile.
-                found = bson.decode_all(page, self._events.codec_options)
-                pending += account_reader.readable(found)
-                if len(pending) >= _LIST:
-                    yield pending
-                    pending = []
-        if pending:
-            yield pending
-
-    async def _pages(
+    async def _lists(
         self,
         slots: list[int],
         begin: Callable[[int], None],
         rest: Callable[[float, int], Awaitable[None]],
-    ) -> AsyncGenerator[bytes, None]:
-        """The events of the slots, encoded, a reply of the server at a time."""
+    ) -> AsyncGenerator[list[Event], None]:
+        pending: list[Event] = []
         while slots:
             run, read = _run(slots, self._slots_at_once), 0
             begin(run[-1] + 1)
             query = {"slot": {"$gte": run[0], "$lte": run[-1]}}
-            cursor = self._events.find_raw_batches(query, sort=ORDER, batch_size=_LIST)
-            replies = cast(AsyncIterator[bytes], cursor)
-            began = time.monotonic()
-            while (page := await _next_page(replies)) is not None:
-                number = _documents_in(page)
-                await rest(time.monotonic() - began, number)
-                read += number
-                yield page
+            cursor = self._events.find(query).sort(ORDER).batch_size(_LIST)
+            page: list[Event] | None = None
+            while page is None or len(page) == _LIST:
                 began = time.monotonic()
+                with reachable():
+                    page = await cursor.to_list(_LIST)
+                await rest(time.monotonic() - began, len(page))
+                read += len(page)
+                pending += account_reader.readable(page)
+                if len(pending) >= _LIST:
+                    yield pending
+                    pending = []
             slots = slots[len(run) :]
             # Aim at two lists per query, by the density of the slots just read.
             fitting = 2 * _LIST * len(run) // max(1, read)
             self._slots_at_once = max(1, min(_SLOTS_AT_ONCE, fitting))
+        if pending:
+            yield pending
 
     def watch(
         self, token: str | None
@@ -288,34 +274,21 @@ def _run(slots: list[int], longest: int) -> list[int]:
     return [slot for at, slot in enumerate(run) if slot == run[0] + at]
 
 
-async def _next_page(replies: AsyncIterator[bytes]) -> bytes | None:
-    with reachable():
-        return await anext(replies, None)
+async def _one_ahead(lists: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
+    """The same lists; each is read while the one before it is consumed."""
 
-
-def _documents_in(page: bytes) -> int:
-    """How many BSON documents follow one another; each begins with its own length."""
-    at = number = 0
-    while at < len(page):
-        at, number = at + _LENGTH.unpack_from(page, at)[0], number + 1
-    return number
-
-
-async def _one_ahead(pages: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The same ones; each is read while the one before it is consumed."""
-
-    async def following() -> T | None:
-        return await anext(pages, None)
+    async def following() -> list[Event] | None:
+        return await anext(lists, None)
 
     ahead = asyncio.create_task(following())
     try:
-        while (page := await ahead) is not None:
+        while (events := await ahead) is not None:
             ahead = asyncio.create_task(following())
             await asyncio.sleep(0)  # lets the task send its request before the consumer runs
-            yield page
+            yield events
     finally:
         # The read must end before the generator is closed: closing a running one raises.
         ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
         ahead.cancel()
         await asyncio.wait({ahead})
-        await pages.aclose()
+        await lists.aclose()

@@ -76,11 +76,14 @@ def misplaced(document: Mapping[str, Any]) -> str | None:
     People can write anything into the collection. Readers ignore documents whose key is invalid; a
     valid key with an invalid body blocks its account.
     """
-    account_id, version, slot = map(document.get, ("account_id", "version", "slot"))
+    get = document.get
+    account_id, version, slot = get("account_id"), get("version"), get("slot")
     if not isinstance(account_id, str) or (own := _own_slot(account_id)) is None:
         return "it is of no account"
     if isinstance(slot, bool) or slot != own:
         return "its slot is not the account's"
+    if type(version) is int and version >= 1:  # nearly always
+        return None
     if not isinstance(version, int | float) or isinstance(version, bool):
         return "its version is no number"
     return None if version >= 1 and version % 1 == 0 else "its version is not a positive integer"
@@ -169,4 +172,4 @@ def rfc3339(moment: datetime | str) -> str:
     """A naive UTC time as RFC 3339 text ending in `Z`; text, as JSON has it, stays."""
     if isinstance(moment, str):
         return moment
-    return orjson.loads(orjson.dumps(moment, option=_JSON))  # type: ignore[no-any-return]
+    return orjson.dumps(moment, option=_JSON)[1:-1].decode()  # without its quotation marks

@@ -16,6 +16,7 @@ from pipeline.eventstore import (
     StoreUnavailable,
     VersionConflict,
 )
+from pipeline.eventstore.append_queue import LEAST
 from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.support.settings import Settings
 from tests.harness import eventually, rounds
@@ -188,8 +189,9 @@ class Writer:
 
 
 async def run_through(store: EventStore, trouble: Callable[[], Awaitable[None]]) -> None:
-    """Many writers go on while there is trouble; in the end each has exactly what it wrote."""
-    writers, stop = [Writer(store, n) for n in range(12)], asyncio.Event()
+    """Writers go on while there is trouble, so many that two inserts are in flight; in the end each
+    has exactly what it wrote."""
+    writers, stop = [Writer(store, n) for n in range(3 * LEAST)], asyncio.Event()
     tasks = [asyncio.create_task(writer.run(stop)) for writer in writers]
 
     def written() -> int:

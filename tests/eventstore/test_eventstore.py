@@ -22,6 +22,7 @@ from pipeline.eventstore import (
     token_time,
 )
 from pipeline.eventstore import changes as change_stream
+from pipeline.eventstore.append_queue import LEAST
 from pipeline.model.events import SLOTS, Event, new_event, slot_of
 from pipeline.support.settings import Settings
 from tests.harness import eventually, rounds
@@ -171,10 +172,10 @@ async def test_rows_and_single_events_that_wait_together_are_one_insert(
     inserts: tuple[EventStore, Inserts],
 ) -> None:
     store, listener = inserts
-    rows = [[deposit(account(n), v) for v in range(1, 2 + n % 3)] for n in range(60)]
+    rows = [[deposit(account(n), v) for v in range(1, 2 + n % 3)] for n in range(2 * LEAST - 1)]
     stored = await asyncio.gather(*(store.append_row(row) for row in rows))
     assert stored == [(len(row), None) for row in rows]
-    assert listener.sizes == [120]
+    assert listener.sizes == [sum(map(len, rows))]
 
 
 async def test_a_lone_command_waits_for_nobody(inserts: tuple[EventStore, Inserts]) -> None:
