@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pipeline.cli.running import configured, run
+from pipeline.cli.running import configured, run, run_role
 from pipeline.support import garbage_collection, tracing
 from pipeline.support.settings import Settings, load
 
@@ -71,7 +71,7 @@ def forwarder() -> None:
       BANK_METRICS_PORT=9400 bank forwarder  with metrics and probes on that port
     """
     garbage_collection.run_seldom()
-    run(_forward(_setup("forwarder")))
+    run_role(_forward(_setup("forwarder")))
 
 
 async def _forward(settings: Settings) -> None:
@@ -102,7 +102,7 @@ def worker(name: str | None) -> None:
     """
     from pipeline.app import worker as work
 
-    run(work(_setup("worker"), name=name))
+    run_role(work(_setup("worker"), name=name))
 
 
 def _setup(role: str) -> Settings:
