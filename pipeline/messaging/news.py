@@ -29,6 +29,15 @@ class News:
     async def note(self, _: Msg) -> None:
         self._came.set()
 
+    @property
+    def came(self) -> bool:
+        """Whether some came since the last read was begun."""
+        return self._came.is_set()
+
+    def reading(self) -> None:
+        """A read begins: what comes during it may be news to it."""
+        self._came.clear()
+
     async def wait(self, pause: float) -> None:
         """Wait for news, at most `SELDOM` seconds, and at least `pause` since the last time."""
         clock = asyncio.get_running_loop().time
@@ -36,8 +45,8 @@ class News:
             async with asyncio.timeout(SELDOM):
                 await self._came.wait()
         await asyncio.sleep(max(0.0, self._last + pause - clock()))
-        self._came.clear()  # before the read: what comes during it may be news to it
         self._last = clock()
+        self.reading()
 
 
 async def announce(js: JetStream, what: str) -> None:
