@@ -23,7 +23,7 @@ from api.security import csrf
 from api.security.access import OBSERVERS, allowed
 from api.security.audit import AUDIT, AuditTrail
 from api.security.guard import Guard
-from pipeline.support import garbage_collection, logs, tracing
+from pipeline.support import event_loop, garbage_collection, logs, tracing
 from pipeline.support.addresses import CannotListen, check_guarded
 from pipeline.support.group_answers import answering_as_one
 from pipeline.support.http_connections import HttpConnections
@@ -95,7 +95,7 @@ def run(role: str, create_app: Callable[[Settings], web.Application]) -> None:
         check_guarded(settings)
         logs.setup(settings, role)
         tracing.setup(settings, role)
-        asyncio.run(_main(role, create_app, settings))
+        event_loop.run(_main(role, create_app, settings))
     except (SettingsError, CannotListen) as error:
         raise SystemExit(str(error)) from None
 

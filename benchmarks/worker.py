@@ -1,11 +1,11 @@
 """A worker as `bank worker` runs it, that says of each batch when it was applied; see `Burst`."""
 
-import asyncio
 import logging
 import sys
 import time
 
 from pipeline.app import worker
+from pipeline.support import event_loop
 from pipeline.support.settings import load
 from pipeline.tables.counters import Counters
 
@@ -32,7 +32,7 @@ def main() -> None:
     """Run until killed or told to end."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     Counters.batch = _note  # type: ignore[method-assign]
-    asyncio.run(worker(load()))
+    event_loop.run(worker(load()))
 
 
 if __name__ == "__main__":

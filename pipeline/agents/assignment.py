@@ -18,6 +18,7 @@ from pipeline.bridge import Assign
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
 from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
+from pipeline.coordination.repartition_requests import RepartitionRequests
 from pipeline.eventstore import EventStore
 from pipeline.messaging import STREAM, JetStream
 from pipeline.search import SharedClient, connect
@@ -106,10 +107,12 @@ class WorkerAssignment(Ownership):
     async def _watch(self, now: Partitioning, js: JetStream) -> None:
         """Release all partitions when their number changes."""
         found: Partitioning | None = now
-        while found is None or found.same_as(now):
-            await asyncio.sleep(POLL_SECONDS)
-            with suppress(Exception):  # JetStream is down, which others log
-                found = await partitioning(js)
+        # A forwarder that has changed the number says so in its answer to the request.
+        async with RepartitionRequests(js).news() as news:
+            while found is None or found.same_as(now):
+                await news.wait(POLL_SECONDS)
+                with suppress(Exception):  # JetStream is down, which others log
+                    found = await partitioning(js)
         log.info("%d -> %d partitions after %d: starting again", now.count, found.count, found.at)
         self.release_all()
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from pipeline.agents.context import OwnedPartition, ProjectionContext
 from pipeline.agents.partition_processor import PartitionProcessor
+from pipeline.messaging.news import News
 from pipeline.model.events import partition_of, slot_of
 from pipeline.search import GenerationGone
 from pipeline.support.cancellation import cancel_and_wait
@@ -29,12 +30,22 @@ class ParkedRetry:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        outage = Outage(log, "the parked accounts")
-        self._task = asyncio.create_task(outage.every(POLL_SECONDS, self._retry))
+        self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         if self._task is not None:
             await cancel_and_wait(self._task)
+
+    async def _follow(self) -> None:
+        async with self._context.parked.news() as news:
+            await Outage(log, "the parked accounts").every(0, lambda: self._round(news))
+
+    async def _round(self, news: News) -> None:
+        await self._retry()
+        if any(each.retry for each in self._context.parked.all()):
+            await asyncio.sleep(POLL_SECONDS)  # its partition may be ours by then
+        else:
+            await news.wait(POLL_SECONDS)
 
     async def _retry(self) -> None:
         await self._context.parked.refresh()

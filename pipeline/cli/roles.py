@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pipeline.cli.running import configured, run
+from pipeline.cli.running import configured, run, run_role
 from pipeline.support import garbage_collection, logs, tracing
 from pipeline.support.process_group import Member
 from pipeline.support.settings import Settings, load
@@ -96,7 +96,7 @@ def forwarder() -> None:
       BANK_METRICS_PORT=9400 bank forwarder  with metrics and probes on that port
     """
     garbage_collection.run_seldom()
-    run(_forward(_setup("forwarder")))
+    run_role(_forward(_setup("forwarder")))
 
 
 async def _forward(settings: Settings) -> None:
@@ -135,7 +135,7 @@ def worker(name: str | None, processes: int) -> None:
     if name and (member := Member.of_this_process()):
         name = f"{name}-{member.number}"
 
-    run(work(_setup("worker"), name=name))
+    run_role(work(_setup("worker"), name=name))
 
 
 def _setup(role: str) -> Settings:

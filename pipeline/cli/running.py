@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from pipeline.cli.failures import CommandFailed
-from pipeline.support import logs
+from pipeline.support import event_loop, logs
 from pipeline.support.settings import Settings, load
 
 T = TypeVar("T")
@@ -23,6 +23,11 @@ def configured(command: str) -> Settings:
 def run(main: Coroutine[Any, Any, T]) -> T | None:
     """Run `main` to its end. SIGTERM or SIGINT cancels it; the result is None then."""
     return asyncio.run(_until_signal(main))
+
+
+def run_role(main: Coroutine[Any, Any, T]) -> T | None:
+    """Like `run`, on the event loop of the roles."""
+    return event_loop.run(_until_signal(main))
 
 
 def complete(

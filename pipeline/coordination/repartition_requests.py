@@ -5,6 +5,7 @@ both by compare-and-set. There is one request at a time.
 """
 
 import logging
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
@@ -15,6 +16,7 @@ from ulid import ULID
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, KeyValueEntry, Overtaken
+from pipeline.messaging.news import News
 from pipeline.model.events import rfc3339
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,10 @@ class RepartitionRequests:
 
     def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
         self._bucket = Bucket(js, BUCKET, replicas=replicas)
+
+    def news(self) -> AbstractAsyncContextManager[News]:
+        """The news of requests and of answers, while the block runs."""
+        return self._bucket.news()
 
     async def last(self) -> RepartitionRequest | None:
         """The last request, answered or not."""

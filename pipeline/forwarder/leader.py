@@ -77,15 +77,16 @@ class Leader:
         self._now = await partitioning(self._js) or made
         await self._repartitioner.tidy(self._now)
         log.info("Leading from sequence %d", self._publisher.sequence)
-        while not lost.is_set():
-            try:
-                async with self._store.watch(self._publisher.token) as batches:
-                    await self._forward(batches, lost)
-            except HistoryLost as reason:
-                log.warning("The change stream can't be resumed: %s", reason)
-                self._publisher.forget()
-                # The collection may be a new one, which nobody has given its indexes yet.
-                await self._build_indexes()
+        async with self._repartitioner.following():
+            while not lost.is_set():
+                try:
+                    async with self._store.watch(self._publisher.token) as batches:
+                        await self._forward(batches, lost)
+                except HistoryLost as reason:
+                    log.warning("The change stream can't be resumed: %s", reason)
+                    self._publisher.forget()
+                    # The collection may be a new one, which nobody has given its indexes yet.
+                    await self._build_indexes()
         log.warning("Another forwarder has the lease now")
 
     async def _build_indexes(self) -> None:

@@ -8,8 +8,8 @@ if another forwarder has published meanwhile.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from pipeline.coordination.consumer_progress import (
@@ -22,6 +22,7 @@ from pipeline.coordination.repartition_requests import RepartitionRequest, Repar
 from pipeline.forwarder.stream_publisher import StreamPublisher
 from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, OutgoingMessage
 from pipeline.messaging.kv import Overtaken
+from pipeline.messaging.news import SELDOM, News
 from pipeline.model.projection import FIRST
 from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.retry import brief
@@ -37,7 +38,7 @@ _POLL_SECONDS: Final = 0.02
 
 
 class Repartitioner:
-    """Reads requests twice a second, and carries them out. Part of one leadership.
+    """Follows requests, and carries them out while `following`. Part of one leadership.
 
     It waits for the workers of `projections`; others backfill what they lack.
     """
@@ -47,7 +48,8 @@ class Repartitioner:
     ) -> None:
         self._js, self._publisher, self._projections = js, publisher, projections
         self._requests = RepartitionRequests(js)
-        self._checked = 0.0
+        self._news = News()
+        self._checked, self._under_way = 0.0, True
         self._request_id, self._since = (
             "",
             0.0,
@@ -58,15 +60,25 @@ class Repartitioner:
         ] = {}  # by partition, at first: its floor and its end
         self._tidy_at: float | None = None
 
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Have news of requests while the block runs."""
+        async with self._requests.news() as self._news:
+            yield
+
     async def step(self, now: Partitioning, token: str, lost: asyncio.Event) -> Partitioning:
         """The partitioning to go on with. All changes before `token` are in the log."""
-        if time.monotonic() - self._checked < CHECK_SECONDS:
+        often = self._under_way or self._news.came
+        if time.monotonic() - self._checked < (CHECK_SECONDS if often else SELDOM):
             return now
         self._checked = time.monotonic()
+        self._news.reading()
         if self._tidy_at is not None and self._checked > self._tidy_at:
             await self.tidy(now)
+        self._under_way = True  # until it is known that there is none
         request = await self._requests.last()
         if request is None or not request.open:
+            self._under_way = self._tidy_at is not None
             return now
         if request.id != self._request_id:
             self._request_id, self._since = request.id, self._checked

@@ -10,7 +10,7 @@ object or whose tombstone the server made, and its `delete` with revision 0 dele
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any, ClassVar, Final, Protocol, TypeVar
@@ -21,6 +21,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from pipeline.messaging import JetStream, StreamState, WrongLastSequence
+from pipeline.messaging.news import News, announce, news_of
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ class Bucket:
         self.js, self.name, self._replicas = js, name, replicas
         self.stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
+
+    def news(self) -> AbstractAsyncContextManager[News]:
+        """The news of all keys, while the block runs."""
+        return news_of(self.js, self.stream)
 
     async def ensure(self) -> None:
         """Create the bucket unless it exists."""
@@ -176,12 +181,14 @@ class Bucket:
         subject = self._prefix + key
         try:
             try:
-                return await self.js.publish(subject, data, headers, expected=expected)
+                revision = await self.js.publish(subject, data, headers, expected=expected)
             except NoRespondersError:  # there is no such bucket yet
                 await self.ensure()
-                return await self.js.publish(subject, data, headers, expected=expected)
+                revision = await self.js.publish(subject, data, headers, expected=expected)
         except WrongLastSequence as error:
             raise Overtaken(f"{self.name}/{key}: {error}") from error
+        await announce(self.js, self.stream)
+        return revision
 
 
 class Mirror:

@@ -12,7 +12,7 @@ import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -75,12 +75,12 @@ class Connection(web.RequestHandler):
             self._link.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._link = transport
+        # uvloop's is none by its class, but has the methods.
+        self._link = link = cast(asyncio.Transport, transport)
         if not self._all.admit(self):
-            transport.abort()
+            link.abort()
             return
-        _forget_dead_peers(transport, self._all.write_seconds)
+        _forget_dead_peers(link, self._all.write_seconds)
         self.head_by = self._loop.time() + self._all.head_seconds
         super().connection_made(transport)
 

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, KeyValueEntry, Mirror
+from pipeline.messaging.news import News
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
 
@@ -79,6 +81,10 @@ class ParkedAccountList:
     def all(self) -> list[ParkedAccount]:
         """Those parked longest come first."""
         return sorted(self._known.values(), key=lambda each: (each.since, each.account_id))
+
+    def news(self) -> AbstractAsyncContextManager[News]:
+        """The news of the list, while the block runs."""
+        return self._bucket.news()
 
     async def refresh(self) -> frozenset[str]:
         """Read what others changed; returns the account ids whose entries changed or are gone."""

@@ -9,7 +9,7 @@ far a replay is: the progress here is for people.
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Final
@@ -18,6 +18,7 @@ from ulid import ULID
 
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror, Overtaken
+from pipeline.messaging.news import News
 from pipeline.model.projection import Projection
 from pipeline.support.logs import moment
 from pipeline.tables.rebuild_job import Busy, Kind, NoSuchJob, RebuildJob, RebuildPart, read
@@ -36,6 +37,10 @@ class RebuildJobs:
         self.projection = projection
         self._bucket = Bucket(js, projection.named("rebuild"), replicas=replicas)
         self._mirror = Mirror(self._bucket)
+
+    def news(self) -> AbstractAsyncContextManager[News]:
+        """The news of all jobs, while the block runs."""
+        return self._bucket.news()
 
     async def refresh(self) -> frozenset[str]:
         """Bring what `current`, `job` and `parts` return up to date; returns what changed."""

@@ -46,6 +46,7 @@ from pipeline.messaging import (
     subject,
 )
 from pipeline.messaging.kv import Bucket, Overtaken
+from pipeline.messaging.news import News
 from pipeline.model.events import Event, new_event, partition_of, slot_of
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
@@ -542,3 +543,36 @@ async def test_a_command_that_is_interrupted_withdraws_what_it_asked(
     assert await waiting.wait() == 1
     assert "interrupted" in waiting.log()
     await answered(requests, "withdrawn")
+
+
+@pytest.mark.parametrize("by_news", [True, False])
+async def test_a_request_is_read_when_there_is_news_of_it_or_after_a_while(
+    js: JetStream,
+    settings: Settings,
+    requests: RepartitionRequests,
+    monkeypatch: pytest.MonkeyPatch,
+    by_news: bool,
+) -> None:
+    now, lost = await ensure_balance_stream(js, settings), asyncio.Event()
+    publisher = StreamPublisher(js, PublisherCounters())
+    await publisher.begin()
+    monkeypatch.setattr(repartitioner, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(repartitioner, "SELDOM", 3600.0 if by_news else 0.1)
+    if not by_news:
+        monkeypatch.setattr(News, "note", _ignored)
+    changes = repartitioner.Repartitioner(js, publisher)
+
+    async def answered() -> bool:
+        await changes.step(now, "", lost)
+        last = await requests.last()
+        return last is not None and last.state == "done"
+
+    async with changes.following():
+        for _ in range(3):
+            assert not await answered()
+        await requests.ask(now.count, 60)
+        await eventually(answered)
+
+
+async def _ignored(_: News, __: object) -> None:
+    return None

@@ -6,14 +6,16 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from pipeline.support import http_connections, http_server
+from pipeline.support import event_loop, http_connections, http_server
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.http_connections import HttpConnections, most
 from pipeline.support.http_server import Runner
@@ -333,3 +335,20 @@ async def test_no_answer_tells_the_version_of_the_server() -> None:
             assert "Server: bank\r\n" in f"{head}\r\n"
             assert "Cache-Control: no-store" in head
             assert "X-Content-Type-Options: nosniff" in head
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        test_a_client_that_never_stops_sending_is_cut_off,
+        test_a_body_that_is_wanted_is_read_as_it_came,
+        test_a_head_byte_by_byte_gets_no_more_time,
+        test_an_idle_connection_is_closed,
+        partial(test_a_client_that_reads_nothing_is_cut_off, 1),
+        test_with_none_that_is_idle_a_new_one_is_refused,
+    ],
+)
+def test_the_limits_are_the_same_on_the_loop_of_the_roles(
+    limit: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    event_loop.run(limit())

@@ -1,8 +1,8 @@
 """The rebuild agent of a worker: carries out the current rebuild job in the partitions it owns.
 
-It reads the job several times a second, and at once when it has advanced the job itself. For each
-of its partitions it runs that partition's part; when the partition is acquired again, here or by
-another worker, its part goes on where it was.
+It reads the job when there is news of it, several times a second while one is under way, and at
+once when it has advanced the job itself. For each of its partitions it runs that partition's part;
+when the partition is acquired again, here or by another worker, its part goes on where it was.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from pipeline.agents.rebuild.coordinator import Coordinator
 from pipeline.agents.rebuild.inplace import InPlaceRebuild
 from pipeline.agents.rebuild.throttle import Throttle
 from pipeline.coordination.leases import Lease, LeaseUnavailable
+from pipeline.messaging.news import News
 from pipeline.search import Generation, GenerationGone
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
@@ -82,7 +83,7 @@ class RebuildAgent:
         self._ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(Outage(log, "the rebuild").every(0, self._round))
+        self._task = asyncio.create_task(self._follow())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -94,12 +95,26 @@ class RebuildAgent:
             await self._lease.release()
         await self._lease.close()
 
-    async def _round(self) -> None:
+    async def _follow(self) -> None:
+        async with self._context.jobs.news() as news:
+            await Outage(log, "the rebuild").every(0, lambda: self._round(news))
+
+    async def _round(self, news: News) -> None:
         self._ended.clear()  # first: a part that ends during this round shortens the pause after it
         await self._context.jobs.refresh()
         await self._carry_on(self._context.jobs.current)
-        if not await self._job_changed():
+        if self._is_quiet():
+            await news.wait(self._poll_seconds)
+        elif not await self._job_changed():
             await self._pause()
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing is to be done until somebody writes a job."""
+        waiting = [
+            job for job in self._context.jobs.all() if job.phase != "failed" and not job.dropped
+        ]
+        owned = (each.owned for each in self._processors.values())
+        return not waiting and not any(each and each.building for each in owned)
 
     async def _job_changed(self) -> bool:
         """Whether a job has changed during this round, so that there is more to do."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.agents.rebuild.agent import RebuildAgent
+from pipeline.messaging import news
 from pipeline.support.settings import Settings
 from tests.agents.rebuild.bank import Bank
 from tests.agents.test_partition_processor import World, world_on
@@ -32,3 +33,15 @@ async def test_who_has_all_partitions_waits_for_nobody(bank: Bank, world: World)
     assert done.phase == "done"
     assert all(part.done >= part.total > 0 for part in bank.jobs.parts(done))
     assert await world.exact()
+
+
+async def test_who_has_nothing_to_do_has_news_of_a_job(
+    bank: Bank, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "SELDOM", 3_600)
+    runner = await world.start()
+    async with RebuildAgent(world.settings, runner):
+        await append(world.store, accounts(100, 3))
+        job, _ = await bank.jobs.start("online", range(PARTITIONS), PARTITIONS)
+        done = await bank.over(job, seconds=60)
+    assert done.phase == "done"
