@@ -41,7 +41,7 @@ GROUP: Final = 500
 """The most events in one insert, unless one row is longer."""
 MOST: Final = 2
 """Inserts in flight at most."""
-LEAST: Final = 24
+LEAST: Final = 16
 """Rows that an insert must have to begin beside another one: fewer cost more than they gain."""
 
 _PAUSE: Final = 0.01
