@@ -106,10 +106,9 @@ async def write_checkpoints(
     else:
         context.checkpoints.set_cursor(partition, owned.live.generation, None)
     if owned.building is not None:
-        slots = slots_of(partition, context.partitions)
+        # Not None, even if all slots are replayed: its owner has to catch up first (`OnlineBuild`).
         begun = owned.building.begun
-        cursor = None if begun == slots.stop else begun
-        context.checkpoints.set_cursor(partition, owned.building.generation, cursor)
+        context.checkpoints.set_cursor(partition, owned.building.generation, begun)
     failed = await context.checkpoints.write({partition: owned.at()}, back=True)
     for failure in failed.values():
         raise failure
@@ -249,8 +248,7 @@ def _building_target(
     """The generation being built: its replay goes on if no event was missed since, or restarts."""
     if claimed.building is None or claimed.generation is None:
         return None
-    slots = slots_of(claimed.building.partition, context.partitions)
-    cursor = slots.start
-    if start is not None:
-        cursor = slots.stop if claimed.building.cursor is None else claimed.building.cursor
-    return generation_target(context, claimed.generation, max(cursor, slots.start))
+    cursor = first = slots_of(claimed.building.partition, context.partitions).start
+    if start is not None and claimed.building.cursor is not None:
+        cursor = claimed.building.cursor
+    return generation_target(context, claimed.generation, max(cursor, first))

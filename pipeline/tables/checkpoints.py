@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import Final
 
 from pipeline.coordination.partitioning import Partitioning
+from pipeline.model.events import slots_of
 from pipeline.search import (
     ConditionalWrite,
     Elastic,
@@ -88,7 +89,8 @@ class Checkpoints:
     ) -> Checkpoint:
         """Acquire the checkpoint in a generation being built, too, in the epoch of the live one.
 
-        With `restart` it is empty, whatever is found. Raises `CheckpointFenced`, and `PositionLost`
+        It is not whole (`Checkpoint.cursor`), even if all slots are replayed. With `restart` it is
+        empty, whatever is found. Raises `CheckpointFenced`, and `PositionLost`
         when the partition is not ours any more.
         """
 
@@ -211,6 +213,10 @@ class Checkpoints:
         # epochs may have been lost.
         epoch = await next_epoch(mine.epoch if mine else 0)
         checkpoint = mine if mine and mine.same_scope_as(empty) and not restart else empty
+        if empty.cursor is not None and checkpoint.cursor is None:
+            # It was whole for an owner before us. Now the stream may deliver again what it lost.
+            last = slots_of(empty.partition, empty.partitions).stop
+            checkpoint = replace(checkpoint, cursor=last)
         checkpoint = replace(checkpoint, epoch=epoch, owner=self._owner)
         write = ConditionalWrite(checkpoint.id, there.stamp if there else None, asdict(checkpoint))
         (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])

@@ -15,7 +15,15 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream, StreamState
 from pipeline.messaging.kv import Bucket
-from pipeline.search import ConditionalWrite, Elastic, FoundDocument, Generation, Stamp
+from pipeline.model.events import slots_of
+from pipeline.search import (
+    ConditionalWrite,
+    Elastic,
+    FoundDocument,
+    Generation,
+    SharedClient,
+    Stamp,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import (
@@ -311,3 +319,36 @@ async def test_a_claim_of_an_earlier_time_with_as_many_partitions_is_fenced(
     assert isinstance(
         (await asleep.write({0: PartitionPosition(1, 260, 260)}))[0], CheckpointFenced
     )
+
+
+async def test_who_acquires_a_whole_generation_being_built_has_to_catch_up(
+    elastic: Elastic,
+) -> None:
+    """Elasticsearch may have lost what the stream will deliver again: no swap before that."""
+    new = Generation(2, "uuid-2", BALANCE)
+    last = slots_of(0, NOW.count).stop
+    for owner, cursor in (("first", 0), ("second", last)):
+        checkpoints = Checkpoints(elastic, owner)
+        live = await claim(checkpoints)
+        built = await checkpoints.claim_building(0, NOW, new, STREAM, live.epoch)
+        assert built.cursor == cursor
+        checkpoints.set_cursor(0, new, None)
+        assert await checkpoints.write({0: PartitionPosition(live.epoch, 9, 9)}) == {}
+        (found,) = (await checkpoints.read([built.id])).values()
+        assert found.cursor is None
+
+
+async def test_a_restart_shows_for_a_while(
+    elastic: Elastic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [{"a": 1}, {"a": 1}, {"a": 2}, {"a": 2}]
+    asked = iter([{"a": {"jvm": {"start_time_in_millis": each["a"]}}} for each in answers])
+
+    async def boots(_: object) -> dict[str, Any]:
+        return {"nodes": next(asked)}
+
+    monkeypatch.setattr(SharedClient, "boots", boots)
+    assert await elastic.ran_for(60), "nothing is known of a restart"
+    assert await elastic.ran_for(60)
+    assert not await elastic.ran_for(60)
+    assert await elastic.ran_for(0)

@@ -20,6 +20,7 @@ from pipeline.agents.context import (
 from pipeline.agents.rebuild.part import PartitionRebuild
 from pipeline.agents.rebuild.replay import Replay
 from pipeline.agents.rebuild.throttle import ThrottledStore
+from pipeline.messaging import STREAM, subject
 from pipeline.model.events import slot_of
 from pipeline.search import Generation
 from pipeline.support.cancellation import cancel_and_wait
@@ -31,6 +32,7 @@ NOTE_SECONDS: Final = 0.5
 REFUSED_SECONDS: Final = 20.0
 """How long a partition retries documents that Elasticsearch refused."""
 _RETRY_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class OnlineBuild(PartitionRebuild):
@@ -64,7 +66,8 @@ class OnlineBuild(PartitionRebuild):
         try:
             async with self._concurrency:
                 await self._replay()
-            # The replay last: with this checkpoint the coordinator may swap the alias.
+            await self._catch_up()
+            # Last: with this checkpoint the coordinator may swap the alias.
             self._context.checkpoints.set_cursor(self._processor.partition, self.generation, None)
             await self._write_checkpoint()
         finally:
@@ -116,6 +119,8 @@ class OnlineBuild(PartitionRebuild):
         began = time.perf_counter()
         if owned.building is None or owned.building.generation != self.generation:
             return None
+        if owned.building.begun == self._slots.stop:  # it was acquired again just before the swap
+            self._context.checkpoints.set_cursor(self._processor.partition, self.generation, None)
         old, owned.building = owned.live.generation, None
         owned.live = generation_target(self._context, self.generation)
         self._note_pause(began)
@@ -151,6 +156,19 @@ class OnlineBuild(PartitionRebuild):
             async for slot, events in written:
                 await self._advance(slot, events)
         await self._retry_refused(documents, replay.refused)
+
+    async def _catch_up(self) -> None:
+        """Wait until what the stream has now is applied.
+
+        An Elasticsearch that is killed may lose the newest documents of this generation, and keep
+        those of the live one. The partition is acquired again then, and until the stream has
+        delivered the lost ones, readers of this generation would see accounts go back.
+        """
+        assert self._owned is not None
+        last = await self._context.js.last_message(STREAM, subject(self._processor.partition))
+        while last is not None and self._owned.position < last.sequence:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._check_owned()
 
     async def _retry_refused(self, documents: AccountDocuments, refused: set[str]) -> None:
         """Retry refused documents for a while: readers see those accounts now, and would miss them.

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from pipeline.agents.context import ProjectionContext
+from pipeline.agents.projection_runner import WATCH_SECONDS
 from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.search import Generation
 from pipeline.search.alias_swap import AliasSwap
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PROMOTED_SECONDS: Final = 60.0
 """A job is done when every partition writes the new generation alone, or after so long."""
+NOTICED_SECONDS: Final = 2 * WATCH_SECONDS
 
 
 class Coordinator:
@@ -100,8 +102,11 @@ class Coordinator:
             if await self._alias_swap.building() != new:
                 await self._fail(job, f"the index {new.index} was deleted")
                 return
-            # Complete first: readers must not see an index with missing documents.
-            if not await self._complete(job, live) or not await self._alias_swap.swap(live, new):
+            # Complete first: readers must not see an index with missing documents. A restart that
+            # comes after that look shows in the next one, or fails the swap.
+            if not await self._complete(job, live) or not await self._noticed_restarts():
+                return
+            if not await self._alias_swap.swap(live, new):
                 return
 
         def swapped(job: RebuildJob) -> RebuildJob:
@@ -123,6 +128,11 @@ class Coordinator:
             _is_complete(job, found.get(ids[p]), found.get(lives[p]) if live else None)
             for p in job.partitions
         )
+
+    async def _noticed_restarts(self) -> bool:
+        """Whether every owner has had time to notice a restart of Elasticsearch, which may have
+        lost documents that the checkpoints claim. Then it acquires its partitions again."""
+        return await self._context.elastic.ran_for(NOTICED_SECONDS)
 
     async def _done_when_promoted(self, job: RebuildJob) -> None:
         late = _seconds_since(job.swapped) > PROMOTED_SECONDS
