@@ -53,6 +53,7 @@ NO_QUERIES: Final = {
     "JetStream.note_full",
     "JetStream.ping",
     "Bucket.ensure",
+    "Bucket.news",
     "Snapshots.close",
 }
 
