@@ -134,7 +134,9 @@ _MAY_END: Final = ("projection-not-found", "rebuild-busy", "pipeline-unavailable
 @operation(_ACCEPTED, *_MAY_END, body=RebuildInput, body_required=False)
 async def rebuild(request: web.Request) -> web.Response:
     """Start a rebuild of the projection from the events, or join the one that does the same."""
-    wanted = await body(request, RebuildInput) if request.body_exists else RebuildInput()
+    # The guard may have read the body already; one sent in chunks may turn out to be empty.
+    given = request.can_read_body or (request.body_exists and await request.read())
+    wanted = await body(request, RebuildInput) if given else RebuildInput()
     return _accepted(await _started(request, wanted.asked()))
 
 

@@ -1,8 +1,10 @@
 """Addresses that roles listen on: who may reach them, and sockets that are bound to them."""
 
 import errno
+import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Final
 
@@ -38,12 +40,25 @@ def bound(host: str, port: int, who: str, setting: str) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
-            sockets.append(socket.create_server(address[:2], family=family, backlog=128))
+            # A kernel without IPv6 may have a `localhost` with an address of it.
+            with _unless(errno.EAFNOSUPPORT):
+                sockets.append(socket.create_server(address[:2], family=family, backlog=128))
+        if not sockets:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     except OSError as error:
         for each in sockets:
             each.close()
         raise cannot_listen(error, host, port, who, setting) from error
     return sockets
+
+
+@contextmanager
+def _unless(number: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != number:
+            raise
 
 
 def cannot_listen(error: OSError, host: str, port: int, who: str, setting: str) -> CannotListen:

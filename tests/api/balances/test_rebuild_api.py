@@ -449,6 +449,16 @@ async def test_a_body_counts_with_a_key_too(settings: Settings) -> None:
         await problem(answer, 400, "invalid-input")
 
 
+@pytest.mark.parametrize("typed", [False, True])
+async def test_an_empty_body_in_chunks_is_none(bank: Client, typed: bool) -> None:
+    head = ["POST /balance/rebuild HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked"]
+    head += ["Content-Type: application/json"] if typed else []
+    reader, writer = await asyncio.open_connection(bank.host, bank.port)
+    writer.write("\r\n".join([*head, "", "0", "", ""]).encode())
+    assert b" 202 " in await reader.readline()
+    writer.close()
+
+
 async def begun_at(http: aiohttp.ClientSession) -> str:
     async with http.post("/balance/rebuild") as answer:
         return str((await answer.json())["id"])
