@@ -8,10 +8,9 @@ from typing import Final
 from benchmarks.bank import Bank
 from benchmarks.checkout import Checkout
 from benchmarks.figures import Ratio, Result
-from benchmarks.roles import bank_of, clients
+from benchmarks.roles import serving
 from benchmarks.size import Size
 from benchmarks.turns import Sample, in_turns
-from pipeline.embedded.up import accounts_url
 
 TITLE: Final = "A bank at rest"
 TOTAL: Final = "all roles and servers"
@@ -20,13 +19,7 @@ _REST_SECONDS: Final = 2.0
 
 
 async def once(bank: Bank, size: Size, checkout: Checkout, _: bool) -> list[Sample]:
-    async with (
-        bank_of(bank, checkout) as (settings, roles),
-        clients(accounts_url(settings)) as load,
-    ):
-        await roles.start()
-        await load.open(size.opened)
-        await roles.shown(load.versions)
+    async with serving(bank, checkout, size.opened) as (_settings, roles, _load):
         await asyncio.sleep(_REST_SECONDS)
         before, began = roles.used(), time.monotonic()
         await asyncio.sleep(size.idle)

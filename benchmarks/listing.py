@@ -11,10 +11,10 @@ import aiohttp
 from benchmarks.bank import Bank
 from benchmarks.checkout import Checkout
 from benchmarks.figures import Result
-from benchmarks.roles import Roles, bank_of, clients, costs
+from benchmarks.roles import Roles, costs, serving
 from benchmarks.size import Size
 from benchmarks.turns import Sample, in_turns
-from pipeline.embedded.up import accounts_url, balances_url
+from pipeline.embedded.up import balances_url
 
 TITLE: Final = "Reads"
 PAGE, PAGES, DOCUMENT = "the first page", "another page each time", "a document by id"
@@ -24,21 +24,19 @@ _TOLD: Final = ("balances", "elasticsearch")
 
 
 async def once(bank: Bank, size: Size, checkout: Checkout, backwards: bool) -> list[Sample]:
-    async with bank_of(bank, checkout) as (settings, roles):
-        await roles.start()
-        async with clients(accounts_url(settings)) as load:
-            await load.open(size.listed)
-        await roles.shown(load.versions)
-        async with aiohttp.ClientSession(balances_url(settings)) as http:
-            reads = {
-                PAGE: [_FIRST],
-                PAGES: await _pages(http),
-                DOCUMENT: [f"/{each}" for each in load.accounts],
-            }
-            found = {
-                name: await _read(roles, http, name, reads[name], size.closed)
-                for name in (reversed(reads) if backwards else reads)
-            }
+    async with (
+        serving(bank, checkout, size.listed) as (settings, roles, load),
+        aiohttp.ClientSession(balances_url(settings)) as http,
+    ):
+        reads = {
+            PAGE: [_FIRST],
+            PAGES: await _pages(http),
+            DOCUMENT: [f"/{each}" for each in load.accounts],
+        }
+        found = {
+            name: await _read(roles, http, name, reads[name], size.closed)
+            for name in (reversed(reads) if backwards else reads)
+        }
     return [sample for name in reads for sample in found[name]]
 
 

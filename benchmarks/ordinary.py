@@ -15,13 +15,11 @@ from benchmarks.roles import (
     WORKER,
     Clients,
     Roles,
-    bank_of,
-    clients,
     costs,
+    serving,
 )
 from benchmarks.size import Size
 from benchmarks.turns import Sample, in_turns
-from pipeline.embedded.up import accounts_url
 from pipeline.eventstore import EventStore
 from pipeline.support.settings import Settings
 
@@ -33,13 +31,7 @@ _IN_BURST: Final = (WORKER, FORWARDER, "nats", "elasticsearch")
 
 
 async def once(bank: Bank, size: Size, checkout: Checkout, _: bool) -> list[Sample]:
-    async with (
-        bank_of(bank, checkout) as (settings, roles),
-        clients(accounts_url(settings)) as load,
-    ):
-        await roles.start()
-        await load.open(size.opened)
-        await roles.shown(load.versions)
+    async with serving(bank, checkout, size.opened) as (settings, roles, load):
         return await _evenly(roles, load, size.ordinary) + await _burst(
             settings, roles, load.versions, size.burst
         )

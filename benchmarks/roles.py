@@ -18,6 +18,7 @@ from benchmarks.latency import settled
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.embedded.startup_checks import free_ports
+from pipeline.embedded.up import accounts_url
 from pipeline.model.projection import Projection
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings
@@ -185,3 +186,18 @@ async def clients(address: str) -> AsyncIterator[Clients]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(address, connector=connector) as http:
         yield Clients(http)
+
+
+@asynccontextmanager
+async def serving(
+    bank: Bank, checkout: Checkout, accounts: int
+) -> AsyncIterator[tuple[Settings, Roles, Clients]]:
+    """A fresh bank with all roles and so many accounts, all of which readers see."""
+    async with (
+        bank_of(bank, checkout) as (settings, roles),
+        clients(accounts_url(settings)) as load,
+    ):
+        await roles.start()
+        await load.open(accounts)
+        await roles.shown(load.versions)
+        yield settings, roles, load
