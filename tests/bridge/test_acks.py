@@ -1,25 +1,15 @@
 """Acks count and all is delivered, whatever an earlier owner had sent that comes late."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from faust.types import TP
 
-from pipeline.messaging import JetStream, ensure_partitioned
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.bridge.support import PARTITIONS, TOPIC, Reader, publish, running
 from tests.harness import eventually
 
 ALL = frozenset(range(PARTITIONS))
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    client = await JetStream.connect(settings.nats_url, "test")
-    await ensure_partitioned(client, TOPIC, PARTITIONS)
-    yield client
-    await client.close()
 
 
 async def counts(js: JetStream, partition: int) -> tuple[int, int, int]:

@@ -1,10 +1,8 @@
 """The bridge reads: batches, commits, seeks, one reader at a time, a server that goes away."""
 
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from pathlib import Path
-
-import pytest
 
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream, ensure_partitioned
@@ -13,14 +11,6 @@ from tests.bridge.support import PARTITIONS, TOPIC, Reader, floor, publish, runn
 from tests.harness import eventually
 
 ALL = frozenset(range(PARTITIONS))
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    client = await JetStream.connect(settings.nats_url, "test")
-    await ensure_partitioned(client, TOPIC, PARTITIONS)
-    yield client
-    await client.close()
 
 
 async def test_batches_arrive_in_order_and_are_acked(

@@ -10,21 +10,13 @@ from nats.aio.msg import Msg
 
 from pipeline.bridge.feed import Feed
 from pipeline.bridge.options import Options
-from pipeline.messaging import JetStream, ensure_partitioned
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
-from tests.bridge.support import PARTITIONS, TOPIC
+from tests.bridge.support import TOPIC
 from tests.harness import eventually
 
 BATCH = 10
 MESSAGES = f"{TOPIC}.0"
-
-
-@pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    client = await JetStream.connect(settings.nats_url, "test")
-    await ensure_partitioned(client, TOPIC, PARTITIONS)
-    yield client
-    await client.close()
 
 
 class Reading:

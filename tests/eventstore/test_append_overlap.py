@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.eventstore import AppendResult, EventStore, VersionConflict
 from pipeline.eventstore.append_queue import LEAST, MOST
 from pipeline.model.events import SLOTS, Event, new_event
-from pipeline.support.settings import Settings
 from tests.harness import eventually
 
 MANY = 4 * LEAST
@@ -63,14 +62,6 @@ class Inserts:
         self.free = True
         for insert in self.sent:
             insert.go.set()
-
-
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
-    store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await store.setup()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

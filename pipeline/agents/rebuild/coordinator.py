@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 PROMOTED_SECONDS: Final = 60.0
 """A job is done when every partition writes the new generation alone, or after so long."""
 NOTICED_SECONDS: Final = 2 * WATCH_SECONDS
+"""In which every owner looks whether Elasticsearch was restarted."""
 
 
 class Coordinator:

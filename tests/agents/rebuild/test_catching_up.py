@@ -1,25 +1,20 @@
 """A generation is not shown before its partitions have applied what the stream has."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from pipeline.agents.rebuild.build import OnlineBuild
-from pipeline.messaging import STREAM, JetStream, subject
-from pipeline.messaging.streams import ensure_partitioned
-from pipeline.support.settings import Settings
+from pipeline.messaging import STREAM, JetStream, ensure_partitioned, subject
 from pipeline.tables.checkpoints import PositionLost
 
 
 @pytest.fixture
-async def js(settings: Settings) -> AsyncIterator[JetStream]:
-    connected = await JetStream.connect(settings.nats_url, "test")
-    await ensure_partitioned(connected, STREAM, 2)
-    yield connected
-    await connected.close()
+async def js(js: JetStream) -> JetStream:
+    await ensure_partitioned(js, STREAM, 2)
+    return js
 
 
 def _part(js: JetStream) -> tuple[OnlineBuild, Any]:
