@@ -30,6 +30,25 @@ class Bank:
     async def worker(self, *words: str) -> Role:
         return await self.start("bank", "worker", *words, BANK_REBUILD_GRACE_SECONDS="1")
 
+    async def stalled_worker(self) -> Role:
+        """A worker that takes days to replay a partition: while it has one, no rebuild is done.
+
+        It shares the partitions with workers that start later, and leaves them all when stopped.
+        """
+        slow = {"BANK_REBUILD_GRACE_SECONDS": "1", "BANK_REBUILD_RATE": "0.001"}
+        return await self.start("bank", "worker", **slow)
+
+    async def replaying(self, job: RebuildJob) -> RebuildJob:
+        """Wait until some of the job's events are replayed."""
+
+        async def begun() -> bool:
+            await self.jobs.refresh()
+            now = self.jobs.job(job.id)
+            return now is not None and any(part.done for part in self.jobs.parts(now))
+
+        await eventually(begun, seconds=60, message="some events are replayed")
+        return job
+
     async def rebuild(self) -> RebuildJob:
         partitions = self.settings.partitions
         job, joined = await self.jobs.start("online", range(partitions), partitions)

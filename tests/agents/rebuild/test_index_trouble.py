@@ -9,23 +9,16 @@ from tests.load import Load
 pytestmark = pytest.mark.elasticsearch
 
 
-async def _replaying(bank: Bank, job_id: str) -> bool:
-    await bank.jobs.refresh()
-    job = bank.jobs.job(job_id)
-    return job is not None and any(part.done for part in bank.jobs.parts(job))
-
-
 @pytest.mark.parametrize("ends", ["done", "cancelled"])
 async def test_the_generation_being_built_is_blocked_for_a_while(bank: Bank, ends: str) -> None:
     await bank.start("bank", "forwarder")
-    worker = await bank.start("bank", "worker", BANK_REBUILD_RATE="200")
+    workers = [await bank.stalled_worker(), await bank.worker()]
     await fill(bank.store, 100, 6)
     await bank.becomes_exact()
     indices = bank.elastic.client.indices
     load = Load(bank.store)
     async with load.steady(50):
-        job = await bank.reaches(await bank.rebuild(), "building")
-        await eventually(lambda: _replaying(bank, job.id))
+        job = await bank.replaying(await bank.rebuild())
         await indices.close(index="balance-2")
         await indices.put_settings(index="balance-2", settings={"index.blocks.write": True})
         if ends == "cancelled":
@@ -34,6 +27,7 @@ async def test_the_generation_being_built_is_blocked_for_a_while(bank: Bank, end
         else:
             await indices.put_settings(index="balance-2", settings={"index.blocks.write": None})
             await indices.open(index="balance-2")
+            assert await workers[0].stop() == 0
         assert (await bank.over(job)).phase == ends
     await bank.becomes_exact()
-    assert "is parked" not in worker.log()
+    assert all("is parked" not in worker.log() for worker in workers)

@@ -41,17 +41,18 @@ async def test_readers_never_see_a_rebuild(bank: Bank) -> None:
 
 async def test_a_cancelled_rebuild_leaves_nothing(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
-    await bank.start("bank", "worker", BANK_REBUILD_RATE="200")
+    stalled = await bank.stalled_worker()
+    await bank.worker()
     await fill(bank.store, 100, 10)
     await bank.becomes_exact()
     load = Load(bank.store)
     async with load.steady(100):
-        job = await bank.reaches(await bank.rebuild(), "building")
-        await eventually(lambda: _replaying(bank, job.id))
+        job = await bank.replaying(await bank.rebuild())
         await bank.jobs.cancel(job.id)
         await eventually(lambda: bank.is_single(1), message="the new one is gone")
     assert (await bank.over(job)).phase == "cancelled"
     await bank.becomes_exact()
+    assert await stalled.stop() == 0
     again = await bank.over(await bank.rebuild(), seconds=60)
     assert again.phase == "done"
     await bank.becomes_exact()
@@ -59,23 +60,18 @@ async def test_a_cancelled_rebuild_leaves_nothing(bank: Bank) -> None:
 
 async def test_a_rebuild_whose_index_is_deleted_fails_and_says_so(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
-    await bank.start("bank", "worker", BANK_REBUILD_RATE="300")
+    stalled = await bank.stalled_worker()
+    await bank.worker()
     await fill(bank.store, 100, 10)
     await bank.becomes_exact()
     load = Load(bank.store)
     async with load.steady(100):
-        job = await bank.reaches(await bank.rebuild(), "building")
-        await eventually(lambda: _replaying(bank, job.id))
+        job = await bank.replaying(await bank.rebuild())
         await bank.elastic.client.indices.delete(index="balance-2")
         failed = await bank.over(job)
         assert (failed.phase, failed.reason) == ("failed", "the index balance-2 was deleted")
         again = await bank.rebuild()  # at once: a worker may not even see that it had failed
         assert again.id == job.id
+        assert await stalled.stop() == 0
         assert (await bank.over(again)).phase == "done"
     await bank.becomes_exact()
-
-
-async def _replaying(bank: Bank, job_id: str) -> bool:
-    await bank.jobs.refresh()
-    job = bank.jobs.job(job_id)
-    return job is not None and any(part.done for part in bank.jobs.parts(job))
