@@ -24,6 +24,7 @@ from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
+from pipeline.support.cancellation import mend_wait_for
 from pipeline.support.settings import Settings
 from tests.certificates import make
 from tests.harness import Role, Servers
@@ -31,6 +32,8 @@ from tests.ports import free_port
 
 OURS = ("balance", "statement", "turnover", "bank-")
 """How the names of the indexes begin that tests may delete."""
+
+mend_wait_for()  # as each role and command does
 
 
 def placed(data_dir: Path, **changes: object) -> Settings:

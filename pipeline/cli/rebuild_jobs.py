@@ -1,8 +1,8 @@
 """Rebuilds as commands use them: start, find, cancel; each failure is a `CommandFailed`."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from pipeline.cli.connections import jetstream
@@ -40,9 +40,10 @@ async def start(settings: Settings, projection: Projection, asked: Asked, *, wai
                 f"`bank rebuild cancel {busy.job.id}` calls it off."
             ) from busy
         echo(f"rebuild {job.id} ({scope(job)}) {_start_outcome(job, joined, asked)}", err=True)
-        target = f"{projection.name} {job.id}"
-        await record(js, settings, "rebuild-started", target, "joined" if joined else "done")
-        return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
+        with _leaving_it_running(job.id):
+            target = f"{projection.name} {job.id}"
+            await record(js, settings, "rebuild-started", target, "joined" if joined else "done")
+            return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
 async def find(
@@ -51,7 +52,8 @@ async def find(
     """The rebuild of that id, or the last one."""
     async with opened(settings, projection) as jobs:
         job = _chosen(jobs, job_id)
-        return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
+        with _leaving_it_running(job.id):
+            return await _until_over(jobs, job.id) if wait else (job, jobs.parts(job))
 
 
 async def find_all(settings: Settings, projection: Projection) -> list[Found]:
@@ -85,18 +87,24 @@ async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Re
 
 
 async def _until_over(jobs: RebuildJobs, job_id: str) -> Found:
-    """The rebuild when it is over, shown until then. An interrupt leaves it running."""
+    """The rebuild when it is over, shown until then."""
     bars = Bars()
     with bars.displayed():
-        try:
-            return await follow(jobs, job_id, bars)
-        except asyncio.CancelledError:
-            raise CommandFailed(
-                f"rebuild {job_id} goes on without this terminal\n"
-                f"`bank rebuild status {job_id}` shows it, with --wait until it is over;\n"
-                f"`bank rebuild cancel {job_id}` calls it off.",
-                INTERRUPTED,
-            ) from None
+        return await follow(jobs, job_id, bars)
+
+
+@contextmanager
+def _leaving_it_running(job_id: str) -> Iterator[None]:
+    """An interrupt ends the command alone, and prints how to go on."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise CommandFailed(
+            f"rebuild {job_id} goes on without this terminal\n"
+            f"`bank rebuild status {job_id}` shows it, with --wait until it is over;\n"
+            f"`bank rebuild cancel {job_id}` calls it off.",
+            INTERRUPTED,
+        ) from None
 
 
 def _start_outcome(job: RebuildJob, joined: bool, asked: Asked) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.support import event_loop, logs
+from pipeline.support.cancellation import mend_wait_for
 from pipeline.support.settings import Settings, load
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ def configured(command: str) -> Settings:
 
 def run(main: Coroutine[Any, Any, T]) -> T | None:
     """Run `main` to its end. SIGTERM or SIGINT cancels it; the result is None then."""
+    mend_wait_for()
     return asyncio.run(_until_signal(main))
 
 

@@ -146,7 +146,7 @@ class FastPathClient(Client):
         with suppress(ConnectionError):
             await self.close()
         if self._reconnection_task is not None:
-            # `close` cancels it once, which Python 3.11 may swallow (see `cancel_and_wait`).
+            # `close` cancels it once, which may be swallowed (see `cancel_and_wait`).
             await cancel_and_wait(self._reconnection_task)
 
     async def _connect_to_server(self, s: Srv) -> None:

@@ -1,14 +1,44 @@
 """Cancellation that can't be swallowed, from outside a task and within it."""
 
 import asyncio
-from typing import Any
+import sys
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def mend_wait_for() -> None:
+    """Before Python 3.12, put a sound `asyncio.wait_for` in the place of its own.
+
+    That one swallows a cancellation that comes up to two rounds of the event loop after the result,
+    as a signal or a lost lease does that wakes the loop together with a reply. nats-py waits by it
+    for every reply, Faust and mode for most else: their tasks would go on for ever.
+    """
+    if sys.version_info < (3, 12):
+        asyncio.wait_for = asyncio.tasks.wait_for = _wait_for  # type: ignore[assignment]
+
+
+async def _wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:
+    """Like `asyncio.wait_for` of Python 3.12. At a timeout of 0 a coroutine is not even begun."""
+    if timeout is None or timeout > 0:
+        async with asyncio.timeout(timeout):
+            return await awaitable
+    future = asyncio.ensure_future(awaitable)
+    if future.done():
+        return future.result()
+    future.cancel()
+    await asyncio.wait((future,))
+    try:
+        return future.result()
+    except asyncio.CancelledError:
+        raise TimeoutError from None
 
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended, whatever its outcome.
 
-    It cancels until then: on Python 3.11 `asyncio.wait_for`, which drivers use, swallows a
-    cancellation that comes at the same moment as its result.
+    It cancels until then: drivers swallow cancellations, as nats-py does where it closes.
     """
     while not task.done():
         task.cancel()
@@ -18,7 +48,7 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
 def raise_if_cancelled() -> None:
     """Raise CancelledError if this task was cancelled and something has swallowed that.
 
-    See `cancel_and_wait`; nats-py waits by `asyncio.wait_for` for every reply.
+    See `cancel_and_wait`.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -38,6 +38,30 @@ async def test_one_that_tries_to_reconnect_is_closed_for_certain(
     assert swallowed
 
 
+async def test_a_request_passes_on_a_cancellation_that_comes_with_its_reply(
+    settings: Settings,
+) -> None:
+    js = await JetStream.connect(settings.nats_url, "test")
+
+    async def poll() -> None:
+        await js.ping()
+        await asyncio.sleep(30)
+
+    try:
+        await js.ping()
+        polling = asyncio.create_task(poll())
+        while not js.nc._resp_map:  # noqa: ASYNC110 - until the request is sent, and no longer
+            await asyncio.sleep(0)
+        (reply,) = js.nc._resp_map.values()
+        reply.add_done_callback(lambda _: polling.cancel())
+        async with asyncio.timeout(10):
+            await asyncio.wait((polling,))
+        assert polling.cancelled()
+        assert reply.result() is not None
+    finally:
+        await js.close()
+
+
 @pytest.mark.parametrize("refusals", [2, None])
 async def test_a_stream_is_made_once_the_deleted_one_has_let_go_of_its_name(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, refusals: int | None
