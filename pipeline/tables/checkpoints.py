@@ -3,8 +3,8 @@
 Checkpoints are stored beside the documents they are about, in the index `bank-checkpoints`, and
 each write replaces exactly the one before it (compare-and-set). So one write proves that no other
 owner has acquired the partition, and that Elasticsearch still has what this owner wrote before. A
-node that was restarted since the partition was acquired may have lost documents: then the
-checkpoint is not trusted either.
+node that was restarted since the partition was acquired may have lost documents: then the write is
+taken back, and the partition must be acquired again.
 """
 
 import asyncio
@@ -121,6 +121,7 @@ class Checkpoints:
         async with self._lock:
             failed: dict[int, Exception] = {}
             wanted: list[Checkpoint] = []
+            replaced: list[Checkpoint] = []
             for partition, position in positions.items():
                 if not self._held.holds(partition, position.epoch):
                     failed[partition] = PositionLost(f"partition {partition} was acquired again")
@@ -129,10 +130,16 @@ class Checkpoints:
                     checkpoint = moved(held, position, self._held.cursor(held.key), back)
                     if checkpoint != held:
                         wanted.append(checkpoint)
+                        replaced.append(held)
             if wanted:
                 failed |= await self._swap(wanted)
                 # After the writes: a node that was restarted before them has its new boot by now.
-                failed |= await self._restarted({each.partition for each in wanted})
+                restarted = await self._restarted({each.partition for each in wanted})
+                # A write after a restart claims documents that may have been lost, for those of
+                # after the last checkpoint are the first to go. What it replaced is true: it was
+                # still there.
+                await self._swap([each for each in replaced if each.partition in restarted])
+                failed |= restarted
             return failed
 
     async def read(self, ids: Sequence[str]) -> dict[str, Checkpoint]:

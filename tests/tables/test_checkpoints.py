@@ -193,12 +193,19 @@ async def test_an_answer_that_was_lost_is_no_loss(
 async def test_after_a_restart_of_elasticsearch_nothing_is_claimed(
     own_servers: EmbeddedServers,
 ) -> None:
-    """Documents that were written and not yet saved may be gone, though the checkpoint is not."""
+    """Documents that were written and not yet saved may be gone, though the checkpoint is not.
+
+    A checkpoint written after the restart claims them: it is taken back, in both generations.
+    """
     server = own_servers.servers["elasticsearch"]
     elastic = Elastic(server.url)
     checkpoints = Checkpoints(elastic, "mine")
-    await claim(checkpoints)
+    live, new = await claim(checkpoints), Generation(2, "uuid-2", BALANCE)
+    built = await checkpoints.claim_building(0, NOW, new, STREAM, live.epoch)
+    checkpoints.set_cursor(0, new, 20)
+    assert await checkpoints.write({0: PartitionPosition(1, 5, 5)}) == {}
     await asyncio.sleep(2.5)  # saved
+    checkpoints.set_cursor(0, new, None)
     await server.kill(9)
     await server.wait_dead()
     writing = asyncio.create_task(checkpoints.write({0: PartitionPosition(1, 10, 10)}))
@@ -206,6 +213,8 @@ async def test_after_a_restart_of_elasticsearch_nothing_is_claimed(
     assert not writing.done()
     await server.start()
     assert isinstance((await writing)[0], PositionLost)
+    found = await checkpoints.read([live.id, built.id])
+    assert [(each.sequence, each.cursor) for each in found.values()] == [(5, None), (5, 20)]
     await elastic.close()
 
 
