@@ -35,7 +35,6 @@ NO_QUERIES: Final = {
     "Elastic.keep_alias",
     "Elastic.make_index",
     "Elastic.patiently",
-    "Elastic.ran_for",  # one look of `boots`
     "DocumentReader.close",
     "DocumentReader.sort_values",  # the same
     "DocumentReader.search",  # measured as `page` of its subclasses

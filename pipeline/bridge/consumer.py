@@ -123,6 +123,8 @@ class Consumer(FaustConsumer):
 
     def ack(self, message: ConsumerMessage) -> bool:
         """Faust is done with a delivery: the next one of its partition may go out."""
+        if isinstance(message.value, Batch) and message.value.stale:
+            return False  # it is delivered again, perhaps up to the same sequence
         done: bool = super().ack(message)
         self._wake_for_rest(message.tp)
         return done
@@ -245,7 +247,17 @@ class Consumer(FaustConsumer):
             return
         feed = self.feeds.get(tp)
         if feed is not None and feed.started:
-            await self._until_it_works(tp, lambda: feed.resume(unpin=trouble.pinned_elsewhere))
+            await self._until_it_works(tp, partial(self._resume, feed, trouble))
+
+    async def _resume(self, feed: Feed, trouble: Trouble) -> None:
+        seeks = feed.seeks
+        try:
+            await feed.resume(unpin=trouble.pinned_elsewhere)
+        finally:
+            if feed.seeks != seeks:
+                # The stream was created again, and its sequences with it: what was done of the old
+                # ones would be taken for done of the new ones.
+                private.forget_partition(self, feed.tp)
 
     async def _until_it_works(self, tp: TP, attempt: Callable[[], Awaitable[Any]]) -> None:
         """Repeat the attempt, as long as this consumer has the partition."""

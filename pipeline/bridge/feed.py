@@ -213,7 +213,6 @@ class Feed:
         state = await self.js.state(self._stream)
         created = state.created if state else None
         fresh = not keep or created != self._created
-        self._created = created
         if fresh:
             # Before the RESET: an ack of what is out would move the floor that it sets.
             self.drop()
@@ -226,6 +225,7 @@ class Feed:
         await self._acquire_pin(unpin=unpin)
         floor = await self._reset(sequence, state)
         self._begin_after(floor, fresh=fresh)
+        self._created = created  # not before: a repeated try has to begin as fresh as this one
         await self._subscribe()
         return floor
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Final
 
 from pipeline.embedded.processes import Child, Children
@@ -65,23 +65,24 @@ class ProcessGroup:
         """
         listeners = bound(host, port, who, setting)
         descriptors = tuple(each.fileno() for each in listeners)
-        with TemporaryDirectory(prefix="bank-") as folder:
-            children = Children()
-            alike = self._count, descriptors, Path(folder), os.getpid()
-            members = [Member(number, *alike) for number in range(self._count)]
-            members[0].make_counts()
-            try:
-                async with asyncio.TaskGroup() as keepers:
-                    for member in members:
-                        keepers.create_task(self._keep(children, member))
-            finally:
-                # First of all: who comes from now on is to be refused, and not left waiting.
-                for each in listeners:
-                    each.close()
-                await children.close(GRACE)
-                for name, child in self._running.items():
-                    if code := child.exit_code:
-                        log.error("%s did not drain (%s)", name, ending(code))
+        folder = Path(mkdtemp(prefix="bank-"))
+        children = Children(theirs=folder)
+        members = [
+            Member(number, self._count, descriptors, folder) for number in range(self._count)
+        ]
+        members[0].make_counts()
+        try:
+            async with asyncio.TaskGroup() as keepers:
+                for member in members:
+                    keepers.create_task(self._keep(children, member))
+        finally:
+            # First of all: who comes from now on is to be refused, and not left waiting.
+            for each in listeners:
+                each.close()
+            await children.close(GRACE)
+            for name, child in self._running.items():
+                if code := child.exit_code:
+                    log.error("%s did not drain (%s)", name, ending(code))
 
     async def _keep(self, children: Children, member: Member) -> None:
         name, backoff = f"{self._role} {member.number}", Backoff()

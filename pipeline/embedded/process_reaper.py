@@ -3,11 +3,13 @@
 It is a separate process, run as a file (`python -I -S process_reaper.py`), so it imports only the
 standard library. Its parent holds the only write end of its stdin and writes "+pid" and "-pid"
 lines, one for each child's process group. When the parent dies, the kernel closes the pipe. Then
-the reaper terminates the remaining groups and kills them after `GRACE` seconds.
+the reaper terminates the remaining groups and kills them after `GRACE` seconds. Last of all it
+deletes the folder that it was given, if any.
 """
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -42,6 +44,8 @@ def main() -> None:
         time.sleep(0.02)
         groups = signalled(groups, 0)
     signalled(groups, signal.SIGKILL)
+    for folder in sys.argv[1:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -93,14 +93,19 @@ class Children:
 
     With `data_dir`, each child has an entry in `processes.json` until it is stopped or forgotten.
     The reaper inherits the descriptors `keep`, such as that of a lock, which stays locked until
-    the reaper has ended the children.
+    the reaper has ended the children. At the end, whatever it is, it deletes the folder `theirs`.
     """
 
-    def __init__(self, data_dir: Path | None = None, keep: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        keep: Sequence[int] = (),
+        theirs: Path | None = None,
+    ) -> None:
         self._data_dir = data_dir
         self._children: list[Child] = []
         self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(process_reaper.__file__))],
+            [sys.executable, "-I", "-S", process_reaper.__file__, *([theirs] if theirs else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -5,9 +5,7 @@ again, with a guessed mapping.
 """
 
 import logging
-import math
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -80,8 +78,6 @@ class Elastic:
         self.retries = 0
         self._outage = Outage(log, f"Elasticsearch at {self.access}")
         self._most = MOST_BYTES
-        self._boots: dict[str, int] | None = None
-        self._restarted = -math.inf
 
     async def close(self) -> None:
         """Close the client, unless others share it."""
@@ -327,16 +323,7 @@ class Elastic:
             nodes = answer.get("nodes", {})
             return {node: info["jvm"]["start_time_in_millis"] for node, info in nodes.items()}
 
-        boots = await self.patiently(ask)
-        if self._boots is not None and boots != self._boots:
-            self._restarted = time.monotonic()
-        self._boots = boots
-        return boots
-
-    async def ran_for(self, seconds: float) -> bool:
-        """Whether no node was started within so many seconds, as far as `boots` has shown."""
-        await self.boots()
-        return time.monotonic() - self._restarted >= seconds
+        return await self.patiently(ask)
 
     async def make_index(
         self,

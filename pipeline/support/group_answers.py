@@ -5,8 +5,6 @@ sockets on which each of them answers for itself alone. A role that is one proce
 """
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
@@ -115,8 +113,6 @@ def _answering(
         await web.UnixSite(runner, path).start()
         yield
         await runner.cleanup()
-        if os.getppid() != member.parent:  # it was killed, so it does not clear away itself
-            shutil.rmtree(member.folder, ignore_errors=True)
 
     return lifetime
 

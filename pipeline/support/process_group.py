@@ -17,17 +17,16 @@ _VARIABLE: Final = "_BANK_MEMBER"  # no setting: people don't set it, and `load`
 @dataclass(frozen=True, slots=True)
 class Member:
     """One process of `count`, with `number` from 0. `listeners` are descriptors of sockets that
-    listen; `parent` is the process id."""
+    listen."""
 
     number: int
     count: int
     listeners: tuple[int, ...]
     folder: Path
-    parent: int
 
     def environment(self) -> dict[str, str]:
         """The variable that tells a process who it is."""
-        told = [self.number, self.count, self.listeners, str(self.folder), self.parent]
+        told = [self.number, self.count, self.listeners, str(self.folder)]
         return {_VARIABLE: json.dumps(told)}
 
     @classmethod
@@ -36,8 +35,8 @@ class Member:
         told = os.environ.get(_VARIABLE)
         if told is None:
             return None
-        number, count, listeners, folder, parent = json.loads(told)
-        return cls(number, count, tuple(listeners), Path(folder), parent)
+        number, count, listeners, folder = json.loads(told)
+        return cls(number, count, tuple(listeners), Path(folder))
 
     @property
     def counts(self) -> Path:

@@ -21,6 +21,8 @@ MOST: Final = 2**63 - 1
 Turnover = Callable[[Event], tuple[str, int]]
 """The name that an event is counted by, and its money in minor units. Never raises."""
 
+_Key = tuple[Feed, int, float]
+
 
 class Activity:
     """The table and its agent. A key is `{partition}:{kind}:{events|money}`.
@@ -32,12 +34,12 @@ class Activity:
     """
 
     def __init__(self, app: faust.App, turnover: Turnover) -> None:
-        self._app, self._turnover = app, turnover
+        self._turnover = turnover
         self.table = app.Table("activity", default=int).tumbling(
             WINDOW_SECONDS, expires=KEPT_SECONDS
         )
-        self._unwritten: dict[tuple[Feed, float], tuple[faust.EventT[Batch], Counter[str]]] = {}
-        """By feed and minute: the first event, and what is not written yet."""
+        self._unwritten: dict[_Key, tuple[faust.EventT[Batch], Counter[str]]] = {}
+        """By feed, its seeks and minute: the first event, and what is not written yet."""
 
     async def read(self, stream: faust.StreamT[Batch]) -> None:
         """The agent's function."""
@@ -45,22 +47,22 @@ class Activity:
             batch = event.value
             if not batch.stale:
                 minute = event.message.timestamp // WINDOW_SECONDS
-                _, sums = self._unwritten.setdefault((batch.feed, minute), (event, Counter()))
+                key = batch.feed, batch.seeks, minute
+                _, sums = self._unwritten.setdefault(key, (event, Counter()))
                 tally(batch, self._turnover, sums)
             event.ack()
 
     def write(self) -> None:
         """Write what was read into the table; before it is acked in JetStream.
 
-        What was read from a feed that is gone is dropped: the partition's next owner reads it.
+        What is stale is dropped: it is read again, here or by the partition's next owner.
         """
-        feeds = self._app.consumer.feeds
         while self._unwritten:
-            (feed, _), (event, sums) = self._unwritten.popitem()
-            if feeds.get(feed.tp) is feed:
+            _, (event, sums) = self._unwritten.popitem()
+            if not event.value.stale:
                 with writing_tables(event):
                     for name, amount in sums.items():
-                        self.table[f"{feed.tp.partition}:{name}"].apply(added, amount, event)
+                        self.table[f"{event.value.partition}:{name}"].apply(added, amount, event)
 
 
 def tally(batch: Batch, turnover: Turnover, sums: Counter[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.coordination.partitioning import Partitioning
+from pipeline.model.events import slots_of
 from pipeline.model.projection import FIRST
 from pipeline.search import FoundDocument, Generation
 from pipeline.tables.epochs import HIGHEST
@@ -157,6 +158,14 @@ def checkpoint_of(found: FoundDocument | None) -> Checkpoint | None:
     except (TypeError, ValidationError):
         return None
     return checkpoint if checkpoint and 0 <= checkpoint.epoch < HIGHEST else None
+
+
+def doubted(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint of a generation being built; if it is whole, it becomes one of which all slots
+    are replayed, and the partition's owner has to catch up with the stream."""
+    if checkpoint.cursor is not None:
+        return checkpoint
+    return replace(checkpoint, cursor=slots_of(checkpoint.partition, checkpoint.partitions).stop)
 
 
 def why_changed(mine: Checkpoint, found: FoundDocument | None) -> Exception:

@@ -14,7 +14,6 @@ from dataclasses import asdict, replace
 from typing import Final
 
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.model.events import slots_of
 from pipeline.search import (
     ConditionalWrite,
     Elastic,
@@ -30,6 +29,7 @@ from pipeline.tables.checkpoint import (
     PartitionPosition,
     PositionLost,
     checkpoint_of,
+    doubted,
     empty_checkpoint,
     inherited,
     moved,
@@ -148,6 +148,23 @@ class Checkpoints:
         read = {key: checkpoint_of(each) for key, each in found.items()}
         return {key: each for key, each in read.items() if each is not None}
 
+    async def doubt(self, ids: Sequence[str]) -> None:
+        """Have none of these be whole, whoever owns it: its owner acquires the partition again.
+
+        Raises `GenerationGone` and `ProjectionUnavailable`; then some may be as they were.
+        """
+        while ids:
+            found = await self._elastic.mget(ALIAS, ids)
+            read = {key: checkpoint_of(each) for key, each in found.items()}
+            whole = {key: each for key, each in read.items() if each and each.cursor is None}
+            writes = [
+                ConditionalWrite(key, found[key].stamp, asdict(doubted(each)))
+                for key, each in whole.items()
+            ]
+            stamps = await self._elastic.compare_and_set(ALIAS, writes) if writes else []
+            # An owner may have moved it meanwhile, and it is still whole.
+            ids = [key for key, stamp in zip(whole, stamps, strict=True) if stamp is None]
+
     async def verify(self) -> dict[int, Exception]:
         """The partitions whose checkpoint is not as this owner wrote it."""
         async with self._lock:
@@ -220,10 +237,9 @@ class Checkpoints:
         # epochs may have been lost.
         epoch = await next_epoch(mine.epoch if mine else 0)
         checkpoint = mine if mine and mine.same_scope_as(empty) and not restart else empty
-        if empty.cursor is not None and checkpoint.cursor is None:
+        if empty.cursor is not None:
             # It was whole for an owner before us. Now the stream may deliver again what it lost.
-            last = slots_of(empty.partition, empty.partitions).stop
-            checkpoint = replace(checkpoint, cursor=last)
+            checkpoint = doubted(checkpoint)
         checkpoint = replace(checkpoint, epoch=epoch, owner=self._owner)
         write = ConditionalWrite(checkpoint.id, there.stamp if there else None, asdict(checkpoint))
         (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])

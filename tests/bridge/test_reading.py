@@ -1,9 +1,15 @@
 """The bridge reads: batches, commits, seeks, one reader at a time, a server that goes away."""
 
+import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection, Mapping
 from pathlib import Path
+from typing import Literal
 
+import pytest
+from faust.types import TP
+
+from pipeline.bridge.durable import Durable
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
@@ -125,6 +131,76 @@ async def test_a_deleted_consumer_and_a_remade_stream_are_read_on(
         await ensure_partitioned(js, TOPIC, PARTITIONS)
         await publish(js, range(100, 108))
         await eventually(lambda: {n for _, n in reader.read} >= set(range(100, 108)), seconds=60)
+
+
+async def test_what_was_done_of_a_stream_is_not_done_of_the_one_in_its_place(
+    settings: Settings, js: JetStream, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sequences begin anew; nor does a failure in the midst of the restart change that."""
+    commits = list[Mapping[TP, int]]()
+
+    async def before(done: Mapping[TP, int]) -> Collection[TP]:
+        commits.append(done)
+        return []
+
+    reset, failed = Durable.reset, set[str]()
+
+    async def fails_once(self: Durable, sequence: int | None) -> int:
+        if self.name not in failed:
+            failed.add(self.name)
+            raise TimeoutError("the answer is lost")
+        return await reset(self, sequence)
+
+    reader = Reader(settings.nats_url, "one", scratch, before_commit=before)
+    async with running(reader, ALL):
+        await publish(js, range(4))
+        await eventually(lambda: len(reader.read) == 4 and commits and len(commits[-1]) == 4)
+        feeds = list(reader.consumer.feeds.values())
+        before_that = [feed.seeks for feed in feeds]
+        reader.gate.clear()
+        monkeypatch.setattr(Durable, "reset", fails_once)
+        await js.api(f"STREAM.DELETE.{TOPIC}")
+        await ensure_partitioned(js, TOPIC, PARTITIONS)
+        await publish(js, range(100, 104))
+        await eventually(
+            lambda: all(
+                feed.seeks > seeks and feed.out and feed.delivered
+                for feed, seeks in zip(feeds, before_that, strict=True)
+            ),
+            seconds=60,
+        )
+        commits.clear()
+        assert await reader.consumer.commit() is False
+        assert not commits
+        reader.gate.set()
+        await eventually(lambda: len(reader.read) == 8)
+        assert {n for _, n in reader.read} == {*range(4), *range(100, 104)}
+        await eventually(lambda: commits and len(commits[-1]) == 4)
+
+
+async def test_a_stale_batch_that_is_done_is_not_taken_for_the_one_delivered_again(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    reader = Reader(settings.nats_url, "one", scratch)
+    one_by_one = asyncio.Semaphore(0)
+
+    async def wait() -> Literal[True]:
+        return await one_by_one.acquire()
+
+    async with running(reader, ALL):
+        feed = reader.consumer.feeds[TP(TOPIC, 1)]
+        reader.gate.wait = wait  # type: ignore[method-assign]
+        await publish(js, range(1, 2))
+        await eventually(lambda: feed.delivered == 1)
+        assert await reader.seek(1, 0) == 0
+        await eventually(lambda: feed.delivered == 1)
+        one_by_one.release()
+        await eventually(lambda: len(reader.batches) == 1)
+        assert reader.batches[0].stale
+        assert await reader.consumer.commit() is False
+        assert await floor(js, 1) == 0
+        one_by_one.release()
+        await eventually(lambda: _is(floor(js, 1), 1))
 
 
 async def test_a_restarted_server_loses_and_doubles_nothing(

@@ -322,8 +322,11 @@ async def test_one_log_tells_which_process_wrote_each_line(
 
 
 async def test_a_second_signal_ends_all_at_once(settings: Settings) -> None:
+    before = folders()
     async with serving(settings) as (group, address):
         children = processes_of(group)
+        mine = {each for each in folders() - before if group_of(each, children)}
+        assert mine
         _, client = await asyncio.open_connection("127.0.0.1", settings.accounts_port)
         client.write(HALF_A_REQUEST)
 
@@ -338,6 +341,7 @@ async def test_a_second_signal_ends_all_at_once(settings: Settings) -> None:
         await group.kill(signal.SIGTERM)
         assert await group.wait() == 128 + signal.SIGTERM
         await eventually(lambda: not any(alive(pid) for pid in children))
+        await eventually(lambda: not mine & folders())
         client.close()
 
 

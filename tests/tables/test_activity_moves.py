@@ -108,3 +108,16 @@ async def test_what_a_lost_partition_has_not_written_is_counted_by_its_next_owne
             await eventually(lambda: new.counted == 20)
             await new.assignment.assign(frozenset())
     assert await counted(js) == (40, 40)
+
+
+async def test_what_is_delivered_again_after_a_seek_is_counted_once(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    one = Counting(settings, scratch / "one", commit_seconds=3600)
+    async with running(one, ALL):  # type: ignore[arg-type]
+        await publish(js, 40)
+        await eventually(lambda: one.counted == 40)
+        await one.app.consumer.seek_after(TP(TOPIC, 1), 0)
+        await eventually(lambda: one.counted == 50)
+        await one.assignment.assign(frozenset())
+    assert await counted(js) == (40, 40)

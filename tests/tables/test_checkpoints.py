@@ -1,7 +1,7 @@
 """Checkpoints: only the owner moves one, and only while Elasticsearch has what it wrote before."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from pipeline.search import (
     Elastic,
     FoundDocument,
     Generation,
-    SharedClient,
     Stamp,
 )
 from pipeline.support.settings import Settings
@@ -347,17 +346,52 @@ async def test_who_acquires_a_whole_generation_being_built_has_to_catch_up(
         assert found.cursor is None
 
 
-async def test_a_restart_shows_for_a_while(
+async def test_a_doubted_checkpoint_is_not_whole_and_its_owner_notices(elastic: Elastic) -> None:
+    new = Generation(2, "uuid-2", BALANCE)
+    checkpoints, other = Checkpoints(elastic, "owner"), Checkpoints(elastic, "coordinator")
+    built = []
+    for partition in range(3):
+        live = await claim(checkpoints, partition)
+        built.append(await checkpoints.claim_building(partition, NOW, new, STREAM, live.epoch))
+    ids = [each.id for each in built]
+    positions = {each.partition: PartitionPosition(each.epoch, 9, 9) for each in built}
+    for partition in (0, 1):
+        checkpoints.set_cursor(partition, new, None)
+    assert await checkpoints.write(positions) == {}
+    await other.doubt(ids)
+    found = await checkpoints.read(ids)
+    assert [found[each].cursor for each in ids] == [
+        slots_of(0, NOW.count).stop,
+        slots_of(1, NOW.count).stop,
+        0,
+    ]
+    failed = await checkpoints.verify()
+    assert set(failed) == {0, 1}
+    assert all(isinstance(each, PositionLost) for each in failed.values())
+    checkpoints.set_cursor(2, new, None)
+    again = {each: at._replace(sequence=10, applied=10) for each, at in positions.items()}
+    assert set(await checkpoints.write(again)) == {0, 1}
+
+
+async def test_a_checkpoint_is_doubted_although_its_owner_moves_it(
     elastic: Elastic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [{"a": 1}, {"a": 1}, {"a": 2}, {"a": 2}]
-    asked = iter([{"a": {"jvm": {"start_time_in_millis": each["a"]}}} for each in answers])
+    new = Generation(2, "uuid-2", BALANCE)
+    checkpoints, other = Checkpoints(elastic, "owner"), Checkpoints(elastic, "coordinator")
+    live = await claim(checkpoints)
+    built = await checkpoints.claim_building(0, NOW, new, STREAM, live.epoch)
+    checkpoints.set_cursor(0, new, None)
+    assert await checkpoints.write({0: PartitionPosition(live.epoch, 9, 9)}) == {}
+    mget, moves = elastic.mget, iter((10, 11))
 
-    async def boots(_: object) -> dict[str, Any]:
-        return {"nodes": next(asked)}
+    async def read_and_moved(alias: str, ids: Sequence[str]) -> dict[str, FoundDocument]:
+        found = await mget(alias, ids)
+        if (sequence := next(moves, None)) is not None:
+            moved = PartitionPosition(live.epoch, sequence, sequence)
+            assert await checkpoints.write({0: moved}) == {}
+        return found
 
-    monkeypatch.setattr(SharedClient, "boots", boots)
-    assert await elastic.ran_for(60), "nothing is known of a restart"
-    assert await elastic.ran_for(60)
-    assert not await elastic.ran_for(60)
-    assert await elastic.ran_for(0)
+    monkeypatch.setattr(elastic, "mget", read_and_moved)
+    await other.doubt([built.id])
+    (found,) = (await other.read([built.id])).values()
+    assert (found.sequence, found.cursor) == (11, slots_of(0, NOW.count).stop)

@@ -75,7 +75,8 @@ class OnlineBuild(PartitionRebuild):
         await self._note(state="replayed", total=self._part.done)
 
     async def promote(self) -> None:
-        """Readers see the generation: write it alone from now on."""
+        """Readers see the generation: write it alone from now on. Also raises `PositionLost` if it
+        lacks some of the partition: then the partition is acquired again, and backfilled."""
         old = await self._processor.between(self._stop_double_write)
         if old is not None:
             self._context.checkpoints.forget_generation(self._processor.partition, old)
@@ -119,8 +120,11 @@ class OnlineBuild(PartitionRebuild):
         began = time.perf_counter()
         if owned.building is None or owned.building.generation != self.generation:
             return None
-        if owned.building.begun == self._slots.stop:  # it was acquired again just before the swap
-            self._context.checkpoints.set_cursor(self._processor.partition, self.generation, None)
+        if owned.building.cursor != self._slots.stop:
+            # It was acquired again just before the swap, and has lost its place: as the live
+            # generation it is backfilled when it is acquired.
+            raise PositionLost(f"{self.generation.index} is live and not replayed")
+        self._context.checkpoints.set_cursor(self._processor.partition, self.generation, None)
         old, owned.building = owned.live.generation, None
         owned.live = generation_target(self._context, self.generation)
         self._note_pause(began)

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Final
 
 from pipeline.agents.context import ProjectionContext
-from pipeline.agents.projection_runner import WATCH_SECONDS
 from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.search import Generation
 from pipeline.search.alias_swap import AliasSwap
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 
 PROMOTED_SECONDS: Final = 60.0
 """A job is done when every partition writes the new generation alone, or after so long."""
-NOTICED_SECONDS: Final = 2 * WATCH_SECONDS
-"""In which every owner looks whether Elasticsearch was restarted."""
 
 
 class Coordinator:
@@ -36,6 +33,9 @@ class Coordinator:
         self._jobs: RebuildJobs = context.jobs
         self._projection = context.projection
         self._alias_swap = AliasSwap(context.elastic, context.generations)
+        self._trusted: dict[str, dict[str, int]] = {}
+        """By uuid of the index that is built: the boots of Elasticsearch's nodes since which its
+        checkpoints were written."""
 
     async def step(self, job: RebuildJob) -> None:
         if job.phase in ("wanted", "building") and job.of != self._context.partitions:
@@ -78,10 +78,14 @@ class Coordinator:
     # ---------------------------------------------------------------- online
 
     async def _begin(self, job: RebuildJob) -> None:
+        boots = await self._context.elastic.boots()  # first: a restart after this shows
         old, new = await self._context.generations.live(), await self._alias_swap.begin()
         log.info("rebuild %s: building %s", job.id, new.index)
+        ours = False
 
         def begun(job: RebuildJob) -> RebuildJob:
+            nonlocal ours
+            ours = job.phase == "wanted" and job.uuid != new.uuid
             if job.phase != "wanted":
                 return job
             return replace(
@@ -94,6 +98,8 @@ class Coordinator:
             )
 
         await self._jobs.change(job.id, begun)
+        if ours:  # nobody has written the generation before
+            self._trusted = {new.uuid: boots}
 
     async def _swap_when_complete(self, job: RebuildJob) -> None:
         new, live = self._new(job), await self._context.generations.live()
@@ -105,7 +111,7 @@ class Coordinator:
                 return
             # Complete first: readers must not see an index with missing documents. A restart that
             # comes after that look shows in the next one, or fails the swap.
-            if not await self._complete(job, live) or not await self._noticed_restarts():
+            if not await self._complete(job, live) or await self._restarted(job):
                 return
             if not await self._alias_swap.swap(live, new):
                 return
@@ -130,10 +136,20 @@ class Coordinator:
             for p in job.partitions
         )
 
-    async def _noticed_restarts(self) -> bool:
-        """Whether every owner has had time to notice a restart of Elasticsearch, which may have
-        lost documents that the checkpoints claim. Then it acquires its partitions again."""
-        return await self._context.elastic.ran_for(NOTICED_SECONDS)
+    async def _restarted(self, job: RebuildJob) -> bool:
+        """Whether Elasticsearch may have lost documents that the checkpoints claim, in a restart
+        that not every owner has noticed. Then each has to acquire its partitions again."""
+        new, boots = self._new(job), await self._context.elastic.boots()
+        trusted = self._trusted.get(new.uuid)
+        if trusted is not None and all(trusted.get(node) == at for node, at in boots.items()):
+            return False
+        log.info("rebuild %s: Elasticsearch may have been restarted: all catch up again", job.id)
+        await self._context.checkpoints.doubt(
+            [checkpoint_id(new, partition, job.of) for partition in job.partitions]
+        )
+        # Only now: what is whole from here on was acquired after the look at the boots.
+        self._trusted = {new.uuid: boots}
+        return True
 
     async def _done_when_promoted(self, job: RebuildJob) -> None:
         late = _seconds_since(job.swapped) > PROMOTED_SECONDS
