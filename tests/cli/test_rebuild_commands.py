@@ -172,7 +172,8 @@ def test_to_wait_until_it_is_done(settings: Settings) -> None:
         done = bank(settings, "--wait")
     job = last(settings)
     assert done.exit_code == 0
-    assert lines(done.stderr) == [f"rebuild {job.id} (online) is started"]
+    # Lines of its progress follow, if a look comes between two steps.
+    assert lines(done.stderr)[0] == f"rebuild {job.id} (online) is started"
     assert lines(done.stdout) == [
         f"rebuild {job.id} (online) is done: 8 partitions, 8,000 events",
         "live traffic of a partition stood still 16 times: median 2.6 ms, longest 4.2 ms",
