@@ -138,9 +138,10 @@ class ProjectionRunner:
         self, owned: Mapping[int, OwnedPartition], positions: Mapping[int, PartitionPosition]
     ) -> set[int]:
         failed = await self.context.checkpoints.write(positions)
-        self._reacquire(failed)
         # The write waited: a partition may have been released or acquired again meanwhile.
-        return {p for p in positions if p not in failed and self._is_still(p, owned[p])}
+        still = {p for p in positions if self._is_still(p, owned[p])}
+        self._reacquire({p: failed[p] for p in still & failed.keys()})
+        return still - failed.keys()
 
     # ---------------------------------------------------------------- the watchdog
 
@@ -214,6 +215,9 @@ class ProjectionRunner:
     def _reacquire(self, reasons: Mapping[int, Exception]) -> None:
         for partition, reason in reasons.items():
             if partition in self.processors:
+                # First: the next inspection would find them as this one did, and interrupt the
+                # acquisition that is to replace them.
+                self.context.checkpoints.forget(partition)
                 self.processors[partition].reacquire(reason)
 
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -93,18 +94,28 @@ class AppendQueue:
     def add(self, row: AppendRow) -> None:
         """Queue a row; it is written together with the other rows that wait."""
         self._waiting.append(row)
-        self._writers = [writer for writer in self._writers if not writer.done()]
-        if not self._writers or (len(self._writers) < MOST and len(self._waiting) >= LEAST):
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin an insert if none is in flight, or beside one if enough rows wait."""
+        if not self._running() or (len(self._writers) < MOST and len(self._waiting) >= LEAST):
             self._writers.append(detached(self._write()))
 
     async def close(self, seconds: float) -> None:
         """Wait up to `seconds` until the queue is written."""
-        if self._writers:
-            await asyncio.wait(self._writers, timeout=seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while running := self._running():  # one may begin another
+                    await asyncio.wait(running)
+
+    def _running(self) -> list[asyncio.Task[None]]:
+        self._writers = [writer for writer in self._writers if not writer.done()]
+        return self._writers
 
     async def _write(self) -> None:
         """Insert waiting rows, one group at a time; the next group gathers during an insert."""
         while group := self._next():
+            self._begin()  # for what the group leaves
             accounts = {row.account_id for row in group}
             self._in_flight |= accounts
             try:

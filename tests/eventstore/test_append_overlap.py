@@ -98,6 +98,32 @@ async def test_what_waits_is_halved(store: EventStore, inserts: Inserts) -> None
     assert len(inserts.sent) == 2
 
 
+async def test_what_one_insert_leaves_does_not_wait_for_its_end(
+    store: EventStore, inserts: Inserts
+) -> None:
+    """Although nobody adds a row after it has begun."""
+    accounts = [account(n) for n in range(2 * LEAST - 1)]
+    rows = appended(store, [event(each, 1) for each in accounts])
+    await eventually(lambda: len(inserts.in_flight) == 1)
+    rows += appended(store, [event(each, 2) for each in accounts])
+    rows += appended(store, [event(account(MANY), 1)])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(inserts.in_flight) == 1, "they wait for the rows before them"
+    inserts.in_flight[0].go.set()
+    first, second = await inserts.two()
+    assert len(first.accounts) + len(second.accounts) == 2 * LEAST
+    closing = asyncio.create_task(store._appender.close())
+    await asyncio.sleep(0)
+    first.go.set()
+    await eventually(lambda: first not in inserts.in_flight)
+    assert not (await asyncio.wait({closing}, timeout=0.1))[0], "it waits for both"
+    inserts.release()
+    await closing
+    assert all(row.done() for row in rows)
+    assert {*await asyncio.gather(*rows)} == {AppendResult(1)}
+
+
 async def test_a_few_wait_for_the_insert_in_flight(store: EventStore, inserts: Inserts) -> None:
     """A small insert beside another one costs more than it gains, and a third one never begins."""
     early = appended(store, [event(account(0), 1)])

@@ -1,5 +1,6 @@
 """A generation is not shown while a restart of Elasticsearch may have gone unnoticed."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +12,7 @@ from pipeline.agents.rebuild.build import OnlineBuild
 from pipeline.agents.rebuild.coordinator import Coordinator
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slots_of
-from pipeline.search import Generation
+from pipeline.search import Generation, Generations
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.rebuild_job import RebuildJob
@@ -51,14 +52,15 @@ def _one_more(boots: Boots) -> Boots:
 
 
 @pytest.mark.parametrize(
-    ("trusted", "again"), [(_nothing, 1), (_other, 1), (_one_less, 1), (dict, 0), (_one_more, 0)]
+    ("trusted", "again"),
+    [(_nothing, True), (_other, True), (_one_less, True), (dict, False), (_one_more, False)],
 )
 async def test_all_catch_up_once_more_after_a_restart_or_another_coordinator(
     bank: Bank,
     world: World,
     monkeypatch: pytest.MonkeyPatch,
     trusted: Callable[[Boots], Boots | None],
-    again: int,
+    again: bool,
 ) -> None:
     begin = Coordinator._begin
 
@@ -75,9 +77,8 @@ async def test_all_catch_up_once_more_after_a_restart_or_another_coordinator(
     async with RebuildAgent(world.settings, runner):
         job, _ = await bank.jobs.start("online", range(PARTITIONS), PARTITIONS)
         assert (await bank.over(job, seconds=60)).phase == "done"
-    assert {p: each.acquisition - before[p] for p, each in runner.processors.items()} == (
-        dict.fromkeys(range(PARTITIONS), again)
-    )
+    acquired = [each.acquisition - before[p] for p, each in runner.processors.items()]
+    assert [bool(each) for each in acquired] == [again] * PARTITIONS
     assert await world.exact()
 
 
@@ -110,3 +111,29 @@ async def test_the_last_slot_is_replayed_when_it_is_written_and_not_when_it_has_
     with pytest.raises(PositionLost):
         await part._stop_double_write(cast(Any, SimpleNamespace(building=building, live=None)))
     assert not cursors
+
+
+async def test_an_acquisition_is_not_interrupted_for_what_it_is_to_replace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_live = Generations.ensure_live
+
+    async def slow(self: Generations) -> Generation:
+        await asyncio.sleep(1.5)  # several inspections long
+        return await ensure_live(self)
+
+    runner = await world.start()
+    before = {p: each.acquisition for p, each in runner.processors.items()}
+    monkeypatch.setattr(Generations, "ensure_live", slow)
+    await world.curl("DELETE", "/bank-checkpoints")
+
+    def acquired() -> bool:
+        return all(
+            each.owned is not None and each.acquisition > before[p]
+            for p, each in runner.processors.items()
+        )
+
+    await eventually(acquired, seconds=60)
+    assert {p: each.acquisition - before[p] for p, each in runner.processors.items()} == (
+        dict.fromkeys(range(PARTITIONS), 1)
+    )
