@@ -33,7 +33,7 @@ from pipeline.support.correlation import about, detached
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Decided:
     """The result of a command, provided that the `before` events before it in its batch are
     stored."""

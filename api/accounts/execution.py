@@ -29,7 +29,7 @@ class VersionMismatch(Refused):
         self.version = version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done:
     """A command's event, the account after it, and whether it was executed by an earlier
     request."""

@@ -42,8 +42,11 @@ GROUP: Final = 500
 """The most events in one insert, unless one row is longer."""
 MOST: Final = 2
 """Inserts in flight at most."""
-LEAST: Final = 16
-"""Rows that an insert must have to begin beside another one: fewer cost more than they gain."""
+LEAST: Final = 32
+"""Rows that an insert must have to begin beside another one: fewer cost more than they gain. An
+insert costs this process some 400 µs whatever is in it, and 2 µs for each document. With 64 clients
+and a quick server 32 execute a third more commands than 16, with the slow embedded one a sixth
+fewer."""
 
 _PAUSE: Final = 0.01
 """Seconds until a retry after a write conflict: the transaction that caused it is still open."""
@@ -180,7 +183,9 @@ class AppendQueue:
         and longer rows in two commands at the same time.
         """
         singles, longer = [r for r in rows if r.left == 1], [r for r in rows if r.left > 1]
-        if first and longer:
+        if not longer:
+            return await self._insert_singles(singles)
+        if first or not singles:
             return await self._insert_rows(rows)
         results = await asyncio.gather(
             self._insert_singles(singles),
