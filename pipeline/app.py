@@ -32,7 +32,8 @@ NATS = "nats://"
 
 
 def create_app(settings: Settings, name: str | None = None) -> faust.App:
-    """One worker's app: an agent for each projection, and one for the table `activity`.
+    """One worker's app: an agent for each projection; that of the stream's own topic also counts
+    for the table `activity`.
 
     Each projection has a topic of its own, with its own consumers on the one stream, so that none
     waits for another. `name` is shown as the owner of the worker's partitions.
@@ -49,11 +50,18 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         Monitor=faust.Sensor,  # Faust's own measures each event and each row, and nobody reads it
     )
     owner = owner_named(name or f"{socket.gethostname()}-{os.getpid()}")
-    agents = [ProjectionAgent(app, each) for each in projections(settings.projections)]
-    for agent in agents:
-        app.agent(app.topic(agent.topic, schema=BatchSchema()), name=agent.topic)(agent.read)
     activity = Activity(app, turnover)
-    app.agent(app.topic(STREAM, schema=BatchSchema()), name="activity")(activity.read)
+    agents = [
+        # The table counts what this agent reads: a second agent of the topic costs each delivery
+        # another passage through Faust.
+        ProjectionAgent(app, each, activity.note)
+        if each.name == STREAM
+        else ProjectionAgent(app, each)
+        for each in projections(settings.projections)
+    ]
+    readers = {agent.topic: agent.read for agent in agents}
+    for topic, read in ({STREAM: activity.read} | readers).items():
+        app.agent(app.topic(topic, schema=BatchSchema()), name=topic)(read)
     configure(
         app,
         Options(

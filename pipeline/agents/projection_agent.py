@@ -19,6 +19,8 @@ from pipeline.tables.counters import Counters
 
 T = TypeVar("T")
 
+Note = Callable[[faust.EventT[Batch]], None]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchDelivery:
@@ -70,14 +72,18 @@ class BridgeSource:
         await self._app.consumer.keeps(TP(self._topic, partition))
 
 
+def _nothing(event: faust.EventT[Batch]) -> None:
+    return None
+
+
 class ProjectionAgent:
     """The agent of one projection; its topic has the projection's name.
 
-    `runner` is set while the worker's assignment runs.
+    `note` is called with each delivery first. `runner` is set while the worker's assignment runs.
     """
 
-    def __init__(self, app: faust.App, projection: Projection) -> None:
-        self.projection, self.topic = projection, projection.name
+    def __init__(self, app: faust.App, projection: Projection, note: Note = _nothing) -> None:
+        self.projection, self.topic, self._note = projection, projection.name, note
         self.source = BridgeSource(app, self.topic)
         self.counters = Counters()
         self.runner: ProjectionRunner | None = None
@@ -89,6 +95,7 @@ class ProjectionAgent:
         # `noack`: Faust would ack a batch as soon as this loop is done with it, before it is
         # written, and even if it raised. The processor acks.
         async for event in stream.noack().events():
+            self._note(event)
             if self.runner is not None:
                 await self.runner.offer(BatchDelivery(event.value, event.ack))
 

@@ -30,6 +30,8 @@ PLAIN_IN_FLIGHT = 500
 _MOST_OUT = 10_000
 """Deliveries of a partition, done or not, that have no ack: while a commit waits, reading does."""
 _RETRY_SECONDS = 0.3
+_STEADY_COMMITS = 3
+"""While deliveries keep coming, a commit is due at every third of Faust's intervals."""
 _LOOK_SECONDS = 0.25
 """Neither a lost request wakes the loop, nor an ack that Faust's streams make by themselves."""
 
@@ -45,6 +47,8 @@ class Consumer(FaustConsumer):
         self.subscribed, self._woken = asyncio.Event(), asyncio.Event()
         self._news: dict[TP, None] = {}
         """Partitions that may have something to deliver, in order."""
+        self._delivering, self._intervals = False, _STEADY_COMMITS
+        """Whether anything was delivered in this interval; intervals since a commit amid it."""
         self.moves = Moves(self)
         self._batched: set[str] = set()
         self._repairs: dict[TP, asyncio.Task[None]] = {}
@@ -96,6 +100,7 @@ class Consumer(FaustConsumer):
             for tp in news:
                 if (feed := self.feeds.get(tp)) is not None:
                     for message in self._next(tp, feed):
+                        self._delivering = True
                         await self.callback(message)
                     await feed.request()
 
@@ -151,8 +156,10 @@ class Consumer(FaustConsumer):
         """Ack, by partition, the longest run of deliveries that are all done.
 
         `before_commit` runs first, so that a checkpoint is written before the ack, and so is what
-        it writes into tables.
+        it writes into tables. A commit that nobody asked for may wait, see `_STEADY_COMMITS`.
         """
+        if topics is None and self._can_wait():
+            return False
         ready = {
             tp: ack
             for tp, feed in list(self.feeds.items())
@@ -171,6 +178,16 @@ class Consumer(FaustConsumer):
         for tp in allowed:
             await self._ack(tp, ready[tp])
         return True
+
+    def _can_wait(self) -> bool:
+        """A commit costs the same for many deliveries as for one, but not once they have ended."""
+        delivering, self._delivering = self._delivering, False
+        self._intervals += 1
+        if delivering and self._intervals < _STEADY_COMMITS:
+            return True
+        if delivering:
+            self._intervals = 0
+        return False
 
     async def _ack(self, tp: TP, ack: Ack) -> None:
         feed = self.feeds.get(tp)

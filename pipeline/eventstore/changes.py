@@ -25,9 +25,11 @@ BATCH: Final = 1000
 WAIT_MS: Final = 500
 """How long the server may wait for a change before it answers with an empty batch."""
 PACE_SECONDS: Final = 0.010
-"""The shortest time between two requests while changes come a few at a time. A request that waits
-is answered with the first change alone, and each batch costs MongoDB, JetStream and the workers
-about as much for one event as for ten."""
+STEADY_PACE_SECONDS: Final = 0.020
+"""The shortest time between two requests while changes come a few at a time, and while each request
+finds several. A request that waits is answered with the first change alone, and each batch costs
+MongoDB, JetStream and the workers about as much for one event as for ten."""
+SEVERAL: Final = 3
 FEW: Final = 100
 """The changes of a batch below which the next request waits. With more there may be a backlog."""
 
@@ -194,8 +196,7 @@ async def _read(
     clock, due = asyncio.get_running_loop().time, 0.0
     try:
         while cursor["id"]:
-            few = 0 < len(raw_batch_of(cursor)) < FEW
-            due = max(clock(), due + PACE_SECONDS if few else 0)
+            due = max(clock(), due + _pause_after(len(raw_batch_of(cursor))))
             ahead = asyncio.create_task(_more_at(due, events, session, cursor["id"]))
             await asyncio.sleep(0)  # lets the task send its request before the consumer runs
             yield _changes(events, cursor, collection)
@@ -207,6 +208,13 @@ async def _read(
     finally:
         if ahead is not None:
             await _leave(events, session, cursor["id"], ahead)
+
+
+def _pause_after(changes: int) -> float:
+    """Seconds from the request that brought so many changes to the next one."""
+    if not 0 < changes < FEW:
+        return 0.0
+    return PACE_SECONDS if changes < SEVERAL else STEADY_PACE_SECONDS
 
 
 async def _more_at(due: float, events: Collection, session: Session, cursor_id: int) -> Cursor:

@@ -1,7 +1,8 @@
 """Group commit: requests that wait at the same time are sent to Elasticsearch as one.
 
 A lone request is sent at once. While one is under way others gather, so that few and large requests
-are sent under load and small ones otherwise; nothing waits for a timer.
+are sent under load and small ones otherwise. While small ones follow one another closely, one may
+wait some milliseconds for others of the same moment.
 
 The order that must not change is kept by the callers, who wait for an answer before they ask for
 what must follow it: the generation being built before the live one, an account's documents in order
@@ -12,6 +13,7 @@ same time there is no order: versions and stamps decide.
 import asyncio
 import contextvars
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +33,8 @@ JOINED_BYTES: Final = 1024 * 1024
 MUCH: Final = 200
 """So many waiting items are sent beside what is under way: waiting for more saves little."""
 AT_ONCE: Final = 4
+STEADY_SECONDS: Final = 0.03
+"""Requests that follow one another sooner than this are gathered; one after a rest is not."""
 SLOW_SECONDS: Final = 1.0
 """A request that takes longer does not hold the next one back: its connection may be dead."""
 _LEAST_BYTES: Final = 1024
@@ -50,6 +54,9 @@ class GroupCommit:
     """Joins requests of one sort. `send` sends bodies as one request and returns the answers to all
     their items, in order.
 
+    While requests follow one another, one waits `gather` seconds for others, unless there is much
+    to send.
+
     When a joined request fails, each member is sent alone, if it may be sent `again` after that
     error; else each gets the error. So no member can fail or hold up another for long.
 
@@ -64,11 +71,13 @@ class GroupCommit:
         send: Callable[[Sequence[bytes]], Awaitable[Answers]],
         *,
         again: Callable[[Exception], bool],
+        gather: float = 0.0,
     ) -> None:
-        self._send, self._again = send, again
+        self._send, self._again, self._gather = send, again, gather
         self._most = JOINED_BYTES
         self._waiting: deque[_Member] = deque()
-        self._awake = False
+        self._timer: asyncio.Handle | None = None
+        self._began = -math.inf
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[asyncio.Task[None], int] = {}  # and not slow, with their items
 
@@ -77,7 +86,7 @@ class GroupCommit:
         raises."""
         member = _Member(body, items, asyncio.get_running_loop().create_future())
         self._waiting.append(member)
-        self._wake()
+        self._wake(self._gather if self._steady() else 0.0)
         return await member.answer
 
     async def close(self) -> None:
@@ -87,15 +96,25 @@ class GroupCommit:
         for task in list(self._tasks):
             await cancel_and_wait(task)
 
-    def _wake(self) -> None:
-        """Look for what to send when the loop has run what is ready now, which may ask for more."""
-        if not self._awake:
-            self._awake = True
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._start)
+    def _steady(self) -> bool:
+        """Whether requests follow one another, and few items wait."""
+        recent = self._began > asyncio.get_running_loop().time() - STEADY_SECONDS
+        return recent and sum(each.items for each in self._waiting) < MUCH
+
+    def _wake(self, seconds: float = 0.0) -> None:
+        """Look for what to send after so many seconds, or when the loop has run what is ready now,
+        which may ask for more."""
+        loop = asyncio.get_running_loop()
+        if self._timer is None and seconds:
+            self._timer = loop.call_later(seconds, self._start)
+        elif self._timer is None:
+            self._timer = loop.call_soon(self._soon)
+
+    def _soon(self) -> None:
+        self._timer = asyncio.get_running_loop().call_soon(self._start)
 
     def _start(self) -> None:
-        self._awake = False
+        self._timer = None
         self._waiting = deque(each for each in self._waiting if not each.answer.done())
         while self._waiting and self._may_start():
             group = self._next()
@@ -103,6 +122,7 @@ class GroupCommit:
             task = asyncio.create_task(self._serve(group), context=group[0].context)
             self._tasks.add(task)
             self._under_way[task] = sum(each.items for each in group)
+            self._began = asyncio.get_running_loop().time()
 
     def _may_start(self) -> bool:
         if sum(each.items for each in self._waiting) >= MUCH:

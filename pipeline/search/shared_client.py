@@ -13,6 +13,8 @@ _LINES: Final = {"accept": _JSON, "content-type": "application/x-ndjson"}
 _ONE: Final = {"accept": _JSON, "content-type": _JSON}
 _ERRORS: Final = "items.*.status,items.*.error.type,items.*.error.reason"
 _BULK: Final = f"/_bulk?require_alias=true&filter_path={_ERRORS},"
+_GATHER_SECONDS: Final = 0.002
+"""Within about this time partitions and projections have what was published together."""
 
 
 class SharedClient:
@@ -24,7 +26,7 @@ class SharedClient:
     def __init__(self, client: AsyncElasticsearch) -> None:
         self.client = client
         # Versions and stamps make it harmless to write documents twice.
-        self._documents = GroupCommit(self._write_documents, again=_always)
+        self._documents = GroupCommit(self._write_documents, again=_always, gather=_GATHER_SECONDS)
         self._conditional = GroupCommit(self._compare_and_set, again=_too_large)
         self._reads = GroupCommit(self._read, again=_failed_early)
         self._looks = GroupCommit(self._look, again=_never)

@@ -25,7 +25,7 @@ _Key = tuple[Feed, int, float]
 
 
 class Activity:
-    """The table and its agent. A key is `{partition}:{kind}:{events|money}`.
+    """The table and what is counted for it. A key is `{partition}:{kind}:{events|money}`.
 
     The partition is in the key because a table's key belongs to one partition of its source.
 
@@ -42,15 +42,20 @@ class Activity:
         """By feed, its seeks and minute: the first event, and what is not written yet."""
 
     async def read(self, stream: faust.StreamT[Batch]) -> None:
-        """The agent's function."""
+        """The function of an agent of its own, for a worker in which no other one calls `note`."""
         async for event in stream.noack().events():
-            batch = event.value
-            if not batch.stale:
-                minute = event.message.timestamp // WINDOW_SECONDS
-                key = batch.feed, batch.seeks, minute
-                _, sums = self._unwritten.setdefault(key, (event, Counter()))
-                tally(batch, self._turnover, sums)
+            self.note(event)
             event.ack()
+
+    def note(self, event: faust.EventT[Batch]) -> None:
+        """Add up a delivery, before it is acked in Faust."""
+        batch = event.value
+        if not batch.stale:
+            minute = event.message.timestamp // WINDOW_SECONDS
+            key = batch.feed, batch.seeks, minute
+            if (found := self._unwritten.get(key)) is None:
+                found = self._unwritten[key] = event, Counter()
+            tally(batch, self._turnover, found[1])
 
     def write(self) -> None:
         """Write what was read into the table; before it is acked in JetStream.

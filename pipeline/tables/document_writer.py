@@ -108,7 +108,7 @@ class DocumentWriter:
             # and may be anything if somebody wrote it by hand.
             again, poisons = await self._settle([left[i] for i in outcome.conflicts], 1 << step)
             parked |= {await self.park(poison) for poison in poisons}
-            left = again + await self._newer_than(written)
+            left = again + await self._newer_than([each for each in written if each.raised])
             step = min(step + 1, 20)
         return frozenset(parked)
 
@@ -120,6 +120,8 @@ class DocumentWriter:
         `histories`: the events that made it necessary. One that is not in the store is logged and
         not applied.
         """
+        if not before:
+            return Loaded([], [])
         replayed = await self._replayed(before)
         loaded = Loaded([], _poisons(replayed))
         for account_id, account in replayed.items():
@@ -134,6 +136,8 @@ class DocumentWriter:
 
     async def reconcile(self, found: Mapping[str, FoundDocument]) -> Loaded:
         """What to write over documents that may be wrong, by the store as it is now."""
+        if not found:
+            return Loaded([], [])
         replayed = await self._replayed(map(self.projection.account_id, found))
         loaded = Loaded([], _poisons(replayed))
         for document_id, there in found.items():
@@ -165,6 +169,8 @@ class DocumentWriter:
 
     async def _settle(self, conflicts: Sequence[VersionedDocument], step: int) -> Loaded:
         """Read what refused our documents; returns what to write again, and poisons."""
+        if not conflicts:
+            return Loaded([], [])
         # The documents before the store: a document that is newer than the events read before it
         # would look as if somebody had written it by hand.
         found = await self.found([state.document["id"] for state in conflicts])
@@ -198,13 +204,14 @@ class DocumentWriter:
                 loaded.states.append(VersionedDocument(era, document, raised=True))
         return loaded
 
-    async def _newer_than(self, written: Sequence[VersionedDocument]) -> list[VersionedDocument]:
+    async def _newer_than(self, raised: Sequence[VersionedDocument]) -> list[VersionedDocument]:
         """Newer documents of accounts that were written in a raised era.
 
         A raised era wins over a newer document, too, of events that came after the store was read.
         One more reading of the store is enough: other writers notice the era from now on.
         """
-        raised = [state for state in written if state.raised]
+        if not raised:
+            return []
         replayed = await self._replayed(account_of(state.document) for state in raised)
         newest = {
             document_id: document

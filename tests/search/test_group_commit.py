@@ -396,6 +396,37 @@ async def test_large_requests_do_not_hold_a_small_one_back() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_requests_that_follow_one_another_are_gathered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group_commit, "STEADY_SECONDS", 3600.0)
+    server = Server()
+    server.go.set()
+    group = GroupCommit(server.send, again=lambda _: True, gather=0.5)
+    await asked(group, 1)
+    tasks = []
+    for _ in range(5):
+        tasks.append(asked(group, 1))
+        for _ in range(10):  # so many turns of the loop later it would have been sent
+            await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert len(server.requests) == 2
+
+
+async def test_neither_a_first_request_nor_much_of_it_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group_commit, "STEADY_SECONDS", 3600.0)
+    server = Server()
+    server.go.set()
+    group = GroupCommit(server.send, again=lambda _: True, gather=3600.0)
+    async with asyncio.timeout(60):
+        await asked(group, 1)
+        await asked(group, MUCH)
+        monkeypatch.setattr(group_commit, "STEADY_SECONDS", 0.0)
+        await asked(group, 1)
+
+
 async def test_a_wrong_number_of_answers_is_nobodys() -> None:
     async def short(bodies: object) -> Answers:
         return [{"request": 1}]
