@@ -32,6 +32,7 @@ STAND_IN: Final = {"Elastic.awaken", "BalanceReader.page", "StatementReader.page
 NO_QUERIES: Final = {
     "Elastic.close",
     "Elastic.extend_mapping",
+    "Elastic.indexes",
     "Elastic.keep_alias",
     "Elastic.make_index",
     "Elastic.patiently",

@@ -50,12 +50,11 @@ class WorkerAssignment(Ownership):
         super().__init__(leases, self._last_owner)
         self._settings, self._app = settings, app
         self.agents = agents
-        self._js: JetStream | None = None
 
     async def run(self, assign: Assign, partitions: int) -> None:
         """Own a share until cancelled. `partitions`: the number the stream was created with."""
         async with _connected(self._settings, self.leases.owner) as servers:
-            self._js = servers.js
+            self.js = servers.js
             try:
                 while not self.leaving:
                     await self._own_share(await self._in_force(servers.js), assign, servers)
@@ -122,9 +121,9 @@ class WorkerAssignment(Ownership):
         return await outage.retry_forever(lambda: ensure_balance_stream(js, self._settings))
 
     async def _last_owner(self, partition: int) -> str | None:
-        if self._js is None:
+        if self.js is None:
             return None
-        return await owner_of(self._js, self.agents[0].projection, partition)
+        return await owner_of(self.js, self.agents[0].projection, partition)
 
 
 @asynccontextmanager

@@ -7,7 +7,8 @@ processors acquire the partitions concerned again. It puts back aliases that som
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, Self
 
 from pipeline.agents.context import OwnedPartition, ProjectionContext, ReplayableStore
@@ -21,6 +22,7 @@ from pipeline.search import Elastic, GenerationGone, Generations, SharedClient
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
+from pipeline.support.ticks import tick
 from pipeline.tables.checkpoints import Checkpoints, PartitionPosition, PositionLost
 from pipeline.tables.counters import Counters
 from pipeline.tables.parked_accounts import ParkedAccountList
@@ -81,11 +83,17 @@ class ProjectionRunner:
         self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        # Two tasks: the inspection waits as long as the indexes can't be read, which the repair of
-        # their aliases may end.
-        watchdog = Outage(log, "the watchdog").every(0, self._rest_and_inspect)
-        repair = Outage(log, "the repair of aliases").every(self._watch_seconds, self._repair)
-        self._watching = [asyncio.create_task(each) for each in (watchdog, repair)]
+        # Tasks of their own: the inspection waits as long as the indexes can't be read, which the
+        # repair of their aliases may end.
+        looks = {
+            "the watchdog": self.inspect,
+            "the repair of aliases": self.context.generations.mend,
+            "the repair of the checkpoints' alias": self.context.checkpoints.mend,
+        }
+        self._watching = [
+            asyncio.create_task(Outage(log, what).every(0, partial(self._look_and_rest, look)))
+            for what, look in looks.items()
+        ]
         self._retries.start()
         return self
 
@@ -145,17 +153,13 @@ class ProjectionRunner:
 
     # ---------------------------------------------------------------- the watchdog
 
-    async def _rest_and_inspect(self) -> None:
-        await asyncio.sleep(self._watch_seconds)
-        await self.inspect()
-
-    async def _repair(self) -> None:
-        await self.context.generations.mend()
-        await self.context.checkpoints.mend()
+    async def _look_and_rest(self, look: Callable[[], Awaitable[None]]) -> None:
+        await look()
+        # At the ticks: then all projections of the worker ask Elasticsearch together.
+        await tick(self._watch_seconds)
 
     async def inspect(self) -> None:
         """Check once, and acquire harmed partitions again. Raises when a server does not answer."""
-        self._reacquire(await self.context.checkpoints.verify())
         owned = self._owned()  # first: one acquired after this may be newer than `live`
         live = await self.context.generations.live()
         self._reacquire(
@@ -165,6 +169,7 @@ class ProjectionRunner:
                 if live is None or live not in each.generations
             }
         )
+        self._reacquire(await self.context.checkpoints.verify())
         try:
             state = await stream_state(self.context.js)
         except StreamMissing as error:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from faust import Service
 from faust.types import TP, ConsumerMessage
 
 from pipeline.bridge import private
@@ -23,6 +24,7 @@ from pipeline.bridge.moves import Moves
 from pipeline.bridge.options import options_of
 from pipeline.bridge.outstanding import Ack
 from pipeline.bridge.producer import key_of
+from pipeline.support.ticks import to_tick
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,9 @@ _RETRY_SECONDS = 0.3
 _STEADY_COMMITS = 3
 """While deliveries keep coming, a commit is due at every third of Faust's intervals."""
 _LOOK_SECONDS = 0.25
-"""Neither a lost request wakes the loop, nor an ack that Faust's streams make by themselves."""
+"""An ack that Faust's streams make by themselves does not wake the loop."""
+_QUIET_SECONDS = 1.0
+"""Nor does a lost request."""
 
 
 class Consumer(FaustConsumer):
@@ -45,6 +49,7 @@ class Consumer(FaustConsumer):
         self.feeds: dict[TP, Feed] = {}
         self.topics: list[str] = []
         self.subscribed, self._woken = asyncio.Event(), asyncio.Event()
+        self._delivering = asyncio.Event()  # set while something is out
         self._news: dict[TP, None] = {}
         """Partitions that may have something to deliver, in order."""
         self._delivering, self._intervals = False, _STEADY_COMMITS
@@ -108,6 +113,7 @@ class Consumer(FaustConsumer):
         """What the partition's agents have room for."""
         while feed.buffer and self._has_room(tp, feed):
             previous = feed.delivered
+            self._delivering.set()
             if tp.topic in self._batched:
                 found = feed.deliver(self.options.batch)
                 messages = [(each.position.stream, each.data) for each in found]
@@ -146,11 +152,24 @@ class Consumer(FaustConsumer):
 
     async def _look_at_all(self) -> None:
         while not self.should_stop:
-            await self.sleep(_LOOK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(to_tick(_QUIET_SECONDS)):
+                    await self._delivering.wait()
+                    await self.sleep(_LOOK_SECONDS)
             self._news.update(dict.fromkeys(self.feeds))
             self._woken.set()
 
     # -- from what is done to JetStream
+
+    @Service.task
+    async def _commit_handler(self) -> None:
+        """Commit every `commit_interval` seconds while something is out."""
+        while not self.should_stop:
+            await self._delivering.wait()
+            await self.sleep(self.commit_interval)
+            await self.commit()
+            if not any(feed.out for feed in self.feeds.values()):
+                self._delivering.clear()
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Ack, by partition, the longest run of deliveries that are all done.
@@ -244,11 +263,17 @@ class Consumer(FaustConsumer):
         """An ack or RESET that an earlier owner sent may come late, and then ours don't count."""
         while not self.should_stop:
             await self.sleep(self.options.lease_seconds)
-            for tp, feed in list(self.feeds.items()):
-                with suppress(Exception):  # the next round tries again
-                    if feed.open and await feed.is_out_of_step():
-                        log.info("An ack of an earlier owner of %s-%d came late: restarting", *tp)
-                        self._trouble(tp, Trouble(pinned_elsewhere=False))
+            with suppress(Exception):  # the next round tries again
+                await self._look_for_late_acks()
+
+    async def _look_for_late_acks(self) -> None:
+        streams = {feed.stream for feed in self.feeds.values()}
+        states = {stream: await self.transport.js.state(stream) for stream in streams}
+        for tp, feed in list(self.feeds.items()):
+            with suppress(Exception):
+                if feed.open and await feed.is_out_of_step(states.get(feed.stream)):
+                    log.info("An ack of an earlier owner of %s-%d came late: restarting", *tp)
+                    self._trouble(tp, Trouble(pinned_elsewhere=False))
 
     def _trouble(self, tp: TP, trouble: Trouble) -> None:
         running = self._repairs.get(tp)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from faust import Service
 from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
@@ -61,7 +62,8 @@ class FaustConsumer(base.Consumer):
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)
 
-    async def verify_all_partitions_active(self) -> None:
+    @Service.task
+    async def _commit_livelock_detector(self) -> None:
         """Nothing: Faust looks for partitions that Kafka has stopped delivering."""
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

@@ -21,6 +21,7 @@ from pipeline.bridge.options import Options
 from pipeline.bridge.outstanding import Ack, Out, Outstanding
 from pipeline.messaging import JetStream, StreamState
 from pipeline.messaging.fast_path import FastPath, header, plain_frame
+from pipeline.support.ticks import to_tick
 
 _CONSUMER_GONE = frozenset({"404", "503"})
 _PIN = b"Nats-Pin-Id"
@@ -72,8 +73,8 @@ class Feed:
     ) -> None:
         self.js, self.tp, self.options = js, tp, options
         self.on_data, self.on_trouble = on_data, on_trouble
-        self._stream = options.stream(tp.topic)
-        self.durable = Durable(js, tp, self._stream, options.lease_seconds)
+        self.stream = options.stream(tp.topic)
+        self.durable = Durable(js, tp, self.stream, options.lease_seconds)
         self.buffer: deque[Arrived] = deque()
         self.out = Outstanding()
         self.seeks = 0
@@ -81,6 +82,7 @@ class Feed:
         self.delivered = 0
         self.open = self.started = self._left = False
         self._created: str | None = None
+        self._in_step: object = None
         self._inbox = ""
         self._subscription: FastPath | None = None
         self._requested = 0
@@ -142,15 +144,16 @@ class Feed:
             self._requested = 0
         if self._requested + len(self.buffer) > options.batch // 2:
             return
+        expires = to_tick(options.expires)  # so that those of all partitions are over together
         query: dict[str, Any] = {
             "batch": options.batch,
-            "expires": int(options.expires * 1e9),
+            "expires": int(expires * 1e9),
             "group": GROUP,
         }
         if self._pin:
             query["id"] = self._pin
         self._requested += options.batch
-        self._ends.append(now + options.expires + 1)
+        self._ends.append(now + expires + 1)
         try:
             await self.js.nc.publish(
                 self.durable.next_subject, orjson.dumps(query), reply=self._inbox
@@ -183,17 +186,23 @@ class Feed:
         if self.out.counting == ack.counting:
             self.out.acked = ack.last
 
-    async def is_out_of_step(self) -> bool:
+    async def is_out_of_step(self, state: StreamState | None) -> bool:
         """Whether an ack or RESET of an earlier owner came late and changed the consumer's state.
 
         A count above ours: the server ignores our acks until we reach it. A floor above what we
-        have delivered: it withholds what is between, unless that is gone from the stream.
+        have delivered: it withholds what is between, unless that is gone from the stream. Neither
+        harms while nothing was published or acked since the last look: `state` is the stream's now.
         """
+        seen = state, self.out.acked, self.seeks
+        if seen == self._in_step and not self.out:
+            return False
         delivered, floor = await self.durable.progress()
-        if floor.number > delivered.number or floor.sequence <= self.delivered:
-            return floor.number > delivered.number
-        state = await self.js.state(self._stream)
-        return state is not None and floor.sequence >= state.first
+        if floor.number > delivered.number:
+            return True
+        if floor.sequence > self.delivered and state is not None and floor.sequence >= state.first:
+            return True
+        self._in_step = seen
+        return False
 
     # ---------------------------------------------------------------- restarting
 
@@ -210,7 +219,7 @@ class Feed:
         self.out.begin_count()
         await self.close()
         await self.durable.ensure()
-        state = await self.js.state(self._stream)
+        state = await self.js.state(self.stream)
         created = state.created if state else None
         fresh = not keep or created != self._created
         if fresh:

@@ -83,7 +83,7 @@ class Options:
 
     @property
     def expires(self) -> float:
-        """Seconds that a pull request waits at the server: well under the lease.
+        """Seconds, within a quarter, that a pull request waits at the server: well under the lease.
 
         A waiting request gets the pin even if its client is dead. So a dead worker's requests have
         to end before its lease does, which had been renewed up to a third of its time before.

@@ -3,20 +3,23 @@
 The keeper sends a heartbeat several times within a lease: it renews the leases we hold, acquires
 free ones up to our share, and notes which ones are lost or surplus. The mover applies that: it
 drops lost partitions at once, and releases a surplus lease only after its partition is drained.
-Leases only decide who works; fences elsewhere keep a late owner from doing harm.
+A worker that comes, leaves, acquires or releases announces that, and the others send a heartbeat at
+once. Leases only decide who works; fences elsewhere keep a late owner from doing harm.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Final
 
 from pipeline.bridge import Assign
 from pipeline.coordination.fair_share import fair_change
 from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.coordination.partition_leases import PartitionLeases, View
+from pipeline.messaging import JetStream
+from pipeline.messaging.news import News, announce, news_of
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 
@@ -25,7 +28,15 @@ log = logging.getLogger(__name__)
 RENEWED: Final = 0.3
 """A lease is renewed after this part of it, or sooner."""
 LONGEST_BEAT: Final = 0.25
-"""Seconds between two heartbeats: what another worker releases is acquired within that time."""
+"""Seconds between two heartbeats while the shares are not fair."""
+_CALM_PART: Final = 0.1
+_CALM_BEAT: Final = 1.0
+"""The part of a lease, and the most seconds, between two while they are: so late after its lease's
+end a dead worker may be replaced. What the living do is announced."""
+_PAUSE: Final = 0.02
+"""Seconds between two heartbeats, however often others announce a change."""
+_LEASES: Final = "leases"
+"""What is announced."""
 LEAVING_SECONDS: Final = 6.0
 """How long `leave` waits for the partitions to drain."""
 
@@ -38,8 +49,11 @@ class Ownership:
 
     def __init__(self, leases: PartitionLeases, last_owner: LastOwner | None = None) -> None:
         self.leases, self.last_owner = leases, last_owner
+        self.js: JetStream | None = None
+        """Carries the announcements, if it is set before `keep`."""
         self.rebalances = 0
         self._beat = min(LONGEST_BEAT, RENEWED * leases.seconds)
+        self._calm_beat = max(self._beat, min(_CALM_BEAT, _CALM_PART * leases.seconds))
         self._partitions = 0
         self._until: dict[int, float] = {}  # the leases we hold, and their ends by our own clock
         self._surplus: frozenset[int] = frozenset()
@@ -89,20 +103,21 @@ class Ownership:
         """Keep a share until `leave` or `release_all`; may be called again then."""
         self._partitions, self._running, self._ending = partitions, True, self._leaving
         async with asyncio.TaskGroup() as tasks:
-            outage = Outage(log, "The leases", most=self._beat)
             # Beside the mover: leases must be renewed while a partition takes long to drain.
-            keeper = tasks.create_task(outage.every(self._beat, self._heartbeat, LeaseUnavailable))
+            keeper = tasks.create_task(self._keep_leases())
             await self._move(assign)
             await cancel_and_wait(keeper)
         self._until.clear()
         with suppress(LeaseUnavailable):
             await self.leases.release(partitions, range(partitions))
+        await self._announce()
 
     async def resign(self) -> None:
         """Stop being a worker."""
         self._running = False
         with suppress(LeaseUnavailable):
             await self.leases.leave(self._partitions)
+        await self._announce()
         await self.leases.close()
         self._left.set()
 
@@ -145,6 +160,19 @@ class Ownership:
             return True
 
     # ---------------------------------------------------------------- the keeper
+
+    async def _keep_leases(self) -> None:
+        async with news_of(self.js, _LEASES) if self.js else nullcontext(News()) as news:
+            outage = Outage(log, "The leases", most=self._beat)
+            await outage.retry_forever(self._heartbeat, LeaseUnavailable)
+            await self._announce()  # that we have come
+            while True:
+                await news.wait(_PAUSE, self._calm_beat if self.settled else self._beat)
+                await outage.retry_forever(self._heartbeat, LeaseUnavailable)
+
+    async def _announce(self) -> None:
+        if self.js is not None:
+            await announce(self.js, _LEASES)
 
     async def _heartbeat(self) -> None:
         """Renew our leases, read all of them, and acquire or note what should change."""
@@ -198,7 +226,10 @@ class Ownership:
         self._fair = not change.acquire and not change.release
         if change.acquire:
             started = time.monotonic()
-            self._hold(await self.leases.acquire(self._partitions, change.acquire), started)
+            acquired = await self.leases.acquire(self._partitions, change.acquire)
+            self._hold(acquired, started)
+            if acquired:
+                await self._announce()
         if self._surplus:
             self._changed.set()
 
@@ -251,3 +282,4 @@ class Ownership:
             for partition in surplus:
                 self._until.pop(partition, None)
             self._surplus -= surplus
+        await self._announce()

@@ -22,7 +22,7 @@ from pipeline.eventstore.write_results import Collection
 from pipeline.model.events import Event
 
 BATCH: Final = 1000
-WAIT_MS: Final = 500
+WAIT_MS: Final = 1000
 """How long the server may wait for a change before it answers with an empty batch."""
 PACE_SECONDS: Final = 0.010
 STEADY_PACE_SECONDS: Final = 0.020

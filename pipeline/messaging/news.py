@@ -14,6 +14,7 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from pipeline.messaging.client import JetStream
+from pipeline.support.ticks import to_tick
 
 SELDOM: Final = 2.0
 """Seconds between two reads without news."""
@@ -38,11 +39,12 @@ class News:
         """A read begins: what comes during it may be news to it."""
         self._came.clear()
 
-    async def wait(self, pause: float) -> None:
-        """Wait for news, at most `SELDOM` seconds, and at least `pause` since the last time."""
+    async def wait(self, pause: float, most: float | None = None) -> None:
+        """Wait for news, until a tick of `most` or `SELDOM` seconds, and at least `pause` since the
+        last time."""
         clock = asyncio.get_running_loop().time
         with suppress(TimeoutError):
-            async with asyncio.timeout(SELDOM):
+            async with asyncio.timeout(to_tick(most or SELDOM)):
                 await self._came.wait()
         await asyncio.sleep(max(0.0, self._last + pause - clock()))
         self._last = clock()

@@ -270,18 +270,16 @@ class Elastic:
                 raise ProjectionUnavailable(_reason(item["error"]))
         return stamps
 
+    async def indexes(self, names: str) -> dict[str, Any]:
+        """See `SharedClient.indexes`. Raises the driver's errors."""
+        return await self._shared.indexes(names)
+
     async def keep_alias(self, alias: str, index: str) -> None:
         """Have the alias on that index alone, without options, if the index is there. Raises the
         driver's errors."""
-        answer = await self.client.indices.get(
-            index=f"{index},{alias}",
-            ignore_unavailable=True,
-            allow_no_indices=True,
-            expand_wildcards="all",
-            filter_path="*.aliases,*.settings.index.uuid",
-        )
+        found = await self.indexes(f"{index},{alias}")
         actions: list[dict[str, Any]] = []
-        for name, about in answer.body.items():
+        for name, about in found.items():
             options = about.get("aliases", {}).get(alias)
             if name == alias:  # a write made it when the alias was gone
                 actions.append({"remove_index": {"index": name}})
@@ -289,7 +287,7 @@ class Elastic:
                 actions.append({"add": {"index": name, "alias": alias}})
             elif name != index:
                 actions.append({"remove": {"index": name, "alias": alias, "must_exist": True}})
-        if actions and index in answer.body:
+        if actions and index in found:
             await self.client.indices.update_aliases(actions=actions)
             log.warning("the alias %s is on %s alone again: %s", alias, index, actions)
 

@@ -209,11 +209,5 @@ class Generations:
             log.warning("%s was created by hand: %s replaces it", names, generation.index)
 
     async def _catalog(self) -> list[CatalogEntry]:
-        answer = await self._client.indices.get(
-            index=f"{self._name},{self._name}-*",
-            ignore_unavailable=True,
-            allow_no_indices=True,
-            expand_wildcards="all",  # without it a closed index looks deleted
-            filter_path="*.aliases,*.settings.index.uuid,*.settings.index.blocks,*.mappings._meta",
-        )
-        return catalog_of(self.projection, answer.body)
+        found = await self._elastic.indexes(f"{self._name},{self._name}-*")
+        return catalog_of(self.projection, found)

@@ -1,6 +1,7 @@
 """The client of Elasticsearch as all projections of a worker share it, with its group commits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import orjson
@@ -30,9 +31,10 @@ class SharedClient:
         self._conditional = GroupCommit(self._compare_and_set, again=_too_large)
         self._reads = GroupCommit(self._read, again=_failed_early)
         self._looks = GroupCommit(self._look, again=_never)
+        self._listings = GroupCommit(self._list, again=_failed_early)
 
     async def close(self) -> None:
-        for group in (self._documents, self._conditional, self._reads, self._looks):
+        for group in (self._documents, self._conditional, self._reads, self._looks, self._listings):
             await group.close()
         await self.client.close()
 
@@ -57,6 +59,12 @@ class SharedClient:
     async def boots(self) -> dict[str, Any]:
         """The nodes with the time of their start, by a look that begins after this call."""
         (answer,) = await self._looks.add(b"")
+        return answer
+
+    async def indexes(self, names: str) -> dict[str, Any]:
+        """The indexes that have one of the names, as their own or as an alias, `*` standing for
+        anything: their aliases, uuid, blocks and `_meta`."""
+        (answer,) = await self._listings.add(names.encode())
         return answer
 
     # ---------------------------------------------------------------- joined requests
@@ -84,6 +92,17 @@ class SharedClient:
         )
         return [answer.body] * len(asked)
 
+    async def _list(self, asked: Sequence[bytes]) -> Answers:
+        names = [each.decode() for each in asked]
+        answer = await self.client.indices.get(
+            index=",".join(dict.fromkeys(names)),
+            ignore_unavailable=True,
+            allow_no_indices=True,
+            expand_wildcards="all",  # without it a closed index looks deleted
+            filter_path="*.aliases,*.settings.index.uuid,*.settings.index.blocks,*.mappings._meta",
+        )
+        return [_named(each.split(","), answer.body) for each in names]
+
     async def _request(
         self, method: str, path: str, name: str, headers: dict[str, str], body: bytes
     ) -> dict[str, Any]:
@@ -92,6 +111,18 @@ class SharedClient:
             method, path, headers=headers, body=body, endpoint_id=name
         )
         return dict(answer.body)
+
+
+def _named(patterns: Sequence[str], indexes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        index: about
+        for index, about in indexes.items()
+        if any(
+            fnmatchcase(name, pattern)
+            for name in (index, *about.get("aliases", {}))
+            for pattern in patterns
+        )
+    }
 
 
 def _always(_: Exception) -> bool:

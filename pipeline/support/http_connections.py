@@ -77,6 +77,7 @@ class HttpConnections:
         self.write_seconds = settings.http_write_seconds
         self._most = most(settings.http_connections)
         self._open: set[Connection] = set()
+        self._some = asyncio.Event()  # set while one is open
         self._idle: dict[Connection, None] = {}  # in the order in which they became so
 
     def admit(self, connection: Connection) -> bool:
@@ -90,12 +91,15 @@ class HttpConnections:
             self.forget(longest)
             longest.abort()
         self._open.add(connection)
+        self._some.set()
         self._idle[connection] = None
         return True
 
     def forget(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._idle.pop(connection, None)
+        if not self._open:
+            self._some.clear()
 
     def busy(self, connection: Connection) -> None:
         """It has a request."""
@@ -111,6 +115,7 @@ class HttpConnections:
         loop = asyncio.get_running_loop()
         skipped = False
         while True:
+            await self._some.wait()
             due = loop.time() + EVERY
             await asyncio.sleep(EVERY)
             # When the process stood still, what its peers sent meanwhile is read first; a process

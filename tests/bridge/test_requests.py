@@ -119,3 +119,34 @@ async def test_a_lost_request_is_asked_again(
     for _ in range(4):
         await one.publish(BATCH)
     assert len(seen) > one.asked, "one was lost"
+
+
+async def test_acks_are_looked_after_only_when_something_happened(
+    reading: Callable[[float], Any], js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one: Reading = await reading(60)
+    progress, looks = one.feed.durable.progress, list[None]()
+
+    async def counted() -> Any:
+        looks.append(None)
+        return await progress()
+
+    monkeypatch.setattr(one.feed.durable, "progress", counted)
+
+    async def looked() -> bool:
+        before = len(looks)
+        assert not await one.feed.is_out_of_step(await js.state(TOPIC))
+        return len(looks) > before
+
+    assert await looked()
+    assert not await looked()
+    await one.publish(1)
+    assert await looked()
+    assert await looked(), "its ack may be ignored"
+    ack = one.feed.out.ready({one.feed.out[-1].last})
+    assert ack is not None
+    await one.feed.ack(ack)
+    one.feed.out.popleft()
+    await js.ping()
+    assert await looked()
+    assert not await looked()

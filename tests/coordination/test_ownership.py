@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Set
 import pytest
 import redis.asyncio
 
+from pipeline.coordination import ownership
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases, name_of, owner_named
 from pipeline.embedded.servers import EmbeddedServers
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 
@@ -22,6 +24,7 @@ class Member:
     def __init__(self, fleet: "Members", name: str, seconds: float) -> None:
         self.fleet = fleet
         self.ownership = Ownership(PartitionLeases(fleet.url, owner_named(name), seconds))
+        self.ownership.js = fleet.js
         self.share: frozenset[int] = frozenset()
         self.shares: list[frozenset[int]] = []
         self.dropped: list[frozenset[int]] = []
@@ -56,6 +59,7 @@ class Members:
 
     def __init__(self, url: str) -> None:
         self.url, self.alive = url, list[Member]()
+        self.js: JetStream | None = None
         self.doubled: frozenset[int] = frozenset()
 
     def join(self, count: int = 1, seconds: float = 1.0) -> Member:
@@ -99,6 +103,21 @@ async def test_partitions_are_shared_among_those_who_come_and_go(members: Member
     await members.has(2, 2, 2, 2)
     for member in members.alive:
         assert member.dropped == [], "every move was a hand-over"
+
+
+async def test_changes_are_announced(
+    members: Members, js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between heartbeats that are an hour apart."""
+    monkeypatch.setattr(ownership, "_CALM_BEAT", 3600.0)
+    monkeypatch.setattr(ownership, "_CALM_PART", 1.0)
+    members.js = js
+    members.join(seconds=3600.0)
+    await members.has(8)
+    members.join(2, seconds=3600.0)
+    await members.has(3, 3, 2)
+    await members.alive.pop().ownership.leave()
+    await members.has(4, 4)
 
 
 async def test_a_killed_worker_is_replaced_when_its_leases_run_out(members: Members) -> None:

@@ -10,6 +10,7 @@ import pytest
 from api.balances.balance_reader import BalanceReader
 from api.http.cursors import UnknownCursor
 from pipeline.banking.balance import BALANCE, Balance
+from pipeline.banking.statement import STATEMENT
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.search import (
     ConditionalWrite,
@@ -88,6 +89,32 @@ async def test_workers_that_start_together_make_one_generation(
     assert len(set(found)) == 1
     assert set(await indexes(http)) == {"balance-1"}
     await asyncio.gather(*(each.close() for each in clients))
+
+
+async def test_what_is_asked_at_the_same_time_is_one_request(
+    elastic: Elastic, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each has the answer that it would get alone."""
+    each = [Generations(elastic, projection) for projection in (BALANCE, STATEMENT)]
+    for generations in each:
+        await generations.ensure_live()
+    async with http.put("/other", json={"aliases": {"balance-g7": {}}}) as answer:
+        assert answer.status == 200
+    alone = [await generations._catalog() for generations in each]
+    get, requests = elastic.client.indices.get, list[str]()
+
+    async def counted(*, index: str, **options: Any) -> Any:
+        requests.append(index)
+        return await get(index=index, **options)
+
+    monkeypatch.setattr(elastic.client.indices, "get", counted)
+    together = await asyncio.gather(*(generations._catalog() for generations in each))
+    assert len(requests) == 1
+    assert together == alone
+    assert [{one.name for one in found} for found in together] == [
+        {"balance-1", "other"},
+        {"statement-1"},
+    ]
 
 
 async def test_a_generation_made_anew_is_another_one(

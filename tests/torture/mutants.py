@@ -191,8 +191,8 @@ MUTATIONS: Final = (
     Mutation(
         "aliases are put right at start only",
         "pipeline/agents/projection_runner.py",
-        "        await self.context.generations.mend()\n",
-        "        pass\n",
+        '            "the repair of aliases": self.context.generations.mend,\n',
+        "",
         "alias-added",
     ),
     Mutation(
