@@ -18,6 +18,7 @@ from faust.types import TP, ConsumerMessage
 
 from pipeline.bridge import private
 from pipeline.bridge.batch import Batch, BatchSchema
+from pipeline.bridge.commit_pace import CommitPace
 from pipeline.bridge.faust_consumer import FaustConsumer
 from pipeline.bridge.feed import Feed, Trouble
 from pipeline.bridge.moves import Moves
@@ -32,8 +33,6 @@ PLAIN_IN_FLIGHT = 500
 _MOST_OUT = 10_000
 """Deliveries of a partition, done or not, that have no ack: while a commit waits, reading does."""
 _RETRY_SECONDS = 0.3
-_STEADY_COMMITS = 3
-"""While deliveries keep coming, a commit is due at every third of Faust's intervals."""
 _LOOK_SECONDS = 0.25
 """An ack that Faust's streams make by themselves does not wake the loop."""
 _QUIET_SECONDS = 1.0
@@ -52,8 +51,8 @@ class Consumer(FaustConsumer):
         self._delivering = asyncio.Event()  # set while something is out
         self._news: dict[TP, None] = {}
         """Partitions that may have something to deliver, in order."""
-        self._delivering, self._intervals = False, _STEADY_COMMITS
-        """Whether anything was delivered in this interval; intervals since a commit amid it."""
+        self._delivered = False
+        """Whether anything was since the last look of the commit timer."""
         self.moves = Moves(self)
         self._batched: set[str] = set()
         self._repairs: dict[TP, asyncio.Task[None]] = {}
@@ -105,7 +104,7 @@ class Consumer(FaustConsumer):
             for tp in news:
                 if (feed := self.feeds.get(tp)) is not None:
                     for message in self._next(tp, feed):
-                        self._delivering = True
+                        self._delivered = True
                         await self.callback(message)
                     await feed.request()
 
@@ -163,11 +162,14 @@ class Consumer(FaustConsumer):
 
     @Service.task
     async def _commit_handler(self) -> None:
-        """Commit every `commit_interval` seconds while something is out."""
+        """Commit while something is out, at the pace of `CommitPace`."""
+        pace = CommitPace()
         while not self.should_stop:
             await self._delivering.wait()
             await self.sleep(self.commit_interval)
-            await self.commit()
+            delivered, self._delivered = self._delivered, False
+            if pace.due(delivered):
+                await self.commit()
             if not any(feed.out for feed in self.feeds.values()):
                 self._delivering.clear()
 
@@ -175,10 +177,8 @@ class Consumer(FaustConsumer):
         """Ack, by partition, the longest run of deliveries that are all done.
 
         `before_commit` runs first, so that a checkpoint is written before the ack, and so is what
-        it writes into tables. A commit that nobody asked for may wait, see `_STEADY_COMMITS`.
+        it writes into tables.
         """
-        if topics is None and self._can_wait():
-            return False
         ready = {
             tp: ack
             for tp, feed in list(self.feeds.items())
@@ -197,16 +197,6 @@ class Consumer(FaustConsumer):
         for tp in allowed:
             await self._ack(tp, ready[tp])
         return True
-
-    def _can_wait(self) -> bool:
-        """A commit costs the same for many deliveries as for one, but not once they have ended."""
-        delivering, self._delivering = self._delivering, False
-        self._intervals += 1
-        if delivering and self._intervals < _STEADY_COMMITS:
-            return True
-        if delivering:
-            self._intervals = 0
-        return False
 
     async def _ack(self, tp: TP, ack: Ack) -> None:
         feed = self.feeds.get(tp)

@@ -47,9 +47,7 @@ class Driven:
 class Reader:
     """An app that notes every message of its batches and acks while its gate is open."""
 
-    def __init__(
-        self, url: str, name: str, folder: Path, commit_seconds: float = 0.05, **options: Any
-    ) -> None:
+    def __init__(self, url: str, name: str, folder: Path, **options: Any) -> None:
         self.assignment = Driven()
         self.read: list[tuple[int, int]] = []
         self.batches: list[Batch] = []
@@ -62,7 +60,7 @@ class Reader:
             topic_partitions=PARTITIONS,
             web_enabled=False,
             datadir=folder / name,
-            broker_commit_interval=commit_seconds,
+            broker_commit_interval=0.05,
         )
         configure(self.app, Options(assignment=self.assignment, lease_seconds=2, **options))
         topic = self.app.topic(TOPIC, schema=BatchSchema())

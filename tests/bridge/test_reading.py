@@ -47,36 +47,10 @@ async def test_what_is_not_done_is_not_acked(
                 and all(feed.delivered for feed in reader.consumer.feeds.values())
             )
         )
-        assert await reader.consumer.commit({TOPIC}) is False
+        assert await reader.consumer.commit() is False
         assert [await floor(js, p) for p in ALL] == [0, 0, 0, 0]
         reader.gate.set()
         await eventually(lambda: len(reader.read) == 8)
-
-
-async def test_a_commit_can_wait_while_deliveries_keep_coming(
-    settings: Settings, js: JetStream, scratch: Path
-) -> None:
-    reader = Reader(settings.nats_url, "one", scratch, commit_seconds=3600.0)
-
-    async def read(count: int) -> None:
-        wanted = len(reader.read) + count
-        await publish(js, range(wanted - count, wanted))
-        await eventually(lambda: len(reader.read) == wanted)
-
-    async with running(reader, ALL):
-        commit = reader.consumer.commit
-        await read(8)
-        assert await commit() is True, "the first one after a rest"
-        for _ in range(2):
-            await read(8)
-            assert await commit() is False
-        await read(8)
-        assert await commit() is True, "the third one"
-        await read(8)
-        assert await commit() is False
-        assert await commit() is True, "nothing has come since"
-        await read(8)
-        assert await commit({TOPIC}) is True, "somebody has asked for it"
 
 
 async def test_a_commit_waits_for_what_goes_before_it(
