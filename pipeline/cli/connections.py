@@ -9,11 +9,13 @@ from nats.errors import Error as NatsError
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.eventstore import EventStore
-from pipeline.messaging import JetStream, JetStreamError, StorageFull
+from pipeline.messaging import JetStream, JetStreamError, StorageFull, TooManyReplicas
 from pipeline.model.projection import Projection
 from pipeline.operations.status.reader import StatusReader
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import PREFIX, Settings
+
+FAILURES: Final = (NatsError, JetStreamError, OSError)
 
 _SECONDS: Final = 5.0
 
@@ -26,6 +28,8 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
         js = await JetStream.within(_SECONDS, settings.nats, "bank")
         await js.ping()
         yield js
+    except TooManyReplicas as error:
+        raise CommandFailed(f"NATS at {settings.nats}: {error}") from error
     except StorageFull as error:
         raise CommandFailed(f"NATS at {settings.nats} has no room: {error}") from error
     except (NatsError, JetStreamError, TimeoutError) as error:

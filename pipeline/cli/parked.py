@@ -216,7 +216,7 @@ def _json(value: Any) -> str:
 async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[ParkedAccountList]:
     """The list as it is now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
-        parked = ParkedAccountList(js, projection, replicas=settings.stream_replicas)
+        parked = ParkedAccountList(js, projection)
         await parked.refresh()
         yield parked
 

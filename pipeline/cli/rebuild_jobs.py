@@ -26,7 +26,7 @@ Found = tuple[RebuildJob, list[RebuildPart]]
 async def start(settings: Settings, projection: Projection, asked: Asked, *, wait: bool) -> Found:
     """Start or join a rebuild; prints on stderr which of the two."""
     async with jetstream(settings) as js:
-        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection)
         try:
             job, joined = await rebuild_requests.start(
                 js, jobs, asked, expected=settings.partitions
@@ -63,7 +63,7 @@ async def find_all(settings: Settings, projection: Projection) -> list[Found]:
 async def cancel(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
     """Cancel a rebuild; it stays as it is if readers see its generation already, or it is over."""
     async with jetstream(settings) as js:
-        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection)
         await jobs.refresh()
         chosen = _chosen(jobs, job_id)
         try:
@@ -79,7 +79,7 @@ async def cancel(settings: Settings, projection: Projection, job_id: str | None)
 async def opened(settings: Settings, projection: Projection) -> AsyncIterator[RebuildJobs]:
     """The rebuilds as they are now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
-        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection)
         await jobs.refresh()
         yield jobs
 

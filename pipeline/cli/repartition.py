@@ -58,7 +58,7 @@ def repartition(number: int | None, patience: float) -> None:
 async def ask(settings: Settings, number: int | None, patience: float) -> str:
     """The number in force, or the outcome of the request; `CommandFailed` if it was not granted."""
     async with jetstream(settings) as js:
-        requests = RepartitionRequests(js, replicas=settings.stream_replicas)
+        requests = RepartitionRequests(js)
         now, last = await partitioning(js), await requests.last()
         if now is None:
             raise CommandFailed(

@@ -66,8 +66,8 @@ class UnderWay(Exception):
 class RepartitionRequests:
     """The request, as one process reads and writes it."""
 
-    def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
-        self._bucket = Bucket(js, BUCKET, replicas=replicas)
+    def __init__(self, js: JetStream) -> None:
+        self._bucket = Bucket(js, BUCKET)
 
     def news(self) -> AbstractAsyncContextManager[News]:
         """The news of requests and of answers, while the block runs."""

@@ -58,6 +58,7 @@ class ServerAccess:
     """Access to one server. As text it is the URL without secrets.
 
     `token` is NATS's, or an API key of Elasticsearch; `cert_file` may include the private key.
+    `replicas`: on how many servers of NATS each stream and bucket is made.
     """
 
     url: str
@@ -69,6 +70,7 @@ class ServerAccess:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    replicas: int = 1
 
     @classmethod
     def of(cls, at: Self | str) -> "ServerAccess":
