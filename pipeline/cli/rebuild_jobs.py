@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
-from pipeline.cli.connections import jetstream
+from pipeline.cli.connections import jetstream, until_answered
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.cli.rebuild_formatting import scope, summary
@@ -28,8 +29,8 @@ async def start(settings: Settings, projection: Projection, asked: Asked, *, wai
     async with jetstream(settings) as js:
         jobs = RebuildJobs(js, projection)
         try:
-            job, joined = await rebuild_requests.start(
-                js, jobs, asked, expected=settings.partitions
+            job, joined = await until_answered(
+                lambda: rebuild_requests.start(js, jobs, asked, expected=settings.partitions)
             )
         except NoSuchPartition as error:
             raise CommandFailed(str(error)) from error
@@ -67,7 +68,7 @@ async def cancel(settings: Settings, projection: Projection, job_id: str | None)
         await jobs.refresh()
         chosen = _chosen(jobs, job_id)
         try:
-            job = await jobs.cancel(chosen.id)
+            job = await until_answered(partial(jobs.cancel, chosen.id))
         except NoSuchJob:
             raise _unknown(chosen.id) from None
         outcome = "done" if job.phase == "cancelled" else "rebuild-finished"

@@ -182,6 +182,24 @@ class AccessSettings(BaseSettings):
     def elasticsearch(self) -> ServerAccess:
         return self.access("elasticsearch")
 
+    def advice(self, *servers: str) -> str:
+        """What to do about those of `SERVERS` that do not answer.
+
+        Servers can be started here for the default URLs alone; any other may be of a cluster.
+        """
+        urls = {f"{PREFIX}{server.upper()}_URL": self.access(server) for server in servers}
+        defaults = {type(self).model_fields[f"{server}_url"].default for server in SERVERS}
+        here = [name for name, at in urls.items() if at.url in defaults]
+        given = [f"{name} is {at}" for name, at in urls.items() if at.url not in defaults]
+        lines = []
+        if given:
+            they = "does it run, and can it" if len(given) == 1 else "do they run, and can they"
+            lines.append(f"{', '.join(given)}: {they} be reached from here?")
+        if here:
+            it, is_ = ("it", "it is") if len(here) == 1 else ("them", "they are")
+            lines.append(f"Start {it} (`bank up`), or set {', '.join(here)} to where {is_}.")
+        return "\n".join(lines)
+
     def access(self, server: str) -> ServerAccess:
         """Access to one of `SERVERS`."""
 
