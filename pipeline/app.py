@@ -71,7 +71,6 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
             lease_seconds=settings.lease_seconds,
             waits_for_seek=True,  # a partition processor seeks first: see `agents/acquire.py`
             streams={agent.topic: STREAM for agent in agents},
-            replicas=settings.stream_replicas,
             max_age_hours=settings.stream_max_age_hours,
         ),
     )

@@ -182,6 +182,10 @@ CAUSES: dict[str, tuple[Change, dict[str, str]]] = {
         to("bank_ready", 0, role="worker", need="redis"),
         {"job": "bank", "instance": "worker", "role": "worker", "need": "redis"},
     ),
+    "BankWarning": (
+        to("bank_warning", 1, role="forwarder", need="nats"),
+        {"job": "bank", "instance": "forwarder", "role": "forwarder", "need": "nats"},
+    ),
     "BankStoreUnguarded": (
         to("bank_ready", 0, role="accounts", need="guards"),
         {"job": "bank", "instance": "accounts", "role": "accounts", "need": "guards"},

@@ -99,7 +99,7 @@ def create_app(settings: Settings) -> web.Application:
     app[ui.FILES] = ui.read()
     app[rebuilds.REBUILDS] = rebuild_lists
     app[rebuild_events.WATCHING] = watchers
-    app[parked.PARKED] = parked.ParkedAccounts(connections, settings)
+    app[parked.PARKED] = parked.ParkedAccounts(connections)
     app.cleanup_ctx.append(lifetime)
     return app
 

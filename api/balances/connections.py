@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 
 from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
-from pipeline.messaging import JetStream, JetStreamError, ServerTooOld, StorageFull
+from pipeline.messaging import JetStream, JetStreamError, ServerTooOld, StorageFull, TooManyReplicas
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief
@@ -55,6 +55,8 @@ class Connections:
             why = "does not answer right now"
             if isinstance(error, StorageFull):
                 why = f"has no room: {error}"
+            elif isinstance(error, TooManyReplicas):
+                why = f"has too few servers: {error}"
             raise unavailable("pipeline-unavailable", f"NATS JetStream {why}.") from error
 
     async def close(self) -> None:

@@ -17,7 +17,6 @@ from api.http.replies import reply
 from api.http.shapes import Page
 from api.security.access import OBSERVERS, OPERATOR, allowed
 from api.security.audited import audited
-from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
 routes = web.RouteTableDef()
@@ -26,8 +25,8 @@ routes = web.RouteTableDef()
 class ParkedAccounts:
     """The lists of parked accounts for the service's lifetime, one for each projection."""
 
-    def __init__(self, connections: Connections, settings: Settings) -> None:
-        self.connections, self._settings = connections, settings
+    def __init__(self, connections: Connections) -> None:
+        self.connections = connections
         self._parked: dict[str, ParkedAccountList] = {}
 
     @asynccontextmanager
@@ -36,8 +35,7 @@ class ParkedAccounts:
         projection = projection_of(request)
         async with self.connections.jetstream() as js:
             if projection.name not in self._parked:
-                replicas = self._settings.stream_replicas
-                self._parked[projection.name] = ParkedAccountList(js, projection, replicas=replicas)
+                self._parked[projection.name] = ParkedAccountList(js, projection)
             parked = self._parked[projection.name]
             await parked.refresh()
             yield parked

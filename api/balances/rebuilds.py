@@ -115,10 +115,7 @@ class Rebuilds:
         raise no_projection(projection)
 
     def _on(self, js: JetStream) -> list[RebuildJobs]:
-        replicas = self._settings.stream_replicas
-        self._jobs = self._jobs or [
-            RebuildJobs(js, each, replicas=replicas) for each in self._projections
-        ]
+        self._jobs = self._jobs or [RebuildJobs(js, each) for each in self._projections]
         return self._jobs
 
 

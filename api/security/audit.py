@@ -81,7 +81,7 @@ class AuditTrail:
         line = audit.new_line("key-used", actor_of(key), service=self._service, target=key.id)
 
         async def first(js: JetStream) -> None:
-            if await keys.use(js, key.id, day, replicas=self._settings.stream_replicas):
+            if await keys.use(js, key.id, day):
                 await self._store(js, line)
 
         self._put(first)

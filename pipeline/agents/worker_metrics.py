@@ -43,12 +43,12 @@ class WorkerMetrics:
         yield from _leases(self._ownership)
 
     async def nats(self) -> None:
+        if why := self._changelogs_full():  # first: without its streams the worker has no runner
+            raise NotReady(why)
         for runner in self._runners():
             js = runner.context.js
             if not js.nc.is_connected or js.full:
                 raise NotReady(js.full)
-        if why := self._changelogs_full():
-            raise NotReady(why)
 
     async def redis(self) -> None:
         if not self._ownership.known:

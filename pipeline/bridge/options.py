@@ -63,7 +63,8 @@ class Options:
     `batch` bounds the messages of one delivery, `in_flight` a partition's deliveries that are not
     done. `lease_seconds` is how long a silent reader keeps its pin. An app that knows better than
     the ack floor where to start sets `waits_for_seek`: nothing of a new partition is read before
-    its `Consumer.seek_after`. `nats` is for what the broker's URL can't say: credentials and TLS.
+    its `Consumer.seek_after`. `nats` is for what the broker's URL can't say: credentials,
+    TLS, replicas.
     """
 
     assignment: Assignment = field(default_factory=Everything)
@@ -74,7 +75,6 @@ class Options:
     in_flight: int = 2
     waits_for_seek: bool = False
     streams: Mapping[str, str] = field(default_factory=dict)
-    replicas: int = 1
     max_age_hours: float = 0.0
 
     def stream(self, topic: str) -> str:

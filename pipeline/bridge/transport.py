@@ -81,14 +81,13 @@ class Transport(base.Transport):
         options = options_of(self.app)
         wanted = partitions or self.app.conf.topic_partitions
         if private.is_changelog(self.app, TP(topic, 0)):
-            await ensure_changelog(self.js, topic, replicas=options.replicas)
+            await ensure_changelog(self.js, topic)
             self._changelogs.add(topic)
         else:
             self._partitions[topic] = await ensure_partitioned(
                 self.js,
                 options.stream(topic),
                 wanted,
-                replicas=options.replicas,
                 max_age_hours=options.max_age_hours,
             )
 

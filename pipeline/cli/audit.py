@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from pipeline.cli.connections import jetstream
+from pipeline.cli.connections import jetstream, until_answered
 from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import configured, run
 from pipeline.cli.spans import span
@@ -70,7 +70,9 @@ async def _print(
 ) -> None:
     async with jetstream(settings) as js:
         last, stream = 0, ""
-        while True:
+
+        async def print_new() -> None:
+            nonlocal last, stream
             state = await js.state(STREAM)
             if state is not None and (state.created != stream or state.last < last):
                 last, stream = 0, state.created  # a new one numbers its messages anew
@@ -78,9 +80,11 @@ async def _print(
                 last = sequence
                 if matches(line, actor, actions):
                     echo(json.dumps(line) if as_json else _text(line))
-            if not follow:
-                return
+
+        await print_new()
+        while follow:
             await asyncio.sleep(_EVERY)
+            await until_answered(print_new)
 
 
 def _text(line: AuditLine) -> str:

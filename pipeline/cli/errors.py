@@ -1,14 +1,15 @@
 """Turns exceptions into messages for people: what went wrong and what to do, no traceback."""
 
-from pipeline.cli.failures import SERVERS, CommandFailed, Failure
+from pipeline.cli.failures import CommandFailed, Failure
 from pipeline.embedded.process_group import ProcessesFailed
 from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import ServerTooOld
 from pipeline.search import ProjectionUnavailable
+from pipeline.support.access import SERVERS
 from pipeline.support.addresses import CannotListen
 from pipeline.support.auth_errors import refusal
-from pipeline.support.settings import PREFIX, SettingsError
+from pipeline.support.settings import PREFIX, SettingsError, load
 
 
 def first(error: BaseException) -> BaseException:
@@ -36,11 +37,13 @@ def _of(cause: BaseException) -> Failure:
         case SettingsError() | EmbeddedError() | ServerTooOld() | CannotListen():
             return Failure(str(cause), 1)
         case StoreUnavailable():
-            return Failure(f"MongoDB does not answer: {cause}\n{SERVERS}", 1)
+            return Failure(f"MongoDB does not answer: {cause}\n{load().advice('mongodb')}", 1)
         case ProjectionUnavailable():
-            return Failure(f"Elasticsearch does not answer: {cause}\n{SERVERS}", 1)
+            return Failure(
+                f"Elasticsearch does not answer: {cause}\n{load().advice('elasticsearch')}", 1
+            )
         case ConnectionError():
-            return Failure(f"no connection: {cause}\n{SERVERS}", 1)
+            return Failure(f"no connection: {cause}\n{load().advice(*SERVERS)}", 1)
         case OSError():
             return Failure(str(cause), 1)
     return Failure(

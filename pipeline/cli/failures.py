@@ -1,14 +1,11 @@
 """How a command fails: with a message for people and an exit code; `errors.py` writes the
 message."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from pipeline.model.visible import visible
-
-SERVERS: Final = "`bank up` or `bank servers` starts servers here; `bank settings` shows the URLs."
 
 
 class CommandFailed(Exception):
@@ -17,11 +14,6 @@ class CommandFailed(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def no_answer(servers: Iterable[str]) -> CommandFailed:
-    """The failure of a command that these servers did not answer."""
-    return CommandFailed(f"no answer from {', '.join(servers)}\n{SERVERS}")
 
 
 class Failure(click.ClickException):

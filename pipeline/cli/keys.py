@@ -139,7 +139,7 @@ def revoke(key_ids: tuple[str, ...], everyone: bool) -> None:
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[tuple[JetStream, Bucket]]:
     async with jetstream(settings) as js:
-        yield js, kept.bucket(js, replicas=settings.stream_replicas)
+        yield js, kept.bucket(js)
 
 
 async def _put(settings: Settings, key: Key) -> bool:

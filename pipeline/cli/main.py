@@ -34,6 +34,7 @@ COMMANDS = _Commands(
     parked="parked",
     rebuild="rebuild",
     repartition="repartition",
+    replicas="replicas",
     keys="keys",
     audit="audit",
     seal="seal",

@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import click
 import orjson
 
-from pipeline.cli.connections import jetstream
+from pipeline.cli.connections import FAILURES, jetstream, until_answered
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.projection_option import Target, of_projection, target
@@ -20,6 +21,7 @@ from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.model.visible import visible
 from pipeline.operations.audit import Action, record
+from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
@@ -161,7 +163,7 @@ async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> 
         if not accounts:
             echo(NONE)
         for each in accounts:
-            await parked.ask_retry(each.account_id)
+            await until_answered(partial(parked.ask_retry, each.account_id))
             await _record(parked, target, "parked-retry", each.account_id, "asked")
         ids = [each.account_id for each in accounts]
         if not seconds:
@@ -216,7 +218,7 @@ def _json(value: Any) -> str:
 async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[ParkedAccountList]:
     """The list as it is now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
-        parked = ParkedAccountList(js, projection, replicas=settings.stream_replicas)
+        parked = ParkedAccountList(js, projection)
         await parked.refresh()
         yield parked
 
@@ -241,8 +243,10 @@ async def _outcomes(
     # The number of attempts before: one more means that the retry was made and failed.
     attempts = {each: parked[each].attempts if each in parked else 0 for each in account_ids}
     deadline = time.monotonic() + seconds
+    silent = "no worker answered"
     while attempts and time.monotonic() < deadline:
-        await parked.refresh()
+        silent = await _refreshed(parked)
+        raise_if_cancelled()
         for account_id, before in list(attempts.items()):
             if account_id in parked and parked[account_id].attempts <= before:
                 continue
@@ -252,4 +256,13 @@ async def _outcomes(
         if attempts:
             await asyncio.sleep(_EVERY)
     for account_id in attempts:
-        yield account_id, f"no worker answered within {seconds:g} s; it stays asked"
+        yield account_id, f"{silent} within {seconds:g} s; it stays asked"
+
+
+async def _refreshed(parked: ParkedAccountList) -> str:
+    """Who has not answered by now."""
+    try:
+        await parked.refresh()
+    except FAILURES:
+        return "NATS did not answer"
+    return "no worker answered"

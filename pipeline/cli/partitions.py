@@ -11,8 +11,7 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.cli.connections import status_readers
-from pipeline.cli.failures import no_answer
+from pipeline.cli.connections import no_answer, status_readers
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.projection_option import of_projection, target
 from pipeline.cli.running import complete, run
@@ -50,7 +49,7 @@ def partitions(as_json: bool, watch: bool) -> None:
     reading = complete(_read(settings, projection))
     _print(reading, as_json)
     if reading.silent:
-        raise no_answer(reading.silent)
+        raise no_answer(settings, reading.silent)
 
 
 async def _read(settings: Settings, projection: Projection) -> Reading:

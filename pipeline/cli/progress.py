@@ -91,6 +91,10 @@ class Steps:
         if self._step.finished and not before and not self._bars.console.is_interactive:
             print_line(self._bars.console, self._over(self._step))
 
+    def remark(self, line: str) -> None:
+        """A line above the bars."""
+        print_line(self._bars.console, line)
+
     def _line(self) -> str:
         step = self._step
         if step is None or step.finished:

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final
 
-from pipeline.cli.connections import jetstream
+from pipeline.cli.connections import jetstream, until_answered
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.cli.rebuild_formatting import scope, summary
@@ -26,10 +27,10 @@ Found = tuple[RebuildJob, list[RebuildPart]]
 async def start(settings: Settings, projection: Projection, asked: Asked, *, wait: bool) -> Found:
     """Start or join a rebuild; prints on stderr which of the two."""
     async with jetstream(settings) as js:
-        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection)
         try:
-            job, joined = await rebuild_requests.start(
-                js, jobs, asked, expected=settings.partitions
+            job, joined = await until_answered(
+                lambda: rebuild_requests.start(js, jobs, asked, expected=settings.partitions)
             )
         except NoSuchPartition as error:
             raise CommandFailed(str(error)) from error
@@ -65,11 +66,11 @@ async def find_all(settings: Settings, projection: Projection) -> list[Found]:
 async def cancel(settings: Settings, projection: Projection, job_id: str | None) -> RebuildJob:
     """Cancel a rebuild; it stays as it is if readers see its generation already, or it is over."""
     async with jetstream(settings) as js:
-        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection)
         await jobs.refresh()
         chosen = _chosen(jobs, job_id)
         try:
-            job = await jobs.cancel(chosen.id)
+            job = await until_answered(partial(jobs.cancel, chosen.id))
         except NoSuchJob:
             raise _unknown(chosen.id) from None
         outcome = "done" if job.phase == "cancelled" else "rebuild-finished"
@@ -81,7 +82,7 @@ async def cancel(settings: Settings, projection: Projection, job_id: str | None)
 async def opened(settings: Settings, projection: Projection) -> AsyncIterator[RebuildJobs]:
     """The rebuilds as they are now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
-        jobs = RebuildJobs(js, projection, replicas=settings.stream_replicas)
+        jobs = RebuildJobs(js, projection)
         await jobs.refresh()
         yield jobs
 

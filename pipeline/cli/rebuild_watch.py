@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from nats.errors import Error as NatsError
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline.cli import progress
+from pipeline.cli.connections import FAILURES, NATS_DOWN
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
 from pipeline.cli.rebuild_formatting import time_left
 from pipeline.coordination.partition_leases import name_of
-from pipeline.messaging import JetStreamError
 from pipeline.model.visible import visible as shown
 from pipeline.operations.status.rebuild_progress import total_of, total_progress
+from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
@@ -25,7 +25,6 @@ QUIET_SECONDS: Final = 5.0
 WAITING: Final = "waiting for a worker: none has taken it up yet (`bank worker` is one)"
 NO_NEWS: Final = f"no worker has said anything for {QUIET_SECONDS:.0f} s; it goes on when one does"
 SWAPPED: Final = "readers see the new generation; the workers turn to it"
-NATS_DOWN: Final = "NATS does not answer; asking again until it does"
 
 _EVERY: Final = 0.25
 _FIELDS: Final = ("events", "rate", "left", "state", "owner")
@@ -89,6 +88,7 @@ async def follow(
     known: tuple[RebuildJob, list[RebuildPart]] | None = None
     news_at, printed = clock(), ""
     while True:
+        raise_if_cancelled()
         try:
             await jobs.refresh()
             now = _known(jobs, job_id)
@@ -98,7 +98,7 @@ async def follow(
             if now != known:
                 known, news_at = now, clock()
             remark = _remark(now[0], clock() - news_at)
-        except (NatsError, JetStreamError, OSError):
+        except FAILURES:
             remark = NATS_DOWN
         if remark and remark != printed:
             bars.print_line(remark)

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import click
+from ulid import ULID
 
-from pipeline.cli.connections import jetstream
+from pipeline.cli.connections import FAILURES, jetstream, until_answered
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.cli.running import complete, configured
@@ -17,12 +19,17 @@ from pipeline.coordination.repartition_requests import (
     RepartitionRequests,
     UnderWay,
 )
+from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Overtaken
 from pipeline.operations.audit import record
+from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.settings import Settings
 
 _POLL_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 10.0
+_WITHDRAW_SECONDS: Final = 2.0
+_INTERRUPTED: Final = 130
+_UNKNOWN: Final = "{} partitions were asked for, which is not confirmed yet"
 _PROGRESS: Final = {
     "wanted": "Asked the leading forwarder for {to} partitions.",
     "draining": "It stands still, and the workers finish what is there.",
@@ -43,7 +50,8 @@ def repartition(number: int | None, patience: float) -> None:
 
     Commands and reads go on meanwhile. The forwarder pauses until the workers have applied all that
     it has forwarded: some tenths of a second if they keep up. No event is lost, and each account's
-    events stay in order. Exits with 1 if nothing was changed.
+    events stay in order. While NATS does not answer, the command waits. Exits with 1 if nothing
+    was changed, with 130 if it was interrupted before that was known.
 
     \b
     Examples:
@@ -58,7 +66,7 @@ def repartition(number: int | None, patience: float) -> None:
 async def ask(settings: Settings, number: int | None, patience: float) -> str:
     """The number in force, or the outcome of the request; `CommandFailed` if it was not granted."""
     async with jetstream(settings) as js:
-        requests = RepartitionRequests(js, replicas=settings.stream_replicas)
+        requests = RepartitionRequests(js)
         now, last = await partitioning(js), await requests.last()
         if now is None:
             raise CommandFailed(
@@ -72,43 +80,87 @@ async def ask(settings: Settings, number: int | None, patience: float) -> str:
             return f"there are {number} partitions already"
         waiting = 2 * patience + _GRACE_SECONDS + 2 * settings.lease_seconds
         try:
-            request = await requests.ask(number, patience)
-            await record(js, settings, "repartition", f"{now.count} -> {number}", "asked")
-            request = await follow(requests, request, time.monotonic() + waiting)
-            await record(js, settings, "repartition", f"{now.count} -> {number}", request.state)
-            return _outcome(request)
-        except (UnderWay, Overtaken) as error:
+            request = await _asked(requests, number, patience)
+            try:
+                await record(js, settings, "repartition", f"{now.count} -> {number}", "asked")
+                request = await follow(requests, request, time.monotonic() + waiting)
+            except asyncio.CancelledError:
+                raise await _withdraw(requests, request) from None
+        except UnderWay as error:
             raise CommandFailed(str(error)) from error
+        except Overtaken as error:
+            return await _in_force(js, number, error)
+        await record(js, settings, "repartition", f"{now.count} -> {number}", request.state)
+        return _outcome(request)
+
+
+async def _asked(requests: RepartitionRequests, number: int, patience: float) -> RepartitionRequest:
+    """The request as it was written, also if the answer to that was lost."""
+    request_id = str(ULID())
+    try:
+        return await until_answered(
+            lambda: requests.ask(number, patience, request_id), _UNKNOWN.format(number)
+        )
+    except asyncio.CancelledError:
+        raise _interrupted(number) from None
 
 
 async def follow(
     requests: RepartitionRequests, request: RepartitionRequest, deadline: float
 ) -> RepartitionRequest:
-    """Print the progress until the request is answered.
+    """Print the progress until the request is answered. NATS may be down meanwhile.
 
-    It is withdrawn at the deadline or an interrupt, unless a forwarder has begun it.
+    It is withdrawn at the deadline, unless a forwarder has begun it.
     """
     printed = ""
-    try:
-        while request.open:
-            if request.state != printed:
-                printed = request.state
-                echo(_PROGRESS[printed].format(to=request.to), err=True)
-            # Only while nobody has begun it: a forwarder that drains may change the number.
-            if request.state == "wanted" and time.monotonic() > deadline:
-                await _withdraw(requests, request)
-            await asyncio.sleep(_POLL_SECONDS)
-            request = await requests.again(request)
-    except asyncio.CancelledError:
-        await _withdraw(requests, request)
-        raise
+    while request.open:
+        raise_if_cancelled()
+        if request.state != printed:
+            printed = request.state
+            echo(_PROGRESS[printed].format(to=request.to), err=True)
+        await asyncio.sleep(_POLL_SECONDS)
+        began = time.monotonic()
+        request = await until_answered(
+            partial(_again, requests, request, overdue=began > deadline),
+            _UNKNOWN.format(request.to),
+        )
+        deadline += time.monotonic() - began  # a forwarder was not answered either
     return request
 
 
-async def _withdraw(requests: RepartitionRequests, request: RepartitionRequest) -> None:
-    with suppress(Overtaken):
-        if request.state == "wanted":
+async def _again(
+    requests: RepartitionRequests, request: RepartitionRequest, *, overdue: bool
+) -> RepartitionRequest:
+    """The request as it is now; one that is overdue is withdrawn first."""
+    # Only while nobody has begun it: a forwarder that drains may change the number.
+    if overdue and request.state == "wanted":
+        with suppress(Overtaken):
+            return await requests.change(request, state="withdrawn")
+    return await requests.again(request)
+
+
+async def _withdraw(requests: RepartitionRequests, request: RepartitionRequest) -> CommandFailed:
+    """Withdraw it after an interrupt, unless a forwarder has begun it; what to say."""
+    with suppress(Overtaken, *FAILURES):
+        async with asyncio.timeout(_WITHDRAW_SECONDS):
             await requests.change(request, state="withdrawn")
+            return CommandFailed("interrupted; the request is withdrawn, and nothing was changed")
+    return _interrupted(request.to)
+
+
+def _interrupted(number: int) -> CommandFailed:
+    return CommandFailed(
+        f"interrupted: {_UNKNOWN.format(number)}; `bank repartition` shows the number",
+        _INTERRUPTED,
+    )
+
+
+async def _in_force(js: JetStream, number: int, error: Overtaken) -> str:
+    """The outcome of a request that is no longer there, by the number in force."""
+    now = await until_answered(lambda: partitioning(js), _UNKNOWN.format(number))
+    if now is None or now.count != number:
+        raise CommandFailed(f"{error}; {now.count if now else 'no'} partitions are in force")
+    return f"{now.before} -> {number} partitions; {error}"
 
 
 def _outcome(request: RepartitionRequest) -> str:

@@ -8,7 +8,7 @@ import click
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
-from pipeline.embedded.health import WELL, all_health
+from pipeline.embedded.health import all_health, well
 from pipeline.embedded.process_registry import read_processes
 from pipeline.support.settings import describe, load
 
@@ -43,7 +43,8 @@ def settings(as_json: bool) -> None:
 def status(as_json: bool) -> None:
     """List the processes of the data folder, with their health.
 
-    Exits with 1 unless there is a process and all of them are well.
+    Exits with 1 unless there is a process and all of them are well. A warning, such as too few
+    replicas of what JetStream keeps, stands behind the `ok`.
 
     \b
     Examples:
@@ -68,7 +69,7 @@ def status(as_json: bool) -> None:
         raise CommandFailed(
             f"nothing runs in the data folder {folder}. `bank up` starts a bank there."
         )
-    if any(health != WELL for health in healths):
+    if not all(map(well, healths)):
         raise CommandFailed(
             "not all of it is well; the logs of the servers are in " + str(folder / "logs")
         )

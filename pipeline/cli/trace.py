@@ -9,8 +9,8 @@ from typing import Final
 
 import click
 
-from pipeline.cli.connections import status_readers
-from pipeline.cli.failures import CommandFailed, no_answer
+from pipeline.cli.connections import no_answer, status_readers
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import complete, configured
 from pipeline.cli.spans import span
@@ -96,10 +96,12 @@ def trace(
         show(correlation_id, found, paths)
     if len(found.events) > MOST:
         echo(f"{len(found.events):,} events have that id; the first {MOST} are shown", err=True)
-    _require_complete(correlation_id, found, paths)
+    _require_complete(correlation_id, found, paths, settings)
 
 
-def _require_complete(correlation_id: str, found: FoundEvents, paths: Sequence[EventPath]) -> None:
+def _require_complete(
+    correlation_id: str, found: FoundEvents, paths: Sequence[EventPath], settings: Settings
+) -> None:
     """`CommandFailed` unless events were found, all was searched and every server answered."""
     if not found.complete:
         raise CommandFailed(
@@ -111,7 +113,7 @@ def _require_complete(correlation_id: str, found: FoundEvents, paths: Sequence[E
             "--since and --account search elsewhere"
         )
     if silent := sorted(set[str]().union(*(each.silent for each in paths))):
-        raise no_answer(silent)
+        raise no_answer(settings, silent)
 
 
 def _where(found: FoundEvents) -> str:

@@ -91,7 +91,6 @@ async def ensure_balance_stream(js: JetStream, settings: Settings) -> Partitioni
         js,
         STREAM,
         settings.partitions,
-        replicas=settings.stream_replicas,
         max_age_hours=settings.stream_max_age_hours,
     )
     found = await partitioning(js) or Partitioning(made)

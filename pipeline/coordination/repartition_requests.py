@@ -66,8 +66,8 @@ class UnderWay(Exception):
 class RepartitionRequests:
     """The request, as one process reads and writes it."""
 
-    def __init__(self, js: JetStream, *, replicas: int = 1) -> None:
-        self._bucket = Bucket(js, BUCKET, replicas=replicas)
+    def __init__(self, js: JetStream) -> None:
+        self._bucket = Bucket(js, BUCKET)
 
     def news(self) -> AbstractAsyncContextManager[News]:
         """The news of requests and of answers, while the block runs."""
@@ -84,12 +84,19 @@ class RepartitionRequests:
             raise Overtaken("there is a later request")
         return last
 
-    async def ask(self, to: int, patience: float) -> RepartitionRequest:
-        """Ask for so many partitions. Raises `UnderWay`."""
+    async def ask(
+        self, to: int, patience: float, request_id: str | None = None
+    ) -> RepartitionRequest:
+        """Ask for so many partitions. Raises `UnderWay`.
+
+        Who gives it an id may ask again, when it is not known whether the request has landed.
+        """
         now = rfc3339(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
-        wanted = RepartitionRequest(str(ULID()), to, patience, now)
+        wanted = RepartitionRequest(request_id or str(ULID()), to, patience, now)
 
         def after(last: RepartitionRequest | None) -> RepartitionRequest:
+            if last is not None and last.id == wanted.id:
+                return last
             if last is not None and last.open:
                 raise UnderWay(last)
             return wanted

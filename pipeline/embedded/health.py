@@ -15,8 +15,13 @@ WELL: Final = "ok"
 _SECONDS: Final = 3.0
 
 
+def well(health: str) -> bool:
+    """Whether it begins with `ok`: warnings may follow."""
+    return health.partition(";")[0] == WELL
+
+
 async def health(process: Process) -> str:
-    """`ok`, or what is wrong. A process without an address is healthy while it runs."""
+    """`ok`, with warnings, or what is wrong. One without an address is healthy while it runs."""
     if not process.address:
         return WELL
     if process.role in SERVER_BINARIES:
@@ -25,24 +30,25 @@ async def health(process: Process) -> str:
 
 
 async def ready(address: str) -> str:
-    """The answer of a role's `/readyz`: `ok`, or what the role lacks."""
+    """The answer of a role's `/readyz`: `ok`, with its warnings, or what the role lacks."""
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as http,
             http.get(f"{address}/readyz") as answer,
         ):
+            said = await answer.json(content_type=None)
             if answer.status == 200:
-                return WELL
-            return str((await answer.json(content_type=None)).get("detail", answer.status))
+                return "; ".join([WELL, *said.get("warnings", [])])
+            return str(said.get("detail", answer.status))
     except (aiohttp.ClientError, ValueError, TimeoutError):
         return "does not answer"
 
 
 async def _server(process: Process) -> str:
     binary, parts = SERVER_BINARIES[process.role], urlsplit(process.address)
-    well = await binary.healthy(parts.hostname or "127.0.0.1", parts.port or binary.port)
-    return WELL if well else "does not answer"
+    answers = await binary.healthy(parts.hostname or "127.0.0.1", parts.port or binary.port)
+    return WELL if answers else "does not answer"
 
 
 async def all_health(processes: list[Process]) -> list[str]:
@@ -55,4 +61,4 @@ async def unwell(data_dir: Path, roles: Collection[str]) -> dict[str, str]:
     running = [process for process in read_processes(data_dir) if process.role in roles]
     found = dict.fromkeys(roles, "does not run")
     found |= zip((process.role for process in running), await all_health(running), strict=True)
-    return {role: health for role, health in found.items() if health != WELL}
+    return {role: health for role, health in found.items() if not well(health)}

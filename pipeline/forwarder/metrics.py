@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -11,9 +12,14 @@ from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging.replicas import all_replicas, shortage
 from pipeline.messaging.stream_guards import joined, log_faults
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
+
+_REPLICATED_SECONDS: Final = 30.0
+"""For so long what had enough replicas is not looked at again."""
+_ANSWER_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +30,8 @@ class ForwarderMetrics:
     js: JetStream | None = None
     store: EventStore | None = None
     lease: Lease | None = None
-    replicas: int = 1
-    """So many the stream should have."""
+    replicated: float = -math.inf
+    """When nothing had fewer replicas than the settings ask for, on the monotonic clock."""
 
     def collect(self) -> Iterator[Metric]:
         now = self.counters
@@ -53,15 +59,26 @@ class ForwarderMetrics:
         at = token_time(self.counters.token)
         return math.nan if at is None else max(0.0, time.time() - at)
 
-    async def nats(self) -> None:
+    async def nats(self) -> str:
+        """Warns of too few replicas: what is stored is on fewer servers than it should be."""
         if self.js is None or not self.js.nc.is_connected:
             raise NotReady
         if self.js.full:
             raise NotReady(self.js.full)
-        # Without a stream the leader makes it, as it should be.
         config = await self.js.config(STREAM)
-        if config and (faults := joined(f"stream {STREAM}", log_faults(config, self.replicas))):
+        if config is None:
+            raise NotReady(f"there is no stream {STREAM} yet")
+        if faults := joined(f"stream {STREAM}", log_faults(config)):
             raise NotReady(faults)
+        return await self._shortage(self.js)
+
+    async def _shortage(self, js: JetStream) -> str:
+        if js.replicas == 1 or time.monotonic() - self.replicated < _REPLICATED_SECONDS:
+            return ""
+        found = shortage(await all_replicas(js, _ANSWER_SECONDS), js.replicas)
+        if not found:
+            self.replicated = time.monotonic()
+        return found
 
     async def mongodb(self) -> None:
         if self.store is not None:

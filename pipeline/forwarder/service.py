@@ -36,9 +36,7 @@ async def run(
     Raises `ServerTooOld`, and `CannotListen` for its metrics.
     """
     counters = counters or PublisherCounters()
-    work = asyncio.create_task(
-        _exposed(settings, ForwarderMetrics(counters, replicas=settings.stream_replicas), keys)
-    )
+    work = asyncio.create_task(_exposed(settings, ForwarderMetrics(counters), keys))
     waiting = asyncio.create_task((stop or asyncio.Event()).wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -22,9 +22,10 @@ from pipeline.messaging.values import (
     StorageFull,
     StoredMessage,
     StreamState,
+    TooManyReplicas,
     checked,
 )
-from pipeline.support.access import ServerAccess
+from pipeline.support.access import PREFIX, ServerAccess
 
 log = logging.getLogger(__package__)
 
@@ -44,10 +45,13 @@ _PIECE: Final = 250
 
 
 class JetStream:
-    """One connection that reconnects by itself, and the calls on it."""
+    """One connection that reconnects by itself, and the calls on it.
 
-    def __init__(self, nc: FastPathClient, closing: asyncio.Event) -> None:
-        self.nc, self._closing = nc, closing
+    `replicas`: of each stream and bucket that it creates.
+    """
+
+    def __init__(self, nc: FastPathClient, closing: asyncio.Event, replicas: int = 1) -> None:
+        self.nc, self._closing, self.replicas = nc, closing, replicas
         self.context: JetStreamContext = nc.jetstream(timeout=_TIMEOUT)
         self._full: tuple[str, float] | None = None
 
@@ -55,7 +59,8 @@ class JetStream:
     async def connect(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
         """Connect, however long it takes. Raises `ServerTooOld`. `options` are nats-py's."""
         closing = asyncio.Event()
-        return cls(await connected(at, name, closing, **options), closing)
+        client = await connected(at, name, closing, **options)
+        return cls(client, closing, ServerAccess.of(at).replicas)
 
     @classmethod
     async def patiently(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
@@ -84,7 +89,7 @@ class JetStream:
     @property
     def full(self) -> str:
         """Why JetStream stores nothing: what it answered to our last write, if that was a short
-        time ago and a `StorageFull`; else "". Who has to write repeats it."""
+        time ago and a `StorageFull` or `TooManyReplicas`; else "". Who has to write repeats it."""
         if self._full is None or time.monotonic() - self._full[1] > _FULL_SECONDS:
             return ""
         return self._full[0]
@@ -207,17 +212,19 @@ class JetStream:
         name: str,
         subjects: Sequence[str],
         *,
-        replicas: int = 1,
         max_age_hours: float = 0,
         metadata: Mapping[str, str] | None = None,
         **config: Any,
     ) -> dict[str, Any]:
-        """Create the stream unless it exists; return the configuration in force."""
+        """Create the stream unless it exists; return the configuration in force.
+
+        Raises `TooManyReplicas`, which names the setting.
+        """
         wanted = {
             "name": name,
             "subjects": list(subjects),
             "storage": "file",
-            "num_replicas": replicas,
+            "num_replicas": self.replicas,
             "max_age": int(max_age_hours * 3600 * 1e9),
             "allow_direct": True,
             "metadata": dict(metadata or {}),
@@ -229,21 +236,22 @@ class JetStream:
                 return there
             try:
                 return dict((await self.api(f"STREAM.CREATE.{name}", wanted))["config"])
+            except TooManyReplicas as error:
+                setting = f"{PREFIX}STREAM_REPLICAS is {self.replicas}, which NATS can't do"
+                refused = TooManyReplicas(error.code, f"{setting} for {name}: {error.description}")
+                self.note_full(str(refused))
+                raise refused from error
             except JetStreamError as error:
                 if error.code == _CANNOT_CREATE and time.monotonic() < deadline:
                     await asyncio.sleep(_DELETING_POLL_SECONDS)
                 elif error.code != _NAME_IN_USE:
                     raise
 
-    async def ensure_bucket(self, bucket: str, *, replicas: int = 1) -> None:
-        """Create a key-value bucket, as NATS clients create them, unless it exists.
-
-        It does not inherit the replicas of the stream `balance`: they must be asked for.
-        """
+    async def ensure_bucket(self, bucket: str) -> None:
+        """Create a key-value bucket, as NATS clients create them, unless it exists."""
         await self.ensure_stream(
             f"KV_{bucket}",
             [f"$KV.{bucket}.>"],
-            replicas=replicas,
             max_msgs_per_subject=1,
             discard="new",
             deny_delete=True,

@@ -60,8 +60,8 @@ R = TypeVar("R", bound=Record)
 class Bucket:
     """A bucket. The first write creates it; one that does not exist is empty."""
 
-    def __init__(self, js: JetStream, name: str, *, replicas: int = 1) -> None:
-        self.js, self.name, self._replicas = js, name, replicas
+    def __init__(self, js: JetStream, name: str) -> None:
+        self.js, self.name = js, name
         self.stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
 
@@ -71,7 +71,7 @@ class Bucket:
 
     async def ensure(self) -> None:
         """Create the bucket unless it exists."""
-        await self.js.ensure_bucket(self.name, replicas=self._replicas)
+        await self.js.ensure_bucket(self.name)
 
     async def get(self, key: str) -> KeyValueEntry | None:
         """The key's present value. A value that is no JSON object counts as none."""

@@ -9,7 +9,7 @@ _EXPIRING: Final[dict[str, Any]] = {"allow_msg_ttl": True}
 
 
 async def ensure_partitioned(
-    js: JetStream, name: str, partitions: int, *, replicas: int = 1, max_age_hours: float = 0
+    js: JetStream, name: str, partitions: int, *, max_age_hours: float = 0
 ) -> int:
     """Create a stream with subjects `{name}.{p}`; return the number of partitions in force.
 
@@ -18,7 +18,6 @@ async def ensure_partitioned(
     config = await js.ensure_stream(
         name,
         [f"{name}.*"],
-        replicas=replicas,
         max_age_hours=max_age_hours,
         metadata={PARTITIONS_KEY: str(partitions)},
         allow_atomic=True,
@@ -26,14 +25,12 @@ async def ensure_partitioned(
     return int(config.get("metadata", {}).get(PARTITIONS_KEY, partitions))
 
 
-async def ensure_changelog(js: JetStream, name: str, *, replicas: int = 1) -> None:
+async def ensure_changelog(js: JetStream, name: str) -> None:
     """Create a stream with subjects `{name}.{p}.{key}`, which keeps the last message of each.
 
     Its messages may have a time to live; a stream that was created without is updated.
     """
-    config = await js.ensure_stream(
-        name, [f"{name}.*.>"], replicas=replicas, max_msgs_per_subject=1, **_EXPIRING
-    )
+    config = await js.ensure_stream(name, [f"{name}.*.>"], max_msgs_per_subject=1, **_EXPIRING)
     if not config.get("allow_msg_ttl"):
         await js.api(f"STREAM.UPDATE.{name}", {**config, **_EXPIRING})
 
@@ -42,7 +39,6 @@ async def ensure_by_subject(
     js: JetStream,
     name: str,
     *,
-    replicas: int = 1,
     max_msgs_per_subject: int,
     max_age_hours: float = 0,
 ) -> None:
@@ -51,7 +47,6 @@ async def ensure_by_subject(
     config = await js.ensure_stream(
         name,
         [f"{name}.*"],
-        replicas=replicas,
         max_age_hours=max_age_hours,
         max_msgs_per_subject=max_msgs_per_subject,
     )

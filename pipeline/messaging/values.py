@@ -14,6 +14,8 @@ PARTITIONS_KEY: Final = "partitions"
 
 _WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 _DUPLICATE_IN_BATCH: Final = 10201
+_TOO_MANY_REPLICAS: Final = frozenset({10005, 10074})
+"""No suitable servers in the cluster; a server without a cluster."""
 _STORAGE_FULL: Final = frozenset({10002, 10023, 10028, 10047, 10077})
 """Of the account, the server, its memory, its disk, and of a stream that discards new messages."""
 
@@ -23,7 +25,7 @@ class JetStreamError(Exception):
 
     def __init__(self, code: int, description: str) -> None:
         super().__init__(f"{description} ({code})")
-        self.code = code
+        self.code, self.description = code, description
 
 
 class WrongLastSequence(JetStreamError):
@@ -36,6 +38,10 @@ class DuplicateMessage(JetStreamError):
 
 class StorageFull(JetStreamError):
     """Server, account or stream is at a limit: nothing is stored until there is room."""
+
+
+class TooManyReplicas(JetStreamError):
+    """The cluster has not so many servers that could keep a stream, or there is no cluster."""
 
 
 class ServerTooOld(Exception):
@@ -88,4 +94,6 @@ def checked(reply: dict[str, Any]) -> dict[str, Any]:
         raise DuplicateMessage(code, text)
     if code in _STORAGE_FULL:
         raise StorageFull(code, text)
+    if code in _TOO_MANY_REPLICAS:
+        raise TooManyReplicas(code, text)
     raise JetStreamError(code, text)

@@ -39,6 +39,7 @@ Action = Literal[
     "rebuild-started",
     "rebuild-cancelled",
     "repartition",
+    "replicas",
     "repair",
     "parked-retry",
     "parked-drop",
@@ -107,7 +108,6 @@ async def ensure(js: JetStream, settings: Settings) -> None:
     await ensure_by_subject(
         js,
         STREAM,
-        replicas=settings.stream_replicas,
         max_msgs_per_subject=settings.audit_max_lines,
         max_age_hours=settings.audit_max_age_days * 24,
     )

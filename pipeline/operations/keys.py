@@ -91,17 +91,17 @@ def parted(token: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def bucket(js: JetStream, *, replicas: int = 1) -> Bucket:
+def bucket(js: JetStream) -> Bucket:
     """The KV bucket of the keys."""
-    return Bucket(js, BUCKET, replicas=replicas)
+    return Bucket(js, BUCKET)
 
 
-async def use(js: JetStream, key_id: str, day: str, *, replicas: int = 1) -> bool:
+async def use(js: JetStream, key_id: str, day: str) -> bool:
     """Note that a key was used on a day, as 2026-01-31 (UTC); whether that is its first use then.
 
     Of many processes that note it at the same time one gets True.
     """
-    uses = Bucket(js, USES, replicas=replicas)
+    uses = Bucket(js, USES)
     known = await uses.get(key_id)
     if known is not None and _day(known) >= day:
         return False

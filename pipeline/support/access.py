@@ -58,6 +58,7 @@ class ServerAccess:
     """Access to one server. As text it is the URL without secrets.
 
     `token` is NATS's, or an API key of Elasticsearch; `cert_file` may include the private key.
+    `replicas`: on how many servers of NATS each stream and bucket is made.
     """
 
     url: str
@@ -69,6 +70,7 @@ class ServerAccess:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    replicas: int = 1
 
     @classmethod
     def of(cls, at: Self | str) -> "ServerAccess":
@@ -179,6 +181,24 @@ class AccessSettings(BaseSettings):
     @property
     def elasticsearch(self) -> ServerAccess:
         return self.access("elasticsearch")
+
+    def advice(self, *servers: str) -> str:
+        """What to do about those of `SERVERS` that do not answer.
+
+        Servers can be started here for the default URLs alone; any other may be of a cluster.
+        """
+        urls = {f"{PREFIX}{server.upper()}_URL": self.access(server) for server in servers}
+        defaults = {type(self).model_fields[f"{server}_url"].default for server in SERVERS}
+        here = [name for name, at in urls.items() if at.url in defaults]
+        given = [f"{name} is {at}" for name, at in urls.items() if at.url not in defaults]
+        lines = []
+        if given:
+            they = "does it run, and can it" if len(given) == 1 else "do they run, and can they"
+            lines.append(f"{', '.join(given)}: {they} be reached from here?")
+        if here:
+            it, is_ = ("it", "it is") if len(here) == 1 else ("them", "they are")
+            lines.append(f"Start {it} (`bank up`), or set {', '.join(here)} to where {is_}.")
+        return "\n".join(lines)
 
     def access(self, server: str) -> ServerAccess:
         """Access to one of `SERVERS`."""

@@ -15,7 +15,7 @@ from aiohttp.hdrs import ACCEPT, CONTENT_TYPE
 
 from pipeline.support.metrics import PATIENCE, Metrics
 from pipeline.support.process_group import Member
-from pipeline.support.readiness import DEADLINE, Checks, NotReady, missing, worded
+from pipeline.support.readiness import DEADLINE, Checks, NotReady, readiness, worded
 
 NEED: Final = "process"
 """Of `bank_ready`: 0 for a process that does not answer. Also the label of its metrics."""
@@ -102,8 +102,9 @@ def _answering(
         return web.Response(body=text, headers={CONTENT_TYPE: content_type})
 
     async def ready(_: web.Request) -> web.Response:
-        lacking = await missing(checks, _CHECKS_SECONDS)
-        return web.Response(text=worded("waits for", lacking), status=503 if lacking else 200)
+        lacking, warnings = await readiness(checks, _CHECKS_SECONDS)
+        text = worded("waits for", lacking) if lacking else "; ".join(warnings.values())
+        return web.Response(text=text, status=503 if lacking else 200)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         own, path = web.Application(), member.socket_of(member.number)
@@ -117,13 +118,15 @@ def _answering(
     return lifetime
 
 
-async def _require_ready(member: Member, number: int) -> None:
+async def _require_ready(member: Member, number: int) -> str:
+    """What it warns of."""
     try:
         status, text, _ = await _ask(member, number, "/readyz", _READY_SECONDS)
     except (aiohttp.ClientError, OSError):
         raise NotReady("does not answer") from None
     if status != 200:
         raise NotReady(text.removesuffix("."))
+    return text
 
 
 async def _page(member: Member, number: int, accept: str) -> tuple[str, str] | None:

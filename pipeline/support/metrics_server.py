@@ -19,7 +19,7 @@ from pipeline.support.http_connections import HttpConnections
 from pipeline.support.http_server import Runner
 from pipeline.support.listening import AllowedHosts, listen
 from pipeline.support.metrics import Metrics, RefusedRequests
-from pipeline.support.readiness import Checks, missing, show_readiness, worded
+from pipeline.support.readiness import Checks, readiness, show_readiness, worded
 from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -121,9 +121,11 @@ async def _live(_: web.Request) -> web.Response:
 
 def _readiness(checks: Checks) -> web.RouteDef:
     async def ready(_: web.Request) -> web.Response:
-        if failed := await missing(checks):
+        failed, warnings = await readiness(checks)
+        if failed:
             detail = worded("Waiting for", failed)
             return web.json_response({"detail": detail, "missing": list(failed)}, status=503)
-        return web.json_response({"status": "ok"})
+        told = {"warnings": list(warnings.values())} if warnings else {}
+        return web.json_response({"status": "ok", **told})
 
     return web.get("/readyz", ready)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from pipeline.model.projection_lookup import projections
 from pipeline.model.upcasters import upcasters
 from pipeline.support import credentials
 from pipeline.support.access import PREFIX as PREFIX
-from pipeline.support.access import AccessSettings
+from pipeline.support.access import AccessSettings, ServerAccess
 from pipeline.support.access import masked as masked
 
 TEST_PREFIX = "BANK_TEST_"
@@ -99,7 +100,13 @@ class Settings(AccessSettings):
     lease_seconds: float = Field(
         10.0, ge=0.5, le=600, description="A lease not renewed for so long is free to take"
     )
-    stream_replicas: int = Field(1, ge=1, le=5, description="JetStream replicas of every stream")
+    stream_replicas: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description="JetStream replicas of each stream and bucket that is made; `bank replicas` "
+        "changes those there are",
+    )
     stream_max_age_hours: float = Field(
         0,
         ge=0,
@@ -142,6 +149,11 @@ class Settings(AccessSettings):
     traces: Literal["off", "otlp"] = Field(
         "off", description="OpenTelemetry spans over OTLP, by the variables OTEL_…"
     )
+
+    @property
+    def nats(self) -> ServerAccess:
+        """With the replicas of what is made there, so that nobody who connects can forget them."""
+        return replace(super().nats, replicas=self.stream_replicas)
 
 
 class Described(NamedTuple):

@@ -60,9 +60,9 @@ class ParkedAccountList:
     Its own changes show at once. Each is made on the entry as it is at the server.
     """
 
-    def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
+    def __init__(self, js: JetStream, projection: Projection) -> None:
         self.js = js
-        self._bucket = Bucket(js, projection.named("parked"), replicas=replicas)
+        self._bucket = Bucket(js, projection.named("parked"))
         self._mirror = Mirror(self._bucket)
         self._known: dict[str, ParkedAccount] = {}
         self._own: set[str] = set()  # keys changed here, which the mirror may never have seen

@@ -33,9 +33,9 @@ _NOT_LAST: Final = "it never began: another rebuild was started, or whoever aske
 class RebuildJobs:
     """The jobs as this process knows them; `refresh` reads what others changed."""
 
-    def __init__(self, js: JetStream, projection: Projection, *, replicas: int = 1) -> None:
+    def __init__(self, js: JetStream, projection: Projection) -> None:
         self.projection = projection
-        self._bucket = Bucket(js, projection.named("rebuild"), replicas=replicas)
+        self._bucket = Bucket(js, projection.named("rebuild"))
         self._mirror = Mirror(self._bucket)
 
     def news(self) -> AbstractAsyncContextManager[News]:

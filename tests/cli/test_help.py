@@ -158,7 +158,7 @@ def completed(shell: str, line: str) -> set[str]:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_completes_a_command(shell: str) -> None:
-    assert completed(shell, "bank re") == {"rebuild", "repartition"}
+    assert completed(shell, "bank re") == {"rebuild", "repartition", "replicas"}
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -43,13 +43,6 @@ async def test_a_changed_stream_is_told(settings: Settings, js: JetStream, case:
     assert why in (await missing({"nats": collector.nats}))["nats"]
 
 
-async def test_too_few_replicas_are_told(settings: Settings, js: JetStream) -> None:
-    await ensure_balance_stream(js, settings)
-    clustered = settings.model_copy(update={"stream_replicas": 3})
-    (fault,) = await stream_guards(js, clustered)
-    assert "num_replicas is 1, not 3" in fault
-
-
 async def test_a_consumer_and_a_bucket_that_are_not_as_made_are_told(
     settings: Settings, js: JetStream
 ) -> None:

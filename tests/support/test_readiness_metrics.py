@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from pipeline.coordination.leases import Lease
+from pipeline.embedded.health import ready
 from pipeline.eventstore import token_time
 from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_metrics
 from pipeline.forwarder.service import run
@@ -17,7 +18,7 @@ from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream
 from pipeline.support import metrics as measuring
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import exposed
-from pipeline.support.readiness import NotReady, show_readiness
+from pipeline.support.readiness import Checks, NotReady, show_readiness
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 from tests.scrape import parsed, scrape
@@ -43,6 +44,27 @@ async def test_a_role_tells_what_it_waits_for_and_when_it_has_it(settings: Setti
         assert told("bank_ready", role="worker", need="redis") == 1
         down = False
         assert (await scrape(address))("bank_ready", role="worker", need="nats") == 1
+
+
+async def test_a_warning_leaves_a_role_ready(settings: Settings) -> None:
+    warns = "two of three"
+
+    async def nats() -> str:
+        return warns
+
+    async def redis() -> None:
+        return None
+
+    checks: Checks = {"nats": nats, "redis": redis}
+    async with exposed(settings, Metrics("worker"), checks) as address:
+        told = await scrape(address)
+        assert told("bank_ready", role="worker", need="nats") == 1
+        assert told("bank_warning", role="worker", need="nats") == 1
+        assert told("bank_warning", role="worker", need="redis") == 0
+        assert await ready(address) == "ok; two of three"
+        warns = ""
+        assert (await scrape(address))("bank_warning", role="worker", need="nats") == 0
+        assert await ready(address) == "ok"
 
 
 async def test_a_check_that_hangs_shows_nothing_as_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import re
 from pipeline.coordination.repartition_requests import BUCKET as REQUESTS
 from pipeline.eventstore import EventStore, StoreUnguarded
 from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging.replicas import all_replicas, shortage
 from pipeline.messaging.stream_guards import bucket_faults, consumer_faults, joined, log_faults
 from pipeline.model.projection_lookup import projections
 from pipeline.operations.checker.report import Faults
@@ -39,11 +40,12 @@ async def stream_guards(js: JetStream, settings: Settings) -> list[str]:
     buckets = [p.named(what) for p in each for what in ("partitions", "rebuild", "parked")]
     found: list[str] = []
     if (config := await js.config(STREAM)) is not None:
-        found.append(joined(f"stream {STREAM}", log_faults(config, settings.stream_replicas)))
+        found.append(joined(f"stream {STREAM}", log_faults(config)))
         found += await _consumers(js, {STREAM, *(p.name for p in each)})
     for bucket in (*buckets, REQUESTS, KEYS):
         if (config := await js.config(f"KV_{bucket}")) is not None:
             found.append(joined(f"bucket {bucket}", bucket_faults(config)))
+    found.append(shortage(await all_replicas(js), settings.stream_replicas))
     return [f"JetStream: {fault}" for fault in found if fault]
 
 

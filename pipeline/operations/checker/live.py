@@ -21,7 +21,7 @@ from pipeline.operations.checker.report import Report
 from pipeline.search import ProjectionUnavailable
 from pipeline.search.scan import IndexScan
 from pipeline.support.auth_errors import refusal
-from pipeline.support.settings import PREFIX, Settings
+from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 
 _PATIENCE: Final = 15.0
@@ -143,5 +143,5 @@ def _unreachable(name: str, server: str, settings: Settings, error: Exception) -
     text = str(error).partition(" (configured timeouts")[0] or "no answer in time"
     return Unreachable(
         f"can't check: {name} at {settings.access(server)}: {refusal(error) or text}\n"
-        f"Start it (`bank up`), or set {PREFIX}{server.upper()}_URL to where it is."
+        f"{settings.advice(server)}"
     )

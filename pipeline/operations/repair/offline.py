@@ -99,7 +99,7 @@ class OfflineRepair:
 async def offline_repair(settings: Settings, stores: Stores) -> AsyncIterator[OfflineRepair]:
     """Offline repair on these stores. Raises `CannotRepair`."""
     elastic = Elastic(settings.elasticsearch)
-    parked = ParkedAccountList(stores.js, stores.of, replicas=settings.stream_replicas)
+    parked = ParkedAccountList(stores.js, stores.of)
     try:
         await parked.refresh()
         offline = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)

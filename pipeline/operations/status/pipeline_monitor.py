@@ -47,7 +47,6 @@ class PipelineMonitor:
         store: Callable[[], EventStore],
     ) -> None:
         self._read_each, self._reader, self._store = read_each, reader, store
-        self._replicas = settings.stream_replicas
         self._registry = RegistryReader(settings.redis, "pipeline-monitor", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._jobs: list[RebuildJobs] = []
@@ -112,9 +111,7 @@ class PipelineMonitor:
         js = await self._reader.jetstream()
         # At the first answer of NATS: the monitor is made before there is a connection.
         if not self._jobs:
-            self._jobs = [
-                RebuildJobs(js, each, replicas=self._replicas) for each in self._read_each
-            ]
+            self._jobs = [RebuildJobs(js, each) for each in self._read_each]
         await asyncio.gather(*(jobs.refresh() for jobs in self._jobs))
         return recent_rebuild(self._jobs, datetime.now(UTC))
 

@@ -1,0 +1,99 @@
+"""On how many servers each stream and bucket of the bank is, and changing that while it runs."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nats.errors import Error as NatsError
+
+from pipeline.messaging.client import JetStream
+from pipeline.messaging.values import STREAM, JetStreamError
+
+# By their names, because a bank that an earlier release made has nothing else to tell them by. The
+# server may have streams of others too.
+_OURS: Final = re.compile(
+    rf"{STREAM}|audit|bank-\w+-changelog"
+    r"|KV_(bank|keys|key-uses|(partitions|parked|rebuild)(-.+)?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """A stream, and how many replicas its configuration asks for; None if nobody answers for it.
+
+    `current`: so many servers have all of it; the leader is one. `leader` is None during an
+    election, and where there is a lone server.
+    """
+
+    stream: str
+    count: int | None = None
+    current: int = 0
+    leader: str | None = None
+
+    def are(self, count: int) -> bool:
+        """Whether so many are asked for, and all of them have all there is."""
+        return self.count == self.current == count
+
+
+async def streams(js: JetStream) -> list[str]:
+    """The names of the bank's streams, buckets among them, in order."""
+    names: list[str] = []
+    total = 1
+    while len(names) < total:
+        reply = await js.api("STREAM.NAMES", {"offset": len(names)})
+        found: list[str] = reply["streams"] or []
+        names += found
+        total = reply["total"] if found else 0
+    return sorted(filter(_OURS.fullmatch, names))
+
+
+async def replicas_of(js: JetStream, stream: str, seconds: float = 5.0) -> Replicas:
+    """Those of one stream."""
+    try:
+        async with asyncio.timeout(seconds):
+            info = await js.api(f"STREAM.INFO.{stream}")
+    except (NatsError, JetStreamError, OSError):
+        return Replicas(stream)
+    return _replicas(stream, info)
+
+
+async def all_replicas(js: JetStream, seconds: float = 5.0) -> list[Replicas]:
+    """Those of every stream and bucket of the bank."""
+    names = await streams(js)
+    return await asyncio.gather(*(replicas_of(js, name, seconds) for name in names))
+
+
+async def change(js: JetStream, stream: str, count: int) -> None:
+    """Ask for so many; servers that get the stream begin to copy it. Raises `TooManyReplicas`."""
+    config = (await js.api(f"STREAM.INFO.{stream}"))["config"]
+    if config["num_replicas"] != count:
+        await js.api(f"STREAM.UPDATE.{stream}", {**config, "num_replicas": count})
+
+
+def shortage(found: list[Replicas], wanted: int) -> str:
+    """What has fewer replicas than the setting asks for, in a line; "" if nothing has."""
+    short = [each for each in found if each.count is not None and each.count < wanted]
+    if not short:
+        return ""
+    names = ", ".join(f"{each.stream} has {each.count}" for each in short)
+    return (
+        f"BANK_STREAM_REPLICAS is {wanted}, but {names}: "
+        f"`bank replicas {wanted}` gives all of them as many"
+    )
+
+
+def _replicas(stream: str, info: Mapping[str, Any]) -> Replicas:
+    cluster: Mapping[str, Any] = info.get("cluster") or {}
+    leader = cluster.get("leader")
+    # Until the leader of a stream that was just changed is elected, it counts itself as a peer.
+    peers = cluster.get("replicas") or [] if leader else []
+    current = sum(bool(peer["current"]) and not peer.get("offline") for peer in peers)
+    clustered = "name" in cluster
+    return Replicas(
+        stream,
+        info["config"]["num_replicas"],
+        current + 1 if leader or not clustered else 0,
+        leader if clustered else None,
+    )

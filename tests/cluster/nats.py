@@ -1,0 +1,98 @@
+"""A JetStream cluster: embedded nats-servers on loopback, each to kill, freeze, wipe and start."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pipeline.embedded.processes import Children
+from pipeline.embedded.server import Server
+from pipeline.embedded.server_binaries import SERVER_BINARIES, ServerBinary
+from pipeline.embedded.startup_checks import EmbeddedError
+from pipeline.messaging import JetStream
+from tests.harness import eventually
+from tests.ports import free_port
+
+_NATS = SERVER_BINARIES["nats"]
+
+
+class NatsCluster:
+    """`servers` by their names, `n0`, `n1`, …; each member knows the routes to all of them."""
+
+    def __init__(self, folder: Path, children: Children, size: int) -> None:
+        self._folder = folder
+        routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(size)]
+        self.servers = {
+            f"n{number}": Server(
+                _member(f"n{number}", route, routes),
+                f"nats://127.0.0.1:{free_port()}",
+                folder,
+                children,
+            )
+            for number, route in enumerate(routes)
+        }
+
+    @property
+    def url(self) -> str:
+        """The URL of the first one that runs; clients learn those of the others from it."""
+        return next(each.url for each in self.servers.values() if _runs(each))
+
+    async def start(self) -> None:
+        """Start those that do not run; return when JetStream has a leader and answers."""
+        await asyncio.gather(*(each.start() for each in self.servers.values()))
+        await self.answers()
+
+    async def answers(self) -> None:
+        """Wait until JetStream answers."""
+        js = await JetStream.connect(self.url, "test")
+        try:
+            await eventually(lambda: js.api("INFO"), message="JetStream has a leader")
+        finally:
+            await js.close()
+
+    async def leader(self, js: JetStream, stream: str) -> Server:
+        """The server that leads a stream."""
+
+        async def found() -> str:
+            info = await js.api(f"STREAM.INFO.{stream}")
+            return str(info["cluster"].get("leader") or "")
+
+        return self.servers[await eventually(found, message=f"a leader of {stream}")]
+
+    async def wipe(self, server: Server) -> None:
+        """Kill a server and delete its data: what it had is gone with its disk."""
+        await server.kill()
+        await asyncio.to_thread(shutil.rmtree, server.folder)
+
+
+@asynccontextmanager
+async def nats_cluster(folder: Path, size: int = 3) -> AsyncIterator[NatsCluster]:
+    """So many servers that have found one another, with their data in `folder`."""
+    children = Children(folder)
+    cluster = NatsCluster(folder, children, size)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await asyncio.gather(*(each.stop() for each in cluster.servers.values()))
+        await children.close()
+
+
+def _runs(server: Server) -> bool:
+    with suppress(EmbeddedError):
+        return bool(server.pid)
+    return False
+
+
+def _member(name: str, route: str, routes: Sequence[str]) -> ServerBinary:
+    return replace(_NATS, name=name, command=partial(_command, name, route, routes))
+
+
+def _command(
+    name: str, route: str, routes: Sequence[str], host: str, port: int, folder: Path
+) -> list[str | Path]:
+    where = ["--cluster_name", "bank", "--cluster", route, "--routes", ",".join(routes)]
+    return [*_NATS.command(host, port, folder), "-n", name, *where]
