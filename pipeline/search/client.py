@@ -55,15 +55,12 @@ _TRIES: Final = 3
 """A bulk that failed so often is sent in halves, if a small one passes."""
 
 
-def connect(at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
-    """A client that tries each request once: only the caller knows whether a retry is safe."""
-    return driver.client(
-        at,
-        request_timeout=timeout,
-        max_retries=0,
-        retry_on_timeout=False,
-        serializer=OrjsonSerializer(),
-    )
+def connect(
+    at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT, *, repeat: bool = False
+) -> AsyncElasticsearch:
+    """A client that sends each request once: only the caller knows whether a retry is safe. One
+    that is to `repeat` tries each node once, for those who only read."""
+    return driver.client(at, repeat=repeat, request_timeout=timeout, serializer=OrjsonSerializer())
 
 
 class Elastic:
@@ -73,9 +70,11 @@ class Elastic:
     its retries and its trouble are its own.
     """
 
+    _only_reads = False
+
     def __init__(self, at: ServerAccess | str, shared: SharedClient | None = None) -> None:
-        self.access = ServerAccess.of(at)
-        self._shared, self._owns = shared or SharedClient(connect(self.access)), shared is None
+        self.access, self._owns = ServerAccess.of(at), shared is None
+        self._shared = shared or SharedClient(connect(self.access, repeat=self._only_reads))
         self.client = self._shared.client
         self.retries = 0
         self._outage = Outage(log, f"Elasticsearch at {self.access}")

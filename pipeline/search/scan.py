@@ -31,7 +31,7 @@ class IndexScan:
     """
 
     def __init__(self, at: ServerAccess | str, alias: str = FIRST) -> None:
-        self._client, self._alias = connect(at), alias
+        self._client, self._alias = connect(at, repeat=True), alias
 
     async def close(self) -> None:
         await self._client.close()
