@@ -11,7 +11,7 @@ MINUTES ?= 5
 MARKED ?= elasticsearch
 FAULTS ?=
 
-.PHONY: help up demo install lint test test-real test-compose test-long torture mutations screenshots bench bench-write bench-rebuild clean
+.PHONY: help up demo install lint test test-cluster test-real test-compose test-long torture mutations screenshots bench bench-write bench-rebuild clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,10 @@ lint: install ## Check style and types
 	$(BIN)/mypy
 
 test: install lint ## Run all tests on the embedded servers
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not cluster"
+
+test-cluster: install ## Run what needs clusters of servers, which are started on loopback
+	$(BIN)/pytest -n 2 --dist worksteal -m cluster
 
 test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
 	$(WITH_ELASTICSEARCH) $(WITH_ELASTICSEARCH) $(WITH_ELASTICSEARCH) $(BIN)/pytest -n 3 --dist worksteal -m "$(MARKED)"

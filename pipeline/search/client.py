@@ -26,6 +26,7 @@ from pipeline.search.shared_client import SharedClient
 from pipeline.search.values import (
     NOBODY,
     NOTHING,
+    PREFERENCE,
     ConditionalWrite,
     FoundDocument,
     GenerationGone,
@@ -307,7 +308,7 @@ class Elastic:
         is searched for the first time.
         """
         with suppress(ApiError):
-            await self.client.search(index=index, size=0)
+            await self.client.search(index=index, size=0, preference=PREFERENCE)
 
     async def boots(self) -> dict[str, int]:
         """When each node was started (milliseconds since the epoch), by its id.
@@ -384,7 +385,7 @@ async def mget(client: AsyncElasticsearch, index: str, ids: Sequence[str]) -> li
     """What Elasticsearch answers for each id, also of a request that is too large for one. Raises
     the driver's errors."""
     try:
-        answer = await client.mget(index=index, ids=list(ids))
+        answer = await client.mget(index=index, ids=list(ids), preference=PREFERENCE)
     except ApiError as error:
         if error.status_code != 413 or len(ids) < 2:
             raise
@@ -436,7 +437,7 @@ async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
     It asks for one document: a count is a scan for some servers, and readiness asks often.
     """
     try:
-        await client.get(index=alias, id=NOBODY)
+        await client.get(index=alias, id=NOBODY, preference=PREFERENCE)
     except NotFoundError as error:
         if isinstance(error.body, dict) and error.body.get("found") is False:
             return
