@@ -22,7 +22,7 @@ SECRET_IN_QUERY: Final = re.compile(
     r"([?&;]\w*(?:password|token|secret|properties)\w*=)(?P<value>[^&#]*)", re.I
 )
 NATS_SCHEMES: Final = ("nats", "tls", "ws", "wss")
-_TLS: Final = ("tls", "wss", "rediss", "https", "mongodb+srv")
+_TLS: Final = ("tls", "wss", "rediss", "rediss+sentinel", "https", "mongodb+srv")
 _LISTED: Final = (*NATS_SCHEMES, "http", "https")
 """Schemes of which a setting may list whole URLs."""
 _ONE_HOST: Final = {
@@ -194,7 +194,7 @@ class AccessSettings(BaseSettings):
     nats_cert_file: CertFile = None
     nats_key_file: KeyFile = None
     redis_url: Url = Field(
-        "redis://127.0.0.1:6379", pattern="^(rediss?|unix)://", description="Leases"
+        "redis://127.0.0.1:6379", pattern="^(rediss?(\\+sentinel)?|unix)://", description="Leases"
     )
     redis_user: User = ""
     redis_password: Password = SecretStr("")

@@ -77,11 +77,16 @@ def test_a_list_that_can_not_be_followed_is_refused_in_words(name: str, url: str
         ("nats://u:secret@a:1,b:2", "nats://u:***@a:1,b:2"),
         ("nats://a:1,nats://u:secret@b:2", "nats://a:1,nats://u:***@b:2"),
         ("nats://secret@a:1,nats://secret@b:2", "nats://***@a:1,nats://***@b:2"),
+        (
+            "redis+sentinel://u:secret@a:1,b:2/bank?sentinel_password=secret",
+            "redis+sentinel://u:***@a:1,b:2/bank?sentinel_password=***",
+        ),
         ("http://u:secret@a:1,http://u:secret@b:2", "http://u:***@a:1,http://u:***@b:2"),
     ],
 )
 def test_no_secret_of_a_list_is_shown(url: str, shown: str) -> None:
-    name = "BANK_NATS_URL" if url.startswith("nats") else "BANK_ELASTICSEARCH_URL"
+    names = {"nats": "NATS", "redis": "REDIS", "http": "ELASTICSEARCH"}
+    name = next(f"BANK_{names[each]}_URL" for each in names if url.startswith(each))
     settings = load({name: url})
     assert masked(url) == str(ServerAccess(url)) == shown
     assert shown in [each.value for each in describe(settings) if each.name == name]
@@ -116,6 +121,7 @@ def test_a_list_and_another_identity_beside_it() -> None:
         ("nats", "nats://127.0.0.1:1,127.0.0.1:2", False),
         ("nats", "nats://127.0.0.1:1,nats://127.0.0.1:2", False),
         ("elasticsearch", "http://127.0.0.1:1,127.0.0.1:2", False),
+        ("redis", "redis+sentinel://127.0.0.1:1/bank", False),
     ],
 )
 def test_a_list_is_never_ours_to_start(name: str, url: str, here: bool) -> None:
