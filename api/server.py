@@ -33,12 +33,14 @@ from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import metrics_route
 from pipeline.support.readiness import Checks, show_readiness
 from pipeline.support.settings import Settings, SettingsError, load
+from pipeline.support.stopping import ROLE_GRACE, leave_threads, leave_within
 
 log = logging.getLogger(__name__)
 
 GRACE: Final = 12.0
 """Seconds in which current requests must finish after a stop signal; requests that come meanwhile
-on open connections get as many again. Longer than an append may take to learn its outcome."""
+on open connections get the rest of `ROLE_GRACE`. Longer than an append may take to learn its
+outcome."""
 
 CONNECTIONS: Final = web.AppKey("connections", HttpConnections)
 _UNDER_WAY: Final = web.AppKey("under_way", WeakSet[asyncio.Task[object]])
@@ -128,6 +130,8 @@ async def _main(
         await _finish(runner, app[_UNDER_WAY])
     finally:
         await runner.cleanup()
+        if stopping.is_set():
+            leave_threads()
 
 
 @web.middleware
@@ -183,6 +187,7 @@ def _stop_signal() -> asyncio.Event:
 
     def stop() -> None:
         stopping.set()
+        leave_within(ROLE_GRACE)
         for number in numbers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)

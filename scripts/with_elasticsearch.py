@@ -21,15 +21,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from lane import CACHE, beside, free_port, stop, wait_ready
 
-from pipeline.embedded.processes import Children, small_environment
+from pipeline.embedded.processes import Child, Children, small_environment
 
 VERSION = "8.19.8"
 ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
 JAVA = 17
+ALONE = {"discovery.type": "single-node", "transport.port": "0"}
 UNPRIVILEGED = "nobody"
 KIND = "elasticsearch"
 DROP_RIGHTS = """
@@ -52,17 +54,9 @@ def main() -> int:
     home = Path(tempfile.mkdtemp(prefix="bank-elasticsearch-"))
     children = Children()
     try:
-        port = free_port()
-        prepare(home, archive, port)
-        log = home / "elasticsearch.log"
-        environ = {
-            **small_environment(),
-            "HOME": str(home),
-            "ES_JAVA_HOME": java,
-            "ES_JAVA_OPTS": "-Xms1g -Xmx1g",
-        }
-        program = [*without_rights(home), "/bin/bash", str(home / "bin" / "elasticsearch")]
-        child = children.start("it", program, env=environ, cwd=home, log=log)
+        port, log = free_port(), home / "elasticsearch.log"
+        prepare(home, archive, {**ALONE, "http.port": port})
+        child = start(children, home, java, log, heap="1g")
         wait_ready(KIND, child, port, log)
         return beside(KIND, f"Elasticsearch {VERSION}", f"http://127.0.0.1:{port}", command)
     finally:
@@ -113,25 +107,35 @@ def fetched() -> Path:
     return archive
 
 
-def prepare(home: Path, archive: Path, port: int) -> None:
-    """Unpack Elasticsearch in `home` and configure it for this run."""
+def prepare(home: Path, archive: Path, wanted: Mapping[str, object]) -> None:
+    """Unpack Elasticsearch in `home` and configure it as wanted."""
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(home)
     unpacked = home / f"elasticsearch-{VERSION}"
     for part in unpacked.iterdir():
         part.rename(home / part.name)
     settings = {
-        "discovery.type": "single-node",
         "network.host": "127.0.0.1",
-        "http.port": port,
-        "transport.port": "0",
         "cluster.routing.allocation.disk.threshold_enabled": "false",
         "xpack.security.enabled": "false",
+        **wanted,
     }
     lines = [f"{name}: {value}\n" for name, value in settings.items()]
     (home / "config" / "elasticsearch.yml").write_text("".join(lines))
     for program in (home / "bin").iterdir():
         program.chmod(0o755)
+
+
+def start(children: Children, home: Path, java: str, log: Path, *, heap: str) -> Child:
+    """Start what `prepare` has put there; `heap` is Java's, such as `512m`."""
+    environ = {
+        **small_environment(),
+        "HOME": str(home),
+        "ES_JAVA_HOME": java,
+        "ES_JAVA_OPTS": f"-Xms{heap} -Xmx{heap}",
+    }
+    program = [*without_rights(home), "/bin/bash", str(home / "bin" / "elasticsearch")]
+    return children.start(home.name, program, env=environ, cwd=home, log=log)
 
 
 def without_rights(home: Path) -> list[str]:

@@ -51,7 +51,7 @@ class Transport(base.Transport):
         """Connect once; the consumer and the producer share the connection."""
         async with self._connecting:
             if not self._connected:
-                at = options_of(self.app).nats or str(self.url[0])
+                at = options_of(self.app).nats or ",".join(map(str, self.url))
                 self.js = await JetStream.patiently(
                     at, name=self.app.conf.id, reconnected_cb=self._reconnected
                 )

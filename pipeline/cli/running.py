@@ -10,6 +10,7 @@ from pipeline.cli.failures import CommandFailed
 from pipeline.support import event_loop, logs
 from pipeline.support.cancellation import mend_wait_for
 from pipeline.support.settings import Settings, load
+from pipeline.support.stopping import ROLE_GRACE, leave_threads, leave_within
 
 T = TypeVar("T")
 
@@ -28,8 +29,8 @@ def run(main: Coroutine[Any, Any, T]) -> T | None:
 
 
 def run_role(main: Coroutine[Any, Any, T]) -> T | None:
-    """Like `run`, on the event loop of the roles."""
-    return event_loop.run(_until_signal(main))
+    """Like `run`, on the event loop of the roles. After a signal it ends within `ROLE_GRACE`."""
+    return event_loop.run(_until_signal(main, ROLE_GRACE))
 
 
 def complete(
@@ -42,7 +43,7 @@ def complete(
     return result
 
 
-async def _until_signal(main: Coroutine[Any, Any, T]) -> T | None:
+async def _until_signal(main: Coroutine[Any, Any, T], grace: float | None = None) -> T | None:
     task = asyncio.ensure_future(main)
     loop = asyncio.get_running_loop()
     asked = False
@@ -52,6 +53,8 @@ async def _until_signal(main: Coroutine[Any, Any, T]) -> T | None:
         if asked:
             os._exit(128 + number)
         asked = True
+        if grace is not None:
+            leave_within(grace)
         task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,4 +64,6 @@ async def _until_signal(main: Coroutine[Any, Any, T]) -> T | None:
     except asyncio.CancelledError:
         if not asked:
             raise
+        if grace is not None:
+            leave_threads()
         return None

@@ -37,7 +37,7 @@ def placed_here(name: str, at: ServerAccess, scheme: str) -> bool:
     """Whether a server's URL is on this machine; EmbeddedError for one that we can't start."""
     parts = urlsplit(at.url)
     hosts = parts.netloc.rpartition("@")[2]
-    if "," in hosts or not _loopback(parts.hostname or ""):
+    if "," in hosts or "sentinel" in parts.scheme or not _loopback(parts.hostname or ""):
         return False
     if parts.scheme != scheme:
         raise EmbeddedError(f"{variable(name)}: an embedded {name} can only be {scheme}://…")

@@ -3,6 +3,7 @@
 import base64
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nkeys
 from nats.errors import Error
@@ -16,15 +17,19 @@ async def connect(at: ServerAccess | str, **options: Any) -> FastPathClient:
     """Connect. `options` are nats-py's, such as how often to try."""
     access = ServerAccess.of(at)
     client = FastPathClient(tls=access.scheme == "tls")
-    await client.connect(access.url, **_identity(access), **options)
+    await client.connect(access.urls, **_identity(access), **options)
     return client
 
 
 def _identity(access: ServerAccess) -> dict[str, Any]:
+    # nats-py takes what is in a URL for that host alone, and not for those of the same cluster that
+    # the host tells it.
+    url = urlsplit(access.urls[0])
+    named, token = (url.username, "") if url.password is not None else ("", url.username)
     options: dict[str, Any] = {
-        "user": access.user,
-        "password": access.password,
-        "token": access.token,
+        "user": access.user or named,
+        "password": access.password or url.password,
+        "token": access.token or token,
         "nkeys_seed_str": access.nkey,
     }
     if access.tls:

@@ -24,6 +24,7 @@ from pipeline.search.shared_client import SharedClient
 from pipeline.search.values import (
     NOBODY,
     NOTHING,
+    PREFERENCE,
     ConditionalWrite,
     FoundDocument,
     GenerationGone,
@@ -53,15 +54,12 @@ _TRIES: Final = 3
 """A bulk that failed so often is sent in halves, if a small one passes."""
 
 
-def connect(at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT) -> AsyncElasticsearch:
-    """A client that tries each request once: only the caller knows whether a retry is safe."""
-    return driver.client(
-        at,
-        request_timeout=timeout,
-        max_retries=0,
-        retry_on_timeout=False,
-        serializer=OrjsonSerializer(),
-    )
+def connect(
+    at: ServerAccess | str, timeout: float = REQUEST_TIMEOUT, *, repeat: bool = False
+) -> AsyncElasticsearch:
+    """A client that sends each request once: only the caller knows whether a retry is safe. One
+    that is to `repeat` tries each node once, for those who only read."""
+    return driver.client(at, repeat=repeat, request_timeout=timeout, serializer=OrjsonSerializer())
 
 
 class Elastic:
@@ -71,9 +69,11 @@ class Elastic:
     its retries and its trouble are its own.
     """
 
+    _only_reads = False
+
     def __init__(self, at: ServerAccess | str, shared: SharedClient | None = None) -> None:
-        self.access = ServerAccess.of(at)
-        self._shared, self._owns = shared or SharedClient(connect(self.access)), shared is None
+        self.access, self._owns = ServerAccess.of(at), shared is None
+        self._shared = shared or SharedClient(connect(self.access, repeat=self._only_reads))
         self.client = self._shared.client
         self.retries = 0
         self._outage = Outage(log, f"Elasticsearch at {self.access}")
@@ -302,7 +302,7 @@ class Elastic:
         is searched for the first time.
         """
         with suppress(ApiError):
-            await self.client.search(index=index, size=0)
+            await self.client.search(index=index, size=0, preference=PREFERENCE)
 
     async def boots(self) -> dict[str, int]:
         """When each node was started (milliseconds since the epoch), by its id.
@@ -370,7 +370,7 @@ async def mget(client: AsyncElasticsearch, index: str, ids: Sequence[str]) -> li
     """What Elasticsearch answers for each id, also of a request that is too large for one. Raises
     the driver's errors."""
     try:
-        answer = await client.mget(index=index, ids=list(ids))
+        answer = await client.mget(index=index, ids=list(ids), preference=PREFERENCE)
     except ApiError as error:
         if error.status_code != 413 or len(ids) < 2:
             raise
@@ -422,7 +422,7 @@ async def require_readable(client: AsyncElasticsearch, alias: str) -> None:
     It asks for one document: a count is a scan for some servers, and readiness asks often.
     """
     try:
-        await client.get(index=alias, id=NOBODY)
+        await client.get(index=alias, id=NOBODY, preference=PREFERENCE)
     except NotFoundError as error:
         if isinstance(error.body, dict) and error.body.get("found") is False:
             return

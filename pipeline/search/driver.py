@@ -3,12 +3,17 @@
 from typing import Any, Final
 
 from elastic_transport import AiohttpHttpNode
+from elastic_transport.client_utils import url_to_node_config
 from elasticsearch import AsyncElasticsearch
 
 from pipeline.support.access import ServerAccess
 
 _UNFIT: Final = (502, 503, 504)
 """A node without a master, or a proxy without a node."""
+_DEAD_SECONDS: Final = 10.0
+_LONGEST_DEAD_SECONDS: Final = 300.0
+"""A node that failed again and again is left alone for so long while others answer: each look at
+one that hangs costs a whole time-out."""
 
 
 class Node(AiohttpHttpNode):
@@ -29,8 +34,12 @@ class Node(AiohttpHttpNode):
         return answer
 
 
-def client(at: ServerAccess | str, **options: Any) -> AsyncElasticsearch:
-    """A client that connects when it is first used; `options` are the driver's."""
+def client(at: ServerAccess | str, *, repeat: bool, **options: Any) -> AsyncElasticsearch:
+    """A client that connects when it is first used; `options` are the driver's.
+
+    It takes the nodes of the URL in turns. `repeat`: whether each request may go to the next node
+    when one does not answer it; else the request fails, and the next one goes elsewhere.
+    """
     access = ServerAccess.of(at)
     if access.token:
         options["api_key"] = access.token
@@ -38,4 +47,14 @@ def client(at: ServerAccess | str, **options: Any) -> AsyncElasticsearch:
         options["basic_auth"] = (access.user, access.password)
     if access.tls:
         options["ssl_context"] = access.context()
-    return AsyncElasticsearch(access.url, node_class=Node, **options)
+    return AsyncElasticsearch(
+        # Without the port of the scheme the driver refuses `http://host`.
+        [url_to_node_config(each, use_default_ports_for_scheme=True) for each in access.urls],
+        node_class=Node,
+        dead_node_backoff_factor=_DEAD_SECONDS,
+        max_dead_node_backoff=_LONGEST_DEAD_SECONDS,
+        max_retries=len(access.urls) - 1 if repeat else 0,
+        retry_on_status=_UNFIT,
+        retry_on_timeout=False,
+        **options,
+    )

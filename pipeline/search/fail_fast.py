@@ -1,4 +1,4 @@
-"""The client for those who only read: each request once, no retry."""
+"""The client for those who only read: each request once to each node, no retry."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 class FailFastElastic(Elastic):
     """Raises `ProjectionUnavailable` where `Elastic` retries."""
+
+    _only_reads = True
 
     async def patiently(self, call: Callable[[], Awaitable[T]], *, most: int | None = None) -> T:
         try:

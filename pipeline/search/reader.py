@@ -7,7 +7,7 @@ from elasticsearch import ApiError, NotFoundError, TransportError
 
 from pipeline.model.projection import Projection
 from pipeline.search.client import connect, mget, require_readable, require_sound_alias
-from pipeline.search.values import ProjectionUnavailable
+from pipeline.search.values import PREFERENCE, ProjectionUnavailable
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
@@ -23,12 +23,14 @@ class DocumentReader:
     """
 
     def __init__(self, at: ServerAccess | str, projection: Projection) -> None:
-        self._client, self._alias = connect(at, TIMEOUT), projection.name
+        self._client, self._alias = connect(at, TIMEOUT, repeat=True), projection.name
 
     async def get(self, document_id: str) -> dict[str, Any] | None:
         """The document of that id, as last written, or None."""
         try:
-            answer = await self._client.get(index=self._alias, id=document_id)
+            answer = await self._client.get(
+                index=self._alias, id=document_id, preference=PREFERENCE
+            )
         except NotFoundError as error:
             if isinstance(error.body, dict) and error.body.get("found") is False:
                 return None
@@ -58,6 +60,7 @@ class DocumentReader:
         answer = await _answered(
             self._client.search(
                 index=self._alias,
+                preference=PREFERENCE,
                 query={"bool": {"filter": list(filters)}},
                 sort=list(sort),
                 search_after=None if after is None else list(after),
@@ -77,6 +80,7 @@ class DocumentReader:
         answer = await _answered(
             self._client.search(
                 index=self._alias,
+                preference=PREFERENCE,
                 query={"term": {"id": document_id}},
                 sort=list(sort),
                 size=1,

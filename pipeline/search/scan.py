@@ -16,7 +16,7 @@ from pipeline.search.client import (
     require_readable,
     require_sound_alias,
 )
-from pipeline.search.values import FoundDocument, ProjectionUnavailable, Stamp
+from pipeline.search.values import PREFERENCE, FoundDocument, ProjectionUnavailable, Stamp
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
 
@@ -31,7 +31,7 @@ class IndexScan:
     """
 
     def __init__(self, at: ServerAccess | str, alias: str = FIRST) -> None:
-        self._client, self._alias = connect(at), alias
+        self._client, self._alias = connect(at, repeat=True), alias
 
     async def close(self) -> None:
         await self._client.close()
@@ -77,7 +77,7 @@ class IndexScan:
         try:
             await self._client.indices.refresh(index=self._alias)
             opened = await self._client.open_point_in_time(
-                index=self._alias, keep_alive=_KEEP_ALIVE
+                index=self._alias, keep_alive=_KEEP_ALIVE, preference=PREFERENCE
             )
             pit = opened["id"]
             try:

@@ -8,11 +8,13 @@ import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
 from pipeline.search.group_commit import Answers, GroupCommit
+from pipeline.search.values import PREFERENCE
 
 _JSON: Final = "application/json"
 _LINES: Final = {"accept": _JSON, "content-type": "application/x-ndjson"}
 _ONE: Final = {"accept": _JSON, "content-type": _JSON}
 _ERRORS: Final = "items.*.status,items.*.error.type,items.*.error.reason"
+_MGET: Final = f"/_mget?preference={PREFERENCE}"
 _BULK: Final = f"/_bulk?require_alias=true&filter_path={_ERRORS},"
 _GATHER_SECONDS: Final = 0.002
 """Within about this time partitions and projections have what was published together."""
@@ -83,7 +85,7 @@ class SharedClient:
 
     async def _read(self, wanted: Sequence[bytes]) -> Answers:
         body = b'{"docs":[' + b",".join(wanted) + b"]}"
-        documents: Answers = (await self._request("POST", "/_mget", "mget", _ONE, body))["docs"]
+        documents: Answers = (await self._request("POST", _MGET, "mget", _ONE, body))["docs"]
         return documents
 
     async def _look(self, asked: Sequence[bytes]) -> Answers:

@@ -7,6 +7,12 @@ NOBODY: Final = "-"
 """An id that no document has."""
 NOTHING: Final[Mapping[str, Any]] = {}
 """A document without fields, which every mapping takes."""
+PREFERENCE: Final = "bank"
+"""Sends each read of a shard to the same copy, from any process, while no copy comes or goes.
+
+Copies refresh at moments of their own, and have a write one after the other: reads of several
+copies in turns go back in time.
+"""
 
 
 class GenerationGone(Exception):

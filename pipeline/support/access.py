@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -13,33 +14,69 @@ from pipeline.support import url_options
 
 PREFIX: Final = "BANK_"
 
-_AUTHORITY: Final = re.compile(r"(?:[^@/?#\s]*@)?(?P<hosts>[^@/?#\s]*)(?:[/?#][^@\s]*)?")
+_URL: Final = re.compile(
+    r"(?P<scheme>[a-z+]+)://(?P<user>(?:[^@/?#\s]*@)?)(?P<hosts>[^@/?#\s]*)(?P<path>(?:[/?#][^@\s]*)?)"
+)
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
 SECRET_IN_QUERY: Final = re.compile(
     r"([?&;]\w*(?:password|token|secret|properties)\w*=)(?P<value>[^&#]*)", re.I
 )
 NATS_SCHEMES: Final = ("nats", "tls", "ws", "wss")
-_TLS: Final = ("tls", "wss", "rediss", "https", "mongodb+srv")
+_TLS: Final = ("tls", "wss", "rediss", "rediss+sentinel", "https", "mongodb+srv")
+_LISTED: Final = (*NATS_SCHEMES, "http", "https")
+"""Schemes of which a setting may list whole URLs."""
+_ONE_HOST: Final = {
+    **dict.fromkeys(
+        ("redis", "rediss"),
+        "names one host: for several, redis+sentinel://HOST:PORT,HOST:PORT/NAME names sentinels",
+    ),
+    "mongodb+srv": "names one host, whose DNS record lists the others",
+}
+_NEXT: Final = re.compile(f",(?=(?:{'|'.join(_LISTED)})://)")
 
 
 def _well_formed(url: str) -> str:
     """Refuse what a driver would misread: it would show parts of a password as a host or port."""
-    scheme, _, rest = url.partition("://")
-    found = _AUTHORITY.fullmatch(rest)
-    hosts = found["hosts"].split(",") if found else []
-    if found and (scheme == "unix" or all(map(_HOST.fullmatch, hosts))):
-        return url
-    raise ValueError(
-        "needs a host, and a port that is a number; in a name or password of it, "
-        "@ is written %40, : %3A, / %2F, ? %3F and # %23"
-    )
+    found = [_URL.fullmatch(each) for each in pieces(url)]
+    for each in found:
+        hosts = each["hosts"].split(",") if each else []
+        if each and len(hosts) > 1 and each["scheme"] in _ONE_HOST:
+            raise ValueError(_ONE_HOST[each["scheme"]])
+        if not each or not (each["scheme"] == "unix" or all(map(_HOST.fullmatch, hosts))):
+            raise ValueError(
+                "needs a host, and a port that is a number; in a name or password of it, "
+                "@ is written %40, : %3A, / %2F, ? %3F and # %23"
+            )
+    if faults := list(_unlike(list(filter(None, found)))):
+        raise ValueError("; ".join(faults))
+    return url
+
+
+def _unlike(found: Sequence[re.Match[str]]) -> Iterator[str]:
+    """What the driver could not follow in a list of hosts."""
+    if len({each["scheme"] for each in found}) > 1:
+        yield "all its URLs need the same scheme"
+    if len({each["user"] for each in found if each["user"]}) > 1:
+        yield "all its URLs need the same name and password, which may be written once"
+    if found[0]["scheme"] in _LISTED and any("," in each["path"] for each in found):
+        yield "a path comes after the last host"
+
+
+def pieces(value: str) -> list[str]:
+    """The whole URLs of a list; each may name several hosts. Of any other text that text."""
+    return _NEXT.split(value)
 
 
 def masked(value: str) -> str:
-    """A URL with `***` for its secrets: password, token of NATS, and secrets in the query.
+    """A URL, or a list of them, with `***` for its secrets: password, token of NATS, and secrets in
+    the query.
 
     Any other text stays as it is.
     """
+    return ",".join(map(_masked, pieces(value)))
+
+
+def _masked(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     if not separator:
         return value
@@ -85,6 +122,18 @@ class ServerAccess:
     @property
     def scheme(self) -> str:
         return self.url.partition("://")[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """A URL of each host of a list: name and password of one of them hold for all."""
+        found = [each for piece in pieces(self.url) if (each := _URL.fullmatch(piece))]
+        user = next((each["user"] for each in found if each["user"]), "")
+        each_host = (
+            f"{each['scheme']}://{user}{host}{each['path']}"
+            for each in found
+            for host in each["hosts"].split(",")
+        )
+        return list(dict.fromkeys(each_host)) or [self.url]
 
     @property
     def tls(self) -> bool:
@@ -147,7 +196,7 @@ class AccessSettings(BaseSettings):
     nats_cert_file: CertFile = None
     nats_key_file: KeyFile = None
     redis_url: Url = Field(
-        "redis://127.0.0.1:6379", pattern="^(rediss?|unix)://", description="Leases"
+        "redis://127.0.0.1:6379", pattern="^(rediss?(\\+sentinel)?|unix)://", description="Leases"
     )
     redis_user: User = ""
     redis_password: Password = SecretStr("")

@@ -62,7 +62,7 @@ def faults(settings: AccessSettings) -> Iterator[Fault]:
 def _identity(server: str, access: ServerAccess) -> Iterator[Fault]:
     """Credentials of more than one kind, or of half a kind."""
     in_query = {"username", "password"} & url_options.names(access.url)
-    with_url = bool(urlsplit(access.url).netloc.rpartition("@")[0] or in_query)
+    with_url = bool(urlsplit(access.urls[0]).netloc.rpartition("@")[0] or in_query)
     token = "elasticsearch_api_key" if server == "elasticsearch" else f"{server}_token"
     kinds = {
         f"{server}_url": with_url,

@@ -28,6 +28,7 @@ CHATTY: Final = ("aiohttp.access", "elastic_transport", "faust", "mode", "pymong
 REPEATED: Final = (
     "asyncio",
     "elastic_transport.node_pool",
+    "elastic_transport.transport",
     "faust.topics",
     "faust.transport.producer",
     "mode.timers",

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from pydantic import SecretStr
 
-from pipeline.support.access import NATS_SCHEMES, SECRET_IN_QUERY
+from pipeline.support.access import NATS_SCHEMES, SECRET_IN_QUERY, pieces
 from pipeline.support.settings import Settings
 
 _SHORTEST: Final = 8
@@ -57,7 +57,8 @@ def _secrets(settings: Settings) -> Iterable[str]:
         if isinstance(value, SecretStr):
             yield value.get_secret_value()
         elif name.endswith("_url"):
-            yield from map(unquote, _in_url(value))
+            for url in pieces(value):
+                yield from map(unquote, _in_url(url))
 
 
 def _in_url(url: str) -> Iterable[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ PATIENCE: Final = 10.0
 """Seconds without an answer, after which it is logged as down."""
 _AGAIN: Final = 30.0
 """Seconds after which the cause is logged again."""
+_CODE: Final = re.compile(r"[A-Z]{4,}\b")
+"""With which Redis begins an error."""
 _CHANGED: Final = 5.0
 """Seconds after which it is, if it is an error of another kind by now."""
 
@@ -129,8 +132,11 @@ class Outage:
 
 
 def _kind(error: BaseException) -> str:
-    """The class of an error, and the code in it: the rest of its text may differ each time."""
-    return f"{type(error).__name__} {getattr(error, 'code', '')}"
+    """The class of an error, and the code in it: the rest of its text may differ each time. The
+    same of its cause: one class may stand for whatever befell a server."""
+    code = getattr(error, "code", "") or _CODE.match(str(error))
+    kind = f"{type(error).__name__} {code[0] if isinstance(code, re.Match) else code}"
+    return f"{kind} of {_kind(error.__cause__)}" if error.__cause__ else kind
 
 
 def brief(error: BaseException) -> str:

@@ -75,17 +75,24 @@ _REDIS: Final[Mapping[str, Values]] = dict.fromkeys(
     ),
     ANY,
 )
+_SENTINEL: Final[Mapping[str, Values]] = {
+    **{name: values for name, values in _REDIS.items() if name != "db"},
+    **dict.fromkeys(("sentinel_password", "sentinel_username"), ANY),
+}
 ALLOWED: Final[Mapping[str, Mapping[str, Values]]] = {
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB_SRV,
     "redis": _REDIS,
+    "redis+sentinel": _SENTINEL,
     "rediss": _REDIS,
+    "rediss+sentinel": _SENTINEL,
     "unix": _REDIS,
 }
 """By scheme. NATS' and Elasticsearch's URLs have no options."""
 
 _NAME: Final = re.compile(r"\w{1,50}", re.ASCII)
 _REDIS_PATH: Final = re.compile(r"/?\d*")
+_SENTINEL_PATH: Final = re.compile(r"/[\w.-]+(/\d*)?", re.ASCII)
 
 
 def names(url: str) -> set[str]:
@@ -110,6 +117,8 @@ def _faults(url: str) -> Iterator[str]:
     path = re.sub(r"^[^/?#]*|[?#].*", "", rest)
     if scheme in ("redis", "rediss") and not _REDIS_PATH.fullmatch(path):
         yield "its path is the number of a database, or nothing"
+    if scheme.endswith("+sentinel") and not _SENTINEL_PATH.fullmatch(path):
+        yield "its path is the sentinels' name of the primary, and perhaps the number of a database"
     # MongoDB's driver reads names in either case, the one of Redis does not.
     fold = str.lower if scheme.startswith("mongodb") else str
     allowed = {fold(name): values for name, values in ALLOWED.get(scheme, {}).items()}

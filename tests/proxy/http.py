@@ -91,6 +91,10 @@ class HttpProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop every connection and refuse new ones, from now on."""
         assert self._runner is not None
         assert self._http is not None
         await self._runner.cleanup()

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.messaging import JetStreamError
 from pipeline.support import retry
 from pipeline.support.cancellation import cancel_and_wait
@@ -60,6 +61,31 @@ async def test_the_cause_is_said_again_now_and_then_and_sooner_when_it_changed(
     await asyncio.sleep(0.3)
     await tried.pause(refused, 0)
     assert len(caplog.records) == 5
+
+
+async def test_a_cause_that_changed_counts_behind_an_error_that_stays(
+    tried: Outage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever befalls Redis is `LeaseUnavailable`."""
+    monkeypatch.setattr(retry, "_CHANGED", 0.0)
+    causes = (
+        ConnectionRefusedError("port 1"),
+        ConnectionRefusedError("port 2"),
+        ValueError("READONLY You can't write"),
+        ValueError("NOREPLICAS Not enough"),
+    )
+    for cause in causes:
+        try:
+            raise LeaseUnavailable(str(cause)) from cause
+        except LeaseUnavailable as error:
+            await tried.pause(error, 0)
+    assert [
+        record.getMessage().partition("LeaseUnavailable: ")[2] for record in caplog.records
+    ] == [
+        "port 1; trying until it works",
+        "READONLY You can't write",
+        "NOREPLICAS Not enough",
+    ]
 
 
 async def test_one_that_fails_now_and_then_is_one_outage(

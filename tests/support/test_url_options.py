@@ -22,6 +22,8 @@ BASES = {
     "mongodb+srv": "mongodb+srv://a.example.org/",
     "redis": "redis://h/1",
     "rediss": "rediss://h",
+    "redis+sentinel": "redis+sentinel://h/bank",
+    "rediss+sentinel": "rediss+sentinel://h:1,i/bank/1",
     "unix": "unix:///run/redis.sock",
     "nats": "nats://h:4222",
     "tls": "tls://h:4222",
@@ -29,6 +31,7 @@ BASES = {
     "https": "https://h:9200/prefix",
 }
 SERVERS = {"mongodb+srv": "mongodb", "rediss": "redis", "unix": "redis", "tls": "nats"}
+SERVERS |= {"redis+sentinel": "redis", "rediss+sentinel": "redis"}
 SERVERS |= {"wss": "nats", "https": "elasticsearch"}
 
 
@@ -81,7 +84,8 @@ def test_each_option_listed_is_one_of_the_driver_and_may_be_written() -> None:
     for scheme, options in ALLOWED.items():
         known = of_mongodb if scheme.startswith("mongodb") else of_redis()
         for name, values in options.items():
-            assert (name.lower() if scheme.startswith("mongodb") else name) in known
+            ours = name.removeprefix("sentinel_") if "sentinel" in scheme else name
+            assert (name.lower() if scheme.startswith("mongodb") else ours) in known
             for value in values or {"true"}:
                 assert not refusal(f"{BASES[scheme]}?{name}={value}"), (scheme, name)
 
@@ -111,6 +115,10 @@ def test_each_option_listed_is_one_of_the_driver_and_may_be_written() -> None:
         ("redis://h?DB=1", "the option DB is not allowed"),
         ("redis://h?db", "an option is written name=value"),
         ("redis://h/1/2", "its path is the number of a database"),
+        ("redis+sentinel://h", "its path is the sentinels' name"),
+        ("redis+sentinel://h,i/bank/one", "its path is the sentinels' name"),
+        ("redis+sentinel://h/bank?db=1", "the option db is not allowed"),
+        ("redis+sentinel://h/bank?ssl_cert_reqs=none", "ssl_cert_reqs is not allowed"),
         ("redis://h/one", "its path is the number of a database"),
         ("nats://h:4222?tls_required=false", "the option tls_required is not allowed"),
         ("https://h:9200/?verify_certs=false", "the option verify_certs is not allowed"),
@@ -130,6 +138,7 @@ def test_refused(url: str, why: str) -> None:
         "mongodb://h/?authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:x",
         "redis://:secret@h:6379/1",
         "redis://h?username=bank&password=secret&db=1",
+        "redis+sentinel://bank:secret@h1:1,h2:2,h3/bank/1?sentinel_password=secret",
         "nats://token@h:4222",
         "https://user:secret@h:9200/prefix",
     ],

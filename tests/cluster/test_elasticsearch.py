@@ -1,0 +1,73 @@
+"""A projection with replicas on two real nodes: what readers see of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from api.balances.app import create_app
+from pipeline.support.settings import Settings
+from tests.bank import exact
+from tests.cluster.elasticsearch import Cluster, elasticsearch_cluster
+from tests.conftest import wipe_elasticsearch
+from tests.harness import eventually
+from tests.invariants import invariants_hold
+from tests.outages import Bank
+from tests.services import Client, serving
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+READS = 300
+ACCOUNTS = 20
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def nodes() -> AsyncIterator[Cluster]:
+    async with elasticsearch_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def told(settings: Settings, nodes: Cluster) -> Settings:
+    await wipe_elasticsearch(nodes.nodes["n0"].url)
+    return settings.model_copy(update={"elasticsearch_url": nodes.url, "index_replicas": 1})
+
+
+class Watch:
+    """The highest version that was read of each account, and the reads that were behind it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self.back: list[str] = []
+
+    async def read(self, client: Client, path: str) -> None:
+        async with client.get(path) as answer:
+            assert answer.status == 200, await answer.text()
+            body = await answer.json()
+        for found in body.get("data", [body]):
+            version, before = found["version"], self._seen.get(found["id"], 0)
+            if version < before:
+                self.back.append(f"{found['id']}: {version} after {before}")
+            self._seen[found["id"]] = max(version, before)
+
+
+async def test_reads_of_several_processes_never_go_back(told: Settings, nodes: Cluster) -> None:
+    """Copies refresh each at its own moment: readers that take them in turns see that."""
+    async with Bank(told) as bank, AsyncExitStack() as stack:
+        await bank.load.write(ACCOUNTS)
+        await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store))
+        await nodes.whole()
+        readers = [await stack.enter_async_context(serving(create_app(told))) for _ in range(2)]
+        async with readers[0].get("/?limit=1") as answer:
+            some = (await answer.json())["data"][0]["id"]
+        searches, lists, gets = Watch(), Watch(), Watch()
+        async with bank.load.steady(100):
+            for number in range(READS):
+                reader = readers[number % 2]
+                await searches.read(reader, f"/?search={some}")
+                await lists.read(reader, "/?limit=100")
+                await gets.read(reader, f"/{some}")
+        assert (searches.back, lists.back, gets.back) == ([], [], [])
+        await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store))
+    await invariants_hold(told)
