@@ -120,6 +120,8 @@ async def _run(app: faust.App, assignment: WorkerAssignment, stop: asyncio.Event
             ended = asyncio.create_task(app.wait_until_stopped())
             await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
             ended.cancel()
+            if app.crash_reason is not None:  # Faust has logged it, and stops as if asked to
+                raise app.crash_reason
     finally:
         waiting.cancel()
         starting.cancel()

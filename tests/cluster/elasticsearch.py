@@ -77,12 +77,19 @@ class Cluster:
                 continue
         raise AssertionError("no node answers")
 
-    async def node_of_primary(self, index: str) -> Node:
-        """The node with the primary of the index's first shard."""
-        for copy in await self.ask("GET", f"/_cat/shards/{index}", format="json"):
-            if copy["prirep"] == "p" and copy["shard"] == "0":
-                return self.nodes[copy["node"]]
-        raise AssertionError(f"{index} has no primary")
+    async def move_primary(self, index: str, to: str) -> None:
+        """Have the primary of the index's only shard on the node `to`, which has a replica."""
+        if await self._primary(index) != to:
+            cancel = {"index": index, "shard": 0, "allow_primary": True}
+            command = {"cancel": {**cancel, "node": await self._primary(index)}}
+            await self.ask("POST", "/_cluster/reroute", {"commands": [command]})
+            await self.whole()
+        assert await self._primary(index) == to
+
+    async def _primary(self, index: str) -> str:
+        """The node with the primary of the index's only shard."""
+        copies = await self.ask("GET", f"/_cat/shards/{index}", format="json")
+        return next(str(each["node"]) for each in copies if each["prirep"] == "p")
 
 
 def _folder() -> Path:

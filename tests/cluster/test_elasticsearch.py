@@ -71,3 +71,35 @@ async def test_reads_of_several_processes_never_go_back(told: Settings, nodes: C
         assert (searches.back, lists.back, gets.back) == ([], [], [])
         await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store))
     await invariants_hold(told)
+
+
+async def test_a_bank_goes_on_when_the_node_of_the_primaries_dies(
+    told: Settings, nodes: Cluster
+) -> None:
+    """What was acknowledged is on the other node. Readers and workers leave the dead one."""
+    async with Bank(told) as bank, serving(create_app(told)) as reader:
+        await bank.load.write(ACCOUNTS)
+        await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store))
+        await nodes.whole()
+        for index in ("balance-1", "bank-checkpoints"):
+            await nodes.move_primary(index, "n1")
+        async with reader.get("/?limit=1") as answer:
+            some = (await answer.json())["data"][0]["id"]
+
+        async def answered() -> bool:
+            for path in (f"/?search={some}", f"/{some}"):
+                async with reader.get(path) as answer:
+                    if answer.status != 200:
+                        return False
+            return True
+
+        async with bank.load.steady(50):
+            await bank.load.more(50)
+            await nodes.nodes["n1"].kill()
+            await eventually(answered)
+            await bank.load.more(200)
+            assert await answered()
+        await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store), seconds=90)
+        await invariants_hold(told)
+    nodes.nodes["n1"].start()
+    await nodes.whole()
