@@ -7,7 +7,7 @@ import pytest
 from pipeline.agents.acquire import acquire
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.support.settings import Settings
-from tests.agents.test_partition_processor import World, in_order, more, world_on
+from tests.agents.world import World, in_order, more, world_on
 from tests.bank import PARTITIONS, StreamSource, accounts, append, publish
 from tests.harness import eventually
 

@@ -20,7 +20,7 @@ from pipeline.model.projection import Projection
 from pipeline.search import Generation, SharedClient, connect, group_commit
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import ALIAS
-from tests.agents.test_partition_processor import World, in_order, more, world_on
+from tests.agents.world import World, in_order, more, world_on
 from tests.bank import PARTITIONS, StreamSource, accounts, append, exact, publish
 from tests.harness import eventually
 from tests.proxy import Forward, Held, HttpProxy, Reply, Request, writes_to

@@ -10,7 +10,7 @@ from pipeline.agents.worker_metrics import require_elasticsearch
 from pipeline.model.events import Event
 from pipeline.support.readiness import NotReady
 from pipeline.support.settings import Settings
-from tests.agents.test_partition_processor import World, in_order, more, world_on
+from tests.agents.world import World, in_order, more, world_on
 from tests.bank import accounts, append, publish
 from tests.harness import eventually
 

@@ -16,7 +16,7 @@ from pipeline.search import ConditionalWrite, Elastic, Generation
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, checkpoint_of
 from pipeline.tables.checkpoints import ALIAS, PositionLost
-from tests.agents.test_partition_processor import World, in_order, more, world_on
+from tests.agents.world import World, in_order, more, world_on
 from tests.bank import StreamSource, accounts, append, publish
 from tests.harness import eventually
 

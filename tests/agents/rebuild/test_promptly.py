@@ -1,27 +1,15 @@
 """A worker goes on with a rebuild as soon as it can; it looks now and then for others alone."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.messaging import news
-from pipeline.support.settings import Settings
 from tests.agents.rebuild.bank import Bank
-from tests.agents.test_partition_processor import World, world_on
+from tests.agents.world import World
 from tests.bank import PARTITIONS, accounts, append
 from tests.harness import rounds
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(120, 300))]
-
-
-@pytest.fixture
-async def world(settings: Settings) -> AsyncIterator[World]:
-    opened = await world_on(settings)
-    yield opened
-    await opened.stop()
-    await opened.js.close()
-    await opened.store.close()
 
 
 async def test_who_has_all_partitions_waits_for_nobody(bank: Bank, world: World) -> None:

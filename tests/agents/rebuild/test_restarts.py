@@ -1,7 +1,7 @@
 """A generation is not shown while a restart of Elasticsearch may have gone unnoticed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,26 +13,16 @@ from pipeline.agents.rebuild.coordinator import Coordinator
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slots_of
 from pipeline.search import Generation, Generations
-from pipeline.support.settings import Settings
 from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.rebuild_job import RebuildJob
 from tests.agents.rebuild.bank import Bank
-from tests.agents.test_partition_processor import World, world_on
+from tests.agents.world import World
 from tests.bank import PARTITIONS, accounts, append
 from tests.harness import eventually, rounds
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(120, 300))]
 
 Boots = dict[str, int]
-
-
-@pytest.fixture
-async def world(settings: Settings) -> AsyncIterator[World]:
-    opened = await world_on(settings)
-    yield opened
-    await opened.stop()
-    await opened.js.close()
-    await opened.store.close()
 
 
 def _nothing(_: Boots) -> None:
