@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.balances.app import create_app
-from pipeline.search import Elastic, FailFastElastic
+from pipeline.banking.balance import BALANCE
+from pipeline.search import Elastic, FailFastElastic, ProjectionMissing, reader
 from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from tests.bank import exact
@@ -41,6 +42,19 @@ async def test_who_only_reads_asks_the_next_node(nodes: list[HttpProxy]) -> None
         assert await scan.alias_faults("balance") == []
     await elastic.close()
     await scan.close()
+
+
+async def test_who_only_reads_does_not_wait_for_a_node_that_hangs(
+    settings: Settings, nodes: list[HttpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "TIMEOUT", 2.0)
+    async with TcpProxy(settings.elasticsearch_url) as hanging:
+        await hanging.hang()
+        documents = reader.DocumentReader(f"{hanging.url},{nodes[0].url}", BALANCE)
+        for _ in range(4):
+            with pytest.raises(ProjectionMissing):  # it has answered
+                await documents.ping()
+        await documents.close()
 
 
 async def test_a_writer_leaves_a_node_that_does_not_answer(nodes: list[HttpProxy]) -> None:

@@ -59,7 +59,7 @@ def connect(
 ) -> AsyncElasticsearch:
     """A client that sends each request once: only the caller knows whether a retry is safe. One
     that is to `repeat` tries each node once, for those who only read."""
-    return driver.client(at, repeat=repeat, request_timeout=timeout, serializer=OrjsonSerializer())
+    return driver.client(at, timeout=timeout, repeat=repeat, serializer=OrjsonSerializer())
 
 
 class Elastic:

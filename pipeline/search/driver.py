@@ -34,11 +34,14 @@ class Node(AiohttpHttpNode):
         return answer
 
 
-def client(at: ServerAccess | str, *, repeat: bool, **options: Any) -> AsyncElasticsearch:
+def client(
+    at: ServerAccess | str, *, timeout: float, repeat: bool, **options: Any
+) -> AsyncElasticsearch:
     """A client that connects when it is first used; `options` are the driver's.
 
     It takes the nodes of the URL in turns. `repeat`: whether each request may go to the next node
-    when one does not answer it; else the request fails, and the next one goes elsewhere.
+    when one does not answer it: they share the `timeout`, in seconds. Else the request fails, and
+    the next one goes elsewhere.
     """
     access = ServerAccess.of(at)
     if access.token:
@@ -47,14 +50,16 @@ def client(at: ServerAccess | str, *, repeat: bool, **options: Any) -> AsyncElas
         options["basic_auth"] = (access.user, access.password)
     if access.tls:
         options["ssl_context"] = access.context()
+    tries = len(access.urls) if repeat else 1
     return AsyncElasticsearch(
         # Without the port of the scheme the driver refuses `http://host`.
         [url_to_node_config(each, use_default_ports_for_scheme=True) for each in access.urls],
         node_class=Node,
         dead_node_backoff_factor=_DEAD_SECONDS,
         max_dead_node_backoff=_LONGEST_DEAD_SECONDS,
-        max_retries=len(access.urls) - 1 if repeat else 0,
+        request_timeout=timeout / tries,
+        max_retries=tries - 1,
         retry_on_status=_UNFIT,
-        retry_on_timeout=False,
+        retry_on_timeout=True,
         **options,
     )

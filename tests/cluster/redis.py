@@ -79,10 +79,15 @@ class Sentinels:
             state: dict[str, Any] = found[NAME]
             return state
 
-    async def fail_over(self, number: int = signal.SIGKILL) -> int:
-        """Kill or freeze the primary; return its port when the other one is the primary."""
+    async def fail_over(self, number: int | None = signal.SIGKILL) -> int:
+        """Kill or freeze the primary, or with None have the sentinels make it a replica; return its
+        port when the other one is the primary."""
         old = await self.primary()
-        self.servers[old].kill(number)
+        if number is not None:
+            self.servers[old].kill(number)
+        else:
+            async with redis.asyncio.Redis(port=next(iter(self.sentinels))) as client:
+                await client.sentinel_failover(NAME)
         await eventually(lambda: self._is_other(old), seconds=60)
         return old
 

@@ -31,8 +31,10 @@ async def three(tmp_path: Path) -> AsyncIterator[Sentinels]:
         yield made
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-async def test_leases_go_on_with_the_new_primary(three: Sentinels, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, None])
+async def test_leases_go_on_with_the_new_primary(
+    three: Sentinels, number: signal.Signals | None
+) -> None:
     lease = Lease(three.url, "test", "ours", 2.0)
     leases = PartitionLeases(three.url, "w.1", 2.0)
     assert await lease.acquire()
