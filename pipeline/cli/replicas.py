@@ -68,8 +68,9 @@ async def _found(settings: Settings) -> list[Replicas]:
 async def _change(settings: Settings, number: int) -> int:
     """How many streams and buckets have so many replicas now: all."""
     async with jetstream(settings) as js:
-        names = _some(await streams(js))
+        _some(await streams(js))
         await record(js, settings, "replicas", f"{number}", "asked")
+        names = await streams(js)  # the audit log may be new
         bars, done = Steps(console(err=True)), list[str]()
         with bars.displayed():
             try:

@@ -3,7 +3,7 @@
 import re
 import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -107,7 +107,7 @@ class ServerAccess:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
-    replicas: int = 1
+    replicas: int = field(default=1, compare=False)
 
     @classmethod
     def of(cls, at: Self | str) -> "ServerAccess":

@@ -52,8 +52,8 @@ async def test_roles_that_can_not_work_name_the_setting(settings: Settings, role
         status, said = await readyz(port)
         return status == 503 and f"nats: {NAMED}" in said["detail"]
 
-    await eventually(partial(told, ports["forwarder"]))
-    await eventually(partial(told, ports["worker"]))
+    await eventually(partial(told, ports["forwarder"]), seconds=60)
+    await eventually(partial(told, ports["worker"]), seconds=60)
 
 
 async def test_a_forwarder_that_stands_by_is_not_ready_without_a_stream(js: JetStream) -> None:
@@ -112,7 +112,7 @@ async def test_a_bank_made_with_fewer_is_warned_of(
     async def warned() -> bool:
         return await readyz(port) == (200, {"status": "ok", "warnings": [warning]})
 
-    await eventually(warned)
+    await eventually(warned, seconds=60)
     shown = await ready(f"http://127.0.0.1:{port}")
     assert shown == f"ok; {warning}"
     assert well(shown)

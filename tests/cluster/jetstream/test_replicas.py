@@ -76,10 +76,13 @@ async def have(js: JetStream, count: int) -> list[Replicas]:
     return await eventually(current, message=f"{count} replicas of everything")
 
 
-async def consumers(js: JetStream) -> dict[str, int]:
-    """How many servers have each consumer of the log."""
+async def consumers_have(js: JetStream, count: int) -> bool:
+    """Whether so many servers have each consumer of the log."""
     listed = (await js.api(f"CONSUMER.LIST.{STREAM}"))["consumers"]
-    return {each["name"]: 1 + len(each["cluster"].get("replicas") or []) for each in listed}
+    found = [each["cluster"] for each in listed]
+    return bool(found) and all(
+        each.get("leader") and 1 + len(each.get("replicas") or []) == count for each in found
+    )
 
 
 async def test_whoever_makes_a_stream_makes_it_with_the_replicas_asked_for(
@@ -130,7 +133,7 @@ async def test_a_whole_bank_has_three_of_everything(
         await eventually(lambda: everything(js))
         found = await have(js, 3)
         assert {each.stream for each in found} == ALL == await names(js)
-        assert set((await consumers(js)).values()) == {3}
+        await eventually(lambda: consumers_have(js, 3))
         code, said = await bank(settings, "replicas")
         assert code == 0, said
 
@@ -184,7 +187,7 @@ async def test_raised_and_lowered_under_load(
         assert code == 0, shown
         assert "streams and buckets have 3 replicas each" in shown
         await have(js, 3)
-        assert set((await consumers(js)).values()) == {3}
+        await eventually(lambda: consumers_have(js, 3))
         assert await readiness(port) == {"http": 200, "status": "ok"}
         await load.more(100)
         away = await three.leader(js, "KV_partitions")
@@ -214,7 +217,7 @@ async def test_what_can_not_be_had_is_explained_and_what_was_begun_goes_on(
     code, said = await bank(settings, "replicas", "5")
     assert code == 1
     assert "KV_partitions: no suitable peers for placement (10005)" in said
-    assert "0 of 2 streams and buckets have 5 replicas, the others are as they were" in said
+    assert "0 of 3 streams and buckets have 5 replicas, the others are as they were" in said
     assert "5 servers with JetStream must be up in one cluster, and have room" in said
 
     code, said = await bank(settings, "replicas", "3")
