@@ -32,7 +32,6 @@ STAND_IN: Final = {"Elastic.awaken", "BalanceReader.page", "StatementReader.page
 NO_QUERIES: Final = {
     "Elastic.close",
     "Elastic.extend_mapping",
-    "Elastic.indexes",
     "Elastic.keep_alias",
     "Elastic.make_index",
     "Elastic.patiently",
@@ -144,6 +143,7 @@ READS: Final[dict[str, Ask[Shown]]] = {
     "Elastic.awaken": lambda bank: bank.elastic.awaken("balance"),
     "Elastic.require_readable": lambda bank: bank.elastic.require_readable("balance"),
     "Elastic.boots": lambda bank: bank.elastic.boots(),
+    "Elastic.indexes": lambda bank: bank.elastic.indexes(f"{BALANCE.name},{BALANCE.name}-*"),
     "BalanceReader.page": page,
     "StatementReader.page": statement,
 }

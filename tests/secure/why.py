@@ -41,7 +41,7 @@ async def _nats(settings: Settings, stack: AsyncExitStack) -> None:
 
 
 async def _redis(settings: Settings, stack: AsyncExitStack) -> None:
-    lease = Lease(settings.redis, "test", "me", 2)
+    lease = Lease(settings.redis, "test", "me", 10)  # a third of it is the time-out, at most 2 s
     stack.push_async_callback(lease.close)
     await lease.acquire()
 

@@ -20,6 +20,9 @@ from tests.harness import eventually
 from tests.keys import bearing, guarded, kept, on, revoked
 from tests.services import NOBODY, Client, is_ready, problem
 
+NOBODYS: Final = ("ping", "hello", "listCollections", "listIndexes", "endSessions")
+"""Commands that depend on the time, and on no request."""
+
 
 class Commands(monitoring.CommandListener):
     """The names of what is sent to MongoDB, in order."""
@@ -28,8 +31,8 @@ class Commands(monitoring.CommandListener):
         self.seen: list[str] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        # The readiness pings in between, and nobody else is here.
-        if event.command_name not in ("ping", "hello", "listIndexes", "endSessions"):
+        # The readiness and the guards look in between, and nobody else is here.
+        if event.command_name not in NOBODYS:
             self.seen.append(f"{event.command_name} {event.command.get(event.command_name)}")
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
