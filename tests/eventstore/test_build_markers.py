@@ -161,6 +161,7 @@ async def test_the_builder_dies_during_a_build(scratch: Path) -> None:
         builder = await building(servers, events)
         builder.kill()
         await builder.wait()
+        assert await asyncio.to_thread(marked, events)  # answered when the server has built it
         store = EventStore(*at)
         await one_effect(store, KEYS)
         assert await lacking(servers, KEYS) == 0
