@@ -4,6 +4,7 @@ The embedded server keeps such a part and lists it like a whole index.
 """
 
 import asyncio
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
@@ -37,10 +38,10 @@ from tests.torture.checker.stores import unique_keys
 
 Events = Collection[dict[str, Any]]
 
-STORED = 1000
-"""The embedded server takes some seconds to index them."""
+STORED = 2500
+"""The embedded server takes a second or more to index them."""
 BUILDER = """
-import asyncio, sys
+import asyncio, os, signal, sys
 from pipeline.eventstore import EventStore
 from pipeline.eventstore.build_markers import BuildMarkers
 
@@ -50,10 +51,14 @@ class Telling(BuildMarkers):
         print("marked", flush=True)
         return marker
 
+    async def remove(self, marker):
+        os.kill(os.getpid(), signal.SIGKILL)
+
 store = EventStore(*sys.argv[1:])
 store._indexes._markers = Telling(store._events)
 asyncio.run(store.setup())
 """
+"""Says when its marker is there, and dies when the server has confirmed the build."""
 GUARDS = pytest.mark.parametrize("guard", [VERSIONS, KEYS], ids=name_of)
 
 
@@ -101,23 +106,24 @@ async def own_mongodb(scratch: Path, guard: Any) -> AsyncIterator[tuple[Embedded
 
 
 async def building(servers: EmbeddedServers, events: Events) -> asyncio.subprocess.Process:
-    """A process that is building an index, and so is the server: it is silent meanwhile."""
+    """A process that has made its marker."""
     at = (servers.settings.mongodb_url, servers.settings.mongodb_database)
     builder = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", BUILDER, *at), stdout=PIPE, stderr=DEVNULL
     )
     assert builder.stdout is not None
     assert await builder.stdout.readline() == b"marked\n"
-
-    def silent() -> bool:
-        with pymongo.timeout(0.3):
-            try:
-                return not marked(events)
-            except PyMongoError:
-                return True
-
-    await eventually(lambda: asyncio.to_thread(silent))
     return builder
+
+
+def silent(events: Events) -> bool:
+    """Whether the server builds an index."""
+    with pymongo.timeout(0.3):
+        try:
+            marked(events)
+        except PyMongoError:
+            return True
+    return False
 
 
 async def one_effect(store: EventStore, guard: Any) -> None:
@@ -143,6 +149,7 @@ async def test_the_server_dies_during_a_build(scratch: Path, guard: Any) -> None
     async with own_mongodb(scratch, guard) as (servers, events):
         at = (servers.settings.mongodb_url, servers.settings.mongodb_database)
         builder = await building(servers, events)
+        await eventually(lambda: asyncio.to_thread(silent, events))
         server = servers.servers["mongodb"]
         await server.kill()
         assert await builder.wait() != 0
@@ -159,9 +166,7 @@ async def test_the_builder_dies_during_a_build(scratch: Path) -> None:
     async with own_mongodb(scratch, KEYS) as (servers, events):
         at = (servers.settings.mongodb_url, servers.settings.mongodb_database)
         builder = await building(servers, events)
-        builder.kill()
-        await builder.wait()
-        assert await asyncio.to_thread(marked, events)  # answered when the server has built it
+        assert await builder.wait() == -signal.SIGKILL
         store = EventStore(*at)
         await one_effect(store, KEYS)
         assert await lacking(servers, KEYS) == 0
