@@ -16,7 +16,7 @@ from pymongo import timeout
 from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.eventstore.errors import StoreUnguarded, reachable
-from pipeline.eventstore.indexes import Index, faults
+from pipeline.eventstore.indexes import MARKERS, Index, faults
 from pipeline.eventstore.write_results import Collection, refused_for_good
 from pipeline.support.correlation import detached
 
@@ -96,8 +96,15 @@ class Guards:
     async def _look(self) -> None:
         began = time.monotonic()
         with timeout(_LONGEST_LOOK):
-            collection, indexes = await asyncio.gather(self._info(), indexes_of(self._events))
-        self._note(collection, faults(collection, indexes))
+            there, indexes = await asyncio.gather(
+                collections_of(self._events), indexes_of(self._events)
+            )
+            if time.monotonic() - began > FRESH:
+                # The server may have died and come back between the two answers. A marker of a
+                # build is there before its index, so it must be looked for after the index.
+                there = await collections_of(self._events)
+        collection = there.pop(self._events.name, None)
+        self._note(collection, faults(collection, indexes, there))
         self._looked = began
 
     def _note(self, collection: Mapping[str, Any] | None, found: dict[str, str]) -> None:
@@ -117,11 +124,12 @@ class Guards:
         reasons = {name: f" and can't be built: {why}" for name, why in self.hindrances.items()}
         return {name: fault + reasons.get(name, "") for name, fault in found.items()}
 
-    async def _info(self) -> Mapping[str, Any] | None:
-        query = {"listCollections": 1, "filter": {"name": self._events.name}}
-        found: list[Mapping[str, Any]]
-        found = (await self._events.database.command(query))["cursor"]["firstBatch"]
-        return found[0] if found else None
+
+async def collections_of(events: Collection) -> dict[str, Mapping[str, Any]]:
+    """The collection itself, if it exists, and the markers of builds, by name."""
+    query = {"listCollections": 1, "filter": {"name": {"$regex": f"^({events.name}$|{MARKERS})"}}}
+    found = (await events.database.command(query))["cursor"]["firstBatch"]
+    return {each["name"]: each for each in found}
 
 
 async def indexes_of(events: Collection) -> list[Index]:

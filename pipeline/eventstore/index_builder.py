@@ -7,7 +7,7 @@ them.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from pymongo import IndexModel, timeout
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from pipeline.eventstore import duplicates
+from pipeline.eventstore.build_markers import BuildMarkers
 from pipeline.eventstore.guards import Guards, indexes_of
 from pipeline.eventstore.indexes import (
     GUARDS,
@@ -23,8 +24,10 @@ from pipeline.eventstore.indexes import (
     NEW_KEYS,
     OLD_KEYS,
     Index,
+    being_built,
     in_the_way,
     is_old,
+    markers_of,
     name_of,
     named,
     trusted,
@@ -51,6 +54,7 @@ class IndexBuilder:
 
     def __init__(self, events: Collection, guards: Guards) -> None:
         self._events, self._guards = events, guards
+        self._markers = BuildMarkers(events)
         self._outage = Outage(log, "Replacing the partial index of idempotency keys")
         self._replacing: asyncio.Task[None] | None = None
         self._duplicates: dict[str, list[Any]] = {}
@@ -64,12 +68,15 @@ class IndexBuilder:
         A partial index of keys already enforces uniqueness, so its replacement, if this process is
         to make it (`replace`), is created in the background.
         """
-        there = await indexes_of(self._events)
+        there, marked = await indexes_of(self._events), await self._markers.there()
         for guard in GUARDS:
-            if any(trusted(index, guard) for index in there):
+            markers = [each for each in marked if each.startswith(markers_of(guard))]
+            if not markers and any(trusted(index, guard) for index in there):
                 self._guards.hindrances.pop(name_of(guard), None)
-            else:
-                await self._build(guard, there)
+            elif all(map(self._markers.abandoned, markers)) and not any(
+                being_built(index, guard) for index in there
+            ):
+                await self._build(guard, there, markers)
         if replace and any(is_old(index) for index in there):
             self._replace_in_background()
 
@@ -81,7 +88,7 @@ class IndexBuilder:
 
     # ------------------------------------------------------------------ a missing guard
 
-    async def _build(self, guard: IndexModel, there: list[Index]) -> None:
+    async def _build(self, guard: IndexModel, there: list[Index], abandoned: Sequence[str]) -> None:
         name = name_of(guard)
         if known := await duplicates.named(self._events, guard, self._duplicates.get(name, [])):
             self._hinder(guard, known)
@@ -91,7 +98,7 @@ class IndexBuilder:
         began = time.monotonic()
         try:
             with timeout(_LONGEST_BUILD):  # replaces the client's socket timeout
-                await self._create(guard, there)
+                await self._create(guard, there, abandoned)
         except OperationFailure as error:
             await self._note_failure(guard, error)
             self._resting_until = time.monotonic() + _REST * (time.monotonic() - began)
@@ -121,36 +128,81 @@ class IndexBuilder:
         self._logged[name] = logged
         self._guards.hindrances[name] = shown
 
-    async def _create(self, guard: IndexModel, there: list[Index]) -> None:
+    async def _create(
+        self, guard: IndexModel, there: list[Index], abandoned: Sequence[str]
+    ) -> None:
         """Create the guard under a name that is free, and drop the wrong ones.
 
         Not under the name of a wrong one: another process that drops that one may be late.
         """
         names = {str(index.get("name")) for index in there}
-        for index in there:
-            if in_the_way(index, guard):
-                await self._reveal_or_drop(index)
+        revealed = [
+            await self._reveal_or_drop(index)
+            for index in there
+            if in_the_way(index, guard) and not trusted(index, guard)
+        ]
         numbers = (f"{name_of(guard)}_{n}" for n in count(2))
         free = next(name for name in chain([name_of(guard)], numbers) if name not in names)
-        try:
-            await self._events.create_indexes([named(guard, free)])
-        except OperationFailure as error:
-            if error.code not in _CONFLICTS:  # a conflict: another process was first
-                raise
+        if abandoned or not any(revealed):
+            parts = [each["name"] for each in there if trusted(each, guard)]
+            await self._create_marked(guard, free, abandoned, parts)
         for index in there:
             if wrong(index, guard) and not in_the_way(index, guard):
                 await self._drop(index["name"])
 
-    async def _reveal_or_drop(self, index: Index) -> None:
-        """Show a hidden index, which is right again then; drop one that makes events expire."""
+    async def _create_marked(
+        self, guard: IndexModel, name: str, abandoned: Sequence[str], parts: Sequence[str]
+    ) -> None:
+        """Create it under a marker, which stays if nobody knows whether the index is whole.
+
+        `parts`: the names of those that may not be. They were read before the marker was made, so
+        a process that is late drops no index of the one that has taken its place.
+        """
+        if not abandoned and not await self._events.find_one({}, {"_id": 1}):
+            await self._created(guard, name)  # no part of it can lack an event
+            return
+        if (marker := await self._markers.announce(guard, abandoned)) is None:
+            return
+        for part in parts:
+            await self._drop(part)
+        try:
+            created = await self._created(guard, name)
+        except OperationFailure as error:
+            if isinstance(error, DuplicateKeyError) or refused_for_good(error):
+                await self._markers.remove(marker)  # the server has built nothing
+            raise
+        if created:
+            await self._markers.remove(marker)
+
+    async def _created(self, guard: IndexModel, name: str) -> bool:
+        """Create the index; whether the server has built it for this command: one that was there
+        may be a part."""
+        query = {
+            "createIndexes": self._events.name,
+            "indexes": [named(guard, name).document],
+            "writeConcern": self._events.write_concern.document,
+        }
+        try:
+            reply = await self._events.database.command(query)
+        except OperationFailure as error:
+            if error.code not in _CONFLICTS:  # a conflict: another process was first
+                raise
+            return False
+        replies = reply.get("raw", {"": reply}).values()  # `raw`: by shard
+        return any(r.get("numIndexesAfter", 1) > r.get("numIndexesBefore", 0) for r in replies)
+
+    async def _reveal_or_drop(self, index: Index) -> bool:
+        """Show a hidden index, which is right again then; drop one that makes events expire.
+        Whether it was shown."""
         name = index["name"]
         if index.get("expireAfterSeconds") is None:
             show = {"collMod": self._events.name, "index": {"name": name, "hidden": False}}
             await self._events.database.command(show)
             there = await indexes_of(self._events)
             if not any(each.get("hidden") for each in there if each.get("name") == name):
-                return
+                return True
         await self._drop(name)
+        return False
 
     async def _drop(self, name: str) -> None:
         try:

@@ -22,6 +22,7 @@ partial index for look-ups."""
 VERSIONS: Final = IndexModel(ORDER, unique=True, name="account_version")
 KEYS: Final = IndexModel([(KEY, ASCENDING)], unique=True, sparse=True, name=NEW_KEYS)
 GUARDS: Final = (VERSIONS, KEYS)
+MARKERS: Final = "events_building_"
 
 _OLD: Final = IndexModel(
     [(KEY, ASCENDING)], unique=True, name=OLD_KEYS, partialFilterExpression={KEY: {"$exists": True}}
@@ -34,6 +35,16 @@ _VALUES: Final = ("partialFilterExpression", "collation", "expireAfterSeconds")
 
 def name_of(guard: IndexModel) -> str:
     return str(guard.document["name"])
+
+
+def markers_of(guard: IndexModel) -> str:
+    """How the names of the collections begin that mark a build of it (`build_markers.py`)."""
+    return f"{MARKERS}{name_of(guard)}_"
+
+
+def being_built(index: Index, guard: IndexModel) -> bool:
+    """Whether it is to be the guard, and MongoDB is building it."""
+    return "spec" in index and not [*_differences(index["spec"], guard)]
 
 
 def fields_of(guard: IndexModel) -> list[str]:
@@ -71,17 +82,23 @@ def in_the_way(index: Index, guard: IndexModel) -> bool:
     return "spec" not in index and not differing
 
 
-def faults(collection: Mapping[str, Any] | None, indexes: Iterable[Index]) -> dict[str, str]:
-    """What is wrong, by the name of the guard. `collection`: as `listCollections` describes it.
+def faults(
+    collection: Mapping[str, Any] | None, indexes: Iterable[Index], markers: Iterable[str] = ()
+) -> dict[str, str]:
+    """What is wrong, by the name of the guard. `collection`: as `listCollections` describes it;
+    `markers`: the names of the collections that mark a build.
 
     Empty if both guards can be trusted, and nothing on the server removes events.
     """
-    there = [*indexes]
+    there, markers = [*indexes], [*markers]
     found = {
         name_of(guard): _fault(there, guard)
         for guard in GUARDS
         if not any(trusted(index, guard) for index in there)
     }
+    for guard in GUARDS:
+        if any(marker.startswith(markers_of(guard)) for marker in markers):
+            found[name_of(guard)] = f"the index {name_of(guard)} is being built"
     for index in there:
         if index.get("expireAfterSeconds") is not None:
             found.setdefault(str(index["name"]), f"the index {index['name']} makes events expire")
@@ -98,9 +115,8 @@ def _kind(collection: Mapping[str, Any]) -> str:
 
 def _fault(there: list[Index], guard: IndexModel) -> str:
     name = name_of(guard)
-    for index in there:
-        if "spec" in index and not [*_differences(index["spec"], guard)]:
-            return f"the index {name} is being built"
+    if any(being_built(index, guard) for index in there):
+        return f"the index {name} is being built"
     for index in there:
         if index.get("name") == name or (_same_key(index, guard) and index.get("unique")):
             why = ", ".join(_differences(index, guard))

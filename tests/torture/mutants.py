@@ -184,7 +184,7 @@ MUTATIONS: Final = (
     Mutation(
         "nobody looks at the unique indexes",
         "pipeline/eventstore/guards.py",
-        "self._note(collection, faults(collection, indexes))",
+        "self._note(collection, faults(collection, indexes, there))",
         "self._note(collection, {})",
         "index-dropped",
     ),

@@ -220,6 +220,7 @@ def test_unique_indexes_and_aliases_are_looked_at() -> None:
     assert found([versions, keys | {"partialFilterExpression": old}], aliases) == set()
     assert found([versions], aliases) == {13}
     assert found([versions, keys | {"hidden": True}], aliases) == {13}
+    assert found([versions, keys | {"lacking": 1}], aliases) == {13}
     few = {"partialFilterExpression": {"kind": "AccountCreated"}}
     assert found([versions | few, keys], aliases) == {13}
     for name in ("balance", "balance-g2", "bank-checkpoints-live"):

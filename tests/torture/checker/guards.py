@@ -13,7 +13,8 @@ _EVERY_KEY: Final = {"idempotency_key": {"$exists": True}}
 def check_guards(
     unique: list[dict[str, Any]], aliases: dict[str, list[str]], breaches: Breaches
 ) -> None:
-    """`unique`: MongoDB's unique indexes; `aliases`: the indexes of each in Elasticsearch."""
+    """`unique`: MongoDB's unique indexes, with the number of events that each lacks; `aliases`: the
+    indexes of each in Elasticsearch."""
     there = [list(each["key"]) for each in unique if _whole(each)]
     for key in _KEYS:
         breaches.judge(13, key in there, f"no unique index of {', '.join(key)}")
@@ -24,7 +25,8 @@ def check_guards(
 
 def _whole(index: dict[str, Any]) -> bool:
     """Whether it has every event that it should have."""
-    return not index.get("hidden") and index.get("partialFilterExpression") in (None, _EVERY_KEY)
+    partial = index.get("partialFilterExpression") not in (None, _EVERY_KEY)
+    return not partial and not index.get("hidden") and not index.get("lacking")
 
 
 def _ours(alias: str) -> bool:

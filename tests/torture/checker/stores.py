@@ -69,13 +69,22 @@ async def aliases(url: str) -> dict[str, list[str]]:
 
 
 async def unique_keys(url: str, database: str) -> list[dict[str, Any]]:
-    """The unique indexes of `events`, as MongoDB describes them."""
+    """The unique indexes of `events`, as MongoDB describes them, each with the number of events
+    that it should have and lacks (`lacking`). The embedded server can list a part of an index."""
 
     def read() -> list[dict[str, Any]]:
         with MongoClient[Event](url, directConnection=True, retryWrites=False) as client:
-            return [dict(each) for each in client[database]["events"].list_indexes()]
+            events = client[database]["events"]
+            unique = [dict(each) for each in events.list_indexes() if each.get("unique")]
+            stored = list(events.find())
+            for each in unique:
+                wanted = [e for e in stored if not each.get("sparse") or {*each["key"]} & {*e}]
+                hint = {} if each.get("hidden") else {"hint": each["name"]}
+                query = each.get("partialFilterExpression", {})
+                each["lacking"] = len(wanted) - events.count_documents(query, **hint)
+            return unique
 
-    return [each for each in await asyncio.to_thread(read) if each.get("unique")]
+    return await asyncio.to_thread(read)
 
 
 class Logged(NamedTuple):

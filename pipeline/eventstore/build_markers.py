@@ -1,0 +1,61 @@
+"""Markers of index builds: while a guard has one, nobody trusts its index.
+
+The embedded server keeps a partly built index if it is killed while it builds one, and lists it
+like a whole one. So a builder makes a marker, an empty collection, before it builds, and drops it
+once the server has confirmed the build. A marker whose builder or server died stays, until another
+builder makes a marker of its own, drops the abandoned one and builds the index from the beginning.
+
+No two markers have the same name, so that a late builder never drops another one's.
+"""
+
+import time
+from collections.abc import Collection as Some
+from typing import Final
+
+from pymongo import IndexModel
+from ulid import ULID
+
+from pipeline.eventstore.guards import collections_of
+from pipeline.eventstore.indexes import markers_of
+from pipeline.eventstore.write_results import Collection
+
+_PATIENCE: Final = 1.0
+"""Seconds after which a marker counts as abandoned if the server builds nothing. A builder that is
+slower loses its turn, and no more."""
+
+
+class BuildMarkers:
+    """A process needs one instance."""
+
+    def __init__(self, events: Collection) -> None:
+        self._events = events
+        self._seen: dict[str, float] = {}
+        """When this process has seen a marker first."""
+
+    async def there(self) -> list[str]:
+        """The markers of all guards."""
+        found, now = await collections_of(self._events), time.monotonic()
+        found.pop(self._events.name, None)
+        self._seen = {name: self._seen.get(name, now) for name in found}
+        return [*found]
+
+    def abandoned(self, marker: str) -> bool:
+        """Whether its builder has had the time to begin."""
+        return time.monotonic() - self._seen[marker] >= _PATIENCE
+
+    async def announce(self, guard: IndexModel, abandoned: Some[str]) -> str | None:
+        """Make a marker, and take the place of the abandoned ones. None if another process builds:
+        it has made a marker before, or has removed an abandoned one."""
+        mine = markers_of(guard) + str(ULID())
+        await self._events.database.create_collection(mine, check_exists=False)
+        there = [name for name in await self.there() if name.startswith(markers_of(guard))]
+        first = min((name for name in there if name not in abandoned), default=None)
+        if mine != first or not {*abandoned} <= {*there}:
+            await self.remove(mine)
+            return None
+        for name in abandoned:
+            await self.remove(name)
+        return mine
+
+    async def remove(self, marker: str) -> None:
+        await self._events.database.drop_collection(marker)
