@@ -44,9 +44,7 @@ MOST: Final = 2
 """Inserts in flight at most."""
 LEAST: Final = 32
 """Rows that an insert must have to begin beside another one: fewer cost more than they gain. An
-insert costs this process some 400 µs whatever is in it, and 2 µs for each document. With 64 clients
-and a quick server 32 execute a third more commands than 16, with the slow embedded one a sixth
-fewer."""
+insert costs this process some 400 µs whatever is in it, and 2 µs for each document."""
 
 _PAUSE: Final = 0.01
 """Seconds until a retry after a write conflict: the transaction that caused it is still open."""

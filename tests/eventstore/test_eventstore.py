@@ -472,27 +472,10 @@ async def test_changes_that_keep_coming_are_read_several_at_once(
     assert len(sizes) < 10
 
 
-async def test_while_each_batch_has_several_changes_the_next_one_is_read_later(
-    store: EventStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(change_stream, "PACE_SECONDS", 0.0)
-    monkeypatch.setattr(change_stream, "STEADY_PACE_SECONDS", 2.0)
-    async with store.watch(None) as batches:
-        token = (await anext(batches)).token
-    for version in range(1, 5):
-        await store.append(deposit(account(1), version))
-    async with store.watch(token) as batches:
-        assert len(await read(batches)) == 4
-        for version in range(5, 15):
-            await store.append(deposit(account(1), version))
-        assert len(await read(batches)) > 3
-
-
 async def test_neither_the_first_change_after_quiet_nor_a_backlog_is_held(
     store: EventStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(change_stream, "PACE_SECONDS", 3600.0)
-    monkeypatch.setattr(change_stream, "STEADY_PACE_SECONDS", 3600.0)
     async with asyncio.timeout(60), store.watch(None) as batches:
         token = (await anext(batches)).token
         while (await anext(batches)).events:  # until it is quiet
