@@ -166,14 +166,18 @@ class ProjectionRunner:
             {
                 partition: GenerationGone(f"{each.live.generation.index} is not live any more")
                 for partition, each in owned.items()
-                if live is None or live not in each.generations
+                if self._is_still(partition, each)
+                and (live is None or live not in each.generations)
             }
         )
-        self._reacquire(await self.context.checkpoints.verify())
+        failed = await self.context.checkpoints.verify()
+        # The looks waited: a partition may have been released or acquired again meanwhile.
+        still = {p for p in failed if p in owned and self._is_still(p, owned[p])}
+        self._reacquire({p: failed[p] for p in still})
         try:
             state = await stream_state(self.context.js)
         except StreamMissing as error:
-            self._reacquire(dict.fromkeys(owned, error))
+            self._reacquire({p: error for p in owned if self._is_still(p, owned[p])})
             return
         self._reacquire(_harmed(self._owned(), state))
         await self._advance_idle(state)

@@ -23,3 +23,7 @@ class CommitPace:
             return False
         self._since = 0 if delivered else STEADY
         return True
+
+    def rest(self) -> None:
+        """The timer stops: nothing is out."""
+        self._since = STEADY

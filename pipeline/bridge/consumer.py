@@ -172,6 +172,7 @@ class Consumer(FaustConsumer):
                 await self.commit()
             if not any(feed.out for feed in self.feeds.values()):
                 self._delivering.clear()
+                pace.rest()
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Ack, by partition, the longest run of deliveries that are all done.

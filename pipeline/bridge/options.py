@@ -88,7 +88,7 @@ class Options:
         A waiting request gets the pin even if its client is dead. So a dead worker's requests have
         to end before its lease does, which had been renewed up to a third of its time before.
         """
-        return min(5.0, 0.5 * self.lease_seconds)
+        return min(4.0, 0.4 * self.lease_seconds)
 
 
 _OPTIONS: WeakKeyDictionary[faust.App, Options] = WeakKeyDictionary()

@@ -10,7 +10,13 @@ from nats.errors import Error as NatsError
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.eventstore import EventStore
-from pipeline.messaging import JetStream, JetStreamError, StorageFull, TooManyReplicas
+from pipeline.messaging import (
+    JetStream,
+    JetStreamError,
+    Refused,
+    StorageFull,
+    TooManyReplicas,
+)
 from pipeline.model.projection import Projection
 from pipeline.operations.status.reader import StatusReader
 from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
@@ -20,6 +26,8 @@ T = TypeVar("T")
 
 NATS_DOWN: Final = "NATS does not answer; asking again until it does"
 FAILURES: Final = (NatsError, JetStreamError, OSError)
+ANSWERS: Final = (Refused, StorageFull, TooManyReplicas)
+"""Failures that asking again does not end."""
 
 _SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 0.25
@@ -55,7 +63,7 @@ async def until_answered(call: Callable[[], Awaitable[T]], known: str = "") -> T
     while True:
         try:
             return await call()
-        except (StorageFull, TooManyReplicas):  # these are answers
+        except ANSWERS:
             raise
         except FAILURES:
             if not told:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import click
 
-from pipeline.cli.connections import FAILURES, jetstream
+from pipeline.cli.connections import ANSWERS, FAILURES, jetstream
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.progress import Steps
@@ -117,7 +117,7 @@ async def _ask(js: JetStream, found: Replicas, number: int) -> None:
         return
     try:
         await change(js, found.stream, number)
-    except TooManyReplicas:
+    except ANSWERS:
         raise
     except FAILURES:
         return  # whether it was done shows when it is asked for again

@@ -25,8 +25,8 @@ from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
 
-RENEWED: Final = 0.3
-"""A lease is renewed after this part of it, or sooner."""
+RENEWED: Final = 0.24
+"""A lease is renewed after this part of it; a tick may be a quarter later (`to_tick`)."""
 LONGEST_BEAT: Final = 0.25
 """Seconds between two heartbeats while the shares are not fair."""
 _CALM_PART: Final = 0.1

@@ -29,8 +29,8 @@ from pipeline.support.process_group import Member
 log = logging.getLogger(__name__)
 
 GRACE: Final = 28.0
-"""Seconds that all get to drain: below the 30 of Compose and Kubernetes, and enough for a service,
-which waits twice for its requests (`api/server.py`)."""
+"""Seconds that all get to drain: below the 30 of Compose and Kubernetes, and above the 14 in which
+each ends by itself (`support/stopping.py`)."""
 AT_ONCE: Final = 20.0
 """Seconds of a life, with its imports, that ended at its start."""
 MOST_FAILURES: Final = 3

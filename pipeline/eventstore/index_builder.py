@@ -144,7 +144,7 @@ class IndexBuilder:
         numbers = (f"{name_of(guard)}_{n}" for n in count(2))
         free = next(name for name in chain([name_of(guard)], numbers) if name not in names)
         if abandoned or not any(revealed):
-            parts = [each["name"] for each in there if trusted(each, guard)]
+            parts = [each["name"] for each in there if trusted(each, guard) and not is_old(each)]
             await self._create_marked(guard, free, abandoned, parts)
         for index in there:
             if wrong(index, guard) and not in_the_way(index, guard):

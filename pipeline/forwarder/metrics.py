@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from nats.errors import Error as NatsError
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.forwarder.stream_publisher import PublisherCounters
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import STREAM, JetStream, JetStreamError
 from pipeline.messaging.replicas import all_replicas, shortage
 from pipeline.messaging.stream_guards import joined, log_faults
 from pipeline.support.metrics import Metrics
@@ -75,7 +76,10 @@ class ForwarderMetrics:
     async def _shortage(self, js: JetStream) -> str:
         if js.replicas == 1 or time.monotonic() - self.replicated < _REPLICATED_SECONDS:
             return ""
-        found = shortage(await all_replicas(js, _ANSWER_SECONDS), js.replicas)
+        try:
+            found = shortage(await all_replicas(js, _ANSWER_SECONDS), js.replicas)
+        except (NatsError, JetStreamError):  # an election, say: nothing to warn of is known
+            return ""
         if not found:
             self.replicated = time.monotonic()
         return found

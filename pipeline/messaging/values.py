@@ -28,7 +28,11 @@ class JetStreamError(Exception):
         self.code, self.description = code, description
 
 
-class WrongLastSequence(JetStreamError):
+class Refused(JetStreamError):
+    """The server refuses the request as it is: sent again, it is refused again."""
+
+
+class WrongLastSequence(Refused):
     """The stream's last sequence is not the expected one: another publisher has written."""
 
 
@@ -96,4 +100,6 @@ def checked(reply: dict[str, Any]) -> dict[str, Any]:
         raise StorageFull(code, text)
     if code in _TOO_MANY_REPLICAS:
         raise TooManyReplicas(code, text)
+    if 400 <= error.get("code", 0) < 500:
+        raise Refused(code, text)
     raise JetStreamError(code, text)

@@ -1,4 +1,4 @@
-"""The end of a role: it is there within its grace, whatever hangs."""
+"""A role ends within its grace, whatever hangs."""
 
 import logging
 import os

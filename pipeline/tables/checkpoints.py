@@ -21,6 +21,7 @@ from pipeline.search import (
     GenerationGone,
     ProjectionUnavailable,
 )
+from pipeline.support.correlation import detached
 from pipeline.support.retry import Outage
 from pipeline.tables.checkpoint import (
     MAPPING,
@@ -118,6 +119,13 @@ class Checkpoints:
         Returns the partitions that failed, each with `CheckpointFenced` or `PositionLost`: nothing
         may be acked there, and the partition must be acquired again. All others may be acked.
         """
+        # A task of its own: who is cancelled meanwhile must not leave a checkpoint behind that was
+        # written after a restart and not taken back.
+        return await asyncio.shield(detached(self._write(positions, back)))
+
+    async def _write(
+        self, positions: Mapping[int, PartitionPosition], back: bool
+    ) -> dict[int, Exception]:
         async with self._lock:
             failed: dict[int, Exception] = {}
             wanted: list[Checkpoint] = []
@@ -149,7 +157,7 @@ class Checkpoints:
         return {key: each for key, each in read.items() if each is not None}
 
     async def doubt(self, ids: Sequence[str]) -> None:
-        """Have none of these be whole, whoever owns it: its owner acquires the partition again.
+        """Take back that these are whole, whoever owns them: each owner acquires it again.
 
         Raises `GenerationGone` and `ProjectionUnavailable`; then some may be as they were.
         """

@@ -18,3 +18,11 @@ from pipeline.bridge.commit_pace import CommitPace
 def test_which_intervals_have_a_commit(delivered: str, committed: str) -> None:
     pace = CommitPace()
     assert "".join("ny"[pace.due(each == "y")] for each in delivered) == committed
+
+
+def test_after_a_rest_the_first_interval_has_a_commit() -> None:
+    pace = CommitPace()
+    assert pace.due(True)
+    pace.rest()
+    assert pace.due(True)
+    assert not pace.due(True)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.banking.balance import BALANCE
-from pipeline.cli.connections import NATS_DOWN
+from pipeline.cli.connections import NATS_DOWN, until_answered
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.repartition import ask, follow
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.embedded.servers import EmbeddedServers, Server
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import STREAM, JetStream, Refused, checked
 from pipeline.messaging.kv import Overtaken
 from pipeline.operations import audit
 from pipeline.support.settings import Settings
@@ -223,3 +223,14 @@ async def test_the_audit_log_is_followed(scratch: Path) -> None:
             await eventually(lambda: written("second"))
             await eventually(lambda: "second" in command.log())
             assert command.log().count("first") == 1
+
+
+async def test_what_the_server_refuses_as_it_is_is_not_asked_again() -> None:
+    errors = [{"code": 503, "err_code": 10008}, {"code": 400, "err_code": 10025}]
+
+    async def refused() -> None:
+        checked({"error": errors.pop(0) | {"description": "no"}})
+
+    with pytest.raises(Refused):
+        await until_answered(refused)
+    assert errors == [], "the first one may pass"

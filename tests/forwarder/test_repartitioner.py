@@ -271,7 +271,7 @@ async def test_workers_that_are_far_behind_are_waited_for_before_it_stops(
         await store.append(event)
     assert await eventually(lambda: forwarded(js, events))
     sequences = [each.sequence for each in await messages(js) if each.subject == subject(0)]
-    await requests.ask(8, 2)
+    await requests.ask(8, 5)
     for sequence in sequences[:30]:  # at work, but for ever behind
         await Durable(js, TP(STREAM, 0), STREAM, 2.0).reset(sequence)
         await asyncio.sleep(0.05)

@@ -217,6 +217,34 @@ async def test_after_a_restart_of_elasticsearch_nothing_is_claimed(
     await elastic.close()
 
 
+async def test_it_is_taken_back_although_its_writer_is_cancelled(
+    elastic: Elastic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(elastic, "mine")
+    live = await claim(checkpoints)
+    assert await checkpoints.write({0: PartitionPosition(live.epoch, 5, 5)}) == {}
+    looking, answer = asyncio.Event(), asyncio.Event()
+
+    async def restarted(_: set[int]) -> dict[int, Exception]:
+        looking.set()
+        await answer.wait()
+        return {0: PositionLost("restarted")}
+
+    monkeypatch.setattr(checkpoints, "_restarted", restarted)
+    writing = asyncio.create_task(checkpoints.write({0: PartitionPosition(live.epoch, 10, 10)}))
+    await looking.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    answer.set()
+
+    async def is_taken_back() -> bool:
+        (found,) = (await checkpoints.read([live.id])).values()
+        return found.sequence == 5
+
+    await eventually(is_taken_back)
+
+
 async def test_epochs_rise_whatever_is_lost(js: JetStream) -> None:
     assert await raise_epoch(js, BALANCE, 3, "one", 0) == 1
     assert await raise_epoch(js, BALANCE, 3, "two", 0) == 2
