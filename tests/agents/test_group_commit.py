@@ -15,7 +15,7 @@ from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import STREAM, subject
+from pipeline.messaging import STREAM
 from pipeline.model.events import Event, partition_of, slot_of
 from pipeline.model.projection import Projection
 from pipeline.search import Generation, SharedClient, connect, group_commit
@@ -55,16 +55,6 @@ class Bank:
         url, store = self.world.settings.elasticsearch_url, self.world.store
         for projection in (BALANCE, STATEMENT):
             await eventually(partial(exact, url, store, projection), seconds=60)
-
-    async def is_committed(self) -> bool:
-        """Whether the last checkpoints that were sent have all there is."""
-        last = {p: await self.world.js.last_message(STREAM, subject(p)) for p in range(PARTITIONS)}
-        return all(
-            sequences(self, projection.name).get(partition) == message.sequence
-            for projection in (BALANCE, STATEMENT)
-            for partition, message in last.items()
-            if message is not None
-        )
 
 
 @pytest.fixture
@@ -147,19 +137,21 @@ async def test_no_checkpoint_is_written_beside_a_refused_item(bank: Bank) -> Non
     its = partition(ill)
     refused = ItemErrors(lambda item: BUSY if item.id == ill else None)
     await bank.happens(histories)
-    await eventually(bank.is_committed)
-    before = sequences(bank, "balance")
+    await bank.ends_well()
+    state = await bank.world.js.state(STREAM)
+    assert state is not None
+    end = state.last  # no checkpoint of before is above it
     with bank.proxy.faulty(refused):
         await bank.happens(more(histories))
-        others = {p for p in before if p != its}
+        others = {partition(events[0]["account_id"]) for events in histories} - {its}
         await eventually(
-            lambda: all(sequences(bank, "balance")[p] > before[p] for p in others), seconds=60
+            lambda: all(sequences(bank, "balance").get(p, 0) > end for p in others), seconds=60
         )
         await eventually(lambda: refused.count > 2)
-        assert sequences(bank, "balance")[its] == before[its]
-        assert sequences(bank, "statement")[its] > before[its], "the other one has its own"
+        await eventually(lambda: sequences(bank, "statement").get(its, 0) > end)
+        assert sequences(bank, "balance").get(its, 0) <= end
     await bank.ends_well()
-    await eventually(lambda: sequences(bank, "balance")[its] > before[its])
+    await eventually(lambda: sequences(bank, "balance")[its] > end)
 
 
 async def test_the_generation_being_built_is_written_before_the_live_one(bank: Bank) -> None:

@@ -18,7 +18,7 @@ from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from pipeline.banking.events import DEPOSITED, WITHDRAWN
-from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable, driver
+from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable, driver, guards
 from pipeline.eventstore.write_results import refused_for_good
 from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
@@ -186,11 +186,11 @@ async def test_a_definite_refusal_is_told_at_once(
 async def test_who_may_not_even_look_is_refused_at_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
 ) -> None:
-    async def unauthorized() -> None:
+    async def unauthorized(_: object) -> None:
         raise failure(13)
 
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    monkeypatch.setattr(store.guards, "_info", unauthorized)
+    monkeypatch.setattr(guards, "collections_of", unauthorized)
     began = time.monotonic()
     with pytest.raises(StoreRefused):
         await store.append(*make())
