@@ -146,10 +146,9 @@ class ProjectionRunner:
         self, owned: Mapping[int, OwnedPartition], positions: Mapping[int, PartitionPosition]
     ) -> set[int]:
         failed = await self.context.checkpoints.write(positions)
-        # The write waited: a partition may have been released or acquired again meanwhile.
-        still = {p for p in positions if self._is_still(p, owned[p])}
-        self._reacquire({p: failed[p] for p in still & failed.keys()})
-        return still - failed.keys()
+        written = {p for p in positions if p not in failed and self._is_still(p, owned[p])}
+        self._reacquire(owned, failed)
+        return written
 
     # ---------------------------------------------------------------- the watchdog
 
@@ -162,24 +161,20 @@ class ProjectionRunner:
         """Check once, and acquire harmed partitions again. Raises when a server does not answer."""
         owned = self._owned()  # first: one acquired after this may be newer than `live`
         live = await self.context.generations.live()
-        self._reacquire(
-            {
-                partition: GenerationGone(f"{each.live.generation.index} is not live any more")
-                for partition, each in owned.items()
-                if self._is_still(partition, each)
-                and (live is None or live not in each.generations)
-            }
-        )
-        failed = await self.context.checkpoints.verify()
-        # The looks waited: a partition may have been released or acquired again meanwhile.
-        still = {p for p in failed if p in owned and self._is_still(p, owned[p])}
-        self._reacquire({p: failed[p] for p in still})
+        gone = {
+            partition: GenerationGone(f"{each.live.generation.index} is not live any more")
+            for partition, each in owned.items()
+            if live is None or live not in each.generations
+        }
+        self._reacquire(owned, gone)
+        self._reacquire(owned, await self.context.checkpoints.verify())
         try:
             state = await stream_state(self.context.js)
         except StreamMissing as error:
-            self._reacquire({p: error for p in owned if self._is_still(p, owned[p])})
+            self._reacquire(owned, dict.fromkeys(owned, error))
             return
-        self._reacquire(_harmed(self._owned(), state))
+        now = self._owned()
+        self._reacquire(now, _harmed(now, state))
         await self._advance_idle(state)
 
     async def _advance_idle(self, state: StreamState) -> None:
@@ -199,7 +194,7 @@ class ProjectionRunner:
         # Read again, after looking for messages: if the stream was purged before that, finding none
         # proves nothing, and the position must stay.
         harmed = _harmed(idle, await stream_state(self.context.js))
-        self._reacquire({p: harmed[p] for p in harmed if self._is_still(p, idle[p])})
+        self._reacquire(idle, harmed)
         positions = {}
         for partition, owned in idle.items():
             if partition not in harmed and self._is_still(partition, owned):
@@ -221,9 +216,13 @@ class ProjectionRunner:
         """Whether the partition was neither released nor acquired again since."""
         return partition in self.processors and self.processors[partition].owned is owned
 
-    def _reacquire(self, reasons: Mapping[int, Exception]) -> None:
+    def _reacquire(
+        self, seen: Mapping[int, OwnedPartition], reasons: Mapping[int, Exception]
+    ) -> None:
+        """Acquire these again, for their reasons, unless that was done since they were `seen` so,
+        or they were released: whoever looked has waited for a server."""
         for partition, reason in reasons.items():
-            if partition in self.processors:
+            if partition in seen and self._is_still(partition, seen[partition]):
                 # First: the next inspection would find them as this one did, and interrupt the
                 # acquisition that is to replace them.
                 self.context.checkpoints.forget(partition)
