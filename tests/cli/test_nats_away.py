@@ -170,29 +170,34 @@ async def test_the_deadline_does_not_run_while_nats_is_away(
     assert answers >= 3
 
 
-async def test_a_retry_is_followed(scratch: Path) -> None:
+@asynccontextmanager
+async def retrying(scratch: Path, wait: int) -> AsyncIterator[tuple[Server, JetStream, Role]]:
+    """A command that has asked for a retry of a parked account."""
     async with alone(scratch) as (settings, server, js):
         parked = ParkedAccountList(js, BALANCE)
         await parked.park(NOBODY, version=1, event_id="e", kind="k", reason="r")
-        async with Role(settings, "bank", "parked", "retry", NOBODY, "--wait", "60") as command:
+        async with Role(
+            settings, "bank", "parked", "retry", NOBODY, "--wait", f"{wait}"
+        ) as command:
             await eventually(lambda: asked(parked))
-            await server.kill()
-            await server.start()
-            await eventually(lambda: parked.drop(NOBODY))
-            assert await command.wait(60) == 0
-            assert f"{NOBODY}: applied" in command.log()
+            yield server, js, command
+
+
+async def test_a_retry_is_followed(scratch: Path) -> None:
+    async with retrying(scratch, 60) as (server, js, command):
+        await server.kill()
+        await server.start()
+        await eventually(lambda: ParkedAccountList(js, BALANCE).drop(NOBODY))
+        assert await command.wait(60) == 0
+        assert f"{NOBODY}: applied" in command.log()
 
 
 async def test_a_retry_that_is_not_answered_stays_asked(scratch: Path) -> None:
-    async with alone(scratch) as (settings, server, js):
-        parked = ParkedAccountList(js, BALANCE)
-        await parked.park(NOBODY, version=1, event_id="e", kind="k", reason="r")
-        async with Role(settings, "bank", "parked", "retry", NOBODY, "--wait", "8") as command:
-            await eventually(lambda: asked(parked))
-            await eventually(lambda: parked_lines(js))
-            await server.kill()
-            assert await command.wait(60) == 1
-            assert f"{NOBODY}: NATS did not answer within 8 s; it stays asked" in command.log()
+    async with retrying(scratch, 8) as (server, js, command):
+        await eventually(lambda: parked_lines(js))
+        await server.kill()
+        assert await command.wait(60) == 1
+        assert f"{NOBODY}: NATS did not answer within 8 s; it stays asked" in command.log()
 
 
 async def asked(parked: ParkedAccountList) -> bool:

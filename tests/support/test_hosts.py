@@ -1,14 +1,13 @@
 """Lists of hosts in the URLs of NATS and Elasticsearch; what takes one host refuses a list."""
 
-import io
 import logging
 
 import pytest
 
 from pipeline.embedded.startup_checks import placed_here
-from pipeline.support import logs
 from pipeline.support.access import ServerAccess, masked
-from pipeline.support.settings import Settings, SettingsError, describe, load
+from pipeline.support.settings import SettingsError, describe, load
+from tests.support.logged import logged
 
 
 @pytest.mark.parametrize(
@@ -93,18 +92,8 @@ def test_no_secret_of_a_list_is_shown(url: str, shown: str) -> None:
 
 
 def test_the_log_shows_none_either() -> None:
-    settings = Settings(nats_url="nats://a:1,nats://bank:correct-horse@b:2")
-    stream, root = io.StringIO(), logging.getLogger()
-    before = root.handlers[:], root.level
-    try:
-        logs.setup(settings, "worker", stream)
-        logging.getLogger("x").error("no: %s, correct-horse", settings.nats_url)
-    finally:
-        root.handlers[:], level = before
-        root.setLevel(level)
-        for name in (*logs.CHATTY, *logs.REPEATED):
-            logging.getLogger(name).setLevel(logging.NOTSET)
-        logging.captureWarnings(False)
+    with logged(nats_url="nats://a:1,nats://bank:correct-horse@b:2") as stream:
+        logging.getLogger("x").error("no: nats://a:1,nats://bank:correct-horse@b:2, correct-horse")
     assert "nats://a:1,nats://bank:***@b:2" in stream.getvalue()
     assert "correct-horse" not in stream.getvalue()
 

@@ -5,16 +5,13 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
 
 from pipeline.operations import keys
-from pipeline.support import logs
-from pipeline.support.settings import Settings
+from tests.support.logged import logged
 
 _, KEY = keys.new(keys.Role.TELLER)
 SECRETS = {
@@ -44,23 +41,6 @@ IN_URLS = {
     "nats_url": "nats://token-of-nats@nats:4222",
 }
 ALONE = ("key/file-horse", "key%2Ffile-horse", "in-the-query", "token-of-nats")
-
-
-@contextmanager
-def logged(**update: Any) -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    stream = io.StringIO()
-    settings = Settings().model_copy(update={"log_level": "DEBUG", **update})
-    logs.setup(settings, "accounts", stream)
-    try:
-        yield stream
-    finally:
-        root.handlers[:], level = before
-        root.setLevel(level)
-        for name in (*logs.CHATTY, *logs.REPEATED):
-            logging.getLogger(name).setLevel(logging.NOTSET)
-        logging.captureWarnings(False)
 
 
 @pytest.fixture(params=["text", "json"])
