@@ -55,6 +55,7 @@ class Process:
     ) -> None:
         self.lines: list[list[float]] = []
         self.log: list[str] = []
+        self._module, self._said = module, ""
         self.metrics = f"http://{settings.host}:{settings.metrics_port}"
         self._children = bank.children
         self.child: Child = bank.children.start(
@@ -86,6 +87,7 @@ class Process:
         async def settled() -> bool:
             async with aiohttp.ClientSession(self.metrics) as http:
                 async with http.get("/readyz") as answer:
+                    self._said = await answer.text()
                     ready = answer.status == 200
                 if not ready or held is None:
                     return ready
@@ -98,15 +100,22 @@ class Process:
 
     async def until(self, done: Callable[[], Awaitable[bool]]) -> None:
         """Ask until it is so. Raises if that takes too long, or if the process ends."""
-        async with asyncio.timeout(READY_SECONDS):
-            while True:
-                self.alive()
-                try:
-                    if await done():
-                        return
-                except (OSError, aiohttp.ClientError):
-                    pass  # it does not listen yet
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while True:
+                    self.alive()
+                    try:
+                        if await done():
+                            return
+                    except (OSError, aiohttp.ClientError):
+                        pass  # it does not listen yet
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise RuntimeError("\n".join([*self._late(), *self.log[-30:]])) from error
+
+    def _late(self) -> list[str]:
+        waited = f"{self._module} is not ready after {READY_SECONDS:g} s."
+        return [waited, f"It last said: {self._said or 'nothing'}", "Its log:"]
 
     def _heard(self, line: str) -> None:
         try:

@@ -86,10 +86,14 @@ class Sentinels:
         if number is not None:
             self.servers[old].kill(number)
         else:
-            async with redis.asyncio.Redis(port=next(iter(self.sentinels))) as client:
-                await client.sentinel_failover(NAME)
+            await eventually(self._ask, seconds=60)
         await eventually(lambda: self._is_other(old), seconds=60)
         return old
+
+    async def _ask(self) -> bool:
+        """A sentinel refuses (NOGOODSLAVE) while it knows no replica in step yet."""
+        async with redis.asyncio.Redis(port=next(iter(self.sentinels))) as client:
+            return bool(await client.sentinel_failover(NAME))
 
     async def _is_other(self, old: int) -> bool:
         return await self.primary() != old
