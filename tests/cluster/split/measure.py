@@ -1,6 +1,6 @@
 """Where one log ends on this machine, and what a second one beside it gives.
 
-    python -m tests.cluster.split.measure
+    python -m tests.cluster.split.measure [ROUNDS]
 
 Publishes atomic batches of 1000 events into new streams on files, in turns: a bare publisher, which
 writes frames that were made before onto a socket, and the forwarder's `StreamPublisher`; into a
@@ -10,8 +10,10 @@ processor time of the servers and of the publishers.
 """
 
 import asyncio
+import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -27,16 +29,17 @@ from benchmarks.history import History
 from benchmarks.machine import cpu_seconds, load
 from benchmarks.rounds import interleaved
 from benchmarks.stream import BATCH, batches, messages_of
-from pipeline.embedded.server import Server
+from pipeline.embedded.servers import EmbeddedServers, Server
 from pipeline.forwarder import stream_publisher
 from pipeline.forwarder.stream_publisher import PublisherCounters, StreamPublisher
 from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream, OutgoingMessage
 from pipeline.messaging.fast_path import frame
 from pipeline.messaging.streams import ensure_partitioned
 from pipeline.support.access import ServerAccess
-from tests.cluster.nats import NatsCluster, nats_cluster
+from tests.cluster.nats import nats_cluster
+from tests.conftest import placed
 
-EVENTS: Final = 40_000
+EVENTS: Final = 20_000
 ROUNDS: Final = 7
 PARTITIONS: Final = 8
 TOKEN: Final = "t" * 300
@@ -60,6 +63,7 @@ Publish = Callable[[str, str, float], Times]
 
 def prepare() -> None:
     """Make in this process all that it will publish."""
+    logging.disable()  # each publisher says that its stream is empty
     for stream in STREAMS:
         blobs(stream)
 
@@ -180,37 +184,34 @@ class Round:
 
     pool: ProcessPoolExecutor
     publish: Publish
-    streams: Sequence[tuple[NatsCluster, str]]
+    streams: Sequence[tuple[Sequence[Server], str]]
     replicas: int = 1
 
     async def __call__(self) -> Taken:
-        places = [await self._made(cluster, stream) for cluster, stream in self.streams]
-        loop, servers = asyncio.get_running_loop(), self._servers()
-        before = sum(cpu_seconds(each.pid) for each in servers)
+        places = [await self._made(servers, stream) for servers, stream in self.streams]
+        loop = asyncio.get_running_loop()
+        servers = {each.pid: each for servers, _ in self.streams for each in servers}
+        before = sum(map(cpu_seconds, servers))
         at = time.monotonic() + BEGIN_SECONDS
         times = await asyncio.gather(
             *(loop.run_in_executor(self.pool, self.publish, *place, at) for place in places)
         )
-        cpu = sum(cpu_seconds(each.pid) for each in servers) - before
+        cpu = sum(map(cpu_seconds, servers)) - before
         total = EVENTS * len(places)
         took = max(each.ended for each in times) - min(each.began for each in times)
         return Taken(total / took, cpu / total, sum(each.cpu for each in times) / total)
 
-    def _servers(self) -> list[Server]:
-        clusters = {id(cluster): cluster for cluster, _ in self.streams}.values()
-        return [server for each in clusters for server in each.servers.values()]
-
-    async def _made(self, cluster: NatsCluster, stream: str) -> tuple[str, str]:
+    async def _made(self, servers: Sequence[Server], stream: str) -> tuple[str, str]:
         """A new stream; its leader's URL, and its name."""
-        js = await JetStream.connect(ServerAccess(cluster.url, replicas=self.replicas), "measure")
+        at = ServerAccess(servers[0].url, replicas=self.replicas)
+        js = await JetStream.connect(at, "measure")
         try:
             if await js.state(stream) is not None:
                 await js.api(f"STREAM.DELETE.{stream}")
             await ensure_partitioned(js, stream, PARTITIONS)
-            if self.replicas == 1:
-                return cluster.url, stream
-            leader = await cluster.leader(js, stream)
-            return leader.url, stream
+            leader = (await js.api(f"STREAM.INFO.{stream}")).get("cluster", {}).get("leader")
+            urls = [each.url for each in servers if each.name == leader]
+            return (urls or [servers[0].url])[0], stream
         finally:
             await js.close()
 
@@ -219,17 +220,21 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bank-measure-") as name:
         folder = Path(name)
         pool = ProcessPoolExecutor(2, get_context("spawn"), prepare)
-        async with (
-            nats_cluster(folder / "a", 1) as one,
-            nats_cluster(folder / "b", 1) as other,
-            nats_cluster(folder / "three", 3) as three,
-        ):
-            await measured(pool, one, other, three)
-        pool.shutdown()
+        lone = [EmbeddedServers(placed(folder / each), ["nats"]) for each in ("a", "b")]
+        try:
+            async with nats_cluster(folder / "three") as three:
+                for each in lone:
+                    await each.start()
+                servers = [list(each.servers.values()) for each in lone]
+                await measured(pool, *servers, list(three.servers.values()))
+        finally:
+            for each in lone:
+                await each.stop()
+            pool.shutdown()
 
 
 async def measured(
-    pool: ProcessPoolExecutor, one: NatsCluster, other: NatsCluster, three: NatsCluster
+    pool: ProcessPoolExecutor, one: list[Server], other: list[Server], three: list[Server]
 ) -> None:
     def rounds(publish: Publish) -> dict[str, Callable[[], Awaitable[Taken]]]:
         return {
@@ -244,10 +249,10 @@ async def measured(
         for publish in (bare, bare_ahead, publisher)
         for where, each in rounds(publish).items()
     }
-    before = load()
-    found = await interleaved(work, ROUNDS)
+    before, number = load(), int(sys.argv[1]) if sys.argv[1:] else ROUNDS
+    found = await interleaved(work, number)
     print(f"{os.cpu_count()} cores, load average {before} before and {load()} after")
-    print(f"{EVENTS} events a stream and round, {ROUNDS} rounds, batches of {BATCH}")
+    print(f"{EVENTS} events a stream and round, {number} rounds, batches of {BATCH}")
     for name, taken in found.items():
         rates = [each.rate for each in taken]
         servers = statistics.median(each.servers for each in taken) * 1e6
