@@ -225,8 +225,8 @@ async def main() -> None:
             async with nats_cluster(folder / "three") as three:
                 for each in lone:
                     await each.start()
-                servers = [list(each.servers.values()) for each in lone]
-                await measured(pool, *servers, list(three.servers.values()))
+                one, other = (list(each.servers.values()) for each in lone)
+                await measured(pool, one, other, list(three.servers.values()))
         finally:
             for each in lone:
                 await each.stop()
