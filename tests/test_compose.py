@@ -18,6 +18,7 @@ from pipeline.support.settings import PREFIX, load
 from tests.certificates import MAKE, make
 from tests.compose.__main__ import CHECKS
 from tests.compose.lines import of_readme
+from tests.deployed import compose as compose_cluster
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {"mongo", "nats", "redis", "elasticsearch"}
@@ -43,6 +44,7 @@ def test_servers_and_roles_start_and_tools_wait_to_be_asked(services: dict[str, 
     assert profiles == {
         "plain": SERVERS | ROLES,
         "secure": SECURE_SERVERS | {f"secure-{role}" for role in ROLES} | {"secure-files"},
+        "cluster": compose_cluster().nodes.keys() | {f"cluster-{role}" for role in ROLES},
         "observe": {"prometheus", "grafana"},
         "kibana": {"kibana"},
         "nats-box": {"nats-box"},
@@ -70,7 +72,7 @@ def test_all_roles_share_one_image_and_run_a_command_that_exists(services: dict[
 
 def test_one_service_of_a_profile_builds_the_image(services: dict[str, Any]) -> None:
     building = {name for name, service in services.items() if "build" in service}
-    assert building == {"accounts", "secure-files"}
+    assert building == {"accounts", "secure-files", "cluster-accounts"}
     assert {services[name]["build"] for name in building} == {"."}
 
 
