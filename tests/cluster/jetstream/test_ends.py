@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pipeline.embedded.health import WELL, ready
 from pipeline.embedded.servers import EmbeddedServers, Server
 from pipeline.messaging import STREAM, JetStream
 from pipeline.support.settings import Settings
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 GRACE = 15.0
 """Seconds after which `bank up` kills a role."""
 ROLES = ("accounts", "balances", "forwarder", "worker")
-ADA = {"owner": "Ada", "money": 1}
+ADA: dict[str, object] = {"owner": "Ada", "money": 100}
 
 
 @pytest.fixture
@@ -32,15 +33,14 @@ async def mongodb(tmp_path: Path) -> AsyncIterator[Server]:
     await embedded.stop()
 
 
-async def asking(http: aiohttp.ClientSession) -> int:
-    """Open accounts until that is not possible any more; the last answer, 0 for none."""
+async def asking(http: aiohttp.ClientSession, path: str, body: dict[str, object]) -> None:
+    """Send the command again and again, until the service is gone."""
     try:
         while True:
-            async with http.post("/create", json=ADA) as answer:
-                if answer.status != 201:
-                    return answer.status
+            async with http.post(path, json=body) as answer:
+                await answer.read()
     except aiohttp.ClientError:
-        return 0
+        return
 
 
 async def test_each_role_ends_with_its_servers_frozen(
@@ -51,17 +51,22 @@ async def test_each_role_ends_with_its_servers_frozen(
     told = settings.model_copy(update={"mongodb_url": mongodb.url, "data_dir": folder})
     roles = {name: Role(told, "bank", name) for name in ROLES}
     url = f"http://127.0.0.1:{settings.accounts_port}"
+    balances = f"http://127.0.0.1:{settings.balances_port}"
     async with aiohttp.ClientSession(url) as http:
         try:
             await asyncio.gather(*(each.start() for each in roles.values()))
-            await eventually(lambda: opened(http), seconds=90)
+            payer = await eventually(lambda: opened(http), seconds=90)
+            transfer = {"from": payer, "to": await opened(http), "money": 1}
             await eventually(lambda: forwarded(js), seconds=60)
             await eventually(folder.is_dir, seconds=60)
-            clients = [asyncio.create_task(asking(http)) for _ in range(20)]
-            await asyncio.sleep(0)
+            await eventually(lambda: well(balances), seconds=60)
+            commands: list[tuple[str, dict[str, object]]] = [
+                ("/create", ADA),
+                ("/transfer", transfer),
+            ]
+            clients = [asyncio.create_task(asking(http, *each)) for each in commands * 8]
             await (await three.leader(js, STREAM)).kill(signal.SIGSTOP)
             await mongodb.kill(signal.SIGSTOP)
-            await asyncio.wait(clients, return_when=asyncio.FIRST_COMPLETED)
             codes = await asyncio.gather(*(each.stop(GRACE) for each in roles.values()))
             await asyncio.gather(*clients)
         finally:
@@ -71,9 +76,14 @@ async def test_each_role_ends_with_its_servers_frozen(
     assert dict(zip(roles, codes, strict=True)) == dict.fromkeys(ROLES, 0)
 
 
-async def opened(http: aiohttp.ClientSession) -> bool:
+async def well(address: str) -> bool:
+    return await ready(address) == WELL
+
+
+async def opened(http: aiohttp.ClientSession) -> str:
+    """The id of a new account; empty if it was not opened."""
     async with http.post("/create", json=ADA) as answer:
-        return answer.status == 201
+        return str((await answer.json())["id"]) if answer.status == 201 else ""
 
 
 async def forwarded(js: JetStream) -> bool:
