@@ -30,7 +30,7 @@ class Checkout:
         return f"{name}-dirty" if changed else name or self.folder.name
 
     def _git(self, *arguments: str) -> str:
-        command = ["git", "-C", self.folder, *arguments]
+        command = ["git", "-C", str(self.folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     def environment(self, settings: Settings) -> dict[str, str]:
