@@ -23,7 +23,7 @@ from pipeline.operations.followed_keys import followed_where_on
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.private_files import private_folder
-from pipeline.support.settings import Settings, load
+from pipeline.support.settings import PREFIX, Settings, SettingsError, load
 from pipeline.tables.activity import Activity
 
 COMMIT_SECONDS = 0.3
@@ -95,10 +95,13 @@ async def worker(
 ) -> None:
     """Run the worker until `stop` is set or the task is cancelled; then drain and leave.
 
-    Raises `CannotListen` for its metrics.
+    Raises `CannotListen` for its metrics, and `SettingsError` without a folder for its data.
     """
     garbage_collection.run_seldom()
-    private_folder(settings.data_dir)  # Faust makes only its own folder in it
+    try:
+        private_folder(settings.data_dir)  # Faust makes only its own folder in it
+    except OSError as error:
+        raise SettingsError(f"{PREFIX}DATA_DIR: {settings.data_dir}: {error.strerror}") from error
     app = create_app(settings, name)
     assignment = options_of(app).assignment
     assert isinstance(assignment, WorkerAssignment)

@@ -19,3 +19,13 @@ async def test_a_worker_makes_the_data_folder_that_is_not_there(
 
     await eventually(well, seconds=120, message="the worker is ready")
     assert folder.is_dir()
+
+
+async def test_one_that_can_not_be_made_is_told_with_its_setting(
+    scratch: Path, role: Callable[..., Awaitable[Role]]
+) -> None:
+    file = scratch / "file"
+    file.touch()
+    worker = await role("bank", "worker", BANK_DATA_DIR=str(file / "folder"))
+    assert await worker.wait() == 1
+    assert worker.log() == f"bank: BANK_DATA_DIR: {file / 'folder'}: Not a directory\n"

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from api.security.limits import TokenBucket
 from pipeline.messaging import JetStream
+from pipeline.messaging.answers import FAILURES
 from pipeline.operations import audit, keys
 from pipeline.operations.audit import Action, AuditActor
 from pipeline.operations.keys import Key
@@ -135,7 +136,7 @@ class AuditTrail:
                 await self._more.wait()
                 self._more.clear()
                 while self._waiting:
-                    await outage.retry_forever(lambda: self._next(js), audit.FAILURES)
+                    await outage.retry_forever(lambda: self._next(js), FAILURES)
                 self._idle.set()
         finally:
             await js.close()
@@ -147,7 +148,7 @@ class AuditTrail:
                 await audit.ensure(js, self._settings)
                 self._ensured = True
             await self._waiting[0](js)
-        except audit.FAILURES:
+        except FAILURES:
             self._ensured = False  # somebody may have deleted the stream
             raise
         except Exception:

@@ -11,6 +11,7 @@ from pipeline.cli.connections import jetstream, until_answered
 from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import configured, run
 from pipeline.cli.spans import span
+from pipeline.messaging.answers import ELECTION
 from pipeline.operations.audit import ACTIONS, STREAM, AuditLine, matches, read
 from pipeline.support.settings import Settings
 
@@ -56,7 +57,7 @@ def audit(
       bank audit --follow                        what happens now, too
     """
     settings = configured("audit")
-    run(_print(settings, since, actor, actions, follow=follow, as_json=as_json))
+    run(_print(settings, since, actor, actions, follow=follow, as_json=as_json), exit_code=0)
 
 
 async def _print(
@@ -81,7 +82,7 @@ async def _print(
                 if matches(line, actor, actions):
                     echo(json.dumps(line) if as_json else _text(line))
 
-        await print_new()
+        await until_answered(print_new, seconds=ELECTION)
         while follow:
             await asyncio.sleep(_EVERY)
             await until_answered(print_new)

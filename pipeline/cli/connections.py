@@ -1,6 +1,7 @@
 """Connections for one command. A command does not wait for a server that is down."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -10,27 +11,18 @@ from nats.errors import Error as NatsError
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    JetStream,
-    JetStreamError,
-    Refused,
-    StorageFull,
-    TooManyReplicas,
-)
+from pipeline.messaging import JetStream, JetStreamError, StorageFull, TooManyReplicas, answers
+from pipeline.messaging.answers import ELECTION
 from pipeline.model.projection import Projection
 from pipeline.operations.status.reader import StatusReader
-from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
 
 T = TypeVar("T")
 
 NATS_DOWN: Final = "NATS does not answer; asking again until it does"
-FAILURES: Final = (NatsError, JetStreamError, OSError)
-ANSWERS: Final = (Refused, StorageFull, TooManyReplicas)
-"""Failures that asking again does not end."""
 
 _SECONDS: Final = 5.0
-_AGAIN_SECONDS: Final = 0.25
 
 
 @asynccontextmanager
@@ -39,7 +31,7 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
     js: JetStream | None = None
     try:
         js = await JetStream.within(_SECONDS, settings.nats, "bank")
-        await js.ping()
+        await until_answered(js.ping, seconds=ELECTION)
         yield js
     except TooManyReplicas as error:
         raise CommandFailed(f"NATS at {settings.nats}: {error}") from error
@@ -53,24 +45,19 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
             await js.close()
 
 
-async def until_answered(call: Callable[[], Awaitable[T]], known: str = "") -> T:
-    """Repeat the call until NATS answers it; says once that it does not, and what is `known`.
-
-    For what is under way: whether a call was carried out is not known when its answer is lost, so
-    the call must be one that may be repeated.
-    """
+async def until_answered(
+    call: Callable[[], Awaitable[T]], known: str = "", *, seconds: float = math.inf
+) -> T:
+    """See `answers.until_answered`; says once that NATS does not answer, and what is `known`."""
     told = False
-    while True:
-        try:
-            return await call()
-        except ANSWERS:
-            raise
-        except FAILURES:
-            if not told:
-                echo(f"{NATS_DOWN}. {known}".rstrip(". "), err=True)
-            told = True
-        raise_if_cancelled()
-        await asyncio.sleep(_AGAIN_SECONDS)
+
+    def tell() -> None:
+        nonlocal told
+        if not told:
+            echo(f"{NATS_DOWN}. {known}".rstrip(". "), err=True)
+        told = True
+
+    return await answers.until_answered(call, seconds, tell)
 
 
 def no_answer(settings: Settings, servers: Iterable[str]) -> CommandFailed:

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
+from nats.errors import Error as NatsError
+
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import StoreUnavailable
+from pipeline.messaging import JetStreamError
 from pipeline.model.events import SLOTS, slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores, Unreachable, opened
@@ -53,6 +56,9 @@ def run_on_stores(main: Coroutine[Any, Any, T]) -> T:
         raise CommandFailed(f"MongoDB went away: {error}", CANNOT) from error
     except ProjectionUnavailable as error:
         raise CommandFailed(f"Elasticsearch went away: {error}", CANNOT) from error
+    except (NatsError, JetStreamError) as error:
+        why = str(error) or "no answer in time"
+        raise CommandFailed(f"NATS went away: {why}", CANNOT) from error
 
 
 async def _compare(

@@ -1,10 +1,12 @@
 """Turns exceptions into messages for people: what went wrong and what to do, no traceback."""
 
+from nats.errors import Error as NatsError
+
 from pipeline.cli.failures import CommandFailed, Failure
 from pipeline.embedded.process_group import ProcessesFailed
 from pipeline.embedded.servers import EmbeddedError
 from pipeline.eventstore import StoreUnavailable
-from pipeline.messaging import ServerTooOld
+from pipeline.messaging import JetStreamError, ServerTooOld
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.access import SERVERS
 from pipeline.support.addresses import CannotListen
@@ -42,6 +44,9 @@ def _of(cause: BaseException) -> Failure:
             return Failure(
                 f"Elasticsearch does not answer: {cause}\n{load().advice('elasticsearch')}", 1
             )
+        case NatsError() | JetStreamError():
+            why = str(cause) or "no answer in time"
+            return Failure(f"NATS does not answer: {why}\n{load().advice('nats')}", 1)
         case ConnectionError():
             return Failure(f"no connection: {cause}\n{load().advice(*SERVERS)}", 1)
         case OSError():

@@ -1,11 +1,14 @@
 """How a command fails: with a message for people and an exit code; `errors.py` writes the
 message."""
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from pipeline.model.visible import visible
+
+INTERRUPTED: Final = 130
+"""The exit code of a command that was interrupted before its outcome was known, as of shells."""
 
 
 class CommandFailed(Exception):

@@ -2,20 +2,22 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import click
 from pydantic import ValidationError
 
-from pipeline.cli.connections import jetstream
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.connections import jetstream, until_answered
+from pipeline.cli.failures import INTERRUPTED, CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
-from pipeline.cli.running import complete, configured, run
+from pipeline.cli.running import complete, configured
 from pipeline.cli.spans import span
 from pipeline.messaging import JetStream
-from pipeline.messaging.kv import Bucket
+from pipeline.messaging.answers import ELECTION
+from pipeline.messaging.kv import Bucket, Overtaken
 from pipeline.model.text import InvalidText
 from pipeline.operations import keys as kept
 from pipeline.operations.audit import record
@@ -114,7 +116,7 @@ def create(
     except ValidationError as error:
         raise click.UsageError(_faults(error)) from None
     unknown = "interrupted: `bank keys list` shows whether there is one more"
-    complete(_put(configured("keys"), key), message=unknown)
+    complete(_put(configured("keys"), key), message=unknown, exit_code=INTERRUPTED)
     echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
     echo(token)
 
@@ -133,7 +135,8 @@ def revoke(key_ids: tuple[str, ...], everyone: bool) -> None:
     """
     if bool(key_ids) == everyone:
         raise click.UsageError("name keys, or give --all")
-    run(_revoke(configured("keys"), key_ids))
+    unknown = "interrupted: `bank keys list` shows which there are still"
+    complete(_revoke(configured("keys"), key_ids), message=unknown, exit_code=INTERRUPTED)
 
 
 @asynccontextmanager
@@ -144,15 +147,19 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[JetStream, Bucket]]
 
 async def _put(settings: Settings, key: Key) -> bool:
     async with _opened(settings) as (js, bucket):
-        await bucket.put(key.id, kept.value(key), expected=0)
+        with suppress(Overtaken):  # by ourselves: the answer was lost, and nobody else has the id
+            await until_answered(
+                lambda: bucket.put(key.id, kept.value(key), expected=0),
+                f"Whether the key {key.id} is stored is not known yet",
+            )
         await record(js, settings, "key-created", f"{key.id} {key.role}")
     return True
 
 
-async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
+async def _revoke(settings: Settings, key_ids: Sequence[str]) -> bool:
     """Revoke these, or all if none is named."""
     async with _opened(settings) as (js, bucket):
-        entries = await bucket.entries()
+        entries = await until_answered(bucket.entries, seconds=ELECTION)
         if not key_ids and not entries:
             echo(NONE)
         if unknown := [each for each in key_ids if each not in entries]:
@@ -160,16 +167,19 @@ async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
                 f"there is no key {', '.join(unknown)}; `bank keys` lists those that are"
             )
         for key_id in key_ids or entries:
-            await bucket.delete(key_id)
+            known = f"Whether {key_id} is revoked is not known yet"
+            await until_answered(partial(bucket.delete, key_id), known)
             echo(f"{key_id}: revoked")
             await record(js, settings, "key-revoked", key_id)
+    return True
 
 
 async def _all(settings: Settings) -> list[tuple[Key, str]]:
     """The keys, each with the day of its last use."""
     async with _opened(settings) as (js, bucket):
-        found = [kept.key_of(each) for each in (await bucket.entries()).values()]
-        uses = await kept.last_uses(js)
+        entries = await until_answered(bucket.entries, seconds=ELECTION)
+        found = [kept.key_of(each) for each in entries.values()]
+        uses = await until_answered(partial(kept.last_uses, js), seconds=ELECTION)
     known = sorted((each for each in found if each), key=lambda each: each.created)
     return [(each, uses.get(each.id, "")) for each in known]
 

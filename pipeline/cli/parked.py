@@ -12,12 +12,13 @@ from typing import Any, Final
 import click
 import orjson
 
-from pipeline.cli.connections import FAILURES, jetstream, until_answered
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.connections import jetstream, until_answered
+from pipeline.cli.failures import INTERRUPTED, CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.projection_option import Target, of_projection, target
 from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
+from pipeline.messaging.answers import ELECTION, FAILURES
 from pipeline.model.projection import Projection
 from pipeline.model.visible import visible
 from pipeline.operations.audit import Action, record
@@ -106,7 +107,10 @@ def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
     """
     if bool(account_ids) == everyone:
         raise click.UsageError("name accounts, or give --all")
-    failed = complete(_retry(target("parked"), account_ids, seconds))
+    unknown = "interrupted: what was asked stays asked; `bank parked` lists who is parked still"
+    failed = complete(
+        _retry(target("parked"), account_ids, seconds), message=unknown, exit_code=INTERRUPTED
+    )
     if failed:
         raise SystemExit(1)
 
@@ -130,7 +134,8 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
     if not yes:
         echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
-    complete(_drop(where, accounts))
+    unknown = "interrupted: `bank parked` lists who is parked still"
+    complete(_drop(where, accounts), message=unknown, exit_code=INTERRUPTED)
 
 
 async def _listed(target: Target, account_ids: Sequence[str] = ()) -> list[ParkedAccount]:
@@ -180,7 +185,8 @@ async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> 
 async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
     async with _opened(*target) as parked:
         for each in accounts:
-            if await parked.drop(each.account_id):
+            unknown = f"Whether {each.account_id} is dropped is not known yet"
+            if await until_answered(partial(parked.drop, each.account_id), unknown):
                 await _record(parked, target, "parked-drop", each.account_id, "done")
                 echo(f"{each.account_id}: dropped; its document stays as it is")
             else:
@@ -219,7 +225,7 @@ async def _opened(settings: Settings, projection: Projection) -> AsyncIterator[P
     """The list as it is now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
         parked = ParkedAccountList(js, projection)
-        await parked.refresh()
+        await until_answered(parked.refresh, seconds=ELECTION)
         yield parked
 
 

@@ -44,7 +44,7 @@ def partitions(as_json: bool, watch: bool) -> None:
     """
     settings, projection = target("partitions")
     if watch:
-        run(_watch(settings, projection, as_json))
+        run(_watch(settings, projection, as_json), exit_code=0)
         return
     reading = complete(_read(settings, projection))
     _print(reading, as_json)

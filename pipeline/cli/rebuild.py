@@ -7,11 +7,11 @@ import click
 
 from pipeline.cli import rebuild_jobs
 from pipeline.cli.differences import dry_run as compare
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.failures import INTERRUPTED, CommandFailed
 from pipeline.cli.formatting import as_json, console, echo
 from pipeline.cli.projection_option import of_projection, target
 from pipeline.cli.rebuild_formatting import listing, outcome, summary, table
-from pipeline.cli.rebuild_jobs import INTERRUPTED, Found
+from pipeline.cli.rebuild_jobs import Found
 from pipeline.cli.repair import repair_account
 from pipeline.cli.running import complete
 from pipeline.coordination.partitioning import MOST

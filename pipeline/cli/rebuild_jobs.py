@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final
 
 from pipeline.cli.connections import jetstream, until_answered
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.failures import INTERRUPTED, CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.cli.rebuild_formatting import scope, summary
 from pipeline.cli.rebuild_watch import Bars, follow
+from pipeline.messaging.answers import ELECTION
 from pipeline.model.projection import Projection
 from pipeline.operations import rebuild_requests
 from pipeline.operations.audit import record
@@ -18,8 +18,6 @@ from pipeline.operations.rebuild_requests import Asked, NoSuchPartition
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import Busy, NoSuchJob, RebuildJob, RebuildPart
 from pipeline.tables.rebuild_jobs import RebuildJobs
-
-INTERRUPTED: Final = 130
 
 Found = tuple[RebuildJob, list[RebuildPart]]
 
@@ -67,7 +65,7 @@ async def cancel(settings: Settings, projection: Projection, job_id: str | None)
     """Cancel a rebuild; it stays as it is if readers see its generation already, or it is over."""
     async with jetstream(settings) as js:
         jobs = RebuildJobs(js, projection)
-        await jobs.refresh()
+        await until_answered(jobs.refresh, seconds=ELECTION)
         chosen = _chosen(jobs, job_id)
         try:
             job = await until_answered(partial(jobs.cancel, chosen.id))
@@ -83,7 +81,7 @@ async def opened(settings: Settings, projection: Projection) -> AsyncIterator[Re
     """The rebuilds as they are now; `CommandFailed` when NATS does not answer."""
     async with jetstream(settings) as js:
         jobs = RebuildJobs(js, projection)
-        await jobs.refresh()
+        await until_answered(jobs.refresh, seconds=ELECTION)
         yield jobs
 
 

@@ -9,11 +9,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline.cli import progress
-from pipeline.cli.connections import FAILURES, NATS_DOWN
+from pipeline.cli.connections import NATS_DOWN
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
 from pipeline.cli.rebuild_formatting import time_left
 from pipeline.coordination.partition_leases import name_of
+from pipeline.messaging.answers import FAILURES
 from pipeline.model.visible import visible as shown
 from pipeline.operations.status.rebuild_progress import total_of, total_progress
 from pipeline.support.cancellation import raise_if_cancelled

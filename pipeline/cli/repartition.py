@@ -9,8 +9,8 @@ from typing import Final
 import click
 from ulid import ULID
 
-from pipeline.cli.connections import FAILURES, jetstream, until_answered
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.connections import jetstream, until_answered
+from pipeline.cli.failures import INTERRUPTED, CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.cli.running import complete, configured
 from pipeline.coordination.partitioning import MOST, partitioning
@@ -20,6 +20,7 @@ from pipeline.coordination.repartition_requests import (
     UnderWay,
 )
 from pipeline.messaging import JetStream
+from pipeline.messaging.answers import ELECTION, FAILURES
 from pipeline.messaging.kv import Overtaken
 from pipeline.operations.audit import record
 from pipeline.support.cancellation import raise_if_cancelled
@@ -28,7 +29,6 @@ from pipeline.support.settings import Settings
 _POLL_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 10.0
 _WITHDRAW_SECONDS: Final = 2.0
-_INTERRUPTED: Final = 130
 _UNKNOWN: Final = "{} partitions were asked for, which is not confirmed yet"
 _PROGRESS: Final = {
     "wanted": "Asked the leading forwarder for {to} partitions.",
@@ -67,7 +67,8 @@ async def ask(settings: Settings, number: int | None, patience: float) -> str:
     """The number in force, or the outcome of the request; `CommandFailed` if it was not granted."""
     async with jetstream(settings) as js:
         requests = RepartitionRequests(js)
-        now, last = await partitioning(js), await requests.last()
+        now = await until_answered(partial(partitioning, js), seconds=ELECTION)
+        last = await until_answered(requests.last, seconds=ELECTION)
         if now is None:
             raise CommandFailed(
                 "there are no partitions yet: the first forwarder or worker makes them"
@@ -151,7 +152,7 @@ async def _withdraw(requests: RepartitionRequests, request: RepartitionRequest) 
 def _interrupted(number: int) -> CommandFailed:
     return CommandFailed(
         f"interrupted: {_UNKNOWN.format(number)}; `bank repartition` shows the number",
-        _INTERRUPTED,
+        INTERRUPTED,
     )
 
 

@@ -4,16 +4,18 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Final, TypeVar
 
 import click
 
-from pipeline.cli.connections import ANSWERS, FAILURES, jetstream
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.connections import jetstream, until_answered
+from pipeline.cli.failures import INTERRUPTED, CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.progress import Steps
 from pipeline.cli.running import complete, configured
 from pipeline.messaging import JetStream, TooManyReplicas
+from pipeline.messaging.answers import ANSWERS, ELECTION, FAILURES
 from pipeline.messaging.replicas import Replicas, all_replicas, change, replicas_of, streams
 from pipeline.operations.audit import record
 from pipeline.support.cancellation import raise_if_cancelled
@@ -26,7 +28,6 @@ SILENT: Final = "{stream}: no answer; a server that has it may be away. Asking u
 
 _EVERY: Final = 0.25
 _SILENT_SECONDS: Final = 5.0
-_INTERRUPTED: Final = 130
 
 
 @click.command()
@@ -48,7 +49,7 @@ def replicas(number: int | None, as_json: bool) -> None:
     """
     settings = configured("replicas")
     if number is not None:
-        changed = complete(_change(settings, number), exit_code=_INTERRUPTED)
+        changed = complete(_change(settings, number), exit_code=INTERRUPTED)
         echo(f"{changed} streams and buckets have {_replicas(number)} each")
         _warn_of_setting(settings, number)
         return
@@ -62,15 +63,15 @@ def replicas(number: int | None, as_json: bool) -> None:
 
 async def _found(settings: Settings) -> list[Replicas]:
     async with jetstream(settings) as js:
-        return _some(await all_replicas(js))
+        return _some(await until_answered(partial(all_replicas, js), seconds=ELECTION))
 
 
 async def _change(settings: Settings, number: int) -> int:
     """How many streams and buckets have so many replicas now: all."""
     async with jetstream(settings) as js:
-        _some(await streams(js))
+        _some(await until_answered(partial(streams, js), seconds=ELECTION))
         await record(js, settings, "replicas", f"{number}", "asked")
-        names = await streams(js)  # the audit log may be new
+        names = await until_answered(partial(streams, js))  # the audit log may be new
         bars, done = Steps(console(err=True)), list[str]()
         with bars.displayed():
             try:
@@ -86,9 +87,15 @@ async def _change(settings: Settings, number: int) -> int:
                 raise CommandFailed(
                     f"interrupted: {_so_far(done, names, number)}; NATS goes on with the one it is "
                     f"at.\n`bank replicas` shows them, `bank replicas {number}` goes on.",
-                    _INTERRUPTED,
+                    INTERRUPTED,
                 ) from None
         await record(js, settings, "replicas", f"{number}")
+        now = await until_answered(partial(all_replicas, js))
+        if others := [each.stream for each in now if each.count not in (number, None)]:
+            raise CommandFailed(
+                f"{', '.join(others)}: made or changed by others meanwhile; `bank replicas "
+                f"{number}` again changes what is left"
+            )
         return len(names)
 
 

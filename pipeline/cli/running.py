@@ -22,28 +22,33 @@ def configured(command: str) -> Settings:
     return settings
 
 
-def run(main: Coroutine[Any, Any, T]) -> T | None:
-    """Run `main` to its end. SIGTERM or SIGINT cancels it; the result is None then."""
+def run(main: Coroutine[Any, Any, T], exit_code: int | None = None) -> T | None:
+    """Run `main` to its end. SIGTERM or SIGINT cancels it; the result is None then.
+
+    With an exit code the process ends within `ROLE_GRACE` after that; else it waits, however long
+    it takes.
+    """
     mend_wait_for()
-    return asyncio.run(_until_signal(main))
+    return asyncio.run(_until_signal(main, exit_code))
 
 
 def run_role(main: Coroutine[Any, Any, T]) -> T | None:
     """Like `run`, on the event loop of the roles. After a signal it ends within `ROLE_GRACE`."""
-    return event_loop.run(_until_signal(main, ROLE_GRACE))
+    return event_loop.run(_until_signal(main, 0))
 
 
 def complete(
     main: Coroutine[Any, Any, T], *, message: str = "interrupted", exit_code: int = 1
 ) -> T:
-    """Like `run`, but `CommandFailed` if a signal has cancelled it. `main` must not return None."""
-    result = run(main)
+    """Like `run`, but `CommandFailed` if a signal has cancelled it, and within `ROLE_GRACE`. `main`
+    must not return None."""
+    result = run(main, exit_code)
     if result is None:
         raise CommandFailed(message, exit_code)
     return result
 
 
-async def _until_signal(main: Coroutine[Any, Any, T], grace: float | None = None) -> T | None:
+async def _until_signal(main: Coroutine[Any, Any, T], code: int | None) -> T | None:
     task = asyncio.ensure_future(main)
     loop = asyncio.get_running_loop()
     asked = False
@@ -53,8 +58,8 @@ async def _until_signal(main: Coroutine[Any, Any, T], grace: float | None = None
         if asked:
             os._exit(128 + number)
         asked = True
-        if grace is not None:
-            leave_within(grace)
+        if code is not None:
+            leave_within(ROLE_GRACE, code)
         task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,6 +69,6 @@ async def _until_signal(main: Coroutine[Any, Any, T], grace: float | None = None
     except asyncio.CancelledError:
         if not asked:
             raise
-        if grace is not None:
-            leave_threads()
+        if code is not None:
+            leave_threads(code)
         return None

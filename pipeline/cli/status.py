@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import asdict
+from typing import Final
 
 import click
 
@@ -11,6 +12,11 @@ from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.embedded.health import all_health, well
 from pipeline.embedded.process_registry import read_processes
 from pipeline.support.settings import describe, load
+
+_ELSEWHERE: Final = (
+    "It has what `bank up` starts; other roles tell their health at /readyz, and `bank partitions` "
+    "shows the workers."
+)
 
 
 @click.command()
@@ -51,7 +57,8 @@ def status(as_json: bool) -> None:
       bank status                     with role, address and health
       bank status --json              as JSON
     """
-    folder = load().data_dir
+    settings = load()
+    folder = settings.data_dir
     processes = read_processes(folder)
     healths = asyncio.run(all_health(processes))
     if as_json:
@@ -67,7 +74,8 @@ def status(as_json: bool) -> None:
         console().print(table)
     if not processes:
         raise CommandFailed(
-            f"nothing runs in the data folder {folder}. `bank up` starts a bank there."
+            f"nothing runs in the data folder {folder}. "
+            + ("`bank up` starts a bank there." if settings.here else _ELSEWHERE)
         )
     if not all(map(well, healths)):
         raise CommandFailed(

@@ -13,7 +13,7 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
 from pipeline.model.projection import FIRST
 
-_NO_CONSUMER: Final = 10014
+NO_CONSUMER: Final = 10014
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,6 @@ async def _consumer(js: JetStream, name: str) -> dict[str, Any] | None:
     try:
         return await js.api(f"CONSUMER.INFO.{STREAM}.{name}")
     except JetStreamError as error:
-        if error.code != _NO_CONSUMER:
+        if error.code != NO_CONSUMER:
             raise
         return None

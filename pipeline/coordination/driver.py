@@ -36,6 +36,20 @@ def client(at: ServerAccess | str, **options: Any) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_url(access.url, **options, **credentials)
 
 
+class _Sentinels(Sentinel):
+    """Asks each of them first in its turn.
+
+    redis-py asks the one first that has answered last, and goes on with its answer: also one that
+    is cut off together with the old primary, or that is no sentinel.
+    """
+
+    async def discover_master(self, service_name: str) -> Any:
+        try:
+            return await super().discover_master(service_name)
+        finally:
+            self.sentinels.append(self.sentinels.pop(0))
+
+
 class _Primary(redis.asyncio.Redis):
     """The client of the primary, which closes those of the sentinels with it."""
 
@@ -58,7 +72,7 @@ def _primary(
     hosts = [urlsplit(each) for each in access.urls]
     # `options` for the sentinels, too: without them the driver would ask one that hangs for longer
     # than a lease lasts.
-    sentinels = Sentinel(  # type: ignore[no-untyped-call]
+    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
         [(each.hostname, each.port or _SENTINEL_PORT) for each in hosts],
         sentinel_kwargs={**options, **theirs},
     )

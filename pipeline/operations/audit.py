@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any, Final, Literal, NotRequired, get_args
 
 import orjson
-from nats.errors import Error as NatsError
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 from ulid import ULID
 
-from pipeline.messaging import JetStream, JetStreamError
+from pipeline.messaging import JetStream
+from pipeline.messaging.answers import ELECTION, FAILURES, until_answered
 from pipeline.messaging.stream_reader import messages
 from pipeline.messaging.streams import ensure_by_subject
 from pipeline.support import correlation
@@ -29,7 +29,6 @@ from pipeline.support.settings import Settings
 log = logging.getLogger(__name__)
 
 STREAM: Final = "audit"
-FAILURES: Final = (NatsError, JetStreamError, OSError)
 
 Action = Literal[
     "key-created",
@@ -114,7 +113,7 @@ async def ensure(js: JetStream, settings: Settings) -> None:
 
 
 async def write(js: JetStream, line: AuditLine) -> None:
-    """Store a line, once however often it is sent within two minutes; raises `FAILURES`."""
+    """Store a line, once however often it is sent within two minutes; raises `answers.FAILURES`."""
     subject = f"{STREAM}.{line['action']}"
     await js.publish(subject, orjson.dumps(line), {"Nats-Msg-Id": line["id"]})
 
@@ -148,9 +147,13 @@ async def record(
     """Write a line of this process' user; False, and a warning, if that fails: the action is
     done."""
     line = new_line(action, command_line(), service="cli", target=target, outcome=outcome)
-    try:
+
+    async def stored() -> None:
         await ensure(js, settings)
         await write(js, line)
+
+    try:
+        await until_answered(stored, ELECTION)
     except FAILURES as error:
         log.warning("the audit log has no line of this %s: %s", action, brief(error))
         return False

@@ -40,8 +40,8 @@ def client(
     """A client that connects when it is first used; `options` are the driver's.
 
     It takes the nodes of the URL in turns. `repeat`: whether each request may go to the next node
-    when one does not answer it: they share the `timeout`, in seconds. Else the request fails, and
-    the next one goes elsewhere.
+    when one does not answer it within half of the `timeout`, in seconds. Else the request fails,
+    and the next one goes elsewhere.
     """
     access = ServerAccess.of(at)
     if access.token:
@@ -50,14 +50,17 @@ def client(
         options["basic_auth"] = (access.user, access.password)
     if access.tls:
         options["ssl_context"] = access.context()
-    tries = len(access.urls) if repeat else 1
+    # Without the port of the scheme the driver refuses `http://host`.
+    found = [url_to_node_config(each, use_default_ports_for_scheme=True) for each in access.urls]
+    nodes = list(dict.fromkeys(found))  # of a node that is listed twice it refuses the list
+    tries = len(nodes) if repeat else 1
     return AsyncElasticsearch(
-        # Without the port of the scheme the driver refuses `http://host`.
-        [url_to_node_config(each, use_default_ports_for_scheme=True) for each in access.urls],
+        nodes,
         node_class=Node,
         dead_node_backoff_factor=_DEAD_SECONDS,
         max_dead_node_backoff=_LONGEST_DEAD_SECONDS,
-        request_timeout=timeout / tries,
+        # Not a smaller part where there are more: then no node had the time for a slow request.
+        request_timeout=timeout / min(tries, 2),
         max_retries=tries - 1,
         retry_on_status=_UNFIT,
         retry_on_timeout=True,

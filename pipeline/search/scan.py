@@ -93,6 +93,7 @@ class IndexScan:
     async def _page(self, pit: str, after: list[Any] | None) -> list[dict[str, Any]]:
         answer = await self._client.search(
             pit={"id": pit, "keep_alive": _KEEP_ALIVE},
+            allow_partial_search_results=False,
             sort=[{"_shard_doc": "asc"}],
             search_after=after,
             size=PAGE,

@@ -3,7 +3,9 @@
 import re
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -17,7 +19,10 @@ PREFIX: Final = "BANK_"
 _URL: Final = re.compile(
     r"(?P<scheme>[a-z+]+)://(?P<user>(?:[^@/?#\s]*@)?)(?P<hosts>[^@/?#\s]*)(?P<path>(?:[/?#][^@\s]*)?)"
 )
-_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
+_HOST: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
+)
+_LAST_PORT: Final = 65_535
 SECRET_IN_QUERY: Final = re.compile(
     r"([?&;]\w*(?:password|token|secret|properties)\w*=)(?P<value>[^&#]*)", re.I
 )
@@ -42,14 +47,37 @@ def _well_formed(url: str) -> str:
         hosts = each["hosts"].split(",") if each else []
         if each and len(hosts) > 1 and each["scheme"] in _ONE_HOST:
             raise ValueError(_ONE_HOST[each["scheme"]])
-        if not each or not (each["scheme"] == "unix" or all(map(_HOST.fullmatch, hosts))):
-            raise ValueError(
-                "needs a host, and a port that is a number; in a name or password of it, "
-                "@ is written %40, : %3A, / %2F, ? %3F and # %23"
-            )
+        if not each or not (each["scheme"] == "unix" or all(map(_is_host, hosts))):
+            raise ValueError(_unclear(url))
     if faults := list(_unlike(list(filter(None, found)))):
         raise ValueError("; ".join(faults))
     return url
+
+
+def _is_host(text: str) -> bool:
+    """Whether it is a host, perhaps with a port, as all drivers read it."""
+    found = _HOST.fullmatch(text)
+    if not found or not 0 < int(found["port"] or 1) <= _LAST_PORT:
+        return False
+    with suppress(ValueError):
+        if found["ipv6"]:
+            return bool(IPv6Address(found["ipv6"]))
+        # A part of a name may be too long or empty. With % it is the path of a socket.
+        return "%" in found["name"] or bool(found["name"].encode("idna"))
+    return False
+
+
+def _unclear(url: str) -> str:
+    """What to say of a URL in which not each host is one."""
+    scheme, _, rest = url.partition("://")
+    if re.search(r"\s", url):
+        return "has a space; hosts are listed as HOST:PORT,HOST:PORT, and in a password it is %20"
+    if scheme not in _LISTED and f",{scheme}://" in rest:
+        return "names its scheme once, and hosts as HOST:PORT,HOST:PORT"
+    return (
+        f"needs a host, and a port that is a number up to {_LAST_PORT}; in a name or password of "
+        "it, @ is written %40, : %3A, / %2F, ? %3F and # %23"
+    )
 
 
 def _unlike(found: Sequence[re.Match[str]]) -> Iterator[str]:
@@ -231,15 +259,23 @@ class AccessSettings(BaseSettings):
     def elasticsearch(self) -> ServerAccess:
         return self.access("elasticsearch")
 
+    @property
+    def here(self) -> bool:
+        """Whether all servers are where `bank up` starts them by default."""
+        return all(self.access(server).url in self._defaults for server in SERVERS)
+
+    @property
+    def _defaults(self) -> set[str]:
+        return {type(self).model_fields[f"{server}_url"].default for server in SERVERS}
+
     def advice(self, *servers: str) -> str:
         """What to do about those of `SERVERS` that do not answer.
 
         Servers can be started here for the default URLs alone; any other may be of a cluster.
         """
         urls = {f"{PREFIX}{server.upper()}_URL": self.access(server) for server in servers}
-        defaults = {type(self).model_fields[f"{server}_url"].default for server in SERVERS}
-        here = [name for name, at in urls.items() if at.url in defaults]
-        given = [f"{name} is {at}" for name, at in urls.items() if at.url not in defaults]
+        here = [name for name, at in urls.items() if at.url in self._defaults]
+        given = [f"{name} is {at}" for name, at in urls.items() if at.url not in self._defaults]
         lines = []
         if given:
             they = "does it run, and can it" if len(given) == 1 else "do they run, and can they"

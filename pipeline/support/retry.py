@@ -20,17 +20,17 @@ TROUBLE_SECONDS: Final = 2.0
 PATIENCE: Final = 10.0
 """Seconds without an answer, after which it is logged as down."""
 _AGAIN: Final = 30.0
-"""Seconds after which the cause is logged again."""
-_CODE: Final = re.compile(r"[A-Z]{4,}\b")
-"""With which Redis begins an error."""
+"""Seconds after which a cause is logged again."""
 _CHANGED: Final = 5.0
-"""Seconds after which it is, if it is an error of another kind by now."""
+"""Seconds after which another cause is logged."""
+_VARIES: Final = re.compile(r"\d")
+"""A word with a digit may differ each time: an id, an address, a time."""
 
 
 class Outage:
     """Logs that `what` is down, the cause now and then, and that it works again.
 
-    However many attempts are made: the cause is logged every 30 seconds, and after 5 if it changed.
+    However many attempts are made: each cause is logged every 30 seconds, one that is new after 5.
     Concurrent callers may share one; each counts its own attempts.
     """
 
@@ -39,8 +39,9 @@ class Outage:
     ) -> None:
         self._log, self._what = log, what
         self._first, self._most = first, most
-        self._down, self._why, self._kind = False, "", ""
+        self._down, self._why = False, ""
         self._since = self._logged = 0.0
+        self._told: dict[str, float] = {}  # when causes of each kind were logged last
         self._hanging: set[Callable[[], None]] = set()
         self._recovery: asyncio.TimerHandle | None = None
 
@@ -117,14 +118,16 @@ class Outage:
             self._recovery.cancel()
             self._recovery = None
         now, self._why = time.monotonic(), reason
+        self._told = {each: at for each, at in self._told.items() if now - at < _AGAIN}
         if not self._down:
             self._down, self._since = True, now
+            self._told.clear()
             self._log.warning("%s: %s; trying until it works", self._what, reason)
-        elif now - self._logged >= (_AGAIN if kind == self._kind else _CHANGED):
+        elif kind not in self._told and now - self._logged >= _CHANGED:
             self._log.warning("%s: still down, %s", self._what, reason)
         else:
             return
-        self._logged, self._kind = now, kind
+        self._logged = self._told[kind] = now
 
     def _recovered(self) -> None:
         self._down, self._recovery = False, None
@@ -132,10 +135,11 @@ class Outage:
 
 
 def _kind(error: BaseException) -> str:
-    """The class of an error, and the code in it: the rest of its text may differ each time. The
-    same of its cause: one class may stand for whatever befell a server."""
-    code = getattr(error, "code", "") or _CODE.match(str(error))
-    kind = f"{type(error).__name__} {code[0] if isinstance(code, re.Match) else code}"
+    """What befell a server, whatever varies in the text. With the error's cause: one class may
+    stand for all that there is."""
+    code = getattr(error, "code", "") or getattr(error, "status_code", "")
+    words = " ".join(each for each in str(error).split() if not _VARIES.search(each))
+    kind = f"{type(error).__name__} {code} {words}"
     return f"{kind} of {_kind(error.__cause__)}" if error.__cause__ else kind
 
 

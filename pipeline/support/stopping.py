@@ -13,22 +13,23 @@ ROLE_GRACE: Final = 14.0
 _THREADS_SECONDS: Final = 1.0
 
 
-def leave_within(seconds: float) -> None:
-    """End this process, with exit code 0, unless it has ended in so many seconds.
+def leave_within(seconds: float, exit_code: int = 0) -> None:
+    """End this process unless it has ended in so many seconds.
 
     A thread of a driver may wait for a server that stands still, Python waits for such threads at
     its end, and a driver that closes may block the event loop: so another thread watches. What is
     cut off by that is what a kill cuts off.
     """
-    threading.Thread(target=_leave, args=(seconds,), name="grace", daemon=True).start()
+    arguments = (seconds, exit_code)
+    threading.Thread(target=_leave, args=arguments, name="grace", daemon=True).start()
 
 
-def leave_threads() -> None:
+def leave_threads(exit_code: int = 0) -> None:
     """The same, when all is done but for threads that hang."""
-    leave_within(_THREADS_SECONDS)
+    leave_within(_THREADS_SECONDS, exit_code)
 
 
-def _leave(seconds: float) -> None:
+def _leave(seconds: float, exit_code: int) -> None:
     time.sleep(seconds)
     log.warning("leaving: something still hangs %g s later", seconds)
-    os._exit(0)
+    os._exit(exit_code)

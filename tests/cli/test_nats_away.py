@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.banking.balance import BALANCE
+from pipeline.cli import keys as commands
 from pipeline.cli.connections import NATS_DOWN, until_answered
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.repartition import ask, follow
 from pipeline.coordination.partitioning import ensure_balance_stream
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.embedded.servers import EmbeddedServers, Server
-from pipeline.messaging import STREAM, JetStream, Refused, checked
+from pipeline.messaging import STREAM, JetStream, JetStreamError, Refused, checked
 from pipeline.messaging.kv import Overtaken
-from pipeline.operations import audit
+from pipeline.operations import audit, keys
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.conftest import placed
@@ -164,7 +165,7 @@ async def test_the_deadline_does_not_run_while_nats_is_away(
         return await again(self, known)
 
     monkeypatch.setattr(RepartitionRequests, "again", silent)
-    monkeypatch.setattr("pipeline.cli.connections._AGAIN_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.messaging.answers._AGAIN_SECONDS", 1.0)
     ended = await follow(requests, request, time.monotonic() + 2)
     assert ended.state == "withdrawn"
     assert answers >= 3
@@ -228,6 +229,53 @@ async def test_the_audit_log_is_followed(scratch: Path) -> None:
             await eventually(lambda: written("second"))
             await eventually(lambda: "second" in command.log())
             assert command.log().count("first") == 1
+
+
+@pytest.fixture
+def losing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Subjects of which the next message is stored, and only the answer to it is lost."""
+    publish, lost = JetStream.publish, list[str]()
+
+    async def published(self: JetStream, subject: str, *given: object, **options: object) -> int:
+        sequence = await publish(self, subject, *given, **options)  # type: ignore[arg-type]
+        if subject in lost:
+            lost.remove(subject)
+            raise TimeoutError("no answer")
+        return sequence
+
+    monkeypatch.setattr(JetStream, "publish", published)
+    return lost
+
+
+async def test_a_key_is_made_and_revoked_although_the_answers_are_lost(
+    js: JetStream, settings: Settings, losing: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, _ = keys.new(keys.Role.VIEWER)
+    subject = f"$KV.keys.{key.id}"
+    losing.append(subject)
+    assert await commands._put(settings, key)
+    assert f"{NATS_DOWN}. Whether the key {key.id} is stored is not" in capsys.readouterr().err
+    assert [*(await keys.bucket(js).entries())] == [key.id]
+    losing.append(subject)
+    assert await commands._revoke(settings, [key.id])
+    said = capsys.readouterr()
+    assert f"{NATS_DOWN}. Whether {key.id} is revoked is not" in said.err
+    assert f"{key.id}: revoked" in said.out
+    assert losing == []
+    assert await keys.bucket(js).entries() == {}
+
+
+async def test_who_follows_nothing_waits_for_an_election_and_not_for_ever() -> None:
+    answers = [JetStreamError(10008, "JetStream system temporarily unavailable")] * 3
+
+    async def silent() -> None:
+        raise answers.pop()
+
+    with pytest.raises(JetStreamError):
+        await until_answered(silent, seconds=0)
+    assert len(answers) == 2
+    with pytest.raises(IndexError):
+        await until_answered(silent, seconds=60)
 
 
 async def test_what_the_server_refuses_as_it_is_is_not_asked_again() -> None:

@@ -79,5 +79,17 @@ async def test_jetstream_that_goes_away_meanwhile_is_unreachable(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(live, "stream_guards", AsyncMock(side_effect=error))
+    monkeypatch.setattr(live, "ELECTION", 0.0)
     with pytest.raises(live.Unreachable, match="NATS went away: "):
         await live.check_stores(Mock())
+
+
+async def test_a_consumer_that_nobody_answers_for_is_none_that_is_not_there() -> None:
+    """Else what is under way would look lost while servers elect a leader."""
+    js = Mock()
+    stores = live.Stores(Mock(), Mock(), js, frozenset(), Mock())
+    js.api = AsyncMock(side_effect=JetStreamError(10014, "consumer not found"))
+    assert await stores._waiting(0) == 0
+    js.api = AsyncMock(side_effect=JetStreamError(10008, "temporarily unavailable"))
+    with pytest.raises(JetStreamError):
+        await stores._waiting(0)

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from elastic_transport import NodeConfig
 
 from pipeline.search import Elastic, FailFastElastic, ProjectionUnavailable
+from pipeline.search.client import REQUEST_TIMEOUT
 from pipeline.support.settings import Settings
 from tests.proxy import Answering, HttpProxy, TcpProxy
 
@@ -44,6 +46,29 @@ async def test_a_worker_goes_on_with_the_new_one(moved: Moved, status: int) -> N
     retries = elastic.retries
     await elastic.boots()
     assert elastic.retries == retries
+    await elastic.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("http://a:9200,b:9200,a:9200", [9200, 9200]),
+        ("http://a:9200,http://a:9200/", [9200]),
+        ("http://a,a:80", [80]),
+        ("https://a,b:443/", [443, 443]),
+    ],
+)
+async def test_a_node_that_is_listed_twice_is_one(url: str, ports: list[int]) -> None:
+    """The driver refuses such a list."""
+    elastic = FailFastElastic(url)
+    nodes: list[NodeConfig] = [each.config for each in elastic.client.transport.node_pool.all()]
+    assert sorted(each.port for each in nodes) == ports
+    await elastic.close()
+
+
+async def test_of_many_nodes_each_has_time_for_a_slow_request() -> None:
+    elastic = FailFastElastic("http://a:1,b:2,c:3,d:4,e:5")
+    assert elastic.client._request_timeout == REQUEST_TIMEOUT / 2
     await elastic.close()
 
 

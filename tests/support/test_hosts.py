@@ -41,7 +41,12 @@ def test_a_list_of_nodes_of_elasticsearch(url: str, urls: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["mongodb://u:p@a:1,b:2/?replicaSet=rs0", "mongodb+srv://cluster.example"]
+    "url",
+    [
+        "mongodb://u:p@a:1,b:2/?replicaSet=rs0",
+        "mongodb://%2Frun%2Fmongodb-27017.sock",
+        "mongodb+srv://cluster.example",
+    ],
 )
 def test_the_driver_of_mongodb_has_lists_of_its_own(url: str) -> None:
     assert load({"BANK_MONGODB_URL": url}).mongodb.url == url
@@ -55,12 +60,31 @@ def test_the_driver_of_mongodb_has_lists_of_its_own(url: str) -> None:
         ("NATS", "nats://u:p@a:1,nats://v:p@b:2", "the same name and password"),
         ("NATS", "nats://u:p@a:1,v:p@b:2", "needs a host"),
         ("NATS", "nats://a:1,", "needs a host"),
+        ("NATS", "nats://,a:1", "needs a host"),
+        ("NATS", "nats://a:1,,b:2", "needs a host"),
+        ("NATS", "nats://a:1, b:2", "has a space"),
+        ("NATS", "nats://a:1, nats://b:2", "has a space"),
+        ("NATS", "nats://a:1,b:0", "a port that is a number up to 65535"),
+        ("NATS", "nats://a:1,b:65536", "a port that is a number up to 65535"),
+        ("NATS", "nats://[::1]:1,[::g]:2", "needs a host"),
+        ("NATS", "nats://[1.2.3.4]:1", "needs a host"),
+        ("NATS", "nats://a..b:1", "needs a host"),
+        ("NATS", f"nats://{'a' * 64}:1", "needs a host"),
+        ("NATS", "nats://::1,::2", "needs a host"),
         ("NATS", "nats://a:1,nats://b:x", "needs a host"),
         ("NATS", "nats://a:1,nats://b:2?x=1", "option x is not allowed"),
         ("ELASTICSEARCH", "http://a:1/x,b:2", "after the last host"),
         ("ELASTICSEARCH", "http://a:1,https://b:2", "the same scheme"),
         ("REDIS", "redis://a:1,b:2", "names one host"),
+        ("ELASTICSEARCH", "http://a:9200,b:99999", "a port that is a number up to 65535"),
         ("REDIS", "redis://a:1,redis://b:2", "names one host"),
+        ("REDIS", "redis://a:70000", "a port that is a number up to 65535"),
+        ("REDIS", "redis+sentinel://a:1,b:70000/bank", "a port that is a number up to 65535"),
+        ("REDIS", "redis+sentinel://a:1,redis+sentinel://b:2/bank", "names its scheme once"),
+        ("REDIS", "redis+sentinel://a:1/bank,b:2/bank", "sentinels' name of the primary"),
+        ("REDIS", "redis+sentinel://a:1,b:2", "sentinels' name of the primary"),
+        ("MONGODB", "mongodb://a:1,mongodb://b:2", "names its scheme once"),
+        ("MONGODB", "mongodb://a:1,b:65536/", "a port that is a number up to 65535"),
         ("MONGODB", "mongodb+srv://a,b", "names one host"),
     ],
 )

@@ -47,7 +47,7 @@ async def test_the_cause_is_said_again_now_and_then_and_sooner_when_it_changed(
     monkeypatch.setattr(retry, "_AGAIN", 0.3)
     monkeypatch.setattr(retry, "_CHANGED", 0.0)
     refused, full = OSError("refused"), JetStreamError(10023, "insufficient resources")
-    for error in (refused, OSError("refused by another port"), full, full):
+    for error in (refused, OSError("127.0.0.1:4222 refused"), full, refused, full):
         await tried.pause(error, 0)
     await asyncio.sleep(0.3)
     await tried.pause(JetStreamError(10077, "maximum bytes exceeded"), 0)
@@ -71,6 +71,7 @@ async def test_a_cause_that_changed_counts_behind_an_error_that_stays(
     causes = (
         ConnectionRefusedError("port 1"),
         ConnectionRefusedError("port 2"),
+        ConnectionRefusedError("no such host"),
         ValueError("READONLY You can't write"),
         ValueError("NOREPLICAS Not enough"),
     )
@@ -83,6 +84,7 @@ async def test_a_cause_that_changed_counts_behind_an_error_that_stays(
         record.getMessage().partition("LeaseUnavailable: ")[2] for record in caplog.records
     ] == [
         "port 1; trying until it works",
+        "no such host",
         "READONLY You can't write",
         "NOREPLICAS Not enough",
     ]

@@ -12,18 +12,19 @@ HANGING = {
 
 
 @pytest.mark.parametrize("what", HANGING)
-def test_it_leaves_with_a_line_and_without_an_error(what: str) -> None:
+@pytest.mark.parametrize("code", [0, 130])
+def test_it_leaves_with_a_line_and_the_exit_code_asked_for(what: str, code: int) -> None:
     program = f"""
 import logging, threading, time
 from pipeline.support.stopping import leave_within
 logging.basicConfig(format="%(message)s")
-leave_within(0.2)
+leave_within(0.2, {code})
 {HANGING[what]}
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "leaving: something still hangs 0.2 s later\n")
+    assert (done.returncode, done.stderr) == (code, "leaving: something still hangs 0.2 s later\n")
 
 
 def test_one_that_does_not_hang_is_not_kept() -> None:

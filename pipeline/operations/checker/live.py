@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from nats.errors import Error as NatsError
 
 from pipeline.banking.balance import BALANCE
+from pipeline.coordination.consumer_progress import NO_CONSUMER
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore, StoreUnavailable
 from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
+from pipeline.messaging.answers import ELECTION, until_answered
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check
@@ -58,7 +61,9 @@ class Stores:
     async def _waiting(self, partition: int) -> int:
         try:
             info = await self.js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
-        except JetStreamError:
+        except JetStreamError as error:
+            if error.code != NO_CONSUMER:
+                raise
             return 0  # no worker ever read the partition, so nothing is under way
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
@@ -89,11 +94,11 @@ async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncI
             raise _unreachable("Elasticsearch", "elasticsearch", settings, error) from error
         try:
             js = await JetStream.within(_CONNECT_SECONDS, settings.nats, "bank verify")
-            await js.api(f"STREAM.INFO.{STREAM}")
+            await until_answered(partial(js.api, f"STREAM.INFO.{STREAM}"), ELECTION)
+            parked = ParkedAccountList(js, projection)
+            await until_answered(parked.refresh, ELECTION)
         except Exception as error:
             raise _unreachable("NATS", "nats", settings, error) from error
-        parked = ParkedAccountList(js, projection)
-        await parked.refresh()
         waiting = frozenset(account.account_id for account in parked.all())
         yield Stores(store, index, js, waiting, settings, projection)
     finally:
@@ -115,13 +120,13 @@ async def check_stores(
         return await check(
             stores.store,
             stores.projection,
-            under_way=stores.under_way,
+            under_way=partial(until_answered, stores.under_way, ELECTION),
             history=history,
             alone=alone,
             parked=stores.parked,
             patience=patience,
             guard_faults=[
-                *await stream_guards(stores.js, stores.settings),
+                *await until_answered(lambda: stream_guards(stores.js, stores.settings), ELECTION),
                 *await alias_guards(stores.projection, stores.settings),
             ],
         )

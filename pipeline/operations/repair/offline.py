@@ -13,6 +13,7 @@ from pipeline.agents.rebuild.repair import Repaired, repair
 from pipeline.coordination.consumer_progress import consumer_progress, last_sequences
 from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.messaging import JetStream
+from pipeline.messaging.answers import ELECTION, until_answered
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores
@@ -101,7 +102,7 @@ async def offline_repair(settings: Settings, stores: Stores) -> AsyncIterator[Of
     elastic = Elastic(settings.elasticsearch)
     parked = ParkedAccountList(stores.js, stores.of)
     try:
-        await parked.refresh()
+        await until_answered(parked.refresh, ELECTION)
         offline = OfflineRepair(stores, elastic, Generations(elastic, stores.of), parked)
         # Before anything is compared: it raises if this process can't judge the generation.
         await offline.live()
@@ -117,6 +118,9 @@ class _Log:
         self._js, self._projection = js, projection
 
     async def end(self) -> tuple[Partitioning, tuple[int, ...]] | None:
+        return await until_answered(self._end, ELECTION)
+
+    async def _end(self) -> tuple[Partitioning, tuple[int, ...]] | None:
         now = await partitioning(self._js)
         return (now, await last_sequences(self._js, now)) if now else None
 
@@ -125,7 +129,9 @@ class _Log:
             return frozenset()
         now, last = end
         projections = [self._projection.name]
-        found = await consumer_progress(self._js, now, last, range(now.count), projections)
+        found = await until_answered(
+            lambda: consumer_progress(self._js, now, last, range(now.count), projections), ELECTION
+        )
         late = [each.partition for each in found if each.events]
         return frozenset(slot for each in late for slot in slots_of(each, now.count))
 
@@ -151,18 +157,18 @@ class OwnerParkingLot:
             return False
         attempts = self._parked[account_id].attempts
         if self._answered:
-            await self._parked.ask_retry(account_id)
+            await until_answered(lambda: self._parked.ask_retry(account_id), ELECTION)
             self._answered = await self._answer(account_id, attempts)
         if account_id not in self._parked or self._parked[account_id].attempts > attempts:
             return account_id not in self._parked
-        dropped = await self._parked.drop(account_id)
+        dropped = await until_answered(lambda: self._parked.drop(account_id), ELECTION)
         await asyncio.sleep(_REFRESH_SECONDS)
         return dropped
 
     async def _answer(self, account_id: str, attempts: int) -> bool:
         deadline = time.monotonic() + _ANSWER_SECONDS
         while time.monotonic() < deadline:
-            await self._parked.refresh()
+            await until_answered(self._parked.refresh, ELECTION)
             if account_id not in self._parked or self._parked[account_id].attempts > attempts:
                 return True
             await asyncio.sleep(_POLL)

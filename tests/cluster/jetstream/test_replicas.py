@@ -22,6 +22,7 @@ from pipeline.tables.parked_accounts import ParkedAccountList
 from pipeline.tables.rebuild_jobs import RebuildJobs
 from tests.agents.test_parking import SICK, becomes_exact, poisoned
 from tests.bank import history
+from tests.cluster.asking import bank, readiness
 from tests.cluster.nats import NatsCluster
 from tests.fleet import Fleet
 from tests.harness import Role, eventually
@@ -44,21 +45,6 @@ ALL = {
     "bank-activity-changelog",
 }
 """What a bank makes that has keys, had an account parked, was rebuilt and repartitioned."""
-
-
-async def bank(settings: Settings, *words: str) -> tuple[int, str]:
-    """Exit code and output of a command."""
-    async with Role(settings, "bank", *words) as command:
-        return await command.wait(90), command.log()
-
-
-async def readiness(port: int) -> dict[str, Any]:
-    async with (
-        aiohttp.ClientSession() as http,
-        http.get(f"http://127.0.0.1:{port}/readyz") as answer,
-    ):
-        said: dict[str, Any] = await answer.json()
-        return {"http": answer.status, **said}
 
 
 async def names(js: JetStream) -> set[str]:

@@ -1,0 +1,46 @@
+"""Repeats what NATS does not answer: the servers of a cluster may be electing a leader."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from nats.errors import Error as NatsError
+
+from pipeline.messaging.values import JetStreamError, Refused, StorageFull, TooManyReplicas
+from pipeline.support.cancellation import raise_if_cancelled
+
+T = TypeVar("T")
+
+FAILURES: Final = (NatsError, JetStreamError, OSError)
+ANSWERS: Final = (Refused, StorageFull, TooManyReplicas)
+"""Failures that asking again does not end."""
+ELECTION: Final = 10.0
+"""Seconds for which servers that can be reached may be electing a leader."""
+
+_AGAIN_SECONDS: Final = 0.25
+
+
+async def until_answered(
+    call: Callable[[], Awaitable[T]],
+    seconds: float = math.inf,
+    silent: Callable[[], None] = lambda: None,
+) -> T:
+    """Repeat the call until NATS answers it; `silent` is called after each time it does not.
+
+    Whether a call was carried out is not known when its answer is lost, so the call must be one
+    that may be repeated. A failure after so many `seconds` is raised.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    while True:
+        try:
+            return await call()
+        except ANSWERS:
+            raise
+        except FAILURES:
+            if clock() > deadline:
+                raise
+            silent()
+        raise_if_cancelled()
+        await asyncio.sleep(_AGAIN_SECONDS)
