@@ -10,7 +10,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, NamedTuple
+
+from nats.errors import Error as NatsError
 
 from pipeline.coordination.consumer_progress import (
     ConsumerProgress,
@@ -20,11 +22,17 @@ from pipeline.coordination.consumer_progress import (
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.forwarder.stream_publisher import StreamPublisher
-from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, OutgoingMessage
+from pipeline.messaging import (
+    STREAM,
+    TOKEN_SUBJECT,
+    JetStream,
+    JetStreamError,
+    OutgoingMessage,
+)
 from pipeline.messaging.kv import Overtaken
 from pipeline.messaging.news import SELDOM, News
 from pipeline.model.projection import FIRST
-from pipeline.support.cancellation import raise_if_cancelled
+from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
 from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
@@ -35,6 +43,17 @@ NEAR_SECONDS: Final = 2.0
 SETTLED_SECONDS: Final = 5.0
 """After that time no worker goes by the old number, and would create its consumers again."""
 _POLL_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.1
+"""For so long a look that answers keeps events waiting."""
+
+
+class _Look(NamedTuple):
+    """The last request and, if it is open, the last sequence of each partition, and how far the
+    workers are with it."""
+
+    request: RepartitionRequest | None
+    last: tuple[int, ...]
+    progress: list[ConsumerProgress]
 
 
 class Repartitioner:
@@ -59,24 +78,24 @@ class Repartitioner:
             int, tuple[int, int]
         ] = {}  # by partition, at first: its floor and its end
         self._tidy_at: float | None = None
+        self._looking: asyncio.Task[_Look] | None = None
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Have news of requests while the block runs."""
         async with self._requests.news() as self._news:
-            yield
+            try:
+                yield
+            finally:
+                if self._looking is not None:
+                    await cancel_and_wait(self._looking)
 
     async def step(self, now: Partitioning, token: str, lost: asyncio.Event) -> Partitioning:
         """The partitioning to go on with. All changes before `token` are in the log."""
-        often = self._under_way or self._news.came
-        if time.monotonic() - self._checked < (CHECK_SECONDS if often else SELDOM):
+        found = await self._found(now)
+        if found is None:
             return now
-        self._checked = time.monotonic()
-        self._news.reading()
-        if self._tidy_at is not None and self._checked > self._tidy_at:
-            await self.tidy(now)
-        self._under_way = True  # until it is known that there is none
-        request = await self._requests.last()
+        request = found.request
         if request is None or not request.open:
             self._under_way = self._tidy_at is not None
             return now
@@ -86,8 +105,43 @@ class Repartitioner:
             self._first.clear()
             log.info("Asked for %d partitions", request.to)
         with suppress(Overtaken):  # withdrawn
-            return await self._carry_out(request, now, token, lost)
+            return await self._carry_out(request, found, now, token, lost)
         return now
+
+    async def _found(self, now: Partitioning) -> _Look | None:
+        """What a look has found; None if none is due, or while it lasts.
+
+        Events do not wait for it: the requests' bucket and the consumers have leaders of their own,
+        and each may be away.
+        """
+        if self._looking is None:
+            often = self._under_way or self._news.came
+            if time.monotonic() - self._checked < (CHECK_SECONDS if often else SELDOM):
+                return None
+            self._checked = time.monotonic()
+            self._news.reading()
+            if self._tidy_at is not None and self._checked > self._tidy_at:
+                await self.tidy(now)
+            self._under_way = True  # until it is known that there is none
+            self._looking = asyncio.create_task(self._look(now))
+            await asyncio.wait({self._looking}, timeout=_LOOK_SECONDS)
+        if not self._looking.done():
+            return None
+        looking, self._looking = self._looking, None
+        try:
+            return looking.result()
+        except (NatsError, JetStreamError) as error:
+            log.debug("Looking for a request: %r", error)
+            return None
+
+    async def _look(self, now: Partitioning) -> _Look:
+        request = await self._requests.last()
+        if request is None or not request.open or request.to == now.count:
+            return _Look(request, (), [])
+        last = await last_sequences(self._js, now)
+        partitions = range(now.count)
+        found = await consumer_progress(self._js, now, last, partitions, self._projections)
+        return _Look(request, last, found)
 
     async def tidy(self, now: Partitioning) -> None:
         """Copy the number to the stream's metadata, for a log that loses the message, and delete
@@ -111,19 +165,22 @@ class Repartitioner:
             await self._js.api(f"STREAM.UPDATE.{STREAM}", config)
 
     async def _carry_out(
-        self, request: RepartitionRequest, now: Partitioning, token: str, lost: asyncio.Event
+        self,
+        request: RepartitionRequest,
+        look: _Look,
+        now: Partitioning,
+        token: str,
+        lost: asyncio.Event,
     ) -> Partitioning:
         if request.to == now.count:  # also if a leader before us died after the switch
             await self._requests.change(request, state="done", before=now.before, at=now.at)
             return now
-        last = await last_sequences(self._js, now)
-        found = await consumer_progress(self._js, now, last, range(now.count), self._projections)
-        for each in found:
-            self._first.setdefault(each.partition, (each.floor, last[each.partition]))
-        if not self._near(found, last):
+        for each in look.progress:
+            self._first.setdefault(each.partition, (each.floor, look.last[each.partition]))
+        if not self._near(look.progress, look.last):
             if time.monotonic() - self._since <= request.patience:
                 return now
-            if idle := self._idle(found):
+            if idle := self._idle(look.progress):
                 await self._refuse(request, idle)
                 return now
         return await self._switch(request, now, token, lost)

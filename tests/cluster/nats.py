@@ -1,10 +1,12 @@
 """A JetStream cluster: embedded nats-servers on loopback, each to kill, freeze, wipe and start."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.harness import eventually
 from tests.ports import free_port
 
 _NATS = SERVER_BINARIES["nats"]
+_LEADER = re.compile(r"(\S+ \S+) \[INF\] JetStream cluster new \w+ leader for '.*?([^ >]+)'")
 
 
 class NatsCluster:
@@ -40,6 +43,11 @@ class NatsCluster:
         """The URL of the first one that runs; clients learn those of the others from it."""
         return next(each.url for each in self.servers.values() if _runs(each))
 
+    @property
+    def urls(self) -> str:
+        """A list of all of them."""
+        return ",".join(each.url for each in self.servers.values())
+
     async def start(self) -> None:
         """Start those that do not run; return when JetStream has a leader and answers."""
         await asyncio.gather(*(each.start() for each in self.servers.values()))
@@ -61,6 +69,25 @@ class NatsCluster:
             return str(info["cluster"].get("leader") or "")
 
         return self.servers[await eventually(found, message=f"a leader of {stream}")]
+
+    def server_of(self, pid: int) -> Server | None:
+        """The server that a process is connected to, if it is to one."""
+        sockets = set()
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed just now
+                sockets.add(str(each.readlink()))
+        lines = map(str.split, Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
+        ports = {int(each[2][-4:], 16) for each in lines if f"socket:[{each[9]}]" in sockets}
+        return next((each for each in self.servers.values() if each.port in ports), None)
+
+    def elections(self, since: float) -> list[tuple[float, str]]:
+        """When (seconds since the epoch) a stream or a consumer got a new leader, and its name."""
+        found = [
+            (datetime.strptime(when, "%Y/%m/%d %H:%M:%S.%f").timestamp(), name)
+            for each in self.servers.values()
+            for when, name in _LEADER.findall(each.log.read_text())
+        ]
+        return sorted(each for each in found if each[0] > since)
 
     async def wipe(self, server: Server) -> None:
         """Kill a server and delete its data: what it had is gone with its disk."""

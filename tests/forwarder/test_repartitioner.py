@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 from faust.types import TP
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
 
 from pipeline.banking.events import CREATED, Body
 from pipeline.bridge.durable import Durable
@@ -40,6 +42,7 @@ from pipeline.messaging import (
     TOKEN_HEADER,
     TOKEN_SUBJECT,
     JetStream,
+    JetStreamError,
     OutgoingMessage,
     StoredMessage,
     WrongLastSequence,
@@ -576,3 +579,39 @@ async def test_a_request_is_read_when_there_is_news_of_it_or_after_a_while(
 
 async def _ignored(_: News, __: object) -> None:
     return None
+
+
+async def test_events_wait_for_no_look_at_the_request(
+    js: JetStream,
+    settings: Settings,
+    requests: RepartitionRequests,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its bucket has a leader of its own, which may be away; it is looked for again."""
+    now, lost, back = await ensure_balance_stream(js, settings), asyncio.Event(), asyncio.Event()
+    publisher, last = StreamPublisher(js, PublisherCounters()), RepartitionRequests.last
+    await publisher.begin()
+    monkeypatch.setattr(repartitioner, "CHECK_SECONDS", 0.0)
+    errors = [NatsTimeout(), NoRespondersError(), JetStreamError(10008, "unavailable")]
+
+    async def away(self: RepartitionRequests) -> RepartitionRequest | None:
+        await back.wait()
+        if errors:
+            raise errors.pop()
+        return await last(self)
+
+    await requests.ask(now.count, 60)
+    monkeypatch.setattr(RepartitionRequests, "last", away)
+    changes = repartitioner.Repartitioner(js, publisher)
+
+    async def answered() -> bool:
+        await changes.step(now, "", lost)
+        found = await last(requests)
+        return found is not None and found.state == "done"
+
+    async with changes.following(), asyncio.timeout(60):
+        for _ in range(3):
+            assert await changes.step(now, "", lost) is now
+        back.set()
+        await eventually(answered)
+        assert not errors
