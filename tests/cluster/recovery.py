@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from ulid import ULID
@@ -18,22 +18,25 @@ from tests.services import Client
 
 _HERTZ: Final = 40
 _UNAVAILABLE: Final = 503
-_REFRESH: Final = 1.5
 
 
-@dataclass(slots=True)
-class Gap:
-    """The longest time between two marks, in seconds, and when it ended."""
+class Gaps:
+    """The times between marks, by the monotonic clock."""
 
-    longest: float = 0.0
-    ended: float = field(default_factory=time.monotonic)
-    _last: float = field(default_factory=time.monotonic)
+    def __init__(self) -> None:
+        self._marks = [time.monotonic()]
 
     def mark(self) -> None:
-        now = time.monotonic()
-        if now - self._last > self.longest:
-            self.longest, self.ended = now - self._last, now
-        self._last = now
+        self._marks.append(time.monotonic())
+
+    @property
+    def longest(self) -> float:
+        """In seconds."""
+        return max((later - mark for mark, later in pairwise(self._marks)), default=0.0)
+
+    def beyond(self, moment: float) -> float:
+        """Seconds from that moment to the mark after it."""
+        return next((mark - moment for mark in self._marks if mark >= moment), 0.0)
 
 
 class Watch:
@@ -51,7 +54,7 @@ class Watch:
 
     def begin(self) -> None:
         """Forget the gaps."""
-        self.answers, self.news = Gap(), Gap()
+        self.answers, self.news = Gaps(), Gaps()
 
     def version(self, account: str) -> int:
         return self._seen.get(account, 0)
@@ -116,7 +119,7 @@ class Readers:
         for watch in self._all:
             watch.begin()
 
-    async def caught_up(self, seconds: float = 90) -> None:
+    async def caught_up(self, seconds: float = 300) -> None:
         """Wait until each route has shown what is acknowledged now."""
         wanted = self._busy.version
 
@@ -149,37 +152,16 @@ class Readers:
             await asyncio.gather(*tasks)
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """Seconds: from the fault until the servers were at work again, and the longest times without
-    an answer and without anything new; `beyond` is what of these came after the servers."""
-
-    fault: str
-    servers: float
-    by_id: float
-    searches: float
-    news: float
-    beyond: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.fault}: servers {self.servers:.1f} s, no read by id for {self.by_id:.1f} s, "
-            f"no search for {self.searches:.1f} s, nothing new for {self.news:.1f} s, "
-            f"{self.beyond:.1f} s beyond the servers"
-        )
-
-
-def recovery(fault: str, begun: float, ready: float, readers: Readers) -> Recovery:
-    """What the readers saw since the fault was `begun`, the servers being `ready` since then; both
-    by the monotonic clock."""
+def recovery(fault: str, begun: float, ready: float, readers: Readers) -> str:
+    """In words, what the readers saw since the fault was `begun`, the servers being at work again
+    since `ready`; both by the monotonic clock."""
     by_id, searches = readers.by_id, readers.searches
-    gaps = (by_id.answers, searches.answers, by_id.news)
-    return Recovery(
-        fault,
-        ready - begun,
-        by_id.answers.longest,
-        searches.answers.longest,
-        by_id.news.longest,
-        # Searches stand still for a second, from refresh to refresh.
-        max([0.0, *(gap.ended - ready for gap in gaps if gap.longest > _REFRESH)]),
-    )
+    times = {
+        "servers": ready - begun,
+        "no read by id": by_id.answers.longest,
+        "no search": searches.answers.longest,
+        "nothing new": by_id.news.longest,
+        "of it after the servers": by_id.news.beyond(ready),
+    }
+    shown = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in times.items())
+    return f"recovery: {fault}: {shown}"
