@@ -10,11 +10,12 @@ from api.balances.app import create_app
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.cluster.elasticsearch import Cluster, elasticsearch_cluster
+from tests.cluster.recovery import Watch
 from tests.conftest import wipe_elasticsearch
 from tests.harness import eventually
 from tests.invariants import invariants_hold
 from tests.outages import Bank
-from tests.services import Client, serving
+from tests.services import serving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -34,24 +35,6 @@ async def told(settings: Settings, nodes: Cluster) -> Settings:
     return settings.model_copy(update={"elasticsearch_url": nodes.url, "index_replicas": 1})
 
 
-class Watch:
-    """The highest version that was read of each account, and the reads that were behind it."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
-        self.back: list[str] = []
-
-    async def read(self, client: Client, path: str) -> None:
-        async with client.get(path) as answer:
-            assert answer.status == 200, await answer.text()
-            body = await answer.json()
-        for found in body.get("data", [body]):
-            version, before = found["version"], self._seen.get(found["id"], 0)
-            if version < before:
-                self.back.append(f"{found['id']}: {version} after {before}")
-            self._seen[found["id"]] = max(version, before)
-
-
 async def test_reads_of_several_processes_never_go_back(told: Settings, nodes: Cluster) -> None:
     """Copies refresh each at its own moment: readers that take them in turns see that."""
     async with Bank(told) as bank, AsyncExitStack() as stack:
@@ -69,6 +52,7 @@ async def test_reads_of_several_processes_never_go_back(told: Settings, nodes: C
                 await lists.read(reader, "/?limit=100")
                 await gets.read(reader, f"/{some}")
         assert (searches.back, lists.back, gets.back) == ([], [], [])
+        assert (searches.refused, lists.refused, gets.refused) == (0, 0, 0)
         await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store))
     await invariants_hold(told)
 
