@@ -127,7 +127,8 @@ async def test_a_bank_goes_on_after_a_failover(
                 renewed = partial(all_renewed, reader, settings.partitions, 1000 * wall)
                 await eventually(renewed, message="all leases are renewed")
                 held = time.monotonic()
-                assert held - elected < 2 * settings.lease_seconds
+                said = "\n".join(each.log() for each in bank.roles.values())
+                assert held - elected < 2 * settings.lease_seconds, said
                 await load.more(100)
                 three.servers[old].kill(signal.SIGCONT)
                 for port, process in three.all.items():

@@ -19,7 +19,7 @@ from tests.torture.nodes import api, asked, connected, one_that_answers
 from tests.torture.servers import Copies, placed, shorten_history
 
 NODES: Final = 3
-_IN_SYNC_SECONDS: Final = 180.0
+_IN_SYNC_SECONDS: Final = 300.0
 _OWN_WAY: Final = ["--no_advertise"]
 """Roles are not told of other servers, or they would go there by no proxy."""
 _QUICK_NODES: Final = {

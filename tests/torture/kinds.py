@@ -29,5 +29,5 @@ class Kind:
 
 EMBEDDED: Final = Kind(embedded, FAULTS, (), QUICK, settle=120.0, patience=PATIENCE)
 CLUSTERS: Final = Kind(
-    clusters, CLUSTER_FAULTS, ("CLUSTER=1",), CALM, settle=240.0, patience=4 * PATIENCE
+    clusters, CLUSTER_FAULTS, ("CLUSTER=1",), CALM, settle=240.0, patience=6 * PATIENCE
 )

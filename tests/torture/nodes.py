@@ -2,13 +2,16 @@
 
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import nats
-import nats.errors
 import orjson
 from nats.aio.client import Client
 
+from pipeline.embedded.server_binaries import SERVER_BINARIES
+
+_NATS: Final = SERVER_BINARIES["nats"]
 _ANSWER: Final = aiohttp.ClientTimeout(total=10)
 _NEXT: Final = 2.0
 """Seconds that a node has, where another one may be asked."""
@@ -42,7 +45,8 @@ async def connected(url: str) -> Client:
     """A connection to the first nats-server that answers. It is not made anew when it breaks."""
     *others, last = url.split(",")
     for server in others:
-        with suppress(nats.errors.Error, OSError, TimeoutError):
+        at = urlsplit(server)
+        if await _NATS.healthy(str(at.hostname), int(at.port or _NATS.port)):
             return await _connected(server)
     return await _connected(last)
 
