@@ -20,9 +20,10 @@ from api.balances import (
 )
 from api.balances.balance_reader import BalanceReader
 from api.balances.connections import CONNECTIONS, Connections
+from api.balances.monotonic import MonotonicReads
 from api.balances.projected import PROJECTIONS
 from api.balances.rebuild_metrics import RebuildFigures
-from api.balances.routes import INDEX, PAGES, routes
+from api.balances.routes import INDEX, PAGES, READS, routes
 from api.balances.shared_searches import SharedSearches
 from api.balances.statement_reader import StatementReader
 from api.balances.waiting import WAITING, VersionWaits
@@ -50,7 +51,11 @@ def create_app(settings: Settings) -> web.Application:
     waiting = VersionWaits(index, connections)
     overviews = overview.Overviews(connections, settings, snapshots)
     activities = activity.Activities(connections)
-    pages = SharedSearches(partial(queries.page, index))
+
+    def reads() -> MonotonicReads:
+        return MonotonicReads(lambda account_id: connections.store.head(account_id))
+
+    pages = SharedSearches(partial(queries.page, index, reads()))
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
@@ -88,8 +93,8 @@ def create_app(settings: Settings) -> web.Application:
 
     checks = {"elasticsearch": elasticsearch}
     app = application(settings, every_route, checks, _translate, metrics)
-    app[INDEX], app[PAGES] = index, pages
-    app[statements.STATEMENTS] = entries
+    app[INDEX], app[READS], app[PAGES] = index, reads(), pages
+    app[statements.STATEMENTS], app[statements.READS] = entries, reads()
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
     app[PROJECTIONS] = kept

@@ -1,12 +1,14 @@
 """Queries on the projection: one document, or a page of documents in order."""
 
 import re
+from functools import partial
 from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from api.balances.balance_reader import BalanceReader
+from api.balances.monotonic import MonotonicReads, version_of
 from api.http.cursors import LONGEST
 from api.http.inputs import Input
 from api.http.shapes import readable
@@ -93,12 +95,15 @@ async def document(index: BalanceReader, account_id: str) -> Document:
     return found
 
 
-async def page(index: BalanceReader, query: PageQuery) -> tuple[list[Document], str | None]:
+async def page(
+    index: BalanceReader, reads: MonotonicReads, query: PageQuery
+) -> tuple[list[Document], str | None]:
     """Up to `limit` documents in order, ties by id, and the cursor of the next page.
 
     Raises `UnknownCursor` when `starting_after` is none, and `ProjectionUnavailable`.
     """
-    return await index.page(
+    read = partial(
+        index.page,
         owner=query.owner,
         search=query.search,
         sort=query.sort.removeprefix("-"),
@@ -106,3 +111,4 @@ async def page(index: BalanceReader, query: PageQuery) -> tuple[list[Document], 
         limit=query.limit,
         after=query.starting_after,
     )
+    return await reads.get(read, lambda found: {each["id"]: version_of(each) for each in found[0]})

@@ -1,11 +1,13 @@
 """The routes that read documents."""
 
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
 
 from api.balances import queries
 from api.balances.balance_reader import BalanceReader
+from api.balances.monotonic import MonotonicReads, version_of
 from api.balances.shared_searches import SharedSearches
 from api.balances.waiting import WAITING
 from api.http.headers import ETAG
@@ -18,6 +20,8 @@ from api.security.customer_view import visible_account
 from pipeline.model.events import ACCOUNT_ID
 
 INDEX: Final = web.AppKey("index", BalanceReader)
+READS: Final = web.AppKey("reads", MonotonicReads)
+"""Those of `GET /{id}`."""
 PAGES: Final = web.AppKey(
     "pages", SharedSearches[queries.PageQuery, tuple[list[queries.Document], str | None]]
 )
@@ -48,12 +52,19 @@ async def document(request: web.Request) -> web.Response:
     With `min_version` not before it has that version, or time is out: then it is `stale`.
     """
     account_id, asked = request.match_info["id"], query(request, queries.DocumentQuery)
-    if asked.min_version is None:
-        found, fresh = await queries.document(request.app[INDEX], account_id), True
-    else:
-        found, fresh = await request.app[WAITING].document(
-            account_id, asked.min_version, asked.timeout
-        )
+
+    async def read() -> tuple[queries.Document | None, bool]:
+        with suppress(queries.DocumentNotFound):
+            if asked.min_version is None:
+                return await queries.document(request.app[INDEX], account_id), True
+            return await request.app[WAITING].document(account_id, asked.min_version, asked.timeout)
+        return None, False
+
+    found, fresh = await request.app[READS].get(
+        read, lambda answer: {account_id: version_of(answer[0])}
+    )
+    if found is None:
+        raise queries.DocumentNotFound(account_id)
     shown = visible_account(found)
     # A document that was changed by hand may lack its version until it is repaired.
     headers = {"ETag": f'"{shown["version"]}"'} if "version" in shown else None

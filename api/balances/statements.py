@@ -1,6 +1,7 @@
 """`GET /{id}/statement`: what happened to an account, with the balance after each entry."""
 
 import re
+from functools import partial
 from typing import Annotated, Final
 
 from aiohttp import web
@@ -8,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api.balances import queries
+from api.balances.monotonic import MonotonicReads, version_of
 from api.balances.projected import kept
 from api.balances.queries import Cursor, Limit
 from api.balances.routes import INDEX
@@ -29,6 +31,8 @@ from pipeline.model.events import ACCOUNT_ID
 from pipeline.model.text import Text
 
 STATEMENTS: Final = web.AppKey("statements", StatementReader)
+READS: Final = web.AppKey("statement_reads", MonotonicReads)
+_NEWEST: Final = EntryQuery()
 
 routes = web.RouteTableDef()
 
@@ -96,7 +100,12 @@ async def statement(request: web.Request) -> web.Response:
         asked.reference,
         asked.search,
     )
-    entries, after = await request.app[STATEMENTS].page(account_id, wanted)
+    newest = wanted._replace(limit=_NEWEST.limit) == _NEWEST
+    entries, after = await request.app[READS].get(
+        partial(request.app[STATEMENTS].page, account_id, wanted),
+        # Only the newest entries of all tell the version of the account.
+        lambda found: {account_id: max(map(version_of, found[0]), default=0)} if newest else {},
+    )
     if not entries:
         # An unknown account is a 404, not an empty page.
         await queries.document(request.app[INDEX], account_id)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from elasticsearch import ApiError, BadRequestError, NotFoundError
 
 from pipeline.search.catalog import Generation
-from pipeline.search.client import Elastic
+from pipeline.search.client import Elastic, refresh
 from pipeline.search.generations import Generations
 from pipeline.search.values import GenerationGone
 
@@ -23,7 +23,7 @@ LIVE_REFRESH: Final = "1s"
 class AliasSwap:
     """The steps of a rebuild that change indexes. Each may be repeated, by any process.
 
-    Raises `GenerationGone` and the driver's errors.
+    Raises `GenerationGone`, `ProjectionUnavailable` and the driver's errors.
     """
 
     def __init__(self, elastic: Elastic, generations: Generations) -> None:
@@ -56,7 +56,7 @@ class AliasSwap:
         if old is not None:
             await self._refresh_every(old, NEVER)
             actions.insert(0, _removal(old, self._live))
-        await self._client.indices.refresh(index=new.index)
+        await refresh(self._client, new.index)
         await self._refresh_every(new, LIVE_REFRESH)
         await self._elastic.awaken(new.index)
         try:

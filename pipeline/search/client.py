@@ -404,6 +404,17 @@ def _fault(alias: str, indexes: Mapping[str, Mapping[str, Any]]) -> str | None:
     return None
 
 
+async def refresh(client: AsyncElasticsearch, index: str) -> None:
+    """Have searches see all that is written, on each copy that is there.
+
+    Raises the driver's errors, and `ProjectionUnavailable` if a copy was lost meanwhile: another
+    one may be searched in its place.
+    """
+    shards = (await client.indices.refresh(index=index))["_shards"]
+    if shards["failed"]:
+        raise ProjectionUnavailable(f"{index}: {shards['failed']} copies could not be refreshed")
+
+
 async def require_sound_alias(client: AsyncElasticsearch, alias: str) -> None:
     """Raise `ProjectionBroken` if the alias leads to several indexes or has options, or
     `ProjectionUnavailable` without an answer."""

@@ -2,36 +2,16 @@
 
 from typing import Any, Final
 
-from elastic_transport import AiohttpHttpNode
+from elastic_transport import NodePool
 from elastic_transport.client_utils import url_to_node_config
 from elasticsearch import AsyncElasticsearch
 
+from pipeline.search.nodes import UNFIT, Node, Nodes, WatchedNode
 from pipeline.support.access import ServerAccess
 
-_UNFIT: Final = (502, 503, 504)
-"""A node without a master, or a proxy without a node."""
 _DEAD_SECONDS: Final = 10.0
 _LONGEST_DEAD_SECONDS: Final = 300.0
-"""A node that failed again and again is left alone for so long while others answer: each look at
-one that hangs costs a whole time-out."""
-
-
-class Node(AiohttpHttpNode):
-    """Keeps no connection to a server that is unfit, and resolves the name anew.
-
-    Such a server answers with an error each time and keeps the connection, although the name may
-    lead to another one by now. After an answer of that kind each request closes its connection,
-    until one is answered otherwise.
-    """
-
-    _doubted = False
-
-    async def perform_request(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        if self._doubted:
-            options["headers"] = {**(options.get("headers") or {}), "connection": "close"}
-        answer = await super().perform_request(*args, **options)
-        self._doubted = answer.meta.status in _UNFIT
-        return answer
+"""A node that failed again and again is left alone for so long while others answer."""
 
 
 def client(
@@ -39,9 +19,9 @@ def client(
 ) -> AsyncElasticsearch:
     """A client that connects when it is first used; `options` are the driver's.
 
-    It takes the nodes of the URL in turns. `repeat`: whether each request may go to the next node
-    when one does not answer it: they share the `timeout`, in seconds. Else the request fails, and
-    the next one goes elsewhere.
+    It takes the nodes of the URL in turns, and leaves out those that fail. `repeat`: whether each
+    request may go to the next node when one does not answer it within half of the `timeout`, in
+    seconds. Else the request fails, and the next one goes elsewhere.
     """
     access = ServerAccess.of(at)
     if access.token:
@@ -50,16 +30,21 @@ def client(
         options["basic_auth"] = (access.user, access.password)
     if access.tls:
         options["ssl_context"] = access.context()
-    tries = len(access.urls) if repeat else 1
+    # Without the port of the scheme the driver refuses `http://host`.
+    found = [url_to_node_config(each, use_default_ports_for_scheme=True) for each in access.urls]
+    nodes = list(dict.fromkeys(found))  # of a node that is listed twice it refuses the list
+    several = len(nodes) > 1
+    tries = len(nodes) if repeat else 1
     return AsyncElasticsearch(
-        # Without the port of the scheme the driver refuses `http://host`.
-        [url_to_node_config(each, use_default_ports_for_scheme=True) for each in access.urls],
-        node_class=Node,
+        nodes,
+        node_class=WatchedNode if several else Node,
+        node_pool_class=Nodes if several else NodePool,
         dead_node_backoff_factor=_DEAD_SECONDS,
         max_dead_node_backoff=_LONGEST_DEAD_SECONDS,
-        request_timeout=timeout / tries,
+        # Not a smaller part where there are more: then no node had the time for a slow request.
+        request_timeout=timeout / min(tries, 2),
         max_retries=tries - 1,
-        retry_on_status=_UNFIT,
+        retry_on_status=UNFIT,
         retry_on_timeout=True,
         **options,
     )

@@ -61,6 +61,7 @@ class DocumentReader:
             self._client.search(
                 index=self._alias,
                 preference=PREFERENCE,
+                allow_partial_search_results=False,  # of a shard that is away nothing would show
                 query={"bool": {"filter": list(filters)}},
                 sort=list(sort),
                 search_after=None if after is None else list(after),
@@ -81,6 +82,7 @@ class DocumentReader:
             self._client.search(
                 index=self._alias,
                 preference=PREFERENCE,
+                allow_partial_search_results=False,  # of a shard that is away nothing would show
                 query={"term": {"id": document_id}},
                 sort=list(sort),
                 size=1,

@@ -13,6 +13,7 @@ from pipeline.search.client import (
     alias_faults,
     connect,
     mget,
+    refresh,
     require_readable,
     require_sound_alias,
 )
@@ -75,7 +76,7 @@ class IndexScan:
     async def ids(self) -> AsyncIterator[list[str]]:
         """The ids of all documents as of one moment, in lists of up to `PAGE`, in no order."""
         try:
-            await self._client.indices.refresh(index=self._alias)
+            await refresh(self._client, self._alias)
             opened = await self._client.open_point_in_time(
                 index=self._alias, keep_alive=_KEEP_ALIVE, preference=PREFERENCE
             )
@@ -93,6 +94,7 @@ class IndexScan:
     async def _page(self, pit: str, after: list[Any] | None) -> list[dict[str, Any]]:
         answer = await self._client.search(
             pit={"id": pit, "keep_alive": _KEEP_ALIVE},
+            allow_partial_search_results=False,
             sort=[{"_shard_doc": "asc"}],
             search_after=after,
             size=PAGE,

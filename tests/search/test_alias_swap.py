@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.banking.balance import BALANCE
-from pipeline.search import Elastic, Generations
+from pipeline.search import Elastic, Generations, ProjectionUnavailable
 from pipeline.search.alias_swap import AliasSwap
 from pipeline.search.catalog import CatalogEntry
 from pipeline.support.settings import Settings
+from tests.proxy import HttpProxy
+from tests.proxy.faults import answer
+from tests.proxy.http import Forward, Reply, Request
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -48,3 +51,28 @@ async def test_a_generation_that_is_begun_is_begun_once(elastic: Elastic) -> Non
     await generations.ensure_live()
     succession = AliasSwap(elastic, generations)
     assert await succession.begin() == await succession.begin()
+
+
+async def lost_copy(request: Request, forward: Forward) -> Reply:
+    """The node of one copy dies while an index is refreshed; the request is a success."""
+    if not request.path.endswith("/_refresh"):
+        return await forward(request)
+    return answer(200, {"_shards": {"total": 2, "successful": 1, "failed": 1}})
+
+
+async def test_no_swap_to_a_generation_that_is_not_refreshed_everywhere(
+    settings: Settings, elastic: Elastic
+) -> None:
+    """Readers may be sent to the copy that was not, and would see less than before the swap."""
+    async with HttpProxy(settings.elasticsearch_url) as proxy:
+        through = Elastic(proxy.url)
+        generations = Generations(through, BALANCE)
+        old = await generations.ensure_live()
+        swap = AliasSwap(through, generations)
+        new = await swap.begin()
+        with proxy.faulty(lost_copy), pytest.raises(ProjectionUnavailable):
+            await swap.swap(old, new)
+        assert await Generations(elastic, BALANCE).live() == old
+        assert await swap.swap(old, new)
+        assert await Generations(elastic, BALANCE).live() == new
+        await through.close()
