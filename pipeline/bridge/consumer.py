@@ -15,6 +15,7 @@ from typing import Any
 
 from faust import Service
 from faust.types import TP, ConsumerMessage
+from nats.aio.msg import Msg
 
 from pipeline.bridge import private
 from pipeline.bridge.batch import Batch, BatchSchema
@@ -29,6 +30,8 @@ from pipeline.support.ticks import to_tick
 
 log = logging.getLogger(__name__)
 
+NEW_LEADER = "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED"
+"""Published with the consumer's stream and name when a server of a cluster begins to lead it."""
 PLAIN_IN_FLIGHT = 500
 _MOST_OUT = 10_000
 """Deliveries of a partition, done or not, that have no ack: while a commit waits, reading does."""
@@ -64,6 +67,7 @@ class Consumer(FaustConsumer):
     async def on_start(self) -> None:
         """Connect and start the assignment, for which a task of the app would start too late."""
         await self.transport.connect()
+        await self.transport.js.nc.subscribe(f"{NEW_LEADER}.>", cb=self._on_new_leader)
         self.add_future(self._assignment())
         self.add_future(self._look_at_all())
         self.add_future(self._watch_for_late_acks())
@@ -249,6 +253,12 @@ class Consumer(FaustConsumer):
         """The connection is back: each feed has lost its request and its inbox."""
         for tp in self.feeds:
             self._trouble(tp, Trouble(pinned_elsewhere=False))
+
+    async def _on_new_leader(self, message: Msg) -> None:
+        """The leader before had our request and the pin: both are lost, and perhaps acks are."""
+        for tp, feed in self.feeds.items():
+            if feed.open and message.subject == f"{NEW_LEADER}.{feed.stream}.{feed.durable.name}":
+                self._trouble(tp, Trouble(pinned_elsewhere=True))
 
     async def _watch_for_late_acks(self) -> None:
         """An ack or RESET that an earlier owner sent may come late, and then ours don't count."""

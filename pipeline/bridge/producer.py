@@ -18,7 +18,7 @@ from ulid import ULID
 
 from pipeline.bridge import private
 from pipeline.bridge.changelog_subjects import decode_key, encode_key
-from pipeline.messaging import JetStreamError, StorageFull, WrongLastSequence
+from pipeline.messaging import Refused, StorageFull, WrongLastSequence
 from pipeline.messaging.fast_path import header
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class Producer(base.Producer):
     ) -> int:
         """Publish the message, always with the same id, until it is stored; return its sequence.
 
-        Raises `ChangelogFenced`, and `JetStreamError` if the server refuses it.
+        Raises `ChangelogFenced`, and `Refused` if the server refuses it.
         """
         headers = {**headers, MESSAGE_ID: f"{self._me}-{ULID()}"}
         try:
@@ -213,7 +213,7 @@ class Producer(base.Producer):
                 log.debug("publish %s: %s", subject, error)
                 self._full.add(subject)
                 await asyncio.sleep(_FULL_SECONDS)
-            except (ChangelogFenced, JetStreamError):
+            except (ChangelogFenced, Refused):
                 raise
             except Exception as error:
                 log.debug("publish %s: %r", subject, error)
@@ -258,7 +258,7 @@ async def _settle(
 ) -> None:
     try:
         sequence = await storing
-    except (ChangelogFenced, JetStreamError) as error:
+    except (ChangelogFenced, Refused) as error:
         done.set_exception(error)
     else:
         done.set_result(_stored(tp, sequence))

@@ -78,7 +78,7 @@ class Leader:
         self._now = await partitioning(self._js) or made
         await self._repartitioner.tidy(self._now)
         log.info("Leading from sequence %d", self._publisher.sequence)
-        async with self._repartitioner.following():
+        async with self._repartitioner.following(), self._publisher.following():
             while not lost.is_set():
                 try:
                     async with self._store.watch(self._publisher.token) as batches:

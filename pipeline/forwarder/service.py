@@ -60,7 +60,7 @@ async def _run(settings: Settings, metrics: ForwarderMetrics) -> None:
     store = EventStore(settings.mongodb, settings.mongodb_database)
     lease = Lease(settings.redis, FORWARDER, owner, settings.lease_seconds)
     metrics.js, metrics.store, metrics.lease = js, store, lease
-    outage, attempt = Outage(log, "Forwarding"), 0
+    outage, attempt = Outage(log, "Forwarding", most=1.0), 0
     try:
         while True:
             raise_if_cancelled()

@@ -6,13 +6,17 @@ carries the change stream's resume token, so the stream is its own checkpoint: t
 can't disagree.
 """
 
+import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 import orjson
+from nats.aio.msg import Msg
 from prometheus_client import Histogram
 from ulid import ULID
 
@@ -32,6 +36,8 @@ from pipeline.support.metrics import SECONDS, SIZES, histogram
 
 log = logging.getLogger(__name__)
 
+NEW_LEADER: Final = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"
+"""Published when a server of a cluster begins to lead the stream."""
 _HEADER_ROOM: Final = 4096
 
 
@@ -85,9 +91,26 @@ class StreamPublisher:
         self.token: str | None = None
         self.published = 0.0
         self._batch = ""
+        self._answer: asyncio.Timeout | None = None
+        """Of the batch under way: when its answer is not waited for any longer."""
         self._landed: set[str] = set()
         """Ids of events after `token` that are in the stream: of a batch that landed in part."""
         self._part = 0
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Wait for no answer of a leader that is one no more, while the block runs."""
+        subscription = await self._js.nc.subscribe(NEW_LEADER, cb=self._on_new_leader)
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # the connection is closed
+                await subscription.unsubscribe()
+
+    async def _on_new_leader(self, _: Msg) -> None:
+        if self._answer is not None:
+            with suppress(RuntimeError):  # it has come
+                self._answer.reschedule(0)
 
     async def begin(self) -> StreamState:
         """Read the last sequence of the stream, and the resume token there.
@@ -197,7 +220,8 @@ class StreamPublisher:
     async def _send(self, messages: list[OutgoingMessage]) -> int:
         self._batch = str(ULID())
         try:
-            return await self._js.publish_batch(messages, self.sequence, self._batch)
+            async with asyncio.timeout(None) as self._answer:
+                return await self._js.publish_batch(messages, self.sequence, self._batch)
         except TimeoutError as error:
             last = await self._js.last_message(STREAM)
             if last is None or not self._is_own(last) or TOKEN_HEADER in last.headers:

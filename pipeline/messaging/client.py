@@ -38,6 +38,8 @@ _DELETING_SECONDS: Final = 10.0
 _DELETING_POLL_SECONDS: Final = 0.05
 _EXPECTED_OF_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence"
 _TIMEOUT: Final = 5.0
+_COMMIT_SECONDS: Final = 4.0
+"""As long as the shortest election: what a leader got that died is not waited for any longer."""
 _PATIENCE: Final = 3.0
 _FULL_SECONDS: Final = 30.0
 _PIECE: Final = 250
@@ -136,7 +138,7 @@ class JetStream:
         for start in range(0, len(frames), _PIECE):
             await self.nc.publish_frames(frames[start : start + _PIECE])
             await asyncio.sleep(0)
-        return await self._stored(last.subject, last.data, headers[-1], 2 * _TIMEOUT)
+        return await self._stored(last.subject, last.data, headers[-1], _COMMIT_SECONDS)
 
     async def publish(
         self,

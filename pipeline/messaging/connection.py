@@ -31,7 +31,7 @@ async def connected(
         at,
         name=name,
         max_reconnect_attempts=-1,
-        ping_interval=5,
+        ping_interval=2,  # a server that stands still is left after 6 s, an election takes 4 to 9
         max_outstanding_pings=2,
         allow_reconnect=True,
         **{

@@ -9,6 +9,7 @@ of the cost of reading it. The fast path calls the receiver directly from the pa
 many messages in one write.
 """
 
+import asyncio
 import logging
 import re
 import ssl
@@ -34,6 +35,11 @@ Receive = Callable[[bytes, bytes, bytes], None]
 _REFUSED: Final = ("authorization violation", "user authentication")
 
 _API: Final = "$JS.API."
+_READS: Final = re.compile(
+    r"\$JS\.API\.(INFO|STREAM\.MSG\.GET|(STREAM|CONSUMER)\.(INFO|LIST|NAMES))\b"
+)
+"""What may be asked twice."""
+_AGAIN_SECONDS: Final = 1.0
 _UNAVAILABLE: Final = re.compile(rb'"err_code":(10006|10008|10009|10076)\b')
 """Of a server without a leader in its cluster, or without JetStream."""
 _UNFIT_SECONDS: Final = 10.0
@@ -116,7 +122,10 @@ class FastPathClient(Client):
         if not subject.startswith(_API):
             return await super().request(subject, *args, **options)
         try:
-            reply = await super().request(subject, *args, **options)
+            if _READS.match(subject):
+                reply = await self._request_until_answered(subject, *args, **options)
+            else:
+                reply = await super().request(subject, *args, **options)
         except (errors.NoRespondersError, errors.TimeoutError):
             await self._leave_if_unfit()
             raise
@@ -125,6 +134,31 @@ class FastPathClient(Client):
         else:
             self._unfit_since, self._patience = None, _UNFIT_SECONDS
         return reply
+
+    async def _request_until_answered(
+        self, subject: str, payload: bytes = b"", *, timeout: float
+    ) -> Msg:
+        """Send the request every second until one is answered: without a leader it gets lost.
+
+        The first answer counts, whichever request it is to. Raises what `request` raises.
+        """
+        sent: set[asyncio.Task[Msg]] = set()
+        until = time.monotonic() + timeout
+        try:
+            while time.monotonic() < until:
+                sent.add(asyncio.create_task(super().request(subject, payload, 2 * timeout)))
+                answered, _ = await asyncio.wait(
+                    sent, timeout=_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in answered:
+                    sent.discard(task)
+                    with suppress(errors.TimeoutError):  # the connection was lost meanwhile
+                        return task.result()
+            raise errors.TimeoutError
+        finally:
+            for task in sent:
+                task.cancel()
+            await asyncio.gather(*sent, return_exceptions=True)
 
     async def _leave_if_unfit(self) -> None:
         """Connect anew if no request of the API has worked for some time, longer each time."""
@@ -149,11 +183,23 @@ class FastPathClient(Client):
             # `close` cancels it once, which may be swallowed (see `cancel_and_wait`).
             await cancel_and_wait(self._reconnection_task)
 
+    async def _attempt_reconnect(self) -> None:
+        """Abort the lost connection first: nats-py waits until the server has read all of it, which
+        one that stands still never does. Who waits for an answer on it needn't wait any longer."""
+        self._abort()
+        for answer in list(self._resp_map.values()):
+            if not answer.done():
+                answer.set_exception(errors.TimeoutError())
+        await super()._attempt_reconnect()
+
     async def _connect_to_server(self, s: Srv) -> None:
         """Abort the connection of a failed attempt first: nats-py leaves it open."""
+        self._abort()
+        await super()._connect_to_server(s)
+
+    def _abort(self) -> None:
         if isinstance(self._transport, TcpTransport) and self._transport._io_writer:
             self._transport._io_writer.transport.abort()
-        await super()._connect_to_server(s)
 
     def _connect_command(self) -> bytes:
         """The CONNECT line, which holds our credentials.

@@ -1,12 +1,13 @@
-"""A changelog write that JetStream has no room for is kept until there is room."""
+"""A write that JetStream can't take now, for want of room or of a leader, is kept until it can."""
 
 import asyncio
+from typing import Any
 
 import faust
 import pytest
 
 from pipeline.bridge.producer import Producer
-from pipeline.messaging import JetStream
+from pipeline.messaging import JetStream, JetStreamError
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 
@@ -62,3 +63,25 @@ async def test_what_waits_for_room_holds_up_no_commit_and_no_stop(
     assert not producer._newer
     await producer.on_stop()
     await js.close()
+
+
+async def test_a_write_waits_for_a_leader(
+    settings: Settings, js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that is one no more answers with an error, which is no refusal."""
+    await js.ensure_stream("small", ["small.>"])
+    app = faust.App("test", broker=settings.nats_url, store="memory://", loghandlers=[])
+    producer: Producer = app.transport.create_producer()
+    await app.transport.connect()
+    publish, errors = app.transport.publish, [JetStreamError(503, "raft: not leader")]
+
+    async def failing(*args: Any) -> int:
+        if errors:
+            raise errors.pop()
+        return int(await publish(*args))
+
+    monkeypatch.setattr(app.transport, "publish", failing)
+    async with asyncio.timeout(20):
+        stored = await producer.send_and_wait("small", b"k", b"v", 0, None, None)
+    assert stored.offset == 1
+    await producer.on_stop()

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 from faust.types import TP
 
+from pipeline.bridge.consumer import NEW_LEADER
 from pipeline.bridge.durable import Durable
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream, ensure_partitioned
@@ -115,6 +116,24 @@ async def test_a_refused_pin_is_taken_again_by_the_owner(
         await publish(js, range(40, 400))
         await eventually(lambda: len(reader.read) == 400)
         assert sorted(number for _, number in reader.read) == list(range(400))
+
+
+async def test_a_new_leader_of_a_consumer_is_asked_at_once(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    """The one before it may be dead, and with it the request that waited there."""
+    async with running(Reader(settings.nats_url, "one", scratch), ALL) as reader:
+        await publish(js, range(40))
+        await eventually(lambda: len(reader.read) == 40)
+        inboxes = {tp.partition: feed._inbox for tp, feed in reader.consumer.feeds.items()}
+        await js.nc.publish(f"{NEW_LEADER}.{TOPIC}.{TOPIC}-2")
+        feed = reader.consumer.feeds[TP(TOPIC, 2)]
+        await eventually(lambda: feed.open and feed._inbox != inboxes[2])
+        await publish(js, range(40, 400))
+        await eventually(lambda: len(reader.read) == 400)
+        assert sorted(number for _, number in reader.read) == list(range(400))
+        now = {tp.partition: feed._inbox for tp, feed in reader.consumer.feeds.items()}
+        assert {p for p in ALL if now[p] != inboxes[p]} == {2}
 
 
 async def test_a_deleted_consumer_and_a_remade_stream_are_read_on(

@@ -1,12 +1,15 @@
 """Several nats-servers in one URL: any that answers will do, and the credentials hold for all."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from pipeline.embedded.processes import Children, small_environment
+from pipeline.embedded.processes import Child, Children, small_environment
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.messaging import JetStream
+from pipeline.messaging.fast_path import plain_frame
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 from tests.ports import free_port
@@ -39,26 +42,44 @@ def port_of(js: JetStream) -> int | None:
     return js.nc.connected_url.port if js.nc.connected_url else None
 
 
+@asynccontextmanager
+async def two(folder: Path, *options: str) -> AsyncIterator[list[tuple[int, Child]]]:
+    """The ports and the processes of two nats-servers in a cluster, without JetStream."""
+    children = Children()
+    routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(2)]
+    found = []
+    try:
+        for route in routes:
+            port = free_port()
+            command = NATS.command("127.0.0.1", port, folder / str(port))[:-3]
+            command += [*options, "--cluster_name", "bank", "--cluster", route]
+            command += ["--routes", ",".join(routes)]
+            log = folder / f"{port}.log"
+            found.append((port, children.start("nats", command, env=small_environment(), log=log)))
+        yield found
+    finally:
+        await children.close()
+
+
 async def test_the_name_and_password_hold_for_a_server_that_another_one_tells_of(
     tmp_path: Path,
 ) -> None:
     """Members of a cluster tell clients of one another, without credentials."""
-    children = Children()
-    routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(2)]
-    ports = [free_port(), free_port()]
-    try:
-        found = []
-        for route, port in zip(routes, ports, strict=True):
-            folder = tmp_path / str(port)
-            command = NATS.command("127.0.0.1", port, folder)[:-3]  # no JetStream
-            command += ["--user", "bank", "--pass", "secret", "--cluster_name", "bank"]
-            command += ["--cluster", route, "--routes", ",".join(routes)]
-            environ, log = small_environment(), folder.with_suffix(".log")
-            found.append(children.start("nats", command, env=environ, log=log))
-        js = await JetStream.within(10, f"nats://bank:secret@127.0.0.1:{ports[0]}", "test")
+    async with two(tmp_path, "--user", "bank", "--pass", "secret") as ((one, child), (other, _)):
+        js = await JetStream.within(10, f"nats://bank:secret@127.0.0.1:{one}", "test")
         await eventually(lambda: js.nc.discovered_servers)
-        found[0].kill()
-        await eventually(lambda: js.nc.is_connected and port_of(js) == ports[1])
+        child.kill()
+        await eventually(lambda: js.nc.is_connected and port_of(js) == other)
         await js.close()
-    finally:
-        await children.close()
+
+
+async def test_a_server_that_stands_still_is_left_whatever_was_sent_to_it(tmp_path: Path) -> None:
+    """More than its buffers take: it is not waited for that they get empty."""
+    async with two(tmp_path) as ((one, child), (other, _)):
+        url = f"nats://127.0.0.1:{one},127.0.0.1:{other}"
+        js = await JetStream.connect(url, "test", dont_randomize=True)
+        await eventually(lambda: port_of(js) == one)
+        await child.pause()
+        await js.nc.publish_frames([plain_frame("any", bytes(500_000))] * 50)
+        await eventually(lambda: js.nc.is_connected and port_of(js) == other, seconds=60)
+        await js.close()
