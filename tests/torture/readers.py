@@ -10,7 +10,7 @@ import aiohttp
 
 from tests.torture.breaches import Breaches
 from tests.torture.history import History
-from tests.torture.world import World
+from tests.torture.world import Era, World
 
 _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
@@ -18,23 +18,27 @@ _ROUTES: Final = ("list", "document", "statement")
 
 
 class Floor(NamedTuple):
-    """The least versions that a request may be answered with, and in which era of Elasticsearch
-    they were shown: what it shows after its end is compared with nothing before it, for it may
-    have lost its last second, and so is what another copy of a shard shows, which may be behind."""
+    """The least versions that a request may be answered with, and when that was so: what
+    Elasticsearch shows after its end is compared with nothing before it, for it may have lost its
+    last second."""
 
-    era: tuple[int, int]
+    era: Era
     versions: dict[str, int]
 
 
 class Readers:
     """Each route has the versions that were shown there; a request compares with those that had
-    been shown when it was sent, for answers overtake each other."""
+    been shown when it was sent, for answers overtake each other.
+
+    A process of the balance service lets nothing go back that it has shown itself (`_own`). What
+    the processes before it have shown counts as long as no copy of a shard comes or goes."""
 
     def __init__(self, world: World, seed: int, history: History, breaches: Breaches) -> None:
         self._world, self._seed = world, seed
         self._history, self._breaches = history, breaches
-        self._shown: dict[str, dict[str, int]] = {}
-        self._era = (-1, -1)
+        self._shown = _nothing()
+        self._own = _nothing()
+        self._era = world.era
         self._stop = asyncio.Event()
         self._http: aiohttp.ClientSession
 
@@ -78,7 +82,8 @@ class Readers:
                 break
             after = f"&starting_after={body['data'][-1]['id']}"
         missing = before.versions.keys() - seen
-        if self._sighted(hidden) and await self._comparable(before, not missing):
+        still = not self._world.moving and await self._comparable(before, not missing)
+        if self._sighted(hidden) and still:
             self._breaches.judge(6, not missing, f"missing in the list: {sorted(missing)[:3]}")
 
     async def _document(self, chance: random.Random) -> None:
@@ -134,16 +139,25 @@ class Readers:
 
     def floor(self, route: str) -> Floor:
         """For a request that is sent now."""
-        if self._era != self._world.era:
-            self._era, self._shown = self._world.era, {route: {} for route in _ROUTES}
+        self._forget()
         return Floor(self._era, dict(self._shown[route]))
+
+    def _forget(self) -> None:
+        """What nobody promises any more."""
+        before, self._era = self._era, self._world.era
+        if before.life != self._era.life:
+            self._shown, self._own = _nothing(), _nothing()
+        if before.served != self._era.served:
+            self._own = _nothing()
+        if before != self._era and (self._world.moving or before.moved != self._era.moved):
+            self._shown = {route: dict(own) for route, own in self._own.items()}
 
     async def _comparable(self, floor: Floor, holds: bool) -> bool:
         """Whether an answer has to keep to the floor. If it does not, the copies are looked at: one
         may have come or gone by no fault."""
         if not holds:
             await self._world.look_at_copies()
-        return floor.era == self._era == self._world.era and not self._world.moving
+        return floor.era == self._world.era
 
     async def saw(self, route: str, floor: Floor, document: dict[str, Any]) -> None:
         account, version, balance = document["id"], document["version"], document["balance"]
@@ -154,5 +168,10 @@ class Readers:
         self._breaches.judge(
             6, version >= least, f"{route}: {account} went from {least} back to {version}"
         )
-        shown = self._shown[route]
-        shown[account] = max(version, shown.get(account, 0))
+        for shown in (self._shown[route], self._own[route]):
+            shown[account] = max(version, shown.get(account, 0))
+
+
+def _nothing() -> dict[str, dict[str, int]]:
+    """By route."""
+    return {route: {} for route in _ROUTES}

@@ -1,4 +1,5 @@
-"""What readers hold against what they see, where copies of a shard may come and go."""
+"""What readers hold against what they see, where copies of a shard may come and go, and the balance
+service may be started anew."""
 
 from pathlib import Path
 from typing import Any
@@ -63,17 +64,41 @@ async def test_another_index_is_no_excuse(tmp_path: Path) -> None:
 async def test_a_copy_that_came_is_one_once(tmp_path: Path) -> None:
     reading = Reading(tmp_path)
     await reading.world.look_at_copies()
+    assert await reading.see(3) == 0
+    reading.world.served += 1
     reading.servers.now = {"balance-1 0": frozenset({"b", "c"})}
-    assert await reading.see(3, 2) == 0
+    assert await reading.see(2) == 0
     assert await reading.see(2) == 0
     assert await reading.see(1) == 1
 
 
-async def test_while_a_fault_moves_copies_nothing_is_compared(tmp_path: Path) -> None:
+async def test_while_a_fault_moves_copies_what_the_same_process_has_shown_counts(
+    tmp_path: Path,
+) -> None:
     reading = Reading(tmp_path)
     assert await reading.see(3) == 0
     reading.world.move()
-    assert await reading.see(2, 3, 1) == 0
+    assert await reading.see(3) == 0
+    assert await reading.see(2) == 1
     await reading.world.rest()
-    assert await reading.see(1, 2) == 0
+    assert await reading.see(2) == 2
+
+
+async def test_what_another_process_has_shown_counts_while_no_copy_moves(tmp_path: Path) -> None:
+    reading = Reading(tmp_path)
+    assert await reading.see(3) == 0
+    reading.world.served += 1
+    assert await reading.see(2) == 1
+
+
+async def test_and_not_when_one_has_moved(tmp_path: Path) -> None:
+    reading = Reading(tmp_path)
+    assert await reading.see(3) == 0
+    reading.world.served += 1
+    reading.world.move()
+    assert await reading.see(2) == 0
     assert await reading.see(1) == 1
+    reading.world.served += 1
+    assert await reading.see(0) == 1
+    await reading.world.rest()
+    assert await reading.see(0) == 1

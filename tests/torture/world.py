@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nats.aio.client import Client
 
@@ -35,6 +35,15 @@ GUEST: Final = "worker-3"
 _START_SECONDS: Final = 180.0
 
 
+class Era(NamedTuple):
+    """When something was read: a life of Elasticsearch, a process of the balance service, and a
+    time in which no fault began or ceased to move copies of shards."""
+
+    life: int
+    served: int
+    moved: int
+
+
 class World:
     """`down` are the roles that are not to run now, `started` all that were started, the latest
     start last.
@@ -42,7 +51,8 @@ class World:
     `hiding` is how many faults have taken the projection away from readers; `hidden` goes up
     whenever that changes. `lives` goes up whenever Elasticsearch ends, for it may have lost its
     last second then, and whenever the checkpoints are deleted. `moving` is how many faults have
-    copies of Elasticsearch's shards come and go; `moved` goes up whenever that changes.
+    copies of Elasticsearch's shards come and go; `moved` goes up whenever that changes. `served` is
+    how often a balance service was started.
     """
 
     def __init__(self, servers: Servers) -> None:
@@ -53,7 +63,7 @@ class World:
         self.started: list[str] = []
         self.gate = Gate()
         self.hiding = self.hidden = self.lives = 0
-        self.moving = self.moved = 0
+        self.moving = self.moved = self.served = 0
         self._copies: Copies = {}
 
     @property
@@ -72,6 +82,7 @@ class World:
         if name in self.down:
             self.down.discard(name)
             self._note_start(name)
+            self.served += ROLES[name] == "balances"
             role = self.roles[name]
             usual, role.environ = role.environ, {**role.environ, **environ}
             await role.start()
@@ -144,9 +155,8 @@ class World:
         self.moved += any(known[shard] != self._copies[shard] for shard in shards)
 
     @property
-    def era(self) -> tuple[int, int]:
-        """What readers see is compared with what they saw in the same one."""
-        return self.lives, self.moved
+    def era(self) -> Era:
+        return Era(self.lives, self.served, self.moved)
 
     # ---------------------------------------------------------------- what is spoken to
 
