@@ -14,6 +14,7 @@ from tests.torture.kinds import EMBEDDED, Kind
 from tests.torture.nemesis import Nemesis
 from tests.torture.readers import Readers
 from tests.torture.schedule import Step, schedule
+from tests.torture.servers import SERVERS
 from tests.torture.watch import Watch
 from tests.torture.world import World
 
@@ -66,7 +67,15 @@ async def torture(plan: Plan) -> Outcome:
         await _under_load(world, outcome)
         outcome.reached("all answered")
         outcome.breaches.live = False
-        judge = Judge(world.settings, world.ask_balances, outcome.history, outcome.breaches)
+        settings = world.settings
+        judge = Judge(
+            {name: settings.access(name).url for name in SERVERS},
+            settings.mongodb_database,
+            world.ask_balances,
+            outcome.history,
+            outcome.breaches,
+            settings.stream_replicas,
+        )
         try:
             await judge.judge(plan.settle)
         except Exception as error:  # a bank that can't be judged is no sound one

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import aiohttp
 
-from pipeline.support.settings import Settings
 from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
 from tests.torture.checker.fold import PROJECTIONS, Fields
@@ -27,14 +26,21 @@ Ask = Callable[[str, str], Awaitable[tuple[int, Any]]]
 
 
 class Judge:
-    """Judges a bank that is at rest, in the stores of the settings. `ask` sends a request to the
-    balance service."""
+    """Judges a bank that is at rest. `ask` sends a request to the balance service; `replicas` is
+    how many each stream should have, if that is to be judged."""
 
-    def __init__(self, settings: Settings, ask: Ask, history: History, breaches: Breaches) -> None:
-        self._settings, self._ask = settings, ask
-        self._history, self._breaches = history, breaches
-        self._mongodb = settings.mongodb_url, settings.mongodb_database
-        self._elasticsearch = settings.elasticsearch_url
+    def __init__(
+        self,
+        urls: dict[str, str],
+        database: str,
+        ask: Ask,
+        history: History,
+        breaches: Breaches,
+        replicas: int | None = None,
+    ) -> None:
+        self._mongodb, self._nats = (urls["mongodb"], database), urls["nats"]
+        self._elasticsearch, self._replicas = urls["elasticsearch"], replicas
+        self._ask, self._history, self._breaches = ask, history, breaches
 
     async def judge(self, seconds: float) -> None:
         """Everything; what is projected may take so long to show all that is stored."""
@@ -50,14 +56,14 @@ class Judge:
             if projection == "balance":
                 shown = {n: int(each.source.get("balance", 0)) for n, each in documents.items()}
                 check_sums(histories, shown, self._breaches)
-        check_log(await stores.log(self._settings.nats_url, MARK), self._breaches)
+        check_log(await stores.log(self._nats, MARK), self._breaches)
         check_guards(
             await stores.unique_keys(*self._mongodb),
             await stores.aliases(self._elasticsearch),
             self._breaches,
         )
-        replicas = await stores.replicas(self._settings.nats_url)
-        check_replicas(replicas, self._settings.stream_replicas, self._breaches)
+        if self._replicas is not None:
+            check_replicas(await stores.replicas(self._nats), self._replicas, self._breaches)
         for projection in PROJECTIONS:
             await self._rebuilt(projection, seconds)
 
