@@ -29,7 +29,7 @@ PROMPT: Final = {
 }
 """A node that hangs is noticed after 3 to 6 s. By default it is after about 32: the master and the
 others ask each other every second, wait for 10 s, and ask three times."""
-_STARTED: Final = 180.0
+_STARTED: Final = 400.0
 _ANSWERED: Final = 4.0
 
 
