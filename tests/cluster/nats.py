@@ -25,12 +25,14 @@ _LEADER = re.compile(r"(\S+ \S+) \[INF\] JetStream cluster new \w+ leader for '.
 class NatsCluster:
     """`servers` by their names, `n0`, `n1`, …; each member knows the routes to all of them."""
 
-    def __init__(self, folder: Path, children: Children, size: int) -> None:
+    def __init__(
+        self, folder: Path, children: Children, size: int, options: Sequence[str] = ()
+    ) -> None:
         self._folder = folder
         routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(size)]
         self.servers = {
             f"n{number}": Server(
-                _member(f"n{number}", route, routes),
+                _member(f"n{number}", route, routes, options),
                 f"nats://127.0.0.1:{free_port()}",
                 folder,
                 children,
@@ -96,10 +98,13 @@ class NatsCluster:
 
 
 @asynccontextmanager
-async def nats_cluster(folder: Path, size: int = 3) -> AsyncIterator[NatsCluster]:
-    """So many servers that have found one another, with their data in `folder`."""
+async def nats_cluster(
+    folder: Path, size: int = 3, options: Sequence[str] = ()
+) -> AsyncIterator[NatsCluster]:
+    """So many servers that have found one another, with their data in `folder`; `options` are added
+    to the command line of each."""
     children = Children(folder)
-    cluster = NatsCluster(folder, children, size)
+    cluster = NatsCluster(folder, children, size, options)
     try:
         await cluster.start()
         yield cluster
@@ -114,12 +119,10 @@ def _runs(server: Server) -> bool:
     return False
 
 
-def _member(name: str, route: str, routes: Sequence[str]) -> ServerBinary:
-    return replace(_NATS, name=name, command=partial(_command, name, route, routes))
-
-
-def _command(
-    name: str, route: str, routes: Sequence[str], host: str, port: int, folder: Path
-) -> list[str | Path]:
+def _member(name: str, route: str, routes: Sequence[str], options: Sequence[str]) -> ServerBinary:
     where = ["--cluster_name", "bank", "--cluster", route, "--routes", ",".join(routes)]
-    return [*_NATS.command(host, port, folder), "-n", name, *where]
+    return replace(_NATS, name=name, command=partial(_command, ["-n", name, *where, *options]))
+
+
+def _command(options: Sequence[str], host: str, port: int, folder: Path) -> list[str | Path]:
+    return [*_NATS.command(host, port, folder), *options]

@@ -1,16 +1,18 @@
-"""The command: `python -m tests.torture --seed 7 --minutes 2 --faults kill-worker,flushall`."""
+"""The command: `python -m tests.torture --seed 7 --minutes 2 --faults kill-worker,flushall`.
+
+With `--cluster` on clusters of servers.
+"""
 
 import argparse
 import asyncio
 import json
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from tests.torture.faults import FAULTS
+from tests.torture.kinds import CLUSTERS, EMBEDDED
 from tests.torture.report import announced, lines
-from tests.torture.run import SETTLE_SECONDS, Outcome, Plan, torture
+from tests.torture.run import Outcome, Plan, torture
 
 
 def plan() -> tuple[Plan, Path | None]:
@@ -19,17 +21,20 @@ def plan() -> tuple[Plan, Path | None]:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--faults", default="", help="names with commas between; default: all")
-    parser.add_argument("--settle", type=float, default=SETTLE_SECONDS, help="seconds")
+    parser.add_argument("--cluster", action="store_true", help="on clusters of servers")
+    parser.add_argument("--settle", type=float, help="seconds")
     parser.add_argument("--json", type=Path, help="where to write what was found broken, too")
     parser.add_argument("--list", action="store_true", help="name the faults and leave")
     given = parser.parse_args()
+    kind = CLUSTERS if given.cluster else EMBEDDED
     if given.list:
-        print("\n".join(sorted(FAULTS)))
+        print("\n".join(sorted(kind.faults)))
         sys.exit()
     names = tuple(name.strip() for name in given.faults.split(",") if name.strip())
-    if unknown := [name for name in names if name not in FAULTS]:
+    if unknown := [name for name in names if name not in kind.faults]:
         parser.error(f"no such faults: {', '.join(unknown)}; --list names all")
-    return Plan(given.seed, given.minutes, names or tuple(sorted(FAULTS)), given.settle), given.json
+    faults, settle = names or tuple(sorted(kind.faults)), given.settle or kind.settle
+    return Plan(given.seed, given.minutes, faults, settle, kind), given.json
 
 
 def main() -> int:
@@ -46,7 +51,8 @@ def main() -> int:
 
 def _write(path: Path, outcome: Outcome) -> None:
     found = [each._asdict() for each in outcome.breaches.found]
-    about = {"plan": asdict(outcome.plan), "folder": str(outcome.folder)}
+    plan = {"seed": outcome.plan.seed, "faults": outcome.plan.faults}
+    about = {"plan": plan, "folder": str(outcome.folder)}
     path.write_text(json.dumps({**about, "seconds": outcome.history.now(), "breaches": found}))
 
 

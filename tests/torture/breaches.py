@@ -18,7 +18,7 @@ INVARIANTS: Final = {
     10: "a rebuilt generation equals the live one",
     11: "the log has each event once, an account's in order and without a gap",
     12: "no role ends by itself; all come back to work",
-    13: "what is relied on in a server is as it should be: unique indexes, aliases",
+    13: "what is relied on in a server is as it should be: indexes, aliases, replicas",
     16: "each event has its own hash and that of the one before it",
 }
 """The ten of the design, three that stand on the rest of it, and the chain (`bank verify` has the

@@ -21,7 +21,7 @@ from tests.torture.mutants import MUTATIONS, Mutation, mutate
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- mutations -->\n", "<!-- /mutations -->"
-_COPIED: Final = ("pipeline", "api", "tests", "pyproject.toml")
+_COPIED: Final = ("pipeline", "api", "tests", "scripts", "pyproject.toml")
 _SETTLE: Final = 25
 _SECONDS: Final = 600
 CONTROL: Final = Mutation("nothing at all", "", "", "", "", seed=2, minutes=1.0)

@@ -10,7 +10,7 @@ import aiohttp
 
 from tests.torture.breaches import Breaches
 from tests.torture.history import History
-from tests.torture.world import World
+from tests.torture.world import Era, World
 
 _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
@@ -18,23 +18,27 @@ _ROUTES: Final = ("list", "document", "statement")
 
 
 class Floor(NamedTuple):
-    """The least versions that a request may be answered with, and in which life of Elasticsearch
-    they were shown: what it shows after its end is compared with nothing before it, for it may
-    have lost its last second."""
+    """The least versions that a request may be answered with, and when that was so: what
+    Elasticsearch shows after its end is compared with nothing before it, for it may have lost its
+    last second."""
 
-    life: int
+    era: Era
     versions: dict[str, int]
 
 
 class Readers:
     """Each route has the versions that were shown there; a request compares with those that had
-    been shown when it was sent, for answers overtake each other."""
+    been shown when it was sent, for answers overtake each other.
+
+    A process of the balance service lets nothing go back that it has shown itself (`_own`). What
+    the processes before it have shown counts as long as no copy of a shard comes or goes."""
 
     def __init__(self, world: World, seed: int, history: History, breaches: Breaches) -> None:
         self._world, self._seed = world, seed
         self._history, self._breaches = history, breaches
-        self._shown: dict[str, dict[str, int]] = {}
-        self._life = -1
+        self._shown = _nothing()
+        self._own = _nothing()
+        self._era = world.era
         self._stop = asyncio.Event()
         self._http: aiohttp.ClientSession
 
@@ -64,40 +68,41 @@ class Readers:
 
     async def _walk(self, _: random.Random) -> None:
         """All accounts, page by page: whoever was in the walk before is in this one."""
-        before, hidden = self._floor("list"), self._world.hidden
+        before, hidden = self.floor("list"), self._world.hidden
         seen, after = set(), ""
         while True:
-            floor = self._floor("list")
+            floor = self.floor("list")
             status, body = await self._get(f"/?sort=id&limit=100{after}")
             if status != 200:
                 return
             for document in body["data"]:
                 seen.add(document["id"])
-                self._saw("list", floor, document)
+                await self.saw("list", floor, document)
             if not body["has_more"]:
                 break
             after = f"&starting_after={body['data'][-1]['id']}"
-        if self._sighted(hidden) and before.life == self._world.lives:
-            missing = before.versions.keys() - seen
+        missing = before.versions.keys() - seen
+        still = not self._world.moving and await self._comparable(before, not missing)
+        if self._sighted(hidden) and still:
             self._breaches.judge(6, not missing, f"missing in the list: {sorted(missing)[:3]}")
 
     async def _document(self, chance: random.Random) -> None:
         account, hidden = self._drawn(chance), self._world.hidden
-        floor = self._floor("document")
+        floor = self.floor("document")
         status, body = await self._get(f"/{account}")
         if status == 200:
-            self._saw("document", floor, body)
+            await self.saw("document", floor, body)
         elif status == 404 and account in floor.versions and self._sighted(hidden):
-            there = floor.life != self._world.lives
+            there = not await self._comparable(floor, False)
             self._breaches.judge(6, there, f"{account} was shown, and is not found any more")
 
     async def _statement(self, chance: random.Random) -> None:
         """The newest entry. While an index is filled again its entries come one after another."""
         account, hidden = self._drawn(chance), self._world.hidden
-        floor = self._floor("statement")
+        floor = self.floor("statement")
         status, body = await self._get(f"/{account}/statement?limit=1")
         if status == 200 and body["data"] and self._sighted(hidden):
-            self._saw("statement", floor, {**body["data"][0], "id": account})
+            await self.saw("statement", floor, {**body["data"][0], "id": account})
 
     async def _fresh(self, chance: random.Random) -> None:
         """With the version that was acknowledged: a fresh answer has at least that."""
@@ -132,20 +137,41 @@ class Readers:
         """Whether nothing has hidden the projection since then."""
         return not self._world.hiding and self._world.hidden == hidden
 
-    def _floor(self, route: str) -> Floor:
+    def floor(self, route: str) -> Floor:
         """For a request that is sent now."""
-        if self._life != self._world.lives:
-            self._life, self._shown = self._world.lives, {route: {} for route in _ROUTES}
-        return Floor(self._life, dict(self._shown[route]))
+        self._forget()
+        return Floor(self._era, dict(self._shown[route]))
 
-    def _saw(self, route: str, floor: Floor, document: dict[str, Any]) -> None:
-        if not floor.life == self._life == self._world.lives:
-            return
+    def _forget(self) -> None:
+        """What nobody promises any more."""
+        before, self._era = self._era, self._world.era
+        if before.life != self._era.life:
+            self._shown, self._own = _nothing(), _nothing()
+        if before.served != self._era.served:
+            self._own = _nothing()
+        if before != self._era and (self._world.moving or before.moved != self._era.moved):
+            self._shown = {route: dict(own) for route, own in self._own.items()}
+
+    async def _comparable(self, floor: Floor, holds: bool) -> bool:
+        """Whether an answer has to keep to the floor. If it does not, the copies are looked at: one
+        may have come or gone by no fault."""
+        if not holds:
+            await self._world.look_at_copies()
+        return floor.era == self._world.era
+
+    async def saw(self, route: str, floor: Floor, document: dict[str, Any]) -> None:
         account, version, balance = document["id"], document["version"], document["balance"]
         self._breaches.judge(5, balance >= 0, f"{route}: {account} has {balance}")
         least = floor.versions.get(account, 0)
+        if not await self._comparable(floor, version >= least):
+            return
         self._breaches.judge(
             6, version >= least, f"{route}: {account} went from {least} back to {version}"
         )
-        shown = self._shown[route]
-        shown[account] = max(version, shown.get(account, 0))
+        for shown in (self._shown[route], self._own[route]):
+            shown[account] = max(version, shown.get(account, 0))
+
+
+def _nothing() -> dict[str, dict[str, int]]:
+    """By route."""
+    return {route: {} for route in _ROUTES}

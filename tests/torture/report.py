@@ -12,8 +12,8 @@ _SHOWN: Final = 5
 def announced(plan: Plan) -> str:
     """Before it begins: all that is needed to run it again."""
     steps = "\n".join(f"  {step}" for step in plan.steps)
-    again = f"make torture SEED={plan.seed} MINUTES={plan.minutes:g} FAULTS={','.join(plan.faults)}"
-    return f"{again}\n{steps}"
+    words = ["make torture", *plan.kind.words, f"SEED={plan.seed} MINUTES={plan.minutes:g}"]
+    return f"{' '.join(words)} FAULTS={','.join(plan.faults)}\n{steps}"
 
 
 def lines(outcome: Outcome) -> Iterator[str]:

@@ -5,35 +5,34 @@ import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-from tests.harness import Role
 from tests.torture.breaches import Breaches
 from tests.torture.checker.end import Judge
 from tests.torture.clients import Clients
 from tests.torture.history import History
+from tests.torture.kinds import EMBEDDED, Kind
 from tests.torture.nemesis import Nemesis
 from tests.torture.readers import Readers
 from tests.torture.schedule import Step, schedule
+from tests.torture.servers import SERVERS
 from tests.torture.watch import Watch
-from tests.torture.ways import SERVERS
 from tests.torture.world import World
-
-SETTLE_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run. `settle` is how long the bank may take to come to rest, in seconds."""
+    """What is to be run, on which kind of servers. `settle` is how long the bank may take to come
+    to rest, in seconds."""
 
     seed: int
     minutes: float
     faults: tuple[str, ...]
-    settle: float = SETTLE_SECONDS
+    settle: float = EMBEDDED.settle
+    kind: Kind = EMBEDDED
 
     @property
     def steps(self) -> list[Step]:
-        return schedule(self.seed, self.minutes, self.faults)
+        return schedule(self.seed, self.minutes, self.faults, self.kind.pace)
 
 
 @dataclass
@@ -61,19 +60,21 @@ async def torture(plan: Plan) -> Outcome:
     """Run it whole. It ends early when an invariant is seen broken."""
     outcome = Outcome(plan, Path(tempfile.mkdtemp(prefix="bank-torture-")))
     async with AsyncExitStack() as stack:
-        world = World(outcome.folder)
+        world = World(await plan.kind.begin(outcome.folder, stack))
         await world.begin(stack)
-        stack.push_async_callback(_keep_logs, outcome, world.roles)
+        stack.push_async_callback(_keep_logs, outcome, world)
         outcome.reached("all at work")
         await _under_load(world, outcome)
         outcome.reached("all answered")
         outcome.breaches.live = False
+        settings = world.settings
         judge = Judge(
-            {name: str(getattr(world.settings, f"{name}_url")) for name in SERVERS},
-            world.settings.mongodb_database,
+            {name: settings.access(name).url for name in SERVERS},
+            settings.mongodb_database,
             world.ask_balances,
             outcome.history,
             outcome.breaches,
+            settings.stream_replicas,
         )
         try:
             await judge.judge(plan.settle)
@@ -89,7 +90,7 @@ async def _under_load(world: World, outcome: Outcome) -> None:
     clients = Clients(world.accounts, world.gate, plan.seed, history, breaches)
     readers = Readers(world, plan.seed, history, breaches)
     watch = Watch(world, breaches)
-    nemesis = Nemesis(world, plan.steps)
+    nemesis = Nemesis(world, plan.steps, plan.kind.faults, plan.kind.patience)
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(clients.run())
         for each in (readers, watch):
@@ -110,7 +111,8 @@ async def _under_load(world: World, outcome: Outcome) -> None:
         watch.stop()
 
 
-async def _keep_logs(outcome: Outcome, roles: dict[str, Role]) -> None:
-    for name, role in roles.items():
+async def _keep_logs(outcome: Outcome, world: World) -> None:
+    for name, role in world.roles.items():
         (outcome.folder / f"{name}.log").write_text(role.log())
+    await world.servers.keep_logs(outcome.folder)
     outcome.history.write(outcome.folder / "history.jsonl")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker.fold import PROJECTIONS, Event, slot, states
-from tests.torture.checker.guards import check_guards
+from tests.torture.checker.guards import check_guards, check_replicas
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt
 from tests.torture.checker.stores import Logged, Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -227,3 +227,11 @@ def test_unique_indexes_and_aliases_are_looked_at() -> None:
         assert found([versions, keys], aliases | {name: ["balance-2", "restored"]}) == {13}
     assert found([versions, keys], aliases | {"restored": ["a", "b"]}) == set()
     assert found([versions, keys], {"balance": ["balance-2"]}) == {13}
+
+
+def test_streams_are_on_as_many_servers_as_they_should_be() -> None:
+    breaches = Breaches()
+    check_replicas({"balance": 3, "KV_bank": 3}, 3, breaches)
+    assert broken(breaches) == set()
+    check_replicas({"balance": 3, "KV_bank": 1}, 3, breaches)
+    assert broken(breaches) == {13}

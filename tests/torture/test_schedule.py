@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.torture.faults import FAULTS
-from tests.torture.schedule import schedule
+from tests.torture.faults import CLUSTER_FAULTS, FAULTS
+from tests.torture.schedule import CALM, schedule
 
 NAMES = sorted(FAULTS)
 
@@ -39,3 +39,10 @@ def test_every_fault_comes_before_any_comes_again() -> None:
 
 def test_no_fault_is_no_schedule() -> None:
     assert schedule(7, 3, []) == []
+
+
+def test_a_calm_schedule_has_longer_faults_with_longer_gaps() -> None:
+    steps = schedule(7, 30, list(CLUSTER_FAULTS), CALM)
+    assert sorted({step.fault for step in steps}) == sorted(CLUSTER_FAULTS)
+    assert min(step.end - step.begin for step in steps) >= 2.9
+    assert min(other.begin - one.begin for one, other in pairwise(steps)) >= 2.9

@@ -1,4 +1,4 @@
-"""The bank under torture: embedded servers, every role, and a proxy on each way between them.
+"""The bank under torture: servers, every role, and a proxy on each way between them.
 
 This is the one place that wires, and all that a fault may touch.
 """
@@ -8,18 +8,17 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import aiohttp
-import nats
 from nats.aio.client import Client
 
-from pipeline.embedded.server_binaries import SERVER_BINARIES
-from pipeline.embedded.servers import EmbeddedServers, Server
+from pipeline.embedded.servers import Server
+from pipeline.support.settings import Settings
 from tests.harness import Role, eventually
 from tests.torture.gate import Gate
-from tests.torture.ways import CLIENTS, SERVICES, Ways, placed, short_of_history, spare
+from tests.torture.nodes import asked, connected, one_that_answers
+from tests.torture.servers import Copies, Servers
+from tests.torture.ways import SERVICES, Ways
 
 ROLES: Final = {
     "accounts-1": "accounts",
@@ -33,29 +32,44 @@ ROLES: Final = {
 }
 """All that may run, by name. The last worker only joins for a while."""
 GUEST: Final = "worker-3"
-_START_SECONDS: Final = 90.0
+_START_SECONDS: Final = 180.0
+
+
+class Era(NamedTuple):
+    """When something was read: a life of Elasticsearch, a process of the balance service, and a
+    time in which no fault began or ceased to move copies of shards."""
+
+    life: int
+    served: int
+    moved: int
 
 
 class World:
-    """`settings` lead straight to the servers; `down` are the roles that are not to run now,
-    `started` all that were started, the latest start last. `spares` are servers that may take
-    another's place.
+    """`down` are the roles that are not to run now, `started` all that were started, the latest
+    start last.
 
     `hiding` is how many faults have taken the projection away from readers; `hidden` goes up
     whenever that changes. `lives` goes up whenever Elasticsearch ends, for it may have lost its
-    last second then, and whenever the checkpoints are deleted.
+    last second then, and whenever the checkpoints are deleted. `moving` is how many faults have
+    copies of Elasticsearch's shards come and go; `moved` goes up whenever that changes. `served` is
+    how often a balance service was started.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = placed(folder)
-        self.servers = EmbeddedServers(self.settings)
-        self.spares = EmbeddedServers(spare(self.settings), ["redis"])
-        self.ways = Ways(self.settings)
+    def __init__(self, servers: Servers) -> None:
+        self.servers = servers
+        self.ways = Ways(servers.settings)
         self.roles: dict[str, Role] = {}
         self.down: set[str] = {GUEST}
         self.started: list[str] = []
         self.gate = Gate()
         self.hiding = self.hidden = self.lives = 0
+        self.moving = self.moved = self.served = 0
+        self._copies: Copies = {}
+
+    @property
+    def settings(self) -> Settings:
+        """They lead straight to the servers."""
+        return self.servers.settings
 
     # ---------------------------------------------------------------- roles
 
@@ -68,6 +82,7 @@ class World:
         if name in self.down:
             self.down.discard(name)
             self._note_start(name)
+            self.served += ROLES[name] == "balances"
             role = self.roles[name]
             usual, role.environ = role.environ, {**role.environ, **environ}
             await role.start()
@@ -114,14 +129,6 @@ class World:
         if server.name == "elasticsearch":
             self.lives += 1
 
-    def exchange_redis(self) -> None:
-        """Redis's name leads to the spare one, and what was Redis is the spare one from now on."""
-        now, then = self.spares.servers, self.servers.servers
-        then["redis"], now["redis"] = now["redis"], then["redis"]
-        self.settings = self.settings.model_copy(update={"redis_url": then["redis"].url})
-        for way in self.ways.to_target("redis"):
-            way.lead_to(then["redis"].url)
-
     def hide(self) -> None:
         """From now on readers may miss accounts, until `show` is called as often."""
         self.hiding += 1
@@ -131,23 +138,41 @@ class World:
         self.hiding -= 1
         self.hidden += 1
 
+    def move(self) -> None:
+        """From now on other copies of a shard may answer, until `rest` is called as often."""
+        self.moving += 1
+        self.moved += 1
+
+    async def rest(self) -> None:
+        self._copies = await self.servers.copies()
+        self.moving -= 1
+        self.moved += 1
+
+    async def look_at_copies(self) -> None:
+        """See whether a copy of a shard came or went of itself: `moved` goes up then, too."""
+        known, self._copies = self._copies, await self.servers.copies()
+        shards = known.keys() & self._copies.keys()
+        self.moved += any(known[shard] != self._copies[shard] for shard in shards)
+
+    @property
+    def era(self) -> Era:
+        return Era(self.lives, self.served, self.moved)
+
     # ---------------------------------------------------------------- what is spoken to
 
     @property
     def accounts(self) -> list[str]:
         """URLs of the account services, as clients reach them."""
-        return [self.ways.all[name, CLIENTS].url for name in self.of("accounts")]
+        return [self.ways.to_clients(name) for name in self.of("accounts")]
 
     @property
     def balances(self) -> str:
-        return self.ways.all["balances-1", CLIENTS].url
+        return self.ways.to_clients("balances-1")
 
     @asynccontextmanager
     async def nats(self) -> AsyncIterator[Client]:
-        """A connection of its own, by no proxy. Raises when the server is away."""
-        client = await nats.connect(
-            self.settings.nats_url, connect_timeout=2, allow_reconnect=False, error_cb=_ignored
-        )
+        """A connection of its own, by no proxy. Raises when the servers are away."""
+        client = await connected(self.settings.nats_url)
         try:
             yield client
         finally:
@@ -155,21 +180,18 @@ class World:
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Status and JSON of a request to Elasticsearch, by no proxy."""
-        return await _asked(method, self.settings.elasticsearch_url + path, **options)
+        node = await one_that_answers(self.settings.elasticsearch_url)
+        return await asked(method, node + path, **options)
 
     async def ask_balances(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Status and JSON of a request to the balance service, by no proxy."""
-        return await _asked(method, self._direct("balances-1") + path, **options)
+        return await asked(method, self._direct("balances-1") + path, **options)
 
     # ---------------------------------------------------------------- from beginning to end
 
     async def begin(self, stack: AsyncExitStack) -> None:
-        """Start all of it on the stack; each role is at work afterwards."""
-        SERVER_BINARIES["mongodb"] = short_of_history(SERVER_BINARIES["mongodb"])
-        for servers in (self.servers, self.spares):
-            stack.push_async_callback(servers.stop)
-            await servers.start()
-        await stack.enter_async_context(self.ways.elastic)
+        """Start all roles on the stack; each is at work afterwards."""
+        await self.ways.begin(stack)
         for name, kind in ROLES.items():
             told = await self.ways.told(stack, name, kind)
             words = ["--id", name] if kind == "worker" else []
@@ -180,15 +202,12 @@ class World:
                 self._note_start(name)
                 await self.roles[name].start()
         await self.at_work(_START_SECONDS)
+        self._copies = await self.servers.copies()
 
     async def restore(self) -> None:
         """Undo whatever faults have left: all servers and roles run, all ways are open."""
-        for server in (*self.servers.servers.values(), *self.spares.servers.values()):
-            await server.kill(signal.SIGCONT)
-            await server.start()
-        self.ways.mend_elastic()
-        for way in self.ways.all.values():
-            await way.mend()
+        await self.servers.restore()
+        await self.ways.mend()
         await self.leave(GUEST)
         for name in ROLES.keys() - {GUEST}:
             await self.start(name)
@@ -196,7 +215,7 @@ class World:
 
     async def ready(self, name: str) -> bool:
         """Whether a service says so, asked by no proxy."""
-        return (await _asked("GET", self._direct(name) + "/readyz"))[0] == 200
+        return (await asked("GET", self._direct(name) + "/readyz"))[0] == 200
 
     async def at_work(self, seconds: float) -> None:
         """Wait until every service says that it is ready."""
@@ -210,16 +229,3 @@ class World:
     def _direct(self, name: str) -> str:
         role, kind = self.roles[name], ROLES[name]
         return f"http://127.0.0.1:{role.environ[f'BANK_{kind.upper()}_PORT']}"
-
-
-async def _asked(method: str, url: str, **options: Any) -> tuple[int, Any]:
-    timeout = aiohttp.ClientTimeout(total=10)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as http,
-        http.request(method, url, **options) as answer,
-    ):
-        return answer.status, await answer.json(content_type=None)
-
-
-async def _ignored(_: Exception) -> None:
-    """Errors of a connection for one question are told by the question."""

@@ -11,7 +11,7 @@ import aiohttp
 from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
 from tests.torture.checker.fold import PROJECTIONS, Fields
-from tests.torture.checker.guards import check_guards
+from tests.torture.checker.guards import check_guards, check_replicas
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt, differences
 from tests.torture.checker.stores import Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -26,17 +26,25 @@ Ask = Callable[[str, str], Awaitable[tuple[int, Any]]]
 
 
 class Judge:
-    """Judges a bank that is at rest. `ask` sends a request to the balance service."""
+    """Judges a bank that is at rest. `ask` sends a request to the balance service; `replicas` is
+    how many each stream should have, if that is to be judged."""
 
     def __init__(
-        self, urls: dict[str, str], database: str, ask: Ask, history: History, breaches: Breaches
+        self,
+        urls: dict[str, str],
+        database: str,
+        ask: Ask,
+        history: History,
+        breaches: Breaches,
+        replicas: int | None = None,
     ) -> None:
-        self._urls, self._database, self._ask = urls, database, ask
-        self._history, self._breaches = history, breaches
+        self._mongodb, self._nats = (urls["mongodb"], database), urls["nats"]
+        self._elasticsearch, self._replicas = urls["elasticsearch"], replicas
+        self._ask, self._history, self._breaches = ask, history, breaches
 
     async def judge(self, seconds: float) -> None:
         """Everything; what is projected may take so long to show all that is stored."""
-        histories = await stores.histories(self._urls["mongodb"], self._database)
+        histories = await stores.histories(*self._mongodb)
         check_store(histories, self._breaches)
         check_history(self._history, histories, self._breaches)
         deadline = time.monotonic() + seconds
@@ -44,15 +52,18 @@ class Judge:
             wanted = fold(histories)
             documents = await self._settled(projection, wanted, deadline)
             check_documents(wanted, documents, self._breaches)
+            await self._check_copies(projection, wanted)
             if projection == "balance":
                 shown = {n: int(each.source.get("balance", 0)) for n, each in documents.items()}
                 check_sums(histories, shown, self._breaches)
-        check_log(await stores.log(self._urls["nats"], MARK), self._breaches)
+        check_log(await stores.log(self._nats, MARK), self._breaches)
         check_guards(
-            await stores.unique_keys(self._urls["mongodb"], self._database),
-            await stores.aliases(self._urls["elasticsearch"]),
+            await stores.unique_keys(*self._mongodb),
+            await stores.aliases(self._elasticsearch),
             self._breaches,
         )
+        if self._replicas is not None:
+            check_replicas(await stores.replicas(self._nats), self._replicas, self._breaches)
         for projection in PROJECTIONS:
             await self._rebuilt(projection, seconds)
 
@@ -63,15 +74,22 @@ class Judge:
         found: dict[str, Shown] = {}
         while time.monotonic() < deadline:
             with suppress(aiohttp.ClientError, TimeoutError, KeyError):
-                found = await stores.documents(self._urls["elasticsearch"], projection)
+                found = await stores.documents(self._elasticsearch, projection)
                 if not differences(wanted, found):
                     break
             await asyncio.sleep(_EVERY)
         return found
 
+    async def _check_copies(self, projection: str, wanted: dict[str, Fields]) -> None:
+        """Each copy has the same: a node that has one answers from its own."""
+        nodes = self._elasticsearch.split(",")
+        for node in nodes if len(nodes) > 1 else ():
+            own = await stores.documents(node, projection, preference="_local")
+            check_documents(wanted, own, self._breaches)
+
     async def _rebuilt(self, projection: str, seconds: float) -> None:
         """Have a generation built beside the live one, and compare the two."""
-        url = self._urls["elasticsearch"]
+        url = self._elasticsearch
         before = await stores.documents(url, projection)
         live = (await stores.aliases(url)).get(projection)
         try:

@@ -1,4 +1,5 @@
-"""Invariant 13: unique indexes of the event store, and aliases that lead to one index each."""
+"""Invariant 13: unique indexes of the event store, aliases that lead to one index each, and streams
+on as many servers as they should be."""
 
 from typing import Any, Final
 
@@ -21,6 +22,12 @@ def check_guards(
     for alias in (*PROJECTIONS, *(name for name in aliases if _ours(name))):
         indexes = aliases.get(alias, [])
         breaches.judge(13, len(indexes) == 1, f"the alias {alias} has the indexes {indexes}")
+
+
+def check_replicas(replicas: dict[str, int], wanted: int, breaches: Breaches) -> None:
+    """`replicas` of each stream, by its name."""
+    for stream, count in replicas.items():
+        breaches.judge(13, count == wanted, f"{stream} has {count} replicas, not {wanted}")
 
 
 def _whole(index: dict[str, Any]) -> bool:

@@ -1,4 +1,7 @@
-"""The stores as they are: all events, all documents, the whole log. Raises the drivers' errors."""
+"""The stores as they are: all events, all documents, the whole log. Raises the drivers' errors.
+
+URLs of NATS and Elasticsearch may be lists with commas between: any node that answers will do.
+"""
 
 import asyncio
 import json
@@ -6,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import aiohttp
-import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 from pymongo import MongoClient
 
 from tests.torture.checker.fold import Event
+from tests.torture.nodes import connected, one_that_answers
 
 _PAGE: Final = 1000
 _BATCH: Final = 500
@@ -39,16 +42,17 @@ async def histories(url: str, database: str) -> dict[str, list[Event]]:
     return found
 
 
-async def documents(url: str, index: str) -> dict[str, Shown]:
-    """Everything that an index or alias holds, by id; nothing if it is not there."""
+async def documents(url: str, index: str, **options: str) -> dict[str, Shown]:
+    """Everything that an index or alias holds, by id; nothing if it is not there. `options` are
+    those of the search."""
     found: dict[str, Shown] = {}
-    timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(url, timeout=timeout) as http:
+    node, timeout = await one_that_answers(url), aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(node, timeout=timeout) as http:
         async with http.post(f"/{index}/_refresh"):
             pass
         query: dict[str, Any] = {"size": _PAGE, "version": True, "sort": [{"id": "asc"}]}
         while True:
-            async with http.post(f"/{index}/_search", json=query) as answer:
+            async with http.post(f"/{index}/_search", params=options, json=query) as answer:
                 if answer.status == 404:
                     return {}
                 hits = (await answer.json())["hits"]["hits"]
@@ -61,7 +65,8 @@ async def documents(url: str, index: str) -> dict[str, Shown]:
 async def aliases(url: str) -> dict[str, list[str]]:
     """The indexes of every alias, in order of their names."""
     found: dict[str, list[str]] = {}
-    async with aiohttp.ClientSession(url) as http, http.get("/_alias") as answer:
+    node = await one_that_answers(url)
+    async with aiohttp.ClientSession(node) as http, http.get("/_alias") as answer:
         for index, about in sorted((await answer.json()).items()):
             for alias in about["aliases"]:
                 found.setdefault(alias, []).append(index)
@@ -97,7 +102,7 @@ class Logged(NamedTuple):
 
 async def log(url: str, marked: str) -> list[Logged]:
     """The whole stream in its order, without what bears the header `marked`."""
-    client = await nats.connect(url)
+    client = await connected(url)
     found: list[Logged] = []
     try:
         js = client.jetstream()
@@ -116,6 +121,16 @@ async def log(url: str, marked: str) -> list[Logged]:
     finally:
         await client.close()
     return found
+
+
+async def replicas(url: str) -> dict[str, int]:
+    """On how many servers each stream of JetStream is configured to be, buckets among them."""
+    client = await connected(url)
+    try:
+        streams = await client.jetstream().streams_info()
+        return {str(each.config.name): each.config.num_replicas or 0 for each in streams}
+    finally:
+        await client.close()
 
 
 def _json(data: bytes) -> dict[str, Any]:

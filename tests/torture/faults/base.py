@@ -1,7 +1,8 @@
 """What a fault is."""
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from tests.torture.world import World
 
@@ -15,6 +16,11 @@ class Fault:
 
     def __init__(self, world: World, chance: random.Random) -> None:
         self.world, self.chance = world, chance
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Begin and heal in this block: it is entered when harm may be done."""
+        yield
 
     async def begin(self) -> None:
         """Do harm."""

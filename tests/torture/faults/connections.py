@@ -5,56 +5,65 @@ from functools import partial
 from typing import Final
 
 from tests.torture.faults.base import Fault, Maker
-from tests.torture.ways import CLIENTS, SERVERS
 from tests.torture.world import World
 
 _SLOW: Final = (0.02, 0.3)
+_ONE_HOST: Final = 0.5
 
 
 class WayFault(Fault):
-    """Hits one way to a server, or with `CLIENTS` the way to one service."""
+    """Hits one role's way to a server, or with `CLIENTS` the way to one service. Where there are
+    several hosts, it hits the ways to all of them, or to one."""
 
     def __init__(self, target: str, world: World, chance: random.Random) -> None:
         super().__init__(world, chance)
-        self.way = chance.choice(world.ways.to_target(target))
+        self.ways = chance.choice(world.ways.by_role(target))
+        if len(self.ways) > 1 and chance.random() < _ONE_HOST:
+            self.ways = [chance.choice(self.ways)]
 
     async def heal(self) -> None:
-        await self.way.mend()
+        for way in self.ways:
+            await way.mend()
 
 
 class Cut(WayFault):
     """Connections are dropped, and new ones refused."""
 
     async def begin(self) -> None:
-        await self.way.cut()
+        for way in self.ways:
+            await way.cut()
 
 
 class Slow(WayFault):
     """Each read of either side is late."""
 
     async def begin(self) -> None:
-        await self.way.slow(self.chance.uniform(*_SLOW))
+        seconds = self.chance.uniform(*_SLOW)
+        for way in self.ways:
+            await way.slow(seconds)
 
 
 class Hang(WayFault):
     """Connections stand, and nothing passes until it is mended: then all of it."""
 
     async def begin(self) -> None:
-        await self.way.hang()
+        for way in self.ways:
+            await way.hang()
 
 
 class HalfOpen(WayFault):
     """The server has lost the connections, and nobody tells the clients."""
 
     async def begin(self) -> None:
-        self.way.half_open()
+        for way in self.ways:
+            way.half_open()
 
 
-_TARGETS: Final = (*SERVERS, CLIENTS)
-
-CONNECTIONS: Final[dict[str, Maker]] = {
-    **{f"cut-{target}": partial(Cut, target) for target in _TARGETS},
-    **{f"slow-{target}": partial(Slow, target) for target in _TARGETS},
-    **{f"hang-{target}": partial(Hang, target) for target in _TARGETS},
-    **{f"half-open-{target}": partial(HalfOpen, target) for target in _TARGETS},
-}
+def of_target(target: str) -> dict[str, Maker]:
+    """Faults of the ways to a server, or to the services."""
+    return {
+        f"cut-{target}": partial(Cut, target),
+        f"slow-{target}": partial(Slow, target),
+        f"hang-{target}": partial(Hang, target),
+        f"half-open-{target}": partial(HalfOpen, target),
+    }

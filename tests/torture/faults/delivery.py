@@ -7,7 +7,7 @@ from nats.aio.client import Client
 
 from tests.torture.checker.end import MARK
 from tests.torture.faults.base import Fault, Maker
-from tests.torture.faults.stores import api
+from tests.torture.nodes import api
 
 _STREAM: Final = "balance"
 _MOST: Final = 60

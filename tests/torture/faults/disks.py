@@ -7,12 +7,9 @@ room again, and the server is started anew. Until then JetStream refuses to writ
 
 import resource
 import signal
-from functools import partial
 from typing import Final
 
-from tests.torture.faults.base import Maker
 from tests.torture.faults.processes import ServerFault
-from tests.torture.ways import SERVERS
 
 _ROOM: Final = 64 * 1024
 
@@ -32,8 +29,3 @@ class DiskFull(ServerFault):
         _, hard = resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE)
         wanted = size if hard == resource.RLIM_INFINITY else min(size, hard)
         resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (wanted, hard))
-
-
-DISKS: Final[dict[str, Maker]] = {
-    f"disk-full-{server}": partial(DiskFull, server) for server in SERVERS
-}

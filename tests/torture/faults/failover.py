@@ -9,6 +9,7 @@ import redis.asyncio
 from pipeline.embedded.servers import Server
 from tests.harness import eventually
 from tests.torture.faults.base import Fault, Maker
+from tests.torture.servers import Embedded
 
 _SECONDS: Final = 15.0
 
@@ -20,7 +21,9 @@ class RedisFailover(Fault):
     has to look up the name, and must do so once more."""
 
     async def begin(self) -> None:
-        old, new = self.world.servers.servers["redis"], self.world.spares.servers["redis"]
+        servers = self.world.servers
+        assert isinstance(servers, Embedded)
+        old, new = servers.single["redis"], servers.spare
         await new.kill(signal.SIGTERM)
         await new.start()
         async with AsyncExitStack() as stack:
@@ -30,7 +33,9 @@ class RedisFailover(Fault):
             await eventually(lambda: _in_step(after), seconds=_SECONDS)
             await after.replicaof("NO", "ONE")
             await before.replicaof(new.host, new.port)
-        self.world.exchange_redis()
+        url = servers.exchange_redis()
+        for way in self.world.ways.to_target("redis"):
+            way.lead_to(url)
 
 
 def _client(server: Server) -> redis.asyncio.Redis:

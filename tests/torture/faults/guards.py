@@ -77,7 +77,7 @@ class IndexClosed(Fault):
         (self._index,) = found
         _, found = await self.world.ask("GET", f"/{self._index}/_alias")
         self._closed = ClosedIndex(self._index, found[self._index]["aliases"])
-        self.world.ways.elastic.faults.append(self._closed)
+        self.world.ways.faults.append(self._closed)
         await self.world.ask("POST", f"/{self._index}/_close")
 
     async def heal(self) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Final
 
 from tests.torture.faults.base import Fault, Maker
-from tests.torture.ways import SERVERS
 from tests.torture.world import World
 
 KINDS: Final = ("accounts", "balances", "forwarder", "worker")
@@ -52,7 +51,7 @@ class ServerFault(Fault):
 
     def __init__(self, name: str, world: World, chance: random.Random) -> None:
         super().__init__(world, chance)
-        self.server = world.servers.servers[name]
+        self.server = world.servers.single[name]
 
 
 class KillServer(ServerFault):
@@ -77,11 +76,17 @@ class RestartServer(ServerFault):
         await self.server.start()
 
 
-PROCESSES: Final[dict[str, Maker]] = {
+ROLES: Final[dict[str, Maker]] = {
     **{f"kill-{kind}": partial(KillRole, kind) for kind in KINDS},
     **{f"stop-{kind}": partial(StopRole, kind) for kind in KINDS},
     **{f"restart-{kind}": partial(RestartRole, kind) for kind in KINDS},
-    **{f"kill-{server}": partial(KillServer, server) for server in SERVERS},
-    **{f"stop-{server}": partial(StopServer, server) for server in SERVERS},
-    **{f"restart-{server}": partial(RestartServer, server) for server in SERVERS},
 }
+
+
+def of_server(server: str) -> dict[str, Maker]:
+    """Faults of a server that is one process."""
+    return {
+        f"kill-{server}": partial(KillServer, server),
+        f"stop-{server}": partial(StopServer, server),
+        f"restart-{server}": partial(RestartServer, server),
+    }

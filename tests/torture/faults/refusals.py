@@ -22,18 +22,18 @@ _ID: Final = re.compile(r"(01[0-9A-Z]{24})(-\d+)?")
 
 
 class ProxyRefusal(Fault):
-    """Puts a fault into the proxy that all ways to Elasticsearch go through."""
+    """Puts a fault into the proxies that all ways to Elasticsearch go through."""
 
     def fault(self) -> ProxyFault:
         raise NotImplementedError
 
     async def begin(self) -> None:
         self._there = self.fault()
-        self.world.ways.elastic.faults.append(self._there)
+        self.world.ways.faults.append(self._there)
 
     async def heal(self) -> None:
-        if self._there in self.world.ways.elastic.faults:
-            self.world.ways.elastic.faults.remove(self._there)
+        if self._there in self.world.ways.faults:
+            self.world.ways.faults.remove(self._there)
 
 
 class TooBusy(ProxyRefusal):

@@ -3,36 +3,26 @@
 import asyncio
 from typing import Any, Final
 
-import orjson
-import redis.asyncio
-from nats.aio.client import Client
 from pymongo import MongoClient
 
+from pipeline.coordination import driver
 from tests.harness import eventually
 from tests.torture.checker.fold import PROJECTIONS
 from tests.torture.checker.stores import documents
 from tests.torture.faults.base import Fault, Maker
-from tests.torture.ways import OPLOG_ENTRIES
+from tests.torture.nodes import api
+from tests.torture.servers import OPLOG_ENTRIES
 
 _STREAM: Final = "balance"
 _REFILL_SECONDS: Final = 45.0
 _PAD: Final = 500
 
 
-async def api(client: Client, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The answer of JetStream; RuntimeError for a refusal."""
-    reply = await client.request(f"$JS.API.{verb}", orjson.dumps(body or {}), timeout=3)
-    answer: dict[str, Any] = orjson.loads(reply.data)
-    if "error" in answer:
-        raise RuntimeError(answer["error"])
-    return answer
-
-
 class FlushAll(Fault):
     """Redis forgets every lease."""
 
     async def begin(self) -> None:
-        client = redis.asyncio.from_url(self.world.settings.redis_url)
+        client = driver.client(self.world.settings.redis, socket_timeout=3)
         try:
             await client.flushall()
         finally:
