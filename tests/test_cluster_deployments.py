@@ -133,7 +133,8 @@ def test_the_first_node_of_mongodb_makes_a_replica_set_of_all(deployment: Deploy
 
 def test_nats_is_given_the_options_that_are_tested(deployment: Deployment, tmp_path: Path) -> None:
     routes = [f"nats://{node.name}:6222" for node in deployment.of("nats")]
-    tested = options(map(str, nats._command("n0", routes[0], routes, "127.0.0.1", 4222, tmp_path)))
+    member = nats._member("n0", routes[0], routes, [])
+    tested = options(map(str, member.command("127.0.0.1", 4222, tmp_path)))
     tested = {SHORT.get(name, name): value for name, value in tested.items()}
     names = set()
     for node in deployment.of("nats"):
