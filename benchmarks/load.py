@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.history import SEED, Zipf

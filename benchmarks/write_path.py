@@ -12,7 +12,7 @@ from typing import Any, Final
 from pymongo import WriteConcern
 from ulid import ULID
 
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.bank import Bank

@@ -15,9 +15,9 @@ from api.accounts.errors import (
     Refused,
     TransferToSelf,
 )
-from api.accounts.execution import TooManyConflicts, VersionMismatch
-from api.accounts.histories import NotOpenedYet, VersionNotFound
-from api.accounts.idempotency import KeyReused
+from pipeline.commands.execution import TooManyConflicts, VersionMismatch
+from pipeline.commands.histories import NotOpenedYet, VersionNotFound
+from pipeline.commands.idempotency import KeyReused
 from api.http.problems import Problem, unavailable
 from api.security.customer_view import for_customer
 from pipeline.eventstore import StoreRefused, StoreUnavailable, StoreUnguarded

@@ -13,10 +13,10 @@ from api.accounts.bodies import (
     ReasonInput,
     TransferInput,
 )
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
 from api.accounts.documentation import EXISTING, OPEN, commands
-from api.accounts.execution import Done
+from pipeline.commands.execution import Done
 from api.accounts.hide_payee_errors import former_key, hide_payee_errors, scoped_key
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService

@@ -3,16 +3,16 @@
 from contextlib import suppress
 
 from api.accounts.account import Account, initial
-from api.accounts.caches import Locks
-from api.accounts.command_batcher import CommandBatcher
-from api.accounts.command_context import CommandContext
+from pipeline.commands.caches import Locks
+from pipeline.commands.command_batcher import CommandBatcher
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Command, Create
 from api.accounts.errors import AccountNotFound
-from api.accounts.execution import Done
-from api.accounts.histories import Histories
-from api.accounts.idempotency import Idempotency
-from api.accounts.states import States
-from api.accounts.transfers import Transfers
+from pipeline.commands.execution import Done
+from pipeline.commands.histories import Histories
+from pipeline.commands.idempotency import Idempotency
+from pipeline.commands.states import States
+from pipeline.commands.joint import Transfers
 from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
 from pipeline.model.ulids import new_ulid
 from pipeline.support.readiness import NotReady

@@ -12,7 +12,7 @@ import pymongo
 import pytest
 from click.testing import CliRunner, Result
 
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from pipeline.cli.main import main

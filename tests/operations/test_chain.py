@@ -9,7 +9,7 @@ import pytest
 from pymongo.collection import Collection
 
 from api.accounts.app import create_app
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Deposit, Freeze, Unfreeze, Withdraw
 from api.accounts.service import AccountService
 from pipeline.banking.events import CREATED, DEPOSITED, FROZEN

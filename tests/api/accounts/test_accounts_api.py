@@ -11,10 +11,10 @@ from aiohttp import ClientSession
 
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
-from api.accounts.caches import Locks, StateCache
-from api.accounts.command_context import CommandContext
+from pipeline.commands.caches import Locks, StateCache
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Withdraw
-from api.accounts.execution import ATTEMPTS, TooManyConflicts
+from pipeline.commands.execution import ATTEMPTS, TooManyConflicts
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
 from pipeline.embedded.servers import EmbeddedServers

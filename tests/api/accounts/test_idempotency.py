@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from ulid import ULID
 
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.accounts.fairness import AccountFairness, FairnessByAccount
+from pipeline.commands.fairness import AccountFairness, FairnessByAccount
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("api.accounts.fairness.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("pipeline.commands.fairness.time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 

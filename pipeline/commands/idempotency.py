@@ -7,11 +7,11 @@ stores nothing, and its key stays free.
 
 from collections.abc import Awaitable, Callable
 
-from api.accounts.caches import Locks
-from api.accounts.command_context import CommandContext
+from pipeline.commands.caches import Locks
+from pipeline.commands.command_context import CommandContext
 from api.accounts.errors import AccountUnreadable, Refused
-from api.accounts.execution import Done, TooManyConflicts
-from api.accounts.states import States
+from pipeline.commands.execution import Done, TooManyConflicts
+from pipeline.commands.states import States
 from pipeline.eventstore import EventStore, KeyTaken, StoreRefused, StoreUnavailable
 
 

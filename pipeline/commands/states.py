@@ -5,9 +5,9 @@ from collections.abc import Collection
 from functools import reduce
 
 from api.accounts.account import Account, evolve
-from api.accounts.caches import StateCache
-from api.accounts.histories import Histories
-from api.accounts.snapshots import due, snapshot_of
+from pipeline.commands.caches import StateCache
+from pipeline.commands.histories import Histories
+from pipeline.commands.snapshots import due, snapshot_of
 from pipeline.eventstore import EventStore
 
 

@@ -5,10 +5,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Command
-from api.accounts.execution import Done
-from api.accounts.fairness import AccountFairness
+from pipeline.commands.execution import Done
+from pipeline.commands.fairness import AccountFairness
 
 LONGEST: Final = 250
 """Commands in a batch at most, so that none waits for very many others."""

@@ -10,11 +10,11 @@ from ulid import ULID
 
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Command, Deposit, Withdraw
 from api.accounts.errors import InsufficientFunds
-from api.accounts.execution import Done, VersionMismatch
-from api.accounts.idempotency import KeyReused
+from pipeline.commands.execution import Done, VersionMismatch
+from pipeline.commands.idempotency import KeyReused
 from api.accounts.service import AccountService
 from api.http.headers import Condition
 from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, StoreUnguarded

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from api.accounts.account import Account
-from api.accounts.caches import Locks
-from api.accounts.command_context import CommandContext
-from api.accounts.command_queue import CommandQueue, WaitingCommand
+from pipeline.commands.caches import Locks
+from pipeline.commands.command_context import CommandContext
+from pipeline.commands.command_queue import CommandQueue, WaitingCommand
 from api.accounts.commands import Command
-from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
-from api.accounts.fairness import FairnessByAccount
-from api.accounts.states import States
+from pipeline.commands.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
+from pipeline.commands.fairness import FairnessByAccount
+from pipeline.commands.states import States
 from pipeline.eventstore import (
     AppendResult,
     EventStore,

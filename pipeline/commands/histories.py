@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Final
 
 from api.accounts.account import Account, evolve, initial
-from api.accounts.caches import StateCache
+from pipeline.commands.caches import StateCache
 from api.accounts.errors import AccountNotFound, Refused
-from api.accounts.snapshots import EVERY, snapshot_of, trusted
+from pipeline.commands.snapshots import EVERY, snapshot_of, trusted
 from pipeline.eventstore import EventStore
 from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event

@@ -17,8 +17,8 @@ from ulid import ULID
 from api.accounts.account import Account, fold
 from api.accounts.app import create_app
 from api.accounts.errors import AccountUnreadable
-from api.accounts.histories import Histories
-from api.accounts.snapshots import EVERY, snapshot_of, trusted
+from pipeline.commands.histories import Histories
+from pipeline.commands.snapshots import EVERY, snapshot_of, trusted
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import DEPOSITED
 from pipeline.eventstore import EventStore
@@ -113,7 +113,7 @@ def test_a_snapshot_is_of_one_fold_and_of_the_forms_it_knows(
         patch.setitem(upcasters(), (DEPOSITED, 1), lambda event: dict(event["body"]))
         assert trusted(snapshot) is None
     with monkeypatch.context() as patch:
-        patch.setattr("api.accounts.snapshots.FOLD", 2)
+        patch.setattr("pipeline.commands.snapshots.FOLD", 2)
         assert trusted(snapshot) is None
     assert trusted(snapshot) is not None
 

@@ -4,12 +4,12 @@ import logging
 from dataclasses import replace
 
 from api.accounts.account import Account
-from api.accounts.caches import Locks
-from api.accounts.command_context import CommandContext
+from pipeline.commands.caches import Locks
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Deposit, Withdraw
 from api.accounts.errors import AccountUnreadable, Refused, TransferToSelf
-from api.accounts.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
-from api.accounts.states import States
+from pipeline.commands.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
+from pipeline.commands.states import States
 from pipeline.eventstore import EventStore, VersionConflict
 from pipeline.model.ulids import new_ulid
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.accounts.account import Account, decide, evolve
-from api.accounts.command_context import CommandContext
+from pipeline.commands.command_context import CommandContext
 from api.accounts.commands import Command, Create
 from api.accounts.errors import Refused
 from pipeline.banking.events import Transfer
