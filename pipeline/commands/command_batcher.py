@@ -1,8 +1,11 @@
-"""Executes the commands of one account in batches: while one append runs, the next batch gathers.
+"""Executes the commands of one aggregate in batches: while one append runs, the next batch gathers.
 
 Each command is decided on the state that the one before it leaves, and all their events are
 appended together. If an event is not stored, the commands after it are decided again, on the state
 loaded from the store.
+
+An append may be cut between any two events of a batch. So a command of several events is a batch of
+its own, and is stored in a transaction.
 """
 
 import asyncio
@@ -10,14 +13,14 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic
 
-from api.accounts.account import Account
 from pipeline.commands.caches import Locks
 from pipeline.commands.command_context import CommandContext
 from pipeline.commands.command_queue import CommandQueue, WaitingCommand
-from api.accounts.commands import Command
-from pipeline.commands.execution import ATTEMPTS, Done, TooManyConflicts, back_off, execute
-from pipeline.commands.fairness import FairnessByAccount
+from pipeline.commands.errors import TooManyConflicts
+from pipeline.commands.execution import ATTEMPTS, Done, back_off, execute
+from pipeline.commands.fairness import FairnessById
 from pipeline.commands.states import States
 from pipeline.eventstore import (
     AppendResult,
@@ -28,51 +31,64 @@ from pipeline.eventstore import (
     StoreUnguarded,
     VersionConflict,
 )
+from pipeline.model.aggregate import Aggregate, C, S
+from pipeline.model.events import Event
+from pipeline.model.versioned import Versioned
 from pipeline.support.correlation import about, detached
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class _Decided:
+class _Decided(Generic[C, S]):
     """The result of a command, provided that the `before` events before it in its batch are
     stored."""
 
-    waiting: WaitingCommand
-    result: Done | Exception
+    waiting: WaitingCommand[C, S]
+    result: Done[S] | Exception
     before: int
 
+    @property
+    def events(self) -> Sequence[Event]:
+        return self.result.events if isinstance(self.result, Done) else ()
 
-class CommandBatcher:
-    """Executes commands to single accounts on one event store."""
 
-    def __init__(self, store: EventStore, states: States, locks: Locks) -> None:
-        """`locks`: every other writer of an account (`Transfers`) has its lock meanwhile, too."""
-        self._store, self._states, self._locks = store, states, locks
-        self._queues: dict[str, CommandQueue] = {}
-        self._fairness = FairnessByAccount()
+class CommandBatcher(Generic[C, S]):
+    """Executes commands to single aggregates of one kind on one event store."""
 
-    async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
-        """Execute a command, in one batch with others that wait for the account.
+    def __init__(
+        self, aggregate: Aggregate[C, S], store: EventStore, states: States[S], locks: Locks
+    ) -> None:
+        """`locks`: every other writer of an aggregate (`JointCommands`) has its lock meanwhile,
+        too."""
+        self._aggregate, self._store, self._states = aggregate, store, states
+        self._locks = locks
+        self._queues: dict[str, CommandQueue[C, S]] = {}
+        self._fairness = FairnessById()
 
-        Raises what `AccountService` says, and `KeyTaken`.
+    async def execute(self, aggregate_id: str, command: C, context: CommandContext) -> Done[S]:
+        """Execute a command, in one batch with others that wait for the aggregate.
+
+        Raises what `CommandService` says, and `KeyTaken`.
         """
-        waiting = WaitingCommand(command, context, asyncio.get_running_loop().create_future())
-        queue = self._queues.get(account_id)
+        outcome: asyncio.Future[Done[S]] = asyncio.get_running_loop().create_future()
+        waiting = WaitingCommand(command, context, outcome)
+        queue = self._queues.get(aggregate_id)
         if queue is None:
-            queue = self._queues[account_id] = CommandQueue(account_id, self._fairness[account_id])
+            queue = CommandQueue(aggregate_id, self._fairness[aggregate_id])
+            self._queues[aggregate_id] = queue
             # A task of its own: cancelling one caller must not cancel the others' commands.
             queue.task = detached(self._serve(queue))
         queue.waiting.append(waiting)
         return await waiting.outcome
 
-    async def _serve(self, queue: CommandQueue) -> None:
+    async def _serve(self, queue: CommandQueue[C, S]) -> None:
         """Execute batches until no command waits. The lock is released between two batches."""
         while queue.waiting:
             if aside := queue.fairness.pause():
                 queue.doubtful = True
                 await asyncio.sleep(aside)
-            async with self._locks.acquire([queue.account_id]):
+            async with self._locks.acquire([queue.aggregate_id]):
                 batch = queue.next_batch()
                 try:
                     again = await self._execute_batch(queue, batch)
@@ -83,23 +99,22 @@ class CommandBatcher:
             queue.put_back(again)
             if again and (conflicts := max(each.conflicts for each in again)):
                 await back_off(conflicts)
-        del self._queues[queue.account_id]
+        del self._queues[queue.aggregate_id]
 
     async def _execute_batch(
-        self, queue: CommandQueue, batch: list[WaitingCommand]
-    ) -> list[WaitingCommand]:
+        self, queue: CommandQueue[C, S], batch: list[WaitingCommand[C, S]]
+    ) -> list[WaitingCommand[C, S]]:
         """Decide and append a batch; returns the commands that must be decided again."""
         epoch = self._store.guards.epoch  # before the state is read: it may be lost meanwhile
-        began, remembered = time.monotonic(), self._states.remembered(queue.account_id)
+        began, remembered = time.monotonic(), self._states.remembered(queue.aggregate_id)
         state, fresh = remembered, False
         if state is None or queue.doubtful:
-            state, fresh = await self._states.present(queue.account_id), True
-        decided = list(_decide(batch, state, self._states.begin_chains))
+            state, fresh = await self._states.present(queue.aggregate_id), True
+        decided = list(self._decide(batch, state))
+        queue.postpone(batch[len(decided) :])
         done = [each.result for each in decided if isinstance(each.result, Done)]
-        stored = await self._store.append_row([each.event for each in done], epoch)
-        if stored.number:
-            self._states.remember(done[stored.number - 1].account)
-        _log_stored(queue.account_id, done[: stored.number])
+        stored = await self._append(done, epoch)
+        self._note_stored(queue.aggregate_id, done, stored.number)
         if isinstance(stored.error, VersionConflict):
             queue.fairness.conflicted()
         else:
@@ -109,7 +124,58 @@ class CommandBatcher:
             await self._without_taken_keys(again) if isinstance(stored.error, KeyTaken) else again
         )
 
-    async def _without_taken_keys(self, batch: list[WaitingCommand]) -> list[WaitingCommand]:
+    def _decide(
+        self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S]
+    ) -> Iterator[_Decided[C, S]]:
+        """Up to a command of several events, or that one alone if it is the first."""
+        events, begin = 0, self._states.begin_chains
+        for waiting in batch:
+            result: Done[S] | Exception
+            try:
+                result = execute(
+                    self._aggregate, waiting.command, state, waiting.context, begin=begin
+                )
+            except Exception as refusal:
+                result = refusal
+            decided = _Decided(waiting, result, events)
+            several = len(decided.events) > 1
+            if several and events:
+                return
+            yield decided
+            if several:
+                return
+            if isinstance(result, Done):
+                state, events = result.after, events + len(result.events)
+
+    async def _append(self, done: Sequence[Done[S]], epoch: int) -> AppendResult:
+        """Append a row, or the events of the one command that has several."""
+        events = [event for each in done for event in each.events]
+        if not done or len(done[-1].events) < 2:
+            return await self._store.append_row(events, epoch)
+        try:
+            await self._store.append(*events, epoch=epoch)
+        except Exception as error:
+            return AppendResult(0, error)
+        return AppendResult(len(events))
+
+    def _note_stored(self, aggregate_id: str, done: Iterable[Done[S]], number: int) -> None:
+        """Remember the state after the first so many events."""
+        events: list[Event] = []
+        after: Versioned[S] | None = None
+        for each in done:
+            if each.events and len(events) < number:
+                events += each.events
+                after = each.after
+        if after is None:
+            return
+        self._states.remember(after)
+        if log.isEnabledFor(logging.DEBUG):
+            what = "Stored %d events of %s %s"
+            log.debug(what, len(events), self._aggregate.name, aggregate_id, extra=about(events))
+
+    async def _without_taken_keys(
+        self, batch: list[WaitingCommand[C, S]]
+    ) -> list[WaitingCommand[C, S]]:
         """Settle the commands whose key is taken; return the others.
 
         Repeated commands come in crowds, and each would cut the batch at its place.
@@ -122,27 +188,9 @@ class CommandBatcher:
         return [waiting for waiting in batch if not waiting.outcome.done()]
 
 
-def _log_stored(account_id: str, stored: Sequence[Done]) -> None:
-    if stored and log.isEnabledFor(logging.DEBUG):
-        fields = about(each.event for each in stored)
-        log.debug("Stored %d events of account %s", len(stored), account_id, extra=fields)
-
-
-def _decide(batch: Iterable[WaitingCommand], state: Account, begin: bool) -> Iterator[_Decided]:
-    events = 0
-    for waiting in batch:
-        try:
-            result: Done | Exception = execute(waiting.command, state, waiting.context, begin=begin)
-        except Exception as refusal:
-            result = refusal
-        yield _Decided(waiting, result, events)
-        if isinstance(result, Done):
-            state, events = result.account, events + 1
-
-
 def _settle(
-    decided: Iterable[_Decided], stored: AppendResult, fresh: bool
-) -> Iterator[WaitingCommand]:
+    decided: Iterable[_Decided[C, S]], stored: AppendResult, fresh: bool
+) -> Iterator[WaitingCommand[C, S]]:
     """Settle the commands whose outcome is known; yields the others."""
     for each in decided:
         outcome = _outcome(each, stored, fresh)
@@ -155,17 +203,17 @@ def _settle(
             yield each.waiting
 
 
-def _outcome(each: _Decided, stored: AppendResult, fresh: bool) -> Done | Exception | None:
+def _outcome(each: _Decided[C, S], stored: AppendResult, fresh: bool) -> Done[S] | Exception | None:
     """The outcome of a command; None if it was decided on a state that is old or was never
     stored."""
-    if isinstance(each.result, Done):
+    if each.events:
         if each.before < stored.number:
             return each.result
         if each.before == stored.number and not isinstance(stored.error, VersionConflict):
             return stored.error
     elif each.before <= stored.number and (stored.number or fresh):
-        # It was refused on a state that was the present one while it waited: that state was loaded
-        # meanwhile, or an event of its batch was stored on it.
+        # It was refused, or had nothing to do, on a state that was the present one while it waited:
+        # that state was loaded meanwhile, or an event of its batch was stored on it.
         return each.result
     return stored.error if _of_all(stored.error) else None
 

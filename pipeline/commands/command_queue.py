@@ -1,29 +1,30 @@
-"""The commands that wait for an account, in the order in which they came."""
+"""The commands that wait for an aggregate, in the order in which they came."""
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic
 
 from pipeline.commands.command_context import CommandContext
-from api.accounts.commands import Command
 from pipeline.commands.execution import Done
-from pipeline.commands.fairness import AccountFairness
+from pipeline.commands.fairness import Fairness
+from pipeline.model.aggregate import C, S
 
 LONGEST: Final = 250
 """Commands in a batch at most, so that none waits for very many others."""
 
 
 @dataclass(slots=True, eq=False)
-class WaitingCommand:
+class WaitingCommand(Generic[C, S]):
     """A command, and the future for its outcome."""
 
-    command: Command
+    command: C
     context: CommandContext
-    outcome: asyncio.Future[Done]
+    outcome: asyncio.Future[Done[S]]
     conflicts: int = 0
 
-    def settle(self, result: Done | Exception) -> None:
+    def settle(self, result: Done[S] | Exception) -> None:
         if self.outcome.done():  # its caller was cancelled
             return
         if isinstance(result, Exception):
@@ -33,21 +34,26 @@ class WaitingCommand:
 
 
 @dataclass(slots=True, eq=False)
-class CommandQueue:
-    """The commands that wait for one account, and the task that serves them. `doubtful`: its
+class CommandQueue(Generic[C, S]):
+    """The commands that wait for one aggregate, and the task that serves them. `doubtful`: its
     remembered state may be old, so load it."""
 
-    account_id: str
-    fairness: AccountFairness
-    waiting: deque[WaitingCommand] = field(default_factory=deque)
+    aggregate_id: str
+    fairness: Fairness
+    waiting: deque[WaitingCommand[C, S]] = field(default_factory=deque)
     doubtful: bool = False
     task: asyncio.Task[None] | None = None
 
-    def next_batch(self) -> list[WaitingCommand]:
+    def next_batch(self) -> list[WaitingCommand[C, S]]:
         number = min(len(self.waiting), LONGEST)
         first = [self.waiting.popleft() for _ in range(number)]
         return [each for each in first if not each.outcome.done()]
 
-    def put_back(self, again: list[WaitingCommand]) -> None:
+    def postpone(self, undecided: Sequence[WaitingCommand[C, S]]) -> None:
+        """Leave the end of a batch to the next one."""
+        self.waiting.extendleft(reversed(undecided))
+
+    def put_back(self, again: Sequence[WaitingCommand[C, S]]) -> None:
+        """Have commands decided again, on a state that is loaded."""
         self.waiting.extendleft(reversed(again))
         self.doubtful = bool(again)

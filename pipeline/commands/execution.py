@@ -1,68 +1,108 @@
-"""Executes one command on a state: its event and its answer. Batches and transfers both use it."""
+"""Executes one command on a state: its events and its result. Batches and joint commands both use
+it."""
 
 import asyncio
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Generic
 
-from api.accounts.account import Account, decide, evolve
 from pipeline.commands.command_context import CommandContext
-from api.accounts.commands import Command, Create
-from api.accounts.errors import Refused
-from pipeline.banking.events import Transfer
+from pipeline.commands.errors import VersionMismatch
+from pipeline.model.aggregate import Aggregate, C, Decision, Refused, S
 from pipeline.model.chain import link
 from pipeline.model.events import Event, new_event
+from pipeline.model.versioned import Versioned, evolve
 
 ATTEMPTS: Final = 16
 _FIRST_PAUSE: Final = 0.002
 
 
-class TooManyConflicts(Exception):
-    """Another replica wrote to the account in each of `ATTEMPTS` attempts. Nothing was stored."""
-
-
-class VersionMismatch(Refused):
-    """The account has another version than the client requires: 0 if it does not exist yet."""
-
-    def __init__(self, account_id: str, version: int) -> None:
-        super().__init__(account_id)
-        self.version = version
-
-
 @dataclass(slots=True)
-class Done:
-    """A command's event, the account after it, and whether it was executed by an earlier
-    request."""
+class Done(Generic[S]):
+    """A command's events, the aggregate after them, and whether an earlier request executed it.
 
-    event: Event
-    account: Account
+    Of a repeated command `events` has the last one alone, which bears the key.
+    """
+
+    events: Sequence[Event]
+    after: Versioned[S]
     replayed: bool = False
-
-    @property
-    def transfer(self) -> Transfer | None:
-        """The transfer of which the event is a leg."""
-        return self.event["body"].get("transfer")
 
 
 def execute(
-    command: Command, state: Account, context: CommandContext, *, begin: bool = True
-) -> Done:
-    """The result of the command on this state, provided its event is stored; or raise `Refused`.
+    aggregate: Aggregate[C, S],
+    command: C,
+    before: Versioned[S],
+    context: CommandContext,
+    *,
+    begin: bool = True,
+) -> Done[S]:
+    """The result of the command on this state, provided its events are stored; or raise `Refused`.
 
-    `begin`: begin the account's chain of hashes; one that has begun always goes on.
+    `begin`: begin the aggregate's chain of hashes; one that has begun always goes on.
     """
-    _require_match(command, state, context)
-    # One event for each command: an append may be cut between any two events of a batch.
-    [(kind, body)] = decide(command, state)
+    decisions = decided(lambda: aggregate.decide(command, before.state), before, context)
+    return enveloped(aggregate, decisions, before, context, begin=begin)
+
+
+def decided(
+    decide: Callable[[], Sequence[Decision]], before: Versioned[Any], context: CommandContext
+) -> Sequence[Decision]:
+    """What `decide` returns, if the context's condition admits the version."""
+    met = context.condition is None or context.condition.admits(before.version)
+    if not met and before.version:
+        raise VersionMismatch(before.id, before.version)
+    try:
+        decisions = decide()
+    except Refused as refusal:
+        refusal.aggregate_id = refusal.aggregate_id or before.id
+        raise
+    if not met:  # without an aggregate a refusal of `decide` is the more precise error
+        raise VersionMismatch(before.id, before.version)
+    return decisions
+
+
+def enveloped(
+    aggregate: Aggregate[Any, S],
+    decisions: Sequence[Decision],
+    before: Versioned[S],
+    context: CommandContext,
+    *,
+    begin: bool,
+) -> Done[S]:
+    """The decisions as events. The last one has the idempotency key: so the state after a repeated
+    command is that after the event under its key."""
+    events: list[Event] = []
+    state = before
+    for number, decision in enumerate(decisions, start=1):
+        event = _event(aggregate, decision, state, context, keyed=number == len(decisions))
+        if begin or state.chained:
+            link(event, state.hash)  # last: the hash covers all of the event
+        state = evolve(aggregate, state, event)
+        events.append(event)
+    return Done(events, state)
+
+
+def _event(
+    aggregate: Aggregate[Any, Any],
+    decision: Decision,
+    before: Versioned[Any],
+    context: CommandContext,
+    *,
+    keyed: bool,
+) -> Event:
+    kind, body = decision
     event = new_event(
-        state.id,
-        state.version + 1,
+        before.id,
+        before.version + 1,
         kind,
         body,
         correlation_id=context.correlation_id,
         causation_id=context.causation_id,
+        schema=aggregate.schema_of(kind),
     )
-    if context.key is not None:
+    if keyed and context.key is not None:
         event["idempotency_key"], event["request"] = context.key, context.request
     if context.traceparent is not None:
         event["traceparent"] = context.traceparent
@@ -72,17 +112,7 @@ def execute(
         event["reference"] = context.reference
     if context.description:
         event["description"] = context.description
-    if begin or state.chained:
-        link(event, state.hash)  # last: the hash covers all of the event
-    return Done(event, evolve(state, event))
-
-
-def _require_match(command: Command, state: Account, context: CommandContext) -> None:
-    if context.condition is None or context.condition.admits(state.version):
-        return
-    # Without the account, `decide` raises AccountNotFound, which is the more precise error.
-    if state.version or isinstance(command, Create):
-        raise VersionMismatch(state.id, state.version)
+    return event
 
 
 async def back_off(attempt: int) -> None:

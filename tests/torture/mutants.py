@@ -156,8 +156,8 @@ MUTATIONS: Final = (
     Mutation(
         "a repeated answer tells of the account as it is now",
         "pipeline/commands/idempotency.py",
-        'account = await self._states.at(event["account_id"], event["version"])',
-        'account = (await self._states.of([event["account_id"]]))[0][event["account_id"]]',
+        'after = await states.at(event["account_id"], event["version"])',
+        'after = await states.present(event["account_id"])',
         "kill-redis",
     ),
     Mutation(
@@ -176,9 +176,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "each event follows the first one",
-        "api/accounts/account.py",
+        "pipeline/model/versioned.py",
         "        head, begun = hash_of(event), chained(event)\n",
-        "        head, begun = state.hash, chained(event)\n",
+        "        head, begun = before.hash, chained(event)\n",
         "kill-redis",
     ),
     Mutation(
