@@ -22,7 +22,7 @@ _COLUMNS: Final = {
     "api": -0.6,
     "embedded": 1.1,
     "operations": 0.25,
-    "app": 1.25,
+    "app": 2.1,
     "agents": 2.1,
     "tables": 1.6,
     "forwarder": 3.25,

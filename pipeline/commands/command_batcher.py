@@ -41,16 +41,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Decided(Generic[C, S]):
-    """The result of a command, provided that the `before` events before it in its batch are
-    stored."""
+    """The result of a command and its events, provided that the `before` events before it in its
+    batch are stored."""
 
     waiting: WaitingCommand[C, S]
     result: Done[S] | Exception
+    events: Sequence[Event]
     before: int
-
-    @property
-    def events(self) -> Sequence[Event]:
-        return self.result.events if isinstance(self.result, Done) else ()
 
 
 class CommandBatcher(Generic[C, S]):
@@ -111,10 +108,14 @@ class CommandBatcher(Generic[C, S]):
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.aggregate_id), True
         decided = list(self._decide(batch, state))
-        queue.postpone(batch[len(decided) :])
-        done = [each.result for each in decided if isinstance(each.result, Done)]
-        stored = await self._append(done, epoch)
-        self._note_stored(queue.aggregate_id, done, stored.number)
+        if len(decided) < len(batch):
+            queue.postpone(batch[len(decided) :])
+        events = [event for each in decided for event in each.events]
+        several = decided and len(decided[-1].events) > 1
+        append = self._append_whole if several else self._store.append_row
+        stored = await append(events, epoch)
+        if stored.number:
+            self._note_stored(decided, events[: stored.number])
         if isinstance(stored.error, VersionConflict):
             queue.fairness.conflicted()
         else:
@@ -128,50 +129,39 @@ class CommandBatcher(Generic[C, S]):
         self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S]
     ) -> Iterator[_Decided[C, S]]:
         """Up to a command of several events, or that one alone if it is the first."""
-        events, begin = 0, self._states.begin_chains
+        aggregate, begin, before = self._aggregate, self._states.begin_chains, 0
         for waiting in batch:
-            result: Done[S] | Exception
             try:
-                result = execute(
-                    self._aggregate, waiting.command, state, waiting.context, begin=begin
-                )
+                done = execute(aggregate, waiting.command, state, waiting.context, begin=begin)
             except Exception as refusal:
-                result = refusal
-            decided = _Decided(waiting, result, events)
-            several = len(decided.events) > 1
-            if several and events:
+                yield _Decided(waiting, refusal, (), before)
+                continue
+            number = len(done.events)
+            if number > 1 and before:
                 return
-            yield decided
-            if several:
+            yield _Decided(waiting, done, done.events, before)
+            if number > 1:
                 return
-            if isinstance(result, Done):
-                state, events = result.after, events + len(result.events)
+            state, before = done.after, before + number
 
-    async def _append(self, done: Sequence[Done[S]], epoch: int) -> AppendResult:
-        """Append a row, or the events of the one command that has several."""
-        events = [event for each in done for event in each.events]
-        if not done or len(done[-1].events) < 2:
-            return await self._store.append_row(events, epoch)
+    async def _append_whole(self, events: Sequence[Event], epoch: int) -> AppendResult:
+        """Append the events of one command."""
         try:
             await self._store.append(*events, epoch=epoch)
         except Exception as error:
             return AppendResult(0, error)
         return AppendResult(len(events))
 
-    def _note_stored(self, aggregate_id: str, done: Iterable[Done[S]], number: int) -> None:
-        """Remember the state after the first so many events."""
-        events: list[Event] = []
-        after: Versioned[S] | None = None
-        for each in done:
-            if each.events and len(events) < number:
-                events += each.events
-                after = each.after
-        if after is None:
-            return
-        self._states.remember(after)
+    def _note_stored(self, decided: Sequence[_Decided[C, S]], events: Sequence[Event]) -> None:
+        """Remember the state after these events."""
+        for each in reversed(decided):
+            if each.events and each.before < len(events) and isinstance(each.result, Done):
+                self._states.remember(each.result.after)
+                break
         if log.isEnabledFor(logging.DEBUG):
+            name, aggregate_id = self._aggregate.name, events[0]["account_id"]
             what = "Stored %d events of %s %s"
-            log.debug(what, len(events), self._aggregate.name, aggregate_id, extra=about(events))
+            log.debug(what, len(events), name, aggregate_id, extra=about(events))
 
     async def _without_taken_keys(
         self, batch: list[WaitingCommand[C, S]]

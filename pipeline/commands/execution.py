@@ -42,19 +42,22 @@ def execute(
 
     `begin`: begin the aggregate's chain of hashes; one that has begun always goes on.
     """
-    decisions = decided(lambda: aggregate.decide(command, before.state), before, context)
+    decisions = decided(aggregate.decide, command, before, context)
     return enveloped(aggregate, decisions, before, context, begin=begin)
 
 
 def decided(
-    decide: Callable[[], Sequence[Decision]], before: Versioned[Any], context: CommandContext
+    decide: Callable[[C, S], Sequence[Decision]],
+    command: C,
+    before: Versioned[S],
+    context: CommandContext,
 ) -> Sequence[Decision]:
-    """What `decide` returns, if the context's condition admits the version."""
+    """What is decided, if the context's condition admits the version."""
     met = context.condition is None or context.condition.admits(before.version)
     if not met and before.version:
         raise VersionMismatch(before.id, before.version)
     try:
-        decisions = decide()
+        decisions = decide(command, before.state)
     except Refused as refusal:
         refusal.aggregate_id = refusal.aggregate_id or before.id
         raise
@@ -75,44 +78,31 @@ def enveloped(
     command is that after the event under its key."""
     events: list[Event] = []
     state = before
-    for number, decision in enumerate(decisions, start=1):
-        event = _event(aggregate, decision, state, context, keyed=number == len(decisions))
+    for kind, body in decisions:
+        event = new_event(
+            state.id,
+            state.version + 1,
+            kind,
+            body,
+            correlation_id=context.correlation_id,
+            causation_id=context.causation_id,
+            schema=aggregate.schema_of(kind),
+        )
+        events.append(event)
+        if context.key is not None and len(events) == len(decisions):
+            event["idempotency_key"], event["request"] = context.key, context.request
+        if context.traceparent is not None:
+            event["traceparent"] = context.traceparent
+        if context.actor is not None:
+            event["actor"] = context.actor
+        if context.reference:
+            event["reference"] = context.reference
+        if context.description:
+            event["description"] = context.description
         if begin or state.chained:
             link(event, state.hash)  # last: the hash covers all of the event
         state = evolve(aggregate, state, event)
-        events.append(event)
     return Done(events, state)
-
-
-def _event(
-    aggregate: Aggregate[Any, Any],
-    decision: Decision,
-    before: Versioned[Any],
-    context: CommandContext,
-    *,
-    keyed: bool,
-) -> Event:
-    kind, body = decision
-    event = new_event(
-        before.id,
-        before.version + 1,
-        kind,
-        body,
-        correlation_id=context.correlation_id,
-        causation_id=context.causation_id,
-        schema=aggregate.schema_of(kind),
-    )
-    if keyed and context.key is not None:
-        event["idempotency_key"], event["request"] = context.key, context.request
-    if context.traceparent is not None:
-        event["traceparent"] = context.traceparent
-    if context.actor is not None:
-        event["actor"] = context.actor
-    if context.reference:
-        event["reference"] = context.reference
-    if context.description:
-        event["description"] = context.description
-    return event
 
 
 async def back_off(attempt: int) -> None:

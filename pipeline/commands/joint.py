@@ -113,7 +113,7 @@ def _decide(
     for party, state in zip(parties, states, strict=True):
         if isinstance(state, AggregateUnreadable):
             raise state
-        decisions = decided(lambda: _next(joint, turns), state, context)
+        decisions = decided(lambda *_: _next(joint, turns), command, state, context)
         begin = party.states.begin_chains
         done = enveloped(party.aggregate, decisions, state, context, begin=begin)
         yield done

@@ -110,7 +110,7 @@ class CommandService:
     ) -> Done[S]:
         """Execute a command to one aggregate."""
         self._require_guarded()
-        served = self._of(aggregate)
+        served: _Served[C, S] = self._served[aggregate]
         return await self._idempotency.execute(
             context,
             served.states,

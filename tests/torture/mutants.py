@@ -142,8 +142,8 @@ MUTATIONS: Final = (
     Mutation(
         "no idempotency check",
         "pipeline/commands/execution.py",
-        '        event["idempotency_key"], event["request"] = context.key, context.request\n',
-        '        event["request"] = context.request\n',
+        '            event["idempotency_key"], event["request"] = context.key, context.request\n',
+        '            event["request"] = context.request\n',
         "kill-redis",
     ),
     Mutation(
