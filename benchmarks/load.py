@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.history import SEED, Zipf
+from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore
 from pipeline.search.client import Elastic
 from pipeline.support.settings import Settings
@@ -57,7 +57,7 @@ class Load:
         await self._service.open()
         for _ in range(0, ACCOUNTS, 250):
             opened = (self._service.create("Ada", 0, CommandContext("bench")) for _ in range(250))
-            self._accounts += [done.account.id for done in await asyncio.gather(*opened)]
+            self._accounts += [done.after.id for done in await asyncio.gather(*opened)]
 
     async def close(self) -> None:
         await self._store.close()
@@ -99,7 +99,7 @@ class Load:
     async def _deposit(self) -> tuple[str, int]:
         account = self._accounts[self._zipf.take(1)[0]]
         done = await self._service.execute(account, Deposit(1), CommandContext("bench"))
-        return account, done.account.version
+        return account, done.after.version
 
     async def _look(self, seen: Seen) -> None:
         """Ask for the documents of all that wait, until all are sent and shown."""

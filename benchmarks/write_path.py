@@ -12,7 +12,6 @@ from typing import Any, Final
 from pymongo import WriteConcern
 from ulid import ULID
 
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.bank import Bank
@@ -20,6 +19,7 @@ from benchmarks.figures import Result
 from benchmarks.history import SEED, History, Zipf
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
+from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore, driver
 from pipeline.support.settings import Settings
 
@@ -65,7 +65,7 @@ class WritePath:
             await service.open()
             for _ in range(0, accounts, 250):
                 opened = (service.create("Ada", 0, CommandContext("bench")) for _ in range(250))
-                ids += [done.account.id for done in await asyncio.gather(*opened)]
+                ids += [done.after.id for done in await asyncio.gather(*opened)]
 
     async def close(self) -> None:
         await self._store.close()

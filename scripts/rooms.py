@@ -19,15 +19,16 @@ DRAWING: Final = ROOT / "docs" / "rooms.svg"
 
 _COLUMNS: Final = {
     "cli": 2.75,
-    "api": 0.1,
+    "api": -0.6,
     "embedded": 1.1,
     "operations": 0.25,
-    "app": 1.25,
+    "app": 2.1,
     "agents": 2.1,
     "tables": 1.6,
     "forwarder": 3.25,
     "coordination": 2,
     "bridge": 2,
+    "commands": -0.6,
     "search": 0.9,
     "messaging": 2,
     "eventstore": 3.25,

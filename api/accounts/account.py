@@ -3,11 +3,9 @@
 No clock, no I/O, no new ids. Money is a positive integer of minor units below 2^53.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import reduce
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from api.accounts.commands import (
     Close,
@@ -15,6 +13,7 @@ from api.accounts.commands import (
     Create,
     Deposit,
     Freeze,
+    MoveMoney,
     Unfreeze,
     UpdateOwner,
     Withdraw,
@@ -26,7 +25,6 @@ from api.accounts.errors import (
     AccountNotEmpty,
     AccountNotFound,
     AccountNotFrozen,
-    AccountUnreadable,
     BalanceTooLarge,
     InsufficientFunds,
 )
@@ -35,6 +33,7 @@ from pipeline.banking.events import (
     CREATED,
     DEPOSITED,
     FROZEN,
+    KINDS,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
@@ -42,13 +41,9 @@ from pipeline.banking.events import (
     Transfer,
 )
 from pipeline.banking.money import MAX_MONEY
-from pipeline.model.chain import NOTHING, chained, hash_of
+from pipeline.banking.upcasters import UPCASTERS
+from pipeline.model.aggregate import Aggregate, Decision, Joint
 from pipeline.model.events import Event
-from pipeline.model.upcasters import require_newest
-
-FOLD: Final = 1
-"""The version of `evolve`. Raise it when the same events give another state: snapshots of another
-fold are ignored."""
 
 Status = Literal["new", "open", "frozen", "closed"]
 
@@ -56,54 +51,29 @@ Status = Literal["new", "open", "frozen", "closed"]
 # Not frozen: each command makes one, and a frozen one takes four times as long to make.
 @dataclass(slots=True)
 class Account:
-    """The state after `version` events, which nothing changes; a new account (version 0) does not
-    exist yet."""
+    """The state of an account, which nothing changes; a `new` one does not exist yet."""
 
-    id: str
     owner: str = ""
     balance: int = 0
-    version: int = 0
     status: Status = "new"
-    event_id: str = ""
-    """Of the last event."""
-    until: datetime | None = None
-    """The latest time of all its events (naive UTC). Clocks differ: it may not be the last
-    event's."""
-    hash: str = field(default=NOTHING, compare=False)
-    """Of the last event, for the next one to name. No snapshot has it: it is read with the event
-    that confirms the snapshot."""
-    chained: bool = field(default=False, compare=False)
-    """Whether the last event is part of a chain."""
-
-
-class Decision(NamedTuple):
-    """The kind and body of a new event; the service adds the envelope."""
-
-    kind: str
-    body: Body
-
-
-def initial(account_id: str) -> Account:
-    """The state before the first event."""
-    return Account(account_id)
 
 
 def decide(command: Command, state: Account) -> list[Decision]:
-    """The events that the command causes in this state, or raise `Refused`."""
+    """The event that the command causes in this state, or raise a subclass of `Refused`."""
     match command:
         case Create(owner, money):
-            if state.version:
-                raise AccountExists(state.id)
+            if state.status != "new":
+                raise AccountExists
             return [Decision(CREATED, {"owner": owner, "money": money})]
         case Deposit(money, transfer):
             _require_open(state)
             if state.balance + money >= MAX_MONEY:
-                raise BalanceTooLarge(state.id)
+                raise BalanceTooLarge
             return [Decision(DEPOSITED, _moved(money, transfer))]
         case Withdraw(money, transfer):
             _require_open(state)
             if state.balance < money:
-                raise InsufficientFunds(state.id)
+                raise InsufficientFunds
             return [Decision(WITHDRAWN, _moved(money, transfer))]
         case UpdateOwner(owner):
             _require_open(state)
@@ -114,64 +84,46 @@ def decide(command: Command, state: Account) -> list[Decision]:
         case Unfreeze():
             _require_living(state)
             if state.status != "frozen":
-                raise AccountNotFrozen(state.id)
+                raise AccountNotFrozen
             return [Decision(UNFROZEN, _reasons(command))]
         case Close():
             _require_open(state)
             if state.balance:
-                raise AccountNotEmpty(state.id)
+                raise AccountNotEmpty
             return [Decision(CLOSED, _reasons(command))]
 
 
+def decide_transfer(
+    command: MoveMoney, payer: Account, payee: Account
+) -> Iterator[Sequence[Decision]]:
+    """Both legs; each names the transfer and the other account."""
+    money, transfer = command.money, command.transfer
+    yield decide(Withdraw(money, {"id": transfer, "counterparty": command.target}), payer)
+    yield decide(Deposit(money, {"id": transfer, "counterparty": command.source}), payee)
+
+
 def evolve(state: Account, event: Event) -> Account:
-    """The state after one more event; `AccountUnreadable` if it is invalid or not the next one."""
-    version = event["version"]
-    if version != state.version + 1 or isinstance(version, float):
-        raise AccountUnreadable(state.id, f"version {version} after {state.version}")
-    try:
-        _text(event["_id"])
-        require_newest(event)
-        owner, balance, status = _after(state, event)
-        until = _latest(state.until, event)
-        head, begun = hash_of(event), chained(event)
-        return Account(state.id, owner, balance, version, status, event["_id"], until, head, begun)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AccountUnreadable(state.id, f"version {version}: {error}") from error
-
-
-def _after(state: Account, event: Event) -> tuple[str, int, Status]:
-    """Owner, balance and status after the event."""
-    body, owner, balance, status = event["body"], state.owner, state.balance, state.status
-    match event["kind"]:
+    """The account after one more event; raises `KeyError`, `TypeError` and `ValueError`."""
+    kind, body = event["kind"], event["body"]
+    if state.status == "new" and kind != CREATED:
+        raise ValueError(f"{kind} before {CREATED}")
+    match kind:
         case "AccountCreated":
-            return _text(body["owner"]), _whole(body["money"]), "open"
+            return Account(_text(body["owner"]), _whole(body["money"]), "open")
         case "MoneyDeposited":
-            return owner, balance + _whole(body["money"]), status
+            return Account(state.owner, state.balance + _whole(body["money"]), state.status)
         case "MoneyWithdrawn":
-            return owner, balance - _whole(body["money"]), status
+            return Account(state.owner, state.balance - _whole(body["money"]), state.status)
         case "OwnerUpdated":
-            return _text(body["owner"]), balance, status
+            return Account(_text(body["owner"]), state.balance, state.status)
         case "AccountFrozen":
-            return owner, balance, "frozen"
+            return Account(state.owner, state.balance, "frozen")
         case "AccountUnfrozen":
-            return owner, balance, "open"
+            return Account(state.owner, state.balance, "open")
         case "AccountClosed":
-            return owner, balance, "closed"
-        case kind:
+            return Account(state.owner, state.balance, "closed")
+        case _:
             raise ValueError(f"event of unknown kind {kind}")
-
-
-def fold(account_id: str, events: Iterable[Event]) -> Account:
-    """The state after all these events, which start at version 1."""
-    return reduce(evolve, events, initial(account_id))
-
-
-def _latest(until: datetime | None, event: Event) -> datetime | None:
-    """The later time. No decision depends on times, so an invalid one is ignored."""
-    moment = event.get("created_at")
-    if not isinstance(moment, datetime):
-        return until
-    return max(until, moment) if until else moment
 
 
 def _moved(money: int, transfer: Transfer | None) -> Body:
@@ -189,16 +141,16 @@ def _reasons(command: Freeze | Unfreeze | Close) -> Body:
 
 
 def _require_living(state: Account) -> None:
-    if not state.version:
-        raise AccountNotFound(state.id)
+    if state.status == "new":
+        raise AccountNotFound
     if state.status == "closed":
-        raise AccountClosed(state.id)
+        raise AccountClosed
 
 
 def _require_open(state: Account) -> None:
     _require_living(state)
     if state.status == "frozen":
-        raise AccountFrozen(state.id)
+        raise AccountFrozen
 
 
 def _text(value: object) -> str:
@@ -211,3 +163,14 @@ def _whole(money: object) -> int:
     if isinstance(money, int) and not isinstance(money, bool) and 0 <= money < MAX_MONEY:
         return money
     raise TypeError(f"money {money!r}")
+
+
+ACCOUNT: Final = Aggregate[Command, Account](
+    "account",
+    initial=Account,
+    decide=decide,
+    evolve=evolve,
+    kinds=KINDS,
+    upcasters=UPCASTERS,
+)
+TRANSFER: Final = Joint[MoveMoney]("transfer", (ACCOUNT, ACCOUNT), decide_transfer)

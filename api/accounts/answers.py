@@ -9,6 +9,7 @@ from api.accounts.account import Account
 from api.http.replies import reply
 from api.http.shapes import readable
 from pipeline.banking.events import Transfer
+from pipeline.commands import Versioned
 
 
 class ShownAccount(TypedDict):
@@ -26,15 +27,19 @@ EXECUTED: Final = readable(ShownAccount, "Executed", transfer=NotRequired[readab
 
 
 def answer(
-    account: Account, *, status: int = 200, headers: dict[str, str] | None = None, **more: Any
+    account: Versioned[Account],
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    **more: Any,
 ) -> web.Response:
     """The account with `more` members; its version is the entity tag."""
     document = {
         "id": account.id,
-        "owner": account.owner,
-        "balance": account.balance,
+        "owner": account.state.owner,
+        "balance": account.state.balance,
         "version": account.version,
-        "status": account.status,
+        "status": account.state.status,
         **more,
     }
     etag = {"ETag": f'"{account.version}"'}

@@ -14,7 +14,8 @@ from api.accounts.refusals import translate
 from api.accounts.routes import SERVICE, routes
 from api.accounts.service import AccountService
 from api.server import application
-from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
+from pipeline.commands import CommandService, StoreUnavailable, StoreUnguarded
+from pipeline.eventstore import EventStore
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.metrics import Metrics
 from pipeline.support.retry import Outage
@@ -32,25 +33,25 @@ def create_app(settings: Settings) -> web.Application:
     service = AccountService(store, begin_chains=settings.chains == "on")
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
-        watching = asyncio.create_task(_watch(service))
+        watching = asyncio.create_task(_watch(service.commands))
         yield
         await cancel_and_wait(watching)
         await store.close()
 
     metrics = Metrics("accounts")
     every_route = [*routes, *reading.routes, account_events.route(lambda: store)]
-    checks = {"mongodb": service.ping, "guards": service.guarded}
+    checks = {"mongodb": service.commands.ping, "guards": service.commands.guarded}
     app = application(settings, every_route, checks, translate, metrics)
     app[SERVICE], app[OUTCOMES] = service, outcomes_counter(metrics.registry)
     app.cleanup_ctx.append(lifetime)
     return app
 
 
-async def _watch(service: AccountService) -> None:
+async def _watch(commands: CommandService) -> None:
     """Open the service, however long MongoDB takes to appear, and watch the store's guards.
 
     Until it is opened, and while a guard is missing, it answers commands with 503.
     """
     failures = (StoreUnavailable, StoreUnguarded)
     outage = Outage(log, "The guards of the event store", most=WATCH_SECONDS)
-    await outage.every(WATCH_SECONDS, service.watch, failures)
+    await outage.every(WATCH_SECONDS, commands.watch, failures)

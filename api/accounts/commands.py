@@ -1,4 +1,7 @@
-"""The commands to an account. Money is a positive integer of minor units below 2^53."""
+"""The commands to an account, and the transfer over two.
+
+Money is a positive integer of minor units below 2^53.
+"""
 
 from dataclasses import dataclass
 
@@ -64,6 +67,16 @@ class Unfreeze(_WithReasons):
 
 class Close(_WithReasons):
     """End the account, which must be empty, for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveMoney:
+    """Move money from one account to another; `transfer` is the transfer's id."""
+
+    transfer: str
+    source: str
+    target: str
+    money: int
 
 
 Command = Create | Deposit | Withdraw | UpdateOwner | Freeze | Unfreeze | Close

@@ -1,12 +1,6 @@
 """The reasons for which an account refuses a command."""
 
-
-class Refused(Exception):
-    """A command that breaks a rule of the account. Nothing was stored."""
-
-    def __init__(self, account_id: str) -> None:
-        super().__init__(account_id)
-        self.account_id = account_id
+from pipeline.model.aggregate import Refused
 
 
 class AccountNotFound(Refused):
@@ -39,16 +33,3 @@ class AccountClosed(Refused):
 
 class AccountNotEmpty(Refused):
     """Only an empty account can be closed."""
-
-
-class TransferToSelf(Refused):
-    """Both sides of a transfer are the same account."""
-
-
-class AccountUnreadable(ValueError):
-    """An event of the account can't be applied here, so no command to the account can be
-    decided."""
-
-    def __init__(self, account_id: str, reason: str) -> None:
-        super().__init__(f"account {account_id}: {reason}")
-        self.account_id, self.reason = account_id, reason

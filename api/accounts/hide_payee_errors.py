@@ -8,10 +8,11 @@ from typing import Final
 
 from aiohttp import web
 
-from api.accounts.errors import AccountUnreadable, Refused
 from api.http.headers import idempotency_key
 from api.http.problems import Problem
 from api.security.guard import customers_account
+from pipeline.commands import AggregateUnreadable
+from pipeline.model.aggregate import Refused
 from pipeline.model.events import ACCOUNT_ID
 
 _LIKE_A_CUSTOMERS: Final = re.compile(f"/*{ACCOUNT_ID}/")
@@ -24,8 +25,8 @@ def hide_payee_errors(payee: str) -> Iterator[bool]:
     hides = customers_account() is not None
     try:
         yield hides
-    except (Refused, AccountUnreadable) as error:
-        if hides and error.account_id == payee:
+    except (Refused, AggregateUnreadable) as error:
+        if hides and error.aggregate_id == payee:
             raise Problem(422, "payee-refused", "That account can't be paid.") from error
         raise
 

@@ -9,22 +9,30 @@ from api.accounts.errors import (
     AccountNotEmpty,
     AccountNotFound,
     AccountNotFrozen,
-    AccountUnreadable,
     BalanceTooLarge,
     InsufficientFunds,
-    Refused,
-    TransferToSelf,
 )
-from api.accounts.execution import TooManyConflicts, VersionMismatch
-from api.accounts.histories import NotOpenedYet, VersionNotFound
-from api.accounts.idempotency import KeyReused
 from api.http.problems import Problem, unavailable
 from api.security.customer_view import for_customer
-from pipeline.eventstore import StoreRefused, StoreUnavailable, StoreUnguarded
+from pipeline.commands import (
+    AggregateNotFound,
+    AggregateUnreadable,
+    KeyReused,
+    NotBegunYet,
+    SameAggregate,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnguarded,
+    TooManyConflicts,
+    VersionMismatch,
+    VersionNotFound,
+)
+from pipeline.model.aggregate import Refused
 
 _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountNotFound: (404, "account-not-found", "There is no account {}."),
-    NotOpenedYet: (404, "account-not-found", "Account {} was not opened by then."),
+    AggregateNotFound: (404, "account-not-found", "There is no account {}."),
+    NotBegunYet: (404, "account-not-found", "Account {} was not opened by then."),
     VersionNotFound: (404, "version-not-found", "Account {} has not come to that version."),
     AccountExists: (409, "account-exists", "There is an account {} already."),
     InsufficientFunds: (422, "insufficient-funds", "Account {} holds less than that."),
@@ -33,7 +41,7 @@ _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountNotFrozen: (409, "account-not-frozen", "Account {} is not frozen."),
     AccountClosed: (409, "account-closed", "Account {} is closed for good."),
     AccountNotEmpty: (409, "account-not-empty", "Account {} holds money: take it out first."),
-    TransferToSelf: (400, "transfer-to-self", "Account {} can't transfer to itself."),
+    SameAggregate: (400, "transfer-to-self", "Account {} can't transfer to itself."),
 }
 
 
@@ -44,7 +52,9 @@ def translate(error: Exception) -> Problem | None:
             return _mismatch(error)
         case Refused():
             status, name, detail = _REFUSALS[type(error)]
-            return Problem(status, name, detail.format(error.account_id), account=error.account_id)
+            return Problem(
+                status, name, detail.format(error.aggregate_id), account=error.aggregate_id
+            )
         case KeyReused():
             return Problem(
                 422,
@@ -58,7 +68,7 @@ def translate(error: Exception) -> Problem | None:
                 "Others changed the account each time. Nothing was stored: send it again.",
                 headers={"Retry-After": "1"},
             )
-        case AccountUnreadable():
+        case AggregateUnreadable():
             return _unreadable(error)
         case StoreRefused():
             detail = f"The event store refuses the command: {error}. Nothing was stored."
@@ -76,11 +86,11 @@ def translate(error: Exception) -> Problem | None:
     return None
 
 
-def _unreadable(error: AccountUnreadable) -> Problem:
+def _unreadable(error: AggregateUnreadable) -> Problem:
     detail = "Nothing is decided on an account that can't be read here."
     if not for_customer():  # The error quotes the event as it is stored.
         detail = f"{detail} {error}"
-    return unavailable("account-unreadable", detail, account=error.account_id)
+    return unavailable("account-unreadable", detail, account=error.aggregate_id)
 
 
 def _mismatch(error: VersionMismatch) -> Problem:
@@ -90,8 +100,8 @@ def _mismatch(error: VersionMismatch) -> Problem:
     return Problem(
         412,
         "version-mismatch",
-        f"Account {error.account_id} has version {error.version}.",
+        f"Account {error.aggregate_id} has version {error.version}.",
         headers={"ETag": f'"{error.version}"'},
-        account=error.account_id,
+        account=error.aggregate_id,
         version=error.version,
     )

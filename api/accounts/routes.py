@@ -4,6 +4,7 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
+from api.accounts.account import Account
 from api.accounts.answers import answer
 from api.accounts.bodies import (
     CreateInput,
@@ -13,10 +14,8 @@ from api.accounts.bodies import (
     ReasonInput,
     TransferInput,
 )
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
 from api.accounts.documentation import EXISTING, OPEN, commands
-from api.accounts.execution import Done
 from api.accounts.hide_payee_errors import former_key, hide_payee_errors, scoped_key
 from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
@@ -25,6 +24,7 @@ from api.http.headers import LOCATION, if_match
 from api.http.inputs import Input, body, fingerprint
 from api.security.access import TELLER, allowed
 from api.security.guard import actor
+from pipeline.commands import CommandContext, Done
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.support import tracing
 
@@ -43,7 +43,7 @@ async def create(request: web.Request) -> web.Response:
     """Open an account, with money in it or none."""
     given, context = await _parsed(request, CreateInput)
     done = await request.app[SERVICE].create(given.owner, given.money, context)
-    return _done(done, status=201, headers={"Location": f"/{done.account.id}"})
+    return _done(done, status=201, headers={"Location": f"/{done.after.id}"})
 
 
 @routes.post("/deposit")
@@ -155,8 +155,11 @@ async def _parsed(request: web.Request, model: type[T]) -> tuple[T, CommandConte
     )
 
 
-def _done(done: Done, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def _done(
+    done: Done[Account], *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
     """The response to a command, the same at each repetition."""
-    more = {"transfer": done.transfer} if done.transfer else {}
+    transfer = done.events[-1]["body"].get("transfer")
+    more = {"transfer": transfer} if transfer else {}
     replayed = {REPLAY: "true"} if done.replayed else {}
-    return answer(done.account, status=status, headers=replayed | (headers or {}), **more)
+    return answer(done.after, status=status, headers=replayed | (headers or {}), **more)

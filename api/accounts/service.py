@@ -1,94 +1,42 @@
-"""The account service: executes each command once for each idempotency key."""
+"""The account service: the bank's commands, executed by the write engine."""
 
-from contextlib import suppress
+from collections.abc import Coroutine
+from typing import Any
 
-from api.accounts.account import Account, initial
-from api.accounts.caches import Locks
-from api.accounts.command_batcher import CommandBatcher
-from api.accounts.command_context import CommandContext
-from api.accounts.commands import Command, Create
-from api.accounts.errors import AccountNotFound
-from api.accounts.execution import Done
-from api.accounts.histories import Histories
-from api.accounts.idempotency import Idempotency
-from api.accounts.states import States
-from api.accounts.transfers import Transfers
-from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
+from api.accounts.account import ACCOUNT, TRANSFER, Account
+from api.accounts.commands import Command, Create, MoveMoney
+from pipeline.commands import CommandContext, CommandService, Done, Versioned
+from pipeline.eventstore import EventStore
 from pipeline.model.ulids import new_ulid
-from pipeline.support.readiness import NotReady
 
 
 class AccountService:
-    """Executes commands on one event store; any number of replicas may share that store.
-
-    Every method may raise `StoreUnavailable`: the outcome of a command is then unknown. Commands
-    raise `Refused`, `KeyReused`, `TooManyConflicts`, `StoreRefused` or `StoreUnguarded`: then
-    nothing was stored.
-    """
+    """Executes commands to accounts. Every method may raise what `CommandService` says."""
 
     def __init__(
         self, store: EventStore, *, cached: int = 10_000, begin_chains: bool = True
     ) -> None:
-        """`cached`: the number of accounts whose states are kept in memory; with 0 each is
-        loaded. `begin_chains`: whether chains of hashes begin that have not begun."""
-        self._store, self.histories = store, Histories(store, remembered=cached)
-        self._states = States(store, self.histories, cached, begin_chains=begin_chains)
-        locks = Locks()
-        self._batcher = CommandBatcher(store, self._states, locks)
-        self._transfers = Transfers(store, self._states, locks)
-        self._idempotency = Idempotency(store, self._states)
-        self._opened = False
+        """As of `CommandService`."""
+        self.commands = CommandService(store, [ACCOUNT], cached=cached, begin_chains=begin_chains)
+        self.histories = self.commands.histories(ACCOUNT)
 
     async def open(self) -> None:
-        """Create the store's indexes. No command is executed before this has succeeded."""
-        # The leading forwarder replaces an index of an earlier version: one process, not each.
-        await self._store.setup(replace=False)
-        self._opened = True
+        """As `CommandService.open`, for who does not call `commands.watch`."""
+        await self.commands.open()
 
-    async def watch(self) -> None:
-        """Look at the store's guards, and build what can't be trusted. To be called often.
-
-        Raises `StoreUnguarded` while that is not possible.
-        """
-        if self._opened:
-            with suppress(StoreUnguarded):
-                await self._store.guards.look()
-                return
-        await self.open()
-
-    async def ping(self) -> None:
-        """Raise `StoreUnavailable` unless MongoDB answers and has been looked at."""
-        if not self._opened and not self._store.guards.faults:
-            raise StoreUnavailable("the guards of the event store have not been looked at yet")
-        await self._store.ping()
-
-    async def guarded(self) -> None:
-        """Raise `NotReady` if a guard of the store can't be trusted. Without an answer, `ping`
-        tells."""
-        try:
-            if self._opened:
-                with suppress(StoreUnavailable):
-                    await self._store.guards.look()
-            self._store.guards.check()
-        except StoreUnguarded as faults:
-            raise NotReady(f"no command is taken: {faults}") from faults
-
-    async def create(self, owner: str, money: int, context: CommandContext) -> Done:
+    def create(
+        self, owner: str, money: int, context: CommandContext
+    ) -> Coroutine[Any, Any, Done[Account]]:
         """Open an account with a new id and `money` minor units in it."""
-        self._require_guarded()
-        account_id = new_ulid()
-        # A new id has no history: so nothing is loaded for it.
-        self._states.remember(initial(account_id))
-        return await self.execute(account_id, Create(owner, money), context)
+        return self.commands.create(ACCOUNT, Create(owner, money), context)
 
-    async def execute(self, account_id: str, command: Command, context: CommandContext) -> Done:
+    def execute(
+        self, account_id: str, command: Command, context: CommandContext
+    ) -> Coroutine[Any, Any, Done[Account]]:
         """Execute a command to one account."""
-        self._require_guarded()
-        return await self._idempotency.execute(
-            context, lambda: self._batcher.execute(account_id, command, context)
-        )
+        return self.commands.execute(ACCOUNT, account_id, command, context)
 
-    async def transfer(
+    def transfer(
         self,
         source: str,
         target: str,
@@ -96,24 +44,17 @@ class AccountService:
         context: CommandContext,
         *,
         hides_payee: bool = False,
-    ) -> Done:
-        """Move money from one account to another, whole or not at all; as `Transfers.execute`."""
-        self._require_guarded()
-        return await self._idempotency.execute(
-            context,
-            lambda: self._transfers.execute(
-                source, target, money, context, hides_payee=hides_payee
-            ),
+    ) -> Coroutine[Any, Any, Done[Account]]:
+        """Move money from one account to another, whole or not at all; the payer's result.
+
+        `hides_payee`: the client must not learn why a payee is refused.
+        """
+        command = MoveMoney(new_ulid(), source, target, money)
+        blind = (target,) if hides_payee else ()
+        return self.commands.execute_together(
+            TRANSFER, (source, target), command, context, blind=blind
         )
 
-    async def get(self, account_id: str) -> Account:
-        """The account as the event store has it now, or `AccountNotFound`."""
-        account = await self._states.present(account_id)
-        if not account.version:
-            raise AccountNotFound(account_id)
-        return account
-
-    def _require_guarded(self) -> None:
-        self._store.guards.check()
-        if not self._opened:
-            raise StoreUnavailable("the guards of the event store have not been looked at yet")
+    def get(self, account_id: str) -> Coroutine[Any, Any, Versioned[Account]]:
+        """The account as the event store has it now, or `AggregateNotFound`."""
+        return self.commands.get(ACCOUNT, account_id)

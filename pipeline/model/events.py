@@ -113,10 +113,11 @@ def new_event(
     *,
     correlation_id: str | None = None,
     causation_id: str | None = None,
+    schema: int | None = None,
 ) -> Event:
     """A new envelope with an id that sorts by time and the present time to the millisecond.
 
-    The body is of the kind's newest schema.
+    `schema`: that of the body, by default the kind's newest that is declared.
     """
     now = datetime.now(UTC)
     event: Event = {
@@ -126,7 +127,7 @@ def new_event(
         "version": version,
         "kind": kind,
         "body": body,
-        "schema": newest(kind),
+        "schema": newest(kind) if schema is None else schema,
         "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000, tzinfo=None),
         "correlation_id": correlation_id or new_ulid(),
     }

@@ -19,6 +19,9 @@ GROUP: Final = "bank.upcasters"
 Upcaster = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From an event of one schema to its body in the next one."""
 
+Upcasters = Mapping[tuple[str, int], Upcaster]
+"""By kind and schema; a kind's newest schema is the one that has none."""
+
 E = TypeVar("E", bound=Mapping[str, Any])
 
 
@@ -43,7 +46,7 @@ def as_stored(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @cache
 def upcasters() -> dict[tuple[str, int], Upcaster]:
-    """All declared ones, by kind and schema; a kind's newest schema is the one that has none."""
+    """All declared ones."""
     declared = entry_points(group=GROUP)
     if not declared:
         # Without them events would be stored as of a schema that they do not have.
@@ -57,39 +60,42 @@ def upcasters() -> dict[tuple[str, int], Upcaster]:
     return known
 
 
-def newest(kind: str) -> int:
-    """The schema in which events of the kind are made, and folded."""
-    known, schema = upcasters(), 1
+def newest(kind: str, known: Upcasters | None = None) -> int:
+    """The schema in which events of the kind are made, and folded.
+
+    `known`, here and below: the upcasters to go by, by default all declared ones.
+    """
+    known, schema = upcasters() if known is None else known, 1
     while (kind, schema) in known:
         schema += 1
     return schema
 
 
-def upcast(event: E) -> E:
+def upcast(event: E, known: Upcasters | None = None) -> E:
     """The event in its newest schema, or, if that fails, as it is: a fold will refuse it."""
-    known = upcasters()
     try:
-        brought = _brought(event, known)
+        brought = _brought(event, upcasters() if known is None else known)
         return event if brought is event else cast(E, _Upcast(brought, event))
     except Exception:  # people can write anything into the store, and an upcaster meets it
         return event
 
 
-def require_newest(event: Mapping[str, Any]) -> None:
+def require_newest(event: Mapping[str, Any], known: Upcasters | None = None) -> None:
     """Raise `Unreadable` unless the event has the newest schema of its kind."""
+    known = upcasters() if known is None else known
     kind, schema = event["kind"], event.get("schema", 1)
-    if schema == (latest := newest(kind)):
+    if schema == (latest := newest(kind, known)):
         return
     if isinstance(schema, int) and schema > latest:
         raise Unreadable(f"schema {schema} of {kind} is newer than {latest}")
     try:
-        _brought(event, upcasters())
+        _brought(event, known)
     except Exception as error:
         raise Unreadable(f"no schema {schema} of {kind}: {error!r}") from error
     raise Unreadable(f"schema {schema!r} of {kind} is not known, the newest is {latest}")
 
 
-def _brought(event: E, known: Mapping[tuple[str, int], Upcaster]) -> E:
+def _brought(event: E, known: Upcasters) -> E:
     kind, schema = event["kind"], event.get("schema", 1)
     while (step := known.get((kind, schema))) is not None:
         schema += 1

@@ -12,10 +12,10 @@ import pymongo
 import pytest
 from click.testing import CliRunner, Result
 
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from pipeline.cli.main import main
+from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore
 from pipeline.model.chain import NOTHING, link
 from pipeline.operations.seal import InvalidSeal, new_key, sign, signed
@@ -38,7 +38,7 @@ def live(settings: Settings, accounts: int = 3, deposits: int = 4, known: str = 
         await service.open()
         ids = [known] if known else []
         while not known and len(ids) < accounts:
-            ids.append((await service.create("Ann", 5, CONTEXT)).account.id)
+            ids.append((await service.create("Ann", 5, CONTEXT)).after.id)
         for each in ids:
             for money in range(1, deposits + 1):
                 await service.execute(each, Deposit(money), CONTEXT)

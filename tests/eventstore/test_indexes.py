@@ -14,10 +14,10 @@ from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from pipeline.banking.events import CREATED
+from pipeline.commands import CommandContext
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable, StoreUnguarded
 from pipeline.eventstore.guards import FRESH
@@ -132,9 +132,9 @@ async def test_a_data_folder_of_before_opens_and_goes_on(scratch: Path) -> None:
         older(events)
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
         service, terms = AccountService(store), CommandContext("c", key="paid", request="r")
-        service._opened = True  # without the indexes of today
+        service.commands._opened = True  # without the indexes of today
         created = await service.create("Ada", 5, CommandContext("c", key="made"))
-        paid = await service.execute(created.account.id, Deposit(7), terms)
+        paid = await service.execute(created.after.id, Deposit(7), terms)
         await store.close()
         await asyncio.to_thread(events.insert_many, [dict(opened(n, f"k{n}")) for n in range(600)])
 
@@ -154,9 +154,9 @@ async def test_a_data_folder_of_before_opens_and_goes_on(scratch: Path) -> None:
         await store.setup()  # as the leading forwarder does
         await renewed(events)
         assert len(await store.under_keys([f"k{n}" for n in range(600)])) == 600
-        again = await service.execute(created.account.id, Deposit(7), terms)
-        assert (again.event, again.replayed) == (paid.event, True)
-        assert (await service.get(created.account.id)).balance == 12
+        again = await service.execute(created.after.id, Deposit(7), terms)
+        assert (again.events, again.replayed) == (paid.events, True)
+        assert (await service.get(created.after.id)).state.balance == 12
         await store.close()
     finally:
         client.close()

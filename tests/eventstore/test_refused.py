@@ -14,10 +14,10 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from pipeline.banking.events import DEPOSITED, WITHDRAWN
+from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable, driver, guards
 from pipeline.eventstore.write_results import refused_for_good
 from pipeline.model.events import new_event
@@ -265,7 +265,7 @@ async def test_who_may_not_write_is_told_with_all_that_wait(
     """Not one command a round: their number of rounds would be that of the commands."""
     service, context = AccountService(store), CommandContext("c")
     await service.open()
-    account = (await service.create("Ada", 5, context)).account.id
+    account = (await service.create("Ada", 5, context)).after.id
     errors: list[PyMongoError] = [failure(13) for _ in range(100)]
     answers(store, errors)
     deposits = (service.execute(account, Deposit(1), context) for _ in range(30))

@@ -9,7 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from ulid import ULID
 
-from api.accounts.account import fold
+from api.accounts.account import ACCOUNT
 from api.accounts.app import create_app
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import (
@@ -29,6 +29,8 @@ from pipeline.model.projection import Document
 from pipeline.model.upcasters import Unreadable, Upcaster, newest, require_newest, upcast, upcasters
 from pipeline.operations.checker import Report, check
 from pipeline.support.settings import Settings
+from tests.accounts import fold
+from tests.accounts import shown as answered
 from tests.services import Client, problem, serving
 
 LIFE: Final[list[tuple[str, Body]]] = [
@@ -79,8 +81,10 @@ def older(event: Event, steps: int) -> Event:
 def two_older_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind has two forms more than it has: its last schema but two, and but one."""
     for kind in KINDS:
-        monkeypatch.setitem(upcasters(), (kind, newest(kind)), _unlisted)
-        monkeypatch.setitem(upcasters(), (kind, newest(kind)), _unwrapped)
+        for step in (_unlisted, _unwrapped):
+            monkeypatch.setitem(ACCOUNT.upcasters, (kind, newest(kind)), step)
+            monkeypatch.setitem(upcasters(), (kind, newest(kind)), step)
+        monkeypatch.setitem(ACCOUNT.schemas, kind, newest(kind))
 
 
 @pytest.fixture
@@ -138,10 +142,10 @@ async def test_every_reader_of_the_store_sees_the_newest_form(
     assert [page async for page in store.replay(range(SLOTS))] == [events]
     async with bank.get(f"/{account_id}") as answer:
         shown = await answer.json()
-    document, account = BALANCE.fold_all(events), fold(account_id, events)
+    document, account = BALANCE.fold_all(events), answered(fold(account_id, events))
     assert document is not None
     for name, value in (("balance", 0), ("owner", "Grace"), ("status", "open"), ("version", 7)):
-        assert shown[name] == getattr(account, name) == document[name] == value  # type: ignore[literal-required]
+        assert shown[name] == account[name] == document[name] == value  # type: ignore[literal-required]
     report = await checked(store, document)
     assert report.holds, report
     async with bank.post("/close", json={"id": account_id}) as answer:

@@ -9,10 +9,10 @@ import pytest
 from pymongo.collection import Collection
 
 from api.accounts.app import create_app
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit, Freeze, Unfreeze, Withdraw
 from api.accounts.service import AccountService
 from pipeline.banking.events import CREATED, DEPOSITED, FROZEN
+from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore
 from pipeline.model.chain import NOTHING, digest, hash_of, link
 from pipeline.model.events import SLOTS, Event, new_event, rfc3339
@@ -42,7 +42,7 @@ async def faults(store: EventStore) -> list[str]:
 
 async def five(service: AccountService) -> str:
     """An account with five events."""
-    account = (await service.create("Ann", 100, CONTEXT)).account.id
+    account = (await service.create("Ann", 100, CONTEXT)).after.id
     for money in range(1, 5):
         await service.execute(account, Deposit(money), CONTEXT)
     return account
@@ -91,7 +91,7 @@ async def test_a_chain_goes_on_through_batches_conflicts_restarts_and_transfers(
     store: EventStore,
 ) -> None:
     services = [await opened(store), await opened(store), await opened(store, cached=0)]
-    ann, bob = [(await services[0].create("A", 1000, CONTEXT)).account.id for _ in range(2)]
+    ann, bob = [(await services[0].create("A", 1000, CONTEXT)).after.id for _ in range(2)]
     await asyncio.gather(
         *(
             each.execute(account, Deposit(1), CommandContext("c", f"{n % 20}", "r"))
@@ -241,7 +241,7 @@ def test_the_first_event_names_nothing() -> None:
 
 async def test_commands_of_one_batch_are_linked_though_one_is_refused(store: EventStore) -> None:
     service = await opened(store)
-    account = (await service.create("Ann", 1, CONTEXT)).account.id
+    account = (await service.create("Ann", 1, CONTEXT)).after.id
     await asyncio.gather(
         *(
             service.execute(account, command, CONTEXT)

@@ -130,7 +130,7 @@ async def test_every_role_tells_at_debug_whose_events_it_carries(
 
     forwarder, worker, accounts = roles
     carried = {
-        (accounts, "api.accounts.command_batcher"): "Stored 1 events",
+        (accounts, "pipeline.commands.command_batcher"): "Stored 1 events",
         (accounts, "aiohttp.access"): "POST /create",
         (forwarder, forwarding.name): "Forwarded 1 events, up to sequence",
         (worker, applying.name): "Applied 1 events to balance-1",

@@ -141,23 +141,23 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "no idempotency check",
-        "api/accounts/execution.py",
-        '        event["idempotency_key"], event["request"] = context.key, context.request\n',
-        '        event["request"] = context.request\n',
+        "pipeline/commands/execution.py",
+        '            event["idempotency_key"], event["request"] = context.key, context.request\n',
+        '            event["request"] = context.request\n',
         "kill-redis",
     ),
     Mutation(
         "a key is taken for another command",
-        "api/accounts/idempotency.py",
+        "pipeline/commands/idempotency.py",
         '        if event.get("request") != request:\n',
         "        if not request:\n",
         "kill-redis",
     ),
     Mutation(
         "a repeated answer tells of the account as it is now",
-        "api/accounts/idempotency.py",
-        'account = await self._states.at(event["account_id"], event["version"])',
-        'account = (await self._states.of([event["account_id"]]))[0][event["account_id"]]',
+        "pipeline/commands/idempotency.py",
+        'after = await states.at(event["account_id"], event["version"])',
+        'after = await states.present(event["account_id"])',
         "kill-redis",
     ),
     Mutation(
@@ -176,9 +176,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "each event follows the first one",
-        "api/accounts/account.py",
+        "pipeline/model/versioned.py",
         "        head, begun = hash_of(event), chained(event)\n",
-        "        head, begun = state.hash, chained(event)\n",
+        "        head, begun = before.hash, chained(event)\n",
         "kill-redis",
     ),
     Mutation(

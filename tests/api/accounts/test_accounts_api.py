@@ -9,18 +9,17 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from api.accounts.account import Account, fold
 from api.accounts.app import create_app
-from api.accounts.caches import Locks, StateCache
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Withdraw
-from api.accounts.execution import ATTEMPTS, TooManyConflicts
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
+from pipeline.commands import CommandContext, TooManyConflicts
+from pipeline.commands.execution import ATTEMPTS
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, VersionConflict
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
+from tests.accounts import fold
 from tests.conftest import placed
 from tests.harness import Role, eventually, rounds
 from tests.ports import free_port
@@ -212,7 +211,7 @@ async def test_transfers_to_and_fro_on_two_replicas_keep_the_sum(
     assert set(statuses) <= {200, 409, 422}
     assert 200 in statuses
     stored = {account: await store.load(account) for account in accounts}
-    assert sum(fold(account, events).balance for account, events in stored.items()) == 80
+    assert sum(fold(account, events).state.balance for account, events in stored.items()) == 80
     assert await store.count() == 4 + 2 * statuses.count(200)
     legs = [event["body"]["transfer"]["id"] for es in stored.values() for event in es[1:]]
     assert all(legs.count(leg) == 2 for leg in legs)
@@ -243,13 +242,13 @@ async def test_after_an_unknown_outcome_the_store_is_asked(settings: Settings) -
     with pytest.raises(StoreUnavailable):
         await service.create("Ada", 1, CommandContext("c"))
     await service.open()
-    account = (await service.create("Ada", 10, CommandContext("c"))).account
+    account = (await service.create("Ada", 10, CommandContext("c"))).after
     store.losing = True
     with pytest.raises(StoreUnavailable):
         await service.execute(account.id, Withdraw(4), CommandContext("c"))
     store.losing = False
-    after = (await service.execute(account.id, Withdraw(6), CommandContext("c"))).account
-    assert (after.balance, after.version) == (0, 3)
+    after = (await service.execute(account.id, Withdraw(6), CommandContext("c"))).after
+    assert (after.state.balance, after.version) == (0, 3)
     await store.close()
 
 
@@ -279,7 +278,7 @@ async def test_conflicts_end_after_some_attempts(settings: Settings) -> None:
 async def test_a_fault_of_ours_tells_the_log_and_not_the_client(
     bank: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(*_: Any) -> Account:
+    async def broken(*_: Any) -> None:
         raise RuntimeError("secret")
 
     monkeypatch.setattr(AccountService, "get", broken)
@@ -288,44 +287,6 @@ async def test_a_fault_of_ours_tells_the_log_and_not_the_client(
     assert "secret" not in str(document)
     assert "order 66" in document["detail"]
     assert "RuntimeError: secret" in caplog.text
-
-
-async def test_locks_leave_nothing_behind() -> None:
-    locks, inside = Locks(), 0
-
-    async def turn(*ids: str) -> None:
-        nonlocal inside
-        async with locks.acquire(ids):
-            inside += 1
-            assert inside == 1
-            await asyncio.sleep(0)
-            inside -= 1
-
-    await asyncio.gather(*(turn(*ids) for ids in [("a", "b"), ("b", "a"), ("a",)] * 20))
-    assert not locks
-    async with locks.acquire(["b"]):
-        waiting = asyncio.create_task(turn("a", "b", "c"))
-        await asyncio.sleep(0)
-        assert len(locks) == 2
-        assert "a" in locks
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        assert waiting.cancelled()
-        assert len(locks) == 1
-    assert not locks
-
-
-def test_the_cache_keeps_the_accounts_used_last() -> None:
-    cache = StateCache(2)
-    for account_id in "abac":
-        if not cache.get(account_id):
-            cache.put(Account(account_id))
-    assert [bool(cache.get(account_id)) for account_id in "abc"] == [True, False, True]
-    cache.drop(["a", "b"])
-    assert not cache.get("a")
-    nothing = StateCache(0)
-    nothing.put(Account("a"))
-    assert not nothing.get("a")
 
 
 async def test_it_starts_without_mongodb_and_works_once_that_is_there(settings: Settings) -> None:

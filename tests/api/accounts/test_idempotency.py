@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from ulid import ULID
 
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Deposit
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
+from pipeline.commands import CommandContext
 from pipeline.eventstore import AppendResult, EventStore, KeyTaken, StoreUnavailable
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
@@ -197,7 +197,7 @@ async def test_the_second_of_two_waits_for_the_first(settings: Settings) -> None
     store.open.set()
     first, second = await asyncio.gather(*both)
     assert (first.replayed, second.replayed) == (False, True)
-    assert first.account == second.account
+    assert first.after == second.after
     assert store.appends == 1
     await store.close()
 
@@ -232,7 +232,7 @@ async def test_nothing_is_read_for_a_key_that_is_new(settings: Settings) -> None
     store = Counting(settings.mongodb_url, settings.mongodb_database)
     service = AccountService(store)
     await service.open()
-    account = (await service.create("Ada", 1, CommandContext("c", "1", "r"))).account.id
+    account = (await service.create("Ada", 1, CommandContext("c", "1", "r"))).after.id
     await asyncio.gather(
         *(
             service.execute(account, Deposit(1), CommandContext("c", f"k{n}", "r"))

@@ -8,12 +8,13 @@ from urllib.parse import quote
 import pytest
 from ulid import ULID
 
-from api.accounts.account import fold
 from api.accounts.app import create_app
 from pipeline.banking.events import FROZEN
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event, new_event, rfc3339
 from pipeline.support.settings import Settings
+from tests.accounts import fold
+from tests.accounts import shown as answered
 from tests.bank import history
 from tests.services import NOBODY, Client, problem, serving
 
@@ -49,9 +50,7 @@ def skewed(seconds: Sequence[float] = SECONDS) -> list[Event]:
 
 def shown(events: Sequence[Event]) -> dict[str, Any]:
     """The answer for an account with these events."""
-    account = fold(events[0]["account_id"], events)
-    names = ("id", "owner", "balance", "version", "status")
-    return {name: getattr(account, name) for name in names}
+    return answered(fold(events[0]["account_id"], events))
 
 
 async def ask(bank: Client, path: str) -> dict[str, Any]:

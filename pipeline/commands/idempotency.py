@@ -7,44 +7,52 @@ stores nothing, and its key stays free.
 
 from collections.abc import Awaitable, Callable
 
-from api.accounts.caches import Locks
-from api.accounts.command_context import CommandContext
-from api.accounts.errors import AccountUnreadable, Refused
-from api.accounts.execution import Done, TooManyConflicts
-from api.accounts.states import States
+from pipeline.commands.caches import Locks
+from pipeline.commands.command_context import CommandContext
+from pipeline.commands.errors import KeyReused, TooManyConflicts
+from pipeline.commands.execution import Done
+from pipeline.commands.states import States
 from pipeline.eventstore import EventStore, KeyTaken, StoreRefused, StoreUnavailable
-
-
-class KeyReused(Exception):
-    """Another command was executed under this key before."""
+from pipeline.model.aggregate import Refused, S
+from pipeline.model.versioned import AggregateUnreadable
 
 
 class Idempotency:
     """Executes commands at most once for each key."""
 
-    def __init__(self, store: EventStore, states: States) -> None:
-        self._store, self._states = store, states
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
         self._under_way = Locks()
 
     async def execute(
-        self, context: CommandContext, command: Callable[[], Awaitable[Done]]
-    ) -> Done:
+        self,
+        context: CommandContext,
+        states: States[S],
+        command: Callable[[], Awaitable[Done[S]]],
+    ) -> Done[S]:
         """Execute the command, or return its first result. Raises what it raises, and `KeyReused`.
 
-        The first execution is read only if the key is in use in this process, if the store refuses
-        it, or if the command is refused: perhaps because of its own first execution.
+        `states`: those of the aggregate whose event has the key. The first execution is read only
+        if the key is in use in this process, if the store refuses it, or if the command is refused:
+        perhaps because of its own first execution.
         """
         if (key := context.key) is None:
             return await command()
         await self._require_new(context)
         repeated = key in self._under_way
         async with self._under_way.acquire([key]):
-            if repeated and (done := await self._before(key, context.request)):
+            if repeated and (done := await self._before(key, context.request, states)):
                 return done
             try:
                 return await command()
-            except (KeyTaken, Refused, AccountUnreadable, StoreRefused, TooManyConflicts) as error:
-                if done := await self._before(key, context.request):
+            except (
+                KeyTaken,
+                Refused,
+                AggregateUnreadable,
+                StoreRefused,
+                TooManyConflicts,
+            ) as error:
+                if done := await self._before(key, context.request, states):
                     return done
                 if isinstance(error, KeyTaken):
                     raise StoreUnavailable(f"{error}, but its event can't be read yet") from error
@@ -59,12 +67,12 @@ class Idempotency:
         if event is not None and event.get("request") == context.request:
             raise KeyReused(former)
 
-    async def _before(self, key: str, request: str) -> Done | None:
+    async def _before(self, key: str, request: str, states: States[S]) -> Done[S] | None:
         """The first execution of the command with this key, if there is one."""
         event = (await self._store.under_keys([key])).get(key)
         if event is None:
             return None
         if event.get("request") != request:
             raise KeyReused(key)
-        account = await self._states.at(event["account_id"], event["version"])
-        return Done(event, account, replayed=True)
+        after = await states.at(event["account_id"], event["version"])
+        return Done([event], after, replayed=True)

@@ -1,9 +1,16 @@
 """The context of a command: what its request says beside the command itself."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from api.http.headers import Condition
 from pipeline.model.events import Actor
+
+
+class Condition(Protocol):
+    """What the client requires of the aggregate's version."""
+
+    def admits(self, version: int) -> bool:
+        """Whether this version meets the condition; no version 0 does, for then there is none."""
 
 
 # Not frozen: each command makes one, and a frozen one takes four times as long to make.

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.accounts.fairness import AccountFairness, FairnessByAccount
+from pipeline.commands.fairness import Fairness, FairnessById
 
 
 class Clock:
@@ -13,9 +13,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def batch(
-        self, fairness: AccountFairness, seconds: float = 0.03, *, others: bool = False
-    ) -> None:
+    def batch(self, fairness: Fairness, seconds: float = 0.03, *, others: bool = False) -> None:
         began = self.now
         self.now += seconds
         fairness.stored(began, others=others)
@@ -24,12 +22,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("api.accounts.fairness.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(
+        "pipeline.commands.fairness.time", SimpleNamespace(monotonic=lambda: clock.now)
+    )
     return clock
 
 
 def test_who_is_alone_and_not_busy_never_waits(clock: Clock) -> None:
-    fairness = AccountFairness()
+    fairness = Fairness()
     for _ in range(100):
         clock.batch(fairness)
         assert fairness.pause() == 0
@@ -39,7 +39,7 @@ def test_who_is_alone_and_not_busy_never_waits(clock: Clock) -> None:
 @pytest.mark.parametrize("pause", [0.0, 0.03])
 def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(clock: Clock, pause: float) -> None:
     """Pauses in which nobody could read and write are as good as none."""
-    fairness, waits = AccountFairness(), list[float]()
+    fairness, waits = Fairness(), list[float]()
     for _ in range(100):
         clock.batch(fairness)
         if wait := fairness.pause():
@@ -53,7 +53,7 @@ def test_who_is_busy_asks_now_and_then_whether_anybody_is_there(clock: Clock, pa
 
 @pytest.mark.parametrize("how", ["lost", "read"])
 def test_while_others_are_known_they_get_a_turn_after_each_row(clock: Clock, how: str) -> None:
-    fairness = AccountFairness()
+    fairness = Fairness()
     if how == "lost":
         fairness.conflicted()
         assert fairness.pause() == 0, "who lost tries again at once"
@@ -67,7 +67,7 @@ def test_while_others_are_known_they_get_a_turn_after_each_row(clock: Clock, how
 
 
 def test_turns_are_kept_for_the_accounts_used_last(clock: Clock) -> None:
-    every = FairnessByAccount()
+    every = FairnessById()
     first = every["first"]
     for number in range(999):
         assert every["first"] is first

@@ -1,10 +1,12 @@
-"""What a process keeps in memory and may lose: locks by name, and states of accounts."""
+"""What a process keeps in memory and may lose: locks by name, and states of aggregates."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from typing import Generic
 
-from api.accounts.account import Account
+from pipeline.model.aggregate import S
+from pipeline.model.versioned import Versioned
 
 
 class Locks:
@@ -68,29 +70,25 @@ class _Locked:
             del self._locks[name]
 
 
-class StateCache:
-    """The states of the accounts used last. They may be old: a unique index on the version refuses
-    events that were decided on an old state."""
+class StateCache(Generic[S]):
+    """The states of the aggregates used last. They may be old: a unique index on the version
+    refuses events that were decided on an old state."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._states: OrderedDict[str, Account] = OrderedDict()
+        self._states: OrderedDict[str, Versioned[S]] = OrderedDict()
 
-    def get(self, account_id: str) -> Account | None:
-        if account_id not in self._states:
+    def get(self, aggregate_id: str) -> Versioned[S] | None:
+        if aggregate_id not in self._states:
             return None
-        self._states.move_to_end(account_id)
-        return self._states[account_id]
+        self._states.move_to_end(aggregate_id)
+        return self._states[aggregate_id]
 
-    def put(self, state: Account) -> None:
+    def put(self, state: Versioned[S]) -> None:
         self._states[state.id] = state
         self._states.move_to_end(state.id)
         while len(self._states) > self._size:
             self._states.popitem(last=False)
-
-    def drop(self, account_ids: Collection[str]) -> None:
-        for account_id in account_ids:
-            self._states.pop(account_id, None)
 
     def clear(self) -> None:
         self._states.clear()

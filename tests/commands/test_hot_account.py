@@ -8,18 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 import pytest
 from ulid import ULID
 
-from api.accounts.account import Account, fold
+from api.accounts.account import ACCOUNT, Account
 from api.accounts.app import create_app
-from api.accounts.command_context import CommandContext
 from api.accounts.commands import Command, Deposit, Withdraw
 from api.accounts.errors import InsufficientFunds
-from api.accounts.execution import Done, VersionMismatch
-from api.accounts.idempotency import KeyReused
 from api.accounts.service import AccountService
 from api.http.headers import Condition
+from pipeline.commands import CommandContext, Done, KeyReused, Versioned, VersionMismatch
 from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, StoreUnguarded
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
+from tests.accounts import fold
 from tests.commands import Answer, Replicas, deposit, opened, replicas, send, transfer, withdraw
 from tests.harness import eventually, rounds
 from tests.proxy import TcpProxy
@@ -74,12 +73,12 @@ async def bank(settings: Settings) -> AsyncIterator[Replicas]:
 
 
 async def new(service: AccountService, money: int = 0) -> str:
-    return (await service.create("Ada", money, CONTEXT)).account.id
+    return (await service.create("Ada", money, CONTEXT)).after.id
 
 
 async def together(
     service: AccountService, account: str, commands: Sequence[tuple[Command, CommandContext]]
-) -> list[Done | BaseException]:
+) -> list[Done[Account] | BaseException]:
     """Send them at the same time; what became of each."""
     tasks = (service.execute(account, command, context) for command, context in commands)
     return list(await asyncio.gather(*tasks, return_exceptions=True))
@@ -93,8 +92,8 @@ async def test_those_that_wait_are_appended_together(
     assert sum(store.rows) == 101
     assert len(store.rows) < 10
     assert store.reads == 0
-    assert [each.account.version for each in done if isinstance(each, Done)] == [*range(2, 102)]
-    assert fold(account, await store.load(account)).balance == 5050
+    assert [each.after.version for each in done if isinstance(each, Done)] == [*range(2, 102)]
+    assert fold(account, await store.load(account)).state.balance == 5050
 
 
 async def test_a_lone_command_waits_for_nobody_and_reads_nothing(
@@ -142,16 +141,16 @@ async def explained(
     account: str,
     before: int,
     commands: Sequence[tuple[Command, CommandContext]],
-    results: Sequence[Done | BaseException],
+    results: Sequence[Done[Account] | BaseException],
 ) -> None:
     """Every outcome is true of a state that the account had meanwhile, what was done of its own."""
     events = await store.load(account)
     states = [fold(account, events[:version]) for version in range(before, len(events) + 1)]
-    done = [each.account for each in results if isinstance(each, Done)]
+    done = [each.after for each in results if isinstance(each, Done)]
     assert sorted(each.version for each in done) == [state.version for state in states[1:]]
     for (command, context), result in zip(commands, results, strict=True):
         match result:
-            case Done(event, state):
+            case Done([event], state):
                 assert state == states[state.version - before]
                 assert event == events[state.version - 1]
                 assert isinstance(command, Deposit | Withdraw)
@@ -160,7 +159,7 @@ async def explained(
                 assert context.condition is None or context.condition.admits(state.version - 1)
             case InsufficientFunds():
                 assert isinstance(command, Withdraw)
-                assert min(state.balance for state in states) < command.money
+                assert min(each.state.balance for each in states) < command.money
             case VersionMismatch(version=version):
                 assert context.condition is not None
                 assert not context.condition.admits(version)
@@ -189,7 +188,7 @@ async def test_what_follows_one_that_is_not_stored_is_decided_on_what_is(
     assert isinstance(first, KeyReused)
     assert isinstance(second, Done)
     assert isinstance(third, Done)
-    assert (second.account.balance, third.account.balance) == (0, 1)
+    assert (second.after.state.balance, third.after.state.balance) == (0, 1)
 
 
 async def test_another_replicas_event_in_between_is_seen(
@@ -201,7 +200,7 @@ async def test_another_replicas_event_in_between_is_seen(
     results = await together(service, account, [(Withdraw(5), CONTEXT), (Deposit(3), CONTEXT)])
     assert isinstance(results[0], InsufficientFunds)
     assert isinstance(results[1], Done)
-    assert results[1].account == await other.get(account)
+    assert results[1].after == await other.get(account)
 
 
 async def test_a_row_whose_answer_is_lost_is_unknown_to_all_of_it(
@@ -213,7 +212,7 @@ async def test_a_row_whose_answer_is_lost_is_unknown_to_all_of_it(
     assert [type(each) for each in results] == [StoreUnavailable] * 5
     store.losing = False
     after = await service.execute(account, Deposit(1), CONTEXT)
-    assert after.account == await service.get(account)
+    assert after.after == await service.get(account)
 
 
 async def test_callers_who_go_away_take_nobody_along(
@@ -320,8 +319,8 @@ async def test_a_broken_way_to_mongodb_doubles_and_loses_nothing(
             stop.set()
             await asyncio.gather(*clients)
     events = await bank.store.load(hot)
-    account: Account = fold(hot, events)
-    assert (await bank.read(hot))["balance"] == account.balance
+    account = fold(hot, events)
+    assert (await bank.read(hot))["balance"] == account.state.balance
     keys = [event["idempotency_key"] for event in events if "idempotency_key" in event]
     assert len(keys) == len(set(keys))
     assert [event["version"] for event in events] == list(range(1, len(events) + 1))
@@ -332,14 +331,15 @@ async def test_what_was_decided_before_the_guards_were_lost_is_not_stored(
 ) -> None:
     """They are lost, and there again, while the state is read on which it is decided."""
     account, other = await new(service, 5), await new(service, 5)
-    present = service._states.present
+    states = service.commands._of(ACCOUNT).states
+    present = states.present
 
-    async def late(account_id: str) -> Account:
+    async def late(account_id: str) -> Versioned[Account]:
         state = await present(account_id)
         store.guards.epoch += 1
         return state
 
-    monkeypatch.setattr(service._states, "present", late)
+    monkeypatch.setattr(states, "present", late)
     store.guards.epoch += 1  # nothing is remembered
     stored = await store.count()
     for command in (

@@ -1,0 +1,149 @@
+"""An aggregate, pure: what commands may do to one thing, and what its events make of it.
+
+    PARCEL = Aggregate(
+        "parcel",
+        initial=Parcel,
+        decide=decide,
+        evolve=evolve,
+        kinds=("ParcelSent", "ParcelScanned"),
+    )
+
+These functions have no clock, do no I/O and make no ids. The write engine (`pipeline/commands/`)
+loads the state, has a command decided, stores the events and keeps states and snapshots.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pipeline.model.events import Event
+from pipeline.model.upcasters import Upcasters, newest, require_newest, upcast
+
+C = TypeVar("C")
+"""A command."""
+S = TypeVar("S")
+"""The state of an aggregate. Nothing changes one: `evolve` makes the next."""
+
+Json = Mapping[str, Any]
+
+
+class Refused(Exception):
+    """A command that breaks a rule. Nothing was stored.
+
+    `decide` raises subclasses of it; the engine fills in whose rule it was.
+    """
+
+    aggregate_id = ""
+
+    def __init__(self, aggregate_id: str = "") -> None:
+        super().__init__(aggregate_id)
+        self.aggregate_id = aggregate_id
+
+
+class Decision(NamedTuple):
+    """The kind and body of a new event; the engine adds the envelope."""
+
+    kind: str
+    body: Mapping[str, Any]
+
+
+class Aggregate(Generic[C, S]):
+    """A kind of thing that is decided on as a whole.
+
+    `initial()` is the state before the first event. `decide(command, state)` returns the decisions,
+    none if there is nothing to do, or raises a subclass of `Refused`. `evolve(state, event)`
+    returns the state after one more event, which is of one of the `kinds` and in its newest schema;
+    it raises `KeyError`, `TypeError` or `ValueError` for what it can't apply.
+
+    `upcasters` lead from the older schemas of these kinds to the newest, without a gap. Another
+    `version` means that the same events give another state: snapshots of another one are ignored.
+    `to_json` and `of_json` turn a state into what a snapshot stores, and back; a dataclass whose
+    fields are texts, numbers, lists and objects needs neither.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        initial: Callable[[], S],
+        decide: Callable[[C, S], Sequence[Decision]],
+        evolve: Callable[[S, Event], S],
+        kinds: Iterable[str],
+        upcasters: Upcasters | None = None,
+        version: int = 1,
+        to_json: Callable[[S], Json] | None = None,
+        of_json: Callable[[Json], S] | None = None,
+    ) -> None:
+        self.name, self.version = name, version
+        self.initial, self.decide, self.evolve = initial, decide, evolve
+        self.upcasters = dict(upcasters or {})
+        self.schemas = {kind: newest(kind, self.upcasters) for kind in sorted(kinds)}
+        """The newest schema of each kind."""
+        if strange := {kind for kind, _ in self.upcasters} - self.schemas.keys():
+            raise ValueError(f"{name}: upcasters of {sorted(strange)}, which are none of its kinds")
+        if to_json is None or of_json is None:
+            to_json, of_json = _by_fields(name, initial())
+        self.to_json, self.of_json = to_json, of_json
+
+    def __repr__(self) -> str:
+        return f"Aggregate({self.name!r})"
+
+    def schema_of(self, kind: str) -> int:
+        """The schema in which a decision of that kind is stored; raises `ValueError`."""
+        if kind not in self.schemas:
+            raise ValueError(f"{self.name} decides {kind}, which is none of its kinds")
+        return self.schemas[kind]
+
+    def newest_form(self, event: Event) -> Event:
+        """The event in the newest schema of its kind; raises `ValueError` if there is none."""
+        newest_schema = self.schemas.get(event["kind"])
+        if event.get("schema", 1) == newest_schema:  # nearly always
+            return event
+        if newest_schema is None:
+            raise ValueError(f"event of unknown kind {event['kind']}")
+        event = upcast(event, self.upcasters)
+        require_newest(event, self.upcasters)
+        return event
+
+
+class Joint(Generic[C]):
+    """A command over several aggregates: decided together, and stored together or not at all.
+
+        def decide(move: Move, source: Shelf, target: Shelf) -> Iterator[Sequence[Decision]]:
+            yield [Decision("BoxTaken", {"box": move.box})]
+            if target.full:
+                raise ShelfFull
+            yield [Decision("BoxPut", {"box": move.box})]
+
+    `decide(command, *states)` is a generator. It sees all states and yields the decisions of each
+    aggregate, in their order and at least one for each: only an aggregate that gets an event is
+    certain to be still in the state that was decided on. A `Refused` that names no aggregate is
+    that of the one whose decisions are due.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        aggregates: Sequence[Aggregate[Any, Any]],
+        decide: Callable[..., Iterable[Sequence[Decision]]],
+    ) -> None:
+        self.name, self.aggregates, self.decide = name, tuple(aggregates), decide
+
+    def __repr__(self) -> str:
+        return f"Joint({self.name!r})"
+
+
+def _by_fields(name: str, sample: S) -> tuple[Callable[[S], Json], Callable[[Json], S]]:
+    """How a dataclass becomes an object of its fields, and back."""
+    if not is_dataclass(sample):
+        raise TypeError(f"{name}: a state that is no dataclass needs to_json and of_json")
+    names = [each.name for each in fields(sample)]
+    make: Callable[..., Any] = type(sample)
+
+    def to_json(state: S) -> Json:
+        return {each: getattr(state, each) for each in names}
+
+    def of_json(json: Json) -> S:
+        return make(**json)  # type: ignore[no-any-return]
+
+    return to_json, of_json

@@ -1,0 +1,26 @@
+"""Accounts folded from their events, for tests."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from api.accounts.account import ACCOUNT, Account
+from pipeline.commands import Versioned
+from pipeline.model import versioned
+from pipeline.model.events import Event
+
+
+def fold(account_id: str, events: Iterable[Event]) -> Versioned[Account]:
+    """The account after all these events."""
+    return versioned.fold(ACCOUNT, account_id, events)
+
+
+def shown(account: Versioned[Account]) -> dict[str, Any]:
+    """The account as the service answers it."""
+    state = account.state
+    return {
+        "id": account.id,
+        "owner": state.owner,
+        "balance": state.balance,
+        "version": account.version,
+        "status": state.status,
+    }

@@ -1,0 +1,93 @@
+"""Aggregates as values: what they are made of, their schemas, and the JSON of their states."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from pipeline.commands.snapshots import snapshot_of, trusted
+from pipeline.model.aggregate import Aggregate
+from pipeline.model.chain import digest, link
+from pipeline.model.events import Event, new_event
+from pipeline.model.versioned import AggregateUnreadable, Versioned, fold
+from tests.commands.library import BOOK, READER, Book, Reader
+
+ID = "01JD0000000000000000000000"
+
+
+def _with_level(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {**event["body"], "level": 1}
+
+
+def _named_title(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"title": event["body"]["name"]}
+
+
+def like_a_book(**options: Any) -> Aggregate[Any, Book]:
+    given: dict[str, Any] = {
+        "initial": Book,
+        "decide": BOOK.decide,
+        "evolve": BOOK.evolve,
+        "kinds": BOOK.schemas,
+    }
+    return Aggregate("book", **{**given, **options})
+
+
+def test_upcasters_of_its_own_lead_to_the_newest_schema() -> None:
+    steps = {("CopyBought", 1): _named_title, ("CopyBought", 2): _with_level}
+    newer = like_a_book(upcasters=steps)
+    assert newer.schemas == {"BookRenamed": 1, "CopyBought": 3, "CopyTaken": 1}
+    first = new_event(ID, 1, "CopyBought", {"name": "Ulysses"}, schema=1)
+    link(first, "0" * 64)
+    second = new_event(ID, 2, "CopyBought", {"title": "Ulysses"}, schema=2)
+    third = new_event(ID, 3, "CopyBought", {"title": "Ulysses", "level": 5}, schema=3)
+    folded = fold(newer, ID, [first, second])
+    assert folded.state == Book("Ulysses", 2, 1)
+    assert folded.hash == digest(second), "of the event as it is stored"
+    assert fold(newer, ID, [first, second, third]).state == Book("Ulysses", 3, 5)
+    with pytest.raises(AggregateUnreadable, match="schema 3 of CopyBought is newer than 1"):
+        fold(BOOK, ID, [{**third, "version": 1}])
+
+
+def test_what_does_not_fit_together_is_an_error() -> None:
+    with pytest.raises(ValueError, match="BookBurnt"):
+        like_a_book(upcasters={("BookBurnt", 1): _with_level})
+    with pytest.raises(TypeError, match="to_json"):
+        like_a_book(initial=lambda: ("Ulysses", 1))
+
+
+def versioned(state: Any) -> Versioned[Any]:
+    return Versioned(ID, state, 100, "an event")
+
+
+def test_a_state_comes_back_from_its_snapshot_or_has_none() -> None:
+    book, reader = Book("Ulysses", 2, 1), Reader(("a", "b"), 2)
+    assert trusted(BOOK, snapshot_of(BOOK, versioned(book))) == versioned(book)
+    assert trusted(READER, snapshot_of(READER, versioned(reader))) == versioned(reader)
+    plain: Aggregate[Any, Reader] = Aggregate(
+        "reader",
+        initial=Reader,
+        decide=READER.decide,
+        evolve=READER.evolve,
+        kinds=READER.schemas,
+    )
+    assert snapshot_of(plain, versioned(reader)) is None, "JSON makes a list of the tuple"
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    at: datetime | int | None = None
+
+
+@pytest.mark.parametrize("at", [datetime(2026, 3, 1), 2**70, float("nan")])
+def test_what_json_has_not_is_in_no_snapshot(at: Any) -> None:
+    def evolve(state: Dated, _: Event) -> Dated:
+        return state
+
+    dated: Aggregate[Any, Dated] = Aggregate(
+        "dated", initial=Dated, decide=lambda _, __: [], evolve=evolve, kinds=["Dated"]
+    )
+    assert snapshot_of(dated, versioned(Dated(at))) is None
+    assert snapshot_of(dated, versioned(Dated(5))) is not None
