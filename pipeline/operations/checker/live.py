@@ -1,17 +1,16 @@
 """The checker on the stores that the settings name."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from nats.errors import Error as NatsError
 
-from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore, StoreUnavailable
-from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
+from pipeline.messaging import JetStream, JetStreamError
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check
@@ -24,7 +23,7 @@ from pipeline.support.auth_errors import refusal
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 
-_PATIENCE: Final = 15.0
+PATIENCE: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0
 
 
@@ -41,7 +40,7 @@ class Stores:
     js: JetStream
     parked: frozenset[str]
     settings: Settings
-    of: Projection = BALANCE
+    of: Projection
 
     async def under_way(self) -> frozenset[int]:
         """The slots of the partitions with events that are not applied or not acknowledged."""
@@ -57,26 +56,31 @@ class Stores:
 
     async def _waiting(self, partition: int) -> int:
         try:
-            info = await self.js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
+            info = await self.js.api(
+                f"CONSUMER.INFO.{self.js.names.log}.{self.of.name}-{partition}"
+            )
         except JetStreamError:
             return 0  # no worker ever read the partition, so nothing is under way
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
     async def forwarded(self) -> int:
         """The number of messages in the stream's partitions, resync markers not counted."""
-        info = await self.js.api(f"STREAM.INFO.{STREAM}", {"subjects_filter": f"{STREAM}.*"})
+        log = self.js.names.log
+        info = await self.js.api(f"STREAM.INFO.{log}", {"subjects_filter": f"{log}.*"})
         subjects: dict[str, int] = info["state"].get("subjects") or {}
-        ours = {subject(partition) for partition in range(await self._partitions())}
+        ours = set(map(self.js.names.subject, range(await self._partitions())))
         return sum(
             count for name, count in subjects.items() if name.rpartition(".")[2].isdigit()
         ) - len(subjects.keys() & ours)
 
 
 @asynccontextmanager
-async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncIterator[Stores]:
-    """Connect to the stores, and make sure that each answers; raises `Unreachable`."""
+async def opened(settings: Settings, projection: Projection | None = None) -> AsyncIterator[Stores]:
+    """Connect to the stores, and make sure that each answers, and that the projection can be read,
+    by default the first one; raises `Unreachable`."""
+    projection = projection or settings.kept[0]
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    index = IndexScan(settings.elasticsearch, projection.name)
+    index = IndexScan(settings.elasticsearch, projection.alias)
     js: JetStream | None = None
     try:
         try:
@@ -89,7 +93,7 @@ async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncI
             raise _unreachable("Elasticsearch", "elasticsearch", settings, error) from error
         try:
             js = await JetStream.within(_CONNECT_SECONDS, settings.nats, "bank verify")
-            await js.api(f"STREAM.INFO.{STREAM}")
+            await js.api(f"STREAM.INFO.{js.names.log}")
         except Exception as error:
             raise _unreachable("NATS", "nats", settings, error) from error
         parked = ParkedAccountList(js, projection)
@@ -108,10 +112,10 @@ async def check_stores(
     *,
     history: Iterable[Answer] | None = None,
     alone: bool = False,
-    patience: float = _PATIENCE,
+    patience: float = PATIENCE,
 ) -> Report:
     """`check` on opened stores; raises `Unreachable` when one goes away meanwhile."""
-    try:
+    with while_they_answer():
         return await check(
             stores.store,
             stores.projection,
@@ -120,11 +124,23 @@ async def check_stores(
             alone=alone,
             parked=stores.parked,
             patience=patience,
-            guard_faults=[
-                *await stream_guards(stores.js, stores.settings),
-                *await alias_guards(stores.projection, stores.settings),
-            ],
+            guard_faults=await guard_faults(stores),
         )
+
+
+async def guard_faults(stores: Stores) -> list[str]:
+    """What is wrong with the guards out of MongoDB."""
+    return [
+        *await stream_guards(stores.js, stores.settings),
+        *await alias_guards(stores.projection, stores.settings),
+    ]
+
+
+@contextmanager
+def while_they_answer() -> Iterator[None]:
+    """Raise `Unreachable` when a server goes away in the block."""
+    try:
+        yield
     except (JetStreamError, NatsError) as error:
         raise Unreachable(f"NATS went away: {error or 'no answer in time'}") from error
     except StoreUnavailable as error:
@@ -133,7 +149,7 @@ async def check_stores(
         raise Unreachable(f"can't check: Elasticsearch: {error}") from error
 
 
-async def check_live(settings: Settings, *, patience: float = _PATIENCE) -> Report:
+async def check_live(settings: Settings, *, patience: float = PATIENCE) -> Report:
     """`check` on the stores that the settings name; raises `Unreachable`."""
     async with opened(settings) as stores:
         return await check_stores(stores, patience=patience)
