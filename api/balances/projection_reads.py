@@ -85,7 +85,7 @@ _MAY_END: Final = ("projection-not-found", "projection-unavailable")
 @routes.get("/projections/{name}")
 @allowed(*READERS)
 @operation(json(Page[Document]), *_MAY_END, query=ProjectionPageQuery)
-async def page(request: web.Request) -> web.Response:
+async def projection_page(request: web.Request) -> web.Response:
     """Documents of a projection in pages. What is new shows within a second."""
     read, asked = request.app[READS].of(request), query(request, ProjectionPageQuery)
     try:
@@ -101,7 +101,7 @@ async def page(request: web.Request) -> web.Response:
 @routes.get("/projections/{name}/{id:[A-Za-z0-9_-]+}")
 @allowed(*READERS)
 @operation(json(Document, ETAG), "document-not-found", *_MAY_END, query=queries.DocumentQuery)
-async def document(request: web.Request) -> web.Response:
+async def projection_document(request: web.Request) -> web.Response:
     """A document of a projection.
 
     With `min_version` not before it has that version, or time is out: then it is `stale`.
