@@ -264,7 +264,8 @@ async def test_looking_makes_nothing(
             assert each["lag_events"] is each["lag_seconds"] is each["owner"] is None
             assert "there is no stream" in each["unknown"]
         await metrics(client)
-    assert (await bank(role, "partitions"))[0] == 0
+    code, said = await bank(role, "partitions")
+    assert code == 0, said
     await statuses(reader)
     assert await js.context.streams_info() == []
     async with redis.asyncio.from_url(settings.redis_url) as client:
