@@ -10,6 +10,8 @@ from typing import Final
 from pipeline.support.settings import PREFIX, Settings, environment
 
 ROOT: Final = Path(__file__).parents[1]
+_WRITTEN: Final = ("docs/performance.md", "docs/performance.svg", "benchmarks/results")
+"""By the benchmark itself, so they say nothing of the code that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +23,15 @@ class Checkout:
 
     @property
     def commit(self) -> str:
-        """Its short name; with `-dirty` if files differ from it. The folder's name without git."""
-        told = subprocess.run(
-            ["git", "-C", self.folder, "describe", "--always", "--dirty", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return told.stdout.strip() or self.folder.name
+        """Its short name; with `-dirty` if its code differs. The folder's name without git."""
+        name = self._git("describe", "--always", "--exclude=*")
+        code = (":/", *(f":(top,exclude){each}" for each in _WRITTEN))
+        changed = self._git("status", "--porcelain", "--untracked-files=no", "--", *code)
+        return f"{name}-dirty" if changed else name or self.folder.name
+
+    def _git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     def environment(self, settings: Settings) -> dict[str, str]:
         """The variables of a role with these settings; another checkout may not know all."""

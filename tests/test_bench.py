@@ -1,6 +1,7 @@
 """The benchmarks: what they report is formed rightly. Never how fast anything is."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -103,6 +104,27 @@ async def test_measures_of_this_process_are_taken_by_the_other_checkout_itself()
     found = (await run(["b"], TINY, {}, beside=HERE))["measures"]["b"]
     assert found["before"]["figures"].keys() == found["figures"].keys()
     assert len(found["figures"]["forwarder"]["rounds"]) == TINY.rounds
+
+
+def test_a_commit_is_dirty_by_its_code_not_by_figures(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        named = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.com")
+        subprocess.run(["git", "-C", tmp_path, *named, *arguments], check=True)
+
+    here = Checkout(tmp_path, tmp_path)
+    assert here.commit == tmp_path.name
+    (tmp_path / "docs").mkdir()
+    code, figures = tmp_path / "code.py", tmp_path / "docs" / "performance.md"
+    for each in (code, figures):
+        each.write_text("before")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "before")
+    committed = here.commit
+    figures.write_text("now")
+    assert here.commit == committed
+    code.write_text("now")
+    assert here.commit == f"{committed}-dirty"
 
 
 def test_another_checkout_must_be_installed(tmp_path: Path) -> None:

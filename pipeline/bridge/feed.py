@@ -239,8 +239,10 @@ class Feed:
         return floor
 
     async def _acquire_pin(self, *, unpin: bool) -> None:
-        """A first start always unpins: the partition's last owner may still have the pin."""
-        if unpin or not self.started:
+        """Without a pin of its own it always unpins. The partition's last owner may still have it,
+        or the server gave it to the request before, with a message that came after the close; then
+        our requests would wait until that pin times out."""
+        if unpin or self._pin is None:
             await self.durable.unpin()
             self._pin = None
         self.started = True

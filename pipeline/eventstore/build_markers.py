@@ -22,6 +22,7 @@ from pipeline.eventstore.write_results import Collection
 _PATIENCE: Final = 1.0
 """Seconds after which a marker counts as abandoned if the server builds nothing. A builder that is
 slower loses its turn, and no more."""
+_MOST_PATIENCE: Final = 64.0
 
 
 class BuildMarkers:
@@ -29,19 +30,29 @@ class BuildMarkers:
 
     def __init__(self, events: Collection) -> None:
         self._events = events
-        self._seen: dict[str, float] = {}
-        """When this process has seen a marker first."""
+        self._patience = _PATIENCE
+        self._until: dict[str, float] = {}
+        """When each marker that this process sees will count as abandoned, by the monotonic clock.
+
+        Each one more that comes before all are gone has twice the time of the one before. Else the
+        builders of a slow machine would take each other's turns for ever."""
 
     async def there(self) -> list[str]:
         """The markers of all guards."""
         found, now = await collections_of(self._events), time.monotonic()
         found.pop(self._events.name, None)
-        self._seen = {name: self._seen.get(name, now) for name in found}
+        if not found:
+            self._patience = _PATIENCE
+        until = {name: self._until[name] for name in found if name in self._until}
+        for name in found.keys() - until.keys():
+            until[name] = now + self._patience
+            self._patience = min(2 * self._patience, _MOST_PATIENCE)
+        self._until = until
         return [*found]
 
     def abandoned(self, marker: str) -> bool:
         """Whether its builder has had the time to begin."""
-        return time.monotonic() - self._seen[marker] >= _PATIENCE
+        return time.monotonic() >= self._until[marker]
 
     async def announce(self, guard: IndexModel, abandoned: Some[str]) -> str | None:
         """Make a marker, and take the place of the abandoned ones. None if another process builds:

@@ -101,6 +101,23 @@ async def test_each_of_several_requests_ends_by_itself(reading: Callable[[float]
     await one.publish(5 * BATCH)
 
 
+async def test_a_pin_that_came_while_it_was_closed_is_not_waited_for(
+    reading: Callable[[float], Any],
+) -> None:
+    """The message that brings the pin is on its way when a seek closes the feed."""
+    one: Reading = await reading(60)
+    one.feed.open = False
+    await one.js.nc.publish(MESSAGES, b"0")
+
+    async def pinned() -> bool:
+        delivered, _ = await one.feed.durable.progress()
+        return delivered.number == 1
+
+    await eventually(pinned)
+    await one.feed.seek(None)
+    await eventually(lambda: one.come(1))
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 async def test_a_lost_request_is_asked_again(
     reading: Callable[[float], Any], lost: int, monkeypatch: pytest.MonkeyPatch, js: JetStream
