@@ -63,6 +63,7 @@ def application(
     guard = Guard(settings, trail) if settings.keys == "on" else None
     if guard is not None:
         checks = {**checks, "keys": guard.keyring.ping}
+    measured.names = settings.names
     show_readiness(measured, checks)
     by_head = [] if guard else [csrf.by_host(AllowedHosts(settings)), csrf.same_site]
     app = web.Application(

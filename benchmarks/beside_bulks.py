@@ -10,7 +10,8 @@ from benchmarks.bulks import IN_FLIGHT, Bulks, documents_of
 from benchmarks.children import Process, burst
 from benchmarks.history import Folds, History
 from benchmarks.stream import messages_of, publish_held
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
+from pipeline.model.names import BANK
 from pipeline.model.projection import Document
 from pipeline.support.settings import Settings
 
@@ -57,7 +58,7 @@ class Projecting:
         seen = await burst(
             self.workers,
             self.count,
-            lambda: publish_held(self._js, STREAM, messages, lambda: before.update(self._used())),
+            lambda: publish_held(self._js, BANK.log, messages, lambda: before.update(self._used())),
         )
         self._note("worker, ", before, seen.documents)
         batch = max(1, round(seen.events / seen.batches))

@@ -13,12 +13,13 @@ from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from benchmarks.stream import batches, connected, messages_of
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.eventstore import EventStore, driver
 from pipeline.forwarder.leader import Leader
 from pipeline.forwarder.stream_publisher import PublisherCounters
-from pipeline.messaging import STREAM, TOKEN_HEADER, TOKEN_SUBJECT, JetStream, OutgoingMessage
+from pipeline.messaging import TOKEN_HEADER, JetStream, OutgoingMessage
 from pipeline.model.events import Event
+from pipeline.model.names import BANK
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
@@ -108,10 +109,10 @@ class Forwarding:
 
     async def _new_stream(self) -> int:
         """A log that says only where to begin; returns its last sequence."""
-        if await self._js.state(STREAM) is not None:
-            await self._js.context.delete_stream(STREAM)
-        await ensure_balance_stream(self._js, self._settings)
-        token = OutgoingMessage(TOKEN_SUBJECT, b"", {TOKEN_HEADER: self._token})
+        if await self._js.state(BANK.log) is not None:
+            await self._js.context.delete_stream(BANK.log)
+        await ensure_log(self._js, self._settings)
+        token = OutgoingMessage(BANK.token_subject, b"", {TOKEN_HEADER: self._token})
         return await self._js.publish_batch([token], 0)
 
 

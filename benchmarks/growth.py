@@ -14,8 +14,8 @@ from benchmarks.machine import peak_mib, slowness
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
 from pipeline.banking.balance import BALANCE
-from pipeline.coordination.partitioning import ensure_balance_stream
-from pipeline.messaging import STREAM
+from pipeline.coordination.partitioning import ensure_log
+from pipeline.model.names import BANK
 from pipeline.search import Elastic, Generations, Write
 from pipeline.support.settings import Settings
 
@@ -82,7 +82,7 @@ async def grown(bank: Bank, size: Size, accounts: int) -> Grown:
     await fill(settings, history)
     async with AsyncExitStack() as stack:
         js = await stack.enter_async_context(connected(settings))
-        await ensure_balance_stream(js, settings)
+        await ensure_log(js, settings)
         worker = await stack.enter_async_context(working(bank, settings))
         resting = await _resting(worker)
         for turn in range(size.rounds + 1):
@@ -91,7 +91,7 @@ async def grown(bank: Bank, size: Size, accounts: int) -> Grown:
             seen = await burst(
                 [worker],
                 size.grown,
-                lambda messages=messages: publish_held(js, STREAM, messages),  # type: ignore[misc]
+                lambda messages=messages: publish_held(js, BANK.log, messages),  # type: ignore[misc]
             )
             if turn:  # what a worker uses anyway is no event's, and a slow server's bursts last
                 found.cpu.append(worker.cpu - before - resting * seen.seconds)

@@ -16,8 +16,9 @@ from benchmarks.machine import machine
 from benchmarks.rounds import Measure, interleaved
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish, publish_held
-from pipeline.coordination.partitioning import ensure_balance_stream
-from pipeline.messaging import STREAM, JetStream, ensure_partitioned
+from pipeline.coordination.partitioning import ensure_log
+from pipeline.messaging import JetStream, ensure_partitioned
+from pipeline.model.names import BANK
 from pipeline.support.settings import Settings
 
 TITLE: Final = "Projection"
@@ -44,7 +45,7 @@ async def _beside_bulks(bank: Bank, size: Size, result: Result) -> None:
     settings = await bank.fresh()
     async with AsyncExitStack() as stack:
         js = await stack.enter_async_context(connected(settings))
-        await ensure_balance_stream(js, settings)
+        await ensure_log(js, settings)
         worker = await stack.enter_async_context(working(bank, settings))
         bulks = Bulks(settings.elasticsearch_url)
         stack.push_async_callback(bulks.close)
@@ -115,7 +116,7 @@ async def _rival(
 
     async def once() -> float:
         messages = [
-            replace(each, subject=each.subject.replace(STREAM, which))
+            replace(each, subject=each.subject.replace(BANK.log, which))
             for each in messages_of(history.next(count), settings.partitions)
         ]
         return (await burst([process], count, lambda: publish(js, which, messages))).rate
@@ -128,14 +129,14 @@ async def _with_both(bank: Bank, size: Size, result: Result) -> None:
     settings = await bank.fresh(projections="balance statement")
     history, rates, documents = History(ACCOUNTS), [], []
     async with connected(settings) as js:
-        await ensure_balance_stream(js, settings)
+        await ensure_log(js, settings)
         async with working(bank, settings) as worker:
             for turn in range(size.rounds + 1):
                 messages = messages_of(history.next(size.projected), settings.partitions)
                 seen = await burst(
                     [worker],
                     2 * size.projected,
-                    lambda messages=messages: publish_held(js, STREAM, messages),  # type: ignore[misc]
+                    lambda messages=messages: publish_held(js, BANK.log, messages),  # type: ignore[misc]
                 )
                 if turn:
                     rates.append(size.projected / seen.seconds)

@@ -10,8 +10,9 @@ from benchmarks.history import History
 from benchmarks.machine import machine
 from benchmarks.size import Size
 from benchmarks.stream import connected, messages_of, publish_held
-from pipeline.coordination.partitioning import ensure_balance_stream
-from pipeline.messaging import STREAM, JetStream
+from pipeline.coordination.partitioning import ensure_log
+from pipeline.messaging import JetStream
+from pipeline.model.names import BANK
 from pipeline.support.settings import Settings
 
 TITLE: Final = "Scaling"
@@ -42,7 +43,7 @@ class Scaling:
         seen = await burst(
             self.workers,
             self._count,
-            lambda: publish_held(self._js, STREAM, messages, lambda: before.update(self._used())),
+            lambda: publish_held(self._js, BANK.log, messages, lambda: before.update(self._used())),
         )
         for name, used in self._used().items():
             self.cores.setdefault(name, []).append((used - before[name]) / seen.seconds)
@@ -58,7 +59,7 @@ async def measure(bank: Bank, size: Size) -> Result:
     rates: list[Figure] = []
     async with AsyncExitStack() as stack:
         js = await stack.enter_async_context(connected(settings))
-        await ensure_balance_stream(js, settings)
+        await ensure_log(js, settings)
         work = Scaling(bank, settings, js, size.projected)
         for number in size.workers:
             while len(work.workers) < number:

@@ -14,11 +14,8 @@ from faust.types import TP
 from pipeline.agents.assignment import WorkerAssignment
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_metrics
-from pipeline.banking.money import turnover
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.coordination.partition_leases import owner_named
-from pipeline.messaging import STREAM
-from pipeline.model.projection_lookup import projections
 from pipeline.operations.followed_keys import followed_where_on
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
@@ -32,14 +29,14 @@ NATS = "nats://"
 
 
 def create_app(settings: Settings, name: str | None = None) -> faust.App:
-    """One worker's app: an agent for each projection; that of the stream's own topic also counts
-    for the table `activity`.
+    """One worker's app: an agent for each projection; the first one also counts for the table
+    `activity`.
 
     Each projection has a topic of its own, with its own consumers on the one stream, so that none
     waits for another. `name` is shown as the owner of the worker's partitions.
     """
     app = faust.App(
-        "bank",
+        settings.names.application,
         broker=NATS,
         store="memory://",
         topic_partitions=settings.partitions,
@@ -50,18 +47,15 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         Monitor=faust.Sensor,  # Faust's own measures each event and each row, and nobody reads it
     )
     owner = owner_named(name or f"{socket.gethostname()}-{os.getpid()}")
-    activity = Activity(app, turnover)
-    agents = [
-        # The table counts what this agent reads: a second agent of the topic costs each delivery
-        # another passage through Faust.
-        ProjectionAgent(app, each, activity.note)
-        if each.name == STREAM
-        else ProjectionAgent(app, each)
-        for each in projections(settings.projections)
-    ]
-    readers = {agent.topic: agent.read for agent in agents}
-    for topic, read in ({STREAM: activity.read} | readers).items():
-        app.agent(app.topic(topic, schema=BatchSchema()), name=topic)(read)
+    activity = Activity(app, settings.chosen.turnover)
+    first, *others = settings.kept
+    # The table counts what this agent reads: an agent of its own would cost each delivery another
+    # passage through Faust.
+    agents = [ProjectionAgent(app, first, activity.note)]
+    agents += [ProjectionAgent(app, each) for each in others]
+    for agent in agents:
+        topic = app.topic(agent.topic, schema=BatchSchema())
+        app.agent(topic, name=agent.topic)(agent.read)
     configure(
         app,
         Options(
@@ -70,7 +64,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
             nats=settings.nats,
             lease_seconds=settings.lease_seconds,
             waits_for_seek=True,  # a partition processor seeks first: see `agents/acquire.py`
-            streams={agent.topic: STREAM for agent in agents},
+            streams={agent.topic: settings.names.log for agent in agents},
             max_age_hours=settings.stream_max_age_hours,
         ),
     )

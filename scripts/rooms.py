@@ -34,6 +34,7 @@ _COLUMNS: Final = {
     "eventstore": 3.25,
     "banking": 0.1,
     "support": 2,
+    "application": 1.1,
     "model": 1.1,
 }
 """Where a room stands on its floor, chosen so that no line runs behind another room."""

@@ -26,11 +26,12 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.bridge.changelog_subjects import encode_key  # noqa: E402
 from pipeline.messaging import JetStream  # noqa: E402
-from pipeline.tables.activity_reader import CHANGELOG, MINUTES  # noqa: E402
+from pipeline.tables.activity_reader import MINUTES  # noqa: E402
 from tests.bank import accounts as histories  # noqa: E402
 from tests.bank import append  # noqa: E402
 from tests.conftest import placed  # noqa: E402
 from tests.harness import eventually  # noqa: E402
+from tests.names import CHANGELOG  # noqa: E402
 from tests.page.bank import Bank, opened  # noqa: E402
 from tests.page.browser import DESKTOP, PHONE, Scheme, chromium, tab  # noqa: E402
 

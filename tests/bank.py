@@ -16,11 +16,12 @@ from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN
 from pipeline.eventstore import EventStore
-from pipeline.messaging import MARKER, STREAM, JetStream, JetStreamError, OutgoingMessage, subject
+from pipeline.messaging import MARKER, JetStream, JetStreamError, OutgoingMessage
 from pipeline.model.events import SLOTS, Event, encode, new_event, partition_of
 from pipeline.model.projection import Document, Projection
 from pipeline.search.scan import IndexScan
 from pipeline.support.cancellation import cancel_and_wait
+from tests.names import STREAM, subject
 
 PARTITIONS = 4
 
@@ -77,7 +78,7 @@ async def publish_markers(js: JetStream, partitions: int = PARTITIONS) -> None:
 
 async def documents(url: str, projection: Projection = BALANCE) -> dict[str, dict[str, Any]]:
     """Everything that readers of a projection may see, by id."""
-    survey = IndexScan(url, projection.name)
+    survey = IndexScan(url, projection.alias)
     try:
         found: dict[str, dict[str, Any]] = {}
         async for ids in survey.ids():

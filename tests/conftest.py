@@ -30,7 +30,7 @@ from tests.certificates import make
 from tests.harness import Role, Servers
 from tests.ports import free_port
 
-OURS = ("balance", "statement", "turnover", "bank-")
+OURS = ("balance", "statement", "turnover", "bank-", "post-")
 """How the names of the indexes begin that tests may delete."""
 
 mend_wait_for()  # as each role and command does
@@ -55,6 +55,18 @@ def placed(data_dir: Path, **changes: object) -> Settings:
             **services,
             **changes,
         }
+    )
+
+
+def beside(settings: Settings, application: str, projections: str) -> Settings:
+    """Settings of another application on the same servers, with a database of its own."""
+    urls = {name: getattr(settings, name) for name in type(settings).model_fields if "_url" in name}
+    return placed(
+        settings.data_dir,
+        application=application,
+        projections=projections,
+        mongodb_database=f"{settings.mongodb_database[:32]}-other",
+        **urls,
     )
 
 

@@ -12,8 +12,8 @@ from pipeline.coordination.partition_leases import PartitionLeases, name_of
 from pipeline.search import Elastic, Generation, GenerationGone
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_id
-from pipeline.tables.checkpoints import ALIAS
 from tests.harness import Role, eventually
+from tests.names import ALIAS
 
 HERTZ = 20
 

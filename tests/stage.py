@@ -8,16 +8,16 @@ from typing import Any
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import name_of
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.search import Elastic, FoundDocument, Generation
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_id
-from pipeline.tables.checkpoints import ALIAS
 from tests.bank import documents, exact
 from tests.fleet import Fleet
 from tests.harness import Role, eventually
 from tests.invariants import Acknowledged, invariants_hold
 from tests.load import Load
+from tests.names import ALIAS, STREAM
 from tests.proxy import HttpProxy, TcpProxy
 
 Start = Callable[..., Awaitable[Role]]

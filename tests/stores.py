@@ -98,7 +98,7 @@ async def stores(settings: Settings, projection: Projection = BALANCE) -> AsyncI
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
     generation = await Generations(elastic, projection).ensure_live()
-    survey = IndexScan(settings.elasticsearch_url, projection.name)
+    survey = IndexScan(settings.elasticsearch_url, projection.alias)
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
         hand = Hand(http, generation.index)
         yield Stores(settings, elastic, store, survey, generation, hand)

@@ -13,11 +13,12 @@ from pipeline.banking.events import KINDS
 from pipeline.bridge.changelog_subjects import key_in
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.harness import Role, eventually, rounds
 from tests.load import Load
+from tests.names import STREAM
 
 Start = Callable[..., Awaitable[Role]]
 

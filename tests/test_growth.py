@@ -18,17 +18,17 @@ import pytest
 from pymongo import monitoring
 from ulid import ULID
 
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken
 from pipeline.eventstore.snapshots import Snapshots
-from pipeline.messaging import STREAM, JetStream, subject
+from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror
-from pipeline.messaging.values import TOKEN_SUBJECT
 from pipeline.operations.status.lag import unapplied
 from tests.bank import publish
 from tests.conftest import drop_database, given_url, placed
 from tests.growth import EACH, LARGE, MOST, SMALL, Ask, Bank, fill, public, ratios
+from tests.names import STREAM, TOKEN_SUBJECT, subject
 from tests.plans import explainable, indexed, sorts, stages
 
 SCANS: Final = {
@@ -231,7 +231,7 @@ async def bank_of(number: int, folder: Path) -> AsyncIterator[Bank]:
     try:
         await store.setup()
         events = await asyncio.to_thread(fill, url, database, number)
-        await ensure_balance_stream(js, settings)
+        await ensure_log(js, settings)
         await publish(js, events, settings.partitions)
         async with store.watch(None) as changes:
             token = (await anext(changes)).token

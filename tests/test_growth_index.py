@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from api.balances.balance_reader import BalanceReader
+from api.balances.projection_reader import ProjectionReader
 from api.balances.statement_reader import EntryQuery, StatementReader
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
@@ -26,7 +27,12 @@ pytestmark = pytest.mark.elasticsearch
 SCANS: Final = {"IndexScan.ids"}
 """They look at all there is, and are meant to."""
 
-STAND_IN: Final = {"Elastic.awaken", "BalanceReader.page", "StatementReader.page"}
+STAND_IN: Final = {
+    "Elastic.awaken",
+    "BalanceReader.page",
+    "StatementReader.page",
+    "ProjectionReader.page",
+}
 """Scans on the embedded Elasticsearch, which looks at each document in every search."""
 
 NO_QUERIES: Final = {
@@ -49,6 +55,7 @@ class Shown:
     elastic: Elastic
     index: BalanceReader
     statements: StatementReader
+    any_projection: ProjectionReader
     scan: IndexScan
     number: int
     accounts: list[str] = field(default_factory=list)
@@ -72,7 +79,14 @@ class Shown:
 async def shown(settings: Settings, number: int, events: int) -> AsyncIterator[Shown]:
     """The projections of so many events, as workers would have made them."""
     url = settings.elasticsearch_url
-    bank = Shown(Elastic(url), BalanceReader(url), StatementReader(url), IndexScan(url), number)
+    bank = Shown(
+        Elastic(url),
+        BalanceReader(url),
+        StatementReader(url),
+        ProjectionReader(url, BALANCE),
+        IndexScan(url, "balance"),
+        number,
+    )
     for projection in (BALANCE, STATEMENT):
         await Generations(bank.elastic, projection).create(number)
     writes: dict[str, list[Write]] = {BALANCE.name: [], STATEMENT.name: []}
@@ -87,6 +101,7 @@ async def shown(settings: Settings, number: int, events: int) -> AsyncIterator[S
         await bank.elastic.client.indices.refresh(index=f"{name}-{number}")
     yield bank
     await bank.statements.close()
+    await bank.any_projection.close()
     await bank.scan.close()
     await bank.index.close()
     await bank.elastic.close()
@@ -128,6 +143,14 @@ async def statement(bank: Shown) -> None:
     assert more
 
 
+async def any_page(bank: Shown) -> None:
+    found, more = await bank.any_projection.page(search=bank.any, sort="-balance")
+    assert (len(found), more) == (1, None)
+    found, more = await bank.any_projection.page(limit=10)
+    assert len(found) == 10
+    assert more
+
+
 READS: Final[dict[str, Ask[Shown]]] = {
     "DocumentReader.get": lambda bank: bank.index.get(bank.any),
     "DocumentReader.many": lambda bank: bank.index.many([bank.any, bank.any]),
@@ -146,6 +169,7 @@ READS: Final[dict[str, Ask[Shown]]] = {
     "Elastic.indexes": lambda bank: bank.elastic.indexes(f"{BALANCE.name},{BALANCE.name}-*"),
     "BalanceReader.page": page,
     "StatementReader.page": statement,
+    "ProjectionReader.page": any_page,
 }
 
 
@@ -160,6 +184,8 @@ async def test_reads_do_not_cost_more_in_a_large_projection(settings: Settings) 
 
 def test_every_method_is_in_one_of_the_lists() -> None:
     """One that is new has to be measured, too, or to be named as what it is."""
-    asked = public(DocumentReader, BalanceReader, StatementReader, IndexScan, Elastic)
+    asked = public(
+        DocumentReader, BalanceReader, StatementReader, ProjectionReader, IndexScan, Elastic
+    )
     assert asked == READS.keys() | SCANS | NO_QUERIES
     assert READS.keys() > STAND_IN

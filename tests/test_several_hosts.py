@@ -32,7 +32,7 @@ async def test_who_only_reads_asks_the_next_node(nodes: list[HttpProxy]) -> None
     """Each of these readers would tell the first failure."""
     dead = f"http://127.0.0.1:{free_port()}"
     url = ",".join([dead, *(each.url for each in nodes)])
-    elastic, scan = FailFastElastic(url), IndexScan(url)
+    elastic, scan = FailFastElastic(url), IndexScan(url, "balance")
     for _ in range(6):
         assert await elastic.boots()
         assert await scan.alias_faults("balance") == []

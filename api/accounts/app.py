@@ -16,10 +16,11 @@ from api.accounts.service import AccountService
 from api.server import application
 from pipeline.commands import CommandService, StoreUnavailable, StoreUnguarded
 from pipeline.eventstore import EventStore
+from pipeline.model.names import BANK
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.metrics import Metrics
 from pipeline.support.retry import Outage
-from pipeline.support.settings import Settings
+from pipeline.support.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,12 @@ WATCH_SECONDS: Final = 2.0
 
 
 def create_app(settings: Settings) -> web.Application:
-    """The service on these settings. To be called in the event loop that will run it."""
+    """The service on these settings. To be called in the event loop that will run it.
+
+    Raises `SettingsError` where the application is not the bank.
+    """
+    if settings.names != BANK:
+        raise SettingsError("BANK_APPLICATION: the account service is the bank's alone")
     store = EventStore(settings.mongodb, settings.mongodb_database)
     service = AccountService(store, begin_chains=settings.chains == "on")
 

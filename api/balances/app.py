@@ -1,8 +1,8 @@
 """Wires the balance service; no other module of it does."""
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from functools import partial
+from typing import Final
 
 from aiohttp import web
 
@@ -12,6 +12,7 @@ from api.balances import (
     overview,
     parked,
     partitions,
+    projection_reads,
     queries,
     rebuild_events,
     rebuilds,
@@ -31,24 +32,37 @@ from api.balances.whoami import routes as whoami
 from api.http.cursors import UnknownCursor
 from api.http.problems import Problem, unavailable
 from api.server import application
-from pipeline.banking.statement import STATEMENT
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import StoreUnavailable
-from pipeline.model.projection_lookup import projections
-from pipeline.search import ProjectionBroken, ProjectionMissing, ProjectionUnavailable
+from pipeline.model.names import BANK
+from pipeline.search import ProjectionBroken, ProjectionUnavailable
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import NotReady
 from pipeline.support.settings import Settings
+
+_ROUTES: Final = [
+    *overview.routes,
+    *activity.routes,
+    *parked.routes,
+    *partitions.routes,
+    *rebuilds.routes,
+    *rebuild_events.routes,
+    *projection_reads.routes,
+    *ui.routes,
+]
+"""Of every application; the bank has others besides."""
 
 
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it."""
     index, entries = BalanceReader(settings.elasticsearch), StatementReader(settings.elasticsearch)
     connections = Connections(settings)
-    kept = projections(settings.projections)
+    kept = settings.kept
     snapshots = partitions.PartitionSnapshots(connections, settings, kept)
     rebuild_lists = rebuilds.Rebuilds(connections, settings)
     watchers = rebuild_events.RebuildWatchers(rebuild_lists)
-    waiting = VersionWaits(index, connections)
+    waiting = VersionWaits(index, BALANCE, connections)
+    read_all = projection_reads.ProjectionReads(settings, connections)
     overviews = overview.Overviews(connections, settings, snapshots)
     activities = activity.Activities(connections)
 
@@ -60,7 +74,7 @@ def create_app(settings: Settings) -> web.Application:
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
         # First what reads, then the connections that it reads from.
-        readers = (overviews, activities, snapshots, watchers, waiting, pages)
+        readers = (overviews, activities, snapshots, watchers, waiting, pages, read_all)
         for each in (*readers, connections, entries, index):
             await each.close()
 
@@ -68,31 +82,23 @@ def create_app(settings: Settings) -> web.Application:
     metrics.register(snapshots, before_scrape=snapshots.refresh)
     figures = RebuildFigures(rebuild_lists, [each.name for each in kept])
     metrics.register(figures, before_scrape=figures.refresh)
-    every_route = [
-        *overview.routes,
-        *activity.routes,
-        *parked.routes,
-        *partitions.routes,
-        *rebuilds.routes,
-        *rebuild_events.routes,
-        *statements.routes,
-        account_events.route(lambda: connections.store),
-        *ui.routes,
-        *routes,
-        *whoami,
-    ]
+    every_route = [*_ROUTES, *whoami]
+    if settings.names == BANK:
+        every_route += [
+            *statements.routes,
+            account_events.route(lambda: connections.store),
+            *routes,
+        ]
 
     async def elasticsearch() -> None:
         try:
-            await index.ping()
-            if STATEMENT in kept:
-                with suppress(ProjectionMissing):  # its first worker may not have come yet
-                    await entries.ping()
+            await read_all.ping()
         except ProjectionBroken as error:
             raise NotReady(str(error)) from error
 
     checks = {"elasticsearch": elasticsearch}
     app = application(settings, every_route, checks, _translate, metrics)
+    app[projection_reads.READS] = read_all
     app[INDEX], app[READS], app[PAGES] = index, reads(), pages
     app[statements.STATEMENTS], app[statements.READS] = entries, reads()
     app[CONNECTIONS] = connections

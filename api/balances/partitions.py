@@ -15,7 +15,7 @@ from api.http.operations import json, operation
 from api.http.replies import reply
 from api.http.shapes import All
 from api.security.access import OBSERVERS, allowed
-from pipeline.model.projection import FIRST, Projection
+from pipeline.model.projection import Projection
 from pipeline.operations.status.partitions import Partitions, PartitionStatus, Reading
 from pipeline.operations.status.reader import StatusReader
 from pipeline.support.settings import Settings
@@ -72,8 +72,8 @@ class PartitionSnapshots:
 
     @property
     def shown(self) -> list[PartitionSnapshot]:
-        """All of them; `balance` first, if the bank has it."""
-        return sorted(self.of.values(), key=lambda each: each.projection.name != FIRST)
+        """All of them, in order."""
+        return list(self.of.values())
 
     async def refresh(self) -> None:
         """Read all before a scrape."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.http.inputs import Input, query
 from api.http.problems import Problem
-from pipeline.model.projection import FIRST, Projection
+from pipeline.model.projection import Projection
 from pipeline.model.projection_lookup import UnknownProjection, chosen
 
 PROJECTIONS: Final = web.AppKey("projections", Sequence[Projection])
@@ -17,17 +17,18 @@ PROJECTIONS: Final = web.AppKey("projections", Sequence[Projection])
 class ProjectionQuery(Input):
     """The parameter of whatever every projection has one of."""
 
-    projection: Annotated[str, Field(min_length=1, max_length=40)] = FIRST
-    """The name of the projection."""
+    projection: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    """The name of the projection; by default the first one."""
 
 
 def projection_of(request: web.Request) -> Projection:
     """The projection of the request; problem 404 `projection-not-found`."""
-    return kept(request, query(request, ProjectionQuery).projection)
+    name = query(request, ProjectionQuery).projection
+    return request.app[PROJECTIONS][0] if name is None else kept(request, name)
 
 
 def kept(request: web.Request, name: str) -> Projection:
-    """The bank's projection of that name; problem 404 `projection-not-found`."""
+    """The projection of that name; problem 404 `projection-not-found`."""
     all_kept: Sequence[Projection] = request.app[PROJECTIONS]
     try:
         return chosen(name, all_kept)

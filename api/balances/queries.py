@@ -15,6 +15,7 @@ from api.http.shapes import readable
 from pipeline.banking.balance import Balance
 from pipeline.banking.events import LONGEST_OWNER
 from pipeline.model.text import Text
+from pipeline.search.reader import DocumentReader
 
 MOST: Final = 100
 LONGEST_WAIT: Final = 30
@@ -87,7 +88,7 @@ class PageQuery(Input):
     account is now, and one that has moved since makes it repeat or skip others."""
 
 
-async def document(index: BalanceReader, account_id: str) -> Document:
+async def document(index: DocumentReader, account_id: str) -> Document:
     """The account's document; `DocumentNotFound`, `ProjectionUnavailable`."""
     found = await index.get(account_id)
     if found is None:

@@ -22,7 +22,6 @@ from api.security.audited import audited
 from api.security.csrf import typed
 from pipeline.coordination.partitioning import MOST
 from pipeline.messaging import JetStream
-from pipeline.model.projection_lookup import projections
 from pipeline.operations.rebuild_requests import Asked, NoSuchPartition, start
 from pipeline.operations.status.rebuild_progress import State, as_json
 from pipeline.support.settings import Settings
@@ -85,7 +84,7 @@ class Rebuilds:
 
     def __init__(self, connections: Connections, settings: Settings) -> None:
         self._connections, self._settings = connections, settings
-        self._projections = projections(settings.projections)
+        self._projections = settings.kept
         self._jobs: list[RebuildJobs] = []
 
     @asynccontextmanager

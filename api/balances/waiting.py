@@ -17,13 +17,13 @@ from aiohttp import web
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from api.balances.balance_reader import BalanceReader
 from api.balances.connections import Connections
 from api.balances.queries import Document, document
-from pipeline.banking.balance import BALANCE
 from pipeline.messaging.notifications import notifications_of, partition_in
 from pipeline.model.events import partition_of, slot_of
+from pipeline.model.projection import Projection
 from pipeline.search import ProjectionUnavailable
+from pipeline.search.reader import DocumentReader
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 
@@ -58,10 +58,12 @@ def has(document: Document, version: int) -> bool:
 
 
 class VersionWaits:
-    """The waiting reads of one service."""
+    """The waiting reads of one service and one projection."""
 
-    def __init__(self, index: BalanceReader, connections: Connections) -> None:
-        self._index, self._connections = index, connections
+    def __init__(
+        self, index: DocumentReader, projection: Projection, connections: Connections
+    ) -> None:
+        self._index, self._projection, self._connections = index, projection, connections
         self._waiters: set[_Waiter] = set()
         self._new: set[_Waiter] = set()
         self._notified: set[tuple[int, int]] = set()
@@ -109,7 +111,7 @@ class VersionWaits:
 
     async def _listen(self) -> Subscription:
         js = await self._connections.connected()
-        return await js.nc.subscribe(notifications_of(BALANCE), cb=self._on_notification)
+        return await js.nc.subscribe(notifications_of(self._projection), cb=self._on_notification)
 
     async def _on_notification(self, message: Msg) -> None:
         if self._waiters:
@@ -135,7 +137,7 @@ class VersionWaits:
             await asyncio.sleep(SPACING)
 
     def _is_notified(self, waiter: _Waiter) -> bool:
-        slot = slot_of(waiter.account_id)
+        slot = slot_of(self._projection.account_id(waiter.account_id))
         return any(partition_of(slot, of) == partition for partition, of in self._notified)
 
     async def _fetch(self, due: Iterable[_Waiter]) -> None:

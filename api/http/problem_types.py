@@ -265,6 +265,12 @@ _EVERY: Final = (
         "`GET /parked` lists those that are; a retry that worked takes one off.",
     ),
     ProblemType(
+        "document-not-found",
+        404,
+        "The projection has no document of that id, or not yet.",
+        "After a command, ask with `min_version`: then the answer waits for it.",
+    ),
+    ProblemType(
         "projection-not-found",
         404,
         "The bank keeps no projection of that name.",

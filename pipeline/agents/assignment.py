@@ -17,10 +17,10 @@ from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.bridge import Assign
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
-from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
+from pipeline.coordination.partitioning import Partitioning, ensure_log, partitioning
 from pipeline.coordination.repartition_requests import RepartitionRequests
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.search import SharedClient, connect
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
@@ -64,7 +64,7 @@ class WorkerAssignment(Ownership):
 
     async def _own_share(self, now: Partitioning, assign: Assign, servers: _Servers) -> None:
         """Own a share of these partitions, until their number changes or the worker leaves."""
-        self._app.transport.repartitioned(STREAM, now.count)
+        self._app.transport.repartitioned(servers.js.names.log, now.count)
         async with AsyncExitStack() as opened:
             for agent in self.agents:
                 await opened.enter_async_context(self._run_agent(agent, now, servers))
@@ -118,7 +118,7 @@ class WorkerAssignment(Ownership):
     async def _in_force(self, js: JetStream) -> Partitioning:
         """The partitioning in force; waits while JetStream is down."""
         outage = Outage(log, "The stream")
-        return await outage.retry_forever(lambda: ensure_balance_stream(js, self._settings))
+        return await outage.retry_forever(lambda: ensure_log(js, self._settings))
 
     async def _last_owner(self, partition: int) -> str | None:
         if self.js is None:

@@ -16,7 +16,7 @@ from pipeline.agents.parked_retry import ParkedRetry
 from pipeline.agents.partition_processor import PartitionProcessor
 from pipeline.agents.source import Delivery, Source, StreamMissing, stream_state
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import STREAM, JetStream, StreamState, subject
+from pipeline.messaging import JetStream, StreamState
 from pipeline.model.projection import Projection
 from pipeline.search import Elastic, GenerationGone, Generations, SharedClient
 from pipeline.support.cancellation import cancel_and_wait
@@ -206,7 +206,8 @@ class ProjectionRunner:
 
     async def _nothing_after(self, partition: int, position: int) -> bool:
         """Read from the stream itself: a consumer counts new messages a moment late."""
-        last = await self.context.js.last_message(STREAM, subject(partition))
+        js = self.context.js
+        last = await js.last_message(js.names.log, js.names.subject(partition))
         return last is None or last.sequence <= position
 
     def _owned(self) -> dict[int, OwnedPartition]:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from pipeline.messaging import MARKER, STREAM, JetStream, StreamState
+from pipeline.messaging import MARKER, JetStream, StreamState
 from pipeline.tables.checkpoints import Checkpoint
 
 T = TypeVar("T")
 
 
 class StreamMissing(Exception):
-    """There is no stream `balance`; the forwarder creates it."""
+    """There is no stream of the log; the forwarder creates it."""
 
 
 class Delivery(Protocol):
@@ -56,9 +56,9 @@ class Source(Protocol):
 
 async def stream_state(js: JetStream) -> StreamState:
     """The stream's first and last sequence. Raises `StreamMissing`."""
-    state = await js.state(STREAM)
+    state = await js.state(js.names.log)
     if state is None:
-        raise StreamMissing(f"there is no stream {STREAM}")
+        raise StreamMissing(f"there is no stream {js.names.log}")
     return state
 
 

@@ -113,7 +113,7 @@ async def require_elasticsearch(context: ProjectionContext) -> None:
     if (fault := await context.checkpoints.fault()) is not None:
         found.append(fault)
     try:
-        await context.elastic.require_readable(context.projection.name)
+        await context.elastic.require_readable(context.projection.alias)
     except ProjectionUnavailable as error:
         found.append(str(error))
     if found:

@@ -14,7 +14,7 @@ from pipeline.banking.events import (
 )
 from pipeline.banking.money import moved, whole
 from pipeline.model.events import Event, rfc3339
-from pipeline.model.projection import FIRST, Document, Projection
+from pipeline.model.projection import Document, Projection
 
 LONGEST: Final = 10_000
 """Characters of a text; documents of any length would not fit into one bulk."""
@@ -87,7 +87,7 @@ def text(value: Any) -> str:
 
 
 BALANCE: Final = Projection(
-    FIRST,
+    "balance",
     after,
     {
         "owner": {

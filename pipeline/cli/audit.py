@@ -12,7 +12,7 @@ from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import configured, run
 from pipeline.cli.spans import span
 from pipeline.messaging.answers import ELECTION
-from pipeline.operations.audit import ACTIONS, STREAM, AuditLine, matches, read
+from pipeline.operations.audit import ACTIONS, AuditLine, matches, read
 from pipeline.support.settings import Settings
 
 _EVERY: Final = 0.5
@@ -74,7 +74,7 @@ async def _print(
 
         async def print_new() -> None:
             nonlocal last, stream
-            state = await js.state(STREAM)
+            state = await js.state(js.names.audit)
             if state is not None and (state.created != stream or state.last < last):
                 last, stream = 0, state.created  # a new one numbers its messages anew
             async for sequence, line in read(js, since, after=last):

@@ -7,8 +7,8 @@ import click
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.running import configured
-from pipeline.model.projection import FIRST, Projection
-from pipeline.model.projection_lookup import UnknownProjection, chosen, projections
+from pipeline.model.projection import Projection
+from pipeline.model.projection_lookup import UnknownProjection, chosen
 from pipeline.support.settings import Settings
 
 Target = tuple[Settings, Projection]
@@ -19,17 +19,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 def of_projection(command: F) -> F:
     """Give a command or a group the option; `projection_of` reads it, in subcommands too."""
 
-    def keep(ctx: click.Context, _: click.Parameter, value: str) -> None:
+    def keep(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
         ctx.meta[__name__] = value
 
     return click.option(
         "--projection",
         metavar="NAME",
-        default=FIRST,
-        show_default=True,
         expose_value=False,
         callback=keep,
-        help="One of the projections in BANK_PROJECTIONS.",
+        help="One of the projections in BANK_PROJECTIONS; by default the first.",
     )(command)
 
 
@@ -40,10 +38,10 @@ def target(command: str) -> Target:
 
 
 def projection_of(settings: Settings) -> Projection:
-    """The projection that the command line names; `CommandFailed` if the bank has none of the
-    name."""
-    name = click.get_current_context().meta.get(__name__, FIRST)
+    """The projection that the command line names, or the first; `CommandFailed` if there is none of
+    the name."""
+    name = click.get_current_context().meta.get(__name__)
     try:
-        return chosen(name, projections(settings.projections))
+        return settings.kept[0] if name is None else chosen(name, settings.kept)
     except UnknownProjection as error:
         raise CommandFailed(str(error), 2) from error

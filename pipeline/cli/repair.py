@@ -9,10 +9,11 @@ from pipeline.cli.formatting import echo
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Projection
 from pipeline.operations.audit import record
-from pipeline.operations.checker.live import check_live, check_stores, opened
+from pipeline.operations.checker.live import opened
 from pipeline.operations.checker.report import Report
 from pipeline.operations.repair.diff import Difference
 from pipeline.operations.repair.offline import OfflineRepair, offline_repair
+from pipeline.operations.verify import verified, verify
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 
@@ -100,19 +101,23 @@ async def check_and_repair(
     settings: Settings, patience: float
 ) -> tuple[Report, RepairResult, Report]:
     """Check, repair, and check again; raises what the checker raises."""
-    async with opened(settings) as stores, offline_repair(settings, stores) as offline:
-        before = await check_stores(stores, patience=patience)
-        await record(stores.js, settings, "repair", "balance", "asked")
-        repair = await _repair(offline)
-        outcome = f"{repair.written} written, {repair.removed} removed"
-        await record(stores.js, settings, "repair", "balance", outcome)
+    before, repair = await verify(settings, patience=patience), RepairResult()
+    for projection in verified(settings):
+        async with (
+            opened(settings, projection) as stores,
+            offline_repair(settings, stores) as offline,
+        ):
+            await record(stores.js, settings, "repair", projection.name, "asked")
+            await _repair(offline, repair)
+            outcome = f"{repair.written} written, {repair.removed} removed"
+            await record(stores.js, settings, "repair", projection.name, outcome)
     if not repair.found:
         return before, repair, before
-    return before, repair, await check_live(settings, patience=patience)
+    return before, repair, await verify(settings, patience=patience)
 
 
-async def _repair(offline: OfflineRepair) -> RepairResult:
-    repair, chunk = RepairResult(), list[str]()
+async def _repair(offline: OfflineRepair, repair: RepairResult) -> None:
+    chunk = list[str]()
     comparison = offline.comparison(_PATIENCE, lag_differs=True)
     async for difference in comparison.slots(range(SLOTS)):
         repair.found += 1
@@ -122,7 +127,6 @@ async def _repair(offline: OfflineRepair) -> RepairResult:
         if len(chunk) == _CHUNK:
             await _repair_chunk(offline, chunk, repair)
     await _repair_chunk(offline, chunk, repair)
-    return repair
 
 
 async def _repair_chunk(offline: OfflineRepair, chunk: list[str], repair: RepairResult) -> None:

@@ -16,7 +16,6 @@ from pipeline.cli.running import complete, configured
 from pipeline.cli.spans import span
 from pipeline.cli.trace_formatting import show
 from pipeline.eventstore import EventStore
-from pipeline.model.projection_lookup import projections
 from pipeline.operations.trace.path import EventPath, trace_path
 from pipeline.operations.trace.report import as_json as report
 from pipeline.operations.trace.report import rfc3339
@@ -130,7 +129,7 @@ async def _trace(
     since: datetime | None,
     patience: float,
 ) -> tuple[FoundEvents, list[EventPath]]:
-    async with status_readers(settings, projections(settings.projections)) as (store, readers):
+    async with status_readers(settings, settings.kept) as (store, readers):
         found = await _found(store, correlation_id, account, since, patience)
         paths = await asyncio.gather(*(trace_path(each, readers) for each in found.events[:MOST]))
         return found, paths

@@ -19,6 +19,7 @@ from pipeline.embedded.log_lines import LogLines, RoleStream
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.startup_checks import EmbeddedError
 from pipeline.embedded.up import accounts_url, balances_url, running
+from pipeline.model.names import BANK
 from pipeline.support import garbage_collection, logs
 from pipeline.support.settings import Settings, load
 
@@ -28,6 +29,16 @@ The bank is open. Its page: {balances}/ui. In another terminal:
   curl {accounts}/create -H 'Content-Type: application/json' -d '{{"owner":"Paulo","money":500}}'
   curl {accounts}/<ID>        the account, from its events
   curl {balances}/            all balances, from the projection
+  bank status                 what runs, and whether it is well
+  bank verify                 do the invariants hold?
+
+Ctrl-C ends it. What was stored stays in {folder}.
+"""
+
+TRY_ANOTHER = """
+{application} runs. Its page: {balances}/ui. In another terminal:
+
+  curl {balances}/projections/{first}   the documents of its first projection
   bank status                 what runs, and whether it is well
   bank verify                 do the invariants hold?
 
@@ -66,7 +77,9 @@ def up(without: tuple[str, ...]) -> None:
 async def _up(settings: Settings, lines: LogLines, without: tuple[str, ...]) -> None:
     async with running(settings, lines, without=without):
         click.echo(
-            TRY.format(
+            (TRY if settings.names == BANK else TRY_ANOTHER).format(
+                application=settings.names.application,
+                first=settings.kept[0].name,
                 accounts=accounts_url(settings).replace("http://127.0.0.1", "localhost"),
                 balances=balances_url(settings).replace("http://127.0.0.1", "localhost"),
                 folder=settings.data_dir.absolute(),

@@ -10,8 +10,8 @@ from pipeline.cli.differences import run_on_stores
 from pipeline.cli.formatting import as_json, console, plain_table
 from pipeline.cli.repair import check_and_repair, print_repair
 from pipeline.cli.running import configured
-from pipeline.operations.checker.live import check_live
 from pipeline.operations.checker.report import Report
+from pipeline.operations.verify import verify as verified
 from pipeline.support.settings import Settings
 
 
@@ -47,7 +47,7 @@ def verify(as_json: bool, patience: float, repair: bool) -> None:
     settings = configured("verify")
     if repair:
         raise SystemExit(0 if verify_and_repair(settings, patience, as_json) else 1)
-    report = run_on_stores(check_live(settings, patience=patience))
+    report = run_on_stores(verified(settings, patience=patience))
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=1))
     else:

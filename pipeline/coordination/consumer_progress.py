@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
-from pipeline.model.projection import FIRST
+from pipeline.messaging import JetStream, JetStreamError
 
 NO_CONSUMER: Final = 10014
 
@@ -39,8 +38,8 @@ class ConsumerProgress:
 
 async def last_sequences(js: JetStream, now: Partitioning) -> tuple[int, ...]:
     """The sequence of the last message of each partition, 0 for none."""
-    subjects = map(subject, range(now.count))
-    found = await asyncio.gather(*(js.last_message(STREAM, each) for each in subjects))
+    subjects = map(js.names.subject, range(now.count))
+    found = await asyncio.gather(*(js.last_message(js.names.log, each) for each in subjects))
     return tuple(message.sequence if message else 0 for message in found)
 
 
@@ -49,7 +48,7 @@ async def consumer_progress(
     now: Partitioning,
     last: tuple[int, ...],
     partitions: Iterable[int],
-    projections: Sequence[str] = (FIRST,),
+    projections: Sequence[str],
 ) -> list[ConsumerProgress]:
     """How far the slowest of these projections is with each partition; see `last_sequences`."""
 
@@ -80,7 +79,7 @@ async def _progress(
 
 async def _consumer(js: JetStream, name: str) -> dict[str, Any] | None:
     try:
-        return await js.api(f"CONSUMER.INFO.{STREAM}.{name}")
+        return await js.api(f"CONSUMER.INFO.{js.names.log}.{name}")
     except JetStreamError as error:
         if error.code != NO_CONSUMER:
             raise

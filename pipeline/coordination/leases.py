@@ -46,20 +46,16 @@ class LeaseUnavailable(Exception):
     """Redis does not answer: nobody knows who holds the lease."""
 
 
-def key_of(lease: str) -> str:
-    """The key in Redis whose value is the lease's owner."""
-    return f"bank:lease:{lease}"
-
-
 class LeaseClient:
     """The commands of one owner to Redis: each runs after the one before it has ended.
 
-    `answers`: whether Redis answered the last one.
+    `answers`: whether Redis answered the last one. `names`: of the application whose keys it uses.
     """
 
     def __init__(self, at: ServerAccess | str, owner: str, seconds: float, **options: Any) -> None:
         """`seconds`: how long a lease lasts without being renewed; `options` are the driver's."""
         self.owner, self.seconds = owner, seconds
+        self.names = ServerAccess.of(at).names
         self.answers = False
         self.timeout = min(_LONGEST_TIMEOUT, seconds / 3)
         self._milliseconds = max(1, int(seconds * 1000))
@@ -115,7 +111,7 @@ class Lease(LeaseClient):
     def __init__(self, at: ServerAccess | str, name: str, owner: str, seconds: float) -> None:
         super().__init__(at, owner, seconds)
         self.name, self.held = name, False
-        self._key = key_of(name)
+        self._key = self.names.lease(name)
 
     async def acquire(self) -> bool:
         """Acquire the lease if it is free; True if it is ours now."""

@@ -15,8 +15,6 @@ from ulid import ULID
 from pipeline.coordination.leases import LeaseClient
 from pipeline.support.access import ServerAccess
 
-_PREFIX: Final = "bank:{partitions}:"  # one hash slot, so that a cluster runs the scripts too
-
 REMEMBERED: Final = 600.0
 """Seconds for which a worker that died or left is remembered."""
 
@@ -151,7 +149,7 @@ class PartitionLeases(LeaseClient):
     async def _eval(
         self, script: str, names: Collection[str], arguments: Iterable[str | int]
     ) -> Any:
-        keys = [_PREFIX + name for name in names]
+        keys = [self.names.worker_key(name) for name in names]
         return await self._answer(
             partial(self._redis.eval, script, len(keys), *keys, *map(str, arguments))
         )

@@ -1,6 +1,6 @@
 """The number of partitions in force, and the number before it, as the stream has them.
 
-A repartition is a message on `balance.partitions` (docs/repartition.md). Without such a message,
+A repartition is a message on a subject of the log (docs/repartition.md). Without such a message,
 the stream's metadata has the number.
 """
 
@@ -12,17 +12,16 @@ import orjson
 
 from pipeline.messaging import (
     PARTITIONS_KEY,
-    STREAM,
     JetStream,
     OutgoingMessage,
     ensure_partitioned,
 )
 from pipeline.model.events import partition_of, slots_of
+from pipeline.model.names import BANK, Names
 from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SUBJECT: Final = f"{STREAM}.partitions"
 METADATA_KEY: Final = "partitioning"
 MOST: Final = 256
 
@@ -57,23 +56,26 @@ class Partitioning:
         """The next one: `last` has the last sequence of each of our partitions, 0 for none."""
         return Partitioning(count, at, self.count, self.at, last)
 
-    def message(self) -> OutgoingMessage:
+    def message(self, names: Names = BANK) -> OutgoingMessage:
         """The message that puts it in force."""
-        return OutgoingMessage(SUBJECT, orjson.dumps(asdict(self)))
+        return OutgoingMessage(names.partitions_subject, self._encoded())
 
     def metadata(self) -> dict[str, str]:
         """The stream's metadata for it, which outlives the message: that one may expire."""
         count = {PARTITIONS_KEY: str(self.count)}
-        return count | ({METADATA_KEY: self.message().data.decode()} if self.at else {})
+        return count | ({METADATA_KEY: self._encoded().decode()} if self.at else {})
+
+    def _encoded(self) -> bytes:
+        return orjson.dumps(asdict(self))
 
 
 async def partitioning(js: JetStream) -> Partitioning | None:
     """The partitioning in force; None without a stream that has one. Creates nothing."""
-    stored = await js.last_message(STREAM, SUBJECT)
+    stored = await js.last_message(js.names.log, js.names.partitions_subject)
     found = _parsed(stored.data) if stored else None
     if found and stored and found.at <= stored.sequence:
         return found
-    config = await js.config(STREAM) or {}
+    config = await js.config(js.names.log) or {}
     metadata: dict[str, str] = config.get("metadata") or {}
     count = metadata.get(PARTITIONS_KEY, "")
     found = _parsed(metadata.get(METADATA_KEY, ""))
@@ -82,14 +84,14 @@ async def partitioning(js: JetStream) -> Partitioning | None:
     return Partitioning(int(count)) if count.isdecimal() else None
 
 
-async def ensure_balance_stream(js: JetStream, settings: Settings) -> Partitioning:
-    """Create the stream `balance` unless it exists; return the partitioning in force.
+async def ensure_log(js: JetStream, settings: Settings) -> Partitioning:
+    """Create the stream of the log unless it exists; return the partitioning in force.
 
     BANK_PARTITIONS counts for a new stream only.
     """
     made = await ensure_partitioned(
         js,
-        STREAM,
+        js.names.log,
         settings.partitions,
         max_age_hours=settings.stream_max_age_hours,
     )

@@ -1,4 +1,4 @@
-"""The request for another number of partitions: key `repartition` of the KV bucket `bank`.
+"""The request for another number of partitions: a key of the application's own KV bucket.
 
 `bank repartition N` writes it, the leading forwarder answers it (`forwarder/repartitioner.py`),
 both by compare-and-set. There is one request at a time.
@@ -21,7 +21,6 @@ from pipeline.model.events import rfc3339
 
 log = logging.getLogger(__name__)
 
-BUCKET: Final = "bank"
 KEY: Final = "repartition"
 
 State = Literal["wanted", "draining", "done", "refused", "withdrawn"]
@@ -67,7 +66,7 @@ class RepartitionRequests:
     """The request, as one process reads and writes it."""
 
     def __init__(self, js: JetStream) -> None:
-        self._bucket = Bucket(js, BUCKET)
+        self._bucket = Bucket(js, js.names.requests)
 
     def news(self) -> AbstractAsyncContextManager[News]:
         """The news of requests and of answers, while the block runs."""
@@ -116,5 +115,5 @@ def _request(entry: KeyValueEntry | None) -> RepartitionRequest | None:
     try:
         return _CHECKED.validate_python({**entry.value, "revision": entry.revision})
     except ValidationError as error:
-        log.debug("%s/%s is no request: %s", BUCKET, KEY, error)
+        log.debug("the entry %s is no request: %s", KEY, error)
         return None

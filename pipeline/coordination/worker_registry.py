@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from pipeline.coordination.leases import key_of
 from pipeline.coordination.partition_leases import REMEMBERED, PartitionLeases, name_of
 from pipeline.support.logs import moment
 
@@ -37,7 +36,7 @@ class RegistryReader(PartitionLeases):
 
     async def holder(self, lease: str) -> str | None:
         """The owner of a lease that is not a partition's, such as the forwarders'; None if free."""
-        found: str | None = await self._answer(partial(self._redis.get, key_of(lease)))
+        found: str | None = await self._answer(partial(self._redis.get, self.names.lease(lease)))
         return found
 
 

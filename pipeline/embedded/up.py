@@ -19,6 +19,7 @@ from pipeline.embedded.restarts import Backoff, ending
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
+from pipeline.model.names import BANK
 from pipeline.support import tracing
 from pipeline.support.addresses import check_guarded, url
 from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings, environment
@@ -33,8 +34,15 @@ READY_SECONDS: Final = 180.0
 
 ROLES: Final = ("forwarder", "worker", "accounts", "balances")
 """The roles that run on one machine, each as a process."""
+OF_BANK: Final = ("accounts",)
+"""Those that only the bank has."""
 SERVICES: Final = ("accounts", "balances")
 """The roles whose port is a setting."""
+
+
+def roles_of(settings: Settings) -> list[str]:
+    """The roles of the application."""
+    return [each for each in ROLES if settings.names == BANK or each not in OF_BANK]
 
 
 def accounts_url(settings: Settings) -> str:
@@ -100,7 +108,9 @@ async def _watched(servers: EmbeddedServers) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def _roles(settings: Settings, on_line: OnLine) -> AsyncIterator[None]:
     children = Children(settings.data_dir.absolute())
-    keepers = [asyncio.create_task(_keep(children, role, settings, on_line)) for role in ROLES]
+    keepers = [
+        asyncio.create_task(_keep(children, role, settings, on_line)) for role in roles_of(settings)
+    ]
     try:
         yield
     finally:
@@ -149,7 +159,7 @@ def _others() -> dict[str, str]:
 async def _all_ready(settings: Settings) -> None:
     """Wait until every role is ready; log what is missing every 10 seconds."""
     deadline, logged = time.monotonic() + READY_SECONDS, time.monotonic()
-    while missing := await unwell(settings.data_dir, ROLES):
+    while missing := await unwell(settings.data_dir, roles_of(settings)):
         words = "; ".join(f"{role}: {why}" for role, why in missing.items())
         if time.monotonic() > deadline:
             raise EmbeddedError(f"not ready after {READY_SECONDS:.0f} s: {words}")
@@ -160,7 +170,7 @@ async def _all_ready(settings: Settings) -> None:
 
 
 def _check_ports(settings: Settings) -> None:
-    for role in SERVICES:
+    for role in filter(SERVICES.__contains__, roles_of(settings)):
         port = getattr(settings, f"{role}_port")
         if port_taken(settings.host, port):
             raise EmbeddedError(

@@ -10,22 +10,18 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream, partitioning
+from pipeline.coordination.partitioning import Partitioning, ensure_log, partitioning
 from pipeline.eventstore import Changes, EventStore, HistoryLost, StoreUnguarded
 from pipeline.forwarder.repartitioner import Repartitioner
 from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown, StreamPublisher
 from pipeline.messaging import (
     MARKER,
-    STREAM,
-    TOKEN_SUBJECT,
     JetStream,
     OutgoingMessage,
     StreamState,
-    subject,
 )
 from pipeline.messaging.event_messages import event_messages
 from pipeline.model.events import Event
-from pipeline.model.projection_lookup import projections
 from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.correlation import about
 from pipeline.support.retry import Outage
@@ -51,10 +47,11 @@ class Leader:
         outage: Outage,
     ) -> None:
         self._settings, self._js, self._store = settings, js, store
+        self._names = js.names
         self._counters, self._outage = counters, outage
         self._publisher = StreamPublisher(js, counters)
         self._repartitioner = Repartitioner(
-            js, self._publisher, [each.name for each in projections(settings.projections)]
+            js, self._publisher, [each.name for each in settings.kept]
         )
         self.working = False
         self._now: Partitioning
@@ -69,8 +66,8 @@ class Leader:
         Under load it is not the lease but the log that ends a leadership: a batch is rejected.
         """
         await self._build_indexes()
-        made = await ensure_balance_stream(self._js, self._settings)
-        config = await self._js.config(STREAM) or {}
+        made = await ensure_log(self._js, self._settings)
+        config = await self._js.config(self._names.log) or {}
         self._expiry = config.get("max_age", 0) / 1e9
         self._limited = any(config.get(limit, 0) > 0 for limit in _LIMITS)
         self._state, self._checked = await self._publisher.begin(), time.monotonic()
@@ -106,7 +103,7 @@ class Leader:
                 # what comes after them comes through the stream.
                 await self._ask_for_resync(changes.token)
             messages, skipped = event_messages(
-                changes.events, self._now.count, self._publisher.room
+                changes.events, self._now.count, self._publisher.room, self._names
             )
             self._counters.skipped += skipped
             left = self._publisher.without_landed(messages)
@@ -121,7 +118,7 @@ class Leader:
                 self._log_forwarded(changes.events, len(messages))
             elif not completing and self._token_is_due(changes.token):
                 await self._publisher.publish(
-                    [OutgoingMessage(TOKEN_SUBJECT, b"", {})], changes.token
+                    [OutgoingMessage(self._names.token_subject, b"", {})], changes.token
                 )
             if not completing:
                 await self._check_stream(changes.token)
@@ -144,8 +141,10 @@ class Leader:
         The number of partitions is in the same batch, because the log may have lost that as well.
         """
         count = self._now.count
-        number = [self._now.message()] if self._now.at else []
-        markers = [OutgoingMessage(subject(partition), MARKER) for partition in range(count)]
+        number = [self._now.message(self._names)] if self._now.at else []
+        markers = [
+            OutgoingMessage(self._names.subject(partition), MARKER) for partition in range(count)
+        ]
         await self._publisher.publish(number + markers, token)
         self._counters.resyncs += 1
         log.warning("Asked all %d partitions to backfill from the store", count)
@@ -163,13 +162,13 @@ class Leader:
         """About once a second: whether somebody has deleted the stream, or messages of it."""
         if time.monotonic() - self._checked < _CHECK_SECONDS:
             return
-        state = await self._js.state(STREAM)
+        state = await self._js.state(self._names.log)
         if state is None or state.created != self._state.created:
             raise StandDown("the stream was deleted")
         if _purged(self._state, state, limited=self._limited):
             log.warning("Messages were removed from the stream")
             await self._ask_for_resync(token)
-            state = await self._js.state(STREAM) or state
+            state = await self._js.state(self._names.log) or state
         self._state, self._checked = state, time.monotonic()
 
 

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from pipeline.coordination.leases import Lease
 from pipeline.eventstore import EventStore, token_time
 from pipeline.forwarder.stream_publisher import PublisherCounters
-from pipeline.messaging import STREAM, JetStream, JetStreamError
+from pipeline.messaging import JetStream, JetStreamError
 from pipeline.messaging.replicas import all_replicas, shortage
 from pipeline.messaging.stream_guards import joined, log_faults
 from pipeline.support.metrics import Metrics
@@ -66,10 +66,11 @@ class ForwarderMetrics:
             raise NotReady
         if self.js.full:
             raise NotReady(self.js.full)
-        config = await self.js.config(STREAM)
+        stream = self.js.names.log
+        config = await self.js.config(stream)
         if config is None:
-            raise NotReady(f"there is no stream {STREAM} yet")
-        if faults := joined(f"stream {STREAM}", log_faults(config)):
+            raise NotReady(f"there is no stream {stream} yet")
+        if faults := joined(f"stream {stream}", log_faults(config)):
             raise NotReady(faults)
         return await self._shortage(self.js)
 

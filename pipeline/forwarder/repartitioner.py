@@ -22,16 +22,9 @@ from pipeline.coordination.consumer_progress import (
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.forwarder.stream_publisher import StreamPublisher
-from pipeline.messaging import (
-    STREAM,
-    TOKEN_SUBJECT,
-    JetStream,
-    JetStreamError,
-    OutgoingMessage,
-)
+from pipeline.messaging import JetStream, JetStreamError, OutgoingMessage
 from pipeline.messaging.kv import Overtaken
 from pipeline.messaging.news import SELDOM, News
-from pipeline.model.projection import FIRST
 from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
 from pipeline.support.retry import brief
 
@@ -63,8 +56,9 @@ class Repartitioner:
     """
 
     def __init__(
-        self, js: JetStream, publisher: StreamPublisher, projections: Sequence[str] = (FIRST,)
+        self, js: JetStream, publisher: StreamPublisher, projections: Sequence[str]
     ) -> None:
+        self._names = js.names
         self._js, self._publisher, self._projections = js, publisher, projections
         self._requests = RepartitionRequests(js)
         self._news = News()
@@ -153,16 +147,16 @@ class Repartitioner:
             for name in await _consumers(self._js):
                 number = name.rpartition("-")[2]
                 if number.isdecimal() and int(number) >= now.count:
-                    await self._js.api(f"CONSUMER.DELETE.{STREAM}.{name}")
+                    await self._js.api(f"CONSUMER.DELETE.{self._names.log}.{name}")
         except Exception as error:
             log.warning("Tidying up after a repartition: %s", brief(error))
 
     async def _note(self, now: Partitioning) -> None:
-        config = await self._js.config(STREAM) or {}
+        config = await self._js.config(self._names.log) or {}
         metadata: dict[str, str] = config.get("metadata") or {}
         if config and not now.metadata().items() <= metadata.items():
             config["metadata"] = metadata | now.metadata()
-            await self._js.api(f"STREAM.UPDATE.{STREAM}", config)
+            await self._js.api(f"STREAM.UPDATE.{self._names.log}", config)
 
     async def _carry_out(
         self,
@@ -216,12 +210,12 @@ class Repartitioner:
         """
         request = await self._requests.change(request, state="draining")
         began = time.monotonic()
-        await self._publisher.publish([OutgoingMessage(TOKEN_SUBJECT, b"")], token)
+        await self._publisher.publish([OutgoingMessage(self._names.token_subject, b"")], token)
         last = await last_sequences(self._js, now)
         if not await self._drained(request, now, last, lost, began):
             return now
         after = now.followed_by(request.to, self._publisher.sequence + 1, last)
-        await self._publisher.publish([after.message()], token)
+        await self._publisher.publish([after.message(self._names)], token)
         seconds = round(time.monotonic() - began, 3)
         log.info(
             "%d -> %d partitions after sequence %d; nothing was forwarded for %.2f s",
@@ -277,5 +271,5 @@ class Repartitioner:
 
 
 async def _consumers(js: JetStream) -> list[str]:
-    names: list[str] = (await js.api(f"CONSUMER.NAMES.{STREAM}")).get("consumers") or []
+    names: list[str] = (await js.api(f"CONSUMER.NAMES.{js.names.log}")).get("consumers") or []
     return names

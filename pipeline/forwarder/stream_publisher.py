@@ -1,4 +1,4 @@
-"""Publishes atomic batches at the end of the stream `balance`, fenced by the stream itself.
+"""Publishes atomic batches at the end of the log, fenced by the stream itself.
 
 A batch's first message carries the last sequence that the publisher knows. If another one has
 published since, the whole batch is rejected, and this publisher stands down. The last message
@@ -23,7 +23,6 @@ from ulid import ULID
 from pipeline.messaging import (
     BATCH_HEADER,
     MESSAGE_ID,
-    STREAM,
     TOKEN_HEADER,
     DuplicateMessage,
     JetStream,
@@ -36,8 +35,8 @@ from pipeline.support.metrics import SECONDS, SIZES, histogram
 
 log = logging.getLogger(__name__)
 
-NEW_LEADER: Final = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"
-"""Published when a server of a cluster begins to lead the stream."""
+NEW_LEADER: Final = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED"
+"""Published with the stream when a server of a cluster begins to lead it."""
 _HEADER_ROOM: Final = 4096
 
 
@@ -87,6 +86,7 @@ class StreamPublisher:
 
     def __init__(self, js: JetStream, counters: PublisherCounters) -> None:
         self._js, self._counters = js, counters
+        self._stream = js.names.log
         self.sequence = 0
         self.token: str | None = None
         self.published = 0.0
@@ -100,7 +100,8 @@ class StreamPublisher:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Wait for no answer of a leader that is one no more, while the block runs."""
-        subscription = await self._js.nc.subscribe(NEW_LEADER, cb=self._on_new_leader)
+        subject = f"{NEW_LEADER}.{self._stream}"
+        subscription = await self._js.nc.subscribe(subject, cb=self._on_new_leader)
         try:
             yield
         finally:
@@ -120,7 +121,7 @@ class StreamPublisher:
         """
         # The state before the message: if another one publishes in between, `sequence` is too low
         # and our first batch is rejected.
-        state, last = await self._js.state(STREAM), await self._js.last_message(STREAM)
+        state, last = await self._js.state(self._stream), await self._js.last_message(self._stream)
         if state is None:
             raise StandDown("the stream is gone")
         self.sequence, self.published = state.last, time.monotonic()
@@ -146,7 +147,7 @@ class StreamPublisher:
                 message = None  # a stranger's, or a marker: who knows which partitions have one
             else:
                 landed.add(event_id)
-                message = await self._js.message(STREAM, message.sequence - 1)
+                message = await self._js.message(self._stream, message.sequence - 1)
         if message is None:
             log.warning("The stream does not end with a message of a forwarder")
             return
@@ -223,7 +224,7 @@ class StreamPublisher:
             async with asyncio.timeout(None) as self._answer:
                 return await self._js.publish_batch(messages, self.sequence, self._batch)
         except TimeoutError as error:
-            last = await self._js.last_message(STREAM)
+            last = await self._js.last_message(self._stream)
             if last is None or not self._is_own(last) or TOKEN_HEADER in last.headers:
                 raise
             why = f"no room: {last.sequence - self.sequence} of {len(messages)} messages landed"
@@ -239,7 +240,7 @@ class StreamPublisher:
 
         Else another forwarder has published: raises `StandDown`.
         """
-        last = await self._js.last_message(STREAM)
+        last = await self._js.last_message(self._stream)
         if last and self._is_own(last) and TOKEN_HEADER in last.headers:
             return last.sequence
         self._counters.fenced += 1

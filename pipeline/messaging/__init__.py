@@ -1,4 +1,4 @@
-"""JetStream as the bank uses it: the stream `balance`, atomic batches fenced by sequence.
+"""JetStream as the pipeline uses it: one stream is the log; atomic batches fenced by sequence.
 
 The reader's side, a feed of one partition, is `pipeline/bridge/feed.py`.
 """
@@ -12,9 +12,7 @@ from pipeline.messaging.values import (
     MESSAGE_ID,
     PARTITIONS_KEY,
     RESYNC,
-    STREAM,
     TOKEN_HEADER,
-    TOKEN_SUBJECT,
     DuplicateMessage,
     JetStreamError,
     OutgoingMessage,
@@ -26,7 +24,6 @@ from pipeline.messaging.values import (
     TooManyReplicas,
     WrongLastSequence,
     checked,
-    subject,
 )
 
 __all__ = [
@@ -36,9 +33,7 @@ __all__ = [
     "OLDEST_SERVER",
     "PARTITIONS_KEY",
     "RESYNC",
-    "STREAM",
     "TOKEN_HEADER",
-    "TOKEN_SUBJECT",
     "DuplicateMessage",
     "JetStream",
     "JetStreamError",
@@ -54,5 +49,4 @@ __all__ = [
     "ensure_changelog",
     "ensure_partitioned",
     "log_reconnected",
-    "subject",
 ]

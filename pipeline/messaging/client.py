@@ -25,6 +25,7 @@ from pipeline.messaging.values import (
     TooManyReplicas,
     checked,
 )
+from pipeline.model.names import BANK, Names
 from pipeline.support.access import PREFIX, ServerAccess
 
 log = logging.getLogger(__package__)
@@ -49,11 +50,13 @@ _PIECE: Final = 250
 class JetStream:
     """One connection that reconnects by itself, and the calls on it.
 
-    `replicas`: of each stream and bucket that it creates.
+    `replicas`: of each stream and bucket that it creates. `names`: of the application.
     """
 
-    def __init__(self, nc: FastPathClient, closing: asyncio.Event, replicas: int = 1) -> None:
-        self.nc, self._closing, self.replicas = nc, closing, replicas
+    def __init__(
+        self, nc: FastPathClient, closing: asyncio.Event, replicas: int = 1, names: Names = BANK
+    ) -> None:
+        self.nc, self._closing, self.replicas, self.names = nc, closing, replicas, names
         self.context: JetStreamContext = nc.jetstream(timeout=_TIMEOUT)
         self._full: tuple[str, float] | None = None
 
@@ -61,8 +64,8 @@ class JetStream:
     async def connect(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:
         """Connect, however long it takes. Raises `ServerTooOld`. `options` are nats-py's."""
         closing = asyncio.Event()
-        client = await connected(at, name, closing, **options)
-        return cls(client, closing, ServerAccess.of(at).replicas)
+        client, at = await connected(at, name, closing, **options), ServerAccess.of(at)
+        return cls(client, closing, at.replicas, at.names)
 
     @classmethod
     async def patiently(cls, at: ServerAccess | str, name: str, **options: Any) -> Self:

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.messaging import MESSAGE_ID, OutgoingMessage, subject
+from pipeline.messaging import MESSAGE_ID, OutgoingMessage
 from pipeline.model.events import Event, encode, misplaced, partition_of
+from pipeline.model.names import BANK, Names
 from pipeline.support.correlation import about
 from pipeline.support.retry import brief
 
@@ -12,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def event_messages(
-    events: Iterable[Event], partitions: int, room: int
+    events: Iterable[Event], partitions: int, room: int, names: Names = BANK
 ) -> tuple[list[OutgoingMessage], int]:
     """The messages of the events, in order, each of at most `room` bytes; how many were skipped.
 
@@ -23,7 +24,7 @@ def event_messages(
     skipped = 0
     for event in events:
         try:
-            messages.append(_message(event, partitions, room))
+            messages.append(_message(event, partitions, room, names))
         except (KeyError, TypeError, ValueError) as error:
             skipped += 1
             line = "Skipped what is no event, _id %r: %s"
@@ -42,10 +43,9 @@ def valid_slot(event: Event) -> int:
     return int(event["slot"])
 
 
-def _message(event: Event, partitions: int, room: int) -> OutgoingMessage:
+def _message(event: Event, partitions: int, room: int, names: Names) -> OutgoingMessage:
     slot, data = valid_slot(event), encode(event)
     if len(data) > room:
         raise ValueError(f"{len(data)} bytes are more than a message may have")
-    return OutgoingMessage(
-        subject(partition_of(slot, partitions)), data, {MESSAGE_ID: event["_id"]}
-    )
+    subject = names.subject(partition_of(slot, partitions))
+    return OutgoingMessage(subject, data, {MESSAGE_ID: event["_id"]})

@@ -58,12 +58,12 @@ R = TypeVar("R", bound=Record)
 
 
 class Bucket:
-    """A bucket. The first write creates it; one that does not exist is empty."""
+    """A bucket of the application. The first write creates it; one that does not exist is empty."""
 
-    def __init__(self, js: JetStream, name: str) -> None:
-        self.js, self.name = js, name
-        self.stream = f"KV_{name}"
-        self._prefix = f"$KV.{name}."
+    def __init__(self, js: JetStream, what: str) -> None:
+        self.js, self.name = js, js.names.bucket(what)
+        self.stream = f"KV_{self.name}"
+        self._prefix = f"$KV.{self.name}."
 
     def news(self) -> AbstractAsyncContextManager[News]:
         """The news of all keys, while the block runs."""

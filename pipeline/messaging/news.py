@@ -55,20 +55,16 @@ async def announce(js: JetStream, what: str) -> None:
     """Publish that it has been written. Never fails."""
     if js.nc.is_connected:
         with suppress(Exception):
-            await js.nc.publish(_subject(what))
+            await js.nc.publish(js.names.news(what))
 
 
 @asynccontextmanager
 async def news_of(js: JetStream, what: str) -> AsyncIterator[News]:
     """The news of it while the block runs."""
     news = News()
-    subscription = await js.nc.subscribe(_subject(what), cb=news.note)
+    subscription = await js.nc.subscribe(js.names.news(what), cb=news.note)
     try:
         yield news
     finally:
         with suppress(Exception):  # the connection is closed
             await subscription.unsubscribe()
-
-
-def _subject(what: str) -> str:
-    return f"bank.news.{what}"

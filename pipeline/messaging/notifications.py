@@ -12,7 +12,7 @@ from pipeline.model.projection import Projection
 
 def notifications_of(projection: Projection) -> str:
     """The subject of all notifications of a projection, with wildcards."""
-    return f"bank.written.{projection.name}.*.*"
+    return f"{_beginning(projection)}.*.*"
 
 
 def partition_in(subject: str) -> tuple[int, int]:
@@ -25,5 +25,9 @@ async def notify(js: JetStream, projection: Projection, partition: int, partitio
     """Publish that documents of the partition have changed. Never fails."""
     if js.nc.is_connected:
         with suppress(Exception):
-            subject = f"bank.written.{projection.name}.{partitions}.{partition}"
+            subject = f"{_beginning(projection)}.{partitions}.{partition}"
             await js.nc.publish_frames([plain_frame(subject)])
+
+
+def _beginning(projection: Projection) -> str:
+    return projection.names.written(projection.name)

@@ -1,22 +1,14 @@
-"""On how many servers each stream and bucket of the bank is, and changing that while it runs."""
+"""On how many servers each stream and bucket of an application is, and changing that live."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from nats.errors import Error as NatsError
 
 from pipeline.messaging.client import JetStream
-from pipeline.messaging.values import STREAM, JetStreamError
-
-# By their names, because a bank that an earlier release made has nothing else to tell them by. The
-# server may have streams of others too.
-_OURS: Final = re.compile(
-    rf"{STREAM}|audit|bank-\w+-changelog"
-    r"|KV_(bank|keys|key-uses|(partitions|parked|rebuild)(-.+)?)"
-)
+from pipeline.messaging.values import JetStreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +30,7 @@ class Replicas:
 
 
 async def streams(js: JetStream) -> list[str]:
-    """The names of the bank's streams, buckets among them, in order."""
+    """The names of the application's streams, buckets among them, in order."""
     names: list[str] = []
     total = 1
     while len(names) < total:
@@ -46,7 +38,7 @@ async def streams(js: JetStream) -> list[str]:
         found: list[str] = reply["streams"] or []
         names += found
         total = reply["total"] if found else 0
-    return sorted(filter(_OURS.fullmatch, names))
+    return sorted(filter(js.names.owns_stream, names))
 
 
 async def replicas_of(js: JetStream, stream: str, seconds: float = 5.0) -> Replicas:
@@ -60,7 +52,7 @@ async def replicas_of(js: JetStream, stream: str, seconds: float = 5.0) -> Repli
 
 
 async def all_replicas(js: JetStream, seconds: float = 5.0) -> list[Replicas]:
-    """Those of every stream and bucket of the bank."""
+    """Those of every stream and bucket of the application."""
     names = await streams(js)
     return await asyncio.gather(*(replicas_of(js, name, seconds) for name in names))
 

@@ -1,10 +1,8 @@
-"""Names of the stream and its headers, messages, the state of a stream, and errors by code."""
+"""Headers of messages, messages, the state of a stream, and errors by code."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-STREAM: Final = "balance"
-TOKEN_SUBJECT: Final = "balance.token"
 TOKEN_HEADER: Final = "Bank-Resume-Token"
 BATCH_HEADER: Final = "Nats-Batch-Id"
 MESSAGE_ID: Final = "Nats-Msg-Id"
@@ -79,11 +77,6 @@ class StreamState:
     first: int
     last: int
     messages: int
-
-
-def subject(partition: int) -> str:
-    """The subject of a partition's events."""
-    return f"{STREAM}.{partition}"
 
 
 def checked(reply: dict[str, Any]) -> dict[str, Any]:

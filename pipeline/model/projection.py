@@ -5,17 +5,17 @@ account's last one alone (a view), or the one of every event (a list).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from functools import cache
 from typing import Any, Final, NamedTuple, TypedDict
 
 from pipeline.model.events import Event
+from pipeline.model.names import BANK, Names
 from pipeline.model.upcasters import Unreadable, require_newest
 
 ERA: Final = 1 << 40
 """A document's Elasticsearch `_version` is era * 2^40 + the account's version. The era is nearly
 always 0. A repair of what was written by hand raises it, because only a higher `_version` wins."""
-
-FIRST: Final = "balance"
-"""The projection whose buckets, consumers and leases have the plain names."""
 
 
 class Document(TypedDict):
@@ -105,6 +105,8 @@ class Projection:
     fold: then the account is parked in this projection. `properties` are the mapping of these
     fields; those in `optional` may be null. Another `version` means another fold or mapping, and a
     rebuild. `every`: the document of each event is kept, with the id `{account}-{version}`.
+
+    `names`: those of the application that keeps it; see `within`.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Projection:
         optional: Iterable[str] = (),
     ) -> None:
         self.name, self.version, self.every = name, version, every
+        self.names = BANK
         shape = {**_COMMON, **(_OF_EVERY if every else {}), **properties}
         self.mapping: Mapping[str, Any] = {
             "dynamic": "strict",
@@ -135,9 +138,18 @@ class Projection:
     def __repr__(self) -> str:
         return f"Projection({self.name!r})"
 
+    def within(self, names: Names) -> "Projection":
+        """The same projection as another application keeps it, always the same object."""
+        return self if names == self.names else _within(self, names)
+
+    @property
+    def alias(self) -> str:
+        """The alias of the index that readers see."""
+        return self.names.alias(self.name)
+
     def named(self, what: str) -> str:
         """The name of something that each projection has one of, such as a bucket."""
-        return what if self.name == FIRST else f"{what}-{self.name}"
+        return self.names.of(what, self.name)
 
     def account_id(self, document_id: str) -> str:
         """The account of a document, by the document's id alone."""
@@ -241,6 +253,13 @@ class Projection:
         if value is None:
             return field in self._optional
         return type(value) is self._types[field] or self._types[field] is object
+
+
+@cache
+def _within(projection: Projection, names: Names) -> Projection:
+    found = copy(projection)
+    found.names = names
+    return found
 
 
 def _require_plain(event: Event) -> None:

@@ -1,20 +1,20 @@
-"""Finds the projections that a setting names: entry points, or `package.module:NAME`.
+"""Finds the projections that a setting names: the application's own, entry points, or
+`package.module:NAME`.
 
-The engine knows no projection by itself. A package that has some declares each as an entry point of
-the group `bank.projections`, as this one does in `pyproject.toml`.
+The engine knows no projection by itself. A package that has some for an application declares each
+as an entry point of the group `{application}.projections`, as this one does for the bank in
+`pyproject.toml`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Final
 
+from pipeline.model.names import BANK, Names
 from pipeline.model.projection import Projection
-
-GROUP: Final = "bank.projections"
-"""The group of entry points whose names a setting may use without the module."""
 
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,30}")
 
@@ -23,17 +23,27 @@ class UnknownProjection(ValueError):
     """A setting names a projection that can't be found; the message is for people."""
 
 
-def projections(names: str) -> tuple[Projection, ...]:
-    """Those of a setting: `balance statement package.module:NAME`. Raises `UnknownProjection`."""
-    found = tuple(_found(each) for each in re.split(r"[\s,]+", names.strip()) if each)
+def projections(
+    listed: str, own: Sequence[Projection] = (), names: Names = BANK
+) -> tuple[Projection, ...]:
+    """Those of a setting, as an application keeps them: `balance statement package.module:NAME`.
+
+    `own`: the application's; its first one comes first, if it is listed. Raises
+    `UnknownProjection`.
+    """
+    among = _declared(names.application) | {each.name: each for each in own}
+    wanted = [each for each in re.split(r"[\s,]+", listed.strip()) if each]
+    found = tuple(_found(each, among).within(names) for each in wanted)
     if not found:
-        raise UnknownProjection("name one projection at least, such as `balance`")
+        example = next(iter(among), "package.module:NAME")
+        raise UnknownProjection(f"name one projection at least, such as `{example}`")
     for each in found:
         if _NAME.fullmatch(each.name) is None:
             raise UnknownProjection(f"{each.name!r} is no name: lower case letters, digits and _")
     if len({each.name for each in found}) < len(found):
-        raise UnknownProjection(f"{names!r} has two of one name")
-    return found
+        raise UnknownProjection(f"{listed!r} has two of one name")
+    first = own[0].name if own else ""
+    return tuple(sorted(found, key=lambda each: each.name != first))
 
 
 def chosen(name: str, among: Iterable[Projection]) -> Projection:
@@ -44,16 +54,15 @@ def chosen(name: str, among: Iterable[Projection]) -> Projection:
     return known[name]
 
 
-def _found(name: str) -> Projection:
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        declared = _declared()
-        if name not in declared:
-            raise UnknownProjection(
-                f"{name!r} is neither {' nor '.join(declared)}; "
-                "name your own as package.module:NAME"
-            )
-        module, _, attribute = declared[name].partition(":")
+def _found(name: str, among: Mapping[str, Projection | str]) -> Projection:
+    place = name if ":" in name else among.get(name)
+    if isinstance(place, Projection):
+        return place
+    if place is None:
+        raise UnknownProjection(
+            f"{name!r} is neither {' nor '.join(among)}; name your own as package.module:NAME"
+        )
+    module, _, attribute = place.partition(":")
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
@@ -64,6 +73,6 @@ def _found(name: str) -> Projection:
 
 
 @cache
-def _declared() -> dict[str, str]:
+def _declared(application: str) -> dict[str, Projection | str]:
     """Entry points by name, read once, because that searches every installed package."""
-    return {each.name: each.value for each in entry_points(group=GROUP)}
+    return {each.name: each.value for each in entry_points(group=f"{application}.projections")}

@@ -4,8 +4,9 @@ What is stored never changes. An event's `schema` is the version of its kind's b
 that is read from the store or the stream to be folded is brought to the newest schema, step by
 step, so that a fold knows one form of each kind.
 
-The engine knows no kinds. A package that has older schemas declares them as an entry point of the
-group `bank.upcasters`, as this one does in `pyproject.toml`; so every process knows the same.
+The engine knows no kinds. A process goes by the upcasters of its application: its own, and those
+that packages declare as entry points of the group `{application}.upcasters`, as this one does for
+the bank in `pyproject.toml`; so every process knows the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ from importlib.metadata import entry_points
 from typing import Any, Final, TypeVar, cast
 
 GROUP: Final = "bank.upcasters"
-"""Entry points whose values are mappings from kind and schema to an `Upcaster`, without a gap."""
+"""Entry points whose values are mappings from kind and schema to an `Upcaster`, without a gap: of
+the bank, which a process goes by until it chooses an application."""
 
 Upcaster = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From an event of one schema to its body in the next one."""
@@ -44,18 +46,36 @@ def as_stored(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return event.stored if isinstance(event, _Upcast) else event
 
 
+_chosen: Upcasters | None = None
+
+
+def choose(application: str, own: Upcasters) -> None:
+    """Go by those of an application from now on. Raises RuntimeError."""
+    global _chosen
+    _chosen = _declared(f"{application}.upcasters", own)
+
+
+def upcasters() -> Upcasters:
+    """Those that this process goes by. Raises RuntimeError."""
+    return _of_bank() if _chosen is None else _chosen
+
+
 @cache
-def upcasters() -> dict[tuple[str, int], Upcaster]:
-    """All declared ones."""
-    declared = entry_points(group=GROUP)
-    if not declared:
+def _of_bank() -> Upcasters:
+    found = _declared(GROUP, {})
+    if not found:
         # Without them events would be stored as of a schema that they do not have.
         raise RuntimeError(f"no entry points of {GROUP}: install the package again (make install)")
-    known: dict[tuple[str, int], Upcaster] = {}
-    for each in declared:
+    return found
+
+
+def _declared(group: str, own: Upcasters) -> Upcasters:
+    """An application's own upcasters, and those of the entry points."""
+    known = dict(own)
+    for each in entry_points(group=group):
         steps = each.load()
         if twice := known.keys() & steps.keys():
-            raise RuntimeError(f"{GROUP}: {each.name} declares {sorted(twice)} once more")
+            raise RuntimeError(f"{group}: {each.name} declares {sorted(twice)} once more")
         known |= steps
     return known
 

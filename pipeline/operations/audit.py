@@ -28,8 +28,6 @@ from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
 
-STREAM: Final = "audit"
-
 Action = Literal[
     "key-created",
     "key-used",
@@ -106,7 +104,7 @@ async def ensure(js: JetStream, settings: Settings) -> None:
     """Create the stream, or give it the limits of the settings."""
     await ensure_by_subject(
         js,
-        STREAM,
+        js.names.audit,
         max_msgs_per_subject=settings.audit_max_lines,
         max_age_hours=settings.audit_max_age_days * 24,
     )
@@ -114,7 +112,7 @@ async def ensure(js: JetStream, settings: Settings) -> None:
 
 async def write(js: JetStream, line: AuditLine) -> None:
     """Store a line, once however often it is sent within two minutes; raises `answers.FAILURES`."""
-    subject = f"{STREAM}.{line['action']}"
+    subject = f"{js.names.audit}.{line['action']}"
     await js.publish(subject, orjson.dumps(line), {"Nats-Msg-Id": line["id"]})
 
 
@@ -123,11 +121,11 @@ async def read(
 ) -> AsyncIterator[tuple[int, AuditLine]]:
     """The lines there are, each with its sequence, in the order in which they were stored: those
     after the sequence `after`, or from the time `since` on. What is no line is skipped."""
-    if await js.state(STREAM) is None:
+    if await js.state(js.names.audit) is None:
         return
     timed = since is not None and not after
     begin = {"start_time": since.isoformat()} if timed and since else {"seq": after + 1}
-    async for found in messages(js, STREAM, begin):
+    async for found in messages(js, js.names.audit, begin):
         for message in found:
             if (line := _line(message.data)) is not None:
                 yield message.sequence, line

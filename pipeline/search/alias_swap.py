@@ -1,6 +1,6 @@
 """One generation replaces another: created beside the live one, swapped in one call, dropped.
 
-The generation being built has the alias `balance-building` (of its projection's name). Both the
+The generation being built has the alias `balance-building` (of its projection's alias). Both the
 swap and giving up remove it with `must_exist`, so Elasticsearch itself decides which comes first.
 """
 
@@ -28,7 +28,7 @@ class AliasSwap:
 
     def __init__(self, elastic: Elastic, generations: Generations) -> None:
         self._elastic, self._client, self._generations = elastic, elastic.client, generations
-        self._live = generations.projection.name
+        self._live = generations.projection.alias
         self._building = f"{self._live}-building"
 
     async def begin(self) -> Generation:

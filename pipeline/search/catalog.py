@@ -22,11 +22,11 @@ class Generation:
 
     @property
     def index(self) -> str:
-        return f"{self.projection.name}-{self.number}"
+        return f"{self.projection.alias}-{self.number}"
 
     @property
     def alias(self) -> str:
-        return f"{self.projection.name}-g{self.number}"
+        return f"{self.projection.alias}-g{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class CatalogEntry:
     def generation(self) -> Generation | None:
         """None for an index whose name is not one of ours."""
         name, _, number = self.name.rpartition("-")
-        if name != self.projection.name or re.fullmatch("0|[1-9][0-9]*", number) is None:
+        if name != self.projection.alias or re.fullmatch("0|[1-9][0-9]*", number) is None:
             return None
         return Generation(int(number), self.uuid, self.projection, self.version)
 
     @property
     def read(self) -> bool:
         """Whether readers of the projection see this index."""
-        return self.name == self.projection.name or self.projection.name in self.aliases
+        return self.name == self.projection.alias or self.projection.alias in self.aliases
 
 
 def catalog_of(projection: Projection, answer: Mapping[str, Any]) -> list[CatalogEntry]:
@@ -84,7 +84,7 @@ def newest(indexes: Iterable[CatalogEntry], alias: str) -> Generation | None:
 
 
 def _rank(entry: CatalogEntry, generation: Generation) -> tuple[bool, bool, bool, int]:
-    whole = f"{generation.projection.name}-building" not in entry.aliases
+    whole = f"{generation.projection.alias}-building" not in entry.aliases
     own = generation.alias in entry.aliases
     return whole, own, generation.version > 0, generation.number
 
@@ -110,19 +110,19 @@ def repairs(indexes: Sequence[CatalogEntry], live: Generation) -> list[dict[str,
             elif options and _is_ours(alias, live.projection):
                 actions.append({"add": {"index": each.name, "alias": alias}})
         if each.name == live.index:
-            missing = {live.alias, live.projection.name} - each.aliases.keys()
+            missing = {live.alias, live.projection.alias} - each.aliases.keys()
             actions += [{"add": {"index": each.name, "alias": one}} for one in sorted(missing)]
     return actions
 
 
 def _is_ours(alias: str, projection: Projection) -> bool:
     """Whether it is an alias of the projection: `balance`, `balance-g{n}` or `balance-building`."""
-    return re.fullmatch(f"{re.escape(projection.name)}(-building|-g[0-9]+)?", alias) is not None
+    return re.fullmatch(f"{re.escape(projection.alias)}(-building|-g[0-9]+)?", alias) is not None
 
 
 def _belongs(alias: str, entry: CatalogEntry, live: Generation) -> bool:
     """Whether the index may have the alias. All aliases that are not ours may be anywhere."""
-    name, generation = live.projection.name, entry.generation
+    name, generation = live.projection.alias, entry.generation
     if alias == name:
         return entry.name == live.index
     if alias == f"{name}-building":
@@ -156,7 +156,7 @@ def usurpers(indexes: Iterable[CatalogEntry], projection: Projection) -> list[Ca
 
 def adoption(foreign: Iterable[CatalogEntry], heir: Generation) -> list[dict[str, Any]]:
     """Alias actions that put a generation in the place of indexes that were created by hand."""
-    name = heir.projection.name
+    name = heir.projection.alias
     actions: list[dict[str, Any]] = []
     for each in foreign:
         if _is_ours(each.name, heir.projection):

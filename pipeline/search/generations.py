@@ -43,7 +43,7 @@ class Generations:
         replicas: int = 0,
         grace_seconds: float = 5.0,
     ) -> None:
-        self.projection, self._name = projection, projection.name
+        self.projection, self._name = projection, projection.alias
         self._elastic, self._client = elastic, elastic.client
         self._shards, self._replicas, self._grace = shards, replicas, grace_seconds
         self._last: Generation | None = None

@@ -23,7 +23,7 @@ class DocumentReader:
     """
 
     def __init__(self, at: ServerAccess | str, projection: Projection) -> None:
-        self._client, self._alias = connect(at, TIMEOUT, repeat=True), projection.name
+        self._client, self._alias = connect(at, TIMEOUT, repeat=True), projection.alias
 
     async def get(self, document_id: str) -> dict[str, Any] | None:
         """The document of that id, as last written, or None."""

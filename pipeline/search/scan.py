@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, TransportError
 
-from pipeline.model.projection import FIRST
 from pipeline.search.client import (
     alias_faults,
     connect,
@@ -26,12 +25,12 @@ _KEEP_ALIVE: Final = "2m"
 
 
 class IndexScan:
-    """Reads the index behind an alias; a projection's name is the one of its live generation.
+    """Reads the index behind an alias; a projection's is the one of its live generation.
 
     Every call raises `ProjectionUnavailable` when it gets no answer or no index is there.
     """
 
-    def __init__(self, at: ServerAccess | str, alias: str = FIRST) -> None:
+    def __init__(self, at: ServerAccess | str, alias: str) -> None:
         self._client, self._alias = connect(at, repeat=True), alias
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
+from pipeline.model.names import BANK, Names
 from pipeline.support import url_options
 
 PREFIX: Final = "BANK_"
@@ -123,7 +124,8 @@ class ServerAccess:
     """Access to one server. As text it is the URL without secrets.
 
     `token` is NATS's, or an API key of Elasticsearch; `cert_file` may include the private key.
-    `replicas`: on how many servers of NATS each stream and bucket is made.
+    `replicas`: on how many servers of NATS each stream and bucket is made. `names`: those of the
+    application whose data the server has for us.
     """
 
     url: str
@@ -136,6 +138,7 @@ class ServerAccess:
     cert_file: Path | None = None
     key_file: Path | None = None
     replicas: int = field(default=1, compare=False)
+    names: Names = field(default=BANK, compare=False)
 
     @classmethod
     def of(cls, at: Self | str) -> "ServerAccess":

@@ -50,8 +50,9 @@ async def exposition(metrics: Metrics, accept: str) -> tuple[bytes, str]:
     pages = {number: page for number, page in zip(numbers, found, strict=True) if page}
     if not pages:
         raise web.HTTPServiceUnavailable
+    shown = metrics.names.metric("bank_ready")
     ready = [
-        f'bank_ready{{role="{metrics.role}",need="{NEED}",{NEED}="{number}"}} {number in pages:d}.0'
+        f'{shown}{{role="{metrics.role}",need="{NEED}",{NEED}="{number}"}} {number in pages:d}.0'
         for number in numbers
     ]
     texts = {number: text for number, (text, _) in pages.items()}
@@ -61,7 +62,7 @@ async def exposition(metrics: Metrics, accept: str) -> tuple[bytes, str]:
 def merged(pages: Mapping[int, str], ready: Iterable[str] = ()) -> str:
     """One page of those of several processes: each family once, each sample with its process.
 
-    `ready` has further samples of `bank_ready`. Lines are enough: no value has a line break, in
+    `ready` has further samples. Lines are enough: no value has a line break, in
     Prometheus' text and in OpenMetrics, which ends with a line of its own.
     """
     families: dict[str, list[str]] = {}
@@ -79,7 +80,8 @@ def merged(pages: Mapping[int, str], ready: Iterable[str] = ()) -> str:
                 family = families.setdefault(name, [line])
             elif not known:
                 family.append(line)
-    families.setdefault("bank_ready", []).extend(ready)
+    for sample in ready:
+        families.setdefault(sample.partition("{")[0], []).append(sample)
     lines = [line for family in families.values() for line in family]
     return "\n".join([*lines, *last, ""])
 

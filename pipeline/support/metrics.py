@@ -7,12 +7,12 @@ What a role counts for its metrics alone is a `Counter` or a `Histogram` of prom
 it also reads itself is a plain integer (`tables/counters.py`), because a `Counter` can't be read.
 A collector shows such figures and those of servers: its `collect()` yields metric families and
 can't await, so `before_scrape` asks the servers first and keeps a snapshot. Names begin with
-`bank_`; no label names an account.
+`bank_`, in whose place the page of another application has its name; no label names an account.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -27,8 +27,10 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from pipeline.model.names import BANK, Names
 from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
@@ -69,10 +71,11 @@ class RefusedRequests:
 
 
 class Metrics:
-    """All metrics of one role."""
+    """All metrics of one role. `names`: of the application, which whoever shows them sets."""
 
     def __init__(self, role: str) -> None:
         self.role = role
+        self.names: Names = BANK
         self.registry = CollectorRegistry(auto_describe=False)
         self._before: list[BeforeScrape] = []
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -99,7 +102,16 @@ class Metrics:
         # All before the first family is collected: a collector can't await.
         await asyncio.gather(*map(_refresh, self._before))
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return encode(self), content_type  # all that it calls is `collect`
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, as they are shown."""
+        for family in self.registry.collect():
+            family.name = self.names.metric(family.name)
+            family.samples = [
+                each._replace(name=self.names.metric(each.name)) for each in family.samples
+            ]
+            yield family
 
 
 async def _refresh(hook: BeforeScrape) -> None:

@@ -55,6 +55,7 @@ async def exposed(
     If the settings ask for keys, the metrics are for those whom `keys` let in; without it for
     nobody. Probes need none.
     """
+    metrics.names = settings.names
     show_readiness(metrics, checks)
     hosts = AllowedHosts(settings)
     check = _guard(keys) if settings.keys == "on" else _by_host(hosts)

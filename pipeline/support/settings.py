@@ -4,13 +4,23 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 
+from pipeline.application import Application, UnknownApplication, application
+from pipeline.model import upcasters
+from pipeline.model.names import BANK, Names
+from pipeline.model.projection import Projection
 from pipeline.model.projection_lookup import projections
-from pipeline.model.upcasters import upcasters
 from pipeline.support import credentials
 from pipeline.support.access import PREFIX as PREFIX
 from pipeline.support.access import AccessSettings, ServerAccess
@@ -22,13 +32,24 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 AnyPort = Annotated[int, Field(ge=0, le=65535)]
 
 
-def _found(names: str) -> str:
-    projections(names)
+def _application(name: str) -> str:
+    application(name)
     try:
-        upcasters()  # a process without them would store and fold events in another schema
+        upcasters.upcasters()  # without them events would be stored and folded in another schema
     except RuntimeError as error:
         raise ValueError(str(error)) from error
-    return names
+    return name
+
+
+def _projections(listed: str, info: ValidationInfo) -> str:
+    if (name := info.data.get("application")) is not None:
+        _kept(listed, name)
+    return listed
+
+
+def _kept(listed: str, name: str) -> tuple[Projection, ...]:
+    chosen = application(name)
+    return projections(listed, chosen.projections, chosen.names)
 
 
 class SettingsError(Exception):
@@ -42,16 +63,23 @@ class Settings(AccessSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
+    application: Annotated[str, AfterValidator(_application)] = Field(
+        BANK.application,
+        description="What runs on the engine: a name, or package.module:NAME of your own",
+    )
     data_dir: Path = Field(
         Path(".bank"), description="Folder of the embedded servers' data and logs"
     )
     mongodb_database: str = Field(
-        "bank", pattern="^[A-Za-z0-9_-]{1,38}$", description="Database of the collection `events`"
+        BANK.database,
+        pattern="^[A-Za-z0-9_-]{1,38}$",
+        description="Database of the collection `events`; by default named as the application",
     )
     partitions: int = Field(8, ge=1, le=256, description="Partitions of a new bank")
-    projections: Annotated[str, AfterValidator(_found)] = Field(
+    projections: Annotated[str, AfterValidator(_projections)] = Field(
         "balance statement",
-        description="What a worker keeps: names, or package.module:NAME of your own",
+        description="What a worker keeps: names, or package.module:NAME of your own; by default "
+        "all of the application",
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address that every role listens on")
     keys: Literal["on", "off", "off-although-others-can-reach-it"] = Field(
@@ -150,10 +178,37 @@ class Settings(AccessSettings):
         "off", description="OpenTelemetry spans over OTLP, by the variables OTEL_…"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_application(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """With what the application says where nothing is set."""
+        try:
+            chosen = application(given.get("application") or BANK.application)
+        except UnknownApplication:
+            return given  # the field says so
+        listed = " ".join(each.name for each in chosen.projections)
+        return {"mongodb_database": chosen.names.database, "projections": listed, **given}
+
     @property
-    def nats(self) -> ServerAccess:
-        """With the replicas of what is made there, so that nobody who connects can forget them."""
-        return replace(super().nats, replicas=self.stream_replicas)
+    def chosen(self) -> Application:
+        """The application."""
+        return application(self.application)
+
+    @property
+    def names(self) -> Names:
+        """The application's names at the servers."""
+        return self.chosen.names
+
+    @property
+    def kept(self) -> tuple[Projection, ...]:
+        """The projections; the application's first one is the first, where it is kept."""
+        return _kept(self.projections, self.application)
+
+    def access(self, server: str) -> ServerAccess:
+        """With the names and the replicas of what is made there, so that nobody who connects can
+        forget them."""
+        found = super().access(server)
+        return replace(found, names=self.names, replicas=self.stream_replicas)
 
 
 class Described(NamedTuple):
@@ -183,9 +238,19 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         faults += [f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
     else:
         faults += [f"{PREFIX}{n.upper()}: {why}" for n, why in credentials.faults(settings)]
+        faults += _chosen_upcasters(settings.chosen)
     if faults:
         raise SettingsError("\n".join(faults))
     return settings
+
+
+def _chosen_upcasters(chosen: Application) -> list[str]:
+    """Have the process go by the application's upcasters; the faults."""
+    try:
+        upcasters.choose(chosen.name, chosen.upcasters)
+    except RuntimeError as error:
+        return [f"{PREFIX}APPLICATION: {error}"]
+    return []
 
 
 def _parted(given: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

@@ -53,7 +53,10 @@ def setup(settings: Settings, role: str) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    ours = {"service.name": f"bank-{role}", "service.version": version("bank-transfer")}
+    ours = {
+        "service.name": f"{settings.names.application}-{role}",
+        "service.version": version("bank-transfer"),
+    }
     resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -6,20 +6,18 @@ they follow from the event store.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Final
 
 import faust
 
+from pipeline.application import Turnover
 from pipeline.bridge import Batch, Feed, writing_tables
-from pipeline.model.events import Event, NoEvent, event_in
+from pipeline.model.events import NoEvent, event_in
 
+TABLE: Final = "activity"
 WINDOW_SECONDS: Final = 60.0
 KEPT_SECONDS: Final = 3600.0
 MOST: Final = 2**63 - 1
-
-Turnover = Callable[[Event], tuple[str, int]]
-"""The name that an event is counted by, and its money in minor units. Never raises."""
 
 _Key = tuple[Feed, int, float]
 
@@ -35,17 +33,9 @@ class Activity:
 
     def __init__(self, app: faust.App, turnover: Turnover) -> None:
         self._turnover = turnover
-        self.table = app.Table("activity", default=int).tumbling(
-            WINDOW_SECONDS, expires=KEPT_SECONDS
-        )
+        self.table = app.Table(TABLE, default=int).tumbling(WINDOW_SECONDS, expires=KEPT_SECONDS)
         self._unwritten: dict[_Key, tuple[faust.EventT[Batch], Counter[str]]] = {}
         """By feed, its seeks and minute: the first event, and what is not written yet."""
-
-    async def read(self, stream: faust.StreamT[Batch]) -> None:
-        """The function of an agent of its own, for a worker in which no other one calls `note`."""
-        async for event in stream.noack().events():
-            self.note(event)
-            event.ack()
 
     def note(self, event: faust.EventT[Batch]) -> None:
         """Add up a delivery, before it is acked in Faust."""

@@ -14,8 +14,8 @@ from pipeline.bridge.changelog_subjects import key_in
 from pipeline.messaging import JetStream, StoredMessage, StreamState
 from pipeline.messaging.stream_reader import messages
 from pipeline.support.logs import moment
+from pipeline.tables.activity import TABLE
 
-CHANGELOG: Final = "bank-activity-changelog"
 MINUTES: Final = 60
 _SECONDS: Final = 60
 
@@ -45,7 +45,7 @@ class ActivityReader:
         """
         last = int(time.time() if now is None else now) // _SECONDS * _SECONDS
         first = last - (MINUTES - 1) * _SECONDS
-        await self._refresh(js, await js.state(CHANGELOG), first)
+        await self._refresh(js, await js.state(js.names.changelog(TABLE)), first)
         self._counts = {key: each for key, each in self._counts.items() if each.minute >= first}
         found: defaultdict[int, defaultdict[str, Counter[str]]] = defaultdict(
             lambda: defaultdict(Counter)
@@ -67,7 +67,7 @@ class ActivityReader:
         begin: dict[str, Any] = {"seq": self._cursor + 1}
         if not self._cursor:
             begin = {"start_time": moment(first)}
-        async for several in messages(js, CHANGELOG, begin):
+        async for several in messages(js, js.names.changelog(TABLE), begin):
             for each in several:
                 self._note(each)
             self._cursor = several[-1].sequence

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.model.events import slots_of
-from pipeline.model.projection import FIRST
+from pipeline.model.names import BANK
 from pipeline.search import FoundDocument, Generation
 from pipeline.tables.epochs import HIGHEST
 
@@ -64,7 +64,7 @@ class Checkpoint:
     epoch: int
     cursor: int | None
     owner: str
-    projection: str = FIRST
+    projection: str = BANK.plain
 
     @property
     def key(self) -> "Key":

@@ -1,7 +1,7 @@
 """The table of checkpoints: "all of partition p up to sequence s is in generation g".
 
-Checkpoints are stored beside the documents they are about, in the index `bank-checkpoints`, and
-each write replaces exactly the one before it (compare-and-set). So one write proves that no other
+Checkpoints are stored beside the documents they are about, in an index of the application, and each
+write replaces exactly the one before it (compare-and-set). So one write proves that no other
 owner has acquired the partition, and that Elasticsearch still has what this owner wrote before. A
 node that was restarted since the partition was acquired may have lost documents: then the write is
 taken back, and the partition must be acquired again.
@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Final
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.search import (
@@ -40,17 +39,14 @@ from pipeline.tables.held_checkpoints import HeldCheckpoints
 
 log = logging.getLogger(__name__)
 
-INDEX: Final = "bank-checkpoints"
-# Writes go through the alias: an index deleted by hand would come back under its own name, with a
-# guessed mapping.
-ALIAS: Final = "bank-checkpoints-live"
-
 
 class Checkpoints:
     """The checkpoints of the partitions that one worker owns, in each generation it writes."""
 
     def __init__(self, elastic: Elastic, owner: str, *, replicas: int = 0) -> None:
         self._elastic, self._owner, self._replicas = elastic, owner, replicas
+        names = elastic.access.names
+        self._index, self._alias = names.checkpoints, names.checkpoints_alias
         self._held = HeldCheckpoints()
         self._lock = asyncio.Lock()
         self._mapped = False
@@ -152,7 +148,7 @@ class Checkpoints:
 
     async def read(self, ids: Sequence[str]) -> dict[str, Checkpoint]:
         """The checkpoints of these ids, whoever wrote them. Raises `GenerationGone`."""
-        found = await self._elastic.mget(ALIAS, ids)
+        found = await self._elastic.mget(self._alias, ids)
         read = {key: checkpoint_of(each) for key, each in found.items()}
         return {key: each for key, each in read.items() if each is not None}
 
@@ -162,14 +158,14 @@ class Checkpoints:
         Raises `GenerationGone` and `ProjectionUnavailable`; then some may be as they were.
         """
         while ids:
-            found = await self._elastic.mget(ALIAS, ids)
+            found = await self._elastic.mget(self._alias, ids)
             read = {key: checkpoint_of(each) for key, each in found.items()}
             whole = {key: each for key, each in read.items() if each and each.cursor is None}
             writes = [
                 ConditionalWrite(key, found[key].stamp, asdict(doubted(each)))
                 for key, each in whole.items()
             ]
-            stamps = await self._elastic.compare_and_set(ALIAS, writes) if writes else []
+            stamps = await self._elastic.compare_and_set(self._alias, writes) if writes else []
             # An owner may have moved it meanwhile, and it is still whole.
             ids = [key for key, stamp in zip(whole, stamps, strict=True) if stamp is None]
 
@@ -180,7 +176,7 @@ class Checkpoints:
             if not held:
                 return {}
             try:
-                found = await self._elastic.mget(ALIAS, [each.id for each in held])
+                found = await self._elastic.mget(self._alias, [each.id for each in held])
             except GenerationGone as error:
                 return {each.partition: PositionLost(str(error)) for each in held}
             failed = {
@@ -195,7 +191,7 @@ class Checkpoints:
         """Why checkpoints can't be read or written; None if they can, or if there are none yet."""
         if self._held.all():
             try:
-                await self._elastic.require_readable(ALIAS)
+                await self._elastic.require_readable(self._alias)
             except ProjectionUnavailable as error:
                 return str(error)
         return self._outage.reason
@@ -203,7 +199,7 @@ class Checkpoints:
     async def mend(self) -> None:
         """Take the alias from any index but ours, and give it back to that. Raises the driver's
         errors. An index that is gone is created by the next `claim`."""
-        await self._elastic.keep_alias(ALIAS, INDEX)
+        await self._elastic.keep_alias(self._alias, self._index)
 
     def set_cursor(self, partition: int, generation: Generation, cursor: int | None) -> None:
         """Set what the next write has as `Checkpoint.cursor`."""
@@ -238,7 +234,7 @@ class Checkpoints:
         # First: a restart after this shows, and one before it lost nothing that is read below.
         boots = await self._elastic.boots()
         await self._ensure_index()
-        found = await self._elastic.mget(ALIAS, [empty.id, *sources.values()])
+        found = await self._elastic.mget(self._alias, [empty.id, *sources.values()])
         there = found.get(empty.id)
         mine = checkpoint_of(there)
         # After the read: the epoch must be above the checkpoint's, for the KV bucket that counts
@@ -250,7 +246,7 @@ class Checkpoints:
             checkpoint = doubted(checkpoint)
         checkpoint = replace(checkpoint, epoch=epoch, owner=self._owner)
         write = ConditionalWrite(checkpoint.id, there.stamp if there else None, asdict(checkpoint))
-        (stamp,) = await self._elastic.compare_and_set(ALIAS, [write])
+        (stamp,) = await self._elastic.compare_and_set(self._alias, [write])
         if stamp is None:
             raise CheckpointFenced(
                 f"partition {empty.partition}: another worker acquires it at the same time"
@@ -269,7 +265,7 @@ class Checkpoints:
                 for each in wanted
             ]
             try:
-                stamps = await self._elastic.compare_and_set(ALIAS, writes)
+                stamps = await self._elastic.compare_and_set(self._alias, writes)
                 self._outage.over()
             except ProjectionUnavailable as error:
                 await self._outage.pause(error, attempt)
@@ -291,7 +287,7 @@ class Checkpoints:
     ) -> list[Checkpoint]:
         """Find out what became of writes; returns those that never arrived, to be tried again."""
         try:
-            found = await self._elastic.mget(ALIAS, [each.id for each in unsure])
+            found = await self._elastic.mget(self._alias, [each.id for each in unsure])
         except GenerationGone as error:
             failed.update({each.partition: PositionLost(str(error)) for each in unsure})
             return []
@@ -313,16 +309,16 @@ class Checkpoints:
     async def _ensure_index(self) -> None:
         settings = {"number_of_shards": 1, "number_of_replicas": self._replicas}
         made = await self._elastic.patiently(
-            lambda: self._elastic.make_index(INDEX, {ALIAS: {}}, MAPPING, settings)
+            lambda: self._elastic.make_index(self._index, {self._alias: {}}, MAPPING, settings)
         )
         if not made and not self._mapped:  # an index of an older release may lack a field
-            await self._elastic.patiently(lambda: self._elastic.extend_mapping(INDEX, MAPPING))
+            await self._elastic.patiently(
+                lambda: self._elastic.extend_mapping(self._index, MAPPING)
+            )
         self._mapped = True
 
 
 __all__ = [
-    "ALIAS",
-    "INDEX",
     "Checkpoint",
     "CheckpointFenced",
     "Checkpoints",

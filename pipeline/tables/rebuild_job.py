@@ -6,7 +6,8 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.messaging.kv import KeyValueEntry
-from pipeline.model.projection import FIRST, Projection
+from pipeline.model.names import BANK
+from pipeline.model.projection import Projection
 
 Kind = Literal["online", "in-place"]
 Phase = Literal["wanted", "building", "swapped", "done", "cancelled", "failed"]
@@ -49,7 +50,7 @@ class RebuildJob:
     finished: str | None = None
     dropped: bool = False
     reason: str | None = None
-    projection: str = FIRST
+    projection: str = BANK.plain
     version: int = 0
     revision: int = 0
 

@@ -15,15 +15,14 @@ from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import STREAM
 from pipeline.model.events import Event, partition_of, slot_of
 from pipeline.model.projection import Projection
 from pipeline.search import Generation, SharedClient, connect, group_commit
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoints import ALIAS
 from tests.agents.world import World, in_order, more, world_on
 from tests.bank import PARTITIONS, StreamSource, accounts, append, exact, publish
 from tests.harness import eventually
+from tests.names import ALIAS, STREAM
 from tests.proxy import Forward, Held, HttpProxy, Reply, Request, writes_to
 from tests.proxy.bulk import Item, ItemError, ItemErrors, is_bulk, items_of
 

@@ -10,12 +10,13 @@ import pytest
 
 from pipeline.banking.events import DEPOSITED
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream, subject
+from pipeline.messaging import JetStream
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 from tests.bank import exact, folds, history
 from tests.harness import Role, eventually, rounds
 from tests.load import Load
+from tests.names import STREAM, subject
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(300)]
 

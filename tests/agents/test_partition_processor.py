@@ -8,9 +8,8 @@ import pytest
 
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import DEPOSITED
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.messaging import STREAM, subject
 from pipeline.model.events import encode, new_event, partition_of
 from pipeline.tables.checkpoints import CheckpointFenced, PartitionPosition
 from tests.agents.world import World, in_order, more, started, world_on
@@ -25,6 +24,7 @@ from tests.bank import (
     publish_markers,
 )
 from tests.harness import eventually, rounds
+from tests.names import STREAM, subject
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -242,7 +242,7 @@ async def test_a_stream_made_anew_heals_without_traffic(world: World) -> None:
     await world.happen(accounts(30, 3), published=False)
     await world.js.api(f"STREAM.DELETE.{STREAM}")
     await asyncio.sleep(1)
-    await ensure_balance_stream(world.js, world.settings)
+    await ensure_log(world.js, world.settings)
     await eventually(world.exact)
     await world.happen(accounts(10, 3))
     await world.settled()

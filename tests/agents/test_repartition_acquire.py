@@ -10,15 +10,15 @@ from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.consumer_progress import last_sequences
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import STREAM
 from pipeline.model.events import partition_of
 from pipeline.search import ConditionalWrite, Elastic, Generation
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import Checkpoint, checkpoint_id, checkpoint_of
-from pipeline.tables.checkpoints import ALIAS, PositionLost
+from pipeline.tables.checkpoints import PositionLost
 from tests.agents.world import World, in_order, more, world_on
 from tests.bank import StreamSource, accounts, append, publish
 from tests.harness import eventually
+from tests.names import ALIAS, STREAM
 
 pytestmark = pytest.mark.elasticsearch
 

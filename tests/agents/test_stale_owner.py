@@ -13,10 +13,9 @@ from contextlib import suppress
 
 import pytest
 
-from pipeline.messaging import STREAM
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoints import ALIAS
 from tests.harness import eventually, rounds
+from tests.names import ALIAS, STREAM
 from tests.proxy import Held, everything, statuses, writes_to
 from tests.stage import Stage, Start, staged
 

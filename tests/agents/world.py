@@ -8,9 +8,9 @@ import aiohttp
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import DEPOSITED
-from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream
+from pipeline.coordination.partitioning import Partitioning, ensure_log
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream, subject
+from pipeline.messaging import JetStream
 from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 from tests.bank import (
@@ -21,6 +21,7 @@ from tests.bank import (
     publish,
 )
 from tests.harness import eventually
+from tests.names import STREAM, subject
 
 
 @dataclass
@@ -117,7 +118,7 @@ async def world_on(settings: Settings) -> World:
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
     quick = settings.model_copy(update={"partitions": PARTITIONS, "index_grace_seconds": 0.5})
-    await ensure_balance_stream(js, quick)
+    await ensure_log(js, quick)
     return World(quick, js, store)
 
 

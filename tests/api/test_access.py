@@ -50,6 +50,8 @@ TABLE: dict[str, dict[str, str]] = {
         "GET /{id}": "teller viewer operator customer",
         "GET /{id}/statement": "teller viewer operator customer",
         "GET /{id}/events": "teller viewer operator customer",
+        "GET /projections/{name}": "teller viewer operator",
+        "GET /projections/{name}/{id}": "teller viewer operator",
         "GET /pipeline": "viewer operator",
         "GET /pipeline/events": "viewer operator",
         "GET /activity": "viewer operator",

@@ -12,7 +12,7 @@ import pytest
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
 from pipeline.model.projection_lookup import UnknownProjection, projections
@@ -21,6 +21,7 @@ from pipeline.support.settings import Settings, SettingsError, load
 from tests.bank import append, exact, history
 from tests.harness import Role, eventually, rounds
 from tests.load import Load
+from tests.names import STREAM
 
 Start = Callable[..., Awaitable[Role]]
 elasticsearch = pytest.mark.elasticsearch

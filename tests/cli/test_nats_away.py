@@ -14,16 +14,17 @@ from pipeline.cli import keys as commands
 from pipeline.cli.connections import NATS_DOWN, until_answered
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.repartition import ask, follow
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.embedded.servers import EmbeddedServers, Server
-from pipeline.messaging import STREAM, JetStream, JetStreamError, Refused, checked
+from pipeline.messaging import JetStream, JetStreamError, Refused, checked
 from pipeline.messaging.kv import Overtaken
 from pipeline.operations import audit, keys
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.conftest import placed
 from tests.harness import Role, eventually
+from tests.names import STREAM
 from tests.services import NOBODY
 
 UNKNOWN = "8 partitions were asked for, which is not confirmed yet"
@@ -61,7 +62,7 @@ async def alone(scratch: Path) -> AsyncIterator[tuple[Settings, Server, JetStrea
 @asynccontextmanager
 async def away(scratch: Path) -> AsyncIterator[Away]:
     async with alone(scratch) as (settings, server, js):
-        await ensure_balance_stream(js, settings.model_copy(update={"partitions": 4}))
+        await ensure_log(js, settings.model_copy(update={"partitions": 4}))
         async with Role(settings, "bank", "repartition", "8") as command:
             await eventually(lambda: "Asked the leading forwarder" in command.log())
             await server.kill(signal.SIGKILL)
@@ -98,7 +99,7 @@ async def test_a_request_whose_answer_was_lost_is_asked_once(
     js: JetStream, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """The first write lands, and only its answer is lost."""
-    await ensure_balance_stream(js, settings.model_copy(update={"partitions": 4}))
+    await ensure_log(js, settings.model_copy(update={"partitions": 4}))
     publish, lost = JetStream.publish, [TimeoutError("no answer")]
 
     async def losing(*given: object, **options: object) -> int:
@@ -122,13 +123,13 @@ async def test_a_request_whose_answer_was_lost_is_asked_once(
 async def test_a_later_request_does_not_hide_the_outcome(
     js: JetStream, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = await ensure_balance_stream(js, settings.model_copy(update={"partitions": 4}))
+    now = await ensure_log(js, settings.model_copy(update={"partitions": 4}))
 
     async def overtaken(*_: object) -> RepartitionRequest:
         state = await js.state(STREAM)
         assert state is not None
         after = now.followed_by(8, state.last + 1, (0, 0, 0, 0))
-        await js.publish_batch([after.message()], state.last)
+        await js.publish_batch([after.message(js.names)], state.last)
         raise Overtaken("there is a later request")
 
     monkeypatch.setattr("pipeline.cli.repartition.follow", overtaken)

@@ -5,16 +5,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from pipeline.coordination.partitioning import (
-    SUBJECT,
-    Partitioning,
-    ensure_balance_stream,
-    partitioning,
-)
-from pipeline.messaging import STREAM, JetStream, OutgoingMessage
+from pipeline.coordination.partitioning import Partitioning, ensure_log, partitioning
+from pipeline.messaging import JetStream, OutgoingMessage
 from pipeline.model.events import SLOTS, partition_of, slots_of
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import Checkpoint, inherited
+from tests.names import STREAM, SUBJECT
 
 CREATED = "2026-01-01T00:00:00Z"
 FOUR = Partitioning(4)
@@ -37,12 +33,12 @@ async def test_a_new_banks_number_is_that_of_the_settings(
     settings: Settings, js: JetStream
 ) -> None:
     four = settings.model_copy(update={"partitions": 4})
-    assert await ensure_balance_stream(js, four) == FOUR
-    assert await ensure_balance_stream(js, settings) == FOUR == await partitioning(js)
+    assert await ensure_log(js, four) == FOUR
+    assert await ensure_log(js, settings) == FOUR == await partitioning(js)
 
 
 async def test_the_last_message_says_the_number(settings: Settings, js: JetStream) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     for now in (replace(EIGHT, at=1, last=(0, 0, 1, 1)), replace(FOUR, at=2), FOUR):
         await say(js, now.message().data)
         assert await partitioning(js) == now
@@ -67,7 +63,7 @@ async def test_the_last_message_says_the_number(settings: Settings, js: JetStrea
 async def test_what_somebody_wrote_wrong_by_hand_says_nothing(
     settings: Settings, js: JetStream, data: bytes
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     await say(js, data)
     assert await partitioning(js) == Partitioning(settings.partitions)
 
@@ -75,7 +71,7 @@ async def test_what_somebody_wrote_wrong_by_hand_says_nothing(
 async def test_a_log_that_lost_the_message_is_told_by_the_metadata(
     settings: Settings, js: JetStream
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     config = await js.config(STREAM)
     assert config is not None
     for now in (EIGHT, SIX):

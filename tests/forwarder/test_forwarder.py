@@ -15,18 +15,15 @@ from nats.aio.client import Client, ServerVersion
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from pymongo import MongoClient
 
-from pipeline import messaging
 from pipeline.banking.events import CREATED, DEPOSITED
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.forwarder import service
 from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.messaging import (
     MARKER,
-    STREAM,
     TOKEN_HEADER,
-    TOKEN_SUBJECT,
     JetStream,
     OutgoingMessage,
     ServerTooOld,
@@ -35,6 +32,7 @@ from pipeline.messaging import (
 from pipeline.model.events import SLOTS, Event, new_event, partition_of
 from pipeline.support.settings import Settings
 from tests.harness import Role, eventually, rounds
+from tests.names import STREAM, TOKEN_SUBJECT, subject
 
 FORWARDER = ("bank", "forwarder")
 Start = Callable[..., Awaitable[Role]]
@@ -139,7 +137,7 @@ async def exactly_once(store: EventStore, js: JetStream) -> bool:
             assert event["version"] == versions[event["account_id"]] + 1, "out of order"
             versions[event["account_id"]] += 1
             slot = partition_of(event["slot"], int(partitions))
-            assert message.subject == messaging.subject(slot)
+            assert message.subject == subject(slot)
     return len(found) == len(stored)
 
 
@@ -164,7 +162,7 @@ async def test_each_event_once_and_a_marker_for_each_partition_first(
     stream = await messages(js)
     assert markers(stream) == list(range(1, settings.partitions + 1))
     assert {each.subject for each in stream[: settings.partitions]} == {
-        messaging.subject(p) for p in range(settings.partitions)
+        subject(p) for p in range(settings.partitions)
     }
     assert not set(ids(stream)) & {event["_id"] for event in before}, "the markers stand for them"
     by_id = {event["_id"]: event for event in after}
@@ -321,7 +319,7 @@ async def test_one_partition_purged_gets_markers(
 ) -> None:
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
-    await js.api(f"STREAM.PURGE.{STREAM}", {"filter": messaging.subject(3)})
+    await js.api(f"STREAM.PURGE.{STREAM}", {"filter": subject(3)})
     await eventually(lambda: inside.resyncs == 2)
 
 
@@ -340,7 +338,7 @@ async def test_a_stream_deleted_and_made_by_another_gets_markers(
     await append(store, 100, "a")
     await eventually(lambda: inside.forwarded == 100)
     await js.api(f"STREAM.DELETE.{STREAM}")
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     await append(store, 10, "b")
     await backfills(js, store, inside, 1)
 
@@ -380,7 +378,7 @@ async def test_lost_history_gets_markers(
 async def test_a_token_nobody_can_use_gets_markers(
     settings: Settings, store: EventStore, js: JetStream, role: Start, token: str
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     await js.publish_batch([OutgoingMessage(TOKEN_SUBJECT, b"", {TOKEN_HEADER: token})], 0)
     await role(*FORWARDER)
     assert await eventually(lambda: marked(js))
@@ -391,7 +389,7 @@ async def test_a_message_of_a_stranger_gets_markers(
 ) -> None:
     await append(store, 10, "a")
     await eventually(lambda: inside.forwarded == 10)
-    await js.context.publish(messaging.subject(0), b"by hand")
+    await js.context.publish(subject(0), b"by hand")
     later = await append(store, 10, "b")
     await eventually(lambda: inside.resyncs == 2)
     assert inside.fenced == 1
@@ -469,14 +467,14 @@ async def test_what_is_no_event_is_skipped_and_named(
 async def test_the_number_of_partitions_is_the_streams(
     settings: Settings, store: EventStore, js: JetStream, role: Start
 ) -> None:
-    await ensure_balance_stream(js, settings.model_copy(update={"partitions": 3}))
+    await ensure_log(js, settings.model_copy(update={"partitions": 3}))
     await role(*FORWARDER)
     await running(js)
     events = await append(store, 100, "a")
     assert await eventually(lambda: forwarded(js, events))
     stream = await messages(js)
     assert len(markers(stream)) == 3
-    assert {each.subject for each in stream} == {messaging.subject(p) for p in range(3)}
+    assert {each.subject for each in stream} == {subject(p) for p in range(3)}
 
 
 async def test_a_cancellation_that_is_swallowed_still_ends_it(

@@ -5,17 +5,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.forwarder.stream_publisher import NEW_LEADER, PublisherCounters, StreamPublisher
-from pipeline.messaging import TOKEN_SUBJECT, JetStream, OutgoingMessage
+from pipeline.messaging import JetStream, OutgoingMessage
 from pipeline.support.settings import Settings
 from tests.harness import eventually
+from tests.names import STREAM, TOKEN_SUBJECT
 
 
 async def test_the_answer_of_the_leader_before_is_not_waited_for(
     settings: Settings, js: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     publisher, sent = StreamPublisher(js, PublisherCounters()), asyncio.Event()
     await publisher.begin()
 
@@ -29,7 +30,7 @@ async def test_the_answer_of_the_leader_before_is_not_waited_for(
             batch = [OutgoingMessage(TOKEN_SUBJECT, b"")]
             publishing = asyncio.create_task(publisher.publish(batch, "token"))
             await sent.wait()
-            await js.nc.publish(NEW_LEADER)
+            await js.nc.publish(f"{NEW_LEADER}.{STREAM}")
             await eventually(publishing.done)
         assert isinstance(publishing.exception(), TimeoutError)
         await publisher.publish(batch, "token")

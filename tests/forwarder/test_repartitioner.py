@@ -23,12 +23,7 @@ from pipeline.bridge.durable import Durable
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.repartition import ask, follow
 from pipeline.coordination.consumer_progress import last_sequences
-from pipeline.coordination.partitioning import (
-    SUBJECT,
-    Partitioning,
-    ensure_balance_stream,
-    partitioning,
-)
+from pipeline.coordination.partitioning import Partitioning, ensure_log, partitioning
 from pipeline.coordination.repartition_requests import (
     RepartitionRequest,
     RepartitionRequests,
@@ -38,15 +33,12 @@ from pipeline.eventstore import EventStore
 from pipeline.forwarder import repartitioner, service
 from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown, StreamPublisher
 from pipeline.messaging import (
-    STREAM,
     TOKEN_HEADER,
-    TOKEN_SUBJECT,
     JetStream,
     JetStreamError,
     OutgoingMessage,
     StoredMessage,
     WrongLastSequence,
-    subject,
 )
 from pipeline.messaging.kv import Bucket, Overtaken
 from pipeline.messaging.news import News
@@ -63,6 +55,7 @@ from tests.forwarder.test_forwarder import (
     running,
 )
 from tests.harness import Role, eventually
+from tests.names import STREAM, SUBJECT, TOKEN_SUBJECT, subject
 
 Start = Callable[..., Awaitable[Role]]
 
@@ -338,7 +331,7 @@ async def test_a_message_at_the_same_place_with_the_same_token_is_not_taken_for_
     settings: Settings, js: JetStream, subject: str
 ) -> None:
     """Two that lead both stop at one end of the log; the one that is rejected knows it."""
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     await StreamPublisher(js, PublisherCounters()).publish(
         [OutgoingMessage(TOKEN_SUBJECT, b"")], "token"
     )
@@ -537,7 +530,7 @@ async def test_a_command_that_is_interrupted_withdraws_what_it_asked(
 ) -> None:
     with pytest.raises(CommandFailed, match="there are no partitions yet"):
         await ask(settings, 8, 5)
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     waiting = await role("bank", "repartition", "8")
     await answered(requests, "wanted")
     with pytest.raises(CommandFailed, match="a repartition to 8 is under way"):
@@ -556,14 +549,14 @@ async def test_a_request_is_read_when_there_is_news_of_it_or_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
     by_news: bool,
 ) -> None:
-    now, lost = await ensure_balance_stream(js, settings), asyncio.Event()
+    now, lost = await ensure_log(js, settings), asyncio.Event()
     publisher = StreamPublisher(js, PublisherCounters())
     await publisher.begin()
     monkeypatch.setattr(repartitioner, "CHECK_SECONDS", 0.0)
     monkeypatch.setattr(repartitioner, "SELDOM", 3600.0 if by_news else 0.1)
     if not by_news:
         monkeypatch.setattr(News, "note", _ignored)
-    changes = repartitioner.Repartitioner(js, publisher)
+    changes = repartitioner.Repartitioner(js, publisher, ["balance"])
 
     async def answered() -> bool:
         await changes.step(now, "", lost)
@@ -588,7 +581,7 @@ async def test_events_wait_for_no_look_at_the_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its bucket has a leader of its own, which may be away; it is looked for again."""
-    now, lost, back = await ensure_balance_stream(js, settings), asyncio.Event(), asyncio.Event()
+    now, lost, back = await ensure_log(js, settings), asyncio.Event(), asyncio.Event()
     publisher, last = StreamPublisher(js, PublisherCounters()), RepartitionRequests.last
     await publisher.begin()
     monkeypatch.setattr(repartitioner, "CHECK_SECONDS", 0.0)
@@ -602,7 +595,7 @@ async def test_events_wait_for_no_look_at_the_request(
 
     await requests.ask(now.count, 60)
     monkeypatch.setattr(RepartitionRequests, "last", away)
-    changes = repartitioner.Repartitioner(js, publisher)
+    changes = repartitioner.Repartitioner(js, publisher, ["balance"])
 
     async def answered() -> bool:
         await changes.step(now, "", lost)

@@ -16,12 +16,13 @@ from pipeline.embedded.server_binaries import _installed
 from pipeline.eventstore import Changes, EventStore
 from pipeline.forwarder.leader import Leader
 from pipeline.forwarder.stream_publisher import PublisherCounters
-from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream, OutgoingMessage, StorageFull
+from pipeline.messaging import TOKEN_HEADER, JetStream, OutgoingMessage, StorageFull
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.forwarder.test_forwarder import append, ids, markers, messages
 from tests.harness import Role, eventually
+from tests.names import STREAM
 from tests.ports import free_port
 
 Start = Callable[..., Awaitable[Role]]

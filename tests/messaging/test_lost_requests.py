@@ -5,7 +5,8 @@ from typing import Any
 import nats.errors
 import pytest
 
-from pipeline.messaging import STREAM, JetStream, client
+from pipeline.messaging import JetStream, client
+from tests.names import STREAM
 
 
 @pytest.fixture

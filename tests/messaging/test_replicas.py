@@ -11,10 +11,10 @@ import pytest
 from api.balances.connections import Connections
 from api.http.problems import Problem
 from pipeline.banking.balance import BALANCE
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.health import ready, well
 from pipeline.forwarder.metrics import ForwarderMetrics
-from pipeline.messaging import STREAM, JetStream, TooManyReplicas
+from pipeline.messaging import JetStream, TooManyReplicas
 from pipeline.messaging.replicas import Replicas, all_replicas, shortage
 from pipeline.operations.checker.guards import stream_guards
 from pipeline.support.readiness import readiness
@@ -22,6 +22,7 @@ from pipeline.support.settings import Settings
 from pipeline.tables.epochs import raise_epoch
 from pipeline.tables.rebuild_jobs import RebuildJobs
 from tests.harness import Role, eventually
+from tests.names import STREAM
 from tests.ports import free_port
 
 Start = Callable[..., Awaitable[Role]]
@@ -63,7 +64,7 @@ async def test_a_forwarder_that_stands_by_is_not_ready_without_a_stream(js: JetS
 
 async def test_a_bucket_that_can_not_be_made_is_told(three: Settings, js: JetStream) -> None:
     """Of a bank that has its stream."""
-    await ensure_balance_stream(js, three)
+    await ensure_log(js, three)
     worker = await JetStream.connect(three.nats, "worker")
     try:
         with pytest.raises(TooManyReplicas, match=f"{NAMED} KV_partitions"):
@@ -89,7 +90,7 @@ async def test_a_request_that_needs_such_a_bucket_is_told(three: Settings, js: J
 async def test_a_command_that_needs_such_a_bucket_is_told(
     settings: Settings, js: JetStream, role: Start
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     command = await role("bank", "rebuild", "--no-wait", BANK_STREAM_REPLICAS="3")
     assert await command.wait() == 1
     assert f"bank: NATS at {settings.nats_url}: {NAMED} KV_rebuild: {WHY}" in command.log()
@@ -99,7 +100,7 @@ async def test_a_command_that_needs_such_a_bucket_is_told(
 async def test_a_bank_made_with_fewer_is_warned_of(
     three: Settings, js: JetStream, role: Start
 ) -> None:
-    await ensure_balance_stream(js, three)
+    await ensure_log(js, three)
     await raise_epoch(js, BALANCE, 0, "w1", 0)
     warning = (
         "BANK_STREAM_REPLICAS is 3, but KV_partitions has 1, balance has 1: "
@@ -123,7 +124,7 @@ async def test_a_bank_made_with_fewer_is_warned_of(
 
 
 async def test_what_is_not_the_banks_is_left_alone(js: JetStream, settings: Settings) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     for name in ("orders", "KV_partition", "balances", "KV_keystore"):
         await js.ensure_stream(name, [f"x.{name}"])
     assert await all_replicas(js) == [Replicas(STREAM, 1, 1)]

@@ -6,13 +6,14 @@ import pytest
 from faust.types import TP
 
 from pipeline.bridge.durable import Durable
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.forwarder.metrics import ForwarderMetrics
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket
 from pipeline.operations.checker.guards import stream_guards
 from pipeline.support.readiness import missing
 from pipeline.support.settings import Settings
+from tests.names import STREAM
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "atomic": ({"allow_atomic": False}, "allow_atomic is None, not True"),
@@ -30,7 +31,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 async def test_a_changed_stream_is_told(settings: Settings, js: JetStream, case: str) -> None:
     change, why = CHANGES[case]
     assert await stream_guards(js, settings) == []  # nothing is there yet
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     collector = ForwarderMetrics(js=js)
     assert await stream_guards(js, settings) == []
     assert await missing({"nats": collector.nats}) == {}
@@ -46,7 +47,7 @@ async def test_a_changed_stream_is_told(settings: Settings, js: JetStream, case:
 async def test_a_consumer_and_a_bucket_that_are_not_as_made_are_told(
     settings: Settings, js: JetStream
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     await Durable(js, TP(STREAM, 0), STREAM, 2.0).ensure()
     await Bucket(js, "partitions").ensure()
     assert await stream_guards(js, settings) == []

@@ -5,6 +5,7 @@ from typing import Final
 
 import pytest
 
+from pipeline.application import GROUP as APPLICATIONS
 from pipeline.banking.events import FROZEN
 from pipeline.model.upcasters import GROUP
 from pipeline.support.settings import Settings
@@ -19,7 +20,8 @@ statement = pipeline.banking.statement:STATEMENT
 [faust.transports]
 nats = pipeline.bridge:Transport
 """
-"""The entry points of the package before it had upcasters."""
+"""The entry points of the package before it had applications and upcasters."""
+APPLICATION: Final = f"[{APPLICATIONS}]\nbank = pipeline.banking.application:BANK\n"
 TWICE: Final = f"[{GROUP}]\nother = pipeline.banking.upcasters:UPCASTERS\n"
 
 
@@ -44,8 +46,15 @@ async def test_a_package_that_was_installed_before_it_had_upcasters_is_named(
     role: str, tmp_path: Path
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data")
-    said = await ended(role, settings, installed(tmp_path, "bank_transfer", OURS))
+    said = await ended(role, settings, installed(tmp_path, "bank_transfer", OURS + APPLICATION))
     assert f"no entry points of {GROUP}: install the package again (make install)" in said
+    assert "Traceback" not in said
+
+
+async def test_one_that_was_installed_before_applications_is_named(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    said = await ended("worker", settings, installed(tmp_path, "bank_transfer", OURS))
+    assert f"no entry points of {APPLICATIONS}: install the package again (make install)" in said
     assert "Traceback" not in said
 
 

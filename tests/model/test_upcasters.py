@@ -24,6 +24,7 @@ from pipeline.banking.events import (
     Body,
 )
 from pipeline.eventstore import EventStore
+from pipeline.model import upcasters as upcasting
 from pipeline.model.events import SLOTS, Event, decode, encode, new_event
 from pipeline.model.projection import Document
 from pipeline.model.upcasters import Unreadable, Upcaster, newest, require_newest, upcast, upcasters
@@ -234,3 +235,14 @@ async def checked(store: EventStore, *documents: Document) -> Report:
         return frozenset()
 
     return await check(store, Projected(), under_way=nothing, patience=0)
+
+
+def test_an_application_s_own_are_in_the_place_of_the_bank_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upcasting, "_chosen", None)
+    upcasting.choose("post", {("ParcelSent", 1): lambda event: {**event["body"], "weight": 0}})
+    assert (newest("ParcelSent"), newest(FROZEN)) == (2, 1)
+    old = {**new_event("parcel-1", 1, "ParcelSent", {"to": "Porto"}), "schema": 1}
+    assert upcast(old)["body"] == {"to": "Porto", "weight": 0}
+    assert new_event("parcel-1", 1, "ParcelSent", {})["schema"] == 2

@@ -123,7 +123,7 @@ def events(settings: Settings) -> Iterator[Collection[dict[str, Any]]]:
 async def bench(settings: Settings, events: Collection[dict[str, Any]]) -> AsyncIterator[Bench]:
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
-    survey = IndexScan(settings.elasticsearch_url)
+    survey = IndexScan(settings.elasticsearch_url, "balance")
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
         index = {"mappings": BALANCE.mapping, "aliases": {"balance": {}}}
         async with http.put("/balance-1", json=index) as answer:

@@ -51,7 +51,14 @@ def comparison(
     patience: float = 0.3,
 ) -> Comparison:
     """One for which events of the slots `moving` are on their way."""
-    return Comparison(world.store, world.survey, OnItsWay(moving), parked=parked, patience=patience)
+    return Comparison(
+        world.store,
+        world.survey,
+        OnItsWay(moving),
+        BALANCE,
+        parked=parked,
+        patience=patience,
+    )
 
 
 async def found(comparison: Comparison, slots: range = EVERYTHING) -> dict[str, Difference]:
@@ -141,7 +148,7 @@ async def test_lag_is_no_difference(world: Stores) -> None:
         zip(both, ("differs", "missing"), strict=True)
     )
     assert differences[both[0]].fields["version"] == (3, 4)
-    unaware = Comparison(world.store, world.survey, None, patience=0.3)
+    unaware = Comparison(world.store, world.survey, None, BALANCE, patience=0.3)
     assert await found(unaware) == differences
 
 
@@ -166,7 +173,7 @@ async def test_documents_that_go_on_are_no_difference(world: Stores) -> None:
     await world.hand.do("fields", histories[0][0]["account_id"])
     await world.hand.do("delete", histories[1][0]["account_id"])
     late = Late(world, [[events[n] for events in histories] for n in range(3, 8)])
-    compared = Comparison(world.store, late, OnItsWay(range(0)), patience=5)  # type: ignore[arg-type]
+    compared = Comparison(world.store, late, OnItsWay(range(0)), BALANCE, patience=5)  # type: ignore[arg-type]
     assert not await found(compared)
     assert compared.lagging == 0
 

@@ -22,7 +22,7 @@ from api.balances.app import create_app
 from pipeline.banking.balance import BALANCE
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, change_backlog, changes
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.events import partition_of, slot_of
 from pipeline.operations.status import reader as status_reader
 from pipeline.operations.status.lag import TO_BACKFILL
@@ -33,6 +33,7 @@ from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.bank import accounts, append, documents, history
 from tests.harness import Role, eventually, rounds
 from tests.load import Load
+from tests.names import STREAM
 from tests.ports import free_port
 from tests.services import Client, serving
 
@@ -47,7 +48,7 @@ async def looking(settings: Settings) -> AsyncIterator[Partitions]:
     """A reader with connections of its own."""
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     connecting = asyncio.ensure_future(JetStream.connect(settings.nats_url, "status-reader"))
-    watcher = StatusReader(settings, lambda: asyncio.shield(connecting), lambda: store)
+    watcher = StatusReader(settings, lambda: asyncio.shield(connecting), lambda: store, BALANCE)
     yield Partitions(watcher, settings.partitions)
     await watcher.close()
     await (await connecting).close()
@@ -263,7 +264,8 @@ async def test_looking_makes_nothing(
             assert each["lag_events"] is each["lag_seconds"] is each["owner"] is None
             assert "there is no stream" in each["unknown"]
         await metrics(client)
-    assert (await bank(role, "partitions"))[0] == 0
+    code, said = await bank(role, "partitions")
+    assert code == 0, said
     await statuses(reader)
     assert await js.context.streams_info() == []
     async with redis.asyncio.from_url(settings.redis_url) as client:

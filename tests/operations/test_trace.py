@@ -12,9 +12,9 @@ from ulid import ULID
 from api.accounts.app import create_app
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import DEPOSITED
-from pipeline.coordination.partitioning import Partitioning, ensure_balance_stream
+from pipeline.coordination.partitioning import Partitioning, ensure_log
 from pipeline.eventstore import EventStore, TookTooLong
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.model.events import Event, new_event, partition_of, slot_of
 from pipeline.operations.trace.log_position import StillSearching, logged
 from pipeline.operations.trace.search import CLOCKS, REQUEST, Span, by_time, made_at, of_account
@@ -23,6 +23,7 @@ from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.bank import accounts, append, history, publish
 from tests.commands import Command, create, opened, transfer
 from tests.harness import Role, eventually
+from tests.names import STREAM
 from tests.ports import free_port
 from tests.services import Client, serving
 
@@ -158,7 +159,7 @@ async def test_a_poison_event_of_an_account_is_found(store: EventStore) -> None:
 async def test_a_message_is_found_by_the_time_in_whatever_partition_it_is(
     settings: Settings, js: JetStream
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     events = [event for each in accounts(700, 2) for event in each]
     await publish(js, events, 4)
     state = await js.state(STREAM)

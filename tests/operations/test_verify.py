@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from nats.errors import TimeoutError as NatsTimeout
 
+from pipeline.banking.balance import BALANCE
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, running
@@ -87,7 +88,7 @@ async def test_jetstream_that_goes_away_meanwhile_is_unreachable(
 async def test_a_consumer_that_nobody_answers_for_is_none_that_is_not_there() -> None:
     """Else what is under way would look lost while servers elect a leader."""
     js = Mock()
-    stores = live.Stores(Mock(), Mock(), js, frozenset(), Mock())
+    stores = live.Stores(Mock(), Mock(), js, frozenset(), Mock(), BALANCE)
     js.api = AsyncMock(side_effect=JetStreamError(10014, "consumer not found"))
     assert await stores._waiting(0) == 0
     js.api = AsyncMock(side_effect=JetStreamError(10008, "temporarily unavailable"))

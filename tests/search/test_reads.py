@@ -38,7 +38,7 @@ class Reads:
 async def test_all_say_so(settings: Settings) -> None:
     async with HttpProxy(settings.elasticsearch_url) as proxy:
         elastic, failing = Elastic(proxy.url), FailFastElastic(proxy.url)
-        documents, scan = DocumentReader(proxy.url, BALANCE), IndexScan(proxy.url)
+        documents, scan = DocumentReader(proxy.url, BALANCE), IndexScan(proxy.url, BALANCE.alias)
         live = await Generations(elastic, BALANCE).ensure_live()
         await elastic.bulk(live.alias, [])
         reads = Reads()

@@ -14,13 +14,14 @@ from pipeline.eventstore import token_time
 from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_metrics
 from pipeline.forwarder.service import run
 from pipeline.forwarder.stream_publisher import PublisherCounters
-from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream
+from pipeline.messaging import TOKEN_HEADER, JetStream
 from pipeline.support import metrics as measuring
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import exposed
 from pipeline.support.readiness import Checks, NotReady, show_readiness
 from pipeline.support.settings import Settings
 from tests.harness import eventually
+from tests.names import STREAM
 from tests.scrape import parsed, scrape
 
 TOKEN = "8262E2EE54000000022B0229296E04"

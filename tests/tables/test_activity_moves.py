@@ -10,7 +10,7 @@ from faust.types import TP
 
 from pipeline.banking.events import DEPOSITED
 from pipeline.banking.money import turnover
-from pipeline.bridge import BatchSchema, Options, configure
+from pipeline.bridge import Batch, BatchSchema, Options, configure
 from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.model.events import Event, encode, new_event
 from pipeline.support.settings import Settings
@@ -38,11 +38,16 @@ class Counting:
             broker_commit_interval=commit_seconds,
         )
         self.activity = Activity(self.app, self._turnover)
-        self.app.agent(self.app.topic(TOPIC, schema=BatchSchema()))(self.activity.read)
+        self.app.agent(self.app.topic(TOPIC, schema=BatchSchema()))(self._read)
         configure(
             self.app,
             Options(assignment=self.assignment, before_commit=self._before_commit, lease_seconds=2),
         )
+
+    async def _read(self, stream: faust.StreamT[Batch]) -> None:
+        async for event in stream.noack().events():
+            self.activity.note(event)
+            event.ack()
 
     async def _before_commit(self, done: Mapping[TP, int]) -> Collection[TP]:
         self.activity.write()

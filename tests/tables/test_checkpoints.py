@@ -26,8 +26,6 @@ from pipeline.search import (
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.checkpoints import (
-    ALIAS,
-    INDEX,
     Checkpoint,
     CheckpointFenced,
     Checkpoints,
@@ -36,6 +34,7 @@ from pipeline.tables.checkpoints import (
 )
 from pipeline.tables.epochs import owner_of, raise_epoch
 from tests.harness import eventually
+from tests.names import ALIAS, INDEX
 
 pytestmark = pytest.mark.elasticsearch
 

@@ -20,7 +20,6 @@ from pipeline.agents.context import (
 from pipeline.agents.rebuild.part import PartitionRebuild
 from pipeline.agents.rebuild.replay import Replay
 from pipeline.agents.rebuild.throttle import ThrottledStore
-from pipeline.messaging import STREAM, subject
 from pipeline.model.events import slot_of
 from pipeline.search import Generation
 from pipeline.support.cancellation import cancel_and_wait
@@ -169,7 +168,8 @@ class OnlineBuild(PartitionRebuild):
         delivered the lost ones, readers of this generation would see accounts go back.
         """
         assert self._owned is not None
-        last = await self._context.js.last_message(STREAM, subject(self._processor.partition))
+        js = self._context.js
+        last = await js.last_message(js.names.log, js.names.subject(self._processor.partition))
         while last is not None and self._owned.position < last.sequence:
             await asyncio.sleep(_LOOK_SECONDS)
             self._check_owned()

@@ -16,7 +16,6 @@ from pipeline.operations.checker.ledger import Ledger, LedgerAccount
 from pipeline.operations.checker.report import (
     TITLES,
     CheckFigures,
-    Faults,
     Report,
     Verdict,
     verdict,
@@ -28,7 +27,7 @@ __all__ = ["Answer", "CheckFigures", "CheckedProjection", "Command", "Report", "
 
 async def check(
     store: EventStore,
-    projection: CheckedProjection,
+    projection: CheckedProjection | None,
     *,
     under_way: UnderWay,
     history: Iterable[Answer] | None = None,
@@ -41,66 +40,80 @@ async def check(
 
     `history`: the commands that clients sent and their answers, all before this call; without it 3
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
-    that are parked; their documents still violate 4. `patience`: seconds in which a document that
-    differs may still come right. `guard_faults`: what is wrong with guards out of MongoDB.
+    that are parked; their documents still violate 4. Without a `projection` 4 is left out.
+    `patience`: seconds in which a document that differs may still come right. `guard_faults`: what
+    is wrong with guards out of MongoDB.
 
     Raises what the stores raise when they can't be read.
     """
     began = monotonic()
     ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
-    documents = CheckedDocuments(store, projection, parked)
+    documents = CheckedDocuments(store, projection, parked) if projection else None
     await _walk(store, ledger, documents)
-    await documents.find_extra()
+    if documents is not None:
+        await documents.find_extra()
     async for leg in ledger.pairing.alone(store):
         what = f"{leg.money} from {leg.payer} to {leg.payee}"
         ledger.money.add(f"transfer {leg.transfer} of {what} has one leg only")
-    await documents.settle(patience, under_way)
+    if documents is not None:
+        await documents.settle(patience, under_way)
     invalid = await store.invalid_documents()
-    guards = await store_guards(store)
-    for fault in guard_faults:
-        guards.add(fault)
+    guards = await guards_verdict(store, guard_faults)
     figures = CheckFigures(
         ledger.accounts,
         ledger.events,
         ledger.pairing.transfers,
-        documents.documents,
-        documents.lag_documents,
-        documents.lag_events,
+        documents.documents if documents else 0,
+        documents.lag_documents if documents else 0,
+        documents.lag_events if documents else 0,
         round(monotonic() - began, 3),
     )
     return Report(_verdicts(ledger, documents, guards), figures, invalid)
 
 
-async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments) -> None:
+async def guards_verdict(store: EventStore, faults: Iterable[str]) -> Verdict:
+    """On the guards in MongoDB, and the faults of those elsewhere."""
+    guards = await store_guards(store)
+    for fault in faults:
+        guards.add(fault)
+    return verdict(13, guards, "unique indexes, collection, stream, consumers, buckets, aliases")
+
+
+async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments | None) -> None:
     chunk: list[LedgerAccount] = []
     async for account in ledger.walk(store.replay(range(SLOTS))):
+        if documents is None:
+            continue
         chunk.append(account)
         if len(chunk) == CHUNK:
             await documents.compare(chunk)
             chunk.clear()
-    if chunk:
+    if documents is not None and chunk:
         await documents.compare(chunk)
 
 
-def _verdicts(ledger: Ledger, documents: CheckedDocuments, guards: Faults) -> tuple[Verdict, ...]:
+def _verdicts(
+    ledger: Ledger, documents: CheckedDocuments | None, guards: Verdict
+) -> tuple[Verdict, ...]:
     if ledger.balances != ledger.deposits - ledger.withdrawals:
         ledger.money.add("the balances do not add up to deposits minus withdrawals")
     sums = f"{ledger.balances:,} = {ledger.deposits:,} in - {ledger.withdrawals:,} out"
-    lag = f", {documents.lag_documents:,} of them {documents.lag_events:,} events behind"
     return (
         verdict(1, ledger.money, f"{sums}; {ledger.pairing.transfers:,} transfers"),
         verdict(2, ledger.versions, f"{ledger.events:,} events of {ledger.accounts:,} accounts"),
         _acknowledged(ledger),
-        verdict(
-            4,
-            documents.faults,
-            f"{documents.documents:,} documents" + (lag if documents.lag_documents else ""),
-        ),
+        *([_of_documents(documents)] if documents else []),
         verdict(5, ledger.below_zero, f"lowest {ledger.lowest:,}" if ledger.events else "no event"),
         _once(ledger.expected),
-        verdict(13, guards, "unique indexes, collection, stream, consumers, buckets, aliases"),
+        guards,
         verdict(16, ledger.chain, f"{ledger.chained:,} of {ledger.events:,} events in chains"),
     )
+
+
+def _of_documents(documents: CheckedDocuments) -> Verdict:
+    lag = f", {documents.lag_documents:,} of them {documents.lag_events:,} events behind"
+    figure = f"{documents.documents:,} documents" + (lag if documents.lag_documents else "")
+    return verdict(4, documents.faults, figure)
 
 
 def _unknown(number: int) -> Verdict:

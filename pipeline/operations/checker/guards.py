@@ -6,17 +6,14 @@ aliases; this asks once, and names all that differs.
 
 import re
 
-from pipeline.coordination.repartition_requests import BUCKET as REQUESTS
 from pipeline.eventstore import EventStore, StoreUnguarded
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.messaging.replicas import all_replicas, shortage
 from pipeline.messaging.stream_guards import bucket_faults, consumer_faults, joined, log_faults
-from pipeline.model.projection_lookup import projections
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.keys import BUCKET as KEYS
 from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
-from pipeline.tables.checkpoints import ALIAS as CHECKPOINTS
 
 
 async def store_guards(store: EventStore) -> Faults:
@@ -36,13 +33,13 @@ async def store_guards(store: EventStore) -> Faults:
 async def stream_guards(js: JetStream, settings: Settings) -> list[str]:
     """What is wrong with the stream, its consumers and the buckets; those not there are not made
     yet."""
-    each = projections(settings.projections)
-    buckets = [p.named(what) for p in each for what in ("partitions", "rebuild", "parked")]
+    each, stream = settings.kept, js.names.log
+    whats = [p.named(what) for p in each for what in ("partitions", "rebuild", "parked")]
     found: list[str] = []
-    if (config := await js.config(STREAM)) is not None:
-        found.append(joined(f"stream {STREAM}", log_faults(config)))
-        found += await _consumers(js, {STREAM, *(p.name for p in each)})
-    for bucket in (*buckets, REQUESTS, KEYS):
+    if (config := await js.config(stream)) is not None:
+        found.append(joined(f"stream {stream}", log_faults(config)))
+        found += await _consumers(js, {p.name for p in each})
+    for bucket in map(js.names.bucket, (*whats, js.names.requests, KEYS)):
         if (config := await js.config(f"KV_{bucket}")) is not None:
             found.append(joined(f"bucket {bucket}", bucket_faults(config)))
     found.append(shortage(await all_replicas(js), settings.stream_replicas))
@@ -52,8 +49,9 @@ async def stream_guards(js: JetStream, settings: Settings) -> list[str]:
 async def alias_guards(index: IndexScan, settings: Settings) -> list[str]:
     """What is wrong with the aliases of projections, of their generations and of checkpoints; may
     raise `ProjectionUnavailable`."""
-    names = [each.name for each in projections(settings.projections)]
-    aliases = [*names, *(f"{name}-g*" for name in names), CHECKPOINTS]
+    readers = [each.alias for each in settings.kept]
+    writers = [f"{each}-g*" for each in readers]
+    aliases = [*readers, *writers, settings.names.checkpoints_alias]
     found = [await index.alias_faults(alias) for alias in aliases]
     return [f"Elasticsearch: {fault}" for faults in found for fault in faults]
 
@@ -64,7 +62,7 @@ async def _consumers(js: JetStream, topics: set[str]) -> list[str]:
     found: list[str] = []
     total, read = 1, 0
     while read < total:
-        reply = await js.api(f"CONSUMER.LIST.{STREAM}", {"offset": read})
+        reply = await js.api(f"CONSUMER.LIST.{js.names.log}", {"offset": read})
         listed = reply["consumers"] or []
         for info in listed:
             if ours.fullmatch(info["name"]):

@@ -1,19 +1,18 @@
 """The checker on the stores that the settings name."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from nats.errors import Error as NatsError
 
-from pipeline.banking.balance import BALANCE
 from pipeline.coordination.consumer_progress import NO_CONSUMER
 from pipeline.coordination.partitioning import partitioning
 from pipeline.eventstore import EventStore, StoreUnavailable
-from pipeline.messaging import STREAM, JetStream, JetStreamError, subject
+from pipeline.messaging import JetStream, JetStreamError
 from pipeline.messaging.answers import ELECTION, until_answered
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
@@ -27,7 +26,7 @@ from pipeline.support.auth_errors import refusal
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 
-_PATIENCE: Final = 15.0
+PATIENCE: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0
 
 
@@ -44,7 +43,7 @@ class Stores:
     js: JetStream
     parked: frozenset[str]
     settings: Settings
-    of: Projection = BALANCE
+    of: Projection
 
     async def under_way(self) -> frozenset[int]:
         """The slots of the partitions with events that are not applied or not acknowledged."""
@@ -60,7 +59,9 @@ class Stores:
 
     async def _waiting(self, partition: int) -> int:
         try:
-            info = await self.js.api(f"CONSUMER.INFO.{STREAM}.{STREAM}-{partition}")
+            info = await self.js.api(
+                f"CONSUMER.INFO.{self.js.names.log}.{self.of.name}-{partition}"
+            )
         except JetStreamError as error:
             if error.code != NO_CONSUMER:
                 raise
@@ -69,19 +70,22 @@ class Stores:
 
     async def forwarded(self) -> int:
         """The number of messages in the stream's partitions, resync markers not counted."""
-        info = await self.js.api(f"STREAM.INFO.{STREAM}", {"subjects_filter": f"{STREAM}.*"})
+        log = self.js.names.log
+        info = await self.js.api(f"STREAM.INFO.{log}", {"subjects_filter": f"{log}.*"})
         subjects: dict[str, int] = info["state"].get("subjects") or {}
-        ours = {subject(partition) for partition in range(await self._partitions())}
+        ours = set(map(self.js.names.subject, range(await self._partitions())))
         return sum(
             count for name, count in subjects.items() if name.rpartition(".")[2].isdigit()
         ) - len(subjects.keys() & ours)
 
 
 @asynccontextmanager
-async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncIterator[Stores]:
-    """Connect to the stores, and make sure that each answers; raises `Unreachable`."""
+async def opened(settings: Settings, projection: Projection | None = None) -> AsyncIterator[Stores]:
+    """Connect to the stores, and make sure that each answers, and that the projection can be read,
+    by default the first one; raises `Unreachable`."""
+    projection = projection or settings.kept[0]
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    index = IndexScan(settings.elasticsearch, projection.name)
+    index = IndexScan(settings.elasticsearch, projection.alias)
     js: JetStream | None = None
     try:
         try:
@@ -94,7 +98,7 @@ async def opened(settings: Settings, projection: Projection = BALANCE) -> AsyncI
             raise _unreachable("Elasticsearch", "elasticsearch", settings, error) from error
         try:
             js = await JetStream.within(_CONNECT_SECONDS, settings.nats, "bank verify")
-            await until_answered(partial(js.api, f"STREAM.INFO.{STREAM}"), ELECTION)
+            await until_answered(partial(js.api, f"STREAM.INFO.{js.names.log}"), ELECTION)
             parked = ParkedAccountList(js, projection)
             await until_answered(parked.refresh, ELECTION)
         except Exception as error:
@@ -113,10 +117,10 @@ async def check_stores(
     *,
     history: Iterable[Answer] | None = None,
     alone: bool = False,
-    patience: float = _PATIENCE,
+    patience: float = PATIENCE,
 ) -> Report:
     """`check` on opened stores; raises `Unreachable` when one goes away meanwhile."""
-    try:
+    with while_they_answer():
         return await check(
             stores.store,
             stores.projection,
@@ -125,11 +129,23 @@ async def check_stores(
             alone=alone,
             parked=stores.parked,
             patience=patience,
-            guard_faults=[
-                *await until_answered(lambda: stream_guards(stores.js, stores.settings), ELECTION),
-                *await alias_guards(stores.projection, stores.settings),
-            ],
+            guard_faults=await guard_faults(stores),
         )
+
+
+async def guard_faults(stores: Stores) -> list[str]:
+    """What is wrong with the guards out of MongoDB."""
+    return [
+        *await until_answered(lambda: stream_guards(stores.js, stores.settings), ELECTION),
+        *await alias_guards(stores.projection, stores.settings),
+    ]
+
+
+@contextmanager
+def while_they_answer() -> Iterator[None]:
+    """Raise `Unreachable` when a server goes away in the block."""
+    try:
+        yield
     except (JetStreamError, NatsError) as error:
         raise Unreachable(f"NATS went away: {error or 'no answer in time'}") from error
     except StoreUnavailable as error:
@@ -138,7 +154,7 @@ async def check_stores(
         raise Unreachable(f"can't check: Elasticsearch: {error}") from error
 
 
-async def check_live(settings: Settings, *, patience: float = _PATIENCE) -> Report:
+async def check_live(settings: Settings, *, patience: float = PATIENCE) -> Report:
     """`check` on the stores that the settings name; raises `Unreachable`."""
     async with opened(settings) as stores:
         return await check_stores(stores, patience=patience)

@@ -81,8 +81,7 @@ class Report:
         return {"holds": self.holds, **asdict(self)}
 
 
-def verdict(number: int, faults: Faults, figure: str) -> Verdict:
-    """The verdict on an invariant that could be judged."""
-    return Verdict(
-        number, TITLES[number], not faults.count, figure, faults.count, tuple(faults.examples)
-    )
+def verdict(number: int, faults: Faults, figure: str, title: str = "") -> Verdict:
+    """The verdict on an invariant that could be judged; `title`: of one that is not in `TITLES`."""
+    title = title or TITLES[number]
+    return Verdict(number, title, not faults.count, figure, faults.count, tuple(faults.examples))

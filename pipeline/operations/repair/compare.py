@@ -10,7 +10,6 @@ from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 from pipeline.agents.rebuild.repair import DocumentIds, possible_orphans
-from pipeline.banking.balance import BALANCE
 from pipeline.model.events import slot_of
 from pipeline.model.histories import Replayed, histories
 from pipeline.model.projection import Advance, Projection
@@ -60,7 +59,7 @@ class Comparison:
         store: ComparisonStore,
         documents: DocumentLookup,
         log: ComparisonLog | None,
-        projection: Projection = BALANCE,
+        projection: Projection,
         *,
         parked: ParkedIds = frozenset(),
         patience: float = PATIENCE,

@@ -15,12 +15,10 @@ from pipeline.agents.source import is_marker
 from pipeline.eventstore import ChangeBacklog
 from pipeline.messaging import (
     BATCH_HEADER,
-    STREAM,
     TOKEN_HEADER,
     JetStream,
     StoredMessage,
     StreamState,
-    subject,
 )
 from pipeline.messaging.event_messages import valid_slot
 from pipeline.messaging.stream_reader import read
@@ -124,8 +122,8 @@ async def unapplied(js: JetStream, partition: int, position: int) -> WaitingEven
     """
     # A direct get also tells how many messages of the subject follow; a consumer would have to be
     # created for that, and would count new messages a moment late.
-    query = {"seq": position + 1, "next_by_subj": subject(partition), "batch": 1}
-    found = await read(js, STREAM, query)
+    query = {"seq": position + 1, "next_by_subj": js.names.subject(partition), "batch": 1}
+    found = await read(js, js.names.log, query)
     if not found:
         return WaitingEvents()
     data, headers = found[0].data, found[0].headers

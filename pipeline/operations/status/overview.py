@@ -81,7 +81,7 @@ class Overview:
     """All of it, as it was read `at` an RFC 3339 time. Rates are events a second over the last few
     seconds, and None until they are known.
 
-    `partitions` are those of the projection `balance`, or of the first one where it is not kept.
+    `partitions` are those of the first projection.
     `rebuild` is the one that runs, or the last one if that ended in the last ten minutes.
     """
 

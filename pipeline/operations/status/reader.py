@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partition_leases import PartitionLeases, View, name_of
 from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.eventstore import ChangeBacklog, EventStore, HistoryLost
-from pipeline.messaging import STREAM, TOKEN_SUBJECT, JetStream, StreamState
+from pipeline.messaging import JetStream, StreamState
 from pipeline.messaging.kv import KeyValueEntry, Mirror
 from pipeline.model.events import partition_of, slot_of
 from pipeline.model.projection import Projection
@@ -29,7 +28,6 @@ from pipeline.operations.status.probe import Unknown
 from pipeline.search import FailFastElastic, FoundDocument, Generation, GenerationGone
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
-from pipeline.tables.checkpoints import ALIAS
 from pipeline.tables.epochs import bucket_of, epoch_of
 from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
@@ -79,11 +77,12 @@ class StatusReader:
         settings: Settings,
         connected: Callable[[], Awaitable[JetStream]],
         store: Callable[[], EventStore],
-        projection: Projection = BALANCE,
+        projection: Projection,
     ) -> None:
         self.projection = projection
         self._connected, self._store = connected, store
         self._elastic = FailFastElastic(settings.elasticsearch)
+        self._checkpoints = settings.names.checkpoints_alias
         self._leases = PartitionLeases(settings.redis, "status-reader", settings.lease_seconds)
         self._epochs: Mirror | None = None
         self._parked: ParkedAccountList | None = None
@@ -102,11 +101,11 @@ class StatusReader:
     async def log_end(self) -> LogEnd:
         """Where the log ends."""
         js = await self.jetstream()
-        found, state = await asyncio.gather(partitioning(js), js.state(STREAM))
+        found, state = await asyncio.gather(partitioning(js), js.state(js.names.log))
         if state is None:
             return LogEnd(None, NO_STREAM)
         # The message after the state: one read before it may not be the last of that state.
-        token = resume_token(await js.last_message(STREAM), state)
+        token = resume_token(await js.last_message(js.names.log), state)
         return LogEnd(found, token)
 
     async def unforwarded(self, token: str, partitions: int) -> list[WaitingEvents] | Unknown:
@@ -124,7 +123,7 @@ class StatusReader:
             return None, {}
         try:
             # By id and in real time: a search would be as old as the index's last refresh.
-            found = await self._elastic.mget(ALIAS, checkpoint_ids(now, generation))
+            found = await self._elastic.mget(self._checkpoints, checkpoint_ids(now, generation))
         except GenerationGone:  # no checkpoint was ever written
             return generation, {}
         checkpoints = {key: checkpoint_of(each) for key, each in found.items()}
@@ -132,7 +131,8 @@ class StatusReader:
 
     async def stream(self) -> Log | Unknown:
         """The state of the stream."""
-        found = await (await self.jetstream()).counted(STREAM, TOKEN_SUBJECT)
+        js = await self.jetstream()
+        found = await js.counted(js.names.log, js.names.token_subject)
         return NO_STREAM if found is None else Log(*found, asyncio.get_running_loop().time())
 
     async def unapplied(self, partition: int, position: int) -> WaitingEvents | Unknown:
@@ -157,7 +157,7 @@ class StatusReader:
         """The document of the account that readers see; where each event has one, that of the
         version."""
         document_id = self.projection.of(account_id, version)
-        found = await self._elastic.mget(self.projection.name, [document_id])
+        found = await self._elastic.mget(self.projection.alias, [document_id])
         return found.get(document_id)
 
     async def parked_account(self, account_id: str) -> ParkedAccount | None:

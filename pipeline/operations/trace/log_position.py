@@ -6,17 +6,14 @@ It reads messages in batches from that time on, by direct get: that creates no c
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import orjson
 
 from pipeline.coordination.partitioning import Partitioning
-from pipeline.messaging import STREAM, JetStream, StoredMessage, subject
+from pipeline.messaging import JetStream, StoredMessage
 from pipeline.messaging.stream_reader import BATCH, read
 from pipeline.model.events import Event, partition_of
 from pipeline.operations.trace.search import CLOCKS
-
-_ANY: Final = f"{STREAM}.*"
 
 
 class StillSearching(Exception):
@@ -40,16 +37,18 @@ async def logged(
     Raises `StillSearching` after the seconds.
     """
     since, deadline = stored - CLOCKS, time.monotonic() + seconds
-    wanted = {"start_time": _rfc3339(since), "next_by_subj": _ANY, "batch": 1}
-    found = await read(js, STREAM, wanted)
+    stream = js.names.log
+    anywhere = f"{stream}.*"
+    wanted = {"start_time": _rfc3339(since), "next_by_subj": anywhere, "batch": 1}
+    found = await read(js, stream, wanted)
     if not found:
         return None
     at = found[0].sequence
     # Before the last repartition the event's partition was another one.
-    ours = subject(partition_of(event["slot"], now.count))
-    where = ours if at > now.at else _ANY
+    ours = js.names.subject(partition_of(event["slot"], now.count))
+    where = ours if at > now.at else anywhere
     while time.monotonic() < deadline:
-        messages = await read(js, STREAM, {"seq": at, "next_by_subj": where, "batch": BATCH})
+        messages = await read(js, stream, {"seq": at, "next_by_subj": where, "batch": BATCH})
         for message in messages:
             if _is(message, event):
                 stamp = message.headers["Nats-Time-Stamp"]

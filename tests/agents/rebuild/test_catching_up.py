@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 
 from pipeline.agents.rebuild.build import OnlineBuild
-from pipeline.messaging import STREAM, JetStream, ensure_partitioned, subject
+from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.tables.checkpoints import PositionLost
+from tests.names import STREAM, subject
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, StoredMessage, stream_reader
 from pipeline.support.settings import Settings
-from pipeline.tables.activity_reader import CHANGELOG, MINUTES, ActivityReader
+from pipeline.tables.activity_reader import MINUTES, ActivityReader
 from tests.bank import accounts, append
 from tests.harness import Role, eventually
+from tests.names import CHANGELOG
 from tests.services import Client, problem, serving
 
 NOW = 1_767_225_630.0  # half a minute past midnight

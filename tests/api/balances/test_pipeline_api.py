@@ -16,7 +16,7 @@ from api.balances.overview import OVERVIEWS
 from api.http.streams import STREAMS
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.operations.keys import Role as KeyRole
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
@@ -24,6 +24,7 @@ from tests.bank import accounts, append
 from tests.fleet import Fleet
 from tests.harness import Role, eventually
 from tests.keys import guarded, holder, on
+from tests.names import STREAM
 from tests.rebuilds import FakeWorker
 from tests.services import Client, problem, serving
 

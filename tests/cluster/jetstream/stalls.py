@@ -5,9 +5,10 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.messaging.stream_reader import messages
 from tests.cluster.nats import NatsCluster
+from tests.names import STREAM
 
 
 class Stall(NamedTuple):

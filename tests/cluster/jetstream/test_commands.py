@@ -9,13 +9,14 @@ import pytest
 from pipeline.coordination.partitioning import partitioning
 from pipeline.coordination.repartition_requests import RepartitionRequests
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.agents.test_parking import becomes_exact
 from tests.cluster.nats import NatsCluster
 from tests.fleet import Fleet
 from tests.harness import Role, eventually
 from tests.load import Load
+from tests.names import STREAM
 
 Start = Callable[..., Awaitable[Role]]
 

@@ -10,11 +10,12 @@ import pytest
 
 from pipeline.embedded.health import WELL, ready
 from pipeline.embedded.servers import EmbeddedServers, Server
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.cluster.nats import NatsCluster
 from tests.conftest import placed
 from tests.harness import Role, eventually
+from tests.names import STREAM
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.banking.balance import BALANCE
 from pipeline.embedded.server import Server
-from pipeline.messaging import STREAM, JetStream
+from pipeline.messaging import JetStream
 from pipeline.messaging.replicas import all_replicas
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_jobs import RebuildJobs
@@ -24,6 +24,7 @@ from tests.cluster.jetstream import stalls
 from tests.cluster.nats import NatsCluster
 from tests.cluster.whole_bank import WholeBank
 from tests.harness import Role, eventually
+from tests.names import STREAM
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from pipeline.banking.balance import BALANCE
-from pipeline.coordination.partitioning import ensure_balance_stream
+from pipeline.coordination.partitioning import ensure_log
 from pipeline.coordination.repartition_requests import RepartitionRequests
 from pipeline.eventstore import EventStore
-from pipeline.messaging import STREAM, JetStream, ensure_changelog
+from pipeline.messaging import JetStream, ensure_changelog
 from pipeline.messaging.replicas import Replicas, all_replicas, replicas_of
 from pipeline.operations import audit, keys
 from pipeline.support.settings import Settings
@@ -27,6 +27,7 @@ from tests.cluster.nats import NatsCluster
 from tests.fleet import Fleet
 from tests.harness import Role, eventually
 from tests.load import Load
+from tests.names import STREAM
 from tests.ports import free_port
 
 Start = Callable[..., Awaitable[Role]]
@@ -76,7 +77,7 @@ async def test_whoever_makes_a_stream_makes_it_with_the_replicas_asked_for(
 ) -> None:
     made = await JetStream.connect(settings.nats, "maker")
     try:
-        await ensure_balance_stream(made, settings)
+        await ensure_log(made, settings)
         await ensure_changelog(made, "bank-activity-changelog")
         await audit.ensure(made, settings)
         await raise_epoch(made, BALANCE, 0, "w1", 0)
@@ -198,7 +199,7 @@ async def test_raised_and_lowered_under_load(
 async def test_what_can_not_be_had_is_explained_and_what_was_begun_goes_on(
     settings: Settings, three: NatsCluster, role: Start, js: JetStream
 ) -> None:
-    await ensure_balance_stream(js, settings)
+    await ensure_log(js, settings)
     await raise_epoch(js, BALANCE, 0, "w1", 0)
     code, said = await bank(settings, "replicas", "5")
     assert code == 1

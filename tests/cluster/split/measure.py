@@ -18,26 +18,26 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, NamedTuple
-from unittest.mock import patch
 
 from benchmarks.history import History
 from benchmarks.machine import cpu_seconds, load
 from benchmarks.rounds import interleaved
 from benchmarks.stream import BATCH, batches, messages_of
 from pipeline.embedded.servers import EmbeddedServers, Server
-from pipeline.forwarder import stream_publisher
 from pipeline.forwarder.stream_publisher import PublisherCounters, StreamPublisher
-from pipeline.messaging import STREAM, TOKEN_HEADER, JetStream, OutgoingMessage
+from pipeline.messaging import TOKEN_HEADER, JetStream, OutgoingMessage
 from pipeline.messaging.fast_path import frame
 from pipeline.messaging.streams import ensure_partitioned
+from pipeline.model.names import BANK
 from pipeline.support.access import ServerAccess
 from tests.cluster.nats import nats_cluster
 from tests.conftest import placed
+from tests.names import STREAM
 
 EVENTS: Final = 20_000
 ROUNDS: Final = 7
@@ -147,12 +147,12 @@ async def _stored(reader: asyncio.StreamReader) -> None:
 
 def publisher(url: str, stream: str, at: float) -> Times:
     """The forwarder's, without reading changes and encoding events."""
-    with patch.object(stream_publisher, "STREAM", stream):
-        return asyncio.run(_publisher(url, stream, at))
+    return asyncio.run(_publisher(url, stream, at))
 
 
 async def _publisher(url: str, stream: str, at: float) -> Times:
-    js = await JetStream.connect(url, "measure")
+    names = replace(BANK, log=stream)
+    js = await JetStream.connect(ServerAccess(url, names=names), "measure")
     try:
         own = StreamPublisher(js, PublisherCounters())
         await own.begin()

@@ -13,20 +13,11 @@ import orjson
 import pytest
 
 from pipeline.banking.events import CREATED, DEPOSITED, WITHDRAWN
-from pipeline.coordination.partitioning import SUBJECT, ensure_balance_stream, partitioning
+from pipeline.coordination.partitioning import ensure_log, partitioning
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
-from pipeline.messaging import (
-    MARKER,
-    STREAM,
-    TOKEN_HEADER,
-    TOKEN_SUBJECT,
-    JetStream,
-    OutgoingMessage,
-    StoredMessage,
-    subject,
-)
+from pipeline.messaging import MARKER, TOKEN_HEADER, JetStream, OutgoingMessage, StoredMessage
 from pipeline.model.events import SLOTS, Event, new_event, partition_of, slot_of
 from pipeline.model.ulids import new_ulid
 from pipeline.support.settings import Settings
@@ -34,6 +25,7 @@ from tests.cluster.split.worker import Documents, Worker, complete, stored
 from tests.conftest import placed
 from tests.forwarder.test_forwarder import ids, in_store, markers, messages
 from tests.harness import Role, eventually
+from tests.names import STREAM, SUBJECT, TOKEN_SUBJECT, subject
 
 pytestmark = pytest.mark.cluster
 
@@ -503,7 +495,7 @@ async def test_one_log_is_split_without_a_backfill(
 
 async def begun_at(log: Log, last: StoredMessage) -> None:
     """A log whose first message has the token of another log's last one."""
-    await ensure_balance_stream(log.js, log.settings)
+    await ensure_log(log.js, log.settings)
     token = {TOKEN_HEADER: last.headers[TOKEN_HEADER]}
     await log.js.publish_batch([OutgoingMessage(TOKEN_SUBJECT, b"", token)], 0)
 

@@ -12,10 +12,11 @@ from pipeline.banking.events import WITHDRAWN
 from pipeline.bridge.durable import Durable
 from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.eventstore import EventStore
-from pipeline.messaging import MARKER, STREAM, JetStream, JetStreamError, StoredMessage, subject
+from pipeline.messaging import MARKER, JetStream, JetStreamError, StoredMessage
 from pipeline.messaging.stream_reader import read
 from pipeline.model.events import SLOTS, Event, decode, slots_of
 from pipeline.support.cancellation import cancel_and_wait
+from tests.names import STREAM, subject
 
 POLL = 0.02
 

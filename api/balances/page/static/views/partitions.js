@@ -25,7 +25,7 @@ const EVERY_MS = 2_000;
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route }) {
-  let projection = route.query.get("projection") ?? "balance";
+  let projection = route.query.get("projection");
   const [choice, state, list] = [h("div"), h("div"), h("div")];
   place.append(choice, state, list);
   // The readings have those of the first projection; those of another are asked for.
@@ -34,7 +34,8 @@ export function show(place, { live, signal, route }) {
     () => render(),
     signal,
   );
-  const own = () => projection === live.reading?.projected[0]?.projection;
+  const first = () => live.reading?.projected[0]?.projection;
+  const own = () => (projection ??= first()) === first();
 
   function render() {
     if (!live.reading) return;

@@ -1,0 +1,112 @@
+"""An application: what the engine is handed of those who build on it, as one value.
+
+    POST = Application("post", projections=[PLACES], aggregates=[PARCEL])
+
+A process runs one application, which `BANK_APPLICATION` names. Its name is in all names that it has
+at the servers (`model/names.py`), so several applications may share them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final, NamedTuple, Protocol
+
+from pipeline.model.events import Event
+from pipeline.model.names import InvalidName, Names, names_of
+from pipeline.model.projection import Projection
+from pipeline.model.upcasters import Upcaster
+
+GROUP: Final = "bank.applications"
+"""The group of entry points whose names the setting may use without the module."""
+
+Turnover = Callable[[Event], tuple[str, int]]
+"""The name that an event is counted by, and its amount in minor units. Never raises."""
+
+
+class Named(Protocol):
+    """What has a name, such as an aggregate."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Check(Protocol):
+    """One run of an invariant over all events, account by account, in order of version."""
+
+    def enter(self, event: Event) -> Iterable[str]:
+        """What violates the invariant, in words, now that this event is read. Never raises."""
+
+    def end(self) -> Iterable[str]:
+        """What violates it, now that all are read."""
+
+
+class Invariant(NamedTuple):
+    """What must hold of the application's events: `bank verify` begins a check of it each time.
+
+    `number` is its own, from 100 on: those below are the engine's and the bank's.
+    """
+
+    number: int
+    title: str
+    begin: Callable[[], Check]
+
+
+def by_kind(event: Event) -> tuple[str, int]:
+    """Count events by their kind, without an amount."""
+    return str(event.get("kind")), 0
+
+
+@dataclass(frozen=True, eq=False)
+class Application:
+    """Of lower case letters, digits and `_`: its `name`. The first of the `projections` is the one
+    that commands and routes are about where none is named.
+
+    `upcasters` bring older schemas of its events to the next one, beside those of the entry points
+    `{name}.upcasters`. `turnover` says what the table of activity counts.
+
+    Raises `InvalidName`.
+    """
+
+    name: str
+    projections: Sequence[Projection] = ()
+    aggregates: Sequence[Named] = ()
+    upcasters: Mapping[tuple[str, int], Upcaster] = field(default_factory=dict)
+    invariants: Sequence[Invariant] = ()
+    turnover: Turnover = by_kind
+    names: Names = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = names_of(self.name)
+        ours = tuple(each.within(names) for each in self.projections)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "projections", ours)
+
+
+class UnknownApplication(ValueError):
+    """A setting names an application that can't be found; the message is for people."""
+
+
+@cache
+def application(name: str) -> Application:
+    """That of a setting: an entry point's name, or `package.module:NAME`. Raises
+    `UnknownApplication`."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        declared = {each.name: each.value for each in entry_points(group=GROUP)}
+        if not declared:
+            why = f"no entry points of {GROUP}: install the package again (make install)"
+            raise UnknownApplication(why)
+        if name not in declared:
+            raise UnknownApplication(
+                f"{name!r} is not {' or '.join(declared)}; name your own as package.module:NAME"
+            )
+        module, _, attribute = declared[name].partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, InvalidName) as error:
+        raise UnknownApplication(f"{name}: {error}") from error
+    if not isinstance(found, Application):
+        raise UnknownApplication(f"{name} is no Application")
+    return found

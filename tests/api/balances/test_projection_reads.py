@@ -1,0 +1,137 @@
+"""`GET /projections/{name}` and `/projections/{name}/{id}`: any projection, of any application."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
+from pipeline.banking.statement import STATEMENT
+from pipeline.eventstore import EventStore
+from pipeline.model.events import Event, new_event
+from pipeline.support.settings import Settings
+from tests.apps.post import POST, SCANNED, SENT
+from tests.bank import accounts
+from tests.conftest import beside
+from tests.services import Client, problem, serving
+from tests.stores import stores
+
+pytestmark = pytest.mark.elasticsearch
+
+TOWNS = ("Porto", "Lisboa", "Faro", "Porto")
+
+
+def parcel(number: int) -> list[Event]:
+    town = TOWNS[number % len(TOWNS)]
+    sent = {"at": town, "to": f"Rua das Flores {number}"}
+    scans = [new_event(f"parcel-{number}", 2 + i, SCANNED, {"at": town}) for i in range(number)]
+    return [new_event(f"parcel-{number}", 1, SENT, sent), *scans]
+
+
+@pytest.fixture
+def of_post(settings: Settings) -> Settings:
+    return beside(settings, "tests.apps.post:POST", "places scans")
+
+
+@pytest.fixture
+async def post(of_post: Settings) -> AsyncIterator[Client]:
+    """With eight parcels, of which each has one scan more than the one before."""
+    for projection in POST.projections:
+        async with stores(of_post, projection) as world:
+            await world.table().apply([each for n in range(8) for each in parcel(n)])
+            await world.elastic.client.indices.refresh(index=projection.alias)
+    async with serving(create_app(of_post)) as client:
+        yield client
+
+
+async def page(client: Client, name: str, **query: Any) -> dict[str, Any]:
+    async with client.get(f"/projections/{name}", params=query) as answer:
+        assert answer.status == 200, await answer.text()
+        document: dict[str, Any] = await answer.json()
+        return document
+
+
+async def ids(client: Client, name: str, **query: Any) -> list[str]:
+    found = await page(client, name, **query)
+    assert not found["has_more"]
+    return [each["id"] for each in found["data"]]
+
+
+@pytest.mark.parametrize("sort", ["id", "-id", "at", "-at", "scans", "-scans"])
+@pytest.mark.parametrize("limit", [1, 3, 8])
+async def test_pages_follow_each_other_in_any_order(post: Client, sort: str, limit: int) -> None:
+    seen: list[dict[str, Any]] = []
+    after: dict[str, Any] = {}
+    while True:
+        found = await page(post, "places", sort=sort, limit=limit, **after)
+        seen += found["data"]
+        if not found["has_more"]:
+            break
+        after = {"starting_after": found["next"]}
+    field = sort.removeprefix("-")
+    expected = sorted(seen, key=lambda each: each["id"])
+    expected.sort(key=lambda each: each[field], reverse=sort.startswith("-"))
+    assert seen == expected
+    assert {each["id"] for each in seen} == {f"parcel-{n}" for n in range(8)}
+    assert all(each.keys() == POST.projections[0].fields for each in seen)
+
+
+async def test_search_is_of_whole_keywords_and_words_of_texts(post: Client) -> None:
+    assert await ids(post, "places", search="Lisboa") == ["parcel-1", "parcel-5"]
+    assert await ids(post, "places", search="flores 5") == ["parcel-5"]
+    assert await ids(post, "places", search="parcel-3") == ["parcel-3"]
+    assert await ids(post, "places", search="lis") == []
+    assert await ids(post, "scans", search="parcel-1") == ["parcel-1-1", "parcel-1-2"]
+
+
+async def test_one_document(post: Client) -> None:
+    async with post.get("/projections/places/parcel-3") as answer:
+        found = await answer.json()
+        assert (answer.status, answer.headers["ETag"]) == (200, '"4"')
+    assert (found["id"], found["scans"], found["version"]) == ("parcel-3", 3, 4)
+    async with post.get("/projections/places/parcel-3?min_version=4") as answer:
+        assert await answer.json() == found
+    async with post.get("/projections/places/parcel-3?min_version=5&timeout=0") as answer:
+        assert await answer.json() == {**found, "stale": True}
+    async with post.get("/projections/scans/parcel-3-2") as answer:
+        assert (await answer.json())["at"] == "Porto"
+    for name in ("parcel-99", "parcel-99?min_version=1&timeout=0", "x" * 600):
+        async with post.get(f"/projections/places/{name}") as answer:
+            await problem(answer, 404, "document-not-found")
+
+
+async def test_what_can_t_be_asked(post: Client) -> None:
+    async with post.get("/projections/balance") as answer:
+        await problem(answer, 404, "projection-not-found")
+    for wrong in ("sort=to", "sort=nothing", "sort=-", "limit=0", "search=", "starting_after=x"):
+        async with post.get(f"/projections/places?{wrong}") as answer:
+            await problem(answer, 400, "invalid-input")
+    place = await page(post, "places", limit=1)
+    async with post.get(f"/projections/scans?starting_after={place['next']}") as answer:
+        await problem(answer, 400, "invalid-input")
+
+
+async def test_another_application_has_no_accounts(post: Client) -> None:
+    for path in ("/", "/01J00000000000000000000000", "/01J00000000000000000000000/statement"):
+        async with post.get(path) as answer:
+            await problem(answer, 404, "not-found")
+
+
+async def test_the_bank_s_projections(settings: Settings, store: EventStore) -> None:
+    histories = accounts(3)
+    for projection in (BALANCE, STATEMENT):
+        async with stores(settings, projection) as world:
+            await world.table().apply([each for history in histories for each in history])
+            await world.elastic.client.indices.refresh(index=projection.alias)
+    both = settings.model_copy(update={"projections": "balance statement"})
+    async with serving(create_app(both)) as client:
+        account = histories[0][0]["account_id"]
+        async with client.get(f"/projections/balance/{account}") as answer:
+            assert await answer.json() == BALANCE.fold_all(histories[0])
+        by_owner = await page(client, "balance", sort="owner")
+        assert [each["owner"] for each in by_owner["data"]] == sorted(
+            each["owner"] for each in by_owner["data"]
+        )
+        found = await page(client, "statement", search=account, sort="version")
+        assert [each["version"] for each in found["data"]] == [1, 2, 3]
