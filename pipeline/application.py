@@ -6,30 +6,24 @@ A process runs one application, which `BANK_APPLICATION` names. Its name is in a
 at the servers (`model/names.py`), so several applications may share them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+from pipeline.model.aggregate import Aggregate
 from pipeline.model.events import Event
-from pipeline.model.names import InvalidName, Names, names_of
+from pipeline.model.names import Names, names_of
 from pipeline.model.projection import Projection
-from pipeline.model.upcasters import Upcaster
+from pipeline.model.upcasters import Upcasters, united
 
 GROUP: Final = "bank.applications"
 """The group of entry points whose names the setting may use without the module."""
 
 Turnover = Callable[[Event], tuple[str, int]]
 """The name that an event is counted by, and its amount in minor units. Never raises."""
-
-
-class Named(Protocol):
-    """What has a name, such as an aggregate."""
-
-    @property
-    def name(self) -> str: ...
 
 
 class Check(Protocol):
@@ -63,16 +57,17 @@ class Application:
     """Of lower case letters, digits and `_`: its `name`. The first of the `projections` is the one
     that commands and routes are about where none is named.
 
-    `upcasters` bring older schemas of its events to the next one, beside those of the entry points
-    `{name}.upcasters`. `turnover` says what the table of activity counts.
+    `upcasters` bring older schemas of its events to the next one: those of its `aggregates`, and
+    what is given here besides. Packages declare more by the entry points `{name}.upcasters`.
+    `turnover` says what the table of activity counts.
 
-    Raises `InvalidName`.
+    Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema.
     """
 
     name: str
     projections: Sequence[Projection] = ()
-    aggregates: Sequence[Named] = ()
-    upcasters: Mapping[tuple[str, int], Upcaster] = field(default_factory=dict)
+    aggregates: Sequence[Aggregate[Any, Any]] = ()
+    upcasters: Upcasters = field(default_factory=dict)
     invariants: Sequence[Invariant] = ()
     turnover: Turnover = by_kind
     names: Names = field(init=False)
@@ -82,6 +77,8 @@ class Application:
         ours = tuple(each.within(names) for each in self.projections)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "projections", ours)
+        of_aggregates = [each.upcasters for each in self.aggregates]
+        object.__setattr__(self, "upcasters", united([*of_aggregates, self.upcasters]))
 
 
 class UnknownApplication(ValueError):
@@ -105,7 +102,7 @@ def application(name: str) -> Application:
         module, _, attribute = declared[name].partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, InvalidName) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UnknownApplication(f"{name}: {error}") from error
     if not isinstance(found, Application):
         raise UnknownApplication(f"{name} is no Application")

@@ -9,7 +9,7 @@ that packages declare as entry points of the group `{application}.upcasters`, as
 the bank in `pyproject.toml`; so every process knows the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final, TypeVar, cast
@@ -44,6 +44,17 @@ class _Upcast(dict[str, Any]):
 def as_stored(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """The event as it was before `upcast`."""
     return event.stored if isinstance(event, _Upcast) else event
+
+
+def united(several: Iterable[Upcasters]) -> Upcasters:
+    """All of them as one. Raises `ValueError` if two differ about one kind and schema."""
+    known: dict[tuple[str, int], Upcaster] = {}
+    for steps in several:
+        twice = known.keys() & steps.keys()
+        if differ := sorted(each for each in twice if known[each] is not steps[each]):
+            raise ValueError(f"two upcasters of {differ}")
+        known |= steps
+    return known
 
 
 _chosen: Upcasters | None = None

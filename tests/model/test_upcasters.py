@@ -1,5 +1,6 @@
 """Events in older forms: every reader comes to the same; what nobody can read decides nothing."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, cast
 
@@ -11,6 +12,7 @@ from ulid import ULID
 
 from api.accounts.account import ACCOUNT
 from api.accounts.app import create_app
+from pipeline.application import Application
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import (
     CLOSED,
@@ -25,6 +27,7 @@ from pipeline.banking.events import (
 )
 from pipeline.eventstore import EventStore
 from pipeline.model import upcasters as upcasting
+from pipeline.model.aggregate import Aggregate
 from pipeline.model.events import SLOTS, Event, decode, encode, new_event
 from pipeline.model.projection import Document
 from pipeline.model.upcasters import Unreadable, Upcaster, newest, require_newest, upcast, upcasters
@@ -32,6 +35,7 @@ from pipeline.operations.checker import Report, check
 from pipeline.support.settings import Settings
 from tests.accounts import fold
 from tests.accounts import shown as answered
+from tests.commands.library import BOOK, READER, Book
 from tests.services import Client, problem, serving
 
 LIFE: Final[list[tuple[str, Body]]] = [
@@ -246,3 +250,29 @@ def test_an_application_s_own_are_in_the_place_of_the_bank_s(
     old = {**new_event("parcel-1", 1, "ParcelSent", {"to": "Porto"}), "schema": 1}
     assert upcast(old)["body"] == {"to": "Porto", "weight": 0}
     assert new_event("parcel-1", 1, "ParcelSent", {})["schema"] == 2
+
+
+def test_an_application_has_those_of_its_aggregates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who declares an aggregate does not declare its upcasters for the workers once more."""
+    steps: dict[tuple[str, int], Upcaster] = {
+        ("CopyBought", 1): lambda event: {**event["body"], "level": 1}
+    }
+    more = {("BookBorrowed", 1): _unwrapped, **steps}
+    book = Aggregate(
+        "book",
+        initial=Book,
+        decide=BOOK.decide,
+        evolve=BOOK.evolve,
+        kinds=BOOK.schemas,
+        upcasters=steps,
+    )
+    assert Application("library", aggregates=[READER, book]).upcasters == steps
+    library = Application("library", aggregates=[READER, book], upcasters=more)
+    assert library.upcasters == more
+    monkeypatch.setattr(upcasting, "_chosen", None)
+    upcasting.choose(library.name, library.upcasters)
+    old: Any = {**new_event("book-1", 1, "CopyBought", {"title": "Emma"}), "schema": 1}
+    assert upcast(old)["body"] == {"title": "Emma", "level": 1}
+    assert upcast(old) == book.newest_form(old)
+    with pytest.raises(ValueError, match=re.escape("two upcasters of [('CopyBought', 1)]")):
+        Application("library", aggregates=[book], upcasters={("CopyBought", 1): _unwrapped})
