@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from api.balances import queries
 from api.balances.connections import Connections
+from api.balances.monotonic import MonotonicReads, version_of
 from api.balances.projected import kept
 from api.balances.projection_reader import NotSortable, ProjectionReader
 from api.balances.waiting import VersionWaits
@@ -19,6 +21,7 @@ from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import Page, paged
 from api.security.access import READERS, allowed
+from pipeline.model.projection import Projection
 from pipeline.search import ProjectionMissing
 from pipeline.support.settings import Settings
 
@@ -48,6 +51,8 @@ class _Read:
 
     index: ProjectionReader
     waits: VersionWaits
+    documents: MonotonicReads
+    pages: MonotonicReads
 
 
 class ProjectionReads:
@@ -56,8 +61,7 @@ class ProjectionReads:
     def __init__(self, settings: Settings, connections: Connections) -> None:
         self._of: dict[str, _Read] = {}
         for each in settings.kept:
-            index = ProjectionReader(settings.elasticsearch, each)
-            self._of[each.name] = _Read(index, VersionWaits(index, each, connections))
+            self._of[each.name] = _read_of(settings, each, connections)
 
     def of(self, request: web.Request) -> _Read:
         """The one in the path; problem 404 `projection-not-found`."""
@@ -77,6 +81,15 @@ class ProjectionReads:
             await each.index.close()
 
 
+def _read_of(settings: Settings, projection: Projection, connections: Connections) -> _Read:
+    async def head(document_id: str) -> int:
+        return await connections.store.head(projection.account_id(document_id))
+
+    index = ProjectionReader(settings.elasticsearch, projection)
+    waits = VersionWaits(index, projection, connections)
+    return _Read(index, waits, MonotonicReads(head), MonotonicReads(head))
+
+
 READS: Final = web.AppKey("projections read", ProjectionReads)
 
 _MAY_END: Final = ("projection-not-found", "projection-unavailable")
@@ -88,9 +101,16 @@ _MAY_END: Final = ("projection-not-found", "projection-unavailable")
 async def projection_page(request: web.Request) -> web.Response:
     """Documents of a projection in pages. What is new shows within a second."""
     read, asked = request.app[READS].of(request), query(request, ProjectionPageQuery)
+    page = partial(
+        read.index.page,
+        search=asked.search,
+        sort=asked.sort,
+        limit=asked.limit,
+        after=asked.starting_after,
+    )
     try:
-        found, after = await read.index.page(
-            search=asked.search, sort=asked.sort, limit=asked.limit, after=asked.starting_after
+        found, after = await read.pages.get(
+            page, lambda answer: {each["id"]: version_of(each) for each in answer[0]}
         )
     except NotSortable as error:
         fault = {"parameter": "sort", "detail": str(error)}
@@ -107,23 +127,29 @@ async def projection_document(request: web.Request) -> web.Response:
     With `min_version` not before it has that version, or time is out: then it is `stale`.
     """
     read, asked = request.app[READS].of(request), query(request, queries.DocumentQuery)
-    try:
-        found, fresh = await _found(read, request.match_info["id"], asked)
-    except queries.DocumentNotFound as error:
+    document_id = request.match_info["id"]
+    found, fresh = await read.documents.get(
+        partial(_found, read, document_id, asked),
+        lambda answer: {document_id: version_of(answer[0])},
+    )
+    if found is None:
         raise Problem(
             404,
             "document-not-found",
-            f"The projection has no document {error}. A new one takes a moment to appear.",
-        ) from error
+            f"The projection has no document {document_id}. A new one takes a moment to appear.",
+        )
     headers = {"ETag": f'"{found["version"]}"'} if "version" in found else None
     return reply(found if fresh else {**found, "stale": True}, headers=headers)
 
 
 async def _found(
     read: _Read, document_id: str, asked: queries.DocumentQuery
-) -> tuple[Document, bool]:
+) -> tuple[Document | None, bool]:
+    """The document, None if there is none, and whether it is as new as was asked for."""
     if len(document_id) > _LONGEST:
-        raise queries.DocumentNotFound(document_id)
-    if asked.min_version is None:
-        return await queries.document(read.index, document_id), True
-    return await read.waits.document(document_id, asked.min_version, asked.timeout)
+        return None, False
+    with suppress(queries.DocumentNotFound):
+        if asked.min_version is None:
+            return await queries.document(read.index, document_id), True
+        return await read.waits.document(document_id, asked.min_version, asked.timeout)
+    return None, False

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from api.balances import monotonic
 from api.balances.app import create_app
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.statement import STATEMENT
@@ -99,6 +100,28 @@ async def test_one_document(post: Client) -> None:
     for name in ("parcel-99", "parcel-99?min_version=1&timeout=0", "x" * 600):
         async with post.get(f"/projections/places/{name}") as answer:
             await problem(answer, 404, "document-not-found")
+
+
+async def test_what_was_shown_is_not_taken_back(
+    post: Client, of_post: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another copy of a shard answers, which has an older document."""
+
+    async def head(_: EventStore, __: str) -> int:
+        return 4
+
+    monkeypatch.setattr(EventStore, "head", head)
+    monkeypatch.setattr(monotonic, "PATIENCE", 0.0)
+    assert "parcel-3" in await ids(post, "places")
+    async with post.get("/projections/places/parcel-3") as answer:
+        found = await answer.json()
+        assert found["version"] == 4
+    async with stores(of_post, POST.projections[0]) as world:
+        await world.hand.put("parcel-3", {**found, "version": 3})
+        await world.elastic.client.indices.refresh(index="post-places")
+    for path in ("/projections/places", "/projections/places/parcel-3"):
+        async with post.get(path) as answer:
+            await problem(answer, 503, "projection-unavailable")
 
 
 async def test_what_can_t_be_asked(post: Client) -> None:
