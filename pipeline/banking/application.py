@@ -8,5 +8,5 @@ from pipeline.banking.money import turnover
 from pipeline.banking.statement import STATEMENT
 
 BANK: Final = Application("bank", projections=[BALANCE, STATEMENT], turnover=turnover)
-"""It names no aggregate: the account stands in a room above, `api/accounts/`. Its upcasters are entry
-points, as those of packages that extend the bank."""
+"""It names no aggregate: the account stands in a room above, `api/accounts/`. Its upcasters are
+entry points, as those of packages that extend the bank."""
