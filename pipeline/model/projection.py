@@ -106,6 +106,10 @@ class Projection:
     fields; those in `optional` may be null. Another `version` means another fold or mapping, and a
     rebuild. `every`: the document of each event is kept, with the id `{account}-{version}`.
 
+    `without`: the kinds of aggregates that the projection is not about, all kinds of each: their
+    events make no document here. It does not list the kinds that it wants instead, because then a
+    worker would pass over an event of a kind that it does not know yet, and not park the account.
+
     `names`: those of the application that keeps it; see `within`.
     """
 
@@ -118,6 +122,7 @@ class Projection:
         version: int = 1,
         every: bool = False,
         optional: Iterable[str] = (),
+        without: Iterable[str] = (),
     ) -> None:
         self.name, self.version, self.every = name, version, every
         self.names = BANK
@@ -133,6 +138,7 @@ class Projection:
         }
         """A document that the mapping takes; it is never written."""
         self._after, self._optional = after, frozenset(optional)
+        self._without = frozenset(without)
         self._types = {each: _TYPES.get(about["type"], object) for each, about in shape.items()}
 
     def __repr__(self) -> str:
@@ -164,6 +170,12 @@ class Projection:
         return f"{account_id}-{version}" if self.every else account_id
 
     # ---------------------------------------------------------------- folding
+
+    def about(self, events: Iterable[Event]) -> Iterable[Event]:
+        """Those of the events that the projection is about."""
+        if not self._without:
+            return events
+        return [each for each in events if str(each.get("kind")) not in self._without]
 
     def fold(self, document: Document | None, event: Event) -> Document:
         """The document after the event. Raises `Unfoldable`, also if it is not the next one."""
@@ -222,7 +234,7 @@ class Projection:
         """Fold an account's history from the store, or its next part: a gap there is a poison."""
         if before.poison is not None:
             return before._replace(each=None if before.each is None else ())
-        result = self.advance(before.document, events)
+        result = self.advance(before.document, self.about(events))
         if result.gap is None:
             return result
         hole = Unfoldable(result.gap, "the version before it is not in the store")
@@ -231,7 +243,7 @@ class Projection:
     def fold_all(self, events: Iterable[Event]) -> Document | None:
         """The document of an account's whole history, in version order; raises `Unfoldable`."""
         document: Document | None = None
-        for event in events:
+        for event in self.about(events):
             document = self.fold(document, event)
         return document
 

@@ -84,10 +84,11 @@ class AccountDocuments(DocumentWriter):
         """Restore a parked account from the store and free it, or park it again."""
         events = (await self._store.load_many([account_id]))[account_id]
         self.cache.forget(account_id)
-        if events:
-            await self.restore([self.projection.replay(events)])
-        else:
+        history = self.projection.replay(events)
+        if history.document is None and history.poison is None:
             await self._parked.drop(account_id)
+        else:
+            await self.restore([history])
 
     async def _park_and_free(
         self, poisons: dict[str, Unfoldable | None], parked: Collection[str]

@@ -121,9 +121,10 @@ class ProjectionTable:
                 log.log(level, "%s: %d accounts", what, len(accounts), extra=about(events))
 
     def _by_account(self, events: Iterable[Event]) -> dict[str, list[Event]]:
-        """Each account's events in order of version, none twice, and none of parked accounts."""
+        """Each account's events in order of version, none twice, and none of parked accounts or
+        accounts that the projection is not about."""
         histories: defaultdict[str, list[Event]] = defaultdict(list)
-        for event in events:
+        for event in self._projection.about(events):
             histories[event["account_id"]].append(event)
         for account in [account for account in histories if account in self._parked]:
             self.counters.waiting += len(histories.pop(account))

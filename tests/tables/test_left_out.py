@@ -1,0 +1,61 @@
+"""A projection that is about one of an application's aggregates, and not about claims."""
+
+import pytest
+
+from pipeline.model.claims import GIVEN_BACK, TAKEN
+from pipeline.model.events import SLOTS, Event, new_event
+from pipeline.model.names import names_of
+from pipeline.model.projection import NOTHING, Projection
+from pipeline.operations.repair.compare import Comparison
+from pipeline.support.settings import Settings
+from tests.apps.post import PLACES, SCANNED, SENT, place
+from tests.stores import stores
+
+WITHOUT_CLAIMS = Projection(
+    "places",
+    place,
+    {each: PLACES.mapping["properties"][each] for each in ("to", "at", "scans")},
+    without=(TAKEN, GIVEN_BACK),
+).within(names_of("post"))
+
+
+def parcel() -> list[Event]:
+    sent = new_event("parcel-1", 1, SENT, {"at": "Porto", "to": "Rua das Flores 3"})
+    return [sent, new_event("parcel-1", 2, SCANNED, {"at": "Faro"})]
+
+
+def claim() -> list[Event]:
+    taken = new_event("claim-1", 1, TAKEN, {"by": "parcel-1"})
+    return [taken, new_event("claim-1", 2, GIVEN_BACK, {"by": "parcel-1"})]
+
+
+def test_what_it_is_not_about_makes_no_document_and_is_no_fault() -> None:
+    assert WITHOUT_CLAIMS.replay(claim()) == NOTHING
+    assert WITHOUT_CLAIMS.fold_all(claim()) is None
+    assert PLACES.replay(claim()).poison is not None
+    assert WITHOUT_CLAIMS.fold_all(parcel()) == PLACES.fold_all(parcel()) is not None
+
+
+@pytest.mark.parametrize("kind", ["ParcelLost", ["ClaimTaken"], None])
+def test_a_kind_that_nobody_knows_is_not_passed_over(kind: str) -> None:
+    event = new_event("parcel-1", 1, SENT, {})
+    event["kind"] = kind
+    assert WITHOUT_CLAIMS.replay([event]).poison is not None
+
+
+@pytest.mark.elasticsearch
+async def test_workers_repairs_and_comparisons_pass_over_it(settings: Settings) -> None:
+    ours, other = parcel(), claim()
+    async with stores(settings, WITHOUT_CLAIMS) as world:
+        table = await world.live(ours[:1], other[:1])
+        await world.arrives(table, ours[1], other[1])
+        assert not world.lot
+        assert await world.exact()
+        repaired = await world.mend_partition()
+        assert (repaired.written, repaired.removed) == (0, 0)
+        compared = Comparison(world.store, world.survey, None, WITHOUT_CLAIMS, patience=0.3)
+        assert [each async for each in compared.slots(range(SLOTS))] == []
+        assert [each async for each in compared.these(["claim-1", "parcel-1"])] == []
+        world.lot["claim-1"] = {}
+        await world.documents().replay("claim-1")
+        assert not world.lot, "parked by a version that did not leave it out"
