@@ -17,8 +17,9 @@ from pipeline.search import ProjectionUnavailable
 
 T = TypeVar("T")
 
-Versions = Mapping[str, int]
-"""What an answer shows: the version of each account, 0 for one that it should have and has not."""
+Versions = Mapping[str, int | None]
+"""What an answer shows: the version of each account, 0 for one that it should have and has not, and
+None where somebody has changed the document so that it has none: such a one is shown as it is."""
 
 PATIENCE: Final = 5.0
 """Seconds for which an answer is asked for again; then the read fails."""
@@ -29,6 +30,8 @@ MOST: Final = 20_000
 """So many accounts are remembered on a route, those that were shown last."""
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
+_CHECK_SECONDS: Final = 2.0
+"""The event store is asked for so long whether a version that was shown was ever true."""
 
 
 class _Shown(NamedTuple):
@@ -49,38 +52,46 @@ class MonotonicReads:
 
         Raises what `read` raises, and `ProjectionUnavailable` if there is no such answer in time.
         """
+        answer = await read()
         deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
         checked: set[str] = set()
-        while True:
-            answer = await read()
-            shows = versions(answer)
-            self._forget()
-            if unchecked := self._fallen(shows) - checked:
-                await self._check(unchecked)
-                checked |= unchecked
-            if not self._fallen(shows):
-                self._note(shows)
-                return answer
+        while await self._goes_back(versions(answer), checked):
             if time.monotonic() + pause > deadline:
                 raise ProjectionUnavailable("the projection is behind what it has shown")
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+            answer = await read()
+        self._note(versions(answer))
+        return answer
+
+    async def _goes_back(self, shows: Versions, checked: set[str]) -> bool:
+        self._forget()
+        if unchecked := self._fallen(shows) - checked:
+            await self._check(unchecked)
+            checked |= unchecked
+        return bool(self._fallen(shows))
 
     def _fallen(self, shows: Versions) -> set[str]:
         """The accounts that would go back."""
         return {
             account
             for account, version in shows.items()
-            if (shown := self._shown.get(account)) and version < shown.version
+            if version is not None
+            and (shown := self._shown.get(account))
+            and version < shown.version
         }
 
     async def _check(self, accounts: Iterable[str]) -> None:
         """Forget what was never true: somebody had changed the document by hand."""
-        for account in accounts:
-            with suppress(StoreUnavailable):
-                head = await self._head(account)
-                if (shown := self._shown.get(account)) and head < shown.version:
-                    del self._shown[account]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await asyncio.gather(*map(self._check_one, accounts))
+
+    async def _check_one(self, account: str) -> None:
+        with suppress(StoreUnavailable):
+            head = await self._head(account)
+            if (shown := self._shown.get(account)) and head < shown.version:
+                del self._shown[account]
 
     def _note(self, shows: Versions) -> None:
         now = time.monotonic()
@@ -98,7 +109,9 @@ class MonotonicReads:
             self._shown.popitem(last=False)
 
 
-def version_of(document: Mapping[str, Any] | None) -> int:
-    """0 if there is none. In a document that was changed by hand the version may be of any type."""
-    there = document.get("version") if document else None
-    return there if isinstance(there, int) else 0
+def version_of(document: Mapping[str, Any] | None) -> int | None:
+    """As in `Versions`."""
+    if document is None:
+        return 0
+    there = document.get("version")
+    return there if isinstance(there, int) else None

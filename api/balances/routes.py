@@ -1,5 +1,6 @@
 """The routes that read documents."""
 
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -53,11 +54,14 @@ async def document(request: web.Request) -> web.Response:
     """
     account_id, asked = request.match_info["id"], query(request, queries.DocumentQuery)
 
+    end = time.monotonic() + asked.timeout
+
     async def read() -> tuple[queries.Document | None, bool]:
         with suppress(queries.DocumentNotFound):
             if asked.min_version is None:
                 return await queries.document(request.app[INDEX], account_id), True
-            return await request.app[WAITING].document(account_id, asked.min_version, asked.timeout)
+            left = max(0.0, end - time.monotonic())
+            return await request.app[WAITING].document(account_id, asked.min_version, left)
         return None, False
 
     found, fresh = await request.app[READS].get(

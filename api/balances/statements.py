@@ -1,8 +1,9 @@
 """`GET /{id}/statement`: what happened to an account, with the balance after each entry."""
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from aiohttp import web
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -42,6 +43,10 @@ def _kinds(text: str) -> tuple[str, ...]:
     if not KINDS.issuperset(kinds):
         raise PydanticCustomError("kind", f"Must be some of {', '.join(sorted(KINDS))}")
     return kinds
+
+
+def _newest_version(entries: Iterable[Mapping[str, Any]]) -> int:
+    return max((version_of(each) or 0 for each in entries), default=0)
 
 
 def _place(cursor: str) -> str | int:
@@ -104,7 +109,7 @@ async def statement(request: web.Request) -> web.Response:
     entries, after = await request.app[READS].get(
         partial(request.app[STATEMENTS].page, account_id, wanted),
         # Only the newest entries of all tell the version of the account.
-        lambda found: {account_id: max(map(version_of, found[0]), default=0)} if newest else {},
+        lambda found: {account_id: _newest_version(found[0])} if newest else {},
     )
     if not entries:
         # An unknown account is a 404, not an empty page.

@@ -284,11 +284,13 @@ class Consumer(FaustConsumer):
     async def _repair(self, tp: TP, trouble: Trouble) -> None:
         """Restart the feed, unless its partition is lost.
 
-        A 423 is no proof that it is: a restarted server forgets its pins. So the lease decides.
+        A 423 is no proof that it is: a restarted server forgets its pins. So the lease decides, and
+        also where the restart would take the pin from whoever has it.
         """
-        if trouble.pinned_elsewhere and not await self.keeps(tp):
-            return
         feed = self.feeds.get(tp)
+        unpins = trouble.pinned_elsewhere or (feed is not None and not feed.pinned)
+        if unpins and not await self.keeps(tp):
+            return
         if feed is not None and feed.started:
             await self._until_it_works(tp, partial(self._resume, feed, trouble))
 

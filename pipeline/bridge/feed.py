@@ -93,6 +93,11 @@ class Feed:
         self._last, self._next_delivery = 0, 1
         self._lock = asyncio.Lock()
 
+    @property
+    def pinned(self) -> bool:
+        """Whether the server has given us the pin; without it a restart unpins whoever has it."""
+        return self._pin is not None
+
     async def seek(self, sequence: int | None, *, label: int | None = None) -> int:
         """Read on after `sequence`, or after the ack floor; return that position.
 

@@ -49,15 +49,15 @@ async def until_answered(
     call: Callable[[], Awaitable[T]], known: str = "", *, seconds: float = math.inf
 ) -> T:
     """See `answers.until_answered`; says once that NATS does not answer, and what is `known`."""
-    told = False
+    reported = False
 
-    def tell() -> None:
-        nonlocal told
-        if not told:
+    def report() -> None:
+        nonlocal reported
+        if not reported:
             echo(f"{NATS_DOWN}. {known}".rstrip(". "), err=True)
-        told = True
+        reported = True
 
-    return await answers.until_answered(call, seconds, tell)
+    return await answers.until_answered(call, seconds, report)
 
 
 def no_answer(settings: Settings, servers: Iterable[str]) -> CommandFailed:

@@ -18,7 +18,7 @@ from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.projection_option import Target, of_projection, target
 from pipeline.cli.running import complete
 from pipeline.eventstore import EventStore
-from pipeline.messaging.answers import ELECTION, FAILURES
+from pipeline.messaging.answers import ELECTION, FAILURES, repeatable
 from pipeline.model.projection import Projection
 from pipeline.model.visible import visible
 from pipeline.operations.audit import Action, record
@@ -186,7 +186,8 @@ async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
     async with _opened(*target) as parked:
         for each in accounts:
             unknown = f"Whether {each.account_id} is dropped is not known yet"
-            if await until_answered(partial(parked.drop, each.account_id), unknown):
+            drop = repeatable(partial(parked.drop, each.account_id))
+            if await until_answered(drop, unknown):
                 await _record(parked, target, "parked-drop", each.account_id, "done")
                 echo(f"{each.account_id}: dropped; its document stays as it is")
             else:

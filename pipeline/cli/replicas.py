@@ -89,13 +89,13 @@ async def _change(settings: Settings, number: int) -> int:
                     f"at.\n`bank replicas` shows them, `bank replicas {number}` goes on.",
                     INTERRUPTED,
                 ) from None
-        await record(js, settings, "replicas", f"{number}")
         now = await until_answered(partial(all_replicas, js))
         if others := [each.stream for each in now if each.count not in (number, None)]:
             raise CommandFailed(
                 f"{', '.join(others)}: made or changed by others meanwhile; `bank replicas "
                 f"{number}` again changes what is left"
             )
+        await record(js, settings, "replicas", f"{number}")
         return len(names)
 
 

@@ -23,6 +23,7 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.coordination.repartition_requests import RepartitionRequest, RepartitionRequests
 from pipeline.forwarder.stream_publisher import StreamPublisher
 from pipeline.messaging import JetStream, JetStreamError, OutgoingMessage
+from pipeline.messaging.answers import ANSWERS
 from pipeline.messaging.kv import Overtaken
 from pipeline.messaging.news import SELDOM, News
 from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
@@ -114,21 +115,25 @@ class Repartitioner:
                 return None
             self._checked = time.monotonic()
             self._news.reading()
-            if self._tidy_at is not None and self._checked > self._tidy_at:
-                await self.tidy(now)
             self._under_way = True  # until it is known that there is none
             self._looking = asyncio.create_task(self._look(now))
+            # Nobody reads the error of a look that has failed when the leadership ends.
+            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
             await asyncio.wait({self._looking}, timeout=_LOOK_SECONDS)
         if not self._looking.done():
             return None
         looking, self._looking = self._looking, None
         try:
             return looking.result()
+        except ANSWERS:
+            raise
         except (NatsError, JetStreamError) as error:
             log.debug("Looking for a request: %r", error)
             return None
 
     async def _look(self, now: Partitioning) -> _Look:
+        if self._tidy_at is not None and self._checked > self._tidy_at:
+            await self.tidy(now)
         request = await self._requests.last()
         if request is None or not request.open or request.to == now.count:
             return _Look(request, (), [])

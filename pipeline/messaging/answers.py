@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Final, TypeVar
 
 from nats.errors import Error as NatsError
@@ -44,3 +45,18 @@ async def until_answered(
             silent()
         raise_if_cancelled()
         await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def repeatable(remove: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+    """`remove`, which says whether there was something to remove, for `until_answered`.
+
+    After a call that had no answer, nothing left may mean that it was carried out: it counts as
+    removed.
+    """
+    calls = count(1)
+
+    async def call() -> bool:
+        first = next(calls) == 1
+        return await remove() or not first
+
+    return call

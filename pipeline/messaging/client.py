@@ -41,6 +41,8 @@ _EXPECTED_OF_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence"
 _TIMEOUT: Final = 5.0
 _COMMIT_SECONDS: Final = 4.0
 """As long as the shortest election: what a leader got that died is not waited for any longer."""
+_COMMIT_ALONE_SECONDS: Final = 10.0
+"""For a server without others, whose disk may be slow."""
 _PATIENCE: Final = 3.0
 _FULL_SECONDS: Final = 30.0
 _PIECE: Final = 250
@@ -141,7 +143,8 @@ class JetStream:
         for start in range(0, len(frames), _PIECE):
             await self.nc.publish_frames(frames[start : start + _PIECE])
             await asyncio.sleep(0)
-        return await self._stored(last.subject, last.data, headers[-1], _COMMIT_SECONDS)
+        seconds = _COMMIT_SECONDS if self.replicas > 1 else _COMMIT_ALONE_SECONDS
+        return await self._stored(last.subject, last.data, headers[-1], seconds)
 
     async def publish(
         self,

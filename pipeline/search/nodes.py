@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 UNFIT: Final = (502, 503, 504)
 """A node without a master, or a proxy without a node."""
-LOOK_SECONDS: Final = 1.0
+PROBE_SECONDS: Final = 1.0
 """A request without an answer for so long makes us ask whether its node hangs."""
 HANGING_SECONDS: Final = 2.0
 """A node that does not answer even that for so long hangs."""
@@ -55,12 +55,12 @@ class WatchedNode(Node):
     def __init__(self, config: NodeConfig) -> None:
         super().__init__(config)
         # A connection of its own: requests may have taken all of the others.
-        self._pulse = AiohttpHttpNode(config)
+        self._probing_node = AiohttpHttpNode(config)
         self._waiting: set[asyncio.Timeout] = set()
-        self._look: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
 
     async def perform_request(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._begin_look)
+        timer = asyncio.get_running_loop().call_later(PROBE_SECONDS, self._begin_probing)
         try:
             async with asyncio.timeout(None) as patience:
                 self._waiting.add(patience)
@@ -72,14 +72,14 @@ class WatchedNode(Node):
             self._waiting.discard(patience)
 
     async def close(self) -> None:  # type: ignore[override]
-        if self._look is not None:
-            await cancel_and_wait(self._look)
-        await self._pulse.close()
+        if self._probing is not None:
+            await cancel_and_wait(self._probing)
+        await self._probing_node.close()
         await super().close()
 
-    def _begin_look(self) -> None:
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._watch())
+    def _begin_probing(self) -> None:
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         """Ask the node now and then, as long as requests wait; give them up when it hangs."""
@@ -89,14 +89,14 @@ class WatchedNode(Node):
                     patience.reschedule(asyncio.get_running_loop().time())
                 self._waiting -= waiting
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def _answers(self) -> bool:
         """Whether it answers anything; a refusal, or a connection that is broken, will do."""
         try:
             async with asyncio.timeout(HANGING_SECONDS):
                 with suppress(TransportError):
-                    await self._pulse.perform_request("HEAD", "/")
+                    await self._probing_node.perform_request("HEAD", "/")
         except TimeoutError:
             return False
         return True

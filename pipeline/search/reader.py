@@ -57,20 +57,13 @@ class DocumentReader:
 
         Documents that were written a moment ago show within a second.
         """
-        answer = await _answered(
-            self._client.search(
-                index=self._alias,
-                preference=PREFERENCE,
-                allow_partial_search_results=False,  # of a shard that is away nothing would show
-                query={"bool": {"filter": list(filters)}},
-                sort=list(sort),
-                search_after=None if after is None else list(after),
-                size=limit + 1,
-                track_total_hits=False,
-                filter_path="hits.hits._source,hits.hits.sort",
-            )
+        hits = await self._hits(
+            query={"bool": {"filter": list(filters)}},
+            sort=list(sort),
+            search_after=None if after is None else list(after),
+            size=limit + 1,
+            filter_path="hits.hits._source,hits.hits.sort",
         )
-        hits = answer.body.get("hits", {}).get("hits", [])
         last = hits[limit - 1]["sort"] if len(hits) > limit else None
         return [hit["_source"] for hit in hits[:limit]], last
 
@@ -78,19 +71,12 @@ class DocumentReader:
         self, document_id: str, sort: Sequence[Mapping[str, Any]]
     ) -> list[Any] | None:
         """Where searches have the document now, as `after`; None if they don't have it."""
-        answer = await _answered(
-            self._client.search(
-                index=self._alias,
-                preference=PREFERENCE,
-                allow_partial_search_results=False,  # of a shard that is away nothing would show
-                query={"term": {"id": document_id}},
-                sort=list(sort),
-                size=1,
-                track_total_hits=False,
-                filter_path="hits.hits.sort",
-            )
+        hits = await self._hits(
+            query={"term": {"id": document_id}},
+            sort=list(sort),
+            size=1,
+            filter_path="hits.hits.sort",
         )
-        hits = answer.body.get("hits", {}).get("hits", [])
         return hits[0]["sort"] if hits else None
 
     async def ping(self) -> None:
@@ -101,6 +87,21 @@ class DocumentReader:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def _hits(self, **search: Any) -> list[dict[str, Any]]:
+        """What a search finds; no part of it if a shard is away, for that shard's would be missing
+        unseen."""
+        answer = await _answered(
+            self._client.search(
+                index=self._alias,
+                preference=PREFERENCE,
+                allow_partial_search_results=False,
+                track_total_hits=False,
+                **search,
+            )
+        )
+        hits: list[dict[str, Any]] = answer.body.get("hits", {}).get("hits", [])
+        return hits
 
 
 async def _answered(call: Awaitable[T]) -> T:

@@ -41,7 +41,7 @@ class Outage:
         self._first, self._most = first, most
         self._down, self._why = False, ""
         self._since = self._logged = 0.0
-        self._told: dict[str, float] = {}  # when causes of each kind were logged last
+        self._logged_at: dict[str, float] = {}  # when causes of each kind were logged last
         self._hanging: set[Callable[[], None]] = set()
         self._recovery: asyncio.TimerHandle | None = None
 
@@ -118,16 +118,16 @@ class Outage:
             self._recovery.cancel()
             self._recovery = None
         now, self._why = time.monotonic(), reason
-        self._told = {each: at for each, at in self._told.items() if now - at < _AGAIN}
+        self._logged_at = {each: at for each, at in self._logged_at.items() if now - at < _AGAIN}
         if not self._down:
             self._down, self._since = True, now
-            self._told.clear()
+            self._logged_at.clear()
             self._log.warning("%s: %s; trying until it works", self._what, reason)
-        elif kind not in self._told and now - self._logged >= _CHANGED:
+        elif kind not in self._logged_at and now - self._logged >= _CHANGED:
             self._log.warning("%s: still down, %s", self._what, reason)
         else:
             return
-        self._logged = self._told[kind] = now
+        self._logged = self._logged_at[kind] = now
 
     def _recovered(self) -> None:
         self._down, self._recovery = False, None

@@ -11,6 +11,7 @@ from faust.types import TP
 
 from pipeline.bridge.consumer import NEW_LEADER
 from pipeline.bridge.durable import Durable
+from pipeline.bridge.feed import Trouble
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream, ensure_partitioned
 from pipeline.support.settings import Settings
@@ -102,6 +103,29 @@ async def test_only_the_last_taker_gets_messages(
             await eventually(lambda: len({n for _, n in new.read if n >= 4}) == 396)
             assert len(old.read) == 4
             await eventually(lambda: set(old.assignment.refused) == ALL)
+
+
+async def test_who_never_had_a_pin_asks_the_lease_before_it_takes_the_owners(
+    settings: Settings, js: JetStream, scratch: Path
+) -> None:
+    """A worker of a partition without events was suspended, and its connection begins again."""
+    old, new = (Reader(settings.nats_url, name, scratch) for name in ("old", "new"))
+    async with running(old, ALL):
+        old.assignment.mine.clear()
+        for feed in old.consumer.feeds.values():
+            await feed.close()
+        async with running(new, ALL):
+            await publish(js, range(4))
+            await eventually(lambda: len(new.read) == 4)  # the server has pinned it
+            unpinned: list[object] = []
+            feed = old.consumer.feeds[TP(TOPIC, 0)]
+            feed.durable.unpin = unpinned.append
+            old.consumer._trouble(TP(TOPIC, 0), Trouble(pinned_elsewhere=False))
+            await eventually(lambda: old.assignment.refused == [0])
+            await publish(js, range(4, 40))
+            await eventually(lambda: len(new.read) == 40)
+            assert not unpinned
+            assert not old.read
 
 
 async def test_a_refused_pin_is_taken_again_by_the_owner(

@@ -17,7 +17,7 @@ REST = 10.0
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodes, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(nodes, "PROBE_SECONDS", 0.1)
     monkeypatch.setattr(nodes, "HANGING_SECONDS", 0.5)
 
 

@@ -13,7 +13,7 @@ from pipeline.agents.rebuild.repair import Repaired, repair
 from pipeline.coordination.consumer_progress import consumer_progress, last_sequences
 from pipeline.coordination.partitioning import Partitioning, partitioning
 from pipeline.messaging import JetStream
-from pipeline.messaging.answers import ELECTION, until_answered
+from pipeline.messaging.answers import ELECTION, repeatable, until_answered
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker.live import Stores
@@ -161,7 +161,8 @@ class OwnerParkingLot:
             self._answered = await self._answer(account_id, attempts)
         if account_id not in self._parked or self._parked[account_id].attempts > attempts:
             return account_id not in self._parked
-        dropped = await until_answered(lambda: self._parked.drop(account_id), ELECTION)
+        drop = repeatable(lambda: self._parked.drop(account_id))
+        dropped = await until_answered(drop, ELECTION)
         await asyncio.sleep(_REFRESH_SECONDS)
         return dropped
 

@@ -1,5 +1,6 @@
 """What a route has shown it does not take back."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from types import SimpleNamespace
 
@@ -95,3 +96,40 @@ async def test_what_was_shown_long_ago_or_before_many_others_is_forgotten(
     assert await shown(reads, answers({"a": 8})) == {"a": 8}
     now += monotonic.KEPT_SECONDS
     assert await shown(reads, answers({"c": 8})) == {"c": 8}
+
+
+async def test_a_document_without_a_version_is_shown_as_it_is() -> None:
+    reads = of({"a": 24})
+    await shown(reads, answers({"a": 24}))
+    assert await shown(reads, answers({"a": None})) == {"a": None}
+
+
+async def test_an_event_store_that_hangs_is_asked_for_all_at_once(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monotonic, "_CHECK_SECONDS", 0.1)
+    asked: list[str] = []
+
+    async def hanging(account: str) -> int:
+        asked.append(account)
+        await asyncio.Event().wait()
+        return 0
+
+    reads, accounts = MonotonicReads(hanging), [f"a{number}" for number in range(100)]
+    await shown(reads, answers(dict.fromkeys(accounts, 24)))
+    async with asyncio.timeout(30):
+        with pytest.raises(ProjectionUnavailable):
+            await shown(reads, answers(dict.fromkeys(accounts, 21)))
+    assert sorted(asked) == sorted(accounts)
+
+
+async def test_the_time_begins_with_the_first_answer(impatient: None) -> None:
+    """A read may have waited for a version before it."""
+    reads, late = of({"a": 24}), answers({"a": 21}, {"a": 24})
+    await shown(reads, answers({"a": 24}))
+
+    async def read() -> Versions:
+        await asyncio.sleep(2 * monotonic.PATIENCE)
+        return await late()
+
+    assert await shown(reads, read) == {"a": 24}
