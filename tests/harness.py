@@ -39,7 +39,7 @@ def rounds(short: int, full: int) -> int:
 async def eventually(
     check: Callable[[], Awaitable[T]],
     *,
-    seconds: float = 30,
+    seconds: float = 120,
     message: str = "",
     every: float = 0.05,
 ) -> T: ...
@@ -47,12 +47,12 @@ async def eventually(
 
 @overload
 async def eventually(
-    check: Callable[[], T], *, seconds: float = 30, message: str = "", every: float = 0.05
+    check: Callable[[], T], *, seconds: float = 120, message: str = "", every: float = 0.05
 ) -> T: ...
 
 
 async def eventually(
-    check: Callable[[], Any], *, seconds: float = 30, message: str = "", every: float = 0.05
+    check: Callable[[], Any], *, seconds: float = 120, message: str = "", every: float = 0.05
 ) -> Any:
     """Call `check` until what it returns (or awaits to) is truthy, and return that.
 
@@ -128,7 +128,7 @@ class Role:
             self.command[-1], self.command, env=self.environ, log=self._log
         )
 
-    async def wait(self, seconds: float = 30) -> int:
+    async def wait(self, seconds: float = 120) -> int:
         """Wait until it ends by itself; returns the exit code."""
         assert self._child is not None, "not started"
         async with asyncio.timeout(seconds):

@@ -54,7 +54,7 @@ class Sentinels:
             file = self._folder / f"{port}.conf"
             file.write_text(_SENTINEL.format(port=port, name=NAME, primary=first))
             self._watch(port)
-        await eventually(self.whole, seconds=60, message="the sentinels know all")
+        await eventually(self.whole, seconds=180, message="the sentinels know all")
 
     def restart(self, port: int) -> None:
         """Start a server or a sentinel again that was killed. A server comes back as a primary; the
@@ -117,8 +117,8 @@ class Sentinels:
         if number is not None:
             self.servers[old].kill(number)
         else:
-            await eventually(self._ask, seconds=60)
-        await eventually(lambda: self._is_other(old), seconds=60)
+            await eventually(self._ask, seconds=180)
+        await eventually(lambda: self._is_other(old), seconds=180)
         return old
 
     async def _ask(self) -> bool:

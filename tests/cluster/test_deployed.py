@@ -31,7 +31,7 @@ from with_elasticsearch import fetched, java_home, prepare
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux has more loopback addresses"),
 ]
 
@@ -140,18 +140,18 @@ async def test_who_is_the_primary_outlives_a_restart_of_all(
     servers = await asyncio.to_thread(Redis, names, children, scratch)
     first, second = (each.name for each in compose().of("redis"))
     servers.start()
-    await eventually(lambda: servers.primary_is(first), seconds=60)
+    await eventually(lambda: servers.primary_is(first), seconds=180)
     await eventually(lambda: servers.follows(second, first))
     await servers.kill(first)
-    await eventually(lambda: servers.primary_is(second), seconds=60)
+    await eventually(lambda: servers.primary_is(second), seconds=180)
     servers.start(first)
-    await eventually(lambda: servers.follows(first, second), seconds=60)
+    await eventually(lambda: servers.follows(first, second), seconds=180)
     at_first = (servers.data(first) / "server.conf").read_text()
     assert f"replicaof {names[second]} 6379" in at_first.splitlines()
     await servers.kill()
     servers.start()
-    await eventually(lambda: servers.primary_is(second), seconds=60)
-    await eventually(lambda: servers.follows(first, second), seconds=60)
+    await eventually(lambda: servers.primary_is(second), seconds=180)
+    await eventually(lambda: servers.follows(first, second), seconds=180)
 
 
 def room_for_files() -> bool:

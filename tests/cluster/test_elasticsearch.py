@@ -17,7 +17,7 @@ from tests.invariants import invariants_hold
 from tests.outages import Bank
 from tests.services import serving
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 READS = 300
 ACCOUNTS = 20
@@ -83,7 +83,7 @@ async def test_a_bank_goes_on_when_the_node_of_the_primaries_dies(
             await eventually(answered)
             await bank.load.more(200)
             assert await answered()
-        await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store), seconds=90)
+        await eventually(lambda: exact(nodes.nodes["n0"].url, bank.store), seconds=180)
         await invariants_hold(told)
     nodes.nodes["n1"].start()
     await nodes.whole()

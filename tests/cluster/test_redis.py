@@ -16,7 +16,7 @@ from tests.harness import eventually
 from tests.invariants import invariants_hold
 from tests.outages import Bank
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ async def test_a_bank_goes_on_and_says_what_is_wrong(three: Sentinels, settings:
         async with bank.load.steady(50):
             for server in three.servers.values():
                 server.kill(signal.SIGSTOP)
-            await eventually(lambda: "still down, " in worker.log(), seconds=60)
+            await eventually(lambda: "still down, " in worker.log(), seconds=180)
             assert "No master found for 'bank'" in worker.log()
             for server in three.servers.values():
                 server.kill(signal.SIGCONT)
-            await eventually(lambda: worker.log().count("works again") == 1, seconds=60)
+            await eventually(lambda: worker.log().count("works again") == 1, seconds=180)
             await three.fail_over()
             began = time.monotonic()
             reader = RegistryReader(told.redis, "reader", settings.lease_seconds)
@@ -49,6 +49,6 @@ async def test_a_bank_goes_on_and_says_what_is_wrong(three: Sentinels, settings:
             await eventually(held)
             assert time.monotonic() - began < 2 * settings.lease_seconds
             await bank.load.more(50)
-        await eventually(lambda: exact(settings.elasticsearch_url, bank.store), seconds=60)
+        await eventually(lambda: exact(settings.elasticsearch_url, bank.store), seconds=180)
         await reader.close()
     await invariants_hold(settings)

@@ -206,6 +206,6 @@ async def test_a_look_without_an_answer_is_short(settings: Settings) -> None:
         with suppress(StoreUnavailable):
             await store.guards.look()
         took = time.monotonic() - began
-        assert 0.5 < took < 5, took
+        assert 0.5 < took < 9, "it did wait, and not for as long as the driver does"
         await store.append(opened(2, "b"))
         await store.close()

@@ -6,7 +6,6 @@ be brought to say, the test says in its place, where the driver's answer comes i
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -56,7 +55,7 @@ async def test_a_validator_refuses_deposits_and_nothing_else(
     account, other = await opened(bank.bank, 100), await opened(bank.bank)
     paid = await send(bank.bank, deposit(account, 5), key="before")
     await validate(events, {"kind": {"$ne": DEPOSITED}})
-    stored, began = await bank.store.count(), time.monotonic()
+    stored = await bank.store.count()
     for command in (deposit(account), transfer(account, other), transfer(other, account)):
         answer = await send(bank.bank, command, key=f"k{command.path}")
         if command == transfer(other, account):
@@ -65,7 +64,6 @@ async def test_a_validator_refuses_deposits_and_nothing_else(
         assert (answer.status, answer.problem) == (503, "store-refused"), answer
         assert "Document failed validation" in answer.document["detail"]
         assert "Nothing was stored" in answer.document["detail"]
-    assert time.monotonic() - began < 5
     assert await bank.store.count() == stored
     assert (await send(bank.bank, withdraw(account, 5))).status == 200
     assert (await send(bank.bank, rename(account))).status == 200
@@ -174,11 +172,9 @@ async def test_a_definite_refusal_is_told_at_once(
     store: EventStore, answers: Answers, error: PyMongoError, make: Callable[[], Any]
 ) -> None:
     await store.append(new_event("2" * 26, 1, DEPOSITED, {"money": 1}))
-    answers(store, [error] * 3)
-    began = time.monotonic()
+    answers(store, [error] * 3)  # the fourth try would store it
     with pytest.raises(StoreRefused):
         await store.append(*make())
-    assert time.monotonic() - began < 2
     assert await store.count() == 1
 
 
@@ -191,10 +187,8 @@ async def test_who_may_not_even_look_is_refused_at_once(
 
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     monkeypatch.setattr(guards, "collections_of", unauthorized)
-    began = time.monotonic()
     with pytest.raises(StoreRefused):
         await store.append(*make())
-    assert time.monotonic() - began < 2
     await store.close()
 
 

@@ -1,6 +1,5 @@
 """The text that people write: composed, visible, without controls, and of a bounded length."""
 
-import time
 import unicodedata
 from typing import Annotated
 
@@ -56,11 +55,10 @@ def test_no_text_is_composed_to_more_than_was_looked_at() -> None:
     assert max(len(unicodedata.normalize("NFD", each)) for each in every) == 4
 
 
-def test_a_long_text_is_refused_before_it_is_composed() -> None:
-    began = time.process_time()
+def test_a_long_text_is_refused_before_it_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unicodedata, "normalize", None)
     with pytest.raises(InvalidText, match="at most"):
-        checked("a" + "\u0301\u0323" * 500_000, 200)
-    assert time.process_time() - began < 0.1
+        checked("a" + "\u0301\u0323" * 500, 200)
 
 
 def test_the_forms_to_search_for() -> None:

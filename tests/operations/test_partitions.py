@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import signal
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -317,9 +316,8 @@ async def unknown_while_down(
     """Three readings: the server is named as the reason, in time, and documents are served."""
     reason = f"{label} does not answer"
     for _ in range(3):
-        began = time.monotonic()
-        reading = await reader.read()
-        assert time.monotonic() - began < 5
+        async with asyncio.timeout(20):
+            reading = await reader.read()
         assert reading.silent == [label]
         for each in reading.partitions:
             if label == "Redis":

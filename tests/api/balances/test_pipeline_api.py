@@ -227,9 +227,8 @@ async def test_a_server_that_is_down(own_servers: EmbeddedServers, name: str) ->
         assert "does not answer" in unknown[name]
         assert (found["stored"]["events"] is None) == (name == "mongodb")
         assert (found["forwarder"]["unknown"] is None) == (name != "redis")
-        began = time.monotonic()
-        await pipeline(client)
-        assert time.monotonic() - began < 20, "it ends within seconds"
+        async with asyncio.timeout(60):
+            await pipeline(client)
 
 
 async def test_with_all_servers_down_it_is_told_all_the_same(

@@ -22,7 +22,7 @@ Start = Callable[..., Awaitable[Role]]
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("dies", ["KV_bank", STREAM])
 async def test_a_repartition_is_followed_over_the_death_of_a_leader(
     settings: Settings,

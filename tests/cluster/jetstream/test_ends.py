@@ -17,7 +17,7 @@ from tests.conftest import placed
 from tests.harness import Role, eventually
 from tests.names import STREAM
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 GRACE = 15.0
 """Seconds after which `bank up` kills a role."""
@@ -56,11 +56,11 @@ async def test_each_role_ends_with_its_servers_frozen(
     async with aiohttp.ClientSession(url) as http:
         try:
             await asyncio.gather(*(each.start() for each in roles.values()))
-            payer = await eventually(lambda: opened(http), seconds=90)
+            payer = await eventually(lambda: opened(http), seconds=180)
             transfer = {"from": payer, "to": await opened(http), "money": 1}
-            await eventually(lambda: forwarded(js), seconds=60)
-            await eventually(folder.is_dir, seconds=60)
-            await eventually(lambda: well(balances), seconds=60)
+            await eventually(lambda: forwarded(js), seconds=180)
+            await eventually(folder.is_dir, seconds=180)
+            await eventually(lambda: well(balances), seconds=180)
             commands: list[tuple[str, dict[str, object]]] = [
                 ("/create", ADA),
                 ("/transfer", transfer),

@@ -22,7 +22,7 @@ def settings(settings: Settings, three: NatsCluster, scratch: Path) -> Settings:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_bank_starts_without_the_first_one_and_outlives_each(
     settings: Settings, three: NatsCluster, store: EventStore, role: Start
 ) -> None:
@@ -31,20 +31,20 @@ async def test_a_bank_starts_without_the_first_one_and_outlives_each(
     await first.kill()
     one = await role("bank", "forwarder")
     await role("bank", "worker")
-    await eventually(lambda: "Leading from" in one.log(), seconds=60)
+    await eventually(lambda: "Leading from" in one.log(), seconds=180)
     await load.write(50)
     await becomes_exact(settings, store)
     await first.start()
-    await eventually(lambda: up_to_date(role), seconds=60)
+    await eventually(lambda: up_to_date(role), seconds=180)
     for server in others:
         async with load.steady(50):
             await server.kill()
             await load.more(50)
         await becomes_exact(settings, store)
         await server.start()
-        await eventually(lambda: up_to_date(role), seconds=60)
+        await eventually(lambda: up_to_date(role), seconds=180)
 
 
 async def up_to_date(role: Start) -> bool:
     command = await role("bank", "replicas")
-    return await command.wait(60) == 0
+    return await command.wait(180) == 0

@@ -24,13 +24,13 @@ async def three(scratch: Path) -> AsyncIterator[NatsCluster]:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_replicas_that_are_not_to_be_had(settings: Settings, role: Start) -> None:
     ports = {name: free_port() for name in ("forwarder", "worker")}
     for name, port in ports.items():
         await role("bank", name, BANK_METRICS_PORT=str(port))
     for port in ports.values():
-        await eventually(partial(told, port), seconds=90)
+        await eventually(partial(told, port), seconds=180)
     code, said = await bank(settings, "keys", "create", "--role", "viewer")
     assert (code, NAMED in said) == (1, True), said
 

@@ -58,7 +58,7 @@ class Log:
         async def grown() -> bool:
             return await self.last() > before
 
-        await eventually(grown, seconds=60, message="the log grows")
+        await eventually(grown, seconds=180, message="the log grows")
 
 
 Forwarder = Callable[..., Awaitable[Role]]
@@ -74,7 +74,7 @@ async def forwarder() -> AsyncIterator[Forwarder]:
         roles.append(Role(log.settings.model_copy(update=told), *log.command))
         await roles[-1].start()
         if leads:
-            await eventually(lambda: times(roles[-1], "Leading from"), seconds=60)
+            await eventually(lambda: times(roles[-1], "Leading from"), seconds=180)
         return roles[-1]
 
     yield start
@@ -145,7 +145,7 @@ class Payments:
     async def more(self, number: int) -> None:
         """Wait until so many more events are stored."""
         target = self.stored + number
-        await eventually(lambda: self.stored >= target, seconds=60, message=f"{number} stored")
+        await eventually(lambda: self.stored >= target, seconds=180, message=f"{number} stored")
 
     async def _pay(self) -> None:
         """Open some accounts that nobody else pays from or to, then move money."""
@@ -209,7 +209,7 @@ async def by_id(store: EventStore) -> dict[str, Event]:
 
 async def whole(store: EventStore, documents: Documents, logs: list[Log]) -> None:
     """Each event is in its log once and in order, and the documents are the fold of all."""
-    assert await eventually(lambda: complete(store, documents), seconds=60, every=0.2)
+    assert await eventually(lambda: complete(store, documents), seconds=180, every=0.2)
     assert not documents.gaps
     events = await by_id(store)
     found = [each for log in logs for each in await judged(log, events)]
@@ -228,7 +228,7 @@ async def answered(log: Log) -> RepartitionRequest:
         assert request is None or request.state != "refused", request
         return request if request and request.state == "done" else None
 
-    request = await eventually(check, seconds=60, message="repartitioned")
+    request = await eventually(check, seconds=180, message="repartitioned")
     assert request is not None
     return request
 
@@ -285,11 +285,11 @@ async def test_faults_of_one_forwarder_stay_in_its_log(
         standby = await forwarder(one, leads=False)
         await leader.kill(signal.SIGSTOP)
         await other.grows()
-        await eventually(lambda: times(standby, "Leading from"), seconds=60)
+        await eventually(lambda: times(standby, "Leading from"), seconds=180)
         await one.grows()
         rejected = times(leader, "was rejected")
         await leader.kill(signal.SIGCONT)
-        await eventually(lambda: times(leader, "was rejected") > rejected, seconds=60)
+        await eventually(lambda: times(leader, "was rejected") > rejected, seconds=180)
         await payments.more(60)
     await whole(store, documents, logs)
     assert begun >= 3
@@ -310,9 +310,9 @@ async def test_a_lost_log_asks_its_own_partitions_alone_to_backfill(
         await eventually(lambda: one.worker.backfills == PARTITIONS)
         gone = set(ids(await messages(one.js)))
         await one.js.api(f"STREAM.{lost}.{STREAM}")
-        await eventually(lambda: one.worker.backfills == 2 * PARTITIONS, seconds=60)
+        await eventually(lambda: one.worker.backfills == 2 * PARTITIONS, seconds=180)
         await payments.more(100)
-    assert await eventually(lambda: complete(store, documents), seconds=60, every=0.2)
+    assert await eventually(lambda: complete(store, documents), seconds=180, every=0.2)
     events = await by_id(store)
     assert gone
     assert not gone & set(await judged(one, events)), "it is another log, or what is left of one"
@@ -372,9 +372,9 @@ async def test_a_token_that_is_too_old_for_one_log_is_not_for_the_other(
         for _ in range(60):
             await opened(payments, documents, [other], 50)  # at its own pace, so that it can follow
         await away.start()
-        await eventually(lambda: one.worker.backfills == 2 * PARTITIONS, seconds=60)
+        await eventually(lambda: one.worker.backfills == 2 * PARTITIONS, seconds=180)
         await opened(payments, documents, logs)
-        assert await eventually(lambda: complete(store, documents), seconds=60, every=0.2)
+        assert await eventually(lambda: complete(store, documents), seconds=180, every=0.2)
         assert not documents.gaps
         assert times(away, "The change stream can't be resumed") == 1
         assert [await marked(each) for each in logs] == [2 * PARTITIONS, PARTITIONS]
@@ -400,7 +400,7 @@ async def opened(
     """So many accounts of each log's slots are opened, and projected."""
     new = [account_in(log.slots) for log in logs for _ in range(number)]
     await asyncio.gather(*(payments.append(payments.next(each, CREATED, 1)) for each in new))
-    await eventually(lambda: documents.accounts.keys() >= set(new), seconds=60)
+    await eventually(lambda: documents.accounts.keys() >= set(new), seconds=180)
 
 
 async def test_the_token_of_a_quiet_log_is_renewed_by_the_events_of_the_other(
@@ -457,7 +457,7 @@ async def test_the_legs_of_a_transfer_come_in_either_order_and_both_come(
     await eventually(lambda: documents.accounts[theirs] == (4, 97))
     assert documents.accounts[mine] == (1, 100), "paid, not yet received"
     await sleeper.kill(signal.SIGCONT)
-    await eventually(lambda: documents.accounts == {mine: (4, 103), theirs: (4, 97)}, seconds=60)
+    await eventually(lambda: documents.accounts == {mine: (4, 103), theirs: (4, 97)}, seconds=180)
     await whole(store, documents, logs)
 
 
@@ -474,7 +474,7 @@ async def test_one_log_is_split_without_a_backfill(
     payments = Payments(store)
     async with two(settings, store, documents, scratch) as logs:
         async with old.worker.working(), Role(settings, "bank", "forwarder") as before:
-            await eventually(lambda: times(before, "Leading from"), seconds=60)
+            await eventually(lambda: times(before, "Leading from"), seconds=180)
             await payments.__aenter__()
             await payments.more(100)
             assert await before.stop() == 0
