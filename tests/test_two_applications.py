@@ -69,6 +69,12 @@ class Side:
         assert await command.wait(180) == 0, command.log()
         return command.log()
 
+    async def run_beside(self, other: "Side", *words: str) -> None:
+        """A command of it that must succeed, while the other one is under load."""
+        before = other.load.acknowledged
+        await self.run(*words)
+        assert other.load.acknowledged > before, "the load has stood still"
+
     async def become_exact(self) -> None:
         for each in self.settings.kept:
             await eventually(
@@ -81,6 +87,7 @@ class Side:
     async def holds(self) -> None:
         report = await verify(self.settings)
         assert report.holds, [each for each in report.verdicts if each.holds is False]
+        assert report.figures.events == self.load.acknowledged, "none is lost, and none is foreign"
 
 
 @pytest.fixture
@@ -140,10 +147,9 @@ async def test_each_is_rebuilt_and_repartitioned_while_the_other_is_under_load(
 ) -> None:
     await started(bank, post)
     async with bank.load.steady(40), post.load.steady(40):
-        await post.run("rebuild", "--wait")
-        await bank.run("repartition", "5")
-        await bank.run("rebuild", "--wait")
-        await post.run("repartition", "6")
+        for one, other, count in ((post, bank, "6"), (bank, post, "5")):
+            await one.run_beside(other, "rebuild", "--wait")
+            await one.run_beside(other, "repartition", count)
         await bank.load.more(50)
         await post.load.more(50)
     for each in (bank, post):

@@ -67,6 +67,17 @@ def _after(before: datetime | None, at: datetime) -> str:
 
 
 def _description(at: ProjectionPosition, version: int) -> Iterator[str]:
+    if at.left_out:
+        yield "left out: the projection is not about such events"
+    else:
+        yield from _progress(at, version)
+    if isinstance(at.parked, Unknown):
+        yield f"parked or not is unknown: {at.parked.why}"
+    elif at.parked is not None:
+        yield f"PARKED at version {at.parked.version} since {at.parked.since}: {at.parked.reason}"
+
+
+def _progress(at: ProjectionPosition, version: int) -> Iterator[str]:
     if isinstance(at.position, Unknown):
         yield f"position unknown: {at.position.why}"
     elif isinstance(at.passed, Unknown):
@@ -81,7 +92,3 @@ def _description(at: ProjectionPosition, version: int) -> Iterator[str]:
     else:
         old = "" if at.version >= version else ", which is older"
         yield f"the document is at version {at.version}{old}"
-    if isinstance(at.parked, Unknown):
-        yield f"parked or not is unknown: {at.parked.why}"
-    elif at.parked is not None:
-        yield f"PARKED at version {at.parked.version} since {at.parked.since}: {at.parked.reason}"

@@ -106,6 +106,8 @@ def demo(accounts: int, commands: int, seed: int) -> None:
     """
     garbage_collection.run_seldom()
     settings, steps = load(), Steps(console(err=True))
+    if settings.names != BANK:
+        raise CommandFailed("BANK_APPLICATION: the demo is the bank's alone", 2)
     with steps.displayed():
         result = run(
             run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=steps.note)

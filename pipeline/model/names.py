@@ -133,6 +133,7 @@ BANK: Final = Names("bank", log="balance", prefix="", plain="balance")
 
 _TAKEN: Final = frozenset(
     {"audit", "balance", "key", "keys", "parked", "partitions", "rebuild", "statement"}
+    | {"admin", "config", "local"}  # databases of MongoDB itself
 )
 
 
@@ -143,5 +144,5 @@ def names_of(application: str) -> Names:
     if _NAME.fullmatch(application) is None:
         raise InvalidName(f"{application!r} is no name: lower case letters, digits and _")
     if application in _TAKEN:
-        raise InvalidName(f"{application!r} can't be an application: the bank has such names")
+        raise InvalidName(f"{application!r} can't be an application: others have such names")
     return Names(application, log=f"{application}-log", prefix=f"{application}-")

@@ -40,6 +40,8 @@ def projections(
     for each in found:
         if _NAME.fullmatch(each.name) is None:
             raise UnknownProjection(f"{each.name!r} is no name: lower case letters, digits and _")
+        if each.alias == names.checkpoints:
+            raise UnknownProjection(f"{each.name!r} can't be a projection: its index is taken")
     if len({each.name for each in found}) < len(found):
         raise UnknownProjection(f"{listed!r} has two of one name")
     first = own[0].name if own else ""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pipeline.application import Application, Invariant
+from pipeline.model.claims import CLAIM
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
 
@@ -31,6 +32,13 @@ PLACES: Final = Projection(
     place,
     {"to": {"type": "text"}, "at": {"type": "keyword"}, "scans": {"type": "integer"}},
 )
+WITHOUT_CLAIMS: Final = Projection(
+    "places",
+    place,
+    {each: PLACES.mapping["properties"][each] for each in ("to", "at", "scans")},
+    without=CLAIM.schemas,
+)
+"""As an application with claims would have it."""
 SCANS: Final = Projection("scans", scan, {"at": {"type": "keyword"}}, every=True)
 
 

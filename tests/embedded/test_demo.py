@@ -11,7 +11,8 @@ from pipeline.embedded.demo import Result, demo, scratch
 from pipeline.embedded.startup_checks import port_taken
 from pipeline.embedded.traffic import _creations, _mixed
 from pipeline.operations.checker.report import CheckFigures, Report, Verdict
-from pipeline.support.settings import load
+from pipeline.support.settings import Settings, load
+from tests.harness import Role
 
 
 async def test_a_small_demo_holds() -> None:
@@ -84,6 +85,14 @@ def test_a_scratch_bank_meets_no_other() -> None:
     finally:
         one.data_dir.rmdir()
         other.data_dir.rmdir()
+
+
+async def test_another_application_has_no_demo() -> None:
+    settings = Settings.model_validate({"application": "tests.apps.post:POST"})
+    root = Path(__file__).parents[2]
+    async with Role(settings, "bank", "demo", PYTHONPATH=str(root)) as started:
+        assert await started.wait() == 2
+        assert "BANK_APPLICATION: the demo is the bank's alone" in started.log()
 
 
 FIGURES = CheckFigures(1, 1, 0, 1, 0, 0, 0.1)

@@ -108,14 +108,18 @@ async def own_mongodb(scratch: Path, guard: Any) -> AsyncIterator[tuple[Embedded
 
 
 async def building(servers: EmbeddedServers, events: Events) -> asyncio.subprocess.Process:
-    """A process that has made its marker."""
+    """A process that has made its marker. One that gets no answer in time ends before, and is
+    started again."""
     at = (servers.settings.mongodb_url, servers.settings.mongodb_database)
-    builder = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", BUILDER, *at), stdout=PIPE, stderr=DEVNULL
-    )
-    assert builder.stdout is not None
-    assert await builder.stdout.readline() == b"marked\n"
-    return builder
+    async with asyncio.timeout(120):
+        while True:
+            builder = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", BUILDER, *at), stdout=PIPE, stderr=DEVNULL
+            )
+            assert builder.stdout is not None
+            if await builder.stdout.readline() == b"marked\n":
+                return builder
+            await builder.wait()
 
 
 def silent(events: Events, seconds: float) -> bool:

@@ -6,6 +6,8 @@ from pipeline.application import Application, UnknownApplication, application
 from pipeline.banking.application import BANK as THE_BANK
 from pipeline.banking.balance import BALANCE
 from pipeline.model.names import BANK, InvalidName, Names, names_of
+from pipeline.model.projection import Projection
+from pipeline.model.projection_lookup import UnknownProjection, projections
 from pipeline.support.settings import SettingsError, load
 
 
@@ -91,10 +93,19 @@ def test_the_bank_s_are_those_that_it_had() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["", "Post", "2post", "a-b", "a.b", "balance", "audit", "x" * 32])
+@pytest.mark.parametrize(
+    "name", ["", "Post", "2post", "a-b", "a.b", "balance", "audit", "admin", "x" * 32]
+)
 def test_what_can_be_no_application(name: str) -> None:
     with pytest.raises(InvalidName, match=repr(name)):
         Application(name)
+
+
+def test_no_projection_is_named_like_the_index_of_checkpoints() -> None:
+    named = Projection("checkpoints", lambda *_: {}, {})
+    with pytest.raises(UnknownProjection, match="'checkpoints' can't be a projection"):
+        projections("checkpoints", [named.within(names_of("post"))], names_of("post"))
+    assert projections("checkpoints", [named]) == (named,), "the bank's index has another name"
 
 
 def test_a_projection_is_the_application_s_that_keeps_it() -> None:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pymongo
 import pytest
@@ -15,6 +16,7 @@ from pipeline.banking.events import DEPOSITED
 from pipeline.coordination.partitioning import Partitioning, ensure_log
 from pipeline.eventstore import EventStore, TookTooLong
 from pipeline.messaging import JetStream
+from pipeline.model.claims import TAKEN
 from pipeline.model.events import Event, new_event, partition_of, slot_of
 from pipeline.operations.trace.log_position import StillSearching, logged
 from pipeline.operations.trace.search import CLOCKS, REQUEST, Span, by_time, made_at, of_account
@@ -29,6 +31,7 @@ from tests.services import Client, serving
 
 Start = Callable[..., Awaitable[Role]]
 
+ROOT: Final = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 27, 14, tzinfo=UTC)
 
 
@@ -312,6 +315,22 @@ async def test_an_event_that_waits_is_told_to_wait(
     [event] = (await as_json(role, first["correlation_id"]))["events"]
     assert event["stream"] is None
     assert event["stream_unknown"]
+
+
+async def test_what_a_projection_is_not_about_is_said_to_be_left_out(
+    store: EventStore, role: Start
+) -> None:
+    event = new_event("claim-1", 1, TAKEN, {"by": "parcel-1"})
+    await store.append(event)
+    both = {"BANK_PROJECTIONS": "balance tests.apps.post:WITHOUT_CLAIMS", "PYTHONPATH": str(ROOT)}
+    words = (event["correlation_id"], "--account", "claim-1")
+    code, shown = await traced(role, *words, **both)
+    assert code == 0, shown
+    assert shown.count("left out: the projection is not about such events") == 1
+    code, shown = await traced(role, "--json", *words, **both)
+    [told] = json.loads(shown)["events"]
+    left_out = {at["projection"]: at["left_out"] for at in told["projections"]}
+    assert left_out == {"balance": False, "places": True}
 
 
 async def test_servers_that_are_down_are_named_and_the_rest_is_shown(

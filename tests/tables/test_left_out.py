@@ -5,18 +5,13 @@ import pytest
 from pipeline.model.claims import GIVEN_BACK, TAKEN
 from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.model.names import names_of
-from pipeline.model.projection import NOTHING, Projection
+from pipeline.model.projection import NOTHING
 from pipeline.operations.repair.compare import Comparison
 from pipeline.support.settings import Settings
-from tests.apps.post import PLACES, SCANNED, SENT, place
+from tests.apps.post import PLACES, SCANNED, SENT, WITHOUT_CLAIMS
 from tests.stores import stores
 
-WITHOUT_CLAIMS = Projection(
-    "places",
-    place,
-    {each: PLACES.mapping["properties"][each] for each in ("to", "at", "scans")},
-    without=(TAKEN, GIVEN_BACK),
-).within(names_of("post"))
+PLACED = WITHOUT_CLAIMS.within(names_of("post"))
 
 
 def parcel() -> list[Event]:
@@ -30,31 +25,31 @@ def claim() -> list[Event]:
 
 
 def test_what_it_is_not_about_makes_no_document_and_is_no_fault() -> None:
-    assert WITHOUT_CLAIMS.replay(claim()) == NOTHING
-    assert WITHOUT_CLAIMS.fold_all(claim()) is None
+    assert PLACED.replay(claim()) == NOTHING
+    assert PLACED.fold_all(claim()) is None
     assert PLACES.replay(claim()).poison is not None
     events = parcel()
-    assert WITHOUT_CLAIMS.fold_all(events) == PLACES.fold_all(events)
+    assert PLACED.fold_all(events) == PLACES.fold_all(events)
 
 
 @pytest.mark.parametrize("kind", ["ParcelLost", ["ClaimTaken"], None])
 def test_a_kind_that_nobody_knows_is_not_passed_over(kind: str) -> None:
     event = new_event("parcel-1", 1, SENT, {})
     event["kind"] = kind
-    assert WITHOUT_CLAIMS.replay([event]).poison is not None
+    assert PLACED.replay([event]).poison is not None
 
 
 @pytest.mark.elasticsearch
 async def test_workers_repairs_and_comparisons_pass_over_it(settings: Settings) -> None:
     ours, other = parcel(), claim()
-    async with stores(settings, WITHOUT_CLAIMS) as world:
+    async with stores(settings, PLACED) as world:
         table = await world.live(ours[:1], other[:1])
         await world.arrives(table, ours[1], other[1])
         assert not world.lot
         assert await world.exact()
         repaired = await world.mend_partition()
         assert (repaired.written, repaired.removed) == (0, 0)
-        compared = Comparison(world.store, world.survey, None, WITHOUT_CLAIMS, patience=0.3)
+        compared = Comparison(world.store, world.survey, None, PLACED, patience=0.3)
         assert [each async for each in compared.slots(range(SLOTS))] == []
         assert [each async for each in compared.these(["claim-1", "parcel-1"])] == []
         world.lot["claim-1"] = {}

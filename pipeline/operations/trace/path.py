@@ -39,9 +39,11 @@ _NO_INDEX: Final = Unknown("there is no live index")
 @dataclass(frozen=True, slots=True)
 class ProjectionPosition:
     """How far a projection is. All events up to `position` are in the live `index`; `passed`:
-    the event is one of them. `version` is the document's, None: there is no document."""
+    the event is one of them. `version` is the document's, None: there is no document. `left_out`:
+    the projection is not about the event, and has nothing of it."""
 
     projection: str
+    left_out: bool
     position: int | Unknown
     passed: bool | Unknown
     index: str | None
@@ -143,8 +145,9 @@ async def _projected(
         passed = position
     else:
         passed = message if isinstance(message, Unknown) else position >= message.sequence
-    name = reader.projection.name
-    return ProjectionPosition(name, position, passed, index, version, parked)
+    projection = reader.projection
+    left_out = not [*projection.about([event])]
+    return ProjectionPosition(projection.name, left_out, position, passed, index, version, parked)
 
 
 async def _position(

@@ -49,6 +49,7 @@ def _projected(at: ProjectionPosition) -> dict[str, Any]:
     parked = at.parked if isinstance(at.parked, Unknown | None) else asdict(at.parked)
     return {
         "projection": at.projection,
+        "left_out": at.left_out,
         "index": at.index,
         **_or_why("position", at.position),
         **_or_why("passed", at.passed),

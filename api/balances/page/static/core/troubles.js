@@ -86,7 +86,7 @@ function parked({ projected }) {
   if (!number) return [];
   const what = `${counted(number, "account")} ${number === 1 ? "is" : "are"} parked.`;
   const more =
-    some.length > 1 || some[0].projection !== "balance"
+    some.length > 1 || some[0] !== projected[0]
       ? `${some.map((each) => `${whole(each.parked)} in ${each.projection}`).join(", ")}.`
       : "";
   return [{ key: "parked", bad: false, what, more, href: "#/parked" }];

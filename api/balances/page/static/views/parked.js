@@ -48,13 +48,14 @@ export function show(place, { live, signal, who }) {
     );
   }
 
-  again();
-  live.addEventListener("change", () => live.state !== "paused" && resource.age > EVERY_MS && again(), {
-    signal,
-  });
+  // The first reading tells which projections there are.
+  const update = () =>
+    live.reading && (resource.waiting || live.state !== "paused") && resource.age > EVERY_MS && again();
+  render();
+  live.follow(update, signal);
 }
 
-const names = (live) => live.reading?.projected.map((each) => each.projection) ?? ["balance"];
+const names = (live) => live.reading.projected.map((each) => each.projection);
 
 const read = (projections, signal) =>
   Promise.all(

@@ -31,8 +31,10 @@ export function show(place, { live, signal, who }) {
   );
   const operator = may(who(), "operate");
   const again = () => resource.refresh();
-  if (operator)
-    starter(start, () => live.reading?.projected.map((each) => each.projection) ?? ["balance"], again);
+  const projections = () => live.reading.projected.map((each) => each.projection);
+  // The first reading tells which projections there are.
+  const offer = () => live.reading && !start.hasChildNodes() && starter(start, projections, again);
+  if (operator) live.follow(offer, signal);
   else patch(start, h("p", { class: "box" }, refused(who())));
 
   function render() {
