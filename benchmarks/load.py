@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.history import SEED, Zipf
+from pipeline.banking.commands import Deposit
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore
 from pipeline.search.client import Elastic

@@ -12,13 +12,13 @@ from typing import Any, Final
 from pymongo import WriteConcern
 from ulid import ULID
 
-from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.bank import Bank
 from benchmarks.figures import Result
 from benchmarks.history import SEED, History, Zipf
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
+from pipeline.banking.commands import Deposit
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore, driver
 from pipeline.support.settings import Settings

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from api.accounts.account import ACCOUNT, Account
+from pipeline.banking.account import ACCOUNT, Account
 from pipeline.commands import Versioned
 from pipeline.model import versioned
 from pipeline.model.events import Event

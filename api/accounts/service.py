@@ -3,8 +3,8 @@
 from collections.abc import Coroutine
 from typing import Any
 
-from api.accounts.account import ACCOUNT, TRANSFER, Account
-from api.accounts.commands import Command, Create, MoveMoney
+from pipeline.banking.account import ACCOUNT, TRANSFER, Account
+from pipeline.banking.commands import Command, Create, MoveMoney
 from pipeline.commands import CommandContext, CommandService, Done, Versioned
 from pipeline.eventstore import EventStore
 from pipeline.model.ulids import new_ulid

@@ -12,8 +12,8 @@ import pymongo
 import pytest
 from click.testing import CliRunner, Result
 
-from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.cli.main import main
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore

@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 import pytest
 from ulid import ULID
 
-from api.accounts.account import ACCOUNT, Account
 from api.accounts.app import create_app
-from api.accounts.commands import Command, Deposit, Withdraw
-from api.accounts.errors import InsufficientFunds
 from api.accounts.service import AccountService
 from api.http.headers import Condition
+from pipeline.banking.account import ACCOUNT, Account
+from pipeline.banking.commands import Command, Deposit, Withdraw
+from pipeline.banking.errors import InsufficientFunds
 from pipeline.commands import CommandContext, Done, KeyReused, Versioned, VersionMismatch
 from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, StoreUnguarded
 from pipeline.model.events import Event

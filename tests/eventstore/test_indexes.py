@@ -14,8 +14,8 @@ from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.banking.events import CREATED
 from pipeline.commands import CommandContext
 from pipeline.embedded.servers import EmbeddedServers

@@ -14,8 +14,8 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
-from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.banking.events import DEPOSITED, WITHDRAWN
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable, driver, guards

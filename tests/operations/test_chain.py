@@ -9,8 +9,8 @@ import pytest
 from pymongo.collection import Collection
 
 from api.accounts.app import create_app
-from api.accounts.commands import Deposit, Freeze, Unfreeze, Withdraw
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit, Freeze, Unfreeze, Withdraw
 from pipeline.banking.events import CREATED, DEPOSITED, FROZEN
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import ClientSession
 
 from api.accounts.app import create_app
-from api.accounts.commands import Withdraw
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Withdraw
 from pipeline.commands import CommandContext, TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS
 from pipeline.embedded.servers import EmbeddedServers

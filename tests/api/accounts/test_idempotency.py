@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from ulid import ULID
 
-from api.accounts.commands import Deposit
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.commands import CommandContext
 from pipeline.eventstore import AppendResult, EventStore, KeyTaken, StoreUnavailable
 from pipeline.model.events import Event
