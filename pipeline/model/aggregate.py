@@ -17,7 +17,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pipeline.model.events import Event
-from pipeline.model.upcasters import Upcasters, newest, require_newest, upcast
+from pipeline.model.upcasters import Upcasters, as_stored, newest, require_newest, upcast
 
 C = TypeVar("C")
 """A command."""
@@ -98,6 +98,7 @@ class Aggregate(Generic[C, S]):
 
     def newest_form(self, event: Event) -> Event:
         """The event in the newest schema of its kind; raises `ValueError` if there is none."""
+        event = as_stored(event)  # a process may go by the upcasters of another application
         newest_schema = self.schemas.get(event["kind"])
         if event.get("schema", 1) == newest_schema:  # nearly always
             return event

@@ -37,9 +37,9 @@ class _Upcast(dict[str, Any]):
         self.stored = stored
 
 
-def as_stored(event: Mapping[str, Any]) -> Mapping[str, Any]:
+def as_stored(event: E) -> E:
     """The event as it was before `upcast`."""
-    return event.stored if isinstance(event, _Upcast) else event
+    return cast(E, event.stored) if isinstance(event, _Upcast) else event
 
 
 def united(several: Iterable[Upcasters]) -> Upcasters:

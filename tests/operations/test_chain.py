@@ -18,6 +18,7 @@ from pipeline.model.chain import NOTHING, digest, hash_of, link
 from pipeline.model.events import SLOTS, Event, new_event, rfc3339
 from pipeline.operations.checker.ledger import Ledger
 from pipeline.support.settings import Settings
+from tests.accounts import account_service
 from tests.services import serving
 
 ANN = "01J00000000000000000000ANN"
@@ -27,7 +28,7 @@ Events = Collection[dict[str, Any]]
 
 
 async def opened(store: EventStore, **options: Any) -> AccountService:
-    service = AccountService(store, **options)
+    service = account_service(store, **options)
     await service.open()
     return service
 
