@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any, Final, Generic
 
 from pipeline.commands.caches import StateCache
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound, NotBegunYet, VersionNotFound
 from pipeline.commands.snapshots import EVERY, snapshot_of, trusted
-from pipeline.eventstore import EventStore
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event
@@ -55,7 +55,7 @@ class Histories(Generic[S]):
     and `AggregateUnreadable`."""
 
     def __init__(
-        self, aggregate: Aggregate[Any, S], store: EventStore, *, remembered: int = 10_000
+        self, aggregate: Aggregate[Any, S], store: CommandStore, *, remembered: int = 10_000
     ) -> None:
         """`remembered`: the number of aggregates whose last loaded state is kept in memory."""
         self._aggregate, self._store = aggregate, store
@@ -76,9 +76,9 @@ class Histories(Generic[S]):
         """The aggregate after the event of that version; `AggregateNotFound`, `VersionNotFound`."""
         state = await self._folded(aggregate_id, Until(version=version))
         if not state.version:
-            raise AggregateNotFound(aggregate_id)
+            raise AggregateNotFound(aggregate_id=aggregate_id)
         if state.version < version:
-            raise VersionNotFound(aggregate_id)
+            raise VersionNotFound(aggregate_id=aggregate_id)
         return state
 
     async def at_time(self, aggregate_id: str, at: datetime) -> Versioned[S]:
@@ -90,8 +90,8 @@ class Histories(Generic[S]):
         if state.version:
             return state
         if await self._store.page(aggregate_id, after=0, limit=1):
-            raise NotBegunYet(aggregate_id)
-        raise AggregateNotFound(aggregate_id)
+            raise NotBegunYet(aggregate_id=aggregate_id)
+        raise AggregateNotFound(aggregate_id=aggregate_id)
 
     def keep(self, state: Versioned[S]) -> None:
         """Store the state as a snapshot, in the background, if it can be stored."""

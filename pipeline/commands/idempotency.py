@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from pipeline.commands.caches import Locks
 from pipeline.commands.command_context import CommandContext
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import KeyReused, TooManyConflicts
 from pipeline.commands.execution import Done
 from pipeline.commands.states import States
-from pipeline.eventstore import EventStore, KeyTaken, StoreRefused, StoreUnavailable
+from pipeline.eventstore import KeyTaken, StoreRefused, StoreUnavailable
 from pipeline.model.aggregate import Refused, S
 from pipeline.model.versioned import AggregateUnreadable
 
@@ -20,7 +21,7 @@ from pipeline.model.versioned import AggregateUnreadable
 class Idempotency:
     """Executes commands at most once for each key."""
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self, store: CommandStore) -> None:
         self._store = store
         self._under_way = Locks()
 
@@ -33,8 +34,8 @@ class Idempotency:
         """Execute the command, or return its first result. Raises what it raises, and `KeyReused`.
 
         `states`: those of the aggregate whose event has the key. The first execution is read only
-        if the key is in use in this process, if the store refuses it, or if the command is refused:
-        perhaps because of its own first execution.
+        if the key is in use in this process, if the store refuses it, or if the command is refused
+        or has nothing to do: perhaps because of its own first execution.
         """
         if (key := context.key) is None:
             return await command()
@@ -44,7 +45,7 @@ class Idempotency:
             if repeated and (done := await self._before(key, context.request, states)):
                 return done
             try:
-                return await command()
+                done = await command()
             except (
                 KeyTaken,
                 Refused,
@@ -57,6 +58,9 @@ class Idempotency:
                 if isinstance(error, KeyTaken):
                     raise StoreUnavailable(f"{error}, but its event can't be read yet") from error
                 raise
+            if done.events:
+                return done
+            return await self._before(key, context.request, states) or done
 
     async def _require_new(self, context: CommandContext) -> None:
         """Raise `KeyReused` if the same may have been executed under the former key. That may be a
