@@ -56,7 +56,7 @@ def test_no_text_is_composed_to_more_than_was_looked_at() -> None:
 
 
 def test_a_long_text_is_refused_before_it_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unicodedata, "normalize", None)
+    monkeypatch.setattr("pipeline.model.text.unicodedata", None)
     with pytest.raises(InvalidText, match="at most"):
         checked("a" + "\u0301\u0323" * 500, 200)
 
