@@ -47,9 +47,9 @@ def dry_run(
 
 
 def run_on_stores(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command that needs the stores. Exit code 2: one does not answer, or an interrupt."""
+    """Run a command that needs the stores. Exit code 2: one does not answer."""
     try:
-        return complete(main, exit_code=CANNOT)
+        return complete(main)
     except (Unreachable, CannotRepair) as error:
         raise CommandFailed(str(error), CANNOT) from error
     except StoreUnavailable as error:
