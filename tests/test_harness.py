@@ -6,6 +6,7 @@ import redis.asyncio
 from elasticsearch import AsyncElasticsearch
 
 from pipeline.support.settings import Settings
+from tests.gaps import Gap, longest_gap
 from tests.harness import Role, eventually
 from tests.ports import free_port
 
@@ -48,3 +49,10 @@ async def test_no_two_processes_give_out_a_port(settings: Settings) -> None:
 async def test_eventually_tells_the_last_value() -> None:
     with pytest.raises(AssertionError, match="last: 0"):
         await eventually(lambda: 0, seconds=0)
+
+
+def test_the_longest_gap_ends_with_something_new() -> None:
+    assert longest_gap([0.5, 1.5, 4.0, 5.0, 99.0], since=1.0, until=50.0) == Gap(1.5, 4.0)
+    assert longest_gap([2.0], since=1.0).seconds == 1.0
+    with pytest.raises(ValueError, match="empty"):
+        longest_gap([0.5], since=1.0)

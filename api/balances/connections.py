@@ -19,6 +19,7 @@ from pipeline.messaging import JetStream, JetStreamError, ServerTooOld, StorageF
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief
+from pipeline.support.server_answers import public
 from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Connections:
             yield js
         except (NatsError, JetStreamError, ServerTooOld, OSError) as error:
             log.debug("JetStream: %s", brief(error))
-            why = "does not answer right now"
+            why = public(error) or "does not answer right now"
             if isinstance(error, StorageFull):
                 why = f"has no room: {error}"
             elif isinstance(error, TooManyReplicas):

@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli.connections import jetstream, until_answered
 from pipeline.cli.formatting import as_json, echo
-from pipeline.cli.running import configured, run
+from pipeline.cli.running import complete, configured, run
 from pipeline.cli.spans import span
 from pipeline.messaging.answers import ELECTION
 from pipeline.operations.audit import ACTIONS, AuditLine, matches, read
@@ -57,7 +57,11 @@ def audit(
       bank audit --follow                        what happens now, too
     """
     settings = configured("audit")
-    run(_print(settings, since, actor, actions, follow=follow, as_json=as_json), exit_code=0)
+    printing = _print(settings, since, actor, actions, follow=follow, as_json=as_json)
+    if follow:
+        run(printing, exit_code=0)
+    else:
+        complete(printing)
 
 
 async def _print(

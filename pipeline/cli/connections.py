@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -16,6 +16,7 @@ from pipeline.messaging.answers import ELECTION
 from pipeline.model.projection import Projection
 from pipeline.operations.status.reader import StatusReader
 from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.server_answers import answered, silence, worded
 from pipeline.support.settings import Settings
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
     except StorageFull as error:
         raise CommandFailed(f"NATS at {settings.nats} has no room: {error}") from error
     except (NatsError, JetStreamError, TimeoutError) as error:
+        if answered(error):
+            raise CommandFailed(worded(f"NATS at {settings.nats}", error)) from error
         why = str(error) or "no answer in time"
         raise CommandFailed(f"NATS at {settings.nats}: {why}\n{settings.advice('nats')}") from error
     finally:
@@ -48,23 +51,26 @@ async def jetstream(settings: Settings) -> AsyncIterator[JetStream]:
 async def until_answered(
     call: Callable[[], Awaitable[T]], known: str = "", *, seconds: float = math.inf
 ) -> T:
-    """See `answers.until_answered`; says once that NATS does not answer, and what is `known`."""
+    """See `answers.until_answered`; says once what NATS does instead, and what is `known`."""
     reported = False
 
-    def report() -> None:
+    def report(error: Exception) -> None:
         nonlocal reported
         if not reported:
-            echo(f"{NATS_DOWN}. {known}".rstrip(". "), err=True)
+            down = f"{worded('NATS', error)}; asking again" if answered(error) else NATS_DOWN
+            echo(f"{down}. {known}".rstrip(". "), err=True)
         reported = True
 
     return await answers.until_answered(call, seconds, report)
 
 
-def no_answer(settings: Settings, servers: Iterable[str]) -> CommandFailed:
-    """The failure of a command that these servers, by the names of people, did not answer."""
-    names = list(servers)
-    advice = settings.advice(*map(str.lower, names))
-    return CommandFailed(f"no answer from {', '.join(names)}\n{advice}")
+def no_answer(settings: Settings, failed: Mapping[str, str]) -> CommandFailed:
+    """The failure of a command by servers, by the names of people, each with what it did."""
+    names = sorted(name for name, why in failed.items() if why == silence(name))
+    lines = [failed[name] for name in sorted(failed) if name not in names]
+    if names:
+        lines += [f"no answer from {', '.join(names)}", settings.advice(*map(str.lower, names))]
+    return CommandFailed("\n".join(lines))
 
 
 @asynccontextmanager

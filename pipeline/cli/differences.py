@@ -22,6 +22,7 @@ from pipeline.operations.repair.compare import PATIENCE, Comparison
 from pipeline.operations.repair.diff import Difference
 from pipeline.operations.repair.offline import CannotRepair, offline_repair
 from pipeline.search import ProjectionUnavailable
+from pipeline.support.server_answers import worded
 from pipeline.support.settings import Settings
 
 T = TypeVar("T")
@@ -47,18 +48,17 @@ def dry_run(
 
 
 def run_on_stores(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command that needs the stores. Exit code 2: one does not answer, or an interrupt."""
+    """Run a command that needs the stores. Exit code 2: one does not answer."""
     try:
-        return complete(main, exit_code=CANNOT)
+        return complete(main)
     except (Unreachable, CannotRepair) as error:
         raise CommandFailed(str(error), CANNOT) from error
     except StoreUnavailable as error:
-        raise CommandFailed(f"MongoDB went away: {error}", CANNOT) from error
+        raise CommandFailed(worded("MongoDB", error, "went away"), CANNOT) from error
     except ProjectionUnavailable as error:
-        raise CommandFailed(f"Elasticsearch went away: {error}", CANNOT) from error
+        raise CommandFailed(worded("Elasticsearch", error, "went away"), CANNOT) from error
     except (NatsError, JetStreamError) as error:
-        why = str(error) or "no answer in time"
-        raise CommandFailed(f"NATS went away: {why}", CANNOT) from error
+        raise CommandFailed(worded("NATS", error, "went away"), CANNOT) from error
 
 
 async def _compare(

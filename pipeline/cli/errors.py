@@ -11,6 +11,7 @@ from pipeline.search import ProjectionUnavailable
 from pipeline.support.access import SERVERS
 from pipeline.support.addresses import CannotListen
 from pipeline.support.auth_errors import refusal
+from pipeline.support.server_answers import answered, worded
 from pipeline.support.settings import PREFIX, SettingsError, load
 
 
@@ -39,14 +40,11 @@ def _of(cause: BaseException) -> Failure:
         case SettingsError() | EmbeddedError() | ServerTooOld() | CannotListen():
             return Failure(str(cause), 1)
         case StoreUnavailable():
-            return Failure(f"MongoDB does not answer: {cause}\n{load().advice('mongodb')}", 1)
+            return _of_server("MongoDB", cause)
         case ProjectionUnavailable():
-            return Failure(
-                f"Elasticsearch does not answer: {cause}\n{load().advice('elasticsearch')}", 1
-            )
+            return _of_server("Elasticsearch", cause)
         case NatsError() | JetStreamError():
-            why = str(cause) or "no answer in time"
-            return Failure(f"NATS does not answer: {why}\n{load().advice('nats')}", 1)
+            return _of_server("NATS", cause)
         case ConnectionError():
             return Failure(f"no connection: {cause}\n{load().advice(*SERVERS)}", 1)
         case OSError():
@@ -56,3 +54,9 @@ def _of(cause: BaseException) -> Failure:
         f"This should not happen. {PREFIX}LOG_LEVEL=DEBUG shows where it did.",
         1,
     )
+
+
+def _of_server(name: str, cause: BaseException) -> Failure:
+    """Only one that is silent may have to be started."""
+    advice = "" if answered(cause) else f"\n{load().advice(name.lower())}"
+    return Failure(f"{worded(name, cause)}{advice}", 1)

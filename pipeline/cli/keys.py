@@ -11,7 +11,7 @@ import click
 from pydantic import ValidationError
 
 from pipeline.cli.connections import jetstream, until_answered
-from pipeline.cli.failures import INTERRUPTED, CommandFailed
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.running import complete, configured
 from pipeline.cli.spans import span
@@ -116,7 +116,7 @@ def create(
     except ValidationError as error:
         raise click.UsageError(_faults(error)) from None
     unknown = "interrupted: `bank keys list` shows whether there is one more"
-    complete(_put(configured("keys"), key), message=unknown, exit_code=INTERRUPTED)
+    complete(_put(configured("keys"), key), message=unknown)
     echo(f"Key {key.id} ({role}). It is shown this once:", err=True)
     echo(token)
 
@@ -136,7 +136,7 @@ def revoke(key_ids: tuple[str, ...], everyone: bool) -> None:
     if bool(key_ids) == everyone:
         raise click.UsageError("name keys, or give --all")
     unknown = "interrupted: `bank keys list` shows which there are still"
-    complete(_revoke(configured("keys"), key_ids), message=unknown, exit_code=INTERRUPTED)
+    complete(_revoke(configured("keys"), key_ids), message=unknown)
 
 
 @asynccontextmanager
@@ -145,7 +145,7 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[JetStream, Bucket]]
         yield js, kept.bucket(js)
 
 
-async def _put(settings: Settings, key: Key) -> bool:
+async def _put(settings: Settings, key: Key) -> None:
     async with _opened(settings) as (js, bucket):
         with suppress(Overtaken):  # by ourselves: the answer was lost, and nobody else has the id
             await until_answered(
@@ -153,10 +153,9 @@ async def _put(settings: Settings, key: Key) -> bool:
                 f"Whether the key {key.id} is stored is not known yet",
             )
         await record(js, settings, "key-created", f"{key.id} {key.role}")
-    return True
 
 
-async def _revoke(settings: Settings, key_ids: Sequence[str]) -> bool:
+async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
     """Revoke these, or all if none is named."""
     async with _opened(settings) as (js, bucket):
         entries = await until_answered(bucket.entries, seconds=ELECTION)
@@ -171,7 +170,6 @@ async def _revoke(settings: Settings, key_ids: Sequence[str]) -> bool:
             await until_answered(partial(bucket.delete, key_id), known)
             echo(f"{key_id}: revoked")
             await record(js, settings, "key-revoked", key_id)
-    return True
 
 
 async def _all(settings: Settings) -> list[tuple[Key, str]]:

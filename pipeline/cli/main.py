@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipeline.cli.closed_pipe import ending_with_reader
-from pipeline.cli.failures import Failure
+from pipeline.cli.failures import INTERRUPTED, Failure
 
 
 class _Commands(UserDict[str, Any]):
@@ -65,6 +65,8 @@ class _Bank(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # it came while no coroutine ran: most likely still importing
+            raise Failure("interrupted", INTERRUPTED) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

@@ -13,7 +13,7 @@ import click
 import orjson
 
 from pipeline.cli.connections import jetstream, until_answered
-from pipeline.cli.failures import INTERRUPTED, CommandFailed
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, echo, plain_table
 from pipeline.cli.projection_option import Target, of_projection, target
 from pipeline.cli.running import complete
@@ -108,9 +108,7 @@ def retry(account_ids: tuple[str, ...], everyone: bool, seconds: float) -> None:
     if bool(account_ids) == everyone:
         raise click.UsageError("name accounts, or give --all")
     unknown = "interrupted: what was asked stays asked; `bank parked` lists who is parked still"
-    failed = complete(
-        _retry(target("parked"), account_ids, seconds), message=unknown, exit_code=INTERRUPTED
-    )
+    failed = complete(_retry(target("parked"), account_ids, seconds), message=unknown)
     if failed:
         raise SystemExit(1)
 
@@ -135,7 +133,7 @@ def drop(account_ids: tuple[str, ...], yes: bool) -> None:
         echo(_MEANING)
         click.confirm(f"Drop {', '.join(each.account_id for each in accounts)}?", abort=True)
     unknown = "interrupted: `bank parked` lists who is parked still"
-    complete(_drop(where, accounts), message=unknown, exit_code=INTERRUPTED)
+    complete(_drop(where, accounts), message=unknown)
 
 
 async def _listed(target: Target, account_ids: Sequence[str] = ()) -> list[ParkedAccount]:
@@ -182,7 +180,7 @@ async def _retry(target: Target, account_ids: Sequence[str], seconds: float) -> 
         return failed
 
 
-async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
+async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> None:
     async with _opened(*target) as parked:
         for each in accounts:
             unknown = f"Whether {each.account_id} is dropped is not known yet"
@@ -192,7 +190,6 @@ async def _drop(target: Target, accounts: Iterable[ParkedAccount]) -> bool:
                 echo(f"{each.account_id}: dropped; its document stays as it is")
             else:
                 echo(f"{each.account_id}: was no longer parked")
-    return True
 
 
 async def _record(

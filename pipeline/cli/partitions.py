@@ -48,8 +48,8 @@ def partitions(as_json: bool, watch: bool) -> None:
         return
     reading = complete(_read(settings, projection))
     _print(reading, as_json)
-    if reading.silent:
-        raise no_answer(settings, reading.silent)
+    if reading.failed:
+        raise no_answer(settings, reading.failed)
 
 
 async def _read(settings: Settings, projection: Projection) -> Reading:

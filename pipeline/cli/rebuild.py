@@ -7,7 +7,7 @@ import click
 
 from pipeline.cli import rebuild_jobs
 from pipeline.cli.differences import dry_run as compare
-from pipeline.cli.failures import INTERRUPTED, CommandFailed
+from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, echo
 from pipeline.cli.projection_option import of_projection, target
 from pipeline.cli.rebuild_formatting import listing, outcome, summary, table
@@ -92,9 +92,7 @@ def rebuild(
         echo("single partitions are rebuilt in place", err=True)
     asked = Asked(partitions, in_place, max_concurrent)
     wait = sys.stdout.isatty() if wait is None else wait
-    found = complete(
-        rebuild_jobs.start(settings, projection, asked, wait=wait), exit_code=INTERRUPTED
-    )
+    found = complete(rebuild_jobs.start(settings, projection, asked, wait=wait))
     if wait:
         _show_end(found, as_json)
     else:
@@ -114,9 +112,7 @@ def status(job_id: str | None, wait: bool, as_json: bool) -> None:
       bank rebuild status --wait      follow it to the end
       bank rebuild status --json ID   that one, as JSON
     """
-    job, parts = complete(
-        rebuild_jobs.find(*target("rebuild"), job_id, wait=wait), exit_code=INTERRUPTED
-    )
+    job, parts = complete(rebuild_jobs.find(*target("rebuild"), job_id, wait=wait))
     if wait:
         _show_end((job, parts), as_json)
     elif as_json:
@@ -138,7 +134,7 @@ def cancel(job_id: str | None) -> None:
       bank rebuild cancel             the last one
       bank rebuild cancel ID          that one
     """
-    job = complete(rebuild_jobs.cancel(*target("rebuild"), job_id), exit_code=INTERRUPTED)
+    job = complete(rebuild_jobs.cancel(*target("rebuild"), job_id))
     if job.phase != "cancelled":
         raise CommandFailed(f"{summary(job)}; it can't be called off any more")
     echo(summary(job))
@@ -154,7 +150,7 @@ def list_(as_json: bool) -> None:
       bank rebuild list               as a table
       bank rebuild list --json        as JSON
     """
-    known = complete(rebuild_jobs.find_all(*target("rebuild")), exit_code=INTERRUPTED)
+    known = complete(rebuild_jobs.find_all(*target("rebuild")))
     if as_json:
         echo(json.dumps([progress(*each) for each in known], indent=1))
     elif not known:

@@ -49,7 +49,7 @@ def replicas(number: int | None, as_json: bool) -> None:
     """
     settings = configured("replicas")
     if number is not None:
-        changed = complete(_change(settings, number), exit_code=INTERRUPTED)
+        changed = complete(_change(settings, number))
         echo(f"{changed} streams and buckets have {_replicas(number)} each")
         _warn_of_setting(settings, number)
         return

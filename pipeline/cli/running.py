@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.failures import INTERRUPTED, Failure
 from pipeline.support import event_loop, logs
 from pipeline.support.cancellation import mend_wait_for
 from pipeline.support.settings import Settings, load
@@ -22,6 +23,10 @@ def configured(command: str) -> Settings:
     return settings
 
 
+class _Interrupted(Exception):
+    """A signal has cancelled the coroutine."""
+
+
 def run(main: Coroutine[Any, Any, T], exit_code: int | None = None) -> T | None:
     """Run `main` to its end. SIGTERM or SIGINT cancels it; the result is None then.
 
@@ -29,26 +34,29 @@ def run(main: Coroutine[Any, Any, T], exit_code: int | None = None) -> T | None:
     it takes.
     """
     mend_wait_for()
-    return asyncio.run(_until_signal(main, exit_code))
+    with suppress(_Interrupted):
+        return asyncio.run(_until_signal(main, exit_code))
+    return None
 
 
 def run_role(main: Coroutine[Any, Any, T]) -> T | None:
     """Like `run`, on the event loop of the roles. After a signal it ends within `ROLE_GRACE`."""
-    return event_loop.run(_until_signal(main, 0))
+    with suppress(_Interrupted):
+        return event_loop.run(_until_signal(main, 0))
+    return None
 
 
-def complete(
-    main: Coroutine[Any, Any, T], *, message: str = "interrupted", exit_code: int = 1
-) -> T:
-    """Like `run`, but `CommandFailed` if a signal has cancelled it, and within `ROLE_GRACE`. `main`
-    must not return None."""
-    result = run(main, exit_code)
-    if result is None:
-        raise CommandFailed(message, exit_code)
-    return result
+def complete(main: Coroutine[Any, Any, T], *, message: str = "interrupted") -> T:
+    """Run `main` to its end. After a signal, which cancels it, the process shows the message and
+    ends with `INTERRUPTED` within `ROLE_GRACE`."""
+    mend_wait_for()
+    try:
+        return asyncio.run(_until_signal(main, INTERRUPTED, message))
+    except _Interrupted:
+        raise SystemExit(INTERRUPTED) from None
 
 
-async def _until_signal(main: Coroutine[Any, Any, T], code: int | None) -> T | None:
+async def _until_signal(main: Coroutine[Any, Any, T], code: int | None, message: str = "") -> T:
     task = asyncio.ensure_future(main)
     loop = asyncio.get_running_loop()
     asked = False
@@ -69,6 +77,8 @@ async def _until_signal(main: Coroutine[Any, Any, T], code: int | None) -> T | N
     except asyncio.CancelledError:
         if not asked:
             raise
+        if message:  # now: the loop may wait for threads that hang until the process has left
+            Failure(message, INTERRUPTED).show()
         if code is not None:
             leave_threads(code)
-        return None
+        raise _Interrupted from None

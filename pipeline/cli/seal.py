@@ -100,7 +100,7 @@ def _signature_of(seal: Path) -> Path:
     return seal.with_name(f"{seal.name}.sig")
 
 
-async def _seal(settings: Settings, file: BinaryIO) -> bool:
+async def _seal(settings: Settings, file: BinaryIO) -> None:
     walk = Walk()
     store = EventStore(settings.mongodb, settings.mongodb_database)
     try:
@@ -110,7 +110,6 @@ async def _seal(settings: Settings, file: BinaryIO) -> bool:
         await store.close()
     _require_whole(walk)
     await _note(settings, walk)
-    return True
 
 
 async def _note(settings: Settings, walk: Walk) -> None:
@@ -122,7 +121,7 @@ async def _note(settings: Settings, walk: Walk) -> None:
         echo(f"the audit log has no line of this seal: {error}", err=True)
 
 
-async def _check(settings: Settings, lines: BinaryIO) -> bool:
+async def _check(settings: Settings, lines: BinaryIO) -> None:
     walk = Walk()
     store = EventStore(settings.mongodb, settings.mongodb_database)
     try:
@@ -131,7 +130,6 @@ async def _check(settings: Settings, lines: BinaryIO) -> bool:
         await store.close()
     _require_whole(walk)
     echo(f"{compared:,} sealed heads are in the chains of {walk.accounts:,} accounts")
-    return True
 
 
 def _require_whole(walk: Walk) -> None:

@@ -1,6 +1,5 @@
 """`bank settings` and `bank status`: the settings, and the processes that run here."""
 
-import asyncio
 import json
 from dataclasses import asdict
 from typing import Final
@@ -9,6 +8,7 @@ import click
 
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import as_json, console, plain_table
+from pipeline.cli.running import complete
 from pipeline.embedded.health import all_health, well
 from pipeline.embedded.process_registry import read_processes
 from pipeline.support.settings import describe, load
@@ -60,7 +60,7 @@ def status(as_json: bool) -> None:
     settings = load()
     folder = settings.data_dir
     processes = read_processes(folder)
-    healths = asyncio.run(all_health(processes))
+    healths = complete(all_health(processes))
     if as_json:
         shown = [
             {**asdict(process), "health": health}

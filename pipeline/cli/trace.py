@@ -111,8 +111,8 @@ def _require_complete(
             f"no event of {correlation_id} {_where(found)}; a command that was refused left none, "
             "--since and --account search elsewhere"
         )
-    if silent := sorted(set[str]().union(*(each.silent for each in paths))):
-        raise no_answer(settings, silent)
+    if failed := {name: why for each in paths for name, why in each.failed.items()}:
+        raise no_answer(settings, failed)
 
 
 def _where(found: FoundEvents) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipeline.application import Application
 from pipeline.cli.closed_pipe import ending_with_reader
-from pipeline.cli.failures import CommandFailed
+from pipeline.cli.failures import INTERRUPTED, CommandFailed
 from pipeline.cli.formatting import console
 from pipeline.cli.progress import Steps
 from pipeline.cli.running import run
@@ -146,7 +146,7 @@ def demo(accounts: int, commands: int, seed: int) -> None:
             run_demo(settings, accounts=accounts, commands=commands, seed=seed, progress=steps.note)
         )
     if result is None:
-        raise CommandFailed("interrupted")
+        raise CommandFailed("interrupted", INTERRUPTED)
     show_result(result)
     raise SystemExit(0 if result.holds else 1)
 

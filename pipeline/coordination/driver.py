@@ -1,6 +1,7 @@
 """The client of Redis."""
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -44,10 +45,12 @@ class _Sentinels(Sentinel):
     """
 
     async def discover_master(self, service_name: str) -> Any:
-        try:
-            return await super().discover_master(service_name)
-        finally:
-            self.sentinels.append(self.sentinels.pop(0))
+        # redis-py moves sentinels in the list that it goes through: two who do so at the same time
+        # would put one of them in another's place. Each has a list of its own.
+        ours = copy(self)
+        ours.sentinels = [*self.sentinels]
+        self.sentinels.append(self.sentinels.pop(0))
+        return await super(_Sentinels, ours).discover_master(service_name)
 
 
 class _Primary(redis.asyncio.Redis):

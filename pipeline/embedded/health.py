@@ -10,6 +10,7 @@ import aiohttp
 
 from pipeline.embedded.process_registry import Process, read_processes
 from pipeline.embedded.server_binaries import SERVER_BINARIES
+from pipeline.support.server_answers import SILENCE
 
 WELL: Final = "ok"
 _SECONDS: Final = 3.0
@@ -42,13 +43,13 @@ async def ready(address: str) -> str:
                 return "; ".join([WELL, *said.get("warnings", [])])
             return str(said.get("detail", answer.status))
     except (aiohttp.ClientError, ValueError, TimeoutError):
-        return "does not answer"
+        return SILENCE
 
 
 async def _server(process: Process) -> str:
     binary, parts = SERVER_BINARIES[process.role], urlsplit(process.address)
-    answers = await binary.healthy(parts.hostname or "127.0.0.1", parts.port or binary.port)
-    return WELL if answers else "does not answer"
+    fault = await binary.fault(parts.hostname or "127.0.0.1", parts.port or binary.port)
+    return fault or WELL
 
 
 async def all_health(processes: list[Process]) -> list[str]:

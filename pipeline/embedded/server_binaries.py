@@ -5,6 +5,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import files, requires
 from pathlib import Path
@@ -12,9 +13,17 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
+from pipeline.support.server_answers import ERROR, SILENCE
+
 Command = Callable[[str, int, Path], list[str | Path]]
 """(host, port, existing data folder) -> command line. Raises ModuleNotFoundError, with the wheel
 as `name`, if the wheel is not installed."""
+
+
+_ERROR: Final = re.compile(
+    rb"-ERR '([^']*)|^-([^\r]*)|^HTTP/1\.\d (\d+ [^\r]*)|errmsg\0.{4}([^\0]*)", re.DOTALL
+)
+"""An error of NATS, of Redis, of Elasticsearch, and of MongoDB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +39,27 @@ class ServerBinary:
 
     async def healthy(self, host: str, port: int, seconds: float = 2.0) -> bool:
         """Check once, for at most `seconds`; False if it is down, slow or answers otherwise."""
-        try:
+        return await self.fault(host, port, seconds) is None
+
+    async def fault(self, host: str, port: int, seconds: float = 2.0) -> str | None:
+        """The same; None if it is healthy, else what it does."""
+        heard = bytearray()
+        with suppress(OSError, TimeoutError):
             async with asyncio.timeout(seconds):
                 reader, writer = await asyncio.open_connection(host, port)
                 try:
-                    return await self._answered(reader, writer)
+                    writer.write(self.question)
+                    while chunk := await reader.read(65536):
+                        heard += chunk
+                        if self.answer.search(heard):
+                            return None
                 finally:
                     writer.close()
-        except (OSError, TimeoutError):
-            return False
-
-    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        writer.write(self.question)
-        heard = b""
-        while chunk := await reader.read(65536):
-            heard += chunk
-            if self.answer.search(heard):
-                return True
-        return False
+        if not heard:
+            return SILENCE
+        if found := _ERROR.search(heard):
+            return f"{ERROR}: {found[found.lastindex or 0].decode(errors='replace')}"
+        return "answers, but is not fit for a bank"
 
 
 def exists_here(distribution: str) -> bool:

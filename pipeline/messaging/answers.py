@@ -25,9 +25,9 @@ _AGAIN_SECONDS: Final = 0.25
 async def until_answered(
     call: Callable[[], Awaitable[T]],
     seconds: float = math.inf,
-    silent: Callable[[], None] = lambda: None,
+    failed: Callable[[Exception], None] = lambda _: None,
 ) -> T:
-    """Repeat the call until NATS answers it; `silent` is called after each time it does not.
+    """Repeat the call until NATS answers it; `failed` is called with each failure before that.
 
     Whether a call was carried out is not known when its answer is lost, so the call must be one
     that may be repeated. A failure after so many `seconds` is raised.
@@ -39,10 +39,10 @@ async def until_answered(
             return await call()
         except ANSWERS:
             raise
-        except FAILURES:
+        except FAILURES as error:
             if clock() > deadline:
                 raise
-            silent()
+            failed(error)
         raise_if_cancelled()
         await asyncio.sleep(_AGAIN_SECONDS)
 

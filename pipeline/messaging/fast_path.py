@@ -40,6 +40,7 @@ _READS: Final = re.compile(
 )
 """What may be asked twice."""
 _AGAIN_SECONDS: Final = 1.0
+"""After which such a request is sent again, the first time."""
 _UNAVAILABLE: Final = re.compile(rb'"err_code":(10006|10008|10009|10076)\b')
 """Of a server without a leader in its cluster, or without JetStream."""
 _UNFIT_SECONDS: Final = 10.0
@@ -66,6 +67,7 @@ class FastPathClient(Client):
         super().__init__()
         self._must_be_tls = tls
         self._receivers: dict[int, Receive] = {}
+        self._answer_seconds = 0.0
         self._unfit_since: float | None = None
         self._patience = _UNFIT_SECONDS
         self._ps = _Parser(self, self._receivers)
@@ -138,27 +140,37 @@ class FastPathClient(Client):
     async def _request_until_answered(
         self, subject: str, payload: bytes = b"", *, timeout: float
     ) -> Msg:
-        """Send the request every second until one is answered: without a leader it gets lost.
+        """Send the request now and then until one is answered: without a leader it gets lost.
 
-        The first answer counts, whichever request it is to. Raises what `request` raises.
+        The first answer counts, whichever request it is to. A slow server must not get more and
+        more of them, so the pauses double, and the first one is at least twice the time in which
+        the last question was answered at its first sending. Raises what `request` raises.
         """
-        sent: set[asyncio.Task[Msg]] = set()
-        until = time.monotonic() + timeout
+        began = time.monotonic()
+        until, pause = began + timeout, max(_AGAIN_SECONDS, 2 * self._answer_seconds)
+        waiting: set[asyncio.Task[Msg]] = set()
+        first: asyncio.Task[Msg] | None = None
         try:
-            while time.monotonic() < until:
-                sent.add(asyncio.create_task(super().request(subject, payload, 2 * timeout)))
+            while (left := until - time.monotonic()) > 0:
+                sent = asyncio.create_task(super().request(subject, payload, 2 * timeout))
+                first = first or sent
+                waiting.add(sent)
                 answered, _ = await asyncio.wait(
-                    sent, timeout=_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    waiting, timeout=min(pause, left), return_when=asyncio.FIRST_COMPLETED
                 )
+                pause *= 2
                 for task in answered:
-                    sent.discard(task)
+                    waiting.discard(task)
                     with suppress(errors.TimeoutError):  # the connection was lost meanwhile
-                        return task.result()
+                        reply = task.result()
+                        if task is first:
+                            self._answer_seconds = time.monotonic() - began
+                        return reply
             raise errors.TimeoutError
         finally:
-            for task in sent:
+            for task in waiting:
                 task.cancel()
-            await asyncio.gather(*sent, return_exceptions=True)
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _leave_if_unfit(self) -> None:
         """Connect anew if no request of the API has worked for some time, longer each time."""

@@ -1,12 +1,13 @@
 """Creates the client of Elasticsearch as the settings say."""
 
+from functools import partial
 from typing import Any, Final
 
-from elastic_transport import NodePool
+from elastic_transport import AsyncTransport, NodePool
 from elastic_transport.client_utils import url_to_node_config
 from elasticsearch import AsyncElasticsearch
 
-from pipeline.search.nodes import UNFIT, Node, Nodes, WatchedNode
+from pipeline.search.nodes import UNFIT, BoundedTransport, Node, Nodes, WatchedNode
 from pipeline.support.access import ServerAccess
 
 _DEAD_SECONDS: Final = 10.0
@@ -21,7 +22,7 @@ def client(
 
     It takes the nodes of the URL in turns, and leaves out those that fail. `repeat`: whether each
     request may go to the next node when one does not answer it within half of the `timeout`, in
-    seconds. Else the request fails, and the next one goes elsewhere.
+    seconds, which it may take in all. Else the request fails, and the next one goes elsewhere.
     """
     access = ServerAccess.of(at)
     if access.token:
@@ -39,6 +40,9 @@ def client(
         nodes,
         node_class=WatchedNode if several else Node,
         node_pool_class=Nodes if several else NodePool,
+        # Two halves are the whole. Of one or two nodes each has its time-out to itself, so that the
+        # pool learns which one failed.
+        transport_class=partial(BoundedTransport, timeout) if tries > 2 else AsyncTransport,  # type: ignore[arg-type]
         dead_node_backoff_factor=_DEAD_SECONDS,
         max_dead_node_backoff=_LONGEST_DEAD_SECONDS,
         # Not a smaller part where there are more: then no node had the time for a slow request.

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from elastic_transport import (
     AiohttpHttpNode,
+    AsyncTransport,
     BaseNode,
     ConnectionTimeout,
     NodeConfig,
     NodePool,
+    TransportApiResponse,
     TransportError,
 )
 
@@ -100,6 +102,21 @@ class WatchedNode(Node):
         except TimeoutError:
             return False
         return True
+
+
+class BoundedTransport(AsyncTransport):
+    """Gives a request up after `seconds`, however many nodes are left that it could go to."""
+
+    def __init__(self, seconds: float, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._seconds = seconds
+
+    async def perform_request(self, *args: Any, **options: Any) -> TransportApiResponse:  # type: ignore[override]
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await super().perform_request(*args, **options)
+        except TimeoutError:
+            raise ConnectionTimeout(f"no node answered within {self._seconds:g} s") from None
 
 
 class Nodes(NodePool):

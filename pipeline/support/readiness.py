@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from prometheus_client import Gauge
 
 from pipeline.support.metrics import Metrics
+from pipeline.support.server_answers import public
 
 Check = Callable[[], Awaitable[str | None]]
 Checks = Mapping[str, Check]
@@ -24,7 +25,8 @@ class NotReady(Exception):
 
 
 class Readiness(NamedTuple):
-    """`missing`: by the names of the checks that failed, what a `NotReady` said, or nothing.
+    """`missing`: by the names of the checks that failed, what a `NotReady` said, with which error
+    a server answered, or nothing.
     `warnings`: by the names of others, what they warn of."""
 
     missing: dict[str, str]
@@ -60,8 +62,8 @@ async def _checked(check: Check, seconds: float) -> tuple[str | None, str | None
             return None, await check()
     except NotReady as error:
         return str(error), None
-    except Exception:
-        return "", None
+    except Exception as error:
+        return public(error), None
 
 
 def show_readiness(metrics: Metrics, checks: Checks) -> None:

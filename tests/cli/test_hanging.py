@@ -22,7 +22,7 @@ async def test_commands_end(own_servers: EmbeddedServers) -> None:
     settings = own_servers.settings
     async with Role(settings, "bank", "forwarder"), Role(settings, "bank", "worker") as worker:
         await eventually(lambda: "Has the partitions" in worker.log(), seconds=60)
-        wanted = {("seal",): 2, ("partitions", "--watch"): 0}
+        wanted = {("seal",): 130, ("partitions", "--watch"): 0}
         await own_servers.servers["mongodb"].kill(signal.SIGSTOP)
         commands = {words: Role(settings, "bank", *words) for words in wanted}
         try:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import pairwise
 from typing import Any, Final
 
 from ulid import ULID
@@ -12,6 +11,7 @@ from ulid import ULID
 from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.events import new_event
+from tests.gaps import longest_gap
 from tests.harness import eventually
 from tests.load import Appends
 from tests.services import Client
@@ -32,7 +32,8 @@ class Gaps:
     @property
     def longest(self) -> float:
         """In seconds."""
-        return max((later - mark for mark, later in pairwise(self._marks)), default=0.0)
+        first, *later = self._marks
+        return longest_gap(later, first).seconds if later else 0.0
 
     def beyond(self, moment: float) -> float:
         """Seconds from that moment to the mark after it."""

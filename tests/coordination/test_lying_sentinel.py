@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+import redis.exceptions
 
+from pipeline.coordination import driver
 from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.coordination.partition_leases import PartitionLeases
 from pipeline.embedded.processes import Children, small_environment
@@ -94,3 +96,29 @@ async def test_another_one_is_asked(found: Lying, first: str) -> None:
         got = await outage.retry_forever(lambda: leases.acquire(2, [1]), LeaseUnavailable)
     assert got == {1}
     await asyncio.gather(lease.close(), leases.close())
+
+
+async def test_two_that_look_for_the_primary_at_once_lose_no_sentinel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first one is gone, and both are answered by the second one."""
+    made = driver.client(f"redis+sentinel://a:1,b:2,c:3/{NAME}")
+    manager = made.connection_pool.sentinel_manager  # type: ignore[attr-defined]
+    gone, knows, third = all_three = [*manager.sentinels]
+    state = {"is_master": True, "is_sdown": False, "is_odown": False, "num-other-sentinels": 2}
+
+    async def answer() -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {NAME: {**state, "ip": "127.0.0.1", "port": 6379}}
+
+    async def fail() -> dict[str, Any]:
+        raise redis.exceptions.ConnectionError("gone")
+
+    monkeypatch.setattr(gone, "sentinel_masters", fail)
+    for each in (knows, third):
+        monkeypatch.setattr(each, "sentinel_masters", answer)
+    for _ in range(3):
+        found = await asyncio.gather(*(manager.discover_master(NAME) for _ in range(2)))
+        assert found == [("127.0.0.1", 6379)] * 2
+        assert sorted(map(id, manager.sentinels)) == sorted(map(id, all_three))
+    await made.aclose()

@@ -1,11 +1,12 @@
 """A request to a server that has just died, or while a leader is elected, gets no answer."""
 
+import asyncio
 from typing import Any
 
 import nats.errors
 import pytest
 
-from pipeline.messaging import JetStream, client
+from pipeline.messaging import JetStream, client, fast_path
 from tests.names import STREAM
 
 
@@ -36,3 +37,40 @@ async def test_a_change_is_not_asked_for_again(
     with pytest.raises(nats.errors.TimeoutError):
         await js.api(f"STREAM.DELETE.{STREAM}")
     assert sent == [f"$JS.API.STREAM.DELETE.{STREAM}"]
+
+
+@pytest.fixture
+def held(js: JetStream, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The questions to a server that is slow: each is sent when it is called."""
+    publish, questions = js.nc.publish, list[Any]()
+
+    async def holding(*args: Any, **options: Any) -> None:
+        questions.append(lambda: publish(*args, **options))
+
+    monkeypatch.setattr(js.nc, "publish", holding)
+    monkeypatch.setattr(fast_path, "_AGAIN_SECONDS", 0.1)
+    return questions
+
+
+async def test_a_slow_server_is_not_asked_more_and_more(
+    js: JetStream, held: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_TIMEOUT", 3.0)
+    with pytest.raises(nats.errors.TimeoutError):
+        await js.state(STREAM)
+    assert len(held) <= 5, "after 0.1, 0.3, 0.7 and 1.5 s"
+
+
+async def test_a_server_that_was_slow_has_more_time_for_its_next_answer(
+    js: JetStream, held: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_TIMEOUT", 30.0)
+    asked = asyncio.create_task(js.state(STREAM))
+    await asyncio.sleep(0.6)  # so slow it is
+    await held[0]()
+    assert await asked is None
+    held.clear()
+    monkeypatch.setattr(client, "_TIMEOUT", 1.0)
+    with pytest.raises(nats.errors.TimeoutError):
+        await js.state(STREAM)
+    assert len(held) == 1

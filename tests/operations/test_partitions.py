@@ -62,7 +62,7 @@ async def reader(settings: Settings) -> AsyncIterator[Partitions]:
 
 async def statuses(reader: Partitions) -> list[PartitionStatus]:
     reading = await reader.read()
-    assert reading.silent == []
+    assert reading.failed == {}
     return reading.partitions
 
 
@@ -318,7 +318,7 @@ async def unknown_while_down(
     for _ in range(3):
         async with asyncio.timeout(20):
             reading = await reader.read()
-        assert reading.silent == [label]
+        assert reading.failed == {label: reason}
         for each in reading.partitions:
             if label == "Redis":
                 assert each.owner is None

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
-from elastic_transport import NodeConfig
+from elastic_transport import AiohttpHttpNode, ConnectionTimeout, NodeConfig
 
-from pipeline.search import Elastic, FailFastElastic, ProjectionUnavailable
+from pipeline.search import Elastic, FailFastElastic, ProjectionUnavailable, driver
 from pipeline.search.client import REQUEST_TIMEOUT
 from pipeline.support.settings import Settings
 from tests.proxy import Answering, HttpProxy, TcpProxy
@@ -70,6 +70,29 @@ async def test_of_many_nodes_each_has_time_for_a_slow_request() -> None:
     elastic = FailFastElastic("http://a:1,b:2,c:3,d:4,e:5")
     assert elastic.client._request_timeout == REQUEST_TIMEOUT / 2
     await elastic.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+async def test_a_request_takes_no_longer_where_there_are_more_nodes(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has half of the time, of which there are two."""
+    asked: list[str] = []
+
+    async def silent(
+        self: AiohttpHttpNode, *_: object, request_timeout: float, **__: object
+    ) -> None:
+        asked.append(self.base_url)
+        await asyncio.sleep(request_timeout)
+        raise ConnectionTimeout("slow")
+
+    monkeypatch.setattr(AiohttpHttpNode, "perform_request", silent)
+    nodes = ",".join(f"n{number}:9200" for number in range(count))
+    slow = driver.client(f"http://{nodes}", timeout=0.5, repeat=True)
+    with pytest.raises(ConnectionTimeout):
+        await slow.perform_request("GET", "/", headers={"accept": "application/json"})
+    assert len(asked) <= min(count, 3), "the third one just begins when the time is over"
+    await slow.close()
 
 
 async def test_a_reader_too(moved: Moved) -> None:

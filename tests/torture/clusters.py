@@ -4,8 +4,9 @@ replica and three sentinels. MongoDB is one process: the embedded one can't be a
 import asyncio
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,6 +33,9 @@ _QUICK_NODES: Final = {
 }
 
 
+Restart = Callable[[], Awaitable[None]]
+
+
 class Part(Protocol):
     """A cluster of servers of one kind. Whoever does harm to it has `alone` from before until all
     of it is in sync again: so no two nodes are away that must not be."""
@@ -43,6 +47,9 @@ class Part(Protocol):
 
     async def restore(self) -> None:
         """Every node runs again."""
+
+    def restarts(self) -> Iterator[Restart]:
+        """What restarts each node in good order."""
 
 
 class Nats:
@@ -59,6 +66,9 @@ class Nats:
         for node in self.nodes.values():
             await node.kill(signal.SIGCONT)
         await asyncio.gather(*(node.start() for node in self.nodes.values()))
+
+    def restarts(self) -> Iterator[Restart]:
+        return (partial(_restart, node.kill, node.start) for node in self.nodes.values())
 
     async def leader(self, stream: str) -> Server:
         """The node that leads a stream."""
@@ -101,6 +111,9 @@ class Elasticsearch:
         for node in self.nodes.values():
             if not node.runs:
                 await node.back()
+
+    def restarts(self) -> Iterator[Restart]:
+        return (partial(_restart, node.kill, node.back) for node in self.nodes.values())
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Status and JSON."""
@@ -150,6 +163,13 @@ class Redis:
                 process.kill(signal.SIGCONT)
             else:
                 self.sentinels.restart(port)
+
+    def restarts(self) -> Iterator[Restart]:
+        return (partial(self._restart, port) for port in list(self.sentinels.all))
+
+    async def _restart(self, port: int) -> None:
+        await self.sentinels.all[port].stop()
+        self.sentinels.restart(port)
 
 
 class Clusters:
@@ -208,6 +228,11 @@ async def clusters(folder: Path, stack: AsyncExitStack) -> Clusters:
     stack.push_async_callback(mongodb.stop)
     await mongodb.start()
     return Clusters(settings, mongodb, nats, elasticsearch, redis)
+
+
+async def _restart(kill: Callable[[int], Awaitable[None]], start: Restart) -> None:
+    await kill(signal.SIGTERM)
+    await start()
 
 
 def _in_sync(info: dict[str, Any]) -> bool:

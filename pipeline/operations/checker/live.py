@@ -23,6 +23,7 @@ from pipeline.operations.checker.report import Report
 from pipeline.search import ProjectionUnavailable
 from pipeline.search.scan import IndexScan
 from pipeline.support.auth_errors import refusal
+from pipeline.support.server_answers import worded
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 
@@ -147,9 +148,9 @@ def while_they_answer() -> Iterator[None]:
     try:
         yield
     except (JetStreamError, NatsError) as error:
-        raise Unreachable(f"NATS went away: {error or 'no answer in time'}") from error
+        raise Unreachable(worded("NATS", error, "went away")) from error
     except StoreUnavailable as error:
-        raise Unreachable(f"MongoDB went away: {error}") from error
+        raise Unreachable(worded("MongoDB", error, "went away")) from error
     except ProjectionUnavailable as error:
         raise Unreachable(f"can't check: Elasticsearch: {error}") from error
 

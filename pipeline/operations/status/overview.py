@@ -100,7 +100,7 @@ class Overview:
 
 def server(name: str, answer: object) -> Server:
     """The status of a server, by its answer to a probe."""
-    if isinstance(answer, Unknown) and answer.silent:
+    if isinstance(answer, Unknown) and answer.server:
         return Server(name, False, answer.why)
     return Server(name, True, None)
 

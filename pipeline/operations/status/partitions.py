@@ -5,7 +5,7 @@ A reading probes all servers at the same time and ends in less than three second
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +14,7 @@ from pipeline.coordination.partition_leases import View, name_of
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.operations.status.effective_position import effective_position
 from pipeline.operations.status.lag import Lag, WaitingEvents, lag, total_waiting
-from pipeline.operations.status.probe import Unknown, joined, probe, why
+from pipeline.operations.status.probe import Unknown, failed, joined, probe, why
 from pipeline.operations.status.reader import Epoch, Log, LogEnd, StatusReader
 
 # Seconds from the start of a reading until which the servers must have answered: about the end of
@@ -46,7 +46,7 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All partitions, and the servers that did not answer.
+    """All partitions, and the servers that `failed`, each with what it did.
 
     Of all partitions together: the events `unforwarded` to the stream and those `unapplied` to the
     index, the `log` as it was just before they were counted (None: not known), and the number of
@@ -54,7 +54,7 @@ class Reading:
     """
 
     partitions: list[PartitionStatus]
-    silent: list[str]
+    failed: dict[str, str]
     unforwarded: WaitingEvents | Unknown
     unapplied: WaitingEvents | Unknown
     parked: int | Unknown
@@ -120,7 +120,7 @@ class Partitions:
         answers = [end, *unforwarded, *(each.waiting for each in applied), leases, epochs, parked]
         return Reading(
             statuses,
-            sorted(_silent(answers)),
+            failed(answers),
             total_waiting(unforwarded),
             total_waiting(each.waiting for each in applied),
             parked if isinstance(parked, Unknown) else parked.total(),
@@ -186,7 +186,3 @@ def _status(
         nobody,
         None if isinstance(parked, Unknown) else parked[partition],
     )
-
-
-def _silent(answers: Iterable[object]) -> set[str]:
-    return {each.silent for each in answers if isinstance(each, Unknown) and each.silent}

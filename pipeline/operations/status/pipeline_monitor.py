@@ -135,10 +135,9 @@ class PipelineMonitor:
 
 
 def _elasticsearch(reading: Reading) -> Unknown | None:
-    """Every reading probes it, whatever else is down, so a silent one is known to be down."""
-    if "Elasticsearch" in reading.silent:
-        return Unknown("Elasticsearch does not answer", "Elasticsearch")
-    return None
+    """Every reading probes it, whatever else is down, so one that fails is known to be down."""
+    why = reading.failed.get("Elasticsearch")
+    return Unknown(why, "Elasticsearch") if why else None
 
 
 _SPAN: Final = 5.0

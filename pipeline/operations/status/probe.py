@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -10,9 +10,11 @@ from nats.errors import Error as NatsError
 
 from pipeline.coordination.leases import LeaseUnavailable
 from pipeline.eventstore import StoreUnavailable
+from pipeline.messaging import JetStreamError
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.auth_errors import refusal
 from pipeline.support.retry import brief
+from pipeline.support.server_answers import answered, silence, worded
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ _DOWN: Final = (
     TimeoutError,
     OSError,
     NatsError,
+    JetStreamError,
     StoreUnavailable,
     ProjectionUnavailable,
     LeaseUnavailable,
@@ -30,11 +33,11 @@ _DOWN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The reason why a figure is not known; `silent`: the server that did not answer, if one did
-    not."""
+    """The reason why a figure is not known; `server`: the one that gave no answer but an error, if
+    that is the reason."""
 
     why: str
-    silent: str = ""
+    server: str = ""
 
 
 def why(answer: object) -> str | None:
@@ -54,7 +57,18 @@ async def probe(server: str, question: Awaitable[T], until: float) -> T | Unknow
             return await question
     except _DOWN as error:
         log.debug("%s: %s", server, brief(error))
-        return Unknown(refusal(error) or f"{server} does not answer", server)
+        return Unknown(refusal(error) or _worded(server, error), server)
     except Exception as error:
         log.debug("%s", server, exc_info=True)
         return Unknown(f"{server}: {brief(error)}", server)
+
+
+def failed(answers: Iterable[object]) -> dict[str, str]:
+    """The servers that gave no answer but an error, each with what it did."""
+    found = [each for each in answers if isinstance(each, Unknown) and each.server]
+    return {each.server: each.why for each in reversed(found)}
+
+
+def _worded(server: str, error: BaseException) -> str:
+    """An error's text, or the plain words: a driver's text on silence is long and says no more."""
+    return worded(server, error) if answered(error) else silence(server)

@@ -14,7 +14,7 @@ from pipeline.eventstore import HistoryLost
 from pipeline.messaging.event_messages import valid_slot
 from pipeline.model.events import Event, partition_of
 from pipeline.operations.status.effective_position import effective_position
-from pipeline.operations.status.probe import Unknown, probe
+from pipeline.operations.status.probe import Unknown, failed, probe
 from pipeline.operations.status.reader import NO_STREAM, LogEnd, StatusReader
 from pipeline.operations.trace.log_position import Logged, StillSearching, logged
 from pipeline.search import FoundDocument, GenerationGone
@@ -65,10 +65,9 @@ class EventPath:
     projected: Sequence[ProjectionPosition]
 
     @property
-    def silent(self) -> set[str]:
-        """The servers that did not answer."""
-        answers = [self.logged, *(a for each in self.projected for a in each.answers)]
-        return {each.silent for each in answers if isinstance(each, Unknown) and each.silent}
+    def failed(self) -> dict[str, str]:
+        """See `probe.failed`."""
+        return failed([self.logged, *(a for each in self.projected for a in each.answers)])
 
 
 async def trace_path(event: Event, readers: Sequence[StatusReader]) -> EventPath:

@@ -66,6 +66,15 @@ async def test_a_read_that_stays_behind_fails(impatient: None) -> None:
             await shown(reads, answers({"a": 21}))
 
 
+async def test_it_ends_with_the_first_answer_that_is_not_behind(impatient: None) -> None:
+    """As of a document that was lowered by hand and is repaired."""
+    reads = of({"a": 24})
+    await shown(reads, answers({"a": 24}))
+    with pytest.raises(ProjectionUnavailable):
+        await shown(reads, answers({"a": 21}))
+    assert await shown(reads, answers({"a": 24})) == {"a": 24}
+
+
 async def test_it_does_when_the_event_store_is_away(impatient: None) -> None:
     async def away(_: str) -> int:
         raise StoreUnavailable("away")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import pairwise
 from typing import NamedTuple
 
 from pipeline.messaging import JetStream
 from pipeline.messaging.stream_reader import messages
 from tests.cluster.nats import NatsCluster
+from tests.gaps import longest_gap
 from tests.names import STREAM
 
 
@@ -43,7 +43,7 @@ def shown(at: list[list[float]], cluster: NatsCluster, since: float, until: floa
 def _stall(
     at: Iterable[float], since: float, until: float, cluster: NatsCluster, leaders: set[str]
 ) -> Stall:
-    times = [since, *(each for each in at if since < each < until)]
-    begin, end = max(pairwise(times), key=lambda pair: pair[1] - pair[0])
-    ended = [when for when, name in cluster.elections(begin) if when < end and name in leaders]
-    return Stall(end - begin, end - max(ended, default=begin))
+    gap = longest_gap(at, since, until)
+    elections = cluster.elections(gap.begin)
+    ended = [when for when, name in elections if when < gap.end and name in leaders]
+    return Stall(gap.seconds, gap.end - max(ended, default=gap.begin))

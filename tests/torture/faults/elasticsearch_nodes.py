@@ -60,13 +60,8 @@ class StopNode(ElasticsearchFault):
 
 
 class RestartNodes(ElasticsearchFault):
-    """Each in good order, when the one before it is in sync again."""
-
     async def harm(self) -> None:
-        for node in self.cluster.nodes.values():
-            await node.kill(signal.SIGTERM)
-            await node.back()
-            await self.cluster.whole()
+        await self.restart_nodes()
 
 
 class MoveShard(ElasticsearchFault):

@@ -30,6 +30,12 @@ class InCluster(Fault, Generic[P]):
             await self.cluster.whole()
             yield
 
+    async def restart_nodes(self) -> None:
+        """Each in good order, when the one before it is in sync again."""
+        for restart in self.cluster.restarts():
+            await restart()
+            await self.cluster.whole()
+
     async def heal(self) -> None:
         await self.cluster.restore()
         await self.cluster.whole()

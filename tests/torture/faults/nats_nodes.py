@@ -57,13 +57,8 @@ class TwoAway(NatsFault):
 
 
 class RestartNodes(NatsFault):
-    """Each in good order, when the one before it is in sync again."""
-
     async def begin(self) -> None:
-        for node in self.cluster.nodes.values():
-            await node.kill(signal.SIGTERM)
-            await node.start()
-            await self.cluster.whole()
+        await self.restart_nodes()
 
 
 class StepDown(NatsFault):

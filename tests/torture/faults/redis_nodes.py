@@ -40,13 +40,10 @@ class KillSentinel(RedisFault):
 
 
 class RestartNodes(RedisFault):
-    """Every server and sentinel, one after another, each when all are in sync again."""
+    """Servers and sentinels."""
 
     async def begin(self) -> None:
-        for port, process in self.cluster.sentinels.all.items():
-            await process.stop()
-            self.cluster.sentinels.restart(port)
-            await self.cluster.whole()
+        await self.restart_nodes()
 
 
 REDIS: Final[dict[str, Maker]] = {

@@ -1,0 +1,93 @@
+"""A command that is interrupted says so and exits with 130, and one that goes on until then with 0.
+
+Its servers take connections and never answer.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.failures import INTERRUPTED
+from pipeline.cli.main import COMMANDS
+from pipeline.embedded.process_registry import Process, register
+from pipeline.support.settings import Settings
+from tests.conftest import placed
+from tests.harness import Role, eventually
+from tests.services import NOBODY
+
+ENDLESS = ("audit --follow", "partitions --watch")
+ENDING = (
+    "audit",
+    "keys create --role viewer",
+    "keys list",
+    "keys revoke x",
+    f"parked drop --yes {NOBODY}",
+    "parked list",
+    f"parked retry {NOBODY}",
+    f"parked show {NOBODY}",
+    "partitions",
+    "rebuild",
+    "rebuild --dry-run",
+    "rebuild cancel",
+    "rebuild status",
+    "repartition",
+    "repartition 4",
+    "replicas",
+    "replicas 3",
+    "seal",
+    "status",
+    f"trace {NOBODY}",
+    "verify",
+    "verify --repair",
+)
+OTHERS = {
+    "accounts": "a role, which ends with 0: test_cli.py",
+    "balances": "the same",
+    "demo": "its servers are its own",
+    "forwarder": "a role",
+    "servers": "a role",
+    "settings": "it asks nobody",
+    "up": "it goes on until then",
+    "worker": "a role",
+}
+
+
+def test_no_command_is_left_out() -> None:
+    assert {each.split()[0] for each in ENDING} | set(OTHERS) == set(COMMANDS)
+
+
+@asynccontextmanager
+async def nobody_answers(folder: Path) -> AsyncIterator[tuple[Settings, asyncio.Event]]:
+    """Settings of a bank on such servers, and whether one of them was asked."""
+    asked = asyncio.Event()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        schemes = {"mongodb": "mongodb", "nats": "nats", "redis": "redis", "elasticsearch": "http"}
+        urls = {f"{name}_url": f"{each}://127.0.0.1:{port}" for name, each in schemes.items()}
+        register(folder, Process("accounts", os.getpid(), f"http://127.0.0.1:{port}"))
+        yield placed(folder, **urls), asked
+
+
+@pytest.mark.parametrize("words", [*ENDING, *ENDLESS])
+async def test_it_says_that_it_was_interrupted(scratch: Path, words: str) -> None:
+    async with (
+        nobody_answers(scratch) as (settings, asked),
+        Role(settings, "bank", *words.split()) as command,
+    ):
+        await eventually(asked.is_set)
+        await command.kill(signal.SIGINT)
+        code = await command.wait()
+        assert code == (0 if words in ENDLESS else INTERRUPTED), command.log()
+        assert ("bank: interrupted" in command.log()) == (words not in ENDLESS)
+        assert "Traceback" not in command.log()
