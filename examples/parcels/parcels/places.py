@@ -1,0 +1,31 @@
+"""Where each parcel is: one document for each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.model.events import Event
+from pipeline.model.projection import Projection
+
+from .van import VAN
+
+
+def after(document: Any, event: Event) -> Mapping[str, Any]:
+    body = event["body"]
+    match event["kind"]:
+        case "ParcelSent":
+            return {"to": body["to"], "at": "sender", "scans": 0}
+        case "ParcelScanned":
+            return document | {"at": body["place"], "scans": document["scans"] + 1}
+        case "ParcelLoaded":
+            return document | {"at": f"van {body['van']}"}
+        case "ParcelDelivered":
+            return document | {"at": document["to"]}
+    raise ValueError("no event of a parcel")
+
+
+PLACES = Projection(
+    "places",
+    after,
+    {"to": {"type": "text"}, "at": {"type": "keyword"}, "scans": {"type": "integer"}},
+    without=VAN.schemas,
+)
