@@ -18,13 +18,13 @@ from typing import Generic
 from pipeline.commands.caches import Locks
 from pipeline.commands.command_context import CommandContext
 from pipeline.commands.command_queue import CommandQueue, WaitingCommand
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, execute
 from pipeline.commands.fairness import FairnessById
 from pipeline.commands.states import States
 from pipeline.eventstore import (
     AppendResult,
-    EventStore,
     KeyTaken,
     StoreRefused,
     StoreUnavailable,
@@ -54,7 +54,7 @@ class CommandBatcher(Generic[C, S]):
     """Executes commands to single aggregates of one kind on one event store."""
 
     def __init__(
-        self, aggregate: Aggregate[C, S], store: EventStore, states: States[S], locks: Locks
+        self, aggregate: Aggregate[C, S], store: CommandStore, states: States[S], locks: Locks
     ) -> None:
         """`locks`: every other writer of an aggregate (`JointCommands`) has its lock meanwhile,
         too."""

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any, Final, Generic
 
 from pipeline.commands.caches import StateCache
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound, NotBegunYet, VersionNotFound
 from pipeline.commands.snapshots import EVERY, snapshot_of, trusted
-from pipeline.eventstore import EventStore
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event
@@ -55,7 +55,7 @@ class Histories(Generic[S]):
     and `AggregateUnreadable`."""
 
     def __init__(
-        self, aggregate: Aggregate[Any, S], store: EventStore, *, remembered: int = 10_000
+        self, aggregate: Aggregate[Any, S], store: CommandStore, *, remembered: int = 10_000
     ) -> None:
         """`remembered`: the number of aggregates whose last loaded state is kept in memory."""
         self._aggregate, self._store = aggregate, store

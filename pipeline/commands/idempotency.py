@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from pipeline.commands.caches import Locks
 from pipeline.commands.command_context import CommandContext
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import KeyReused, TooManyConflicts
 from pipeline.commands.execution import Done
 from pipeline.commands.states import States
-from pipeline.eventstore import EventStore, KeyTaken, StoreRefused, StoreUnavailable
+from pipeline.eventstore import KeyTaken, StoreRefused, StoreUnavailable
 from pipeline.model.aggregate import Refused, S
 from pipeline.model.versioned import AggregateUnreadable
 
@@ -20,7 +21,7 @@ from pipeline.model.versioned import AggregateUnreadable
 class Idempotency:
     """Executes commands at most once for each key."""
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self, store: CommandStore) -> None:
         self._store = store
         self._under_way = Locks()
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from pipeline.commands.caches import Locks
 from pipeline.commands.command_context import CommandContext
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import SameAggregate, TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, decided, enveloped
 from pipeline.commands.states import States
-from pipeline.eventstore import EventStore, VersionConflict
+from pipeline.eventstore import VersionConflict
 from pipeline.model.aggregate import Aggregate, Decision, Joint, Refused
 from pipeline.model.versioned import AggregateUnreadable, Versioned
 from pipeline.support.correlation import about
@@ -33,7 +34,7 @@ class Party:
 class JointCommands:
     """Executes joint commands on one event store."""
 
-    def __init__(self, store: EventStore, locks: Locks) -> None:
+    def __init__(self, store: CommandStore, locks: Locks) -> None:
         """`locks`: every other writer of an aggregate (`CommandBatcher`) has its lock meanwhile,
         too."""
         self._store, self._locks = store, locks

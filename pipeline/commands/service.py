@@ -7,13 +7,14 @@ from typing import Any, Generic
 from pipeline.commands.caches import Locks
 from pipeline.commands.command_batcher import CommandBatcher
 from pipeline.commands.command_context import CommandContext
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound
 from pipeline.commands.execution import Done
 from pipeline.commands.histories import Histories
 from pipeline.commands.idempotency import Idempotency
 from pipeline.commands.joint import JointCommands, Party
 from pipeline.commands.states import States
-from pipeline.eventstore import EventStore, StoreUnavailable, StoreUnguarded
+from pipeline.eventstore import StoreUnavailable, StoreUnguarded
 from pipeline.model.aggregate import Aggregate, C, Joint, S
 from pipeline.model.ulids import new_ulid
 from pipeline.model.versioned import Versioned, initial
@@ -26,7 +27,7 @@ class _Served(Generic[C, S]):
     def __init__(
         self,
         aggregate: Aggregate[C, S],
-        store: EventStore,
+        store: CommandStore,
         locks: Locks,
         cached: int,
         begin_chains: bool,
@@ -46,7 +47,7 @@ class CommandService:
 
     def __init__(
         self,
-        store: EventStore,
+        store: CommandStore,
         aggregates: Iterable[Aggregate[Any, Any]],
         *,
         cached: int = 10_000,

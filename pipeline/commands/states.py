@@ -3,9 +3,9 @@
 from typing import Any, Generic
 
 from pipeline.commands.caches import StateCache
+from pipeline.commands.command_store import CommandStore
 from pipeline.commands.histories import Histories
 from pipeline.commands.snapshots import due
-from pipeline.eventstore import EventStore
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.versioned import Versioned, fold_on
 
@@ -16,7 +16,7 @@ class States(Generic[S]):
     def __init__(
         self,
         aggregate: Aggregate[Any, S],
-        store: EventStore,
+        store: CommandStore,
         histories: Histories[S],
         remembered: int,
         *,

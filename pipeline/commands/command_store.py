@@ -1,0 +1,59 @@
+"""The event store, as far as the write engine uses it; `EventStore` is one, and says what each
+method returns and raises."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Protocol
+
+from pipeline.eventstore import AppendResult
+from pipeline.model.events import Event
+
+
+class StoreGuards(Protocol):
+    """What keeps versions and keys unique; see `Guards`."""
+
+    epoch: int
+    faults: Mapping[str, str] | None
+
+    def check(self) -> None: ...
+
+    async def look(self) -> None: ...
+
+
+class SnapshotStore(Protocol):
+    """One snapshot for each aggregate; see `Snapshots`."""
+
+    async def find(self, aggregate_id: str, /) -> dict[str, Any] | None: ...
+
+    def keep(self, snapshot: dict[str, Any], /) -> None: ...
+
+
+class CommandStore(Protocol):
+    """Where commands read and append events."""
+
+    @property
+    def guards(self) -> StoreGuards: ...
+
+    @property
+    def snapshots(self) -> SnapshotStore: ...
+
+    async def setup(self, *, replace: bool = True) -> None: ...
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def append(self, *events: Event, epoch: int | None = None) -> None: ...
+
+    async def append_row(
+        self, events: Sequence[Event], epoch: int | None = None
+    ) -> AppendResult: ...
+
+    async def under_keys(self, keys: Sequence[str]) -> dict[str, Event]: ...
+
+    async def load(self, account_id: str, *, after: int = 0) -> list[Event]: ...
+
+    def walk(
+        self, account_id: str, *, after: int = 0, to: int | None = None
+    ) -> AsyncGenerator[list[Event], None]: ...
+
+    async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]: ...

@@ -1,0 +1,67 @@
+"""The documents of a projection after some events.
+
+projected(PLACES, sent, scanned).shows({"to": "Porto", "at": "Lisboa", "scans": 1})
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pipeline.model.events import Event, decode, encode
+from pipeline.model.projection import Document, Projection
+from pipeline.model.upcasters import upcast
+from pipeline.testing.differences import require_equal
+from pipeline.testing.envelopes import Before, history
+
+_ADDED: Final = frozenset(Document.__annotations__)
+"""Fields that the engine adds to every document."""
+
+
+class Projected:
+    """What a projection makes of the events of one aggregate."""
+
+    def __init__(self, projection: Projection, documents: Sequence[Document]) -> None:
+        self._projection, self._documents = projection, documents
+
+    def shows(self, *expected: Mapping[str, Any] | None) -> None:
+        """This document, or, of a projection that keeps the one of every event, these. None stands
+        for no document. Raises `AssertionError`.
+
+        `id`, `version` and what else the engine adds is compared only where it is named.
+        """
+        __tracebackhide__ = True
+        wanted = [{**each} for each in expected if each is not None]
+        added = _ADDED | ({"account_id"} if self._projection.every else set())
+        left_out = added.difference(*wanted)
+        shown = [
+            {field: value for field, value in each.items() if field not in left_out}
+            for each in self._documents
+        ]
+        require_equal(f"{self._projection.name} shows", wanted, shown)
+
+
+def projected(projection: Projection, *before: Before) -> Projected:
+    """Fold what has happened to one aggregate. Pure.
+
+    Raises `Unfoldable` for an event that the projection can't fold, and `AssertionError` for
+    documents that it could not keep: they do not fit its mapping, or it makes another one of an
+    event from the store than of the same event from the stream, where times are texts.
+    """
+    events = [upcast(each) for each in history(before, lambda _: None)]
+    documents = _documents(projection, events)
+    for each in documents:
+        if not projection.sound(each["version"], each):
+            raise AssertionError(
+                f"{projection.name} can't keep {each}: it must have exactly the fields of the "
+                f"mapping, {dict(projection.mapping['properties'])}"
+            )
+    streamed = [decode(encode(each)) for each in events]
+    what = f"{projection.name} makes another document of an event from the stream"
+    require_equal(what, documents, _documents(projection, streamed))
+    return Projected(projection, documents)
+
+
+def _documents(projection: Projection, events: Sequence[Event]) -> Sequence[Document]:
+    folded = projection.replay(events)
+    if folded.poison is not None:
+        raise folded.poison
+    return folded.documents
