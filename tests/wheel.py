@@ -39,8 +39,8 @@ class Environment:
     `scripts`: the folder of its commands. `environ`: variables to run them with, none of a bank.
     """
 
-    def __init__(self, folder: Path, wheel: Path, *, with_pip: bool = False) -> None:
-        venv.create(folder, with_pip=with_pip)
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        venv.create(folder, with_pip=False)
         self.scripts = folder / "bin"
         self.python = self.scripts / "python"
         install = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]

@@ -1,6 +1,5 @@
 """Where each parcel is: one document for each."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.model.events import Event
@@ -9,7 +8,7 @@ from pipeline.model.projection import Projection
 from .van import VAN
 
 
-def after(document: Any, event: Event) -> Mapping[str, Any]:
+def after(document: dict[str, Any], event: Event) -> dict[str, Any]:
     body = event["body"]
     match event["kind"]:
         case "ParcelSent":

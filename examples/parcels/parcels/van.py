@@ -58,4 +58,4 @@ def load(command: Load, parcel: Parcel, van: Van) -> Iterator[list[Decision]]:
     yield [Decision("VanLoaded", {"parcel": command.parcel})]
 
 
-LOAD = Joint("load", [PARCEL, VAN], load)
+LOAD = Joint[Load]("load", [PARCEL, VAN], load)
