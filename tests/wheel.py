@@ -47,7 +47,7 @@ class Environment:
         subprocess.run(
             [sys.executable, "-m", "pip", "--python", self.python, *install, wheel],
             check=True,
-            timeout=120,
+            timeout=300,
         )
         site = sysconfig.get_path("purelib", vars={"base": str(folder)})
         # Only the folder: a .pth file in it, such as that of an editable install, is not read.
