@@ -13,7 +13,7 @@ from api.http.replies import reply
 from api.http.shapes import Page, paged, readable
 from api.security.access import READERS, allowed
 from api.security.customer_view import CustomerEvent, visible_events
-from pipeline.eventstore import EventStore
+from pipeline.commands import CommandStore
 from pipeline.model.events import ACCOUNT_ID, Event
 
 MOST: Final = 1000
@@ -29,7 +29,7 @@ class EventsQuery(Input):
     """So many at most."""
 
 
-def route(store: Callable[[], EventStore]) -> web.RouteDef:
+def route(store: Callable[[], CommandStore]) -> web.RouteDef:
     """The route on an event store. `store` is called at a request: it may connect only then."""
 
     @allowed(*READERS, own="id")
@@ -51,7 +51,7 @@ def route(store: Callable[[], EventStore]) -> web.RouteDef:
     return web.get(f"/{{id:{ACCOUNT_ID}}}/events", events)
 
 
-async def _page(store: EventStore, account_id: str, wanted: EventsQuery) -> dict[str, Any]:
+async def _page(store: CommandStore, account_id: str, wanted: EventsQuery) -> dict[str, Any]:
     """The events that the request may see, and whether more follow; 404 `account-not-found`."""
     found = await store.page(account_id, after=wanted.after, limit=wanted.limit + 1)
     if not found and not (wanted.after and await store.page(account_id, after=0, limit=1)):

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.history import SEED, Zipf
-from pipeline.commands import CommandContext
+from pipeline.banking.account import ACCOUNT
+from pipeline.banking.commands import Deposit
+from pipeline.commands import CommandContext, CommandService
 from pipeline.eventstore import EventStore
 from pipeline.search.client import Elastic
 from pipeline.support.settings import Settings
@@ -46,7 +47,7 @@ class Load:
 
     def __init__(self, settings: Settings) -> None:
         self._store = EventStore(settings.mongodb_url, settings.mongodb_database)
-        self._service = AccountService(self._store)
+        self._service = AccountService(CommandService(self._store, [ACCOUNT]))
         self._elastic = Elastic(settings.elasticsearch_url)
         self._zipf = Zipf(ACCOUNTS, random.Random(SEED))
         self._accounts: list[str] = []

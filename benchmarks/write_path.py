@@ -12,14 +12,15 @@ from typing import Any, Final
 from pymongo import WriteConcern
 from ulid import ULID
 
-from api.accounts.commands import Deposit
 from api.accounts.service import AccountService
 from benchmarks.bank import Bank
 from benchmarks.figures import Result
 from benchmarks.history import SEED, History, Zipf
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
-from pipeline.commands import CommandContext
+from pipeline.banking.account import ACCOUNT
+from pipeline.banking.commands import Deposit
+from pipeline.commands import CommandContext, CommandService
 from pipeline.eventstore import EventStore, driver
 from pipeline.support.settings import Settings
 
@@ -53,7 +54,8 @@ class WritePath:
         self._store = EventStore(settings.mongodb_url, settings.mongodb_database)
         # Apart: what one service stores makes the states that another remembers old.
         self._service, self._forgetful = (
-            AccountService(self._store, cached=cached) for cached in (10_000, 0)
+            AccountService(CommandService(self._store, [ACCOUNT], cached=cached))
+            for cached in (10_000, 0)
         )
         self._accounts: list[str] = []
         self._forgotten: list[str] = []

@@ -1,6 +1,6 @@
 """An application: what the engine is handed of those who build on it, as one value.
 
-    POST = Application("post", projections=[PLACES], aggregates=[PARCEL])
+    POST = Application("post", aggregates=[PARCEL], joints=[LOADING], projections=[PLACES])
 
 A process runs one application, which `BANK_APPLICATION` names. Its name is in all names that it has
 at the servers (`model/names.py`), so several applications may share them.
@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple, Protocol
 
-from pipeline.model.aggregate import Aggregate
+from pipeline.model.aggregate import Aggregate, Joint
 from pipeline.model.events import Event
 from pipeline.model.names import Names, names_of
 from pipeline.model.projection import Projection
@@ -55,18 +55,21 @@ def by_kind(event: Event) -> tuple[str, int]:
 @dataclass(frozen=True, eq=False)
 class Application:
     """Of lower case letters, digits and `_`: its `name`. The first of the `projections` is the one
-    that commands and routes are about where none is named.
+    that commands and routes are about where none is named. `joints` decide over several aggregates,
+    of which some may be in no other place, such as `CLAIM`.
 
     `upcasters` bring older schemas of its events to the next one: those of its `aggregates`, and
     what is given here besides. Packages declare more by the entry points `{name}.upcasters`.
     `turnover` says what the table of activity counts.
 
-    Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema.
+    Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, or two
+    aggregates or two joints have one name.
     """
 
     name: str
     projections: Sequence[Projection] = ()
     aggregates: Sequence[Aggregate[Any, Any]] = ()
+    joints: Sequence[Joint[Any]] = ()
     upcasters: Upcasters = field(default_factory=dict)
     invariants: Sequence[Invariant] = ()
     turnover: Turnover = by_kind
@@ -77,8 +80,22 @@ class Application:
         ours = tuple(each.within(names) for each in self.projections)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "projections", ours)
-        of_aggregates = [each.upcasters for each in self.aggregates]
+        for several in (self.all_aggregates, self.joints):
+            _require_names(self.name, several)
+        of_aggregates = [each.upcasters for each in self.all_aggregates]
         object.__setattr__(self, "upcasters", united([*of_aggregates, self.upcasters]))
+
+    @property
+    def all_aggregates(self) -> Sequence[Aggregate[Any, Any]]:
+        """Its aggregates, and those that only its joints have."""
+        of_joints = [each for joint in self.joints for each in joint.aggregates]
+        return tuple(dict.fromkeys([*self.aggregates, *of_joints]))
+
+
+def _require_names(application: str, several: Sequence[Aggregate[Any, Any] | Joint[Any]]) -> None:
+    names = [each.name for each in several]
+    if twice := sorted({each for each in names if names.count(each) > 1}):
+        raise ValueError(f"{application} has two of the name {twice[0]}")
 
 
 class UnknownApplication(ValueError):

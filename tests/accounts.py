@@ -3,10 +3,17 @@
 from collections.abc import Iterable
 from typing import Any
 
-from api.accounts.account import ACCOUNT, Account
-from pipeline.commands import Versioned
+from api.accounts.service import AccountService
+from pipeline.banking.account import ACCOUNT, Account
+from pipeline.banking.application import BANK
+from pipeline.commands import CommandService, CommandStore, Versioned
 from pipeline.model import versioned
 from pipeline.model.events import Event
+
+
+def account_service(store: CommandStore, **options: Any) -> AccountService:
+    """The account service on a store; `options` of `CommandService`."""
+    return AccountService(CommandService(store, BANK.aggregates, **options))
 
 
 def fold(account_id: str, events: Iterable[Event]) -> Versioned[Account]:

@@ -26,8 +26,9 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.support.cancellation import mend_wait_for
 from pipeline.support.settings import Settings
+from pipeline.testing import InMemoryEventStore
 from tests.certificates import make
-from tests.harness import Role, Servers
+from tests.harness import AnyStore, Role, Servers
 from tests.ports import free_port
 
 OURS = ("balance", "statement", "turnover", "bank-", "post-")
@@ -184,12 +185,27 @@ def drop_database(url: str, name: str) -> None:
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[EventStore]:
+async def mongodb_store(settings: Settings) -> AsyncIterator[EventStore]:
     """The event store of these settings, with its indexes."""
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
     await store.setup()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def store(mongodb_store: EventStore) -> EventStore:
+    """The event store; a module whose tests go for both kinds has `any_store` in its place."""
+    return mongodb_store
+
+
+@pytest.fixture(params=["mongodb", "memory"])
+def any_store(request: pytest.FixtureRequest) -> AnyStore:
+    """One of each kind: what a test says of it holds for both."""
+    if request.param == "memory":
+        return InMemoryEventStore()
+    real: EventStore = request.getfixturevalue("mongodb_store")
+    return real
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 from pipeline.embedded.processes import Child, Children
+from pipeline.eventstore import EventStore
 from pipeline.support.settings import PREFIX, Settings, environment
+from pipeline.testing import InMemoryEventStore
 
 T = TypeVar("T")
+AnyStore = EventStore | InMemoryEventStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from typing import Any, Final, Literal, NotRequired
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from api.accounts.account import Account
 from api.http.replies import reply
 from api.http.shapes import readable
+from pipeline.banking.account import Account
 from pipeline.banking.events import Transfer
 from pipeline.commands import Versioned
 

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from api.accounts.errors import (
+from api.http.problems import Problem, unavailable
+from api.security.customer_view import for_customer
+from pipeline.banking.errors import (
     AccountClosed,
     AccountExists,
     AccountFrozen,
@@ -12,8 +14,6 @@ from api.accounts.errors import (
     BalanceTooLarge,
     InsufficientFunds,
 )
-from api.http.problems import Problem, unavailable
-from api.security.customer_view import for_customer
 from pipeline.commands import (
     AggregateNotFound,
     AggregateUnreadable,

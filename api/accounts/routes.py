@@ -4,7 +4,6 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from api.accounts.account import Account
 from api.accounts.answers import answer
 from api.accounts.bodies import (
     CreateInput,
@@ -14,7 +13,6 @@ from api.accounts.bodies import (
     ReasonInput,
     TransferInput,
 )
-from api.accounts.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
 from api.accounts.documentation import EXISTING, OPEN, commands
 from api.accounts.hide_payee_errors import former_key, hide_payee_errors, scoped_key
 from api.accounts.outcomes import REPLAY, command
@@ -24,6 +22,8 @@ from api.http.headers import LOCATION, if_match
 from api.http.inputs import Input, body, fingerprint
 from api.security.access import TELLER, allowed
 from api.security.guard import actor
+from pipeline.banking.account import Account
+from pipeline.banking.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
 from pipeline.commands import CommandContext, Done
 from pipeline.model.events import ACCOUNT_ID
 from pipeline.support import tracing

@@ -3,22 +3,18 @@
 from collections.abc import Coroutine
 from typing import Any
 
-from api.accounts.account import ACCOUNT, TRANSFER, Account
-from api.accounts.commands import Command, Create, MoveMoney
+from pipeline.banking.account import ACCOUNT, TRANSFER, Account
+from pipeline.banking.commands import Command, Create, MoveMoney
 from pipeline.commands import CommandContext, CommandService, Done, Versioned
-from pipeline.eventstore import EventStore
 from pipeline.model.ulids import new_ulid
 
 
 class AccountService:
     """Executes commands to accounts. Every method may raise what `CommandService` says."""
 
-    def __init__(
-        self, store: EventStore, *, cached: int = 10_000, begin_chains: bool = True
-    ) -> None:
-        """As of `CommandService`."""
-        self.commands = CommandService(store, [ACCOUNT], cached=cached, begin_chains=begin_chains)
-        self.histories = self.commands.histories(ACCOUNT)
+    def __init__(self, commands: CommandService) -> None:
+        """`commands`: executes those of the bank."""
+        self.commands, self.histories = commands, commands.histories(ACCOUNT)
 
     async def open(self) -> None:
         """As `CommandService.open`, for who does not call `commands.watch`."""

@@ -1,1 +1,1 @@
-"""The bank, pure: its kinds of events and its projections. Imports `model` alone."""
+"""The bank, pure: the account, its kinds of events and its projections, as an application."""

@@ -3,10 +3,15 @@
 from typing import Final
 
 from pipeline.application import Application
+from pipeline.banking.account import ACCOUNT, TRANSFER
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.money import turnover
 from pipeline.banking.statement import STATEMENT
 
-BANK: Final = Application("bank", projections=[BALANCE, STATEMENT], turnover=turnover)
-"""It names no aggregate: the account stands in a room above, `api/accounts/`. Its upcasters are
-entry points, as those of packages that extend the bank."""
+BANK: Final = Application(
+    "bank",
+    aggregates=[ACCOUNT],
+    joints=[TRANSFER],
+    projections=[BALANCE, STATEMENT],
+    turnover=turnover,
+)

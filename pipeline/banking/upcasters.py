@@ -1,4 +1,4 @@
-"""The older schemas of the bank's events; `pyproject.toml` declares them as `bank.upcasters`."""
+"""The older schemas of the bank's events."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,14 +1,18 @@
 """The write engine: has commands to aggregates decided, and stores their events, each once.
 
-A service hands it aggregates (`pipeline/model/aggregate.py`) and imports nothing else of it but
-these names.
+A service or a program hands it an application (`pipeline/application.py`) and imports nothing else
+of it but these names.
 """
 
 from pipeline.commands.command_context import CommandContext, Condition
+from pipeline.commands.command_store import CommandStore
+from pipeline.commands.connecting import connect, connection_to
+from pipeline.commands.connection import Connection
 from pipeline.commands.errors import (
     AggregateNotFound,
     KeyReused,
     NotBegunYet,
+    NotInApplication,
     SameAggregate,
     TooManyConflicts,
     VersionMismatch,
@@ -24,10 +28,13 @@ __all__ = [
     "AggregateUnreadable",
     "CommandContext",
     "CommandService",
+    "CommandStore",
     "Condition",
+    "Connection",
     "Done",
     "KeyReused",
     "NotBegunYet",
+    "NotInApplication",
     "SameAggregate",
     "StoreRefused",
     "StoreUnavailable",
@@ -36,4 +43,6 @@ __all__ = [
     "VersionMismatch",
     "VersionNotFound",
     "Versioned",
+    "connect",
+    "connection_to",
 ]

@@ -10,7 +10,17 @@ class Condition(Protocol):
     """What the client requires of the aggregate's version."""
 
     def admits(self, version: int) -> bool:
-        """Whether this version meets the condition; no version 0 does, for then there is none."""
+        """Whether this version meets the condition; 0 if there is no such aggregate yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactVersion:
+    """This version and no other: 0 for an aggregate that must not exist yet."""
+
+    version: int
+
+    def admits(self, version: int) -> bool:
+        return version == self.version
 
 
 # Not frozen: each command makes one, and a frozen one takes four times as long to make.

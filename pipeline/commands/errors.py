@@ -19,12 +19,16 @@ class VersionMismatch(Refused):
     """The aggregate has another version than the client requires: 0 if there is none yet."""
 
     def __init__(self, aggregate_id: str, version: int) -> None:
-        super().__init__(aggregate_id)
+        super().__init__(aggregate_id=aggregate_id)
         self.version = version
 
 
 class SameAggregate(Refused):
     """A joint command names one aggregate twice."""
+
+
+class NotInApplication(LookupError):
+    """The application has no such aggregate or joint command; the message names those it has."""
 
 
 class KeyReused(Exception):

@@ -76,9 +76,9 @@ class Histories(Generic[S]):
         """The aggregate after the event of that version; `AggregateNotFound`, `VersionNotFound`."""
         state = await self._folded(aggregate_id, Until(version=version))
         if not state.version:
-            raise AggregateNotFound(aggregate_id)
+            raise AggregateNotFound(aggregate_id=aggregate_id)
         if state.version < version:
-            raise VersionNotFound(aggregate_id)
+            raise VersionNotFound(aggregate_id=aggregate_id)
         return state
 
     async def at_time(self, aggregate_id: str, at: datetime) -> Versioned[S]:
@@ -90,8 +90,8 @@ class Histories(Generic[S]):
         if state.version:
             return state
         if await self._store.page(aggregate_id, after=0, limit=1):
-            raise NotBegunYet(aggregate_id)
-        raise AggregateNotFound(aggregate_id)
+            raise NotBegunYet(aggregate_id=aggregate_id)
+        raise AggregateNotFound(aggregate_id=aggregate_id)
 
     def keep(self, state: Versioned[S]) -> None:
         """Store the state as a snapshot, in the background, if it can be stored."""

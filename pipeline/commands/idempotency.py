@@ -34,8 +34,8 @@ class Idempotency:
         """Execute the command, or return its first result. Raises what it raises, and `KeyReused`.
 
         `states`: those of the aggregate whose event has the key. The first execution is read only
-        if the key is in use in this process, if the store refuses it, or if the command is refused:
-        perhaps because of its own first execution.
+        if the key is in use in this process, if the store refuses it, or if the command is refused
+        or has nothing to do: perhaps because of its own first execution.
         """
         if (key := context.key) is None:
             return await command()
@@ -45,7 +45,7 @@ class Idempotency:
             if repeated and (done := await self._before(key, context.request, states)):
                 return done
             try:
-                return await command()
+                done = await command()
             except (
                 KeyTaken,
                 Refused,
@@ -58,6 +58,9 @@ class Idempotency:
                 if isinstance(error, KeyTaken):
                     raise StoreUnavailable(f"{error}, but its event can't be read yet") from error
                 raise
+            if done.events:
+                return done
+            return await self._before(key, context.request, states) or done
 
     async def _require_new(self, context: CommandContext) -> None:
         """Raise `KeyReused` if the same may have been executed under the former key. That may be a

@@ -46,7 +46,7 @@ class JointCommands:
         and condition belong. Raises what `CommandService` says, and `KeyTaken`."""
         ids = [each.id for each in parties]
         if len({*ids}) < len(ids):
-            raise SameAggregate(ids[0])
+            raise SameAggregate(aggregate_id=ids[0])
         blind = {each.id for each in parties if each.blind}
         conflicts, doubtful = 0, False
         async with self._locks.acquire(ids):

@@ -150,7 +150,7 @@ class CommandService:
         """The aggregate as the event store has it now, or `AggregateNotFound`."""
         found = await self._of(aggregate).states.present(aggregate_id)
         if not found.version:
-            raise AggregateNotFound(aggregate_id)
+            raise AggregateNotFound(aggregate_id=aggregate_id)
         return found
 
     def histories(self, aggregate: Aggregate[Any, S]) -> Histories[S]:

@@ -5,7 +5,7 @@ same ids again; a duplicate key error means success if the event's own id is sto
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import bson
 from bson.raw_bson import RawBSONDocument
@@ -84,6 +84,11 @@ def encode(event: Event) -> RawBSONDocument:
     if len(encoded) > MAX_BYTES:
         raise ValueError(f"an event of {len(encoded)} bytes; at most {MAX_BYTES} can be stored")
     return RawBSONDocument(encoded)
+
+
+def decode(encoded: bytes) -> Event:
+    """An event that was encoded."""
+    return cast(Event, bson.decode(encoded))
 
 
 def refusals(error: BulkWriteError) -> dict[int, Refused]:

@@ -14,10 +14,10 @@ loads the state, has a command decided, stores the events and keeps states and s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pipeline.model.events import Event
-from pipeline.model.upcasters import Upcasters, newest, require_newest, upcast
+from pipeline.model.upcasters import Upcasters, as_stored, newest, require_newest, upcast
 
 C = TypeVar("C")
 """A command."""
@@ -30,13 +30,15 @@ Json = Mapping[str, Any]
 class Refused(Exception):
     """A command that breaks a rule. Nothing was stored.
 
-    `decide` raises subclasses of it; the engine fills in whose rule it was.
+    `decide` raises subclasses of it, each named for its rule; the engine fills in whose rule it
+    was. The text is for people; without one the class's docstring says it.
     """
 
-    aggregate_id = ""
+    status: ClassVar[int] = 409
+    """Of the answer to a command that came by HTTP: 409, or a subclass's own, such as 422."""
 
-    def __init__(self, aggregate_id: str = "") -> None:
-        super().__init__(aggregate_id)
+    def __init__(self, text: str = "", *, aggregate_id: str = "") -> None:
+        super().__init__(text)
         self.aggregate_id = aggregate_id
 
 
@@ -96,6 +98,7 @@ class Aggregate(Generic[C, S]):
 
     def newest_form(self, event: Event) -> Event:
         """The event in the newest schema of its kind; raises `ValueError` if there is none."""
+        event = as_stored(event)  # a process may go by the upcasters of another application
         newest_schema = self.schemas.get(event["kind"])
         if event.get("schema", 1) == newest_schema:  # nearly always
             return event

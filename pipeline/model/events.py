@@ -19,8 +19,10 @@ SLOTS: Final = 1024
 ACCOUNT_ID: Final = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
 """A ULID, as a pattern for routes and models."""
 
-_ID: Final = re.compile("[A-Za-z0-9_-]{1,64}")
-"""An account's id that every server accepts in a subject, a key or a path. Ours are ULIDs."""
+AGGREGATE_ID: Final = "[A-Za-z0-9_-]{1,64}"
+"""An id that every server accepts in a subject, a key or a path, as a pattern. Ours are ULIDs."""
+
+_ID: Final = re.compile(AGGREGATE_ID)
 _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
@@ -68,6 +70,11 @@ def slot_of(account_id: str) -> int:
     for byte in account_id.encode():
         digest = ((digest ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
     return digest % SLOTS
+
+
+def is_id(text: str) -> bool:
+    """Whether an aggregate may have this id."""
+    return _ID.fullmatch(text) is not None
 
 
 def misplaced(document: Mapping[str, Any]) -> str | None:

@@ -5,18 +5,14 @@ that is read from the store or the stream to be folded is brought to the newest 
 step, so that a fold knows one form of each kind.
 
 The engine knows no kinds. A process goes by the upcasters of its application: its own, and those
-that packages declare as entry points of the group `{application}.upcasters`, as this one does for
-the bank in `pyproject.toml`; so every process knows the same.
+that packages declare as entry points of the group `{application}.upcasters`, mappings from kind and
+schema to an `Upcaster`, without a gap. So every process knows the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Final, TypeVar, cast
-
-GROUP: Final = "bank.upcasters"
-"""Entry points whose values are mappings from kind and schema to an `Upcaster`, without a gap: of
-the bank, which a process goes by until it chooses an application."""
+from typing import Any, TypeVar, cast
 
 Upcaster = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From an event of one schema to its body in the next one."""
@@ -41,9 +37,9 @@ class _Upcast(dict[str, Any]):
         self.stored = stored
 
 
-def as_stored(event: Mapping[str, Any]) -> Mapping[str, Any]:
+def as_stored(event: E) -> E:
     """The event as it was before `upcast`."""
-    return event.stored if isinstance(event, _Upcast) else event
+    return cast(E, event.stored) if isinstance(event, _Upcast) else event
 
 
 def united(several: Iterable[Upcasters]) -> Upcasters:
@@ -73,22 +69,23 @@ def upcasters() -> Upcasters:
 
 @cache
 def _of_bank() -> Upcasters:
-    found = _declared(GROUP, {})
-    if not found:
-        # Without them events would be stored as of a schema that they do not have.
-        raise RuntimeError(f"no entry points of {GROUP}: install the package again (make install)")
-    return found
+    """Those of a process that has chosen no application."""
+    for each in entry_points(group="bank.applications", name="bank"):
+        return _declared("bank.upcasters", each.load().upcasters)
+    # Without them events would be stored as of a schema that they do not have.
+    raise RuntimeError("no entry points of bank.applications: install the package again")
 
 
 def _declared(group: str, own: Upcasters) -> Upcasters:
     """An application's own upcasters, and those of the entry points."""
-    known = dict(own)
+    known = own
     for each in entry_points(group=group):
-        steps = each.load()
-        if twice := known.keys() & steps.keys():
-            raise RuntimeError(f"{group}: {each.name} declares {sorted(twice)} once more")
-        known |= steps
-    return known
+        try:
+            # The very same ones may be declared again: earlier releases of the bank did that.
+            known = united([known, each.load()])
+        except ValueError as error:
+            raise RuntimeError(f"{group}: {each.name} brings {error}") from error
+    return dict(known)
 
 
 def newest(kind: str, known: Upcasters | None = None) -> int:

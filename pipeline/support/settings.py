@@ -34,10 +34,6 @@ AnyPort = Annotated[int, Field(ge=0, le=65535)]
 
 def _application(name: str) -> str:
     application(name)
-    try:
-        upcasters.upcasters()  # without them events would be stored and folded in another schema
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
     return name
 
 

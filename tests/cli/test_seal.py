@@ -12,14 +12,14 @@ import pymongo
 import pytest
 from click.testing import CliRunner, Result
 
-from api.accounts.commands import Deposit
-from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.cli.main import main
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore
 from pipeline.model.chain import NOTHING, link
 from pipeline.operations.seal import InvalidSeal, new_key, sign, signed
 from pipeline.support.settings import PREFIX, Settings, environment
+from tests.accounts import account_service
 
 CONTEXT = CommandContext("c")
 
@@ -34,7 +34,7 @@ def live(settings: Settings, accounts: int = 3, deposits: int = 4, known: str = 
 
     async def run() -> list[str]:
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
-        service = AccountService(store)
+        service = account_service(store)
         await service.open()
         ids = [known] if known else []
         while not known and len(ids) < accounts:

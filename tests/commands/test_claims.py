@@ -10,7 +10,6 @@ from pymongo.collection import Collection
 from ulid import ULID
 
 from pipeline.commands import CommandContext, CommandService, StoreUnguarded
-from pipeline.eventstore import EventStore
 from pipeline.eventstore.guards import FRESH
 from pipeline.model.aggregate import Decision, Joint
 from pipeline.model.claims import (
@@ -24,7 +23,7 @@ from pipeline.model.claims import (
 )
 from pipeline.model.events import misplaced
 from tests.commands.library import BOOK, Book, Buy, Rename
-from tests.harness import rounds
+from tests.harness import AnyStore, rounds
 
 CONTEXT = CommandContext("c")
 
@@ -52,14 +51,14 @@ NUMBER: Final = Joint[Catalogue]("numbering", (BOOK, CLAIM), number)
 CHANGE: Final = Joint[Catalogue]("change of number", (BOOK, CLAIM, CLAIM), change)
 
 
-async def opened(store: EventStore) -> CommandService:
+async def opened(store: AnyStore) -> CommandService:
     service = CommandService(store, [BOOK, CLAIM])
     await service.open()
     return service
 
 
 @pytest.fixture
-async def library(store: EventStore) -> CommandService:
+async def library(store: AnyStore) -> CommandService:
     return await opened(store)
 
 
@@ -90,7 +89,7 @@ def test_a_claim_has_an_id_that_every_server_accepts() -> None:
 
 
 async def test_a_key_is_one_aggregates_until_it_is_given_back(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     one, other = await books(library, 2)
     await numbered(library, one, "isbn/1")
@@ -107,7 +106,7 @@ async def test_a_key_is_one_aggregates_until_it_is_given_back(
 
 
 async def test_of_many_that_take_a_key_one_gets_it(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     services = [library, await opened(store)]
     for turn in range(rounds(5, 50)):
@@ -125,7 +124,7 @@ async def test_of_many_that_take_a_key_one_gets_it(
 
 
 async def test_no_key_is_taken_while_its_guard_is_missing(
-    library: CommandService, store: EventStore, events: Collection[dict[str, Any]]
+    library: CommandService, store: AnyStore, events: Collection[dict[str, Any]]
 ) -> None:
     one, other = await books(library, 2)
     await numbered(library, one, "isbn/1")

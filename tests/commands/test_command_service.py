@@ -16,7 +16,6 @@ from pipeline.commands import (
     SameAggregate,
     VersionMismatch,
 )
-from pipeline.eventstore import EventStore
 from pipeline.model.aggregate import Aggregate, Decision, Joint
 from pipeline.model.chain import Chain
 from pipeline.model.events import Event
@@ -36,7 +35,7 @@ from tests.commands.library import (
     TooDifficult,
     TooManyBooks,
 )
-from tests.harness import eventually, rounds
+from tests.harness import AnyStore, eventually, rounds
 
 CONTEXT = CommandContext("c")
 
@@ -56,11 +55,17 @@ def new() -> str:
 
 
 @pytest.fixture
-async def library(store: EventStore) -> CommandService:
+def store(any_store: AnyStore) -> AnyStore:
+    """The write engine works on both kinds."""
+    return any_store
+
+
+@pytest.fixture
+async def library(store: AnyStore) -> CommandService:
     return await opened(store)
 
 
-async def opened(store: EventStore) -> CommandService:
+async def opened(store: AnyStore) -> CommandService:
     service = CommandService(store, [BOOK, READER])
     await service.open()
     return service
@@ -70,7 +75,7 @@ def keyed(key: str) -> CommandContext:
     return CommandContext("c", key, "request")
 
 
-async def sound(store: EventStore, aggregate_id: str) -> list[Event]:
+async def sound(store: AnyStore, aggregate_id: str) -> list[Event]:
     """The events, whose versions and chain must be sound."""
     events, chain = await store.load(aggregate_id), Chain()
     assert [event["version"] for event in events] == [*range(1, len(events) + 1)]
@@ -79,7 +84,7 @@ async def sound(store: EventStore, aggregate_id: str) -> list[Event]:
 
 
 async def test_kinds_of_aggregates_are_served_side_by_side(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     book = (await library.create(BOOK, Buy("Ulysses"), CONTEXT)).after
     reader = (await library.create(READER, Borrow(book.id), CONTEXT)).after
@@ -112,7 +117,7 @@ async def test_a_refusal_names_its_aggregate(library: CommandService) -> None:
 
 
 async def test_a_command_of_several_events_is_stored_whole_and_once(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     book = new()
     await library.execute(BOOK, book, Buy("Ulysses"), keyed("taken"))
@@ -129,7 +134,7 @@ async def test_a_command_of_several_events_is_stored_whole_and_once(
 
 
 async def test_commands_of_several_events_take_part_in_batches(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     """With others before and behind them, refused ones too, on two services that contend."""
     book, services, chance = new(), [library, await opened(store)], 7
@@ -158,7 +163,7 @@ async def test_commands_of_several_events_take_part_in_batches(
 
 
 async def test_too_large_an_event_fails_its_command_alone(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     book, huge = new(), "x" * 300_000
     commands = [Buy("a"), Buy(huge, 2), Buy("b", 2), Buy(huge), Buy("c")]
@@ -172,7 +177,7 @@ async def test_too_large_an_event_fails_its_command_alone(
 
 
 async def test_a_command_with_nothing_to_do_stores_nothing(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     book = (await library.create(BOOK, Buy("Ulysses"), CONTEXT)).after
     done = await library.execute(BOOK, book.id, Rename("Ulysses"), keyed("k"))
@@ -191,7 +196,7 @@ async def test_a_command_with_nothing_to_do_stores_nothing(
     assert len(await sound(store, book.id)) == 6
 
 
-async def test_a_kind_that_the_aggregate_does_not_have_is_not_stored(store: EventStore) -> None:
+async def test_a_kind_that_the_aggregate_does_not_have_is_not_stored(store: AnyStore) -> None:
     wrong = Aggregate[Buy, Book](
         "book",
         initial=Book,
@@ -216,7 +221,7 @@ async def lend(
 
 
 async def test_a_joint_command_over_two_kinds_is_whole(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     book, reader = (await library.create(BOOK, Buy("Ulysses"), CONTEXT)).after.id, new()
     done = await lend(library, book, reader, keyed("k"))
@@ -240,9 +245,7 @@ async def test_a_joint_command_over_two_kinds_is_whole(
     assert (await library.get(BOOK, book)).state.copies == 3
 
 
-async def test_a_joint_command_may_compare_states(
-    library: CommandService, store: EventStore
-) -> None:
+async def test_a_joint_command_may_compare_states(library: CommandService, store: AnyStore) -> None:
     """Also one that another service has just changed."""
     reader, other = new(), await opened(store)
     easy, hard = [
@@ -256,7 +259,7 @@ async def test_a_joint_command_may_compare_states(
 
 
 async def test_joint_commands_contend_and_stay_whole(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     """Three readers, each on both services, and five copies: a reader gets three at most."""
     services = [library, await opened(store)]
@@ -275,7 +278,7 @@ async def test_joint_commands_contend_and_stay_whole(
 
 
 async def test_a_joint_command_is_over_different_aggregates_and_each_gets_an_event(
-    library: CommandService, store: EventStore
+    library: CommandService, store: AnyStore
 ) -> None:
     book = (await library.create(BOOK, Buy("Ulysses", 5), CONTEXT)).after.id
     reader = new()
@@ -306,14 +309,14 @@ async def test_a_joint_command_is_over_different_aggregates_and_each_gets_an_eve
 
 
 @pytest.fixture
-async def forgetful(store: EventStore) -> CommandService:
+async def forgetful(store: AnyStore) -> CommandService:
     service = CommandService(store, [BOOK, READER], cached=0)
     await service.open()
     return service
 
 
 async def test_each_kind_has_snapshots_of_its_own(
-    library: CommandService, forgetful: CommandService, store: EventStore
+    library: CommandService, forgetful: CommandService, store: AnyStore
 ) -> None:
     book = (await library.create(BOOK, Buy("Ulysses", 101), CONTEXT)).after
     assert await forgetful.get(BOOK, book.id) == book

@@ -8,17 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 import pytest
 from ulid import ULID
 
-from api.accounts.account import ACCOUNT, Account
 from api.accounts.app import create_app
-from api.accounts.commands import Command, Deposit, Withdraw
-from api.accounts.errors import InsufficientFunds
 from api.accounts.service import AccountService
 from api.http.headers import Condition
+from pipeline.banking.account import ACCOUNT, Account
+from pipeline.banking.commands import Command, Deposit, Withdraw
+from pipeline.banking.errors import InsufficientFunds
 from pipeline.commands import CommandContext, Done, KeyReused, Versioned, VersionMismatch
 from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, StoreUnguarded
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
-from tests.accounts import fold
+from tests.accounts import account_service, fold
 from tests.commands import Answer, Replicas, deposit, opened, replicas, send, transfer, withdraw
 from tests.harness import eventually, rounds
 from tests.proxy import TcpProxy
@@ -61,7 +61,7 @@ async def store(settings: Settings) -> AsyncIterator[Watched]:
 
 @pytest.fixture
 async def service(store: Watched) -> AccountService:
-    service = AccountService(store)
+    service = account_service(store)
     await service.open()
     return service
 
@@ -194,7 +194,7 @@ async def test_what_follows_one_that_is_not_stored_is_decided_on_what_is(
 async def test_another_replicas_event_in_between_is_seen(
     service: AccountService, store: Watched
 ) -> None:
-    account, other = await new(service, 5), AccountService(store)
+    account, other = await new(service, 5), account_service(store)
     await other.open()
     await other.execute(account, Withdraw(5), CONTEXT)
     results = await together(service, account, [(Withdraw(5), CONTEXT), (Deposit(3), CONTEXT)])

@@ -15,8 +15,8 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.collection import Collection
 from ulid import ULID
 
-from api.accounts.account import ACCOUNT, Account
 from api.accounts.app import create_app
+from pipeline.banking.account import ACCOUNT, Account
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import DEPOSITED
 from pipeline.commands import AggregateUnreadable, Versioned

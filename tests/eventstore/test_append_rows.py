@@ -7,18 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
-    AppendResult,
     EventStore,
-    KeyTaken,
     StoreUnavailable,
     VersionConflict,
 )
 from pipeline.eventstore.append_queue import LEAST
-from pipeline.model.events import SLOTS, Event, new_event
+from pipeline.model.events import SLOTS, Event
 from pipeline.support.settings import Settings
+from tests.eventstore.made import account, row
 from tests.harness import eventually, rounds
 from tests.proxy import TcpProxy
 
@@ -39,99 +37,6 @@ async def connect(settings: Settings) -> AsyncIterator[Callable[..., Awaitable[E
 
 
 Connect = Callable[..., Awaitable[EventStore]]
-
-
-def account(number: int) -> str:
-    return f"{number:026d}"
-
-
-def row(account_id: str, first: int, number: int) -> list[Event]:
-    versions = range(first, first + number)
-    return [
-        new_event(account_id, v, DEPOSITED if v > 1 else CREATED, {"money": v}) for v in versions
-    ]
-
-
-async def versions(store: EventStore, account_id: str) -> list[int]:
-    return [event["version"] for event in await store.load(account_id)]
-
-
-async def test_a_row_is_stored_in_order(connect: Connect) -> None:
-    store = await connect()
-    events = row(account(1), 1, 50)
-    assert await store.append_row(events) == AppendResult(50)
-    assert await store.load(account(1)) == events
-    assert await store.append_row([]) == AppendResult(0)
-
-
-@pytest.mark.parametrize("at", [1, 4, 6])
-async def test_nothing_comes_after_a_version_that_was_taken(connect: Connect, at: int) -> None:
-    store = await connect()
-    await store.append(*row(account(1), at, 1))
-    number, error = await store.append_row(row(account(1), 1, 6))
-    assert number == at - 1
-    assert isinstance(error, VersionConflict)
-    assert (error.account_id, error.version) == (account(1), at)
-    assert await versions(store, account(1)) == list(range(1, at + 1))
-
-
-@pytest.mark.parametrize("at", [0, 3, 5])
-async def test_nothing_comes_after_a_key_that_was_taken(connect: Connect, at: int) -> None:
-    store = await connect()
-    (taken,) = row(account(2), 1, 1)
-    taken["idempotency_key"] = "k"
-    await store.append(taken)
-    events = row(account(1), 1, 6)
-    events[at]["idempotency_key"] = "k"
-    number, error = await store.append_row(events)
-    assert number == at
-    assert isinstance(error, KeyTaken)
-    assert await versions(store, account(1)) == list(range(1, at + 1))
-    assert await store.under_keys(["k", "none"]) == {"k": taken}
-
-
-@pytest.mark.parametrize("at", [0, 3])
-async def test_nothing_comes_after_what_can_not_be_encoded(connect: Connect, at: int) -> None:
-    store = await connect()
-    events = row(account(1), 1, 6)
-    events[at]["body"] = {"owner": "\ud800"}
-    number, error = await store.append_row(events)
-    assert number == at
-    assert isinstance(error, UnicodeEncodeError)
-    assert await versions(store, account(1)) == list(range(1, at + 1))
-
-
-async def test_the_same_row_may_be_appended_again(connect: Connect) -> None:
-    store = await connect()
-    events = row(account(1), 1, 9)
-    for known in (4, 4, 9, 9):
-        assert await store.append_row(events[:known]) == AppendResult(known)
-    assert await store.load(account(1)) == events
-
-
-async def test_each_of_many_rows_has_its_own_outcome(connect: Connect) -> None:
-    """Singles and rows that wait at the same time, every third with a conflict at its third event
-    or, if it has but one, at that."""
-    store = await connect()
-    sizes = {account(n): 1 + n % 2 * 4 for n in range(60)}
-    lost = [a for n, a in enumerate(sizes) if n % 3 == 0]
-    for account_id in lost:
-        await store.append(*row(account_id, 3 if sizes[account_id] > 1 else 1, 1))
-    results = dict(
-        zip(
-            sizes,
-            await asyncio.gather(*(store.append_row(row(a, 1, n)) for a, n in sizes.items())),
-            strict=True,
-        )
-    )
-    for account_id, (number, error) in results.items():
-        size = sizes[account_id]
-        stored = (2 if size > 1 else 0) if account_id in lost else size
-        assert number == stored
-        assert isinstance(error, VersionConflict if account_id in lost else type(None))
-        assert await versions(store, account_id) == list(
-            range(1, stored + 1 + (account_id in lost))
-        )
 
 
 async def test_racing_rows_never_mix(connect: Connect) -> None:

@@ -10,21 +10,20 @@ from dataclasses import replace
 import pytest
 from pymongo import MongoClient, monitoring
 
-from pipeline.banking.events import CREATED, DEPOSITED, WITHDRAWN
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
     Changes,
     EventStore,
     HistoryLost,
-    KeyTaken,
     StoreUnavailable,
     VersionConflict,
     token_time,
 )
 from pipeline.eventstore import changes as change_stream
 from pipeline.eventstore.append_queue import LEAST
-from pipeline.model.events import SLOTS, Event, new_event, slot_of
+from pipeline.model.events import SLOTS, Event, slot_of
 from pipeline.support.settings import Settings
+from tests.eventstore.made import account, deposit, outcomes
 from tests.harness import eventually, rounds
 
 
@@ -49,21 +48,6 @@ async def store(settings: Settings, connect: Callable[..., EventStore]) -> Event
     return store
 
 
-def account(number: int) -> str:
-    return f"{number:026d}"
-
-
-def deposit(account_id: str, version: int, key: str | None = None) -> Event:
-    event = new_event(account_id, version, DEPOSITED if version > 1 else CREATED, {"money": 5})
-    if key is not None:
-        event["idempotency_key"] = key
-    return event
-
-
-async def outcomes(*appends: object) -> list[BaseException | None]:
-    return list(await asyncio.gather(*appends, return_exceptions=True))  # type: ignore[call-overload]
-
-
 async def test_setup_may_run_many_times_at_once(
     settings: Settings, connect: Callable[..., EventStore]
 ) -> None:
@@ -75,57 +59,6 @@ async def test_setup_may_run_many_times_at_once(
     assert set(indexes) == {"_id_", "account_version", "idempotency_key_sparse"}
     assert indexes["account_version"]["key"] == [("slot", 1), ("account_id", 1), ("version", 1)]
     assert all(indexes[name]["unique"] for name in indexes.keys() - {"_id_"})
-
-
-async def test_an_event_comes_back_as_it_was_stored(store: EventStore) -> None:
-    event = deposit(account(1), 1, key="k")
-    await store.append(event)
-    assert await store.load(account(1)) == [event]
-    assert await store.load(account(2)) == []
-    assert await store.count() == 1
-
-
-async def test_a_taken_version_and_a_taken_key_are_told_apart(store: EventStore) -> None:
-    await store.append(deposit(account(1), 1, key="k"))
-    with pytest.raises(VersionConflict) as conflict:
-        await store.append(deposit(account(1), 1))
-    assert (conflict.value.account_id, conflict.value.version) == (account(1), 1)
-    with pytest.raises(KeyTaken) as taken:
-        await store.append(deposit(account(2), 1, key="k"))
-    assert taken.value.key == "k"
-    assert await store.count() == 1
-
-
-async def test_the_same_event_may_be_appended_again(store: EventStore) -> None:
-    event, transfer = deposit(account(1), 1, key="k"), [deposit(account(n), 1) for n in (2, 3)]
-    for _ in range(2):
-        await store.append(event)
-        await store.append(*transfer)
-    assert await store.count() == 3
-
-
-async def test_of_200_appends_of_one_version_one_wins(store: EventStore) -> None:
-    results = await outcomes(*(store.append(deposit(account(1), 1)) for _ in range(200)))
-    assert results.count(None) == 1
-    assert sum(isinstance(result, VersionConflict) for result in results) == 199
-    assert len(await store.load(account(1))) == 1
-
-
-async def test_each_of_a_group_has_its_own_outcome(store: EventStore) -> None:
-    await store.append(deposit(account(0), 1, key="k"))
-    good = [deposit(account(n), 1) for n in range(1, 20)]
-    surrogate = new_event(account(30), 1, CREATED, {"owner": "\ud800"})
-    results = await outcomes(
-        *(store.append(event) for event in good),
-        store.append(deposit(account(0), 1)),
-        store.append(deposit(account(40), 1, key="k")),
-        store.append(surrogate),
-        store.append(new_event(account(31), 1, CREATED, {"owner": "x" * 300_000})),
-    )
-    assert results[:19] == [None] * 19
-    kinds = [VersionConflict, KeyTaken, UnicodeEncodeError, ValueError]
-    assert [type(result) for result in results[19:]] == kinds
-    assert await store.count() == 20
 
 
 class Inserts(monitoring.CommandListener):
@@ -185,34 +118,6 @@ async def test_a_lone_command_waits_for_nobody(inserts: tuple[EventStore, Insert
     assert listener.sizes == [1] * 5
 
 
-async def test_a_cancelled_caller_does_not_break_the_group(store: EventStore) -> None:
-    tasks = [asyncio.create_task(store.append(deposit(account(n), 1))) for n in range(50)]
-    await asyncio.sleep(0)
-    for task in tasks[::2]:
-        task.cancel()
-    results = await outcomes(*tasks)
-    assert results[1::2] == [None] * 25
-    assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
-    assert all([await store.load(account(n)) for n in range(1, 50, 2)])
-    await store.append(deposit(account(100), 1))
-
-
-async def test_several_events_are_stored_together_or_not_at_all(store: EventStore) -> None:
-    await store.append(deposit(account(1), 1))
-    await store.append(deposit(account(1), 2), deposit(account(2), 1))
-    with pytest.raises(VersionConflict) as conflict:
-        await store.append(deposit(account(1), 3), deposit(account(2), 1))
-    assert conflict.value.account_id == account(2)
-    with pytest.raises(VersionConflict):
-        await store.append(deposit(account(1), 2), deposit(account(2), 2))
-    assert {
-        a: len(found) for a, found in (await store.load_many([account(1), account(2)])).items()
-    } == {
-        account(1): 2,
-        account(2): 1,
-    }
-
-
 async def test_transfers_that_wait_together_are_one_transaction(
     inserts: tuple[EventStore, Inserts],
 ) -> None:
@@ -226,23 +131,6 @@ async def test_transfers_that_wait_together_are_one_transaction(
     for version in (2, 3):
         await store.append(deposit(account(0), version), deposit(account(1), version))
     assert listener.sizes == [2, 2], "a lone one waits for nobody"
-
-
-async def test_a_transfer_that_is_refused_takes_no_other_along(store: EventStore) -> None:
-    await store.append(deposit(account(1), 1, "taken"))
-    pairs = [[deposit(account(10 + n), 1), deposit(account(50 + n), 1)] for n in range(20)]
-    pairs[3][1] = deposit(account(1), 1)
-    pairs[11][0] = deposit(account(31), 1, "taken")
-    told = await outcomes(*(store.append(*pair) for pair in pairs))
-    assert isinstance(told[3], VersionConflict)
-    assert told[3].account_id == account(1)
-    assert isinstance(told[11], KeyTaken)
-    assert [each for n, each in enumerate(told) if n not in (3, 11)] == [None] * 18
-    assert await store.count() == 1 + 2 * 18
-    # Sent again, as by one who never heard of it, all are what they are.
-    again = await outcomes(*(store.append(*pair) for pair in pairs))
-    assert list(map(type, again)) == list(map(type, told))
-    assert await store.count() == 1 + 2 * 18
 
 
 async def test_a_transfer_that_loses_a_race_takes_no_other_along(
@@ -260,53 +148,6 @@ async def test_a_transfer_that_loses_a_race_takes_no_other_along(
     assert isinstance(racing, VersionConflict)
     assert await store.count() == 16
     await store.append(*pairs[1])
-
-
-async def test_racing_transfers_never_land_by_half(store: EventStore) -> None:
-    """Transfers round a ring of accounts, against single events on the same accounts."""
-    size, each = 4, rounds(4, 30)
-    for n in range(size):
-        await store.append(deposit(account(n), 1))
-
-    async def transfer(source: int) -> None:
-        target = (source + 1) % size
-        for _ in range(200):
-            versions = [len(await store.load(account(n))) + 1 for n in (source, target)]
-            kinds = zip((source, target), versions, (WITHDRAWN, DEPOSITED), strict=True)
-            try:
-                return await store.append(
-                    *(new_event(account(n), v, kind, {"money": 1}) for n, v, kind in kinds)
-                )
-            except VersionConflict:
-                continue
-        raise AssertionError("never got through")
-
-    async def single(n: int) -> None:
-        for _ in range(200):
-            try:
-                return await store.append(
-                    deposit(account(n), len(await store.load(account(n))) + 1)
-                )
-            except VersionConflict:
-                continue
-        raise AssertionError("never got through")
-
-    work = [kind(n) for n in range(size) for _ in range(each) for kind in (transfer, single)]
-    assert await outcomes(*work) == [None] * len(work)
-    loaded = await store.load_many([account(n) for n in range(size)])
-    events = list(itertools.chain.from_iterable(loaded.values()))
-    for found in loaded.values():
-        assert [event["version"] for event in found] == list(range(1, len(found) + 1))
-    assert sum(event["kind"] == WITHDRAWN for event in events) == size * each
-    assert len(events) == size + 3 * size * each
-
-
-async def test_load_is_in_version_order_and_may_begin_later(store: EventStore) -> None:
-    for version in (3, 1, 2, 4):
-        await store.append(deposit(account(1), version))
-    assert [event["version"] for event in await store.load(account(1))] == [1, 2, 3, 4]
-    assert [event["version"] for event in await store.load(account(1), after=2)] == [3, 4]
-    assert await store.load(account(1), after=4) == []
 
 
 async def test_load_many_has_every_account_in_version_order(store: EventStore) -> None:

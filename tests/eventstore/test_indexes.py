@@ -14,8 +14,7 @@ from pymongo import IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from api.accounts.commands import Deposit
-from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.banking.events import CREATED
 from pipeline.commands import CommandContext
 from pipeline.embedded.servers import EmbeddedServers
@@ -23,6 +22,7 @@ from pipeline.eventstore import EventStore, KeyTaken, StoreUnavailable, StoreUng
 from pipeline.eventstore.guards import FRESH
 from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
+from tests.accounts import account_service
 from tests.conftest import placed
 from tests.harness import eventually
 from tests.proxy import TcpProxy
@@ -131,7 +131,7 @@ async def test_a_data_folder_of_before_opens_and_goes_on(scratch: Path) -> None:
         events = client[settings.mongodb_database]["events"]
         older(events)
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
-        service, terms = AccountService(store), CommandContext("c", key="paid", request="r")
+        service, terms = account_service(store), CommandContext("c", key="paid", request="r")
         service.commands._opened = True  # without the indexes of today
         created = await service.create("Ada", 5, CommandContext("c", key="made"))
         paid = await service.execute(created.after.id, Deposit(7), terms)
@@ -149,7 +149,7 @@ async def test_a_data_folder_of_before_opens_and_goes_on(scratch: Path) -> None:
         await server.start()
 
         store = EventStore(settings.mongodb_url, settings.mongodb_database)
-        service = AccountService(store)
+        service = account_service(store)
         await service.open()
         await store.setup()  # as the leading forwarder does
         await renewed(events)

@@ -14,14 +14,14 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
-from api.accounts.commands import Deposit
-from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.banking.events import DEPOSITED, WITHDRAWN
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore, StoreRefused, StoreUnavailable, driver, guards
 from pipeline.eventstore.write_results import refused_for_good
 from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
+from tests.accounts import account_service
 from tests.commands import (
     Replicas,
     create,
@@ -263,7 +263,7 @@ async def test_who_may_not_write_is_told_with_all_that_wait(
     store: EventStore, answers: Answers
 ) -> None:
     """Not one command a round: their number of rounds would be that of the commands."""
-    service, context = AccountService(store), CommandContext("c")
+    service, context = account_service(store), CommandContext("c")
     await service.open()
     account = (await service.create("Ada", 5, context)).after.id
     errors: list[PyMongoError] = [failure(13) for _ in range(100)]

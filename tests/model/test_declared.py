@@ -7,7 +7,6 @@ import pytest
 
 from pipeline.application import GROUP as APPLICATIONS
 from pipeline.banking.events import FROZEN
-from pipeline.model.upcasters import GROUP
 from pipeline.support.settings import Settings
 from tests.harness import Role
 
@@ -22,7 +21,11 @@ nats = pipeline.bridge:Transport
 """
 """The entry points of the package before it had applications and upcasters."""
 APPLICATION: Final = f"[{APPLICATIONS}]\nbank = pipeline.banking.application:BANK\n"
-TWICE: Final = f"[{GROUP}]\nother = pipeline.banking.upcasters:UPCASTERS\n"
+GROUP: Final = "bank.upcasters"
+DECLARED: Final = f"[{GROUP}]\nbank = pipeline.banking.upcasters:UPCASTERS\n"
+"""As releases did in which the bank named no aggregate."""
+OTHER: Final = f"[{GROUP}]\nother = tests.model.test_declared:OTHERS\n"
+OTHERS: Final = {(FROZEN, 1): lambda event: dict(event["body"])}
 
 
 def installed(folder: Path, name: str, entry_points: str) -> str:
@@ -41,14 +44,13 @@ async def ended(role: str, settings: Settings, path: str) -> str:
         return started.log()
 
 
-@pytest.mark.parametrize("role", ROLES)
-async def test_a_package_that_was_installed_before_it_had_upcasters_is_named(
-    role: str, tmp_path: Path
+async def test_a_package_that_was_installed_when_it_declared_its_upcasters_goes_on(
+    tmp_path: Path,
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data")
-    said = await ended(role, settings, installed(tmp_path, "bank_transfer", OURS + APPLICATION))
-    assert f"no entry points of {GROUP}: install the package again (make install)" in said
-    assert "Traceback" not in said
+    path = installed(tmp_path, "bank_transfer", OURS + APPLICATION + DECLARED)
+    async with Role(settings, "bank", "settings", PYTHONPATH=path) as started:
+        assert await started.wait() == 0
 
 
 async def test_one_that_was_installed_before_applications_is_named(tmp_path: Path) -> None:
@@ -61,7 +63,6 @@ async def test_one_that_was_installed_before_applications_is_named(tmp_path: Pat
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_schema_that_two_packages_declare_is_named(role: str, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
-    said = await ended(role, settings, installed(tmp_path, "other", TWICE))
-    assert f"{GROUP}: " in said
-    assert f"declares [('{FROZEN}', 1)] once more" in said
+    said = await ended(role, settings, installed(tmp_path, "other", OTHER))
+    assert f"{GROUP}: other brings two upcasters of [('{FROZEN}', 1)]" in said
     assert "Traceback" not in said

@@ -10,9 +10,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from ulid import ULID
 
-from api.accounts.account import ACCOUNT
 from api.accounts.app import create_app
 from pipeline.application import Application
+from pipeline.banking.account import ACCOUNT
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import (
     CLOSED,

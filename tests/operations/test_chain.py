@@ -9,8 +9,8 @@ import pytest
 from pymongo.collection import Collection
 
 from api.accounts.app import create_app
-from api.accounts.commands import Deposit, Freeze, Unfreeze, Withdraw
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit, Freeze, Unfreeze, Withdraw
 from pipeline.banking.events import CREATED, DEPOSITED, FROZEN
 from pipeline.commands import CommandContext
 from pipeline.eventstore import EventStore
@@ -18,6 +18,7 @@ from pipeline.model.chain import NOTHING, digest, hash_of, link
 from pipeline.model.events import SLOTS, Event, new_event, rfc3339
 from pipeline.operations.checker.ledger import Ledger
 from pipeline.support.settings import Settings
+from tests.accounts import account_service
 from tests.services import serving
 
 ANN = "01J00000000000000000000ANN"
@@ -27,7 +28,7 @@ Events = Collection[dict[str, Any]]
 
 
 async def opened(store: EventStore, **options: Any) -> AccountService:
-    service = AccountService(store, **options)
+    service = account_service(store, **options)
     await service.open()
     return service
 

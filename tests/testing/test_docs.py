@@ -24,6 +24,6 @@ def test_the_code_of_the_page_runs() -> None:
     for code in [blocks("aggregates.md")[0], *blocks("testing.md")]:
         exec(compile(code, "testing.md", "exec"), there)
     tests = [each for name, each in there.items() if name.startswith("test_")]
-    assert len(tests) == 3
+    assert len(tests) == 4
     for test in tests:
         test()

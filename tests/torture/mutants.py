@@ -162,7 +162,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "nobody looks at the balance before a withdrawal",
-        "api/accounts/account.py",
+        "pipeline/banking/account.py",
         "            if state.balance < money:\n",
         "            if state.balance < -money:\n",
         "kill-redis",

@@ -10,16 +10,16 @@ import pytest
 from aiohttp import ClientSession
 
 from api.accounts.app import create_app
-from api.accounts.commands import Withdraw
 from api.accounts.refusals import translate
 from api.accounts.service import AccountService
+from pipeline.banking.commands import Withdraw
 from pipeline.commands import CommandContext, TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, VersionConflict
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
-from tests.accounts import fold
+from tests.accounts import account_service, fold
 from tests.conftest import placed
 from tests.harness import Role, eventually, rounds
 from tests.ports import free_port
@@ -238,7 +238,7 @@ class Forgetful(EventStore):
 
 async def test_after_an_unknown_outcome_the_store_is_asked(settings: Settings) -> None:
     store = Forgetful(settings.mongodb_url, settings.mongodb_database)
-    service = AccountService(store)
+    service = account_service(store)
     with pytest.raises(StoreUnavailable):
         await service.create("Ada", 1, CommandContext("c"))
     await service.open()
@@ -264,7 +264,7 @@ class Contested(EventStore):
 
 async def test_conflicts_end_after_some_attempts(settings: Settings) -> None:
     store = Contested(settings.mongodb_url, settings.mongodb_database)
-    service = AccountService(store)
+    service = account_service(store)
     await service.open()
     with pytest.raises(TooManyConflicts) as refusal:
         await service.create("Ada", 1, CommandContext("c"))

@@ -11,13 +11,13 @@ import aiohttp
 import pytest
 from ulid import ULID
 
-from api.accounts.commands import Deposit
 from api.accounts.refusals import translate
-from api.accounts.service import AccountService
+from pipeline.banking.commands import Deposit
 from pipeline.commands import CommandContext
 from pipeline.eventstore import AppendResult, EventStore, KeyTaken, StoreUnavailable
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
+from tests.accounts import account_service
 from tests.commands import (
     Command,
     Replicas,
@@ -188,7 +188,7 @@ class Gate(EventStore):
 
 async def test_the_second_of_two_waits_for_the_first(settings: Settings) -> None:
     store = Gate(settings)
-    service = AccountService(store)
+    service = account_service(store)
     await service.open()
     context = CommandContext("c", "k", "request")
     both = [asyncio.create_task(service.create("Ada", 1, context)) for _ in range(2)]
@@ -211,7 +211,7 @@ class Unproven(EventStore):
 
 async def test_a_key_that_is_not_stored_for_good_yet_is_no_answer(settings: Settings) -> None:
     store = Unproven(settings.mongodb_url, settings.mongodb_database)
-    service = AccountService(store)
+    service = account_service(store)
     await service.open()
     with pytest.raises(StoreUnavailable) as unknown:
         await service.create("Ada", 1, CommandContext("c", "k", "request"))
@@ -230,7 +230,7 @@ async def test_nothing_is_read_for_a_key_that_is_new(settings: Settings) -> None
             return await super().under_keys(keys)
 
     store = Counting(settings.mongodb_url, settings.mongodb_database)
-    service = AccountService(store)
+    service = account_service(store)
     await service.open()
     account = (await service.create("Ada", 1, CommandContext("c", "1", "r"))).after.id
     await asyncio.gather(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.accounts.account import ACCOUNT, Account, decide, decide_transfer
-from api.accounts.commands import (
+from pipeline.banking.account import ACCOUNT, Account, decide, decide_transfer
+from pipeline.banking.commands import (
     Close,
     Command,
     Create,
@@ -18,7 +18,7 @@ from api.accounts.commands import (
     UpdateOwner,
     Withdraw,
 )
-from api.accounts.errors import (
+from pipeline.banking.errors import (
     AccountClosed,
     AccountExists,
     AccountFrozen,

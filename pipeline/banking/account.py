@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api.accounts.commands import (
+from pipeline.banking.commands import (
     Close,
     Command,
     Create,
@@ -18,7 +18,7 @@ from api.accounts.commands import (
     UpdateOwner,
     Withdraw,
 )
-from api.accounts.errors import (
+from pipeline.banking.errors import (
     AccountClosed,
     AccountExists,
     AccountFrozen,

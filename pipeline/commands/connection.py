@@ -1,0 +1,192 @@
+"""An application's write side as one value: its aggregates by name, on its event store."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from pipeline.application import Application
+from pipeline.commands.command_context import CommandContext, ExactVersion
+from pipeline.commands.command_store import CommandStore
+from pipeline.commands.errors import NotInApplication
+from pipeline.commands.execution import Done
+from pipeline.commands.service import CommandService
+from pipeline.eventstore import StoreUnavailable, StoreUnguarded
+from pipeline.model.aggregate import Aggregate, Joint
+from pipeline.model.events import is_id
+from pipeline.model.ulids import new_ulid
+from pipeline.model.versioned import Versioned
+from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.correlation import current
+from pipeline.support.retry import Outage
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 2.0
+"""Between two looks at the guards of the event store while no command is executed."""
+
+_FAILURES: Final = (StoreUnavailable, StoreUnguarded)
+
+AnyAggregate = Aggregate[Any, Any] | str
+"""An aggregate of the application, or its name."""
+
+
+class Connection:
+    """Executes commands of one application on its event store.
+
+    `execute`, `create` and `together` may be given an idempotency `key`, under which a command is
+    executed once; the `version` that the (first) aggregate must have, 0 for none; and a
+    `correlation_id`, by default that of the request under way or a new one. They raise what
+    `CommandService` says, `NotInApplication`, and `ValueError` for what can't be an id.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        store: CommandStore,
+        *,
+        cached: int = 10_000,
+        begin_chains: bool = True,
+    ) -> None:
+        """As of `CommandService`."""
+        self.application, self.store = application, store
+        self.service = CommandService(
+            store, application.all_aggregates, cached=cached, begin_chains=begin_chains
+        )
+
+    async def opened(self, patience: float) -> None:
+        """Open the store; raises `StoreUnavailable` if that takes longer than `patience`, in
+        seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                await _outage().retry_forever(self.service.watch, _FAILURES)
+        except TimeoutError:
+            why = f"the event store could not be opened within {patience:g} s"
+            raise StoreUnavailable(why) from None
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Open the store, however long it takes to appear, and watch its guards until the block
+        ends. Commands are refused until it is open, and while a guard is missing."""
+        watching = asyncio.create_task(
+            _outage().every(WATCH_SECONDS, self.service.watch, _FAILURES)
+        )
+        try:
+            yield
+        finally:
+            await cancel_and_wait(watching)
+
+    async def close(self) -> None:
+        """Wait for the appends in flight, then disconnect."""
+        await self.store.close()
+
+    async def execute(
+        self,
+        aggregate: AnyAggregate,
+        aggregate_id: str,
+        command: Any,
+        *,
+        key: str | None = None,
+        version: int | None = None,
+        correlation_id: str | None = None,
+    ) -> Done[Any]:
+        """Execute a command to one aggregate."""
+        found = self._aggregate(aggregate)
+        _require_ids(aggregate_id)
+        asked = fingerprint(found.name, [aggregate_id], command)
+        context = _context(asked, key, version, correlation_id)
+        return await self.service.execute(found, aggregate_id, command, context)
+
+    async def create(
+        self,
+        aggregate: AnyAggregate,
+        command: Any,
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Done[Any]:
+        """Execute the first command to an aggregate, which gets a new id."""
+        found = self._aggregate(aggregate)
+        context = _context(fingerprint(found.name, [], command), key, None, correlation_id)
+        return await self.service.create(found, command, context)
+
+    async def together(
+        self,
+        joint: Joint[Any] | str,
+        ids: Sequence[str],
+        command: Any,
+        *,
+        key: str | None = None,
+        version: int | None = None,
+        correlation_id: str | None = None,
+    ) -> Done[Any]:
+        """Execute a command over several aggregates, whole or not at all; the result of the
+        first."""
+        found = _named(self.application, "joint command", self.application.joints, joint)
+        _require_ids(*ids)
+        context = _context(fingerprint(found.name, ids, command), key, version, correlation_id)
+        return await self.service.execute_together(found, ids, command, context)
+
+    async def get(self, aggregate: AnyAggregate, aggregate_id: str) -> Versioned[Any]:
+        """The aggregate as the event store has it now, or `AggregateNotFound`."""
+        return await self.service.get(self._aggregate(aggregate), aggregate_id)
+
+    def _aggregate(self, named: AnyAggregate) -> Aggregate[Any, Any]:
+        return _named(self.application, "aggregate", self.application.all_aggregates, named)
+
+
+def _outage() -> Outage:
+    return Outage(log, "The guards of the event store", most=WATCH_SECONDS)
+
+
+class _Named(Protocol):
+    name: str
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def _named(application: Application, what: str, among: Iterable[N], named: N | str) -> N:
+    known = {each.name: each for each in among}
+    if isinstance(named, str) and named in known:
+        return known[named]
+    if not isinstance(named, str) and named in known.values():
+        return named
+    has = f"only {', '.join(known)}" if known else "and none at all"
+    raise NotInApplication(f"{application.name} has no {what} {named!r}, {has}")
+
+
+def _require_ids(*ids: str) -> None:
+    for each in ids:
+        if not is_id(each):
+            raise ValueError(f"{each!r} is no id: 1 to 64 letters, digits, _ and -")
+
+
+def _context(
+    asked: str, key: str | None, version: int | None, correlation_id: str | None
+) -> CommandContext:
+    return CommandContext(
+        correlation_id or current() or new_ulid(),
+        key,
+        asked if key is not None else "",
+        None if version is None else ExactVersion(version),
+    )
+
+
+def fingerprint(name: str, ids: Sequence[str], command: Any) -> str:
+    """A hash of a command and to what: by it another command under the same key is refused."""
+    asked = [name, list(ids), type(command).__qualname__, command]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """What JSON does not know, in a form that is the same in every process."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    return repr(value)

@@ -1,0 +1,231 @@
+"""`connect`: commands to an application's aggregates from any program, by their names."""
+
+import os
+from typing import Any
+
+import pytest
+from pymongo.collection import Collection
+from ulid import ULID
+
+from pipeline.application import Application
+from pipeline.banking.application import BANK
+from pipeline.commands import (
+    AggregateNotFound,
+    Connection,
+    KeyReused,
+    NotInApplication,
+    StoreUnavailable,
+    StoreUnguarded,
+    VersionMismatch,
+    connect,
+    connection_to,
+)
+from pipeline.eventstore import EventStore
+from pipeline.model import upcasters as upcasting
+from pipeline.model.aggregate import Aggregate
+from pipeline.model.claims import CLAIM
+from pipeline.model.projection import Projection
+from pipeline.model.upcasters import upcast
+from pipeline.support.settings import Settings, SettingsError
+from tests.commands.library import (
+    BOOK,
+    LOAN,
+    Book,
+    Borrow,
+    Buy,
+    Lend,
+    NoSuchBook,
+    Reader,
+    Rename,
+    TakeCopy,
+)
+from tests.harness import eventually
+from tests.ports import free_port
+
+TITLES = Projection(
+    "titles", lambda document, event: {"kind": event["kind"]}, {"kind": {"type": "keyword"}}
+)
+LIBRARY = Application("library", aggregates=[BOOK], joints=[LOAN], projections=[TITLES])
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """In the environment, as people set them: the MongoDB of the tests, and no application."""
+    for name in [each for each in os.environ if each.startswith("BANK_") and "_TEST_" not in each]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(upcasting, "_chosen", None)
+    monkeypatch.setenv("BANK_MONGODB_URL", settings.mongodb_url)
+    monkeypatch.setenv("BANK_MONGODB_DATABASE", settings.mongodb_database)
+    return settings
+
+
+@pytest.mark.usefixtures("environment")
+async def test_names_and_values_are_the_same() -> None:
+    async with connect(LIBRARY) as library:
+        bought = await library.create("book", Buy("Ulysses", copies=2))
+        assert [event["kind"] for event in bought.events] == ["CopyBought", "CopyBought"]
+        book = bought.after.id
+        assert (bought.after.version, bought.after.state) == (2, Book("Ulysses", 2))
+        taken = await library.execute(BOOK, book, TakeCopy("Ada"), correlation_id="a walk")
+        assert taken.events[0]["correlation_id"] == "a walk"
+        assert await library.get("book", book) == taken.after == await library.get(BOOK, book)
+        reader = str(ULID())
+        lent = await library.together("loan", (book, reader), Lend(book, reader))
+        assert lent.after.state == Book("Ulysses", 0)
+        # Of an aggregate that only the joint command names.
+        assert (await library.get("reader", reader)).state == Reader((book,), 1)
+    async with connect(LIBRARY) as again:
+        assert await again.get("book", book) == lent.after
+        await again.together(LOAN, (await new(again), reader), Lend(book, reader))
+
+
+async def new(library: Connection) -> str:
+    return (await library.create("book", Buy("Emma"))).after.id
+
+
+@pytest.mark.usefixtures("environment")
+async def test_a_key_is_of_one_command() -> None:
+    async with connect(LIBRARY) as library:
+        book, other = await new(library), await new(library)
+        first = await library.execute("book", book, Rename("Emma, again"), key="k1")
+        again = await library.execute("book", book, Rename("Emma, again"), key="k1")
+        assert (again.replayed, again.after) == (True, first.after)
+        for aggregate, aggregate_id, command in (
+            ("book", book, Rename("Persuasion")),
+            ("book", book, Buy("Emma, again")),
+            ("book", other, Rename("Emma, again")),
+            ("reader", book, Borrow("Emma, again")),
+        ):
+            with pytest.raises(KeyReused):
+                await library.execute(aggregate, aggregate_id, command, key="k1")
+        made = await library.create("book", Buy("Emma"), key="k2")
+        assert (await library.create("book", Buy("Emma"), key="k2")).after == made.after
+        reader = str(ULID())
+        lent = await library.together("loan", (book, reader), Lend(book, reader), key="k3")
+        repeated = await library.together("loan", (book, reader), Lend(book, reader), key="k3")
+        assert (repeated.replayed, repeated.after) == (True, lent.after)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_a_version_is_a_condition() -> None:
+    async with connect(LIBRARY) as library:
+        book = str(ULID())
+        await library.execute("book", book, Buy("Emma"), version=0)
+        for version in (0, 2):
+            with pytest.raises(VersionMismatch) as mismatch:
+                await library.execute("book", book, TakeCopy(), version=version)
+            assert mismatch.value.version == 1
+        assert (await library.execute("book", book, TakeCopy(), version=1)).after.version == 2
+
+
+@pytest.mark.usefixtures("environment")
+async def test_what_is_refused_is_told_and_leaves_nothing(store: EventStore) -> None:
+    async with connect(LIBRARY) as library:
+        for named in ("boook", "loan", CLAIM):
+            with pytest.raises(NotInApplication, match="no aggregate"):
+                await library.create(named, Buy("Emma"))
+        with pytest.raises(NotInApplication, match="no joint command 'book', only loan"):
+            await library.together("book", ("a", "b"), Lend("a", "b"))
+        for bad in ("", "a b", "é", "a" * 65, "a.b", "a\n"):
+            with pytest.raises(ValueError, match="is no id"):
+                await library.execute("book", bad, Buy("Emma"))
+            with pytest.raises(ValueError, match="is no id"):
+                await library.together("loan", ("a", bad), Lend("a", bad))
+        with pytest.raises(NoSuchBook):
+            await library.execute("book", "emma", Rename("Emma"))
+        with pytest.raises(AggregateNotFound):
+            await library.get("book", "emma")
+        with pytest.raises(NotInApplication, match="no aggregate 'book', and none"):
+            await Connection(Application("bare"), store).get("book", "emma")
+    assert await store.count() == 0
+
+
+@pytest.mark.usefixtures("environment")
+async def test_guards_that_were_lost_are_built_again(
+    events: Collection[dict[str, Any]],
+) -> None:
+    """Without anybody who looks, a command that was refused once would always be."""
+    async with connect(LIBRARY) as library:
+        await new(library)
+        events.drop_indexes()
+        await eventually(lambda: refused(library))
+        await eventually(lambda: taken(library))
+
+
+async def refused(library: Connection) -> bool:
+    return not await taken(library)
+
+
+async def taken(library: Connection) -> bool:
+    try:
+        await new(library)
+    except StoreUnguarded:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("environment")
+async def test_a_store_that_does_not_come_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BANK_MONGODB_URL", f"mongodb://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailable, match="could not be opened"):
+        async with connect(LIBRARY, patience=0.2):
+            pass
+
+
+async def test_settings_of_another_application_are_refused(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match="it is bank, which is not library"):
+        async with connect(LIBRARY, environment):
+            pass
+    monkeypatch.setenv("BANK_APPLICATION", "bank")
+    with pytest.raises(SettingsError, match="BANK_APPLICATION: it is bank, which is not library"):
+        async with connect(LIBRARY):
+            pass
+    async with connect(BANK, environment) as bank:
+        with pytest.raises(AggregateNotFound):
+            await bank.get("account", str(ULID()))
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("application", [None, "tests.commands.test_connect:LIBRARY"])
+async def test_the_database_is_the_application_s_where_nothing_is_set(
+    monkeypatch: pytest.MonkeyPatch, application: str | None
+) -> None:
+    """And never the bank's, whose forwarder would publish what is stored there."""
+    monkeypatch.setenv("BANK_MONGODB_DATABASE", "")
+    if application is not None:
+        monkeypatch.setenv("BANK_APPLICATION", application)
+    connection: Any = connection_to(LIBRARY)
+    assert connection.store._events.database.name == "library"
+    await connection.close()
+
+
+async def test_a_store_needs_no_settings(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BANK_NO_SUCH_SETTING", "1")
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    async with connect(LIBRARY, store=store) as library:
+        book = (await library.create("book", Buy("Emma"))).after
+    with pytest.raises(Exception, match="close"):
+        await store.load(book.id)
+
+
+def test_an_aggregate_goes_by_its_own_upcasters_in_a_process_of_another_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = {("CopyBought", 1): lambda event: {"title": event["body"]["title"], "level": 7}}
+    book = Aggregate(
+        "book",
+        initial=Book,
+        decide=BOOK.decide,
+        evolve=BOOK.evolve,
+        kinds=BOOK.schemas,
+        upcasters=steps,
+    )
+    monkeypatch.setattr(upcasting, "_chosen", {("CopyBought", 1): lambda event: {}})
+    old: Any = {"kind": "CopyBought", "schema": 1, "body": {"title": "Emma"}}
+    brought = upcast(old)
+    assert (brought["body"], brought["schema"]) == ({}, 2)
+    assert book.newest_form(brought)["body"] == {"title": "Emma", "level": 7}
