@@ -4,6 +4,5 @@ from pipeline.application import Application
 
 from .parcel import PARCEL
 from .places import PLACES
-from .van import LOAD, VAN
 
-PARCELS = Application("parcels", aggregates=[PARCEL, VAN], joints=[LOAD], projections=[PLACES])
+PARCELS = Application("parcels", aggregates=[PARCEL], projections=[PLACES])

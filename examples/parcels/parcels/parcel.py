@@ -1,4 +1,4 @@
-"""A parcel: it is sent, scanned at places, carried by vans, and delivered."""
+"""A parcel: it is sent, scanned at places on its way, and delivered."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Deliver:
 
 
 class WrongStatus(Refused):
-    """A parcel is sent once; on its way it is scanned and loaded until it is delivered."""
+    """A parcel is sent once, and on its way until it is delivered."""
 
 
 def decide(command: Send | Scan | Deliver, parcel: Parcel) -> list[Decision]:
@@ -55,6 +55,6 @@ PARCEL = Aggregate(
     initial=Parcel,
     decide=decide,
     evolve=evolve,
-    kinds=["ParcelSent", "ParcelScanned", "ParcelLoaded", "ParcelDelivered"],
+    kinds=["ParcelSent", "ParcelScanned", "ParcelDelivered"],
     commands=[Send, Scan, Deliver],
 )

@@ -5,8 +5,6 @@ from typing import Any
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
 
-from .van import VAN
-
 
 def after(document: dict[str, Any], event: Event) -> dict[str, Any]:
     body = event["body"]
@@ -15,8 +13,6 @@ def after(document: dict[str, Any], event: Event) -> dict[str, Any]:
             return {"to": body["to"], "at": "sender", "scans": 0}
         case "ParcelScanned":
             return document | {"at": body["place"], "scans": document["scans"] + 1}
-        case "ParcelLoaded":
-            return document | {"at": f"van {body['van']}"}
         case "ParcelDelivered":
             return document | {"at": document["to"]}
     raise ValueError("no event of a parcel")
@@ -26,5 +22,4 @@ PLACES = Projection(
     "places",
     after,
     {"to": {"type": "text"}, "at": {"type": "keyword"}, "scans": {"type": "integer"}},
-    without=VAN.schemas,
 )

@@ -5,10 +5,10 @@ import pytest
 from parcels import PARCELS
 from parcels.parcel import PARCEL, Deliver, Scan, Send, WrongStatus
 from parcels.places import PLACES
-from parcels.van import LOAD, Full, Load, Register
 from pipeline.application import Application
+from pipeline.commands import connect
 from pipeline.model.aggregate import Decision
-from pipeline.testing import given, projected
+from pipeline.testing import InMemoryEventStore, given, projected
 from pipeline.testing.plugin import Bank
 
 SENT = Decision("ParcelSent", {"to": "Faro"})
@@ -22,15 +22,16 @@ def test_a_parcel_is_scanned_until_it_is_delivered() -> None:
     given(PARCEL, SENT, DELIVERED).when(Scan("Porto")).refused(WrongStatus)
 
 
-def test_a_full_van_takes_no_parcel() -> None:
-    loaded, taken = Decision("ParcelLoaded", {"van": "v"}), Decision("VanLoaded", {"parcel": "p"})
-    van = [Decision("VanRegistered", {"room": 1})]
-    given(LOAD, [SENT], van).when(Load("p", "v")).then([loaded], [taken])
-    given(LOAD, [SENT], [*van, taken]).when(Load("p", "v")).refused(Full)
-
-
 def test_a_parcel_is_at_the_place_of_its_last_scan() -> None:
     projected(PLACES, SENT, SCANNED).shows({"to": "Faro", "at": "Porto", "scans": 1})
+
+
+async def test_a_scan_is_executed_once_for_its_key() -> None:
+    async with connect(PARCELS, store=InMemoryEventStore()) as post:
+        sent = await post.create("parcel", Send("Faro"))
+        for _ in range(2):
+            done = await post.execute("parcel", sent.after.id, Scan("Porto"), key="scan-1")
+        assert done.after.version == 2
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def application() -> Application:
     return PARCELS
 
 
-async def test_a_loaded_parcel_is_on_its_van(bank: Bank) -> None:
-    parcel = (await bank.create("parcel", Send("Faro"))).after.id
-    van = (await bank.create("van", Register(room=1))).after.id
-    await bank.together("load", [parcel, van], Load(parcel, van))
-    assert (await bank.document("places", parcel, 2))["at"] == f"van {van}"
+async def test_a_scan_is_shown(bank: Bank) -> None:
+    sent = await bank.create("parcel", Send("Faro"))
+    done = await bank.execute("parcel", sent.after.id, Scan("Porto"))
+    document = await bank.document("places", sent.after.id, done.after.version)
+    assert document["at"] == "Porto"
