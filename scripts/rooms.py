@@ -19,7 +19,7 @@ DRAWING: Final = ROOT / "docs" / "rooms.svg"
 
 _COLUMNS: Final = {
     "cli": 2.75,
-    "testing": -0.6,
+    "testing": -0.1,
     "api": -0.6,
     "embedded": 1.1,
     "operations": 0.25,

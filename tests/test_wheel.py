@@ -81,11 +81,12 @@ def canonical(name: str) -> str:
 
 def test_all_that_is_imported_is_a_dependency() -> None:
     """Of its own: what another one brings today may be gone tomorrow. What the extra `otel` brings
-    is imported where it is on (`tests/support/test_tracing.py`)."""
+    is imported where it is on (`tests/support/test_tracing.py`); what `testing` brings, by pytest.
+    """
     declared = {
         canonical(match[0])
         for line in requires("bank-transfer") or []
-        if ("extra ==" not in line or "extra == 'otel'" in line)
+        if ("extra ==" not in line or re.search("extra == '(otel|testing)'", line))
         and (match := re.match(r"[\w.-]+", line))
     }
     owners = packages_distributions()
