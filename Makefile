@@ -50,8 +50,8 @@ test-compose: install ## Run the README's lines for Compose, on a daemon of its 
 test-long: install ## Run every test with the full number of rounds
 	BANK_TEST_LONG=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 3600
 
-torture: install ## Run the bank under seeded faults and judge it: SEED=7 MINUTES=5 FAULTS=kill-worker,flushall CLUSTER=1
-	$(BIN)/python -m tests.torture --seed $(SEED) --minutes $(MINUTES) --faults "$(FAULTS)" $(if $(CLUSTER),--cluster)
+torture: install ## Run the bank under seeded faults and judge it: SEED=7 MINUTES=5 FAULTS=kill-worker,flushall CLUSTER=1 APPLICATION=parcels
+	PYTHONPATH=examples/parcels $(BIN)/python -m tests.torture --seed $(SEED) --minutes $(MINUTES) --faults "$(FAULTS)" $(if $(CLUSTER),--cluster) $(if $(APPLICATION),--application $(APPLICATION))
 
 mutations: install ## See that torture catches mutations of the bank; takes half an hour
 	$(BIN)/python -m tests.torture.mutations

@@ -5,15 +5,22 @@ A ```sh block is a command; a ```json or ```text block right after it is its ans
 keys. `<NAME>` is bound to what stands there when it is first shown, and put into later commands.
 """
 
+import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from pipeline.support.settings import Settings, environment
+from tests.harness import eventually
 
 ANY: Final = "…"
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 _NAME: Final = re.compile(r"<([A-Z]+)>")
+_PROJECTED: Final = re.compile(r"localhost:(8030|9200)/|^bank (verify|status)", re.MULTILINE)
+"""What follows a moment after a command: asked again until it shows what the page shows."""
+_CHANGES: Final = re.compile(r"-X (PUT|DELETE)")
 
 
 @dataclass(frozen=True)
@@ -110,3 +117,49 @@ def _text_pattern(shown: str) -> re.Pattern[str]:
             words = [re.escape(part.strip(" ")) for part in line.split(ANY)]
             pattern += r" ?.* ?".join(words) + "\n"
     return re.compile(pattern)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs a page's commands on an application with these settings. `environ` are the other
+    variables, with a PATH that leads to `bank`."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+
+    async def follow(self, step: Step, names: Names) -> None:
+        """Run a command; one that reads what follows later is asked again for a while."""
+        command = self._placed(names.fill(step.command))
+
+        async def agrees() -> bool:
+            names.compare(step, await self._run(command))
+            return True
+
+        if _PROJECTED.search(step.command) and not _CHANGES.search(step.command):
+            await eventually(agrees, seconds=60, message=step.command)
+        else:
+            await agrees()
+
+    def _placed(self, command: str) -> str:
+        """The command with the page's ports turned into those of the settings."""
+        ports = {
+            "8000": self.settings.accounts_port,
+            "8030": self.settings.balances_port,
+            "9200": self.settings.elasticsearch_url.rpartition(":")[2],
+        }
+        for shown, port in ports.items():
+            command = command.replace(f"localhost:{shown}", f"localhost:{port}")
+        return re.sub(r"^curl ", "curl --silent --show-error ", command)
+
+    async def _run(self, command: str) -> str:
+        """What a command prints; it must succeed."""
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-euc", command),
+            env={**environment(self.settings), **self.environ},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        if process.returncode:
+            raise Mismatch(f"{command}: exit code {process.returncode}, {errors.decode()}")
+        return output.decode()

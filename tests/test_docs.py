@@ -14,7 +14,7 @@ import house  # noqa: E402
 import rooms  # noqa: E402
 
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
-_PLACES = "pipeline|api|tests|scripts|benchmarks|deploy|docs"
+_PLACES = "pipeline|api|tests|scripts|benchmarks|deploy|docs|examples"
 _PATH = re.compile(rf"(?<![\w./$-])(?:{_PLACES})/[\w./{{}},-]*")
 _DOTTED = re.compile(r"`((?:pipeline|api)(?:\.\w+)+)`")
 _NAME = re.compile(r"`(?:\w+\.)*([A-Z][a-z]+(?:[A-Z][a-z]+)+|_?[a-z]+(?:_[a-z]+)+)(?:\([^`]*\))?`")
@@ -44,7 +44,7 @@ def unknown_words(text: str) -> list[str]:
 @cache
 def _words() -> frozenset[str]:
     """Every word of the sources and of what is deployed."""
-    places = ("pipeline", "api", "benchmarks", "deploy")
+    places = ("pipeline", "api", "benchmarks", "deploy", "examples")
     found = (path for name in places for path in (ROOT / name).rglob("*"))
     texts = (path.read_text() for path in found if path.suffix in (".py", ".yaml", ".json", ".js"))
     return frozenset(word for text in texts for word in re.findall(r"\w+", text))

@@ -1,9 +1,5 @@
 """The README's own commands, run as they stand, give what the README shows."""
 
-import asyncio
-import os
-import re
-import shlex
 import sysconfig
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.embedded.server_binaries import SERVER_BINARIES
-from pipeline.support.settings import Settings, environment
+from pipeline.support.settings import Settings
 from tests.harness import Role, eventually
-from tests.readme import Mismatch, Names, Step, steps
+from tests.readme import Mismatch, Names, Shell, Step, steps
+from tests.wheel import clean_environ
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -23,10 +20,6 @@ NEEDS_MORE = ("docker ", "nats ")
 """Docker and the nats command line are not everywhere; compose has its test, so has inspection."""
 RUN_BY_UP = ("bank forwarder",)
 """The roles one by one, which `bank up` runs here."""
-
-PROJECTED = re.compile(r"localhost:(8030|9200)/|^bank (verify|status)")
-"""What follows a moment after a command: asked again until it shows what the README shows."""
-CHANGES = re.compile(r"-X (PUT|DELETE)")
 
 
 @pytest.fixture
@@ -68,56 +61,14 @@ def test_the_readme_has_the_seeds_commands() -> None:
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_every_command_gives_what_is_shown(bank: Settings) -> None:
+    shell = Shell(bank, clean_environ(sysconfig.get_path("scripts")))
     names, ran = Names(), 0
     for step in steps(README.read_text()):
         if not step.command.startswith((*LEFT_TO_CI, *NEEDS_MORE, *RUN_BY_UP)):
-            await follow(step, names, bank)
+            await shell.follow(step, names)
             ran += 1
     assert ran == 34
     assert names.bound.keys() == {"ID", "OTHER", "TRANSFER", "REBUILD", "CORRELATION"}
-
-
-async def follow(step: Step, names: Names, settings: Settings) -> None:
-    """Run a command; one that reads what follows later is asked again for a while."""
-    command = placed(names.fill(step.command), settings)
-
-    async def agrees() -> bool:
-        names.compare(step, await shell(command, settings))
-        return True
-
-    if PROJECTED.search(step.command) and not CHANGES.search(step.command):
-        await eventually(agrees, seconds=60, message=step.command)
-    else:
-        await agrees()
-
-
-def placed(command: str, settings: Settings) -> str:
-    """The command with the README's ports turned into those of the test's bank."""
-    ports = {
-        "8000": settings.accounts_port,
-        "8030": settings.balances_port,
-        "9200": settings.elasticsearch_url.rpartition(":")[2],
-    }
-    for shown, port in ports.items():
-        command = command.replace(f"localhost:{shown}", f"localhost:{port}")
-    return re.sub(r"^curl ", "curl --silent --show-error ", command)
-
-
-async def shell(command: str, settings: Settings) -> str:
-    """What a command prints; it must succeed."""
-    scripts = sysconfig.get_path("scripts")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("BANK_")}
-    process = await asyncio.create_subprocess_exec(
-        *shlex.split("bash -euc"),
-        command,
-        env={**clean, **environment(settings), "PATH": f"{scripts}:{os.environ['PATH']}"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    if process.returncode:
-        raise Mismatch(f"{command}: exit code {process.returncode}, {errors.decode()}")
-    return output.decode()
 
 
 # ------------------------------------------------------------------ the convention itself

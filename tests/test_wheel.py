@@ -2,12 +2,9 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
-import sysconfig
-import venv
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions, requires
@@ -16,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness import rounds
+from tests.wheel import ROOT, Environment, build
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ("pipeline", "api")
 PARTS = {"pydantic_core": "pydantic"}
 """What belongs to a dependency, which asks for exactly one version of it."""
@@ -25,19 +22,7 @@ PARTS = {"pydantic_core": "pydantic"}
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as pip builds it, by the same backend."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    built = subprocess.run(
-        [*command, "--directory", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
-    (found,) = folder.glob("bank_transfer-*.whl")
-    return found
+    return build(tmp_path_factory.mktemp("wheel"))
 
 
 def sources() -> Iterator[Path]:
@@ -122,23 +107,13 @@ def test_a_bank_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     """In an environment with the wheel, and the dependencies of this one: nothing is fetched."""
     folder, home = tmp_path / "venv", tmp_path / "home"
     home.mkdir()
-    venv.create(folder, with_pip=False)
-    python = folder / "bin" / "python"
-    install = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, *install, wheel], check=True, timeout=120
-    )
-    site = sysconfig.get_path("purelib", vars={"base": str(folder)})
-    # Only the folder: a .pth file in it, such as that of an editable install, is not read.
-    Path(site, "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("BANK_")}
-    environ = {**clean, "TMPDIR": "/tmp", "PYTHONPATH": ""}
+    there = Environment(folder, wheel)
 
     def run(*command: str | Path) -> str:
         done = subprocess.run(
             command,
             cwd=home,
-            env=environ,
+            env=there.environ,
             capture_output=True,
             text=True,
             check=False,
@@ -148,7 +123,6 @@ def test_a_bank_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
         return done.stdout
 
     where = "import api, json, pipeline; print(json.dumps([pipeline.__file__, api.__file__]))"
-    assert all(each.startswith(str(folder)) for each in json.loads(run(python, "-c", where)))
-    bank = folder / "bin" / "bank"
+    assert all(each.startswith(str(folder)) for each in json.loads(run(there.python, "-c", where)))
     load = ["--accounts", "20", "--commands", str(rounds(200, 20_000))]
-    assert "All of it holds." in run(bank, "demo", *load)
+    assert "All of it holds." in run(there.scripts / "bank", "demo", *load)

@@ -1,6 +1,6 @@
 """The command: `python -m tests.torture --seed 7 --minutes 2 --faults kill-worker,flushall`.
 
-With `--cluster` on clusters of servers.
+With `--cluster` on clusters of servers, with `--application parcels` of the example.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.torture.kinds import CLUSTERS, EMBEDDED
+from tests.torture.kinds import CLUSTERS, EMBEDDED, PARCELS
 from tests.torture.report import announced, lines
 from tests.torture.run import Outcome, Plan, torture
 
@@ -21,12 +21,15 @@ def plan() -> tuple[Plan, Path | None]:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--faults", default="", help="names with commas between; default: all")
-    parser.add_argument("--cluster", action="store_true", help="on clusters of servers")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--cluster", action="store_true", help="on clusters of servers")
+    kinds.add_argument("--application", choices=["bank", "parcels"], default="bank")
     parser.add_argument("--settle", type=float, help="seconds")
     parser.add_argument("--json", type=Path, help="where to write what was found broken, too")
     parser.add_argument("--list", action="store_true", help="name the faults and leave")
     given = parser.parse_args()
-    kind = CLUSTERS if given.cluster else EMBEDDED
+    alone = PARCELS if given.application == "parcels" else EMBEDDED
+    kind = CLUSTERS if given.cluster else alone
     if given.list:
         print("\n".join(sorted(kind.faults)))
         sys.exit()

@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiohttp
 
 from tests.torture.breaches import Breaches
-from tests.torture.commands import Commands
+from tests.torture.commands import Commands, Draws
 from tests.torture.gate import Gate
 from tests.torture.history import LOST, Attempt, History, Sent
 
@@ -23,8 +23,15 @@ class Clients:
     """All clients. `urls` are the replicas'; which one gets an attempt is drawn each time."""
 
     def __init__(
-        self, urls: Sequence[str], gate: Gate, seed: int, history: History, breaches: Breaches
+        self,
+        urls: Sequence[str],
+        gate: Gate,
+        seed: int,
+        history: History,
+        breaches: Breaches,
+        commands: Callable[[random.Random, History], Draws] = Commands,
     ) -> None:
+        self._commands = commands
         self._urls, self._gate, self._seed = urls, gate, seed
         self._history, self._breaches = history, breaches
         self._stop = asyncio.Event()
@@ -56,12 +63,12 @@ class Clients:
         return aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
 
     async def _client(self, chance: random.Random) -> None:
-        commands = Commands(chance, self._history)
+        commands = self._commands(chance, self._history)
         while not self._stop.is_set():
             await self._one(chance, commands)
             await asyncio.sleep(chance.uniform(*_PAUSE))
 
-    async def _one(self, chance: random.Random, commands: Commands) -> None:
+    async def _one(self, chance: random.Random, commands: Draws) -> None:
         sent = self._history.begin(f"{chance.getrandbits(96):024x}", commands.next())
         if chance.random() < _TWICE:
             await asyncio.gather(*(self._attempt(chance, sent) for _ in "ab"))
@@ -70,8 +77,8 @@ class Clients:
             return
         if chance.random() < _LATER:
             await self._attempt(chance, sent)
-        if "money" in sent.command.body and chance.random() < _REUSED:
-            other = commands.other(sent.command)
+        other = commands.other(sent.command)
+        if other is not None and chance.random() < _REUSED:
             await self._attempt(chance, self._history.begin(sent.key, other, reused=True))
 
     async def _until_told(

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from tests.torture.history import Command, History
 
@@ -10,6 +10,16 @@ _MOST_ACCOUNTS: Final = 400
 _FEW: Final = 10
 _MORE_THAN_ANYBODY_HAS: Final = 2**50
 NOBODY: Final = "01JD0000000000000000000000"
+
+
+class Draws(Protocol):
+    """Draws a client's commands."""
+
+    def next(self) -> Command:
+        """The next one."""
+
+    def other(self, command: Command) -> Command | None:
+        """Another command that is much like it, if there is one."""
 
 
 class Commands:
@@ -34,8 +44,10 @@ class Commands:
         make = self._chance.choices(list(self._kinds), list(self._kinds.values()))[0]
         return make()
 
-    def other(self, command: Command) -> Command:
-        """The same with a little more money: another command."""
+    def other(self, command: Command) -> Command | None:
+        """The same with a little more money."""
+        if "money" not in command.body:
+            return None
         return command._replace(body={**command.body, "money": command.body["money"] + 1})
 
     def _account(self) -> str:

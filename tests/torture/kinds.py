@@ -1,14 +1,21 @@
-"""The kinds of servers that a run may have, each with the faults that fit them and their pace."""
+"""The kinds of runs: on which servers, with the faults that fit them and their pace, and of which
+application."""
 
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from tests.torture.checker.end import Judge
 from tests.torture.clusters import clusters
+from tests.torture.commands import Commands, Draws
 from tests.torture.faults import CLUSTER_FAULTS, FAULTS, Maker
+from tests.torture.history import History
 from tests.torture.nemesis import PATIENCE
+from tests.torture.parcels import ParcelCommands, ParcelJudge
 from tests.torture.schedule import CALM, QUICK, Pace
 from tests.torture.servers import Servers, embedded
 
@@ -17,7 +24,8 @@ from tests.torture.servers import Servers, embedded
 class Kind:
     """`begin` starts the servers on a stack, with their data in a folder. `words` ask `make` for
     it. `settle` is how long the bank may take to come to rest, `patience` how long a fault may take
-    to begin and to heal, in seconds."""
+    to begin and to heal, in seconds. `commands` draws a client's, and `judge` judges what comes of
+    them; `reads`: whether readers look on meanwhile, who know the bank alone."""
 
     begin: Callable[[Path, AsyncExitStack], Awaitable[Servers]]
     faults: Mapping[str, Maker]
@@ -25,9 +33,24 @@ class Kind:
     pace: Pace
     settle: float
     patience: float
+    commands: Callable[[random.Random, History], Draws] = Commands
+    judge: type[Judge] = Judge
+    reads: bool = True
 
 
 EMBEDDED: Final = Kind(embedded, FAULTS, (), QUICK, settle=120.0, patience=PATIENCE)
 CLUSTERS: Final = Kind(
     clusters, CLUSTER_FAULTS, ("CLUSTER=1",), CALM, settle=240.0, patience=6 * PATIENCE
 )
+PARCELS: Final = Kind(
+    partial(embedded, application="parcels:PARCELS", projections="places"),
+    {name: make for name, make in FAULTS.items() if name.startswith("kill-")},
+    ("APPLICATION=parcels",),
+    QUICK,
+    settle=120.0,
+    patience=PATIENCE,
+    commands=ParcelCommands,
+    judge=ParcelJudge,
+    reads=False,
+)
+"""The example (`examples/parcels/`), whose folder is in PYTHONPATH."""

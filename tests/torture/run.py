@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.torture.breaches import Breaches
-from tests.torture.checker.end import Judge
 from tests.torture.clients import Clients
 from tests.torture.history import History
 from tests.torture.kinds import EMBEDDED, Kind
@@ -68,7 +67,7 @@ async def torture(plan: Plan) -> Outcome:
         outcome.reached("all answered")
         outcome.breaches.live = False
         settings = world.settings
-        judge = Judge(
+        judge = plan.kind.judge(
             {name: settings.access(name).url for name in SERVERS},
             settings.mongodb_database,
             world.ask_balances,
@@ -87,13 +86,15 @@ async def torture(plan: Plan) -> Outcome:
 async def _under_load(world: World, outcome: Outcome) -> None:
     """Clients, readers, watch and nemesis; then peace, until every client has its answers."""
     plan, history, breaches = outcome.plan, outcome.history, outcome.breaches
-    clients = Clients(world.accounts, world.gate, plan.seed, history, breaches)
-    readers = Readers(world, plan.seed, history, breaches)
-    watch = Watch(world, breaches)
+    draws = plan.kind.commands
+    clients = Clients(world.accounts, world.gate, plan.seed, history, breaches, draws)
+    onlookers: list[Readers | Watch] = [Watch(world, breaches)]
+    if plan.kind.reads:
+        onlookers.append(Readers(world, plan.seed, history, breaches))
     nemesis = Nemesis(world, plan.steps, plan.kind.faults, plan.kind.patience)
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(clients.run())
-        for each in (readers, watch):
+        for each in onlookers:
             tasks.create_task(each.run())
         await nemesis.run(breaches.broken)
         outcome.begun, outcome.missed = nemesis.begun, nemesis.missed
@@ -107,8 +108,8 @@ async def _under_load(world: World, outcome: Outcome) -> None:
         clients.stop()
         await sending
         await clients.finish(plan.settle)
-        readers.stop()
-        watch.stop()
+        for each in onlookers:
+            each.stop()
 
 
 async def _keep_logs(outcome: Outcome, world: World) -> None:

@@ -55,8 +55,8 @@ class Servers(Protocol):
 class Embedded:
     """One server of each kind, and a second Redis that may take the place of the first."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = placed(folder)
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.settings = placed(folder, **changes)
         self._servers = EmbeddedServers(self.settings)
         self._spares = EmbeddedServers(_spare(self.settings), ["redis"])
 
@@ -96,9 +96,9 @@ class Embedded:
         """They are in the folder of their data, which stays."""
 
 
-async def embedded(folder: Path, stack: AsyncExitStack) -> Embedded:
-    """Started on the stack."""
-    servers = Embedded(folder)
+async def embedded(folder: Path, stack: AsyncExitStack, **changes: Any) -> Embedded:
+    """Started on the stack; `changes` are settings."""
+    servers = Embedded(folder, **changes)
     await servers.begin(stack)
     return servers
 

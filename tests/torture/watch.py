@@ -11,7 +11,6 @@ from tests.torture.breaches import Breaches
 from tests.torture.world import World
 
 _EVERY: Final = 0.3
-_CHECKPOINTS: Final = b"bank-checkpoints"
 
 
 class Claim(NamedTuple):
@@ -31,6 +30,7 @@ class Watch:
 
     def __init__(self, world: World, breaches: Breaches) -> None:
         self._world, self._breaches = world, breaches
+        self._checkpoints = world.settings.names.checkpoints.encode()
         self._claims: dict[str, list[Claim]] = {}
         self._life = 0
         self._stop = asyncio.Event()
@@ -48,7 +48,7 @@ class Watch:
     async def __call__(self, request: Request, forward: Forward) -> Reply:
         life = self._world.lives
         reply = await forward(request)
-        if is_bulk(request) and _CHECKPOINTS in request.body and reply.status == 200:
+        if is_bulk(request) and self._checkpoints in request.body and reply.status == 200:
             if self._life != self._world.lives:  # what was written may be lost, or counted anew
                 self._life = self._world.lives
                 self._claims.clear()

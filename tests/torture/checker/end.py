@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import aiohttp
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
-from tests.torture.checker.fold import PROJECTIONS, Fields
+from tests.torture.checker.fold import PROJECTIONS, Event, Fields
 from tests.torture.checker.guards import check_guards, check_replicas
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt, differences
 from tests.torture.checker.stores import Shown
@@ -23,11 +23,20 @@ MARK: Final = "Torture"
 _EVERY: Final = 0.3
 
 Ask = Callable[[str, str], Awaitable[tuple[int, Any]]]
+Histories = dict[str, list[Event]]
 
 
 class Judge:
     """Judges a bank that is at rest. `ask` sends a request to the balance service; `replicas` is
-    how many each stream should have, if that is to be judged."""
+    how many each stream should have, if that is to be judged.
+
+    A judge of another application has the names that it has at the servers, and the fold of each of
+    its projections, by its name."""
+
+    log: ClassVar = "balance"
+    prefix: ClassVar = ""
+    checkpoints: ClassVar = "bank-"
+    projections: ClassVar[Mapping[str, Callable[[Histories], dict[str, Fields]]]] = PROJECTIONS
 
     def __init__(
         self,
@@ -40,32 +49,38 @@ class Judge:
     ) -> None:
         self._mongodb, self._nats = (urls["mongodb"], database), urls["nats"]
         self._elasticsearch, self._replicas = urls["elasticsearch"], replicas
-        self._ask, self._history, self._breaches = ask, history, breaches
+        self._ask, self.history, self.breaches = ask, history, breaches
 
     async def judge(self, seconds: float) -> None:
         """Everything; what is projected may take so long to show all that is stored."""
         histories = await stores.histories(*self._mongodb)
-        check_store(histories, self._breaches)
-        check_history(self._history, histories, self._breaches)
+        self.judge_events(histories)
         deadline = time.monotonic() + seconds
-        for projection, fold in PROJECTIONS.items():
-            wanted = fold(histories)
-            documents = await self._settled(projection, wanted, deadline)
-            check_documents(wanted, documents, self._breaches)
-            await self._check_copies(projection, wanted)
+        for projection, fold in self.projections.items():
+            wanted, alias = fold(histories), self.prefix + projection
+            documents = await self._settled(alias, wanted, deadline)
+            check_documents(wanted, documents, self.breaches)
+            await self._check_copies(alias, wanted)
             if projection == "balance":
                 shown = {n: int(each.source.get("balance", 0)) for n, each in documents.items()}
-                check_sums(histories, shown, self._breaches)
-        check_log(await stores.log(self._nats, MARK), self._breaches)
+                check_sums(histories, shown, self.breaches)
+        check_log(await stores.log(self._nats, MARK, self.log), self.breaches)
         check_guards(
             await stores.unique_keys(*self._mongodb),
             await stores.aliases(self._elasticsearch),
-            self._breaches,
+            self.breaches,
+            [self.prefix + projection for projection in self.projections],
+            self.checkpoints,
         )
         if self._replicas is not None:
-            check_replicas(await stores.replicas(self._nats), self._replicas, self._breaches)
-        for projection in PROJECTIONS:
+            check_replicas(await stores.replicas(self._nats), self._replicas, self.breaches)
+        for projection in self.projections:
             await self._rebuilt(projection, seconds)
+
+    def judge_events(self, histories: Histories) -> None:
+        """What is stored, and what clients were told of it."""
+        check_store(histories, self.breaches)
+        check_history(self.history, histories, self.breaches)
 
     async def _settled(
         self, projection: str, wanted: dict[str, Fields], deadline: float
@@ -85,23 +100,24 @@ class Judge:
         nodes = self._elasticsearch.split(",")
         for node in nodes if len(nodes) > 1 else ():
             own = await stores.documents(node, projection, preference="_local")
-            check_documents(wanted, own, self._breaches)
+            check_documents(wanted, own, self.breaches)
 
     async def _rebuilt(self, projection: str, seconds: float) -> None:
         """Have a generation built beside the live one, and compare the two."""
         url = self._elasticsearch
-        before = await stores.documents(url, projection)
-        live = (await stores.aliases(url)).get(projection)
+        alias = self.prefix + projection
+        before = await stores.documents(url, alias)
+        live = (await stores.aliases(url)).get(alias)
         try:
             async with asyncio.timeout(seconds):
                 state = await self._ended(await self._started(projection))
         except TimeoutError:
-            self._breaches.add(10, f"the rebuild of {projection} did not come to its end")
+            self.breaches.add(10, f"the rebuild of {projection} did not come to its end")
             return
-        now = (await stores.aliases(url)).get(projection)
+        now = (await stores.aliases(url)).get(alias)
         done = state == "done" and now != live
-        self._breaches.judge(10, done, f"the rebuild of {live} is {state}, and {now} is live")
-        check_rebuilt(before, await stores.documents(url, projection), self._breaches)
+        self.breaches.judge(10, done, f"the rebuild of {live} is {state}, and {now} is live")
+        check_rebuilt(before, await stores.documents(url, alias), self.breaches)
 
     async def _started(self, projection: str) -> str:
         """The id of one that is ours: one that a fault has left is waited for first."""

@@ -100,14 +100,14 @@ class Logged(NamedTuple):
     resync: bool
 
 
-async def log(url: str, marked: str) -> list[Logged]:
-    """The whole stream in its order, without what bears the header `marked`."""
+async def log(url: str, marked: str, stream: str = "balance") -> list[Logged]:
+    """A whole stream in its order, without what bears the header `marked`."""
     client = await connected(url)
     found: list[Logged] = []
     try:
         js = client.jetstream()
         config = ConsumerConfig(ack_policy=AckPolicy.NONE)
-        subscription = await js.pull_subscribe("balance.*", stream="balance", config=config)
+        subscription = await js.pull_subscribe(f"{stream}.*", stream=stream, config=config)
         left = (await subscription.consumer_info()).num_pending or 0
         while left > 0:
             messages = await subscription.fetch(min(_BATCH, left), timeout=10)

@@ -2,37 +2,57 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from tests.torture.breaches import Breaches
-from tests.torture.checker.fold import Account, Event, money, states
+from tests.torture.checker.fold import Event, money, states
 from tests.torture.history import Attempt, History, Sent
 
-_KINDS = {
-    "create": "AccountCreated",
-    "deposit": "MoneyDeposited",
-    "withdraw": "MoneyWithdrawn",
-    "transfer": "MoneyWithdrawn",
-    "owner": "OwnerUpdated",
-    "freeze": "AccountFrozen",
-    "unfreeze": "AccountUnfrozen",
-    "close": "AccountClosed",
-}
+
+class Told(NamedTuple):
+    """What an acknowledgement is compared with: the kind of a command's event, what an answer shows
+    of an aggregate after each of its events, and the fields that command and event share.
+    `second`: whether an event is one of a joint command, and not the first."""
+
+    kinds: Mapping[str, str]
+    shown: Callable[[list[Event]], list[dict[str, Any]]]
+    shared: tuple[str, ...]
+    second: Callable[[Event], bool]
+
+
+def _accounts(events: list[Event]) -> list[dict[str, Any]]:
+    return [
+        {"owner": each.owner, "balance": each.balance, "status": each.status}
+        for each in states(events)
+    ]
+
+
+ACCOUNTS: Final = Told(
+    kinds={
+        "create": "AccountCreated",
+        "deposit": "MoneyDeposited",
+        "withdraw": "MoneyWithdrawn",
+        "transfer": "MoneyWithdrawn",
+        "owner": "OwnerUpdated",
+        "freeze": "AccountFrozen",
+        "unfreeze": "AccountUnfrozen",
+        "close": "AccountClosed",
+    },
+    shown=_accounts,
+    shared=("money", "owner"),
+    second=lambda event: event["kind"] == "MoneyDeposited" and "transfer" in event["body"],
+)
 
 
 def check_store(histories: dict[str, list[Event]], breaches: Breaches) -> None:
     """Versions, balances and transfers of the events as they are."""
+    check_versions(histories, breaches)
     legs: dict[str, list[Event]] = {}
     for account, events in histories.items():
-        versions = [event["version"] for event in events]
-        whole = versions == list(range(1, len(events) + 1))
-        breaches.judge(2, whole, f"{account} has the versions {_odd(versions)}")
         low = next((each for each in states(events) if each.balance < 0), None)
         breaches.judge(5, low is None, f"{account}: {low}")
-        for version, holds in enumerate(_chain(events), 1):
-            breaches.judge(16, holds, f"{account}, version {version}: not the one before it")
         for event in events:
             if transfer := event["body"].get("transfer"):
                 legs.setdefault(transfer["id"], []).append(event)
@@ -45,6 +65,16 @@ def check_store(histories: dict[str, list[Event]], breaches: Breaches) -> None:
         breaches.judge(
             1, holds and parties == told, f"transfer {transfer_id}: {dict(kinds)}, {net}"
         )
+
+
+def check_versions(histories: dict[str, list[Event]], breaches: Breaches) -> None:
+    """Versions and chains of the events of any application."""
+    for account, events in histories.items():
+        versions = [event["version"] for event in events]
+        whole = versions == list(range(1, len(events) + 1))
+        breaches.judge(2, whole, f"{account} has the versions {_odd(versions)}")
+        for version, holds in enumerate(_chain(events), 1):
+            breaches.judge(16, holds, f"{account}, version {version}: not the one before it")
 
 
 def _chain(events: list[Event]) -> Iterator[bool]:
@@ -75,7 +105,12 @@ def check_sums(
     breaches.judge(1, total == moved, f"the balances are {total}, the movements {moved}")
 
 
-def check_history(history: History, histories: dict[str, list[Event]], breaches: Breaches) -> None:
+def check_history(
+    history: History,
+    histories: dict[str, list[Event]],
+    breaches: Breaches,
+    told: Told = ACCOUNTS,
+) -> None:
     """What clients were told is in the store, and nothing that they did not ask for."""
     by_key: dict[str, list[Event]] = {}
     for events in histories.values():
@@ -83,9 +118,9 @@ def check_history(history: History, histories: dict[str, list[Event]], breaches:
             if key := event.get("idempotency_key"):
                 by_key.setdefault(key, []).append(event)
             else:
-                second = event["kind"] == "MoneyDeposited" and "transfer" in event["body"]
-                breaches.judge(3, second, f"nobody asked for {event['_id']}, {event['kind']}")
-    after = {name: states(events) for name, events in histories.items()}
+                asked = f"nobody asked for {event['_id']}, {event['kind']}"
+                breaches.judge(3, told.second(event), asked)
+    after = {name: told.shown(events) for name, events in histories.items()}
     sent = {each.key: each for each in history.all if not each.reused}
     for key, events in by_key.items():
         breaches.judge(8, len(events) == 1, f"{key} had {len(events)} effects")
@@ -96,30 +131,35 @@ def check_history(history: History, histories: dict[str, list[Event]], breaches:
         elif each.rejected:
             breaches.judge(3, each.key not in by_key, f"{each.key} was rejected, and executed")
         elif answer := each.answer:
-            fault = _told(each, answer, by_key.get(each.key, []), after)
+            fault = _told(told, each, answer, by_key.get(each.key, []), after)
             breaches.judge(3, not fault, f"{each.key}, {each.command.path}: {fault}")
 
 
-def _told(sent: Sent, answer: Attempt, events: list[Event], after: dict[str, list[Account]]) -> str:
+def _told(
+    told: Told,
+    sent: Sent,
+    answer: Attempt,
+    events: list[Event],
+    after: dict[str, list[dict[str, Any]]],
+) -> str:
     """What is wrong with an acknowledgement."""
     document, body = answer.document, sent.command.body
     if not events:
         return "it was acknowledged, and has no event"
     event = events[0]
     wanted: dict[str, Any] = {"id": event["account_id"], "version": event["version"]}
-    if event["kind"] != _KINDS[sent.command.kind]:
+    if event["kind"] != told.kinds[sent.command.kind]:
         return f"its event is {event['kind']}"
-    if any(event["body"][name] != body[name] for name in ("money", "owner") if name in body):
+    if any(event["body"][name] != body[name] for name in told.shared if name in body):
         return f"its event has {event['body']}"
     if sent.command.account and event["account_id"] != sent.command.account:
         return f"its event is of {event['account_id']}"
     states = after[event["account_id"]]
     if event["version"] > len(states):
         return f"its event has version {event['version']} of {len(states)}"
-    then = states[event["version"] - 1]
-    wanted |= {"owner": then.owner, "balance": then.balance, "status": then.status}
-    told = {name: document.get(name) for name in wanted}
-    return "" if told == wanted else f"it was told {told}, not {wanted}"
+    wanted |= states[event["version"] - 1]
+    there = {name: document.get(name) for name in wanted}
+    return "" if there == wanted else f"it was told {there}, not {wanted}"
 
 
 def _odd(versions: list[int]) -> str:

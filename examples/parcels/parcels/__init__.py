@@ -1,0 +1,8 @@
+"""A post office on the engine."""
+
+from pipeline.application import Application
+
+from .parcel import PARCEL
+from .places import PLACES
+
+PARCELS = Application("parcels", aggregates=[PARCEL], projections=[PLACES])
