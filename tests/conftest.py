@@ -28,7 +28,7 @@ from pipeline.support.cancellation import mend_wait_for
 from pipeline.support.settings import Settings
 from pipeline.testing import InMemoryEventStore
 from tests.certificates import make
-from tests.harness import AnyStore, Role, Servers
+from tests.harness import AnyStore, Role, Servers, eventually
 from tests.ports import free_port
 
 OURS = ("balance", "statement", "turnover", "bank-", "post-")
@@ -188,9 +188,16 @@ def drop_database(url: str, name: str) -> None:
 async def mongodb_store(settings: Settings) -> AsyncIterator[EventStore]:
     """The event store of these settings, with its indexes."""
     store = EventStore(settings.mongodb_url, settings.mongodb_database)
-    await store.setup()
-    yield store
-    await store.close()
+
+    async def ready() -> bool:
+        await store.setup()
+        return True
+
+    try:
+        await eventually(ready)
+        yield store
+    finally:
+        await store.close()
 
 
 @pytest.fixture
