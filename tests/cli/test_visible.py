@@ -90,7 +90,7 @@ def test_bank_status_shows_what_a_role_says(
 def test_bank_partitions_shows_owners_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     status = PartitionStatus(0, MARKUP[0], None, None, None, None, MARKUP[1], None, 0)
     hidden = replace(status, owner_unknown=MARKUP[2])
-    console().print(_table(Reading([status, hidden], [], Unknown("x"), Unknown("x"), 0, None)))
+    console().print(_table(Reading([status, hidden], {}, Unknown("x"), Unknown("x"), 0, None)))
     out = capsys.readouterr().out
     assert all(text in out for text in MARKUP)
 
