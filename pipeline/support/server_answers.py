@@ -12,11 +12,16 @@ _ERRORS: Final = frozenset(
 )
 """The drivers' and our own classes of what a server has answered, by name: this room imports no
 driver."""
+_NO_ANSWERS: Final = frozenset({"ExecutionTimeout"})
+"""One of these by its class, but PyMongo itself raises it when too little time is left to ask."""
 
 
 def answered(error: BaseException) -> BaseException | None:
     """The error with which the server answered, among the causes of this one; None: with none."""
-    return next((each for each in _causes(error) if _is(each, *_ERRORS)), None)
+    return next(
+        (each for each in _causes(error) if _is(each, *_ERRORS) and not _is(each, *_NO_ANSWERS)),
+        None,
+    )
 
 
 def silence(server: str) -> str:

@@ -10,7 +10,7 @@ from elastic_transport import ApiResponseMeta, ConnectionTimeout, HttpHeaders, N
 from elasticsearch import ApiError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
-from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import ExecutionTimeout, OperationFailure, ServerSelectionTimeoutError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
@@ -67,6 +67,10 @@ async def test_it_is_named_with_its_error(server: str) -> None:
     assert "full error" not in explain(ANSWERS[server]()).message
     assert "BANK_" not in explain(ANSWERS[server]()).message, "it need not be started"
     assert explain(SILENT[server]()).message.startswith(f"{server} does not answer: ")
+
+
+def test_a_driver_without_the_time_to_ask_has_no_answer() -> None:
+    assert answered(caused(StoreUnavailable("no"), ExecutionTimeout("no", 50))) is None
 
 
 def test_what_was_handled_meanwhile_is_no_answer() -> None:
