@@ -16,6 +16,7 @@ from api.http import correlation, heads, metrics, problems
 from api.http import tracing as spans
 from api.http.inputs import BODY_SECONDS, MAX_BODY
 from api.http.operations import Answer, operation
+from api.http.problem_types import ProblemType
 from api.http.streams import STREAMS, Streams
 from api.openapi import routes as describing
 from api.openapi.routes import CONTRACT, Contract
@@ -52,10 +53,12 @@ def application(
     checks: Checks,
     translate: problems.Translate,
     measured: Metrics,
+    own_problems: Iterable[ProblemType] = (),
 ) -> web.Application:
-    """The parts that both services share: problem documents, correlation ids, keys, health,
+    """The parts that all services share: problem documents, correlation ids, keys, health,
     metrics, a limit on bodies, and the OpenAPI contract of their routes. `measured` has the
-    service's own collectors; those of requests and checks are added."""
+    service's own collectors; those of requests and checks are added. `own_problems`: types of
+    problems that only this one has."""
     requests = metrics.Requests(measured.registry)
     connections, trail = HttpConnections(settings), AuditTrail(settings, measured.role)
     for each in (connections, trail):
@@ -87,7 +90,7 @@ def application(
     checks = answering_as_one(app, measured, checks)
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
     app.add_routes([*shared, *routes])
-    app[CONTRACT] = Contract(f"The {measured.role} service", app.router)
+    app[CONTRACT] = Contract(f"The {measured.role} service", app.router, own_problems)
     return app
 
 

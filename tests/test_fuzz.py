@@ -9,6 +9,7 @@ import pytest
 from schemathesis import Case
 
 from api.accounts.app import create_app as accounts
+from api.aggregates.app import create_app as commands
 from api.balances.app import create_app as balances
 from api.openapi.routes import CONTRACT
 from pipeline.banking.balance import BALANCE
@@ -19,6 +20,7 @@ from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.api.accounts.test_accounts_api import opened, send
+from tests.conftest import beside
 from tests.fuzz import Change, fuzz
 from tests.harness import rounds
 from tests.services import Client, serving
@@ -73,6 +75,15 @@ async def test_the_account_service(settings: Settings) -> None:
         known = {"id": ids, "from": ids, "to": ids, "name": ["account-frozen"]}
         answered = await fuzzed(client, acquainted(**known))
         assert {"POST /create", "GET /{id}", "GET /{id}/events"} <= answered
+
+
+async def test_the_command_service_of_another_application(settings: Settings) -> None:
+    shop = beside(settings, "tests.api.aggregates.orders:SHOP", "lines")
+    async with serving(commands(shop)) as client:
+        known = {"id": ["order-1", "order-2"], "name": ["sold-out"]}
+        answered = await fuzzed(client, acquainted(**known))
+        path = "/aggregates/order"
+        assert {f"POST {path}", f"POST {path}/{{id}}", f"GET {path}/{{id}}"} <= answered
 
 
 @pytest.mark.drill

@@ -1,19 +1,15 @@
 """Wires the account service; no other module of it does."""
 
-from collections.abc import AsyncIterator
-
 from aiohttp import web
 
 from api import account_events
 from api.accounts import reading
-from api.accounts.outcomes import OUTCOMES, outcomes_counter
 from api.accounts.refusals import translate
 from api.accounts.routes import SERVICE, routes
 from api.accounts.service import AccountService
-from api.server import application
+from api.commands.app import command_service
 from pipeline.banking.application import BANK
 from pipeline.commands import connection_to
-from pipeline.support.metrics import Metrics
 from pipeline.support.settings import Settings
 
 
@@ -23,18 +19,7 @@ def create_app(settings: Settings) -> web.Application:
     Raises `SettingsError` where the application is not the bank.
     """
     bank = connection_to(BANK, settings)
-
-    async def lifetime(_: web.Application) -> AsyncIterator[None]:
-        # Until the store is open, and while a guard is missing, commands are answered with 503.
-        async with bank.watched():
-            yield
-        await bank.close()
-
-    metrics = Metrics("accounts")
     every_route = [*routes, *reading.routes, account_events.route(lambda: bank.store)]
-    checks = {"mongodb": bank.service.ping, "guards": bank.service.guarded}
-    app = application(settings, every_route, checks, translate, metrics)
+    app = command_service(settings, bank, every_route, translate)
     app[SERVICE] = AccountService(bank.service)
-    app[OUTCOMES] = outcomes_counter(metrics.registry)
-    app.cleanup_ctx.append(lifetime)
     return app

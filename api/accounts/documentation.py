@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from api.accounts.answers import EXECUTED
-from api.accounts.outcomes import REPLAY
+from api.commands.errors import COMMAND_PROBLEMS
+from api.commands.outcomes import REPLAYED_HEADER
 from api.http.headers import ETAG, IDEMPOTENCY_KEY, IF_MATCH
 from api.http.inputs import Input
 from api.http.operations import Header, json, operation
@@ -18,32 +19,15 @@ EXISTING: Final = ("account-not-found", "account-closed")
 OPEN: Final = (*EXISTING, "account-frozen")
 """The problems of commands that require an existing account, or an open one."""
 
-_COMMAND_PROBLEMS: Final = (
-    "invalid-idempotency-key",
-    "idempotency-key-reused",
-    "invalid-if-match",
-    "version-mismatch",
-    "too-many-conflicts",
-    "store-refused",
-    "store-unguarded",
-)
-
-
-_REPLAYED: Final = Header(
-    REPLAY,
-    "There if the command was executed before under its key; this is its answer again.",
-    {"const": "true"},
-)
-
 
 def commands(
     body: type[Input], *problems: str, status: int = 200, headers: tuple[Header, ...] = ()
 ) -> Callable[[H], H]:
     """Describes the handler of a command, which may be refused with these problems."""
     return operation(
-        json(EXECUTED, ETAG, _REPLAYED, *headers, status=status),
+        json(EXECUTED, ETAG, REPLAYED_HEADER, *headers, status=status),
         *problems,
-        *_COMMAND_PROBLEMS,
+        *COMMAND_PROBLEMS,
         *UNREADABLE,
         body=body,
         headers=(IDEMPOTENCY_KEY, IF_MATCH),

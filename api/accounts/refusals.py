@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from api.commands import errors as engine_errors
 from api.http.problems import Problem, unavailable
 from api.security.customer_view import for_customer
 from pipeline.banking.errors import (
@@ -17,13 +18,8 @@ from pipeline.banking.errors import (
 from pipeline.commands import (
     AggregateNotFound,
     AggregateUnreadable,
-    KeyReused,
     NotBegunYet,
     SameAggregate,
-    StoreRefused,
-    StoreUnavailable,
-    StoreUnguarded,
-    TooManyConflicts,
     VersionMismatch,
     VersionNotFound,
 )
@@ -55,35 +51,9 @@ def translate(error: Exception) -> Problem | None:
             return Problem(
                 status, name, detail.format(error.aggregate_id), account=error.aggregate_id
             )
-        case KeyReused():
-            return Problem(
-                422,
-                "idempotency-key-reused",
-                "Something else was asked with this idempotency key before: take a new one.",
-            )
-        case TooManyConflicts():
-            return Problem(
-                409,
-                "too-many-conflicts",
-                "Others changed the account each time. Nothing was stored: send it again.",
-                headers={"Retry-After": "1"},
-            )
         case AggregateUnreadable():
             return _unreadable(error)
-        case StoreRefused():
-            detail = f"The event store refuses the command: {error}. Nothing was stored."
-            return Problem(503, "store-refused", detail)
-        case StoreUnguarded(faults=faults):
-            return unavailable(
-                "store-unguarded",
-                f"The event store can't be trusted now ({', '.join(faults)}). Nothing was stored.",
-            )
-        case StoreUnavailable():
-            return unavailable(
-                "store-unavailable",
-                "The event store does not answer. A command may have been stored.",
-            )
-    return None
+    return engine_errors.translate(error, "account")
 
 
 def _unreadable(error: AggregateUnreadable) -> Problem:

@@ -15,8 +15,8 @@ from api.accounts.bodies import (
 )
 from api.accounts.documentation import EXISTING, OPEN, commands
 from api.accounts.hide_payee_errors import former_key, hide_payee_errors, scoped_key
-from api.accounts.outcomes import REPLAY, command
 from api.accounts.service import AccountService
+from api.commands.outcomes import REPLAY, command
 from api.http import correlation
 from api.http.headers import LOCATION, if_match
 from api.http.inputs import Input, body, fingerprint

@@ -100,11 +100,20 @@ async def received(request: web.Request) -> bytes:
 
 async def body(request: web.Request, model: type[T]) -> T:
     """The JSON body as `model`; problem 400, 413 or 415."""
-    value = _parse(await received(request))
+    return validated(await parsed(request), model)
+
+
+async def parsed(request: web.Request) -> Any:
+    """The JSON body; problem 400, 413 or 415."""
+    return _parse(await received(request))
+
+
+def validated(value: Any, model: type[T]) -> T:
+    """A body as `model`; problem 400."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _invalid(
+        raise invalid(
             [{"pointer": _pointer(e), "detail": e["msg"]} for e in _faults(error)]
         ) from None
 
@@ -112,10 +121,10 @@ async def body(request: web.Request, model: type[T]) -> T:
 def query(request: web.Request, model: type[T]) -> T:
     """The query parameters, each at most once, as `model`; problem 400."""
     if request.rel_url.raw_query_string.count("&") >= MAX_MEMBERS:
-        raise _invalid([{"detail": f"The query has more than {MAX_MEMBERS} parameters"}])
+        raise invalid([{"detail": f"The query has more than {MAX_MEMBERS} parameters"}])
     twice = {name for name in request.query if len(request.query.getall(name)) > 1}
     if twice:
-        raise _invalid(
+        raise invalid(
             [
                 {"parameter": name[:_LONGEST_NAME], "detail": "Given more than once"}
                 for name in sorted(twice)
@@ -124,7 +133,7 @@ def query(request: web.Request, model: type[T]) -> T:
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
-        raise _invalid(
+        raise invalid(
             [
                 {"parameter": str(e["loc"][0])[:_LONGEST_NAME], "detail": e["msg"]}
                 for e in _faults(error)
@@ -189,7 +198,7 @@ def _parse(raw: bytes) -> Any:
         return value if _is_exact(value, raw) else _DECODER.decode(raw.decode())
     except _TooManyMembers:
         detail = f"An object of the body has more than {MAX_MEMBERS} members"
-        raise _invalid([{"pointer": "#", "detail": detail}]) from None
+        raise invalid([{"pointer": "#", "detail": detail}]) from None
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, _DuplicateKey) else "It does not parse."
         raise Problem(400, "invalid-json", f"The body must be a JSON object. {reason}") from None
@@ -217,7 +226,8 @@ def _pointer(fault: ErrorDetails) -> str:
     return "#" + quote("".join(f"/{step}" for step in steps))
 
 
-def _invalid(errors: list[dict[str, str]]) -> Problem:
+def invalid(errors: list[dict[str, str]]) -> Problem:
+    """Problem 400 for faults, each with its `pointer` or `parameter` and a `detail`."""
     return Problem(400, "invalid-input", "; ".join(map(_sentence, errors)) + ".", errors=errors)
 
 

@@ -238,6 +238,13 @@ _EVERY: Final = (
         "The account to be paid takes no money, or there is none. A customer is not told which.",
         "Check the id, and ask its holder. Nothing was moved.",
     ),
+    # Of an application that is not the bank.
+    ProblemType(
+        "aggregate-not-found",
+        404,
+        "There is no such aggregate: it has no event.",
+        "Check the id, and that it is one of such an aggregate.",
+    ),
     # On which terms a command is sent.
     ProblemType(
         "version-mismatch",
@@ -321,6 +328,13 @@ _EVERY: Final = (
         "The account has an event that this service can't read, most often of a newer release."
         " Nothing is decided on such an account, and it is not shown.",
         "Upgrade the service; `detail` tells which event it is.",
+    ),
+    ProblemType(
+        "aggregate-unreadable",
+        503,
+        "The aggregate has an event that this service can't read: of a newer release, or of another"
+        " kind of aggregate. Nothing is decided on it, and it is not shown.",
+        "Check the id, and upgrade the service; `detail` tells which event it is.",
     ),
     ProblemType(
         "store-unavailable",

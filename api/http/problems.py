@@ -42,6 +42,7 @@ class ProblemDocument(TypedDict):
     instance: str
     errors: NotRequired[list[Fault]]
     account: NotRequired[str]
+    aggregate: NotRequired[str]
     version: NotRequired[int]
     missing: NotRequired[list[str]]
     rebuild: NotRequired[str]

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from itertools import groupby
@@ -13,7 +13,7 @@ from aiohttp import web
 from api.http import correlation
 from api.http.headers import ETAG, RETRY_AFTER, WWW_AUTHENTICATE
 from api.http.operations import JSON, Answer, Header, Operation, all_problems, operation_of
-from api.http.problem_types import PROBLEM_TYPES
+from api.http.problem_types import ProblemType
 from api.http.problems import ProblemDocument
 from api.http.shapes import Schema, Schemas, parameters
 from api.security.access import RouteAccess, access_of
@@ -80,8 +80,8 @@ def described(routes: Iterable[web.AbstractRoute]) -> Iterator[Route]:
         yield Route(route.method, resource.canonical, variables, name, about, operation, access)
 
 
-def document(title: str, routes: Sequence[Route]) -> Schema:
-    """The document of a service with these routes."""
+def document(title: str, routes: Sequence[Route], types: Mapping[str, ProblemType]) -> Schema:
+    """The document of a service with these routes and types of problems."""
     schemas = Schemas(
         [each.operation.body for each in routes if each.operation.body is not None],
         [
@@ -96,7 +96,7 @@ def document(title: str, routes: Sequence[Route]) -> Schema:
     )
     paths: Schema = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas, types)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version("bank-transfer"), "description": _ABOUT},
@@ -114,7 +114,7 @@ def _variables(resource: web.AbstractResource) -> dict[str, str]:
     return dict(re.findall(r"\(\?P<(\w+)>([^()]*)\)", pattern.pattern)) if pattern else {}
 
 
-def _operation(route: Route, schemas: Schemas) -> Schema:
+def _operation(route: Route, schemas: Schemas, types: Mapping[str, ProblemType]) -> Schema:
     operation = route.operation
     summary, _, description = route.about.partition("\n")
     described: Schema = {
@@ -128,7 +128,7 @@ def _operation(route: Route, schemas: Schemas) -> Schema:
         ],
         "responses": {
             **{str(each.status): _answer(each, schemas) for each in operation.answers},
-            **_problems(route.problems, schemas),
+            **_problems([types[each] for each in route.problems], schemas),
         },
         # Any one of these will do, as OpenAPI reads it.
         "security": [{_SCHEME: [role]} for role in sorted(route.access.roles or ())],
@@ -156,10 +156,10 @@ def _answer(answer: Answer, schemas: Schemas) -> Schema:
     return _response(HTTPStatus(answer.status).phrase, answer.headers, media)
 
 
-def _problems(names: Iterable[str], schemas: Schemas) -> Schema:
-    types = sorted((PROBLEM_TYPES[name] for name in names), key=lambda each: each.status)
+def _problems(types: Iterable[ProblemType], schemas: Schemas) -> Schema:
     responses = {}
-    for status, group in groupby(types, key=lambda each: each.status):
+    by_status = sorted(types, key=lambda each: each.status)
+    for status, group in groupby(by_status, key=lambda each: each.status):
         those = list(group)
         only = {"properties": {"type": {"enum": [each.path for each in those]}}}
         schema = {"allOf": [schemas.given(ProblemDocument), only]}

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from api.http.html import Content, Markup, code, joined, link, page, phrase, prose, table, tag
-from api.http.problem_types import PROBLEM_TYPES, ProblemType
+from api.http.problem_types import ProblemType
 from api.http.shapes import Schema
 from api.openapi.document import Route
 from pipeline.support.http_server import MEDIA_TYPE
@@ -155,12 +155,9 @@ def _kind(schema: Schema) -> Content:
     return str(kind)
 
 
-def problems_page() -> web.Response:
+def problems_page(types: Iterable[ProblemType]) -> web.Response:
     """All types of problems."""
-    rows = [
-        [link(each.path, each.title), str(each.status), phrase(each.meaning)]
-        for each in PROBLEM_TYPES.values()
-    ]
+    rows = [[link(each.path, each.title), str(each.status), phrase(each.meaning)] for each in types]
     return page("Problems", table("Problems", ["Problem", "Status", "Meaning"], rows))
 
 

@@ -1,6 +1,6 @@
 """`/openapi.json`, `/docs` and `/problems`: the service's description. They read no server."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -45,8 +45,11 @@ class ShownType(TypedDict):
 class Contract:
     """The description of a service, read from its routes at the first use."""
 
-    def __init__(self, title: str, router: web.UrlDispatcher) -> None:
+    def __init__(
+        self, title: str, router: web.UrlDispatcher, own_problems: Iterable[ProblemType] = ()
+    ) -> None:
         self._title, self._router = title, router
+        self.problem_types = PROBLEM_TYPES | {each.name: each for each in own_problems}
 
     @cached_property
     def routes(self) -> Sequence[Route]:
@@ -54,7 +57,7 @@ class Contract:
 
     @cached_property
     def document(self) -> Schema:
-        return document(self._title, self.routes)
+        return document(self._title, self.routes, self.problem_types)
 
     def answering(self, problem: ProblemType) -> list[Route]:
         """The routes that may answer with this problem."""
@@ -85,10 +88,11 @@ async def docs(request: web.Request) -> web.Response:
 @operation(Answer({JSON: All[ShownType], HTML: str}))
 async def problem_types(request: web.Request) -> web.Response:
     """All types of problems, as JSON or as a page."""
-    if prefers_html(request):
-        return _varying(problems_page())
     contract = request.app[CONTRACT]
-    return _varying(reply({"data": [_shown(each, contract) for each in PROBLEM_TYPES.values()]}))
+    types = contract.problem_types.values()
+    if prefers_html(request):
+        return _varying(problems_page(types))
+    return _varying(reply({"data": [_shown(each, contract) for each in types]}))
 
 
 @routes.get("/problems/{name}")
@@ -97,9 +101,9 @@ async def problem_types(request: web.Request) -> web.Response:
 async def problem_type(request: web.Request) -> web.Response:
     """What a problem means and what to do about it, as JSON or as a page."""
     name, contract = request.match_info["name"], request.app[CONTRACT]
-    if name not in PROBLEM_TYPES:
+    if name not in contract.problem_types:
         raise Problem(404, "not-found", f"There is no type of problem {name}.")
-    found = PROBLEM_TYPES[name]
+    found = contract.problem_types[name]
     if prefers_html(request):
         return _varying(problem_page(found, contract.answering(found)))
     return _varying(reply(_shown(found, contract)))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from pipeline.cli.running import configured, run, run_role
+from pipeline.model.names import BANK
 from pipeline.support import garbage_collection, logs, tracing
 from pipeline.support.process_group import Member
 from pipeline.support.settings import Settings, load
@@ -57,6 +58,8 @@ def servers() -> None:
 def accounts(processes: int) -> None:
     """Run the account service, which takes commands. Any number may run.
 
+    Of another application than the bank it takes the commands to its aggregates.
+
     \b
     Examples:
       bank accounts                          on port 8000 of this machine
@@ -66,7 +69,7 @@ def accounts(processes: int) -> None:
     if processes > 1:
         _run_group("accounts", processes)
     else:
-        _become("api.accounts")
+        _become("api.accounts" if load().names == BANK else "api.aggregates")
 
 
 @click.command()

@@ -1,12 +1,16 @@
 """The whole bank in one terminal: `up`, and `demo`, which puts it under load and checks it."""
 
 import asyncio
+import json
 import sys
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.application import Application
 from pipeline.cli.closed_pipe import ending_with_reader
 from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import console
@@ -37,12 +41,17 @@ Ctrl-C ends it. What was stored stays in {folder}.
 
 TRY_ANOTHER = """
 {application} runs. Its page: {balances}/ui. In another terminal:
-
+{commands}
   curl {balances}/projections/{first}   the documents of its first projection
   bank status                 what runs, and whether it is well
   bank verify                 do the invariants hold?
 
 Ctrl-C ends it. What was stored stays in {folder}.
+"""
+
+TRY_COMMAND = """
+  curl {accounts}/aggregates/{aggregate} -H 'Content-Type: application/json' -d '{body}'
+  curl {accounts}/aggregates/{aggregate}/<ID>        the {aggregate}, from its events\
 """
 
 
@@ -76,16 +85,40 @@ def up(without: tuple[str, ...]) -> None:
 
 async def _up(settings: Settings, lines: LogLines, without: tuple[str, ...]) -> None:
     async with running(settings, lines, without=without):
-        click.echo(
-            (TRY if settings.names == BANK else TRY_ANOTHER).format(
-                application=settings.names.application,
-                first=settings.kept[0].name,
-                accounts=accounts_url(settings).replace("http://127.0.0.1", "localhost"),
-                balances=balances_url(settings).replace("http://127.0.0.1", "localhost"),
-                folder=settings.data_dir.absolute(),
-            )
-        )
+        click.echo(_what_to_try(settings))
         await asyncio.Event().wait()
+
+
+def _what_to_try(settings: Settings) -> str:
+    accounts = accounts_url(settings).replace("http://127.0.0.1", "localhost")
+    return (TRY if settings.names == BANK else TRY_ANOTHER).format(
+        application=settings.names.application,
+        first=settings.kept[0].name,
+        accounts=accounts,
+        commands=_command_to_try(settings.chosen, accounts),
+        balances=balances_url(settings).replace("http://127.0.0.1", "localhost"),
+        folder=settings.data_dir.absolute(),
+    )
+
+
+def _command_to_try(application: Application, accounts: str) -> str:
+    """How to send the first command that the application takes by HTTP; empty if it takes none."""
+    for aggregate in application.aggregates:
+        for name, command in aggregate.commands.items():
+            body = json.dumps({"command": name, **_sample(command)}, ensure_ascii=False)
+            return TRY_COMMAND.format(accounts=accounts, aggregate=aggregate.name, body=body)
+    return ""
+
+
+def _sample(command: type[Any]) -> dict[str, object]:
+    """A value for each field that must be given."""
+    hints, values = get_type_hints(command), {str: "…", int: 1, bool: True}
+    required = [
+        each.name
+        for each in fields(command)
+        if each.default is MISSING and each.default_factory is MISSING
+    ]
+    return {each: values.get(hints[each]) for each in required}
 
 
 @click.command()

@@ -19,7 +19,6 @@ from pipeline.embedded.restarts import Backoff, ending
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
-from pipeline.model.names import BANK
 from pipeline.support import tracing
 from pipeline.support.addresses import check_guarded, url
 from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings, environment
@@ -34,15 +33,13 @@ READY_SECONDS: Final = 180.0
 
 ROLES: Final = ("forwarder", "worker", "accounts", "balances")
 """The roles that run on one machine, each as a process."""
-OF_BANK: Final = ("accounts",)
-"""Those that only the bank has."""
 SERVICES: Final = ("accounts", "balances")
 """The roles whose port is a setting."""
 
 
 def roles_of(settings: Settings) -> list[str]:
-    """The roles of the application."""
-    return [each for each in ROLES if settings.names == BANK or each not in OF_BANK]
+    """The roles of the application: without aggregates nothing takes commands."""
+    return [each for each in ROLES if each != "accounts" or settings.chosen.aggregates]
 
 
 def accounts_url(settings: Settings) -> str:

@@ -61,6 +61,8 @@ class Aggregate(Generic[C, S]):
     `version` means that the same events give another state: snapshots of another one are ignored.
     `to_json` and `of_json` turn a state into what a snapshot stores, and back; a dataclass whose
     fields are texts, numbers, lists and objects needs neither.
+
+    `commands`: those that clients may send by HTTP, frozen dataclasses of different names.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Aggregate(Generic[C, S]):
         version: int = 1,
         to_json: Callable[[S], Json] | None = None,
         of_json: Callable[[Json], S] | None = None,
+        commands: Iterable[type[Any]] = (),
     ) -> None:
         self.name, self.version = name, version
         self.initial, self.decide, self.evolve = initial, decide, evolve
@@ -86,6 +89,7 @@ class Aggregate(Generic[C, S]):
         if to_json is None or of_json is None:
             to_json, of_json = _by_fields(name, initial())
         self.to_json, self.of_json = to_json, of_json
+        self.commands = _by_name(name, commands)
 
     def __repr__(self) -> str:
         return f"Aggregate({self.name!r})"
@@ -134,6 +138,17 @@ class Joint(Generic[C]):
 
     def __repr__(self) -> str:
         return f"Joint({self.name!r})"
+
+
+def _by_name(name: str, commands: Iterable[type[Any]]) -> Mapping[str, type[Any]]:
+    found: dict[str, type[Any]] = {}
+    for each in commands:
+        if not is_dataclass(each):
+            raise TypeError(f"{name}: the command {each.__name__} is no dataclass")
+        if each.__name__ in found:
+            raise ValueError(f"{name} has two commands {each.__name__}")
+        found[each.__name__] = each
+    return found
 
 
 def _by_fields(name: str, sample: S) -> tuple[Callable[[S], Json], Callable[[Json], S]]:

@@ -42,10 +42,8 @@ from tests.commands.library import (
 from tests.harness import eventually
 from tests.ports import free_port
 
-TITLES = Projection(
-    "titles", lambda document, event: {"kind": event["kind"]}, {"kind": {"type": "keyword"}}
-)
-LIBRARY = Application("library", aggregates=[BOOK], joints=[LOAN], projections=[TITLES])
+KINDS = Projection("kinds", lambda _, event: {"kind": event["kind"]}, {"kind": {"type": "keyword"}})
+LIBRARY = Application("library", aggregates=[BOOK], joints=[LOAN], projections=[KINDS])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.harness import Role, eventually
 
+ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
 ROLES = ["forwarder", "worker", "accounts", "balances"]
 
@@ -166,3 +168,24 @@ async def test_stream_consumers_and_lag_can_be_inspected(up: tuple[Role, Setting
     assert await floors() == last
     assert (await js.stream_info("balance")).state.messages == stream.state.messages + 40
     await client.close()
+
+
+async def test_another_application_takes_commands_as_it_says(scratch: Path) -> None:
+    settings = placed(
+        scratch, application="tests.api.aggregates.orders:SHOP", projections="lines", partitions=1
+    )
+    async with Role(settings, "bank", "up", PYTHONPATH=str(ROOT)) as role:
+        await eventually(lambda: "shop runs" in role.log(), seconds=180, message="it runs")
+        assert running(settings).keys() == {*SERVER_BINARIES, *ROLES}
+        shown = re.search(r"curl localhost(:\d+/\S+) -H '(.*): (.*)' -d '(.*)'", role.log())
+        assert shown is not None, role.log()
+        place, name, value, body = shown.groups()
+        async with aiohttp.ClientSession(headers={name: value}) as http:
+            async with http.post(f"http://127.0.0.1{place}", data=body) as answer:
+                assert answer.status == 201, await answer.text()
+                order = (await answer.json())["id"]
+            document = f"{balances_url(settings)}/projections/lines/{order}"
+            async with http.get(document, params={"min_version": "1", "timeout": "30"}) as answer:
+                assert (await answer.json())["lines"] == 1
+        await role.kill(signal.SIGINT)
+        assert await role.wait(90) == 0, role.log()

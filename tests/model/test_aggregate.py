@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.application import Application
 from pipeline.commands.snapshots import snapshot_of, trusted
 from pipeline.model.aggregate import Aggregate
 from pipeline.model.chain import digest, link
 from pipeline.model.events import Event, new_event
 from pipeline.model.versioned import AggregateUnreadable, Versioned, fold
-from tests.commands.library import BOOK, READER, Book, Reader
+from tests.commands.library import BOOK, LOAN, READER, Book, Buy, Reader, Rename
 
 ID = "01JD0000000000000000000000"
 
@@ -91,3 +92,19 @@ def test_what_json_has_not_is_in_no_snapshot(at: Any) -> None:
     )
     assert snapshot_of(dated, versioned(Dated(at))) is None
     assert snapshot_of(dated, versioned(Dated(5))) is not None
+
+
+def test_commands_for_http_are_dataclasses_of_different_names() -> None:
+    assert like_a_book(commands=[Buy, Rename]).commands == {"Buy": Buy, "Rename": Rename}
+    with pytest.raises(TypeError, match="book: the command int is no dataclass"):
+        like_a_book(commands=[int])
+    with pytest.raises(ValueError, match="book has two commands Buy"):
+        like_a_book(commands=[Buy, Buy])
+
+
+def test_an_application_s_aggregates_have_different_names() -> None:
+    library = Application("library", aggregates=[BOOK], joints=[LOAN])
+    assert library.all_aggregates == (BOOK, READER)
+    for twice in ({"aggregates": [BOOK, like_a_book()]}, {"joints": [LOAN, LOAN]}):
+        with pytest.raises(ValueError, match="library has two of the name"):
+            Application("library", **twice)

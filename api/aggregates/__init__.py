@@ -1,0 +1,1 @@
+"""The command service of an application that is not the bank (:8000)."""

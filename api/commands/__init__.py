@@ -1,0 +1,1 @@
+"""What all services that take commands share, whatever their application is."""
