@@ -67,8 +67,7 @@ def test_an_application_of_somebodys_own(tmp_path: Path) -> None:
         [
             code("aggregates.md", "PARCEL = "),
             code("testing.md", "PLACES = ").partition("def test_")[0],
-            "from pipeline.application import Application",
-            "POST = Application('office', aggregates=[PARCEL], projections=[PLACES])",
+            code("testing.md", "POST = ").partition("async def test_")[0],
         ]
     )
     (tmp_path / "office.py").write_text(application)
