@@ -31,7 +31,7 @@ def given(of: Joint[C], *before: Sequence[Before]) -> "Given[C, Sequence[Decisio
 
 def given(of: Any, *before: Any) -> "Given[Any, Any]":
     """An aggregate to which this has happened; or the aggregates of a joint command, and what has
-    happened to each."""
+    happened to each, in their order."""
     if isinstance(of, Joint):
         return Given(of, of.aggregates, before)
     return Given(of, [of], [before])
@@ -62,8 +62,9 @@ class Given(Generic[C, D]):
 
     def _states(self, histories: Sequence[Sequence[Before]]) -> list[Any]:
         states = []
-        for number, aggregate in enumerate(self._aggregates, 1):
-            events = history(histories[number - 1], aggregate.schema_of, number)
+        pairs = zip(self._aggregates, histories, strict=True)
+        for number, (aggregate, before) in enumerate(pairs, 1):
+            events = history(before, aggregate.schema_of, number)
             states.append(fold(aggregate, id_of(events, number), events).state)
         return states
 

@@ -78,6 +78,12 @@ def test_a_joint_command_is_decided_over_all() -> None:
     given(LOAN, [hard], []).when(lend).refused(TooDifficult)
 
 
+def test_a_joint_command_is_given_a_history_for_each() -> None:
+    for histories in ([], [[BOUGHT]], [[BOUGHT], [], []]):
+        with pytest.raises(ValueError, match="zip"):
+            given(LOAN, *histories).when(Lend("Ulysses", "Ada"))
+
+
 def lacking(command: Lend, book: Book, _: Reader) -> Iterator[Sequence[Decision]]:
     yield BOOK.decide(TakeCopy(command.reader), book)
 
