@@ -78,7 +78,7 @@ async def test_the_account_service(settings: Settings) -> None:
 
 
 async def test_the_command_service_of_another_application(settings: Settings) -> None:
-    shop = beside(settings, "tests.api.aggregates.orders:SHOP", "lines")
+    shop = beside(settings, "tests.api.aggregates.orders:ORDERS", "lines")
     async with serving(commands(shop)) as client:
         known = {"id": ["order-1", "order-2"], "name": ["sold-out"]}
         answered = await fuzzed(client, acquainted(**known))
