@@ -78,9 +78,12 @@ async def test_the_account_service(settings: Settings) -> None:
 
 
 async def test_the_command_service_of_another_application(settings: Settings) -> None:
-    shop = beside(settings, "tests.api.aggregates.orders:SHOP", "lines")
+    shop = beside(settings, "tests.api.aggregates.orders:ORDERS", "lines")
     async with serving(commands(shop)) as client:
         known = {"id": ["order-1", "order-2"], "name": ["sold-out"]}
+        for each in known["id"]:
+            body = {"command": "Place", "item": "tea"}
+            assert (await client.post(f"/aggregates/order/{each}", json=body)).status == 200
         answered = await fuzzed(client, acquainted(**known))
         path = "/aggregates/order"
         assert {f"POST {path}", f"POST {path}/{{id}}", f"GET {path}/{{id}}"} <= answered

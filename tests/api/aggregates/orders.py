@@ -89,4 +89,5 @@ LINES: Final = Projection(
     {"lines": {"type": "integer"}},
 )
 SHOP: Final = Application("shop", aggregates=[ORDER, SILENT], projections=[LINES])
+ORDERS: Final = Application("orders", aggregates=[ORDER], projections=[LINES])
 EMPTY: Final = Application("empty", projections=[LINES])
