@@ -83,7 +83,6 @@ def runs(up: Role) -> bool:
 
 @pytest.mark.timeout(900)
 @pytest.mark.drill
-@pytest.mark.elasticsearch
 async def test_all_that_its_readme_says_works_from_the_wheel(
     scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
