@@ -30,9 +30,15 @@ def due(before: Versioned[Any], after: Versioned[Any]) -> bool:
 
 
 def snapshot_of(aggregate: Aggregate[Any, S], state: Versioned[S]) -> dict[str, Any] | None:
-    """The snapshot of a state that has a version; None if what is stored would be another state."""
-    json = aggregate.to_json(state.state)
-    if not _comes_back(aggregate, json, state.state):
+    """The snapshot of a state that has a version; None if what is stored would be another state, or
+    if the aggregate's codec fails."""
+    try:
+        json = aggregate.to_json(state.state)
+        comes_back = _comes_back(aggregate, json, state.state)
+    except Exception:  # whatever a codec raises: the events are stored, and their command succeeds
+        log.warning("No snapshot of %s %s", aggregate.name, state.id, exc_info=True)
+        return None
+    if not comes_back:
         log.debug("No snapshot of %s %s: JSON changes its state", aggregate.name, state.id)
         return None
     snapshot = {
@@ -54,8 +60,10 @@ def trusted(
 
     The caller must still confirm it by the aggregate's event in the store (`histories.py`).
     """
+    if snapshot is None:
+        return None
     try:
-        if snapshot is None or snapshot["fold"] != _fold(aggregate):
+        if snapshot["fold"] != _fold(aggregate):
             return None
         content = {name: value for name, value in snapshot.items() if name != "checksum"}
         if snapshot["checksum"] != _checksum(content):
@@ -67,16 +75,19 @@ def trusted(
             event_id=snapshot["event_id"],
             until=snapshot["until"],
         )
-    except (KeyError, TypeError, ValueError):
+    except Exception:  # damage may look like anything, and a codec may raise anything
+        named = aggregate.name, snapshot.get("_id")
+        log.warning("The snapshot of %s %s can't be read", *named, exc_info=True)
         return None
 
 
 def _comes_back(aggregate: Aggregate[Any, S], json: Mapping[str, Any], state: S) -> bool:
     """Whether the state is the same after a snapshot: of a tuple JSON makes a list."""
     try:
-        return bool(aggregate.of_json(orjson.loads(orjson.dumps(json))) == state)
-    except (KeyError, TypeError, ValueError):
+        plain = orjson.loads(orjson.dumps(json))
+    except TypeError:  # JSON does not have such values
         return False
+    return bool(aggregate.of_json(plain) == state)
 
 
 def _fold(aggregate: Aggregate[Any, Any]) -> str:

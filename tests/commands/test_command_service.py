@@ -331,3 +331,35 @@ async def test_each_kind_has_snapshots_of_its_own(
     )
     assert await forgetful.get(BOOK, book.id) == book
     assert walked == [100]
+
+
+async def test_a_codec_that_fails_fails_no_command_and_no_load(store: AnyStore) -> None:
+    """It is called after the events are stored: an error would be told of what has happened."""
+
+    def broken(_: Any) -> Any:
+        raise AttributeError("broken")
+
+    def like_a_book(codec: dict[str, Any]) -> Aggregate[Any, Book]:
+        return Aggregate(
+            "book",
+            initial=Book,
+            decide=BOOK.decide,
+            evolve=BOOK.evolve,
+            kinds=BOOK.schemas,
+            **{"to_json": BOOK.to_json, "of_json": BOOK.of_json, **codec},
+        )
+
+    for codec in ({"to_json": broken}, {"of_json": broken}):
+        aggregate = like_a_book(codec)
+        service = CommandService(store, [aggregate])
+        await service.open()
+        book = (await service.create(aggregate, Buy("Ulysses", 99), CONTEXT)).after.id
+        bought = await service.execute(aggregate, book, Buy("Ulysses", 2), CONTEXT)
+        assert bought.after.version == 101
+    sound_one = CommandService(store, [BOOK], cached=0)
+    await sound_one.open()
+    assert await sound_one.get(BOOK, book) == bought.after
+    await eventually(lambda: store.snapshots.find(book))
+    forgetful = CommandService(store, [aggregate], cached=0)
+    await forgetful.open()
+    assert await forgetful.get(aggregate, book) == bought.after

@@ -94,6 +94,22 @@ def test_what_json_has_not_is_in_no_snapshot(at: Any) -> None:
     assert snapshot_of(dated, versioned(Dated(5))) is not None
 
 
+@pytest.mark.parametrize("error", [AttributeError, IndexError, ZeroDivisionError, KeyError])
+def test_a_codec_that_raises_makes_and_reads_no_snapshot(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Any) -> Any:
+        raise error("broken")
+
+    state = versioned(Book("Ulysses"))
+    for codec in ({"to_json": broken}, {"of_json": broken}):
+        book = like_a_book(**{"to_json": BOOK.to_json, "of_json": BOOK.of_json} | codec)
+        assert snapshot_of(book, state) is None
+    assert caplog.messages == [f"No snapshot of book {ID}"] * 2
+    assert trusted(book, snapshot_of(BOOK, state)) is None
+    assert caplog.messages[2:] == [f"The snapshot of book {ID} can't be read"]
+
+
 def test_commands_for_http_are_dataclasses_of_different_names() -> None:
     assert like_a_book(commands=[Buy, Rename]).commands == {"Buy": Buy, "Rename": Rename}
     with pytest.raises(TypeError, match="book: the command int is no dataclass"):
