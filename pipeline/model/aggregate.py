@@ -55,7 +55,7 @@ class Aggregate(Generic[C, S]):
     `initial()` is the state before the first event. `decide(command, state)` returns the decisions,
     none if there is nothing to do, or raises a subclass of `Refused`. `evolve(state, event)`
     returns the state after one more event, which is of one of the `kinds` and in its newest schema;
-    it raises `KeyError`, `TypeError` or `ValueError` for what it can't apply.
+    it raises `ValueError`, or any other exception, for what it can't apply.
 
     `upcasters` lead from the older schemas of these kinds to the newest, without a gap. Another
     `version` means that the same events give another state: snapshots of another one are ignored.

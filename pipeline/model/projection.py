@@ -101,8 +101,8 @@ class Projection:
     """A fold with the shape of what it makes.
 
     `after(document, event)` returns the fields after an event, of the document before it (None: it
-    is the account's first). It raises `KeyError`, `TypeError` or `ValueError` for what it can't
-    fold: then the account is parked in this projection. `properties` are the mapping of these
+    is the account's first). For what it can't fold it raises `ValueError`, or any other exception:
+    then the account is parked in this projection. `properties` are the mapping of these
     fields; those in `optional` may be null. Another `version` means another fold or mapping, and a
     rebuild. `every`: the document of each event is kept, with the id `{account}-{version}`.
 
@@ -195,7 +195,7 @@ class Projection:
             return fields  # type: ignore[return-value]
         except Unreadable as error:
             raise Unfoldable(event, str(error)) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever the fold raises: it parks the account, not the others
             reason = (
                 str(error) if type(error) is ValueError else f"no {event.get('kind')}: {error!r}"
             )

@@ -56,7 +56,7 @@ def evolve(aggregate: Aggregate[Any, S], before: Versioned[S], event: Event) -> 
         until = _latest(before.until, event)
         head, begun = hash_of(event), chained(event)
         return Versioned(before.id, state, version, event_id, until, head, begun)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever the aggregate's `evolve` raises
         why = f"version {version}: {error}"
         raise AggregateUnreadable(aggregate.name, before.id, why) from error
 

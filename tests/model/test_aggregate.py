@@ -52,6 +52,16 @@ def test_upcasters_of_its_own_lead_to_the_newest_schema() -> None:
         fold(BOOK, ID, [{**third, "version": 1}])
 
 
+@pytest.mark.parametrize("error", [AttributeError, IndexError, ZeroDivisionError])
+def test_whatever_evolve_raises_makes_the_aggregate_unreadable(error: type[Exception]) -> None:
+    def evolve(_: Book, __: Event) -> Book:
+        raise error("broken")
+
+    event = new_event(ID, 1, "CopyTaken", {}, schema=1)
+    with pytest.raises(AggregateUnreadable, match="version 1: broken"):
+        fold(like_a_book(evolve=evolve), ID, [event])
+
+
 def test_what_does_not_fit_together_is_an_error() -> None:
     with pytest.raises(ValueError, match="BookBurnt"):
         like_a_book(upcasters={("BookBurnt", 1): _with_level})

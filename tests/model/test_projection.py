@@ -96,6 +96,23 @@ def test_a_first_event_that_opens_no_account_is_not_folded() -> None:
         BALANCE.fold(None, new_event(ACCOUNT, 1, DEPOSITED, {"money": 1}))
 
 
+@pytest.mark.parametrize(
+    "error", [AttributeError, IndexError, ZeroDivisionError, RuntimeError, AssertionError]
+)
+def test_whatever_a_fold_raises_is_of_its_event_alone(error: type[Exception]) -> None:
+    """What is no `Unfoldable` a worker would try again for ever, and all its partition would wait."""
+
+    def after(document: Any, event: Event) -> dict[str, Any]:
+        if event["version"] == 2:
+            raise error("broken")
+        return {}
+
+    folded = Projection("broken", after, {}).replay(history(ACCOUNT, 3))
+    assert folded.applied == 1
+    assert folded.poison is not None
+    assert f"{error.__name__}('broken')" in folded.poison.reason
+
+
 @given(length=st.integers(1, 30), start=st.integers(0, 30), end=st.integers(0, 30))
 def test_any_run_of_a_history_advances_to_its_end_or_stops_at_the_gap(
     length: int, start: int, end: int
