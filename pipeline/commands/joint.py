@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +58,7 @@ class JointCommands:
                     events = [event for each in done for event in each.events]
                     await self._store.append(*events, epoch=epoch)
                 except Refused as error:
+                    error.aggregate_id = error.aggregate_id or ids[0]
                     if fresh or error.aggregate_id in blind:
                         raise
                 except VersionConflict:
@@ -125,10 +126,10 @@ def _decide(
         raise ValueError(f"{joint.name} decides for more than {len(parties)} aggregates")
 
 
-def _next(joint: Joint[Any], turns: Iterator[Sequence[Decision]]) -> Sequence[Decision]:
+def _next(joint: Joint[Any], turns: Iterator[Iterable[Decision]]) -> Sequence[Decision]:
     """The next aggregate's decisions. Only an event proves that its state is still the one that was
     decided on."""
-    if decisions := next(turns, ()):
+    if decisions := [*next(turns, ())]:
         return decisions
     raise ValueError(f"{joint.name} decides nothing for one of its aggregates")
 

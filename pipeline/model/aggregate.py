@@ -52,8 +52,8 @@ class Decision(NamedTuple):
 class Aggregate(Generic[C, S]):
     """A kind of thing that is decided on as a whole.
 
-    `initial()` is the state before the first event. `decide(command, state)` returns the decisions,
-    none if there is nothing to do, or raises a subclass of `Refused`. `evolve(state, event)`
+    `initial()` is the state before the first event. `decide(command, state)` returns or yields the
+    decisions, none if there is nothing to do, or raises a subclass of `Refused`. `evolve(state, event)`
     returns the state after one more event, which is of one of the `kinds` and in its newest schema;
     it raises `ValueError`, or any other exception, for what it can't apply.
 
@@ -70,7 +70,7 @@ class Aggregate(Generic[C, S]):
         name: str,
         *,
         initial: Callable[[], S],
-        decide: Callable[[C, S], Sequence[Decision]],
+        decide: Callable[[C, S], Iterable[Decision]],
         evolve: Callable[[S, Event], S],
         kinds: Iterable[str],
         upcasters: Upcasters | None = None,
@@ -80,7 +80,7 @@ class Aggregate(Generic[C, S]):
         commands: Iterable[type[Any]] = (),
     ) -> None:
         self.name, self.version = name, version
-        self.initial, self.decide, self.evolve = initial, decide, evolve
+        self.initial, self.evolve, self._decide = initial, evolve, decide
         self.upcasters = dict(upcasters or {})
         self.schemas = {kind: newest(kind, self.upcasters) for kind in sorted(kinds)}
         """The newest schema of each kind."""
@@ -93,6 +93,10 @@ class Aggregate(Generic[C, S]):
 
     def __repr__(self) -> str:
         return f"Aggregate({self.name!r})"
+
+    def decide(self, command: C, state: S) -> list[Decision]:
+        """The decisions, or `Refused`."""
+        return [*self._decide(command, state)]
 
     def schema_of(self, kind: str) -> int:
         """The schema in which a decision of that kind is stored; raises `ValueError`."""
@@ -125,14 +129,14 @@ class Joint(Generic[C]):
     `decide(command, *states)` is a generator. It sees all states and yields the decisions of each
     aggregate, in their order and at least one for each: only an aggregate that gets an event is
     certain to be still in the state that was decided on. A `Refused` that names no aggregate is
-    that of the one whose decisions are due.
+    that of the one whose decisions are due, or of the first if none are.
     """
 
     def __init__(
         self,
         name: str,
         aggregates: Sequence[Aggregate[Any, Any]],
-        decide: Callable[..., Iterable[Sequence[Decision]]],
+        decide: Callable[..., Iterable[Iterable[Decision]]],
     ) -> None:
         self.name, self.aggregates, self.decide = name, tuple(aggregates), decide
 

@@ -104,7 +104,7 @@ def _turns(
 ) -> list[list[Decision]]:
     """The decisions of each aggregate."""
     if not isinstance(of, Joint):
-        return [[*of.decide(command, states[0])]]
+        return [of.decide(command, states[0])]
     turns = [[*decisions] for decisions in of.decide(command, *states)]
     if len(turns) != len(states) or not all(turns):
         raise AssertionError(f"{of.name} must decide for each of {len(states)}, not {turns}")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -211,6 +211,35 @@ async def test_a_kind_that_the_aggregate_does_not_have_is_not_stored(store: AnyS
     assert await store.count() == 0
 
 
+async def test_decisions_may_be_yielded(store: AnyStore) -> None:
+    def decide(command: Buy | TakeCopy | Rename, book: Book) -> Iterator[Decision]:
+        yield from BOOK.decide(command, book)
+
+    def decide_loan(command: Lend, book: Book, reader: Reader) -> Iterator[Iterator[Decision]]:
+        yield decide(TakeCopy(command.reader), book)
+        yield iter(READER.decide(Borrow(command.book), reader))
+
+    yielding = Aggregate[Buy | TakeCopy | Rename, Book](
+        "book", initial=Book, decide=decide, evolve=BOOK.evolve, kinds=BOOK.schemas
+    )
+    loan = Joint[Lend]("loan", (yielding, READER), decide_loan)
+    service = CommandService(store, [yielding, READER])
+    await service.open()
+    bought = await service.create(yielding, Buy("Ulysses", 2), keyed("k1"))
+    again = await service.create(yielding, Buy("Ulysses", 2), keyed("k1"))
+    assert (again.after, again.replayed) == (bought.after, True)
+    book, nobody = bought.after.id, new()
+    with pytest.raises(NoSuchBook) as refusal:
+        await service.execute(yielding, nobody, Rename("Dubliners"), CONTEXT)
+    assert refusal.value.aggregate_id == nobody
+    lend = Lend(book, "ada")
+    lent = await service.execute_together(loan, (book, "ada"), lend, keyed("k2"))
+    assert (lent.after.state.copies, lent.events[-1]["idempotency_key"]) == (1, "k2")
+    with pytest.raises(NotOnShelf) as not_there:
+        await service.execute_together(loan, (nobody, "ada"), lend, CONTEXT)
+    assert not_there.value.aggregate_id == nobody
+
+
 # ------------------------------------------------------------------ over several aggregates
 
 
@@ -303,6 +332,27 @@ async def test_a_joint_command_is_over_different_aggregates_and_each_gets_an_eve
     with pytest.raises(SameAggregate):
         await library.execute_together(twice, (book, book), Lend(book, reader), CONTEXT)
     assert await store.count() == stored
+
+
+async def test_a_refusal_of_no_aggregate_s_turn_is_the_first_s(library: CommandService) -> None:
+    book, reader = (await library.create(BOOK, Buy("Ulysses"), CONTEXT)).after.id, new()
+
+    def before(*_: Any) -> Iterator[Sequence[Decision]]:
+        raise TooDifficult
+
+    def after(command: Lend, book: Book, reader: Reader) -> Iterator[Iterable[Decision]]:
+        yield from LOAN.decide(command, book, reader)
+        raise TooDifficult
+
+    def of_another(command: Lend, *_: Any) -> Iterator[Sequence[Decision]]:
+        raise TooDifficult(aggregate_id=command.reader)
+
+    for decide, whose in ((before, book), (after, book), (of_another, reader)):
+        joint = Joint[Lend]("loan", (BOOK, READER), decide)
+        with pytest.raises(TooDifficult) as refusal:
+            await library.execute_together(joint, (book, reader), Lend(book, reader), CONTEXT)
+        assert refusal.value.aggregate_id == whose
+    assert (await library.get(BOOK, book)).version == 1
 
 
 # ------------------------------------------------------------------ snapshots

@@ -1,6 +1,6 @@
 """Given, when, then: what holds passes, what does not is told with both sides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,7 +93,7 @@ def nothing(command: Lend, book: Book, reader: Reader) -> Iterator[Sequence[Deci
     yield []
 
 
-def too_many(command: Lend, book: Book, reader: Reader) -> Iterator[Sequence[Decision]]:
+def too_many(command: Lend, book: Book, reader: Reader) -> Iterator[Iterable[Decision]]:
     yield from LOAN.decide(command, book, reader)
     yield [LENT]
 
