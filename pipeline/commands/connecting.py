@@ -31,8 +31,8 @@ async def connect(
 ) -> AsyncIterator[Connection]:
     """An open connection to the application's event store, which is closed at the end.
 
-    `settings`: by default those of the environment, which need not name the application. With a
-    `store` none are read.
+    `settings`: by default those of the environment, which need not name the application unless they
+    name the database. With a `store` none are read.
 
     Raises `SettingsError` where the settings are of another application, and `StoreUnavailable`
     where the store can't be opened within the `patience`, in seconds.
@@ -60,12 +60,15 @@ def connection_to(application: Application, settings: Settings | None = None) ->
 
 
 def _of_environment(application: Application) -> Settings:
-    """Those of the environment. Where that names no application it need not name the database
-    either."""
+    """Those of the environment. Where that names no application, a database that it names is the
+    bank's, and by default it is the application's."""
     environ: Mapping[str, str] = {name: text for name, text in os.environ.items() if text.strip()}
     settings = load({_DATABASE: application.names.database, **environ})
-    if _APPLICATION in environ and settings.names != application.names:
-        raise _of_another(application, settings)
+    if settings.names != application.names:
+        if _APPLICATION in environ:
+            raise _of_another(application, settings)
+        if _DATABASE in environ:
+            raise SettingsError(f"{_DATABASE}: set {_APPLICATION}, too, or it is the bank's")
     return settings
 
 

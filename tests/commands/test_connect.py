@@ -44,16 +44,18 @@ from tests.ports import free_port
 
 KINDS = Projection("kinds", lambda _, event: {"kind": event["kind"]}, {"kind": {"type": "keyword"}})
 LIBRARY = Application("library", aggregates=[BOOK], joints=[LOAN], projections=[KINDS])
+NAMED = "tests.commands.test_connect:LIBRARY"
 
 
 @pytest.fixture
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """In the environment, as people set them: the MongoDB of the tests, and no application."""
+    """In the environment, as people set them: the MongoDB of the tests, and the library."""
     for name in [each for each in os.environ if each.startswith("BANK_") and "_TEST_" not in each]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(upcasting, "_chosen", None)
     monkeypatch.setenv("BANK_MONGODB_URL", settings.mongodb_url)
     monkeypatch.setenv("BANK_MONGODB_DATABASE", settings.mongodb_database)
+    monkeypatch.setenv("BANK_APPLICATION", NAMED)
     return settings
 
 
@@ -185,15 +187,25 @@ async def test_settings_of_another_application_are_refused(
             await bank.get("account", str(ULID()))
 
 
-@pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize("application", [None, "tests.commands.test_connect:LIBRARY"])
-async def test_the_database_is_the_application_s_where_nothing_is_set(
-    monkeypatch: pytest.MonkeyPatch, application: str | None
+async def test_a_database_without_an_application_is_the_bank_s(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And never the bank's, whose forwarder would publish what is stored there."""
+    """Its forwarder publishes whatever is stored there."""
+    monkeypatch.setenv("BANK_APPLICATION", "")
+    with pytest.raises(SettingsError, match="BANK_MONGODB_DATABASE: set BANK_APPLICATION, too"):
+        connection_to(LIBRARY)
+    connection: Any = connection_to(BANK)
+    assert connection.store._events.database.name == environment.mongodb_database
+    await connection.close()
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("application", ["", NAMED])
+async def test_the_database_is_the_application_s_where_nothing_is_set(
+    monkeypatch: pytest.MonkeyPatch, application: str
+) -> None:
     monkeypatch.setenv("BANK_MONGODB_DATABASE", "")
-    if application is not None:
-        monkeypatch.setenv("BANK_APPLICATION", application)
+    monkeypatch.setenv("BANK_APPLICATION", application)
     connection: Any = connection_to(LIBRARY)
     assert connection.store._events.database.name == "library"
     await connection.close()
