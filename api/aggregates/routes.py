@@ -19,13 +19,14 @@ from api.http.headers import (
     idempotency_key,
     if_match,
 )
-from api.http.inputs import fingerprint, parsed
+from api.http.inputs import fingerprint, invalid, parsed
 from api.http.operations import json, operation
 from api.http.replies import reply
 from api.security.access import READERS, TELLER, allowed
 from api.security.guard import actor
 from pipeline.commands import CommandContext, CommandService, Done, Versioned
 from pipeline.model.aggregate import Aggregate
+from pipeline.model.claims import is_reserved
 from pipeline.model.events import AGGREGATE_ID
 from pipeline.support import tracing
 
@@ -126,6 +127,8 @@ def _executing(
     async def execute(request: web.Request) -> web.Response:
         wanted, context = await _parsed(request, bodies)
         aggregate_id = request.match_info["id"]
+        if is_reserved(aggregate_id, aggregate):
+            raise invalid([{"parameter": "id", "detail": "Only claims have such an id"}])
         done = await request.app[COMMANDS].execute(aggregate, aggregate_id, wanted, context)
         return _done(aggregate, done)
 

@@ -17,6 +17,7 @@ from pipeline.commands.execution import Done
 from pipeline.commands.service import CommandService
 from pipeline.eventstore import StoreUnavailable, StoreUnguarded
 from pipeline.model.aggregate import Aggregate, Joint
+from pipeline.model.claims import is_reserved
 from pipeline.model.events import is_id
 from pipeline.model.ulids import new_ulid
 from pipeline.model.versioned import Versioned
@@ -96,7 +97,7 @@ class Connection:
     ) -> Done[Any]:
         """Execute a command to one aggregate."""
         found = self._aggregate(aggregate)
-        _require_ids(aggregate_id)
+        _require_ids([found], [aggregate_id])
         asked = fingerprint(found.name, [aggregate_id], command)
         context = _context(asked, key, version, correlation_id)
         return await self.service.execute(found, aggregate_id, command, context)
@@ -127,7 +128,7 @@ class Connection:
         """Execute a command over several aggregates, whole or not at all; the result of the
         first."""
         found = _named(self.application, "joint command", self.application.joints, joint)
-        _require_ids(*ids)
+        _require_ids(found.aggregates, ids)
         context = _context(fingerprint(found.name, ids, command), key, version, correlation_id)
         return await self.service.execute_together(found, ids, command, context)
 
@@ -160,10 +161,12 @@ def _named(application: Application, what: str, among: Iterable[N], named: N | s
     raise NotInApplication(f"{application.name} has no {what} {named!r}, {has}")
 
 
-def _require_ids(*ids: str) -> None:
-    for each in ids:
+def _require_ids(aggregates: Sequence[Aggregate[Any, Any]], ids: Sequence[str]) -> None:
+    for aggregate, each in zip(aggregates, ids, strict=True):
         if not is_id(each):
             raise ValueError(f"{each!r} is no id: 1 to 64 letters, digits, _ and -")
+        if is_reserved(each, aggregate):
+            raise ValueError(f"{each!r} is no id of a {aggregate.name}, but of a claim")
 
 
 def _context(

@@ -16,13 +16,15 @@ again, and refused. A command without claims pays nothing for them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from pipeline.model.aggregate import Aggregate, Decision, Refused
 from pipeline.model.events import Event
 
 TAKEN: Final = "ClaimTaken"
 GIVEN_BACK: Final = "ClaimGivenBack"
+
+_PREFIX: Final = "claim-"
 
 
 class KeyClaimed(Refused):
@@ -61,7 +63,13 @@ class GiveBack:
 def claim_id(key: str) -> str:
     """The id of the claim to a key, which is not stored itself. Let keys of different sorts begin
     differently: `tax-number/1234`."""
-    return f"claim-{blake2b(key.encode(), digest_size=20).hexdigest()}"
+    return f"{_PREFIX}{blake2b(key.encode(), digest_size=20).hexdigest()}"
+
+
+def is_reserved(aggregate_id: str, aggregate: Aggregate[Any, Any]) -> bool:
+    """Whether the id is for claims alone, and the aggregate is none. A key can be guessed: with an
+    event of another kind under its id nobody could take it any more."""
+    return aggregate_id.startswith(_PREFIX) and aggregate is not CLAIM
 
 
 def _decide(command: Take | GiveBack, claim: Claim) -> Sequence[Decision]:

@@ -1,6 +1,7 @@
 """`connect`: commands to an application's aggregates from any program, by their names."""
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,11 +23,12 @@ from pipeline.commands import (
 )
 from pipeline.eventstore import EventStore
 from pipeline.model import upcasters as upcasting
-from pipeline.model.aggregate import Aggregate
-from pipeline.model.claims import CLAIM
+from pipeline.model.aggregate import Aggregate, Decision, Joint
+from pipeline.model.claims import CLAIM, Claim, Take, claim_id
 from pipeline.model.projection import Projection
 from pipeline.model.upcasters import upcast
 from pipeline.support.settings import Settings, SettingsError
+from pipeline.testing import InMemoryEventStore
 from tests.commands.library import (
     BOOK,
     LOAN,
@@ -138,6 +140,27 @@ async def test_what_is_refused_is_told_and_leaves_nothing(store: EventStore) -> 
         with pytest.raises(NotInApplication, match="no aggregate 'book', and none"):
             await Connection(Application("bare"), store).get("book", "emma")
     assert await store.count() == 0
+
+
+async def test_an_id_of_a_claim_is_no_other_aggregate_s() -> None:
+    """Who guesses the key would have it for ever: a claim with such an event is unreadable."""
+    taken = claim_id("isbn/1")
+    numbering = Joint[Take]("numbering", (BOOK, CLAIM), number)
+    application = Application("numbers", aggregates=[BOOK], joints=[numbering])
+    async with connect(application, store=InMemoryEventStore()) as numbers:
+        for attempt in (
+            numbers.execute("book", taken, Buy("Emma")),
+            numbers.together("numbering", (taken, "claim-2"), Take("emma")),
+        ):
+            with pytest.raises(ValueError, match=f"'{taken}' is no id of a book, but of a claim"):
+                await attempt
+        await numbers.together("numbering", ("emma", taken), Take("emma"))
+        assert (await numbers.get("claim", taken)).state.by == "emma"
+
+
+def number(command: Take, book: Book, claim: Claim) -> Iterator[Sequence[Decision]]:
+    yield BOOK.decide(Buy("Emma"), book)
+    yield CLAIM.decide(command, claim)
 
 
 @pytest.mark.usefixtures("environment")

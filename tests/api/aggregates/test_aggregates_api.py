@@ -17,6 +17,7 @@ from pipeline.embedded.up import roles_of
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.model.aggregate import Aggregate, Refused
+from pipeline.model.claims import claim_id
 from pipeline.operations import keys
 from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings, SettingsError
@@ -96,6 +97,11 @@ async def test_an_id_may_be_the_client_s_own(client: Client) -> None:
     body = {"command": "Place", "item": "tea"}
     async with client.post("/aggregates/order/order_1-A", json=body) as answer:
         assert (await answer.json())["id"] == "order_1-A"
+    # A teller would have the key of a claim for ever: it can be guessed, and so can the id.
+    answer = await client.post(f"/aggregates/order/{claim_id('tax-number/1')}", json=body)
+    assert (await refused(answer, 400, "invalid-input"))["errors"] == [
+        {"parameter": "id", "detail": "Only claims have such an id"}
+    ]
 
 
 @pytest.mark.parametrize(
