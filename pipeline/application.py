@@ -62,8 +62,8 @@ class Application:
     what is given here besides. Packages declare more by the entry points `{name}.upcasters`.
     `turnover` says what the table of activity counts.
 
-    Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, or two
-    aggregates or two joints have one name.
+    Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, two
+    aggregates or two joints have one name, or two aggregates have a kind of events in common.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Application:
         object.__setattr__(self, "projections", ours)
         for several in (self.all_aggregates, self.joints):
             _require_names(self.name, several)
+        _require_own_kinds(self.name, self.all_aggregates)
         of_aggregates = [each.upcasters for each in self.all_aggregates]
         object.__setattr__(self, "upcasters", united([*of_aggregates, self.upcasters]))
 
@@ -96,6 +97,15 @@ def _require_names(application: str, several: Sequence[Aggregate[Any, Any] | Joi
     names = [each.name for each in several]
     if twice := sorted({each for each in names if names.count(each) > 1}):
         raise ValueError(f"{application} has two of the name {twice[0]}")
+
+
+def _require_own_kinds(application: str, aggregates: Sequence[Aggregate[Any, Any]]) -> None:
+    """Else one could be read, and have its snapshots trusted, as the other."""
+    owners: dict[str, str] = {}
+    for each in aggregates:
+        for kind in each.schemas:
+            if (owner := owners.setdefault(kind, each.name)) != each.name:
+                raise ValueError(f"{application}: {kind} is a kind of {owner} and of {each.name}")
 
 
 class UnknownApplication(ValueError):

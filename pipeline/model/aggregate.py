@@ -17,6 +17,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pipeline.model.events import Event
+from pipeline.model.names import InvalidName, is_name
 from pipeline.model.upcasters import Upcasters, as_stored, newest, require_newest, upcast
 
 C = TypeVar("C")
@@ -50,7 +51,8 @@ class Decision(NamedTuple):
 
 
 class Aggregate(Generic[C, S]):
-    """A kind of thing that is decided on as a whole.
+    """A kind of thing that is decided on as a whole. Its `name` is one of lower case letters, digits
+    and `_`.
 
     `initial()` is the state before the first event. `decide(command, state)` returns or yields the
     decisions, none if there is nothing to do, or raises a subclass of `Refused`. `evolve(state, event)`
@@ -79,6 +81,8 @@ class Aggregate(Generic[C, S]):
         of_json: Callable[[Json], S] | None = None,
         commands: Iterable[type[Any]] = (),
     ) -> None:
+        if not is_name(name):
+            raise InvalidName(f"{name!r} is no name of an aggregate: lower case letters, digits and _")
         self.name, self.version = name, version
         self.initial, self.evolve, self._decide = initial, evolve, decide
         self.upcasters = dict(upcasters or {})

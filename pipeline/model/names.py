@@ -12,7 +12,12 @@ _NAME: Final = re.compile("[a-z][a-z0-9_]{0,30}")
 
 
 class InvalidName(ValueError):
-    """What can't be the name of an application; the message is for people."""
+    """What can't be the name of an application or an aggregate; the message is for people."""
+
+
+def is_name(text: str) -> bool:
+    """Whether an application, a projection or an aggregate may have this name."""
+    return _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ def names_of(application: str) -> Names:
     """The names of an application. Raises `InvalidName`."""
     if application == BANK.application:
         return BANK
-    if _NAME.fullmatch(application) is None:
+    if not is_name(application):
         raise InvalidName(f"{application!r} is no name: lower case letters, digits and _")
     if application in _TAKEN:
         raise InvalidName(f"{application!r} can't be an application: others have such names")

@@ -11,12 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final
 
-from pipeline.model.names import BANK, Names
+from pipeline.model.names import BANK, Names, is_name
 from pipeline.model.projection import Projection
-
-_NAME: Final = re.compile("[a-z][a-z0-9_]{0,30}")
 
 
 class UnknownProjection(ValueError):
@@ -38,7 +35,7 @@ def projections(
         example = next(iter(among), "package.module:NAME")
         raise UnknownProjection(f"name one projection at least, such as `{example}`")
     for each in found:
-        if _NAME.fullmatch(each.name) is None:
+        if not is_name(each.name):
             raise UnknownProjection(f"{each.name!r} is no name: lower case letters, digits and _")
         if each.alias == names.checkpoints:
             raise UnknownProjection(f"{each.name!r} can't be a projection: its index is taken")
