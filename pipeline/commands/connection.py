@@ -35,6 +35,9 @@ _FAILURES: Final = (StoreUnavailable, StoreUnguarded)
 AnyAggregate = Aggregate[Any, Any] | str
 """An aggregate of the application, or its name."""
 
+_Asked = tuple[str, Sequence[str], Any]
+"""The name of an aggregate or a joint command, the ids, and the command."""
+
 
 class Connection:
     """Executes commands of one application on its event store.
@@ -42,7 +45,8 @@ class Connection:
     `execute`, `create` and `together` may be given an idempotency `key`, under which a command is
     executed once; the `version` that the (first) aggregate must have, 0 for none; and a
     `correlation_id`, by default that of the request under way or a new one. They raise what
-    `CommandService` says, `NotInApplication`, and `ValueError` for what can't be an id.
+    `CommandService` says, `NotInApplication`, and `ValueError` for what can't be an id. With a key
+    `TypeError` if the command has no form that is the same in every process.
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class Connection:
         """Execute a command to one aggregate."""
         found = self._aggregate(aggregate)
         _require_ids([found], [aggregate_id])
-        asked = fingerprint(found.name, [aggregate_id], command)
+        asked = (found.name, [aggregate_id], command)
         context = _context(asked, key, version, correlation_id)
         return await self.service.execute(found, aggregate_id, command, context)
 
@@ -112,7 +116,7 @@ class Connection:
     ) -> Done[Any]:
         """Execute the first command to an aggregate, which gets a new id."""
         found = self._aggregate(aggregate)
-        context = _context(fingerprint(found.name, [], command), key, None, correlation_id)
+        context = _context((found.name, [], command), key, None, correlation_id)
         return await self.service.create(found, command, context)
 
     async def together(
@@ -129,7 +133,7 @@ class Connection:
         first."""
         found = _named(self.application, "joint command", self.application.joints, joint)
         _require_ids(found.aggregates, ids)
-        context = _context(fingerprint(found.name, ids, command), key, version, correlation_id)
+        context = _context((found.name, ids, command), key, version, correlation_id)
         return await self.service.execute_together(found, ids, command, context)
 
     async def get(self, aggregate: AnyAggregate, aggregate_id: str) -> Versioned[Any]:
@@ -170,26 +174,34 @@ def _require_ids(aggregates: Sequence[Aggregate[Any, Any]], ids: Sequence[str]) 
 
 
 def _context(
-    asked: str, key: str | None, version: int | None, correlation_id: str | None
+    asked: _Asked, key: str | None, version: int | None, correlation_id: str | None
 ) -> CommandContext:
     return CommandContext(
         correlation_id or current() or new_ulid(),
         key,
-        asked if key is not None else "",
+        fingerprint(*asked) if key is not None else "",
         None if version is None else ExactVersion(version),
     )
 
 
 def fingerprint(name: str, ids: Sequence[str], command: Any) -> str:
-    """A hash of a command and to what: by it another command under the same key is refused."""
+    """A hash of a command and to what: by it another command under the same key is refused. Raises
+    `TypeError` for a command that has no form which is the same in every process."""
     asked = [name, list(ids), type(command).__qualname__, command]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=_plain).encode()).hexdigest()
+    return hashlib.sha256(_json(asked).encode()).hexdigest()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=_plain)
 
 
 def _plain(value: object) -> object:
-    """What JSON does not know, in a form that is the same in every process."""
+    """What JSON does not know, in a form that is the same in every process, or `TypeError`."""
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, set | frozenset):
-        return sorted(map(repr, value))
-    return repr(value)
+        return sorted(map(_json, value))
+    text = repr(value)
+    if " at 0x" in text:  # where it is in memory, which is another place in each process
+        raise TypeError(f"a command with an idempotency key can't have {text}: it has no fixed form")
+    return text

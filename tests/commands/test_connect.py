@@ -1,7 +1,10 @@
 """`connect`: commands to an application's aggregates from any program, by their names."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -106,6 +109,31 @@ async def test_a_key_is_of_one_command() -> None:
         lent = await library.together("loan", (book, reader), Lend(book, reader), key="k3")
         repeated = await library.together("loan", (book, reader), Lend(book, reader), key="k3")
         assert (repeated.replayed, repeated.after) == (True, lent.after)
+
+
+@dataclass(frozen=True)
+class BuyLike(Buy):
+    """A field of any type."""
+
+    like: Any = None
+
+
+async def test_with_a_key_a_command_looks_the_same_in_every_process() -> None:
+    async with connect(LIBRARY, store=InMemoryEventStore()) as library:
+        for number, unlike in enumerate((object(), [lambda: None], {1: "a", "b": 2})):
+            await library.create("book", BuyLike("Emma", like=unlike))
+            with pytest.raises(TypeError):
+                await library.create("book", BuyLike("Emma", like=unlike), key=f"k{number}")
+
+
+def test_a_fingerprint_does_not_depend_on_the_process() -> None:
+    program = (
+        "from datetime import date; from pipeline.commands.connection import fingerprint;"
+        "print(fingerprint('a', ['b'], [date(2026, 3, 1), {frozenset('xyz'), frozenset('abc')}]))"
+    )
+    seeds = [{**os.environ, "PYTHONHASHSEED": str(seed)} for seed in range(2)]
+    shown = {subprocess.check_output([sys.executable, "-c", program], env=each) for each in seeds}
+    assert len(shown) == 1
 
 
 @pytest.mark.usefixtures("environment")
