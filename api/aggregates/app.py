@@ -12,14 +12,15 @@ from pipeline.support.settings import Settings, SettingsError
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it.
 
-    Raises `SettingsError` where the application has no aggregate, or a command that HTTP can't
-    take.
+    Raises `SettingsError` where the application has no aggregate, a command that HTTP can't take, or
+    two refusals of one name.
     """
-    application, refusals = settings.chosen, refusal_types()
+    application = settings.chosen
     if not application.aggregates:
         raise SettingsError(f"BANK_APPLICATION: {application.name} has no aggregate to command")
-    names = [each.name for each in refusals]
     try:
+        refusals = refusal_types()
+        names = [each.name for each in refusals]
         routes = [
             each for aggregate in application.aggregates for each in routes_of(aggregate, names)
         ]

@@ -34,17 +34,29 @@ def translate(error: Exception) -> Problem | None:
 
 
 def refusal_types() -> list[ProblemType]:
-    """One for each class of refusals that this process has imported, but for the engine's own."""
-    found = {name_of(each): each for each in _below(Refused)}
-    return [
-        ProblemType(
-            name,
-            each.status,
-            meaning_of(each),
-            "Nothing was stored. Read the aggregate, and decide on what it is now.",
-        )
-        for name, each in sorted(found.items())
-    ]
+    """One for each class of refusals that this process has imported, but for the engine's own.
+
+    Raises `TypeError` if two classes have one name, but not one status and meaning.
+    """
+    found: dict[str, type[Refused]] = {}
+    for each in _below(Refused):
+        first = found.setdefault(name_of(each), each)
+        if _type_of(first) != _type_of(each):
+            raise TypeError(f"{_place(first)} and {_place(each)} can't both be {name_of(each)}")
+    return [_type_of(each) for _, each in sorted(found.items())]
+
+
+def _type_of(refusal: type[Refused]) -> ProblemType:
+    return ProblemType(
+        name_of(refusal),
+        refusal.status,
+        meaning_of(refusal),
+        "Nothing was stored. Read the aggregate, and decide on what it is now.",
+    )
+
+
+def _place(refusal: type[Refused]) -> str:
+    return f"{refusal.__module__}.{refusal.__qualname__}"
 
 
 def name_of(refusal: type[Refused]) -> str:

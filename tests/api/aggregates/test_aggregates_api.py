@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 from openapi_spec_validator import validate
 
+from api.aggregates import refusals
 from api.aggregates.app import create_app
 from api.aggregates.bodies import CommandBodies
 from pipeline.cli.up import _command_to_try
@@ -187,6 +188,31 @@ async def test_a_refusal_is_a_problem_of_its_class(client: Client) -> None:
     assert 'shop_commands_total{kind="Place",outcome="sold-out"} 1.0' in figures
     assert 'shop_commands_total{kind="Place",outcome="accepted"} 1.0' in figures
     assert 'route="/aggregates/order/{id}"' in figures
+
+
+def refusal(module: str, about: str, **more: int) -> type[Refused]:
+    # By their module other tests in this process take them for the engine's own.
+    more_of_it = {"__module__": f"pipeline.{module}", "__doc__": about, **more}
+    return type("LateOrder", (Refused,), more_of_it)
+
+
+def test_two_refusals_of_one_name_are_told_at_the_start(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = refusal("one", "Too late.")
+    for other, same in (
+        (refusal("two", "Too late."), True),
+        (refusal("two", "Not today."), False),
+        (refusal("two", "Too late.", status=422), False),
+    ):
+        both = [late, other]
+        monkeypatch.setattr(refusals, "_below", lambda _, both=both: both)
+        if same:
+            assert [each.name for each in refusals.refusal_types()] == ["late-order"]
+            continue
+        why = "pipeline.one.LateOrder and pipeline.two.LateOrder can't both be late-order"
+        with pytest.raises(SettingsError, match=f"BANK_APPLICATION: {why}"):
+            create_app(shop)
 
 
 async def test_a_key_is_of_one_command(client: Client) -> None:
