@@ -12,8 +12,8 @@ from pipeline.support.settings import Settings, SettingsError
 def create_app(settings: Settings) -> web.Application:
     """The service on these settings. To be called in the event loop that will run it.
 
-    Raises `SettingsError` where the application has no aggregate, a command that HTTP can't take, or
-    two refusals of one name.
+    Raises `SettingsError` where the application has no aggregate, a command that HTTP can't take,
+    or two refusals of one name.
     """
     application = settings.chosen
     if not application.aggregates:

@@ -203,5 +203,5 @@ def _plain(value: object) -> object:
         return sorted(map(_json, value))
     text = repr(value)
     if " at 0x" in text:  # where it is in memory, which is another place in each process
-        raise TypeError(f"a command with an idempotency key can't have {text}: it has no fixed form")
+        raise TypeError(f"a command with a key can't have {text}: it has no fixed form")
     return text

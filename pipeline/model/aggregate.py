@@ -51,13 +51,14 @@ class Decision(NamedTuple):
 
 
 class Aggregate(Generic[C, S]):
-    """A kind of thing that is decided on as a whole. Its `name` is one of lower case letters, digits
-    and `_`.
+    """A kind of thing that is decided on as a whole. Its `name` has lower case letters, digits and
+    `_`.
 
     `initial()` is the state before the first event. `decide(command, state)` returns or yields the
-    decisions, none if there is nothing to do, or raises a subclass of `Refused`. `evolve(state, event)`
-    returns the state after one more event, which is of one of the `kinds` and in its newest schema;
-    it raises `ValueError`, or any other exception, for what it can't apply.
+    decisions, none if there is nothing to do, or raises a subclass of `Refused`.
+    `evolve(state, event)` returns the state after one more event, which is of one of the `kinds`
+    and in its newest schema; it raises `ValueError`, or any other exception, for what it can't
+    apply.
 
     `upcasters` lead from the older schemas of these kinds to the newest, without a gap. Another
     `version` means that the same events give another state: snapshots of another one are ignored.
@@ -82,7 +83,7 @@ class Aggregate(Generic[C, S]):
         commands: Iterable[type[Any]] = (),
     ) -> None:
         if not is_name(name):
-            raise InvalidName(f"{name!r} is no name of an aggregate: lower case letters, digits and _")
+            raise InvalidName(f"{name!r} names no aggregate: lower case letters, digits and _")
         self.name, self.version = name, version
         self.initial, self.evolve, self._decide = initial, evolve, decide
         self.upcasters = dict(upcasters or {})

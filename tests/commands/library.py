@@ -86,6 +86,18 @@ BOOK: Final = Aggregate[Buy | TakeCopy | Rename, Book](
 )
 
 
+def like_a_book(**options: Any) -> Aggregate[Any, Book]:
+    """The book, but for these."""
+    given: dict[str, Any] = {
+        "name": "book",
+        "initial": Book,
+        "decide": decide_book,
+        "evolve": evolve_book,
+        "kinds": BOOK.schemas,
+    }
+    return Aggregate(**{**given, **options})
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """`books` is a tuple, which JSON does not know."""

@@ -34,6 +34,7 @@ from tests.commands.library import (
     TakeCopy,
     TooDifficult,
     TooManyBooks,
+    like_a_book,
 )
 from tests.harness import AnyStore, eventually, rounds
 
@@ -219,9 +220,7 @@ async def test_decisions_may_be_yielded(store: AnyStore) -> None:
         yield decide(TakeCopy(command.reader), book)
         yield iter(READER.decide(Borrow(command.book), reader))
 
-    yielding = Aggregate[Buy | TakeCopy | Rename, Book](
-        "book", initial=Book, decide=decide, evolve=BOOK.evolve, kinds=BOOK.schemas
-    )
+    yielding = like_a_book(decide=decide)
     loan = Joint[Lend]("loan", (yielding, READER), decide_loan)
     service = CommandService(store, [yielding, READER])
     await service.open()
@@ -347,7 +346,8 @@ async def test_a_refusal_of_no_aggregate_s_turn_is_the_first_s(library: CommandS
     def of_another(command: Lend, *_: Any) -> Iterator[Sequence[Decision]]:
         raise TooDifficult(aggregate_id=command.reader)
 
-    for decide, whose in ((before, book), (after, book), (of_another, reader)):
+    refusing: list[tuple[Any, str]] = [(before, book), (after, book), (of_another, reader)]
+    for decide, whose in refusing:
         joint = Joint[Lend]("loan", (BOOK, READER), decide)
         with pytest.raises(TooDifficult) as refusal:
             await library.execute_together(joint, (book, reader), Lend(book, reader), CONTEXT)
@@ -389,18 +389,8 @@ async def test_a_codec_that_fails_fails_no_command_and_no_load(store: AnyStore) 
     def broken(_: Any) -> Any:
         raise AttributeError("broken")
 
-    def like_a_book(codec: dict[str, Any]) -> Aggregate[Any, Book]:
-        return Aggregate(
-            "book",
-            initial=Book,
-            decide=BOOK.decide,
-            evolve=BOOK.evolve,
-            kinds=BOOK.schemas,
-            **{"to_json": BOOK.to_json, "of_json": BOOK.of_json, **codec},
-        )
-
     for codec in ({"to_json": broken}, {"of_json": broken}):
-        aggregate = like_a_book(codec)
+        aggregate = like_a_book(**{"to_json": BOOK.to_json, "of_json": BOOK.of_json} | codec)
         service = CommandService(store, [aggregate])
         await service.open()
         book = (await service.create(aggregate, Buy("Ulysses", 99), CONTEXT)).after.id

@@ -14,7 +14,7 @@ from pipeline.model.chain import digest, link
 from pipeline.model.events import Event, new_event
 from pipeline.model.names import InvalidName
 from pipeline.model.versioned import AggregateUnreadable, Versioned, fold
-from tests.commands.library import BOOK, LOAN, READER, Book, Buy, Reader, Rename
+from tests.commands.library import BOOK, LOAN, READER, Book, Buy, Reader, Rename, like_a_book
 
 ID = "01JD0000000000000000000000"
 
@@ -25,17 +25,6 @@ def _with_level(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named_title(event: Mapping[str, Any]) -> dict[str, Any]:
     return {"title": event["body"]["name"]}
-
-
-def like_a_book(**options: Any) -> Aggregate[Any, Book]:
-    given: dict[str, Any] = {
-        "name": "book",
-        "initial": Book,
-        "decide": BOOK.decide,
-        "evolve": BOOK.evolve,
-        "kinds": BOOK.schemas,
-    }
-    return Aggregate(**{**given, **options})
 
 
 def test_upcasters_of_its_own_lead_to_the_newest_schema() -> None:
@@ -140,18 +129,12 @@ def test_an_application_s_aggregates_have_different_names() -> None:
 
 def test_an_application_s_aggregates_have_no_kind_in_common() -> None:
     """One would be read as the other."""
-    magazine = Aggregate[Any, Book](
-        "magazine",
-        initial=Book,
-        decide=BOOK.decide,
-        evolve=BOOK.evolve,
-        kinds=["IssueBought", "BookRenamed"],
-    )
+    magazine = like_a_book(name="magazine", kinds=["IssueBought", "BookRenamed"])
     with pytest.raises(ValueError, match="library: BookRenamed is a kind of book and of magazine"):
         Application("library", aggregates=[BOOK, magazine])
 
 
 @pytest.mark.parametrize("name", ["", "Book", "a-book", "a book", "book/{id}", "1st", "b" * 32])
 def test_an_aggregate_s_name_fits_into_routes_and_metrics(name: str) -> None:
-    with pytest.raises(InvalidName, match="is no name of an aggregate"):
+    with pytest.raises(InvalidName, match="names no aggregate"):
         like_a_book(name=name)

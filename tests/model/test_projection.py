@@ -100,7 +100,7 @@ def test_a_first_event_that_opens_no_account_is_not_folded() -> None:
     "error", [AttributeError, IndexError, ZeroDivisionError, RuntimeError, AssertionError]
 )
 def test_whatever_a_fold_raises_is_of_its_event_alone(error: type[Exception]) -> None:
-    """What is no `Unfoldable` a worker would try again for ever, and all its partition would wait."""
+    """A worker tries what is no `Unfoldable` again without end, and all of the partition waits."""
 
     def after(document: Any, event: Event) -> dict[str, Any]:
         if event["version"] == 2:
