@@ -30,7 +30,7 @@ from pipeline.messaging import JetStream
 from pipeline.search import client as elasticsearch
 from pipeline.support.settings import PREFIX, Settings
 
-SECONDS: Final = 30.0
+SECONDS: Final = 120.0
 """How long a test waits for a document."""
 
 _HOST: Final = "127.0.0.1"
@@ -100,7 +100,6 @@ def settings_on(urls: dict[str, str], of: Application | str) -> Iterator[Setting
         accounts_port=next(ports),
         balances_port=next(ports),
         partitions=2,
-        lease_seconds=2,
         **urls,
     )
     asyncio.run(_wipe(settings))
