@@ -9,7 +9,7 @@ from typing import Any, Final
 from pipeline.model.events import Event, decode, encode
 from pipeline.model.projection import Document, Projection
 from pipeline.model.upcasters import upcast
-from pipeline.testing.differences import require_equal
+from pipeline.testing.differences import require_equal, unchanged
 from pipeline.testing.envelopes import Before, history
 
 _ADDED: Final = frozenset(Document.__annotations__)
@@ -42,9 +42,10 @@ class Projected:
 def projected(projection: Projection, *before: Before) -> Projected:
     """Fold what has happened to one aggregate. Pure.
 
-    Raises `Unfoldable` for an event that the projection can't fold, and `AssertionError` for
-    documents that it could not keep: they do not fit its mapping, or it makes another one of an
-    event from the store than of the same event from the stream, where times are texts.
+    Raises `Unfoldable` for an event that the projection can't fold, and `AssertionError` if it
+    changes a document or an event, and for documents that it could not keep: they do not fit its
+    mapping, or it makes another one of an event from the store than of the same event from the
+    stream, where times are texts.
     """
     events = [upcast(each) for each in history(before, lambda _: None)]
     documents = _documents(projection, events)
@@ -61,7 +62,12 @@ def projected(projection: Projection, *before: Before) -> Projected:
 
 
 def _documents(projection: Projection, events: Sequence[Event]) -> Sequence[Document]:
-    folded = projection.replay(events)
-    if folded.poison is not None:
-        raise folded.poison
-    return folded.documents
+    documents: list[Document] = []
+    for event in projection.about(events):
+        documents.append(_folded(projection, documents[-1] if documents else None, event))
+    return documents if projection.every else documents[-1:]
+
+
+def _folded(projection: Projection, document: Document | None, event: Event) -> Document:
+    with unchanged(projection.name, lambda: [document, event]):
+        return projection.fold(document, event)

@@ -77,6 +77,24 @@ def test_a_document_that_depends_on_how_the_event_came_is_told() -> None:
     assert "2025-01-01T00:00:01Z" in str(told.value)
 
 
+def test_a_projection_that_changes_what_it_is_given_is_told() -> None:
+    """After a failed write the engine folds an event into the same document again."""
+
+    def counted(document: Any, event: Any) -> Any:
+        if document is None:
+            return {"scans": 0}
+        document["scans"] += 1
+        return document
+
+    def emptied(_: Any, event: Any) -> dict[str, Any]:
+        return {"scans": len(event["body"].pop("at"))}
+
+    for after in (counted, emptied):
+        wrong = Projection("wrong", after, {"scans": {"type": "integer"}})
+        with pytest.raises(AssertionError, match="wrong changes what it is given"):
+            projected(wrong, SENDING, SCAN)
+
+
 def test_what_a_projection_is_not_about_makes_no_document() -> None:
     bought = Decision("CopyBought", {"title": "Ulysses", "level": 0})
     places = Projection("places", PLACES._after, {"to": {"type": "text"}}, without=BOOK.schemas)
