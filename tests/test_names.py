@@ -136,16 +136,15 @@ async def test_a_bank_has_the_names_that_it_had(
 
         await run("repartition", "3")
         await run("keys", "create", "--role", "teller")
-        rebuilds = [("rebuild", "--projection", each) for each in ("balance", "statement")]
-        for each_rebuild in rebuilds:
-            await run(*each_rebuild)
+        for name in ("balance", "statement"):
+            await run("rebuild", "--projection", name)
         # Neither comes to its end, so that nobody can be too slow to see its names.
         await eventually(lambda: same(seen.indexes, MIDST))
         await eventually(lambda: same(seen.keys, KEYS))
         await stalled.kill()
         await role("bank", "worker", **environ)
-        for each_rebuild in rebuilds:
-            await run(*each_rebuild, "--wait")
+        for name in ("balance", "statement"):
+            await run("rebuild", "--projection", name, "status", "--wait")
         await keys.use(js, "0123456789abcdef", "2026-01-31")
         for each in (BALANCE, STATEMENT):
             of = {"version": 1, "event_id": "e", "kind": "k", "reason": "r"}

@@ -24,7 +24,7 @@ from office import *
 
 @pytest.fixture
 async def bank(bank, request):
-    """Where nothing is left of another test."""
+    # Nothing is left of another test.
     place = request.node.name
     assert (await bank.execute("parcel", "p", Scan(place))).after.version == 1
     assert (await bank.document("places", "p"))["at"] == place
