@@ -196,7 +196,7 @@ def evolved_within(pages: Pages, event: Event) -> Pages:
     return pages
 
 
-def emptied(pages: Pages, event: Event) -> Pages:
+def emptied(pages: Pages, event: Any) -> Pages:
     return Pages([*pages.titles, event["body"].pop("title")])
 
 
