@@ -27,7 +27,7 @@ ENDING = (
     "keys list",
     "keys revoke x",
     f"parked drop --yes {NOBODY}",
-    "parked list",
+    "parked",
     f"parked retry {NOBODY}",
     f"parked show {NOBODY}",
     "partitions",
