@@ -9,7 +9,8 @@ that packages declare as entry points of the group `{application}.upcasters`, ma
 schema to an `Upcaster`, without a gap. So every process knows the same.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, cast
@@ -60,6 +61,18 @@ def choose(application: str, own: Upcasters) -> None:
     """Go by those of an application from now on. Raises RuntimeError."""
     global _chosen
     _chosen = _declared(f"{application}.upcasters", own)
+
+
+@contextmanager
+def going_by(application: str, own: Upcasters) -> Iterator[None]:
+    """Go by those of an application in the block. Raises RuntimeError."""
+    global _chosen
+    before = _chosen
+    choose(application, own)
+    try:
+        yield
+    finally:
+        _chosen = before
 
 
 def upcasters() -> Upcasters:

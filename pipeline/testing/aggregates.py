@@ -5,15 +5,16 @@
     given(LOAN, [bought], []).when(Lend(book, reader)).then([taken], [borrowed])
 
 Pure: nothing is stored, and no time passes. What is decided is applied, as by the engine: so an
-aggregate that can't apply what it decides fails here, too.
+aggregate that can't apply what it decides fails here, too, as does one that changes a state.
 """
 
 from collections.abc import Sequence
 from typing import Any, Generic, Self, TypeVar, overload
 
 from pipeline.model.aggregate import Aggregate, C, Decision, Joint, Refused
-from pipeline.model.versioned import fold
-from pipeline.testing.differences import require_equal
+from pipeline.model.events import Event
+from pipeline.model.versioned import Versioned, evolve, initial
+from pipeline.testing.differences import require_equal, unchanged
 from pipeline.testing.envelopes import Before, history, id_of
 
 D = TypeVar("D")
@@ -49,11 +50,12 @@ class Given(Generic[C, D]):
         self._of, self._aggregates, self._before = of, aggregates, before
 
     def when(self, command: C) -> "Outcome[D]":
-        """The outcome of the command. Raises `AssertionError` for one that can't be stored, and
-        what the engine raises for what can't be applied."""
+        """The outcome of the command. Raises `AssertionError` for one that can't be stored, or if a
+        state or an event was changed, and what the engine raises for what can't be applied."""
         before = self._states(self._before)
         try:
-            turns = _turns(self._of, command, before)
+            with unchanged(f"{self._of.name}: decide", lambda: self._as_json(before)):
+                turns = _turns(self._of, command, before)
         except Refused as refusal:
             return Outcome(refusal, before)
         pairs = zip(self._before, turns, strict=True)
@@ -65,8 +67,14 @@ class Given(Generic[C, D]):
         pairs = zip(self._aggregates, histories, strict=True)
         for number, (aggregate, before) in enumerate(pairs, 1):
             events = history(before, aggregate.schema_of, number)
-            states.append(fold(aggregate, id_of(events, number), events).state)
+            state = initial(aggregate, id_of(events, number))
+            for event in events:
+                state = _evolved(aggregate, state, event)
+            states.append(state.state)
         return states
+
+    def _as_json(self, states: Sequence[Any]) -> list[Any]:
+        return [each.to_json(state) for each, state in zip(self._aggregates, states, strict=True)]
 
 
 class Outcome(Generic[D]):
@@ -97,6 +105,18 @@ class Outcome(Generic[D]):
         __tracebackhide__ = True
         require_equal("state", [*expected], self._states)
         return self
+
+
+def _evolved(
+    aggregate: Aggregate[Any, Any], before: Versioned[Any], event: Event
+) -> Versioned[Any]:
+    """After one more event."""
+
+    def look() -> list[Any]:
+        return [aggregate.to_json(before.state), event]  # as JSON: states need not be comparable
+
+    with unchanged(f"{aggregate.name}: evolve", look):
+        return evolve(aggregate, before, event)
 
 
 def _turns(

@@ -30,7 +30,7 @@ from pipeline.messaging import JetStream
 from pipeline.search import client as elasticsearch
 from pipeline.support.settings import PREFIX, Settings
 
-SECONDS: Final = 30.0
+SECONDS: Final = 120.0
 """How long a test waits for a document."""
 
 _HOST: Final = "127.0.0.1"
@@ -91,7 +91,10 @@ def servers() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def settings_on(urls: dict[str, str], of: Application | str) -> Iterator[Settings]:
-    """Settings of an application on these servers, where nothing is left of what was before."""
+    """Settings of an application on these servers, where nothing of it is left of what was before.
+
+    So never give it servers on which the application is at work.
+    """
     folder, ports = _folder(), free_ports(_HOST)
     settings = _settings(
         application=name_of(of),
@@ -100,7 +103,6 @@ def settings_on(urls: dict[str, str], of: Application | str) -> Iterator[Setting
         accounts_port=next(ports),
         balances_port=next(ports),
         partitions=2,
-        lease_seconds=2,
         **urls,
     )
     asyncio.run(_wipe(settings))
@@ -159,16 +161,23 @@ def _settings(**given: Any) -> Settings:
 
 
 async def _wipe(settings: Settings) -> None:
-    """Leave nothing on NATS, Redis and Elasticsearch; the database is a new one."""
+    """Leave nothing of the application on NATS, Redis and Elasticsearch; its database is a new one.
+
+    What others have there stays: the servers need not be those of the tests.
+    """
+    names = settings.names
     js = await JetStream.connect(settings.nats, "testing")
-    for stream in (await js.api("STREAM.NAMES"))["streams"] or ():
+    for stream in filter(names.owns_stream, (await js.api("STREAM.NAMES"))["streams"] or ()):
         await js.api(f"STREAM.DELETE.{stream}")
     await js.close()
     async with redis.client(settings.redis) as leases:
-        await leases.flushall()
+        async for key in leases.scan_iter(f"{names.application}:*"):
+            await leases.delete(key)
+    aliases = [names.checkpoints, *(each.alias for each in settings.kept)]
     async with elasticsearch.connect(settings.elasticsearch) as elastic:
         for index in await elastic.indices.get_alias():
-            await elastic.indices.delete(index=index)
+            if any(f"{index}-".startswith(f"{each}-") for each in aliases):
+                await elastic.indices.delete(index=index)
 
 
 def _show(role: str, line: str) -> None:

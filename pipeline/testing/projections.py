@@ -4,13 +4,16 @@ projected(PLACES, sent, scanned).shows({"to": "Porto", "at": "Lisboa", "scans": 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.model.events import Event, decode, encode
 from pipeline.model.projection import Document, Projection
-from pipeline.model.upcasters import upcast
-from pipeline.testing.differences import require_equal
+from pipeline.model.upcasters import going_by, upcast
+from pipeline.testing.differences import require_equal, unchanged
 from pipeline.testing.envelopes import Before, history
+
+if TYPE_CHECKING:
+    from pipeline.application import Application
 
 _ADDED: Final = frozenset(Document.__annotations__)
 """Fields that the engine adds to every document."""
@@ -39,13 +42,22 @@ class Projected:
         require_equal(f"{self._projection.name} shows", wanted, shown)
 
 
-def projected(projection: Projection, *before: Before) -> Projected:
+def projected(
+    projection: Projection, *before: Before, application: "Application | None" = None
+) -> Projected:
     """Fold what has happened to one aggregate. Pure.
 
-    Raises `Unfoldable` for an event that the projection can't fold, and `AssertionError` for
-    documents that it could not keep: they do not fit its mapping, or it makes another one of an
-    event from the store than of the same event from the stream, where times are texts.
+    Events of older schemas are brought to the newest by the upcasters of the `application`, by
+    default of the one that the process runs.
+
+    Raises `Unfoldable` for an event that the projection can't fold, and `AssertionError` if it
+    changes a document or an event, and for documents that it could not keep: they do not fit its
+    mapping, or it makes another one of an event from the store than of the same event from the
+    stream, where times are texts.
     """
+    if application is not None:
+        with going_by(application.name, application.upcasters):
+            return projected(projection, *before)
     events = [upcast(each) for each in history(before, lambda _: None)]
     documents = _documents(projection, events)
     for each in documents:
@@ -61,7 +73,12 @@ def projected(projection: Projection, *before: Before) -> Projected:
 
 
 def _documents(projection: Projection, events: Sequence[Event]) -> Sequence[Document]:
-    folded = projection.replay(events)
-    if folded.poison is not None:
-        raise folded.poison
-    return folded.documents
+    documents: list[Document] = []
+    for event in projection.about(events):
+        documents.append(_folded(projection, documents[-1] if documents else None, event))
+    return documents if projection.every else documents[-1:]
+
+
+def _folded(projection: Projection, document: Document | None, event: Event) -> Document:
+    with unchanged(projection.name, lambda: [document, event]):
+        return projection.fold(document, event)

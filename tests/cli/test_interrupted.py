@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from pipeline.cli.main import COMMANDS
 from pipeline.embedded.process_registry import Process, register
 from pipeline.support.settings import Settings
 from tests.conftest import placed
-from tests.harness import Role, eventually
+from tests.harness import Role
 from tests.services import NOBODY
 
 ENDLESS = ("audit --follow", "partitions --watch")
@@ -27,7 +27,7 @@ ENDING = (
     "keys list",
     "keys revoke x",
     f"parked drop --yes {NOBODY}",
-    "parked list",
+    "parked",
     f"parked retry {NOBODY}",
     f"parked show {NOBODY}",
     "partitions",
@@ -45,6 +45,17 @@ ENDING = (
     "verify",
     "verify --repair",
 )
+HASTY = ("partitions", "partitions --watch", "status")
+"""Those that go on without an answer after two or three seconds, which may pass before the signal
+comes: they are given more."""
+PATIENT = """
+from pipeline.cli.main import main
+from pipeline.embedded import health
+from pipeline.operations.status import partitions
+
+health._SECONDS = partitions._END = partitions._ALL = partitions._EVENTS = 600.0
+main()
+"""
 OTHERS = {
     "accounts": "a role, which ends with 0: test_cli.py",
     "balances": "the same",
@@ -81,11 +92,15 @@ async def nobody_answers(folder: Path) -> AsyncIterator[tuple[Settings, asyncio.
 
 @pytest.mark.parametrize("words", [*ENDING, *ENDLESS])
 async def test_it_says_that_it_was_interrupted(scratch: Path, words: str) -> None:
+    program = ("python", "-c", PATIENT) if words in HASTY else ("bank",)
     async with (
         nobody_answers(scratch) as (settings, asked),
-        Role(settings, "bank", *words.split()) as command,
+        Role(settings, *program, *words.split()) as command,
     ):
-        await eventually(asked.is_set)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(120):
+                await asked.wait()
+        assert asked.is_set(), (command.exit_code, command.log())
         await command.kill(signal.SIGINT)
         code = await command.wait()
         assert code == (0 if words in ENDLESS else INTERRUPTED), command.log()

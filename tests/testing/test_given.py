@@ -1,7 +1,7 @@
 """Given, when, then: what holds passes, what does not is told with both sides."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -166,6 +166,57 @@ def test_what_the_engine_would_not_take_fails() -> None:
         given(paper).when(Write("Torn", {"title": "a"}))
     with pytest.raises(AggregateUnreadable, match="'title'"):
         given(paper).when(Write("Written", {}))
+
+
+@dataclass
+class Pages:
+    titles: list[str] = field(default_factory=list)
+
+
+def decided(command: Write, _: Pages) -> list[Decision]:
+    return [Decision(command.kind, command.body)]
+
+
+def evolved(pages: Pages, event: Event) -> Pages:
+    return Pages([*pages.titles, event["body"]["title"]])
+
+
+def decided_within(command: Write, pages: Pages) -> list[Decision]:
+    pages.titles.append("a")
+    return decided(command, pages)
+
+
+def refused_after_all(command: Write, pages: Pages) -> list[Decision]:
+    pages.titles.append("a")
+    raise NoSuchBook
+
+
+def evolved_within(pages: Pages, event: Event) -> Pages:
+    pages.titles.append(event["body"]["title"])
+    return pages
+
+
+def emptied(pages: Pages, event: Any) -> Pages:
+    return Pages([*pages.titles, event["body"].pop("title")])
+
+
+@pytest.mark.parametrize(
+    ("decide", "evolve", "by"),
+    [
+        (decided_within, evolved, "decide"),
+        (refused_after_all, evolved, "decide"),
+        (decided, evolved_within, "evolve"),
+        (decided, emptied, "evolve"),
+    ],
+)
+def test_what_is_given_must_not_be_changed(decide: Any, evolve: Any, by: str) -> None:
+    """The engine keeps it: with the next command it would be wrong."""
+    paper = Aggregate[Write, Pages](
+        "paper", initial=Pages, decide=decide, evolve=evolve, kinds=["Written"]
+    )
+    before = [] if by == "decide" else [Decision("Written", {"title": "a"})]
+    with pytest.raises(AssertionError, match=f"paper: {by} changes what it is given"):
+        given(paper, *before).when(Write("Written", {"title": "b"}))
 
 
 # ------------------------------------------------------------------ the envelopes

@@ -16,18 +16,19 @@ INI = """\
 [pytest]
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
-filterwarnings = error
 """
 TESTS = """
 import pytest
 from office import *
 
 
-@pytest.mark.parametrize("place", ["Porto", "Faro"])
-async def test_nothing_is_left_of_another_test(bank, place):
-    done = await bank.execute("parcel", "p", Scan(place))
-    assert done.after.version == 1
+@pytest.fixture
+async def bank(bank, request):
+    # Nothing is left of another test.
+    place = request.node.name
+    assert (await bank.execute("parcel", "p", Scan(place))).after.version == 1
     assert (await bank.document("places", "p"))["at"] == place
+    return bank
 
 
 async def test_a_version_that_does_not_come_is_told(bank):
@@ -44,22 +45,28 @@ _OTHERS = ("-p", "no:schemathesis", "-p", "no:valkey", "-p", "no:cacheprovider")
 
 def run(folder: Path, *options: str, **environ: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", *_OTHERS, *options]
-    ran = subprocess.run(
-        command,
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), **environ},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    return ran.stdout + ran.stderr
+    told = folder / "told"
+    try:
+        with told.open("w") as output:
+            subprocess.run(
+                command,
+                cwd=folder,
+                env={"PATH": "/usr/bin:/bin", "HOME": str(folder), **environ},
+                stdout=output,
+                stderr=output,
+                check=False,
+                timeout=560,
+            )
+    finally:
+        print(told.read_text())  # pytest shows it, also of a run that took too long
+    return told.read_text()
 
 
 def code(page: str, having: str) -> str:
     return next(each for each in blocks(page) if having in each)
 
 
+@pytest.mark.timeout(900)
 def test_an_application_of_somebodys_own(tmp_path: Path) -> None:
     """The test of docs/testing.md, as it stands there, and others."""
     (tmp_path / "pytest.ini").write_text(INI)
@@ -74,7 +81,7 @@ def test_an_application_of_somebodys_own(tmp_path: Path) -> None:
     documented = code("testing.md", "bank: Bank")
     (tmp_path / "test_office.py").write_text(f"{TESTS}\n\n{documented}")
     told = run(tmp_path, BANK_KEYS="on", BANK_PARTITIONS="3")
-    assert "5 passed" in told, told
+    assert "3 passed" in told, told
 
 
 def test_it_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.application import Application
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import CREATED, DEPOSITED, OWNER_UPDATED
 from pipeline.banking.statement import STATEMENT
@@ -75,6 +76,38 @@ def test_a_document_that_depends_on_how_the_event_came_is_told() -> None:
     with pytest.raises(AssertionError, match="wrong makes another document") as told:
         projected(wrong, SENDING)
     assert "2025-01-01T00:00:01Z" in str(told.value)
+
+
+def test_an_event_of_an_older_schema_is_read_by_the_applications_upcasters() -> None:
+    post = Application(
+        "post",
+        projections=[PLACES],
+        upcasters={(SENT, 1): lambda event: {**event["body"], "at": "Porto"}},
+    )
+    old = new_event("parcel", 1, SENT, {"to": "Ada"}, schema=1)
+    for before in ([old], [SENDING]):
+        shown = projected(PLACES, *before, application=post)
+        shown.shows({"to": "Ada", "at": "Porto", "scans": 0})
+    with pytest.raises(Unfoldable, match="'at'"):
+        projected(PLACES, old)
+
+
+def test_a_projection_that_changes_what_it_is_given_is_told() -> None:
+    """After a failed write the engine folds an event into the same document again."""
+
+    def counted(document: Any, event: Any) -> Any:
+        if document is None:
+            return {"scans": 0}
+        document["scans"] += 1
+        return document
+
+    def emptied(_: Any, event: Any) -> dict[str, Any]:
+        return {"scans": len(event["body"].pop("at"))}
+
+    for after in (counted, emptied):
+        wrong = Projection("wrong", after, {"scans": {"type": "integer"}})
+        with pytest.raises(AssertionError, match="wrong changes what it is given"):
+            projected(wrong, SENDING, SCAN)
 
 
 def test_what_a_projection_is_not_about_makes_no_document() -> None:
