@@ -349,3 +349,10 @@ def test_bank_up_says_how_to_send_a_command() -> None:
     shown = _command_to_try(SHOP, "localhost:8000")
     assert "curl localhost:8000/aggregates/order -H" in shown
     assert """-d '{"command": "Place", "item": "…"}'""" in shown
+    pack = Application("shop", aggregates=[taking(Pack)])
+    assert """-d '{"command": "Pack", "boxes": 1}'""" in _command_to_try(pack, "localhost:8000")
+
+
+def test_bank_up_shows_no_command_that_it_has_no_values_for() -> None:
+    send = Application("shop", aggregates=[taking(Send)])
+    assert _command_to_try(send, "localhost:8000") == ""
