@@ -17,7 +17,7 @@ from pipeline.model.aggregate import Aggregate, Joint
 from pipeline.model.events import Event
 from pipeline.model.names import Names, names_of
 from pipeline.model.projection import Projection
-from pipeline.model.upcasters import Upcasters, united
+from pipeline.model.upcasters import Upcasters, require_known, united
 
 GROUP: Final = "bank.applications"
 """The group of entry points whose names the setting may use without the module."""
@@ -59,11 +59,13 @@ class Application:
     of which some may be in no other place, such as `CLAIM`.
 
     `upcasters` bring older schemas of its events to the next one: those of its `aggregates`, and
-    what is given here besides. Packages declare more by the entry points `{name}.upcasters`.
+    what is given here besides of kinds that none of them has. Packages declare more of these by the
+    entry points `{name}.upcasters`.
     `turnover` says what the table of activity counts.
 
-    Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, two
-    aggregates or two joints have one name, or two aggregates have a kind of events in common.
+    Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, one is of an
+    aggregate that does not have it, two aggregates or two joints have one name, or two have a
+    kind of events in common.
     """
 
     name: str
@@ -83,14 +85,20 @@ class Application:
         for several in (self.all_aggregates, self.joints):
             _require_names(self.name, several)
         _require_own_kinds(self.name, self.all_aggregates)
-        of_aggregates = [each.upcasters for each in self.all_aggregates]
-        object.__setattr__(self, "upcasters", united([*of_aggregates, self.upcasters]))
+        own = united(each.upcasters for each in self.all_aggregates)
+        object.__setattr__(self, "upcasters", united([own, self.upcasters]))
+        require_known(self.upcasters, own, self.kinds)
 
     @property
     def all_aggregates(self) -> Sequence[Aggregate[Any, Any]]:
         """Its aggregates, and those that only its joints have."""
         of_joints = [each for joint in self.joints for each in joint.aggregates]
         return tuple(dict.fromkeys([*self.aggregates, *of_joints]))
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of its aggregates' events."""
+        return frozenset(kind for each in self.all_aggregates for kind in each.schemas)
 
 
 def _require_names(application: str, several: Sequence[Aggregate[Any, Any] | Joint[Any]]) -> None:

@@ -2,11 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+import sysconfig
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,22 +15,40 @@ import pytest
 from tests.conftest import placed
 from tests.harness import Role, eventually
 from tests.readme import ANY, Names, Shell, steps
-from tests.wheel import ROOT, Environment, build
+from tests.wheel import ROOT, Environment, build, clean_environ
 
 EXAMPLE = ROOT / "examples" / "parcels"
-TUTORIAL = ROOT / "docs" / "tutorial.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-JOINT = "## 6. A command over two aggregates"
-TOLD = (".py", ".toml")
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+BUILDING, _, _REST = TUTORIAL.partition("## 5. Run it\n")
+RUNNING, _, JOINT = _REST.partition("## 6. A command over two aggregates\n")
+STEP = re.compile(r"`([\w/.]+\.(?:py|toml))`|^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+CODE = {"python": ".py", "toml": ".toml"}
 UP, RUNS = "bank up", "parcels runs."
 APPLICATION = "parcels:PARCELS"
 BY_NAME = {"BANK_APPLICATION": "parcels"}
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+"""A build needs no environment of its own, for which something would be fetched."""
 
 
-def files() -> Iterator[Path]:
-    """What the tutorial builds."""
-    found = sorted(path for path in EXAMPLE.rglob("*") if path.suffix in TOLD)
-    return (path for path in found if "build" not in path.parts)
+def files(folder: Path) -> dict[str, list[str]]:
+    """What the tutorial builds: the lines of each file that are not blank."""
+    found = (path for path in folder.rglob("*") if path.suffix in CODE.values())
+    return {
+        str(path.relative_to(folder)): list(filter(str.strip, path.read_text().splitlines()))
+        for path in found
+        if "build" not in path.parts
+    }
+
+
+def write(folder: Path, tutorial: str) -> None:
+    """Do as the reader is told: add each block of code to the file that was named last."""
+    for name, kind, code in STEP.findall(tutorial):
+        if name:
+            path = folder / name
+        elif kind in CODE:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as file:
+                file.write(f"{code}\n")
 
 
 def test_the_example_is_small() -> None:
@@ -37,42 +56,44 @@ def test_the_example_is_small() -> None:
     assert 0 < sum(path.read_text().count("\n") for path in EXAMPLE.rglob("*.py")) < 150
 
 
-def blocks(markdown: str, *kinds: str) -> list[str]:
-    """The blocks of code of these kinds, in their order."""
-    return [text for kind, text in BLOCK.findall(markdown) if kind in kinds]
+def test_the_tutorial_has_the_whole_example_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path, BUILDING)
+    assert files(tmp_path) == files(EXAMPLE)
 
 
-def test_the_tutorial_has_the_whole_example_and_nothing_else() -> None:
-    """Each block of code before the joint command is a piece of one of its files."""
-    left = {path: path.read_text().splitlines(keepends=True) for path in files()}
-    for block in blocks(TUTORIAL.read_text().partition(JOINT)[0], "python", "toml"):
-        assert any(taken(lines, block.splitlines(keepends=True)) for lines in left.values()), block
-    assert not [line for lines in left.values() for line in lines if line.strip()]
+def test_the_tutorials_joint_command_works_in_the_files_that_it_names(tmp_path: Path) -> None:
+    write(tmp_path, BUILDING + JOINT)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "not a_scan_is_shown"],
+        cwd=tmp_path,
+        env=clean_environ(sysconfig.get_path("scripts")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
 
 
-def taken(lines: list[str], piece: list[str]) -> bool:
-    """Whether the piece is there; it is blanked out then."""
-    for at in range(len(lines) - len(piece) + 1):
-        if lines[at : at + len(piece)] == piece:
-            lines[at : at + len(piece)] = ["\n"] * len(piece)
-            return True
-    return False
-
-
-async def test_the_tutorials_joint_command_works_as_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = blocks(TUTORIAL.read_text().partition(JOINT)[2], "python")
-    (tmp_path / "tutorial_van.py").write_text("\n".join(code))
-    monkeypatch.syspath_prepend(tmp_path)
-    van = import_module("tutorial_van")
-    van.test_a_full_van_takes_no_parcel()
-    await van.test_a_loaded_parcel_takes_the_room()
+@pytest.mark.timeout(900)
+@pytest.mark.drill
+def test_every_step_of_the_tutorial_works_in_the_folder_that_it_says(tmp_path: Path) -> None:
+    """From the wheel, up to the reader's own tests; the README of the example runs what is left."""
+    folder, there = tmp_path / "post-office", Environment(tmp_path / "venv", build(tmp_path))
+    for part in (BUILDING, JOINT):
+        write(folder, part)
+        for step in steps(part):
+            subprocess.run(
+                ["bash", "-euc", step.command],
+                cwd=folder,
+                env={**there.environ, **OFFLINE},
+                check=True,
+            )
 
 
 def test_the_tutorial_runs_what_the_readme_of_the_example_runs() -> None:
     known = {step.command for step in steps((EXAMPLE / "README.md").read_text())}
-    shown = {step.command for step in steps(TUTORIAL.read_text())}
+    shown = {step.command for step in steps(RUNNING)}
     assert shown
     assert shown <= known
 
@@ -94,8 +115,7 @@ async def test_all_that_its_readme_says_works_from_the_wheel(
     settings = placed(
         scratch, application=APPLICATION, projections="places", mongodb_database="parcels"
     )
-    # The build needs no environment of its own, for which something would be fetched.
-    environ = {**there.environ, "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    environ = {**there.environ, **OFFLINE}
     shell, names = Shell(settings, environ), Names()
     async with AsyncExitStack() as stack:
         for step in steps((EXAMPLE / "README.md").read_text()):

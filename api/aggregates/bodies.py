@@ -2,8 +2,8 @@
 
 A body has `command`, the name of the dataclass, beside its fields: `str` (a text of at most
 `LONGEST`), `int` (within 2^53), `bool`, a `Literal`, `None` for what may be null, lists and tuples
-of these; `Annotated` with pydantic's or our own constraints narrows any. A field with a default may
-be left out.
+of these; `Annotated` with pydantic's or our own constraints narrows any, and a text's greatest
+length may be more. A field with a default may be left out.
 """
 
 import types
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import Discriminator, RootModel, Strict, create_model
+from pydantic import Discriminator, RootModel, Strict, TypeAdapter, create_model
 from pydantic import Field as ModelField
 
 from api.http.inputs import OPTIONAL, Input, invalid, validated
@@ -19,7 +19,7 @@ from pipeline.model.aggregate import Aggregate
 from pipeline.model.text import Text
 
 LONGEST: Final = 1000
-"""Code points of a text."""
+"""Code points of a text that says nothing else."""
 MOST: Final = 2**53
 """Integers stay within it, so that they are exact in every JSON reader."""
 
@@ -63,7 +63,7 @@ class CommandBodies:
         }
         try:
             return self._commands[str(getattr(given, "command", ""))](**values)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise invalid([{"pointer": "#", "detail": str(error).rstrip(".")}]) from error
 
 
@@ -107,6 +107,9 @@ def _checked(hint: Any, where: str) -> Any:
         return Annotated[int, ModelField(gt=-MOST, lt=MOST)]
     if hint is bool or hint is type(None) or origin is Literal:
         return hint
+    if origin is Annotated and args[0] is str:
+        longest = TypeAdapter(hint).json_schema().get("maxLength", LONGEST)
+        return _ANNOTATED[(str, Text(longest), *hint.__metadata__)]
     if origin is Annotated:
         return _ANNOTATED[(_checked(args[0], where), *hint.__metadata__)]
     if origin in (Union, types.UnionType):

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import click
 from rich.markup import escape
@@ -54,6 +55,8 @@ TRY_COMMAND = """
   curl {accounts}/aggregates/{aggregate}/<ID>        the {aggregate}, from its events\
 """
 
+_SAMPLES: Final[Mapping[type, object]] = {str: "…", int: 1, bool: True}
+
 
 @click.command()
 @click.option(
@@ -102,23 +105,29 @@ def _what_to_try(settings: Settings) -> str:
 
 
 def _command_to_try(application: Application, accounts: str) -> str:
-    """How to send the first command that the application takes by HTTP; empty if it takes none."""
+    """How to send the first command that the application takes by HTTP; empty if it takes none, or
+    one that `_sample` has no values for."""
     for aggregate in application.aggregates:
         for name, command in aggregate.commands.items():
-            body = json.dumps({"command": name, **_sample(command)}, ensure_ascii=False)
+            if (values := _sample(command)) is None:
+                return ""
+            body = json.dumps({"command": name, **values}, ensure_ascii=False)
             return TRY_COMMAND.format(accounts=accounts, aggregate=aggregate.name, body=body)
     return ""
 
 
-def _sample(command: type[Any]) -> dict[str, object]:
-    """A value for each field that must be given."""
-    hints, values = get_type_hints(command), {str: "…", int: 1, bool: True}
+def _sample(command: type[Any]) -> dict[str, object] | None:
+    """A value for each field that must be given; None if one has another type than these."""
+    hints = get_type_hints(command, include_extras=True)
     required = [
         each.name
         for each in fields(command)
-        if each.default is MISSING and each.default_factory is MISSING
+        if each.init and each.default is MISSING and each.default_factory is MISSING
     ]
-    return {each: values.get(hints[each]) for each in required}
+    # What is Annotated has constraints, and may have no hash.
+    if not all(isinstance(hints[each], type) and hints[each] in _SAMPLES for each in required):
+        return None
+    return {each: _SAMPLES[hints[each]] for each in required}
 
 
 @click.command()

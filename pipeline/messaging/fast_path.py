@@ -144,10 +144,12 @@ class FastPathClient(Client):
 
         The first answer counts, whichever request it is to. A slow server must not get more and
         more of them, so the pauses double, and the first one is at least twice the time in which
-        the last question was answered at its first sending. Raises what `request` raises.
+        the last question was answered at its first sending, but no longer than leaves time to ask
+        again. Raises what `request` raises.
         """
         began = time.monotonic()
-        until, pause = began + timeout, max(_AGAIN_SECONDS, 2 * self._answer_seconds)
+        until = began + timeout
+        pause = min(max(_AGAIN_SECONDS, 2 * self._answer_seconds), timeout / 3)
         waiting: set[asyncio.Task[Msg]] = set()
         first: asyncio.Task[Msg] | None = None
         try:
@@ -166,6 +168,7 @@ class FastPathClient(Client):
                         if task is first:
                             self._answer_seconds = time.monotonic() - began
                         return reply
+            self._answer_seconds = 0.0
             raise errors.TimeoutError
         finally:
             for task in waiting:
@@ -198,6 +201,7 @@ class FastPathClient(Client):
     async def _attempt_reconnect(self) -> None:
         """Abort the lost connection first: nats-py waits until the server has read all of it, which
         one that stands still never does. Who waits for an answer on it needn't wait any longer."""
+        self._answer_seconds = 0.0  # the next server may be another one
         self._abort()
         for answer in list(self._resp_map.values()):
             if not answer.done():

@@ -9,7 +9,7 @@ that packages declare as entry points of the group `{application}.upcasters`, ma
 schema to an `Upcaster`, without a gap. So every process knows the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
@@ -54,13 +54,23 @@ def united(several: Iterable[Upcasters]) -> Upcasters:
     return known
 
 
+def require_known(more: Upcasters, own: Upcasters, kinds: Collection[str]) -> None:
+    """Raise `ValueError` if one of `more` is of these kinds, of aggregates, which know `own` alone.
+
+    Commands would not be decided on what is projected.
+    """
+    if unknown := sorted({kind for kind, _ in more.keys() - own.keys() if kind in kinds}):
+        raise ValueError(f"upcasters of {unknown}: these are an aggregate's, which must have them")
+
+
 _chosen: Upcasters | None = None
 
 
-def choose(application: str, own: Upcasters) -> None:
-    """Go by those of an application from now on. Raises RuntimeError."""
+def choose(application: str, own: Upcasters, kinds: Collection[str] = ()) -> None:
+    """Go by those of an application from now on. `kinds`: of its aggregates. Raises
+    RuntimeError."""
     global _chosen
-    _chosen = _declared(f"{application}.upcasters", own)
+    _chosen = _declared(f"{application}.upcasters", own, kinds)
 
 
 @contextmanager
@@ -84,18 +94,20 @@ def upcasters() -> Upcasters:
 def _of_bank() -> Upcasters:
     """Those of a process that has chosen no application."""
     for each in entry_points(group="bank.applications", name="bank"):
-        return _declared("bank.upcasters", each.load().upcasters)
+        bank = each.load()
+        return _declared("bank.upcasters", bank.upcasters, bank.kinds)
     # Without them events would be stored as of a schema that they do not have.
     raise RuntimeError("no entry points of bank.applications: install the package again")
 
 
-def _declared(group: str, own: Upcasters) -> Upcasters:
+def _declared(group: str, own: Upcasters, kinds: Collection[str]) -> Upcasters:
     """An application's own upcasters, and those of the entry points."""
     known = own
     for each in entry_points(group=group):
         try:
             # The very same ones may be declared again: earlier releases of the bank did that.
             known = united([known, each.load()])
+            require_known(known, own, kinds)
         except ValueError as error:
             raise RuntimeError(f"{group}: {each.name} brings {error}") from error
     return dict(known)

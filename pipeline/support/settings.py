@@ -243,7 +243,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 def _chosen_upcasters(chosen: Application) -> list[str]:
     """Have the process go by the application's upcasters; the faults."""
     try:
-        upcasters.choose(chosen.name, chosen.upcasters)
+        upcasters.choose(chosen.name, chosen.upcasters, chosen.kinds)
     except RuntimeError as error:
         return [f"{PREFIX}APPLICATION: {error}"]
     return []

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from pipeline.application import GROUP as APPLICATIONS
-from pipeline.banking.events import FROZEN
+from pipeline.banking.events import DEPOSITED, FROZEN
 from pipeline.support.settings import Settings
 from tests.harness import Role
 
@@ -26,6 +26,8 @@ DECLARED: Final = f"[{GROUP}]\nbank = pipeline.banking.upcasters:UPCASTERS\n"
 """As releases did in which the bank named no aggregate."""
 OTHER: Final = f"[{GROUP}]\nother = tests.model.test_declared:OTHERS\n"
 OTHERS: Final = {(FROZEN, 1): lambda event: dict(event["body"])}
+MORE: Final = f"[{GROUP}]\nmore = tests.model.test_declared:NEWER\n"
+NEWER: Final = {(DEPOSITED, 1): lambda event: dict(event["body"])}
 
 
 def installed(folder: Path, name: str, entry_points: str) -> str:
@@ -65,4 +67,13 @@ async def test_a_schema_that_two_packages_declare_is_named(role: str, tmp_path: 
     settings = Settings(data_dir=tmp_path / "data")
     said = await ended(role, settings, installed(tmp_path, "other", OTHER))
     assert f"{GROUP}: other brings two upcasters of [('{FROZEN}', 1)]" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("role", ["accounts", "worker"])
+async def test_a_schema_that_the_account_does_not_know_is_named(role: str, tmp_path: Path) -> None:
+    """Deposits would be stored in the older one, and read as the newer one."""
+    settings = Settings(data_dir=tmp_path / "data")
+    said = await ended(role, settings, installed(tmp_path, "more", MORE))
+    assert f"{GROUP}: more brings upcasters of ['{DEPOSITED}']: these are an aggregate's" in said
     assert "Traceback" not in said

@@ -257,7 +257,7 @@ def test_an_application_has_those_of_its_aggregates(monkeypatch: pytest.MonkeyPa
     steps: dict[tuple[str, int], Upcaster] = {
         ("CopyBought", 1): lambda event: {**event["body"], "level": 1}
     }
-    more = {("BookBorrowed", 1): _unwrapped, **steps}
+    more = {("ShelfMoved", 1): _unwrapped, **steps}
     book = Aggregate(
         "book",
         initial=Book,
@@ -276,3 +276,6 @@ def test_an_application_has_those_of_its_aggregates(monkeypatch: pytest.MonkeyPa
     assert upcast(old) == book.newest_form(old)
     with pytest.raises(ValueError, match=re.escape("two upcasters of [('CopyBought', 1)]")):
         Application("library", aggregates=[book], upcasters={("CopyBought", 1): _unwrapped})
+    # Workers would go by it, and commands would not.
+    with pytest.raises(ValueError, match=re.escape("upcasters of ['CopyBought']: these are an")):
+        Application("library", aggregates=[book], upcasters={("CopyBought", 2): _unwrapped})

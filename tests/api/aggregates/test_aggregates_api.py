@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from aiohttp import ClientResponse
 from openapi_spec_validator import validate
+from pydantic import Field
 
 from api.aggregates import refusals
 from api.aggregates.app import create_app
 from api.aggregates.bodies import CommandBodies
+from api.http.problems import Problem
+from pipeline.application import Application
 from pipeline.cli.up import _command_to_try
 from pipeline.embedded.up import roles_of
 from pipeline.eventstore import EventStore
@@ -287,13 +290,25 @@ class Command:
     command: str
 
 
-@pytest.mark.parametrize(
-    ("command", "why"),
-    [(Weigh, "Weigh.grams: HTTP takes str, int"), (Command, "Command.command: a body has")],
-)
-def test_a_field_that_http_can_t_take_is_told_at_the_start(command: type[Any], why: str) -> None:
+@dataclass(frozen=True)
+class Pack:
+    boxes: int
+    label: Annotated[str, Field(max_length=5000)] = ""
+    packed: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.boxes > 9:
+            raise TypeError("so many boxes")
+
+
+@dataclass(frozen=True)
+class Send:
+    by: Literal["road", "rail"]
+
+
+def taking(command: type[Any]) -> Aggregate[Any, Order]:
     order = SHOP.aggregates[0]
-    made = Aggregate(
+    return Aggregate(
         "order",
         initial=Order,
         decide=order.decide,
@@ -301,8 +316,32 @@ def test_a_field_that_http_can_t_take_is_told_at_the_start(command: type[Any], w
         kinds=["LineAdded"],
         commands=[command],
     )
+
+
+def test_a_text_has_the_greatest_length_of_its_type() -> None:
+    bodies = CommandBodies(taking(Pack))
+    body = {"command": "Pack", "boxes": 1, "label": "a" * 5000}
+    assert bodies.command(bodies.validated(body)) == Pack(1, "a" * 5000)
+    with pytest.raises(Problem, match="label"):
+        bodies.validated({**body, "label": "a" * 5001})
+    with pytest.raises(Problem, match="label"):
+        bodies.validated({**body, "label": "a\x1b"})
+
+
+def test_what_the_class_takes_for_a_wrong_type_is_invalid() -> None:
+    bodies = CommandBodies(taking(Pack))
+    given = bodies.validated({"command": "Pack", "boxes": 10})
+    with pytest.raises(Problem, match="so many boxes"):
+        bodies.command(given)
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [(Weigh, "Weigh.grams: HTTP takes str, int"), (Command, "Command.command: a body has")],
+)
+def test_a_field_that_http_can_t_take_is_told_at_the_start(command: type[Any], why: str) -> None:
     with pytest.raises(TypeError, match=re.escape(why)):
-        CommandBodies(made)
+        CommandBodies(taking(command))
 
 
 async def test_who_may_do_what(shop: Settings) -> None:
@@ -342,3 +381,10 @@ def test_bank_up_says_how_to_send_a_command() -> None:
     shown = _command_to_try(SHOP, "localhost:8000")
     assert "curl localhost:8000/aggregates/order -H" in shown
     assert """-d '{"command": "Place", "item": "…"}'""" in shown
+    pack = Application("shop", aggregates=[taking(Pack)])
+    assert """-d '{"command": "Pack", "boxes": 1}'""" in _command_to_try(pack, "localhost:8000")
+
+
+def test_bank_up_shows_no_command_that_it_has_no_values_for() -> None:
+    send = Application("shop", aggregates=[taking(Send)])
+    assert _command_to_try(send, "localhost:8000") == ""
