@@ -11,7 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
+
+import pytest
 
 from pipeline.embedded.processes import Child, Children
 from pipeline.eventstore import EventStore
@@ -36,6 +38,10 @@ class Servers:
 def rounds(short: int, full: int) -> int:
     """How often to repeat a drill: `full` in the long lane (BANK_TEST_LONG=1), else `short`."""
     return full if os.environ.get("BANK_TEST_LONG") == "1" else short
+
+
+LONG_LANE: Final = pytest.mark.skipif(rounds(1, 0) == 1, reason="the long lane's")
+"""Of a case whose siblings are enough for each change."""
 
 
 @overload

@@ -21,7 +21,7 @@ from benchmarks.rounds import interleaved
 from benchmarks.size import SIZES, TINY
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings
-from tests.harness import Servers
+from tests.harness import LONG_LANE, Servers
 
 PAGE = f"# Performance\n\nBefore.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n"
 
@@ -65,6 +65,7 @@ async def test_the_whole_bank_is_measured_small_and_large() -> None:
     assert ratio["goal"] == 0.8
 
 
+@LONG_LANE
 async def test_measures_of_roles_take_turns_with_another_checkout(
     tmp_path: Path, page: Path
 ) -> None:
@@ -87,7 +88,7 @@ async def test_measures_of_roles_take_turns_with_another_checkout(
     assert "### (m) Reads, before and now, embedded" in report.tables(kept)
 
 
-@pytest.mark.parametrize("letter", ["i", "j", "l"])
+@pytest.mark.parametrize("letter", ["i", *(pytest.param(each, marks=LONG_LANE) for each in "jl")])
 async def test_measures_of_a_whole_bank(letter: str) -> None:
     found = (await run([letter], TINY, {}))["measures"][letter]
     assert all(len(each["rounds"]) == TINY.turns for each in found["figures"].values())

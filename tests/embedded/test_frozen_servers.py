@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.support.stopping import ROLE_GRACE
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
@@ -77,7 +77,14 @@ async def roles(own_servers: EmbeddedServers) -> AsyncIterator[dict[str, Role]]:
     await asyncio.gather(*(each.close() for each in started.values()))
 
 
-@pytest.mark.parametrize("frozen", ["mongodb", "nats", "redis", "elasticsearch"])
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        "mongodb",
+        "nats",
+        *(pytest.param(each, marks=LONG_LANE) for each in ("redis", "elasticsearch")),
+    ],
+)
 async def test_each_role_ends(
     own_servers: EmbeddedServers, roles: dict[str, Role], frozen: str
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.embedded.servers import EmbeddedServers
 from tests.agents.rebuild.bank import Bank, fill
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 
 pytestmark = pytest.mark.timeout(rounds(300, 1500))
@@ -88,7 +88,14 @@ def _shares(worker: Role) -> bool:
     return bool(shares) and shares[-1].count(",") == 3
 
 
-@pytest.mark.parametrize("server", ["nats", "elasticsearch", "mongodb", "redis"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        "nats",
+        "elasticsearch",
+        *(pytest.param(each, marks=LONG_LANE) for each in ("mongodb", "redis")),
+    ],
+)
 async def test_a_server_restarted_in_the_midst(
     own_servers: EmbeddedServers, own_bank: Bank, server: str
 ) -> None:
