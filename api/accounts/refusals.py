@@ -45,7 +45,8 @@ def translate(error: Exception) -> Problem | None:
     """The problem for this error; None for an error of ours."""
     match error:
         case VersionMismatch():
-            return _mismatch(error)
+            before = "An account that is yet to be opened has no version to match."
+            return engine_errors.mismatch(error, "account", before)
         case Refused():
             status, name, detail = _REFUSALS[type(error)]
             return Problem(
@@ -61,17 +62,3 @@ def _unreadable(error: AggregateUnreadable) -> Problem:
     if not for_customer():  # The error quotes the event as it is stored.
         detail = f"{detail} {error}"
     return unavailable("account-unreadable", detail, account=error.aggregate_id)
-
-
-def _mismatch(error: VersionMismatch) -> Problem:
-    if not error.version:
-        none = "An account that is yet to be opened has no version to match."
-        return Problem(412, "version-mismatch", none)
-    return Problem(
-        412,
-        "version-mismatch",
-        f"Account {error.aggregate_id} has version {error.version}.",
-        headers={"ETag": f'"{error.version}"'},
-        account=error.aggregate_id,
-        version=error.version,
-    )

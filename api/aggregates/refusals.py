@@ -18,7 +18,8 @@ def translate(error: Exception) -> Problem | None:
     """The problem for this error; None for an error of ours."""
     match error:
         case VersionMismatch():
-            return _mismatch(error)
+            before = "An aggregate that has no event yet has no version to match."
+            return engine_errors.mismatch(error, "aggregate", before)
         case AggregateNotFound():
             about = error.aggregate_id
             detail = f"There is no aggregate {about}."
@@ -77,17 +78,3 @@ def _below(refusal: type[Refused]) -> Iterator[type[Refused]]:
         if not each.__module__.startswith(_OURS):
             yield each
         yield from _below(each)
-
-
-def _mismatch(error: VersionMismatch) -> Problem:
-    if not error.version:
-        none = "An aggregate that has no event yet has no version to match."
-        return Problem(412, "version-mismatch", none)
-    return Problem(
-        412,
-        "version-mismatch",
-        f"Aggregate {error.aggregate_id} has version {error.version}.",
-        headers={"ETag": f'"{error.version}"'},
-        aggregate=error.aggregate_id,
-        version=error.version,
-    )

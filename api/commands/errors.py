@@ -9,6 +9,7 @@ from pipeline.commands import (
     StoreUnavailable,
     StoreUnguarded,
     TooManyConflicts,
+    VersionMismatch,
 )
 
 COMMAND_PROBLEMS: Final = (
@@ -53,3 +54,17 @@ def translate(error: Exception, what: str) -> Problem | None:
                 "The event store does not answer. A command may have been stored.",
             )
     return None
+
+
+def mismatch(error: VersionMismatch, what: str, before: str) -> Problem:
+    """The problem of a condition that is not met. `before`: what to say before the first event."""
+    if not error.version:
+        return Problem(412, "version-mismatch", before)
+    return Problem(
+        412,
+        "version-mismatch",
+        f"{what.capitalize()} {error.aggregate_id} has version {error.version}.",
+        headers={"ETag": f'"{error.version}"'},
+        **{what: error.aggregate_id},
+        version=error.version,
+    )
