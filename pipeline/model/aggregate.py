@@ -101,7 +101,8 @@ class Aggregate(Generic[C, S]):
 
     def decide(self, command: C, state: S) -> list[Decision]:
         """The decisions, or `Refused`."""
-        return [*self._decide(command, state)]
+        decisions = self._decide(command, state)
+        return decisions if isinstance(decisions, list) else [*decisions]
 
     def schema_of(self, kind: str) -> int:
         """The schema in which a decision of that kind is stored; raises `ValueError`."""
@@ -111,10 +112,10 @@ class Aggregate(Generic[C, S]):
 
     def newest_form(self, event: Event) -> Event:
         """The event in the newest schema of its kind; raises `ValueError` if there is none."""
-        event = as_stored(event)  # a process may go by the upcasters of another application
         newest_schema = self.schemas.get(event["kind"])
-        if event.get("schema", 1) == newest_schema:  # nearly always
+        if type(event) is dict and event.get("schema", 1) == newest_schema:  # nearly always
             return event
+        event = as_stored(event)  # a process may go by the upcasters of another application
         if newest_schema is None:
             raise ValueError(f"event of unknown kind {event['kind']}")
         event = upcast(event, self.upcasters)
