@@ -3,7 +3,7 @@
 from typing import Final
 
 from pipeline.application import Application
-from pipeline.banking.account import ACCOUNT, TRANSFER
+from pipeline.banking.account import ACCOUNT, REVERSAL, TRANSFER
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.money import turnover
 from pipeline.banking.statement import STATEMENT
@@ -11,7 +11,7 @@ from pipeline.banking.statement import STATEMENT
 BANK: Final = Application(
     "bank",
     aggregates=[ACCOUNT],
-    joints=[TRANSFER],
+    joints=[TRANSFER, REVERSAL],
     projections=[BALANCE, STATEMENT],
     turnover=turnover,
 )

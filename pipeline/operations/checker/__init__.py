@@ -12,6 +12,7 @@ from pipeline.model.events import SLOTS
 from pipeline.operations.checker.documents import CheckedDocuments, CheckedProjection, UnderWay
 from pipeline.operations.checker.guards import store_guards
 from pipeline.operations.checker.history import Answer, Command, ExpectedEvents
+from pipeline.operations.checker.holds import TOLERANCE, CheckedHolds
 from pipeline.operations.checker.ledger import Ledger, LedgerAccount
 from pipeline.operations.checker.report import (
     TITLES,
@@ -35,19 +36,22 @@ async def check(
     parked: Container[str] = (),
     patience: float = 15.0,
     guard_faults: Iterable[str] = (),
+    tolerance: float = TOLERANCE,
 ) -> Report:
-    """Read both stores and judge the invariants 1 to 5, 8, 13 and 16.
+    """Read both stores and judge the invariants 1 to 5, 8, 13 and 16 to 18.
 
     `history`: the commands that clients sent and their answers, all before this call; without it 3
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
     that are parked; their documents still violate 4. Without a `projection` 4 is left out.
     `patience`: seconds in which a document that differs may still come right. `guard_faults`: what
-    is wrong with guards out of MongoDB.
+    is wrong with guards out of MongoDB. `tolerance`: seconds after its time in which a hold may
+    still be open.
 
     Raises what the stores raise when they can't be read.
     """
     began = monotonic()
     ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
+    ledger.holds.tolerance = tolerance
     documents = CheckedDocuments(store, projection, parked) if projection else None
     await _walk(store, ledger, documents)
     if documents is not None:
@@ -57,6 +61,7 @@ async def check(
         ledger.money.add(f"transfer {leg.transfer} of {what} has one leg only")
     if documents is not None:
         await documents.settle(patience, under_way)
+    await ledger.holds.settle(store, patience)
     invalid = await store.invalid_documents()
     guards = await guards_verdict(store, guard_faults)
     figures = CheckFigures(
@@ -82,6 +87,7 @@ async def guards_verdict(store: EventStore, faults: Iterable[str]) -> Verdict:
 async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments | None) -> None:
     chunk: list[LedgerAccount] = []
     async for account in ledger.walk(store.replay(range(SLOTS))):
+        await ledger.reversals.close(account.id, store)
         if documents is None:
             continue
         chunk.append(account)
@@ -107,7 +113,14 @@ def _verdicts(
         _once(ledger.expected),
         guards,
         verdict(16, ledger.chain, f"{ledger.chained:,} of {ledger.events:,} events in chains"),
+        _of_holds(ledger.holds),
+        verdict(18, ledger.reversals.faults, f"{ledger.reversals.legs // 2:,} reversals"),
     )
+
+
+def _of_holds(holds: CheckedHolds) -> Verdict:
+    figure = f"{holds.holds:,} holds, {holds.open:,} open; {holds.tolerance:g} s are tolerated"
+    return verdict(17, holds.faults, figure)
 
 
 def _of_documents(documents: CheckedDocuments) -> Verdict:
