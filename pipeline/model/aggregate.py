@@ -96,7 +96,7 @@ class Aggregate(Generic[C, S]):
         if strange := {kind for kind, _ in self.upcasters} - self.schemas.keys():
             raise ValueError(f"{name}: upcasters of {sorted(strange)}, which are none of its kinds")
         if to_json is None or of_json is None:
-            to_json, of_json = _by_fields(name, initial())
+            to_json, of_json = json_by_fields(name, initial())
         self.to_json, self.of_json = to_json, of_json
         self.commands = _by_name(name, commands)
 
@@ -177,7 +177,7 @@ def _by_name(name: str, commands: Iterable[type[Any]]) -> Mapping[str, type[Any]
     return found
 
 
-def _by_fields(name: str, sample: S) -> tuple[Callable[[S], Json], Callable[[Json], S]]:
+def json_by_fields(name: str, sample: S) -> tuple[Callable[[S], Json], Callable[[Json], S]]:
     """How a dataclass becomes an object of its fields, and back."""
     if not is_dataclass(sample):
         raise TypeError(f"{name}: a state that is no dataclass needs to_json and of_json")
