@@ -21,7 +21,8 @@ class Account:
 
     @property
     def available(self) -> int:
-        return self.balance - sum(each["money"] for each in self.holds.values())
+        held: int = sum(each["money"] for each in self.holds.values())
+        return self.balance - held
 
     def document(self, account_id: str) -> dict[str, Any]:
         return {

@@ -207,6 +207,8 @@ def _text(value: object) -> str:
 
 
 def _whole(money: object) -> int:
+    if type(money) is int and 0 <= money < MAX_MONEY:  # nearly always
+        return money
     if isinstance(money, int) and not isinstance(money, bool) and 0 <= money < MAX_MONEY:
         return money
     raise TypeError(f"money {money!r}")

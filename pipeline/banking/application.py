@@ -5,6 +5,7 @@ from typing import Final
 from pipeline.application import Application
 from pipeline.banking.account import ACCOUNT, REVERSAL, TRANSFER
 from pipeline.banking.balance import BALANCE
+from pipeline.banking.expiry import EXPIRY
 from pipeline.banking.money import turnover
 from pipeline.banking.statement import STATEMENT
 
@@ -14,4 +15,5 @@ BANK: Final = Application(
     joints=[TRANSFER, REVERSAL],
     projections=[BALANCE, STATEMENT],
     turnover=turnover,
+    processes=[EXPIRY],
 )

@@ -67,7 +67,8 @@ def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
     if kind in _STATUS and kind != CREATED:
         return owner, balance, _STATUS[kind]
     if kind in OF_HOLDS:
-        return owner, balance - (moved(body["money"]) if kind == CAPTURED else 0), status
+        paid = moved(body["money"]) if kind == CAPTURED else 0
+        return owner, balance - paid, status
     raise ValueError(f"{kind} after version {document['version']}")
 
 

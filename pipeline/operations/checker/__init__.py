@@ -36,7 +36,6 @@ async def check(
     parked: Container[str] = (),
     patience: float = 15.0,
     guard_faults: Iterable[str] = (),
-    tolerance: float = TOLERANCE,
 ) -> Report:
     """Read both stores and judge the invariants 1 to 5, 8, 13 and 16 to 18.
 
@@ -44,14 +43,12 @@ async def check(
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
     that are parked; their documents still violate 4. Without a `projection` 4 is left out.
     `patience`: seconds in which a document that differs may still come right. `guard_faults`: what
-    is wrong with guards out of MongoDB. `tolerance`: seconds after its time in which a hold may
-    still be open.
+    is wrong with guards out of MongoDB.
 
     Raises what the stores raise when they can't be read.
     """
     began = monotonic()
     ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
-    ledger.holds.tolerance = tolerance
     documents = CheckedDocuments(store, projection, parked) if projection else None
     await _walk(store, ledger, documents)
     if documents is not None:
@@ -119,7 +116,7 @@ def _verdicts(
 
 
 def _of_holds(holds: CheckedHolds) -> Verdict:
-    figure = f"{holds.holds:,} holds, {holds.open:,} open; {holds.tolerance:g} s are tolerated"
+    figure = f"{holds.holds:,} holds, {holds.open:,} open; {TOLERANCE:g} s are tolerated"
     return verdict(17, holds.faults, figure)
 
 

@@ -37,10 +37,10 @@ class OpenHolds:
             return f"{kind_of(event)} of the hold {name!r}"
         return self._begin(name, body) if kind_of(event) == HELD else self._end(name, event)
 
-    def late(self, now: datetime, tolerance: float) -> str:
-        """Which hold is open so many seconds after its time; empty if none is."""
+    def late(self, now: datetime) -> str:
+        """Which hold is open for longer after its time than is tolerated; empty if none is."""
         for name, (_, until) in self.of.items():
-            if (seconds := (now - until).total_seconds()) > tolerance:
+            if (seconds := (now - until).total_seconds()) > TOLERANCE:
                 return f"hold {name} is open {seconds:,.0f} s after its time"
         return ""
 
@@ -68,7 +68,6 @@ class OpenHolds:
 class CheckedHolds:
     """Holds of all accounts; `faults` are those of the invariant."""
 
-    tolerance: float = TOLERANCE
     holds: int = 0
     open: int = 0
     faults: Faults = field(default_factory=Faults)
@@ -77,7 +76,7 @@ class CheckedHolds:
     def close(self, account_id: str, holds: OpenHolds) -> None:
         """All events of the account were read."""
         self.open += len(holds.of)
-        if what := holds.late(_now(), self.tolerance):
+        if what := holds.late(_now()):
             if len(self._late) < MOST_LATE:
                 self._late[account_id] = what
             else:
@@ -87,7 +86,7 @@ class CheckedHolds:
         """Compare again what was late, for `patience` seconds, and judge what still is."""
         async for ids, _ in rounds(self._late, Patience(patience)):
             for account_id, events in (await store.load_many(ids)).items():
-                if what := _open_after(events).late(_now(), self.tolerance):
+                if what := _open_after(events).late(_now()):
                     self._late[account_id] = what
                 else:
                     del self._late[account_id]
