@@ -16,17 +16,17 @@ from pipeline.model.events import decode, encode
 from pipeline.model.process import Process, Reaction, S, Send
 from pipeline.model.upcasters import going_by, upcast
 from pipeline.testing.differences import require_equal, unchanged
-from pipeline.testing.envelopes import Before, history
+from pipeline.testing.envelopes import Before, history, id_of
 
 if TYPE_CHECKING:
     from pipeline.application import Application
 
 
 class Reacted(Generic[S]):
-    """What a process did last; each check raises `AssertionError`."""
+    """What a process did last; each check raises `AssertionError`. `id`: of the aggregate."""
 
-    def __init__(self, process: Process[S], reaction: Reaction[S]) -> None:
-        self._process, self._reaction = process, reaction
+    def __init__(self, process: Process[S], aggregate_id: str, reaction: Reaction[S]) -> None:
+        self._process, self.id, self._reaction = process, aggregate_id, reaction
 
     def sends(self, *expected: Send) -> Self:
         """Exactly these commands followed from the last input; none, if none is named."""
@@ -57,7 +57,7 @@ class Reacted(Generic[S]):
         state = _kept(self._process, self._reaction.state)
         with unchanged(self._process.name, lambda: self._process.to_json(state)):
             reaction = self._process.on_due(state, due)
-        return Reacted(self._process, _sound(self._process, reaction))
+        return Reacted(self._process, self.id, _sound(self._process, reaction))
 
 
 def reacted(
@@ -77,7 +77,8 @@ def reacted(
         with going_by(application.name, application.upcasters):
             return reacted(process, *before)
     reaction = Reaction(process.initial())
-    for event in history(before, lambda _: None):
+    events = history(before, lambda _: None)
+    for event in events:
         if event["kind"] not in process.kinds:
             continue
         event, state = upcast(event), _kept(process, reaction.state)
@@ -89,7 +90,7 @@ def reacted(
             reaction = _sound(process, process.react(state, event))
         streamed = process.react(state, decode(encode(event)))
         require_equal(f"{process.name}, of an event from the stream", reaction, streamed)
-    return Reacted(process, reaction)
+    return Reacted(process, id_of(events), reaction)
 
 
 def _kept(process: Process[S], state: S) -> S:
