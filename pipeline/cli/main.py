@@ -32,6 +32,7 @@ COMMANDS = _Commands(
     partitions="partitions",
     trace="trace",
     parked="parked",
+    processes="processes",
     rebuild="rebuild",
     repartition="repartition",
     replicas="replicas",

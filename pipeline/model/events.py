@@ -183,3 +183,11 @@ def rfc3339(moment: datetime | str) -> str:
     if isinstance(moment, str):
         return moment
     return orjson.dumps(moment, option=_JSON)[1:-1].decode()  # without its quotation marks
+
+
+def time_of(event: Event) -> datetime:
+    """When the event was made, in UTC, whether it is from the store or from the stream."""
+    moment = event["created_at"]
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return moment.replace(tzinfo=UTC)
