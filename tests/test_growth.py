@@ -20,7 +20,7 @@ from ulid import ULID
 
 from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.eventstore import EventStore, KeyTaken
+from pipeline.eventstore import EventStore, KeyTaken, place_of
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror
@@ -41,8 +41,9 @@ SCANS: Final = {
 }
 """They look at all there is, and are meant to."""
 
-STAND_IN: Final = {"EventStore.correlated", "EventStore.estimate"}
-"""Scans on the embedded MongoDB, which has no ranges of `_id` and counts what it is asked for."""
+STAND_IN: Final = {"EventStore.after", "EventStore.correlated", "EventStore.estimate"}
+"""Scans on the embedded MongoDB, which reads and sorts slots whole, has no ranges of `_id`, and
+counts what it is asked for."""
 
 NO_QUERIES: Final = {
     "EventStore.close",
@@ -103,6 +104,11 @@ async def page(bank: Bank) -> None:
 
 async def head(bank: Bank) -> None:
     assert await bank.store.head(bank.any["account_id"]) == 10
+
+
+async def after(bank: Bank) -> None:
+    found, place = await bank.store.after(place_of(bank.any), 100)
+    assert len(found) == 100 or place is None
 
 
 async def watch(bank: Bank) -> float:
@@ -199,6 +205,7 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "EventStore.walk": walk,
     "EventStore.page": page,
     "EventStore.head": head,
+    "EventStore.after": after,
     "Snapshots.find": find,
     "Snapshots.keep": keep,
     "JetStream.publish_batch": publish_batch,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pipeline.banking.bodies import BODIES
 from pipeline.banking.commands import (
     Close,
     Command,
@@ -172,5 +173,6 @@ ACCOUNT: Final = Aggregate[Command, Account](
     evolve=evolve,
     kinds=KINDS,
     upcasters=UPCASTERS,
+    bodies=BODIES,
 )
 TRANSFER: Final = Joint[MoveMoney]("transfer", (ACCOUNT, ACCOUNT), decide_transfer)
