@@ -104,8 +104,10 @@ async def test_the_balance_service(settings: Settings) -> None:
     async with serving(balances(keeping)) as client:
         rebuild = (await (await client.post("/balance/rebuild")).json())["id"]
         await client.delete(f"/rebuilds/{rebuild}")
+        await client.put("/subscriptions/not-parked", json={"position": "beginning"})
         answered = await fuzzed(
             client,
             acquainted(id=[ADA, BOB, rebuild], projection=["balance"], name=["not-parked"]),
         )
         assert {"GET /", "GET /{id}", "GET /{id}/statement", "GET /parked"} <= answered
+        assert {"GET /events", "GET /subscriptions/{name}", "GET /schemas"} <= answered

@@ -21,7 +21,7 @@ from ulid import ULID
 from pipeline.banking.events import DEPOSITED
 from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
-from pipeline.eventstore import EventStore, KeyTaken
+from pipeline.eventstore import EventStore, KeyTaken, place_of
 from pipeline.eventstore.process_states import ProcessStates
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.messaging import JetStream
@@ -43,8 +43,9 @@ SCANS: Final = {
 }
 """They look at all there is, and are meant to."""
 
-STAND_IN: Final = {"EventStore.correlated", "EventStore.estimate"}
-"""Scans on the embedded MongoDB, which has no ranges of `_id` and counts what it is asked for."""
+STAND_IN: Final = {"EventStore.after", "EventStore.correlated", "EventStore.estimate"}
+"""Scans on the embedded MongoDB, which reads and sorts slots whole, has no ranges of `_id`, and
+counts what it is asked for."""
 
 NO_QUERIES: Final = {
     "EventStore.close",
@@ -143,6 +144,11 @@ async def retry_instance(bank: Bank) -> None:
 async def position(bank: Bank) -> None:
     assert await bank.store.processes.keep_position("other", None, slot=3)
     assert (await bank.store.processes.position("other"))["slot"] == 3
+
+
+async def after(bank: Bank) -> None:
+    found, place = await bank.store.after(place_of(bank.any), 100)
+    assert len(found) == 100 or place is None
 
 
 async def watch(bank: Bank) -> float:
@@ -250,6 +256,7 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "ProcessStates.position": position,
     "ProcessStates.keep_position": position,
     "ProcessStates.now": lambda bank: bank.store.processes.now(),
+    "EventStore.after": after,
     "Snapshots.find": find,
     "Snapshots.keep": keep,
     "JetStream.publish_batch": publish_batch,

@@ -9,6 +9,9 @@ from aiohttp import web
 from api import account_events
 from api.balances import (
     activity,
+    asyncapi,
+    event_schemas,
+    feed,
     overview,
     parked,
     partitions,
@@ -17,6 +20,7 @@ from api.balances import (
     rebuild_events,
     rebuilds,
     statements,
+    subscriptions,
     ui,
 )
 from api.balances.balance_reader import BalanceReader
@@ -48,6 +52,10 @@ _ROUTES: Final = [
     *rebuilds.routes,
     *rebuild_events.routes,
     *projection_reads.routes,
+    *feed.routes,
+    *subscriptions.routes,
+    *event_schemas.routes,
+    *asyncapi.routes,
     *ui.routes,
 ]
 """Of every application; the bank has others besides."""
@@ -65,6 +73,8 @@ def create_app(settings: Settings) -> web.Application:
     read_all = projection_reads.ProjectionReads(settings, connections)
     overviews = overview.Overviews(connections, settings, snapshots)
     activities = activity.Activities(connections)
+    feeds = feed.Feeds(connections, settings.names.application)
+    schemas = event_schemas.EventSchemas(settings.chosen)
 
     def reads() -> MonotonicReads:
         return MonotonicReads(lambda account_id: connections.store.head(account_id))
@@ -74,7 +84,7 @@ def create_app(settings: Settings) -> web.Application:
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
         # First what reads, then the connections that it reads from.
-        readers = (overviews, activities, snapshots, watchers, waiting, pages, read_all)
+        readers = (overviews, activities, snapshots, watchers, waiting, pages, read_all, feeds)
         for each in (*readers, connections, entries, index):
             await each.close()
 
@@ -104,6 +114,9 @@ def create_app(settings: Settings) -> web.Application:
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
     app[PROJECTIONS] = kept
+    app[feed.FEEDS] = feeds
+    app[event_schemas.SCHEMAS] = schemas
+    app[asyncapi.STREAM_CONTRACT] = asyncapi.StreamContract(settings.chosen, schemas)
     app[overview.OVERVIEWS] = overviews
     app[activity.ACTIVITIES] = activities
     app[partitions.SNAPSHOTS] = snapshots

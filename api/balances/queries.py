@@ -61,13 +61,16 @@ Limit = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(_whole_number)]
 Cursor = Annotated[str, Field(min_length=1, max_length=LONGEST)]
 """Where a page begins."""
 
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_seconds)]
+"""To wait at most."""
+
 
 class DocumentQuery(Input):
     """The parameters of `GET /{id}`: wait for a version of the account, for so many seconds."""
 
     min_version: Annotated[int, Field(ge=1), BeforeValidator(_version)] | None = None
     """Wait until the document has this version of the account."""
-    timeout: Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_seconds)] = 5.0
+    timeout: Seconds = 5.0
     """Seconds to wait at most; then it answers with what there is, and `stale`."""
 
 

@@ -297,6 +297,13 @@ _EVERY: Final = (
         "Read the account again, decide anew, and send that with its `ETag`.",
     ),
     ProblemType(
+        "subscription-changed",
+        412,
+        "The subscription is not as `If-Match` asks for, or it exists and the request has no"
+        " `If-Match`. Another consumer may use the same name. Nothing was changed.",
+        "Read the subscription, and send its `ETag` as `If-Match` if you still want to.",
+    ),
+    ProblemType(
         "idempotency-key-reused",
         422,
         "Another command was executed under this idempotency key. Nothing was done.",
@@ -326,6 +333,12 @@ _EVERY: Final = (
         404,
         "The bank keeps no projection of that name.",
         "Name one of those in the setting `BANK_PROJECTIONS`.",
+    ),
+    ProblemType(
+        "subscription-not-found",
+        404,
+        "There is no subscription of that name.",
+        "`PUT /subscriptions/{name}` makes one; `GET /subscriptions` lists those that there are.",
     ),
     ProblemType(
         "rebuild-not-found",

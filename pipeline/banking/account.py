@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from pipeline.banking.bodies import BODIES
 from pipeline.banking.commands import (
     Capture,
     Close,
@@ -221,6 +222,7 @@ ACCOUNT: Final = Aggregate[Command, Account](
     evolve=evolve,
     kinds=KINDS,
     upcasters=UPCASTERS,
+    bodies=BODIES,
 )
 TRANSFER: Final = Joint[MoveMoney]("transfer", (ACCOUNT, ACCOUNT), decide_transfer)
 REVERSAL: Final = Joint[ReverseTransfer](

@@ -69,7 +69,7 @@ def accounts(processes: int) -> None:
     if processes > 1:
         _run_group("accounts", processes)
     else:
-        _become("api.accounts" if load().names == BANK else "api.aggregates")
+        become("api.accounts" if load().names == BANK else "api.aggregates")
 
 
 @click.command()
@@ -86,7 +86,7 @@ def balances(processes: int) -> None:
     if processes > 1:
         _run_group("balances", processes)
     else:
-        _become("api.balances")
+        become("api.balances")
 
 
 @click.command()
@@ -166,9 +166,9 @@ def _run_group(role: str, processes: int, *options: str) -> None:
     run(group.run(settings.host, *at))
 
 
-def _become(module: str) -> None:
+def become(module: str, *options: str) -> None:
     """Replace this process by another module, by name: the pipeline must not import the
     services."""
     load()
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module])
+    os.execv(sys.executable, [sys.executable, "-m", module, *options])

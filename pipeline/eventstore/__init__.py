@@ -13,9 +13,11 @@ from pipeline.eventstore.errors import (
 )
 from pipeline.eventstore.invalid_documents import InvalidDocuments
 from pipeline.eventstore.store import EventStore
+from pipeline.eventstore.walk_all import FIRST, Place, place_of
 from pipeline.eventstore.write_results import AppendResult
 
 __all__ = [
+    "FIRST",
     "AppendResult",
     "ChangeBacklog",
     "Changes",
@@ -23,10 +25,12 @@ __all__ = [
     "HistoryLost",
     "InvalidDocuments",
     "KeyTaken",
+    "Place",
     "StoreRefused",
     "StoreUnavailable",
     "StoreUnguarded",
     "TookTooLong",
     "VersionConflict",
+    "place_of",
     "token_time",
 ]

@@ -16,7 +16,14 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, cast
 
-from pipeline.eventstore import account_reader, changes, driver, duplicates, write_results
+from pipeline.eventstore import (
+    account_reader,
+    changes,
+    driver,
+    duplicates,
+    walk_all,
+    write_results,
+)
 from pipeline.eventstore.appender import Appender
 from pipeline.eventstore.change_backlog import ChangeBacklog, change_backlog
 from pipeline.eventstore.correlated import correlated
@@ -48,8 +55,8 @@ class EventStore:
     """The collection `events` of one database. Every method may raise `StoreUnavailable`.
 
     `load`, `load_many`, `walk` and `replay` return events in the newest schema of their kind and
-    omit invalid documents; `page` omits them too. `watch`, `change_backlog` and `correlated` return
-    documents as stored, also invalid ones (`misplaced`).
+    omit invalid documents; `page` and `after` omit them too. `watch`, `change_backlog` and
+    `correlated` return documents as stored, also invalid ones (`misplaced`).
     """
 
     def __init__(self, at: ServerAccess | str, database: str) -> None:
@@ -249,6 +256,13 @@ class EventStore:
             self._slots_at_once = max(1, min(_SLOTS_AT_ONCE, fitting))
         if pending:
             yield pending
+
+    async def after(
+        self, place: walk_all.Place, limit: int
+    ) -> tuple[list[Event], walk_all.Place | None]:
+        """Up to `limit` events after the place, as they are stored, in the order (slot, account_id,
+        version), and where to go on; see `walk_all.page`."""
+        return await walk_all.page(self._events, place, limit)
 
     def watch(
         self, token: str | None, kinds: Iterable[str] | None = None

@@ -70,6 +70,10 @@ class Aggregate(Generic[C, S]):
     fields are texts, numbers, lists and objects needs neither.
 
     `commands`: those that clients may send by HTTP, frozen dataclasses of different names.
+
+    `bodies`: what the body of an event looks like, by its kind, or by kind and schema for an older
+    one: a `TypedDict` or dataclass, or a JSON Schema. What is not there may be any object. They
+    describe events to others, and check none.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Aggregate(Generic[C, S]):
         to_json: Callable[[S], Json] | None = None,
         of_json: Callable[[Json], S] | None = None,
         commands: Iterable[type[Any]] = (),
+        bodies: Mapping[str | tuple[str, int], Any] | None = None,
     ) -> None:
         if not is_name(name):
             raise InvalidName(f"{name!r} names no aggregate: lower case letters, digits and _")
@@ -99,6 +104,7 @@ class Aggregate(Generic[C, S]):
             to_json, of_json = json_by_fields(name, initial())
         self.to_json, self.of_json = to_json, of_json
         self.commands = _by_name(name, commands)
+        self.bodies = _by_schema(name, bodies or {}, self.schemas)
 
     def __repr__(self) -> str:
         return f"Aggregate({self.name!r})"
@@ -175,6 +181,19 @@ def _by_name(name: str, commands: Iterable[type[Any]]) -> Mapping[str, type[Any]
         if each.__name__ in found:
             raise ValueError(f"{name} has two commands {each.__name__}")
         found[each.__name__] = each
+    return found
+
+
+def _by_schema(
+    name: str, bodies: Mapping[str | tuple[str, int], Any], schemas: Mapping[str, int]
+) -> Mapping[tuple[str, int], Any]:
+    """Each by kind and schema; that of a kind alone is of its newest one."""
+    found = {
+        (each, schemas.get(each, 1)) if isinstance(each, str) else each: body
+        for each, body in bodies.items()
+    }
+    if strange := sorted(e for e in found if not 1 <= e[1] <= schemas.get(e[0], 0)):
+        raise ValueError(f"{name}: bodies of {strange}, which are none of its kinds and schemas")
     return found
 
 

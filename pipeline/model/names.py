@@ -40,6 +40,11 @@ class Names:
         return f"{self.log}.{partition}"
 
     @property
+    def subject_pattern(self) -> str:
+        """The subjects of all partitions, for people and documents."""
+        return f"{self.log}.{{partition}}"
+
+    @property
     def token_subject(self) -> str:
         """The subject of messages that only renew the resume token."""
         return f"{self.log}.token"
@@ -79,7 +84,7 @@ class Names:
         of_projections = r"(partitions|parked|rebuild)(-.+)?"
         return re.compile(
             rf"{log}|{audit}|{self.application}-\w+-changelog"
-            rf"|KV_{prefix}({requests}|keys|key-uses|{of_projections})"
+            rf"|KV_{prefix}({requests}|keys|key-uses|subscriptions|{of_projections})"
         )
 
     def news(self, what: str) -> str:

@@ -66,6 +66,14 @@ TABLE: dict[str, dict[str, str]] = {
         "DELETE /rebuilds/{id}": "operator",
         "POST /{projection}/rebuild": "operator",
         "GET /{projection}/rebuild": "operator",
+        "GET /events": "teller viewer operator",
+        "GET /subscriptions": "teller viewer operator",
+        "GET /subscriptions/{name}": "teller viewer operator",
+        "PUT /subscriptions/{name}": "teller viewer operator",
+        "DELETE /subscriptions/{name}": "teller viewer operator",
+        "GET /schemas": ALL,
+        "GET /schemas/{kind}/{version}": ALL,
+        "GET /asyncapi.json": ALL,
         "GET /ui": ALL,
         "GET /ui/{file}": ALL,
         "GET /whoami": "teller viewer operator customer",
@@ -74,6 +82,7 @@ TABLE: dict[str, dict[str, str]] = {
 BODIES = {
     "/withdraw": {"id": OWN, "money": 1},
     "/transfer": {"from": OWN, "to": NOBODY, "money": 1},
+    "/subscriptions/{name}": {"position": "0.0.0"},
 }
 SERVICES = {"accounts": accounts, "balances": balances}
 service = pytest.mark.parametrize("service", SERVICES)

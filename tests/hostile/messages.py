@@ -23,6 +23,7 @@ BUCKETS: Final = {
     "bank": (("repartition", "x"), ("id", "to", "patience", "state", "since")),
     "keys": (("0123456789abcdef", "x"), ("digest", "role", "accounts", "created", "rate")),
     "key-uses": (("0123456789abcdef", "x"), ("day",)),
+    "subscriptions": (("billing", "x"), ("position",)),
 }
 """Keys, and the fields of what they hold."""
 LINE: Final = ("id", "time", "actor", "action", "target", "outcome", "service", "omitted")

@@ -32,7 +32,10 @@ def every(names: Names, projections: tuple[str, ...]) -> list[str]:
         names.partitions_subject,
         names.audit,
         names.changelog("activity"),
-        *(f"KV_{names.bucket(what)}" for what in (names.requests, "keys", "key-uses")),
+        *(
+            f"KV_{names.bucket(what)}"
+            for what in (names.requests, "keys", "key-uses", "subscriptions")
+        ),
         names.news("leases"),
         names.lease("forwarder"),
         names.worker_key("began"),
@@ -65,6 +68,7 @@ def test_the_bank_s_are_those_that_it_had() -> None:
         "KV_bank",
         "KV_keys",
         "KV_key-uses",
+        "KV_subscriptions",
         "bank.news.leases",
         "bank:lease:forwarder",
         "bank:{partitions}:began",

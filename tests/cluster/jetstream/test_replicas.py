@@ -16,6 +16,8 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, ensure_changelog
 from pipeline.messaging.replicas import Replicas, all_replicas, replicas_of
 from pipeline.operations import audit, keys
+from pipeline.operations.feed.position import Position
+from pipeline.operations.feed.subscriptions import Subscriptions
 from pipeline.support.settings import Settings
 from pipeline.tables.epochs import raise_epoch
 from pipeline.tables.parked_accounts import ParkedAccountList
@@ -41,11 +43,13 @@ ALL = {
     "KV_partitions",
     "KV_partitions-statement",
     "KV_rebuild",
+    "KV_subscriptions",
     "audit",
     "balance",
     "bank-activity-changelog",
 }
-"""What a bank makes that has keys, had an account parked, was rebuilt and repartitioned."""
+"""What a bank makes that has keys and a subscription, had an account parked, was rebuilt and
+repartitioned."""
 
 
 async def names(js: JetStream) -> set[str]:
@@ -88,6 +92,7 @@ async def test_whoever_makes_a_stream_makes_it_with_the_replicas_asked_for(
         )
         await keys.bucket(made).put("k", {})
         await keys.use(made, "k", "2026-01-01")
+        await Subscriptions(made).put("billing", Position("0", 0), revision=0)
     finally:
         await made.close()
     found = await have(js, 3)
@@ -117,6 +122,9 @@ async def test_a_whole_bank_has_three_of_everything(
         for words in (["rebuild", "--wait"], ["repartition", "4"]):
             code, said = await bank(settings, *words)
             assert code == 0, said
+        made = await JetStream.connect(settings.nats, "maker")
+        await Subscriptions(made).put("billing", Position("0", 0), revision=0)
+        await made.close()
         await eventually(lambda: everything(js))
         found = await have(js, 3)
         assert {each.stream for each in found} == ALL == await names(js)

@@ -1,0 +1,138 @@
+"""`/subscriptions`: positions in the feed that consumers keep here by name."""
+
+from typing import Annotated, Final
+
+from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from api.balances.connections import CONNECTIONS
+from api.balances.feed import FEEDS, Start, subscription_not_found
+from api.http.headers import IF_MATCH, if_match
+from api.http.inputs import Input, body
+from api.http.operations import Answer, Header, json, operation
+from api.http.problems import Problem
+from api.http.replies import reply
+from api.http.shapes import All
+from api.security.access import READERS, allowed
+from pipeline.messaging.kv import Overtaken
+from pipeline.operations.feed.subscriptions import NAME, Subscription, Subscriptions
+
+_ETAG: Final = Header("ETag", 'Which write of the subscription it is: `"3"`.', {"type": "string"})
+_CONDITION: Final = Header(
+    IF_MATCH.name,
+    "Change the subscription only as it was read, by its `ETag`; `*` is however it is.",
+    IF_MATCH.schema,
+)
+
+routes = web.RouteTableDef()
+
+
+class PositionInput(Input):
+    """What is kept under the name."""
+
+    position: Annotated[Start, Field()]
+    """A position: `next` of a page, or that of an event; or `beginning` or `now`."""
+
+
+class SubscriptionAnswer(TypedDict):
+    """A subscription: `GET /events?subscription={name}` goes on after its position."""
+
+    name: str
+    position: str
+
+
+@routes.get("/subscriptions")
+@allowed(*READERS)
+@operation(json(All[SubscriptionAnswer]), "pipeline-unavailable")
+async def subscriptions(request: web.Request) -> web.Response:
+    """All subscriptions, in order of their names."""
+    async with request.app[CONNECTIONS].jetstream() as js:
+        return reply({"data": [_shown(each) async for each in Subscriptions(js).all()]})
+
+
+@routes.get(f"/subscriptions/{{name:{NAME}}}")
+@allowed(*READERS)
+@operation(json(SubscriptionAnswer, _ETAG), "subscription-not-found", "pipeline-unavailable")
+async def subscription(request: web.Request) -> web.Response:
+    """A subscription."""
+    async with request.app[CONNECTIONS].jetstream() as js:
+        found = await Subscriptions(js).get(request.match_info["name"])
+    if found is None:
+        raise subscription_not_found(request.match_info["name"])
+    return _answer(found)
+
+
+@routes.put(f"/subscriptions/{{name:{NAME}}}")
+@allowed(*READERS)
+@operation(
+    json(SubscriptionAnswer, _ETAG),
+    "subscription-not-found",
+    "subscription-changed",
+    "invalid-if-match",
+    "pipeline-unavailable",
+    also=(json(SubscriptionAnswer, _ETAG, status=201),),
+    body=PositionInput,
+    headers=(_CONDITION,),
+)
+async def keep_position(request: web.Request) -> web.Response:
+    """Keep a position: without `If-Match` under a new name, with it under one that is there."""
+    name, wanted = request.match_info["name"], await body(request, PositionInput)
+    new = if_match(request) is None
+    async with request.app[CONNECTIONS].jetstream() as js:
+        kept = Subscriptions(js)
+        revision = 0 if new else await _revision(request, kept)
+        position = await request.app[FEEDS].position(wanted.position)
+        try:
+            written = await kept.put(name, position, revision=revision)
+        except Overtaken:
+            raise await _changed(kept, name) from None
+    return _answer(written, status=201 if new else 200)
+
+
+@routes.delete(f"/subscriptions/{{name:{NAME}}}")
+@allowed(*READERS)
+@operation(
+    Answer({}, status=204),
+    "subscription-not-found",
+    "subscription-changed",
+    "invalid-if-match",
+    "pipeline-unavailable",
+    headers=(_CONDITION,),
+)
+async def forget_position(request: web.Request) -> web.Response:
+    """Delete a subscription; the events stay."""
+    async with request.app[CONNECTIONS].jetstream() as js:
+        kept = Subscriptions(js)
+        revision = await _revision(request, kept)
+        try:
+            await kept.delete(request.match_info["name"], revision=revision)
+        except Overtaken:
+            raise await _changed(kept, request.match_info["name"]) from None
+    return web.Response(status=204)
+
+
+async def _revision(request: web.Request, kept: Subscriptions) -> int:
+    """That of the subscription, which meets the request's condition; problems 404 and 412."""
+    name, condition = request.match_info["name"], if_match(request)
+    found = await kept.get(name)
+    if found is None:
+        raise subscription_not_found(name)
+    if condition is not None and not condition.admits(found.revision):
+        raise await _changed(kept, name)
+    return found.revision
+
+
+async def _changed(kept: Subscriptions, name: str) -> Problem:
+    found = await kept.get(name)
+    headers = {"ETag": f'"{found.revision}"'} if found else {}
+    detail = f"The subscription {name} is there, and not as you read it."
+    return Problem(412, "subscription-changed", detail, headers=headers)
+
+
+def _shown(found: Subscription) -> SubscriptionAnswer:
+    return {"name": found.name, "position": str(found.position)}
+
+
+def _answer(found: Subscription, status: int = 200) -> web.Response:
+    return reply(_shown(found), status=status, headers={"ETag": f'"{found.revision}"'})
