@@ -93,7 +93,7 @@ async def test_a_worker_that_leaves_hands_all_over(
 
 
 @pytest.mark.elasticsearch
-@pytest.mark.parametrize("harm", ["purged", "deleted"])
+@pytest.mark.parametrize("harm", ["deleted", pytest.param("purged", marks=pytest.mark.drill)])
 async def test_a_stream_lost_behind_a_running_system_heals(
     settings: Settings, store: EventStore, role: Start, js: JetStream, harm: str
 ) -> None:
@@ -110,6 +110,7 @@ async def test_a_stream_lost_behind_a_running_system_heals(
     await becomes_exact(settings, store)
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_accounts_never_touched_again_after_a_purge_are_exact(
     settings: Settings, store: EventStore, role: Start, js: JetStream

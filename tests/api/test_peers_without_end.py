@@ -76,6 +76,7 @@ async def test_idle_sockets_do_not_stop_a_service(settings: Settings, began: byt
         assert "Too many open files" not in service.log()
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 @pytest.mark.parametrize("log_format", ["text", "json"])

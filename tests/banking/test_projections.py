@@ -53,6 +53,7 @@ async def bank(role: Start, *words: str) -> tuple[int, str]:
 # ---------------------------------------------------------------- side by side
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_each_has_consumers_and_checkpoints_of_its_own(
     settings: Settings, store: EventStore, js: JetStream, role: Start
@@ -103,6 +104,7 @@ async def test_workers_come_and_die_and_both_end_exact(
     await become_exact(settings, store)
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_one_that_stands_still_holds_up_no_other(
     settings: Settings, store: EventStore, js: JetStream, role: Start
@@ -224,6 +226,7 @@ async def test_a_rebuild_of_both_at_once_survives_a_kill(
     await become_exact(settings, store)
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_what_one_can_t_fold_is_parked_there_alone(
     settings: Settings, store: EventStore, role: Start

@@ -55,6 +55,7 @@ async def test_where_nothing_was_ever_counted(settings: Settings) -> None:
     assert all(each.endswith(":00.000Z") for each in minutes)
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_what_a_worker_reads_is_counted(
     settings: Settings, role: Callable[..., Awaitable[Role]]
