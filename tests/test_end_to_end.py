@@ -16,7 +16,7 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.support.settings import Settings
 from tests.bank import exact
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 from tests.names import STREAM
 
@@ -172,7 +172,14 @@ async def test_activity_counts_events_by_kind_and_minute(
     await eventually(lambda: counted(js, 400), message="the table was recovered, and counts on")
 
 
-@pytest.mark.parametrize("server", ["elasticsearch", "nats", "mongodb", "redis"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        "elasticsearch",
+        # `test_backpressure.py` kills each server under load.
+        *(pytest.param(each, marks=LONG_LANE) for each in ("nats", "mongodb", "redis")),
+    ],
+)
 async def test_a_server_killed_under_load_ends_exact(
     own_servers: EmbeddedServers, server: str
 ) -> None:
