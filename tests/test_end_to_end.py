@@ -10,10 +10,10 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from pipeline.banking.events import KINDS
-from pipeline.bridge.changelog_subjects import key_in
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
+from pipeline.messaging.changelog_subjects import key_in
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.harness import LONG_LANE, Role, eventually, rounds

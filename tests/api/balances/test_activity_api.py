@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from api.balances.app import create_app
-from pipeline.bridge.changelog_subjects import encode_key
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, StoredMessage, stream_reader
+from pipeline.messaging.changelog_subjects import encode_key
 from pipeline.support.settings import Settings
 from pipeline.tables.activity_reader import MINUTES, ActivityReader
 from tests.bank import accounts, append
