@@ -24,8 +24,8 @@ from playwright.async_api import Browser
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.bridge.changelog_subjects import encode_key  # noqa: E402
 from pipeline.messaging import JetStream  # noqa: E402
+from pipeline.messaging.changelog_subjects import encode_key  # noqa: E402
 from pipeline.tables.activity_reader import MINUTES  # noqa: E402
 from tests.bank import accounts as histories  # noqa: E402
 from tests.bank import append  # noqa: E402

@@ -37,6 +37,21 @@ OURS = ("balance", "statement", "turnover", "bank-", "post-")
 mend_wait_for()  # as each role and command does
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest comes first.
+
+    pytest-xdist steals from the end of a queue: what is long and last there is handed on until all
+    else is done, and then the other workers wait for it.
+    """
+    items.sort(key=_patience, reverse=True)
+
+
+def _patience(item: pytest.Item) -> float:
+    """The seconds that a test asks for, 1 for a drill, 0 for any other."""
+    timeout = item.get_closest_marker("timeout")
+    return float(timeout.args[0] if timeout else item.get_closest_marker("drill") is not None)
+
+
 def placed(data_dir: Path, **changes: object) -> Settings:
     """Settings for servers on free ports of this machine, with their data in `data_dir`.
 
@@ -138,6 +153,8 @@ async def own_servers(scratch: Path) -> AsyncIterator[EmbeddedServers]:
     embedded = EmbeddedServers(placed(scratch))
     await embedded.start()
     yield embedded
+    # Their data goes with them: a stop in good order takes two seconds, to write it down.
+    await asyncio.gather(*(server.kill() for server in embedded.servers.values()))
     await embedded.stop()
 
 

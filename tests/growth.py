@@ -19,6 +19,7 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror
 from pipeline.model.events import Event, new_event
+from tests.harness import rounds
 
 
 class Asked(Protocol):
@@ -31,7 +32,7 @@ class Asked(Protocol):
 B = TypeVar("B", bound=Asked)
 
 SMALL: Final = 1_000
-LARGE: Final = 50_000
+LARGE: Final = rounds(20_000, 50_000)
 MOST: Final = 3.0
 """How much more the large bank's answer may cost."""
 EACH: Final = 10

@@ -62,6 +62,7 @@ def shown() -> Iterator[tuple[str, str]]:
 # ------------------------------------------------------------------ on what roles really tell
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_rules_and_panels_on_the_metrics_of_a_running_bank(
     settings: Settings, role: Callable[..., Awaitable[Role]]

@@ -101,6 +101,7 @@ async def test_measures_of_a_whole_bank(letter: str) -> None:
         assert {f"{each}, {ordinary.EVENLY}" for each in roles} <= found["figures"].keys()
 
 
+@LONG_LANE
 async def test_measures_of_this_process_are_taken_by_the_other_checkout_itself() -> None:
     found = (await run(["b"], TINY, {}, beside=HERE))["measures"]["b"]
     assert found["before"]["figures"].keys() == found["figures"].keys()

@@ -10,13 +10,13 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from pipeline.banking.events import KINDS
-from pipeline.bridge.changelog_subjects import key_in
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
+from pipeline.messaging.changelog_subjects import key_in
 from pipeline.support.settings import Settings
 from tests.bank import exact
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 from tests.names import STREAM
 
@@ -93,7 +93,7 @@ async def test_a_worker_that_leaves_hands_all_over(
 
 
 @pytest.mark.elasticsearch
-@pytest.mark.parametrize("harm", ["purged", "deleted"])
+@pytest.mark.parametrize("harm", ["deleted", pytest.param("purged", marks=pytest.mark.drill)])
 async def test_a_stream_lost_behind_a_running_system_heals(
     settings: Settings, store: EventStore, role: Start, js: JetStream, harm: str
 ) -> None:
@@ -110,6 +110,7 @@ async def test_a_stream_lost_behind_a_running_system_heals(
     await becomes_exact(settings, store)
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_accounts_never_touched_again_after_a_purge_are_exact(
     settings: Settings, store: EventStore, role: Start, js: JetStream
@@ -171,7 +172,14 @@ async def test_activity_counts_events_by_kind_and_minute(
     await eventually(lambda: counted(js, 400), message="the table was recovered, and counts on")
 
 
-@pytest.mark.parametrize("server", ["elasticsearch", "nats", "mongodb", "redis"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        "elasticsearch",
+        # `test_backpressure.py` kills each server under load.
+        *(pytest.param(each, marks=LONG_LANE) for each in ("nats", "mongodb", "redis")),
+    ],
+)
 async def test_a_server_killed_under_load_ends_exact(
     own_servers: EmbeddedServers, server: str
 ) -> None:

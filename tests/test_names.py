@@ -115,6 +115,7 @@ async def watched(settings: Settings, js: JetStream) -> AsyncIterator[Seen]:
     await elastic.close()
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_bank_has_the_names_that_it_had(
     settings: Settings, store: EventStore, js: JetStream, role: Start

@@ -193,6 +193,7 @@ async def test_each_is_rebuilt_and_repartitioned_while_the_other_is_under_load(
     assert not {each for each in names["keys"] if not each.startswith(("post:", "bank:"))}
 
 
+@pytest.mark.drill
 async def test_what_one_loses_leaves_the_other_whole(bank: Side, post: Side, js: JetStream) -> None:
     """Its stream purged and deleted, its bucket of epochs, its checkpoints and an index deleted."""
     await started(bank, post)
@@ -221,6 +222,7 @@ async def test_what_one_loses_leaves_the_other_whole(bank: Side, post: Side, js:
         await side_.holds()
 
 
+@pytest.mark.drill
 async def test_a_redis_that_loses_all_of_both_ends_with_both_exact(
     bank: Side, post: Side, js: JetStream
 ) -> None:

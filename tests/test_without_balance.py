@@ -65,6 +65,7 @@ async def test_all_that_looks_at_it_looks_at_the_first_projection(bank: Settings
     assert code == 0, said
 
 
+@pytest.mark.drill
 async def test_verify_judges_money_and_the_documents_there_are(bank: Settings) -> None:
     code, said = await run(bank, "verify", "--json")
     assert code == 0, said

@@ -12,9 +12,9 @@ from faust.types import TP
 from nats.js.api import DeliverPolicy
 
 from pipeline.bridge import private
-from pipeline.bridge.changelog_subjects import key_in
 from pipeline.bridge.faust_consumer import FaustConsumer
 from pipeline.bridge.feed import position_of
+from pipeline.messaging.changelog_subjects import key_in
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from faust.types import TP, RecordMetadata
 from ulid import ULID
 
 from pipeline.bridge import private
-from pipeline.bridge.changelog_subjects import decode_key, encode_key
 from pipeline.messaging import Refused, StorageFull, WrongLastSequence
+from pipeline.messaging.changelog_subjects import decode_key, encode_key
 from pipeline.messaging.fast_path import header
 
 log = logging.getLogger(__name__)

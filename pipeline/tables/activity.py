@@ -13,8 +13,8 @@ import faust
 from pipeline.application import Turnover
 from pipeline.bridge import Batch, Feed, writing_tables
 from pipeline.model.events import NoEvent, event_in
+from pipeline.tables.activity_reader import TABLE
 
-TABLE: Final = "activity"
 WINDOW_SECONDS: Final = 60.0
 KEPT_SECONDS: Final = 3600.0
 MOST: Final = 2**63 - 1

@@ -12,7 +12,7 @@ from pipeline.eventstore import EventStore
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.fleet import Claims, Fleet, claims, watching
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.invariants import Acknowledged, invariants_hold
 from tests.load import Load
 
@@ -69,6 +69,7 @@ async def test_partitions_move_under_load(
     await ends_well(settings, store, told)
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_a_killed_worker_is_replaced_under_load(
     settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet

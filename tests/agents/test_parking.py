@@ -91,6 +91,7 @@ async def test_one_poison_event_among_many(
     await becomes_exact(settings, store)
 
 
+@pytest.mark.drill
 async def test_what_is_retried_too_early_stays_parked(
     settings: Settings, store: EventStore, role: Start
 ) -> None:
@@ -106,6 +107,7 @@ async def test_what_is_retried_too_early_stays_parked(
     assert await parked(role) == [SICK]
 
 
+@pytest.mark.drill
 async def test_strangers_in_the_stream_are_skipped(
     settings: Settings, store: EventStore, role: Start
 ) -> None:

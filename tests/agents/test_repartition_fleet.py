@@ -69,6 +69,7 @@ def backfills(fleet: Fleet) -> int:
     return sum(worker.log().count(SYNCHRONISES) for worker in fleet.workers.values())
 
 
+@pytest.mark.drill
 async def test_repartitioned_under_load(
     settings: Settings,
     store: EventStore,

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.operations import keys
 from pipeline.support.settings import Settings
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.support.test_http_server import get
 
 _, KEY = keys.new(keys.Role.OPERATOR)
@@ -49,7 +49,10 @@ async def lives(port: int) -> bool:
     return (await answer(port, request)).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("began", [b"", b"POST /deposit HTTP/1.1\r\nHost: localhost\r\nX: "])
+@pytest.mark.parametrize(
+    "began",
+    [pytest.param(b"", marks=LONG_LANE), b"POST /deposit HTTP/1.1\r\nHost: localhost\r\nX: "],
+)
 async def test_idle_sockets_do_not_stop_a_service(settings: Settings, began: bytes) -> None:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert files > 500
@@ -76,8 +79,9 @@ async def test_idle_sockets_do_not_stop_a_service(settings: Settings, began: byt
         assert "Too many open files" not in service.log()
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
-@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+@pytest.mark.parametrize("level", [pytest.param("INFO", marks=LONG_LANE), "DEBUG"])
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_no_log_has_a_key(settings: Settings, level: str, log_format: str) -> None:
     told = settings.model_copy(update={"log_level": level, "log_format": log_format})

@@ -19,7 +19,7 @@ from pipeline.model.projection_lookup import UnknownProjection, projections
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings, SettingsError, load
 from tests.bank import append, exact, history
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 from tests.names import STREAM
 
@@ -53,6 +53,7 @@ async def bank(role: Start, *words: str) -> tuple[int, str]:
 # ---------------------------------------------------------------- side by side
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_each_has_consumers_and_checkpoints_of_its_own(
     settings: Settings, store: EventStore, js: JetStream, role: Start
@@ -83,6 +84,7 @@ async def test_each_has_consumers_and_checkpoints_of_its_own(
     assert ids == {f"{name}-1-{p}-of-{P}" for name in ("balance", "statement") for p in range(P)}
 
 
+@LONG_LANE
 @pytest.mark.drill
 @elasticsearch
 async def test_workers_come_and_die_and_both_end_exact(
@@ -103,6 +105,7 @@ async def test_workers_come_and_die_and_both_end_exact(
     await become_exact(settings, store)
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_one_that_stands_still_holds_up_no_other(
     settings: Settings, store: EventStore, js: JetStream, role: Start
@@ -200,6 +203,7 @@ async def test_one_is_compared_mended_and_rebuilt_while_the_other_is_left_alone(
     await elastic.close()
 
 
+@LONG_LANE
 @pytest.mark.drill
 @elasticsearch
 async def test_a_rebuild_of_both_at_once_survives_a_kill(
@@ -224,6 +228,7 @@ async def test_a_rebuild_of_both_at_once_survives_a_kill(
     await become_exact(settings, store)
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_what_one_can_t_fold_is_parked_there_alone(
     settings: Settings, store: EventStore, role: Start

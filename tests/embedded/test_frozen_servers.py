@@ -80,9 +80,8 @@ async def roles(own_servers: EmbeddedServers) -> AsyncIterator[dict[str, Role]]:
 @pytest.mark.parametrize(
     "frozen",
     [
-        "mongodb",
         "nats",
-        *(pytest.param(each, marks=LONG_LANE) for each in ("redis", "elasticsearch")),
+        *(pytest.param(each, marks=LONG_LANE) for each in ("mongodb", "redis", "elasticsearch")),
     ],
 )
 async def test_each_role_ends(

@@ -93,6 +93,7 @@ async def shared(fleet: Fleet, **shares: int) -> None:
     await eventually(so, seconds=60, message=f"shares {shares}")
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_workers_share_partitions_and_a_page_and_replace_who_dies(
     settings: Settings, fleet: Fleet, role: Start, store: EventStore

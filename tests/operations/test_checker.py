@@ -30,8 +30,6 @@ from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from tests.harness import rounds
 
-pytestmark = pytest.mark.elasticsearch
-
 ANN, BOB, CAT = (f"01J00000000000000000000{name}" for name in ("ANN", "BB0", "CAT"))
 
 
@@ -162,6 +160,7 @@ FREEZING = [
 ]
 
 
+@pytest.mark.elasticsearch
 async def test_sound_stores_hold(bench: Bench) -> None:
     report = await bench.check(HISTORY, alone=True)
     assert [verdict.holds for verdict in report.verdicts] == [True] * 10, report
@@ -440,6 +439,7 @@ async def test_an_effect_without_its_key_and_one_with_anothers(bench: Bench) -> 
 # ------------------------------------------------------------------ 4: documents
 
 
+@pytest.mark.elasticsearch
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -461,6 +461,7 @@ async def test_a_document_that_was_changed(bench: Bench, wrong: dict[str, Any]) 
     assert ANN in report.verdicts[3].examples[0]
 
 
+@pytest.mark.elasticsearch
 async def test_a_missing_document(bench: Bench) -> None:
     await bench.remove(BOB)
     report = await bench.check()
@@ -468,6 +469,7 @@ async def test_a_missing_document(bench: Bench) -> None:
     assert report.verdicts[3].examples == (f"account {BOB}: no document for 3 events",)
 
 
+@pytest.mark.elasticsearch
 async def test_a_document_of_nobody(bench: Bench) -> None:
     document = (await bench.survey.documents([ANN]))[ANN]
     await bench.put(CAT, {**document, "id": CAT})
@@ -476,6 +478,7 @@ async def test_a_document_of_nobody(bench: Bench) -> None:
     assert report.verdicts[3].examples == (f"account {CAT}: a document without an event",)
 
 
+@pytest.mark.elasticsearch
 async def test_a_document_that_is_behind_with_nothing_under_way(bench: Bench) -> None:
     await bench.project(ANN, 2)
     report = await bench.check()
@@ -483,6 +486,7 @@ async def test_a_document_that_is_behind_with_nothing_under_way(bench: Bench) ->
     assert "at version 2 of 4" in report.verdicts[3].examples[0]
 
 
+@pytest.mark.elasticsearch
 async def test_a_document_that_is_behind_is_lag_while_its_partition_moves(bench: Bench) -> None:
     await bench.project(ANN, 2)
     bench.moving = frozenset(range(SLOTS))
@@ -492,6 +496,7 @@ async def test_a_document_that_is_behind_is_lag_while_its_partition_moves(bench:
     assert report.figures.lag_events == 2
 
 
+@pytest.mark.elasticsearch
 async def test_a_document_that_follows_is_well_though_more_comes_all_the_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,6 +514,7 @@ async def test_a_document_that_follows_is_well_though_more_comes_all_the_time(
     assert report.holds, report
 
 
+@pytest.mark.elasticsearch
 async def test_a_document_that_is_behind_and_wrong_is_no_lag(bench: Bench) -> None:
     await bench.project(ANN, 2)
     await bench.change(ANN, balance=1)
@@ -516,6 +522,7 @@ async def test_a_document_that_is_behind_and_wrong_is_no_lag(bench: Bench) -> No
     assert (await bench.check()).violated == [4]
 
 
+@pytest.mark.elasticsearch
 async def test_what_comes_right_while_it_is_looked_at_is_no_fault(bench: Bench) -> None:
     await bench.project(ANN, 2)
     late: Callable[[], Any] = bench.survey.ids
@@ -544,6 +551,7 @@ async def test_a_balance_below_zero_in_between(bench: Bench) -> None:
 # ------------------------------------------------------------------ much of it
 
 
+@pytest.mark.elasticsearch
 async def test_many_accounts_and_only_some_are_named(bench: Bench) -> None:
     for number in range(40):
         account = f"01J0000000000000000000{number:04}"

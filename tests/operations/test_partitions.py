@@ -210,6 +210,7 @@ async def nobody(reader: Partitions) -> bool:
 # ---------------------------------------------------------------- not known, and why
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_what_has_to_be_synchronised_is_unknown_until_it_is(
     settings: Settings, store: EventStore, js: JetStream, role: Start, reader: Partitions
@@ -372,6 +373,7 @@ async def metrics(client: Client) -> dict[tuple[str, int], float]:
     }
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_the_command_the_route_and_the_gauges_say_the_same(
     settings: Settings, store: EventStore, js: JetStream, role: Start, reader: Partitions

@@ -202,6 +202,7 @@ def known(told: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_transfer_is_followed_to_both_accounts_documents(
     bank: Client, settings: Settings, js: JetStream, role: Start

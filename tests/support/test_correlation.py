@@ -120,6 +120,7 @@ async def test_whatever_a_request_logs_carries_its_id(
 # ------------------------------------------------------------------ from HTTP to the bulk
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_every_role_tells_at_debug_whose_events_it_carries(
     settings: Settings, role: Callable[..., Awaitable[Role]]

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import io
+import itertools
 import logging
 import resource
 import socket
@@ -172,12 +173,17 @@ LENGTH = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 PLAIN = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.mark.parametrize("whole", [PLAIN, LENGTH, CHUNKED, 2 * PLAIN, PLAIN + LENGTH])
-@pytest.mark.parametrize("half", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n"])
-@pytest.mark.parametrize("pieces", [[0], [0, -1], [0, 40]])
-async def test_half_a_head_behind_a_request_has_the_same_limit(
-    whole: bytes, half: bytes, pieces: list[int]
-) -> None:
+WHOLE = (PLAIN, LENGTH, CHUNKED, 2 * PLAIN, PLAIN + LENGTH)
+
+
+async def test_half_a_head_behind_a_request_has_the_same_limit() -> None:
+    """All of them at once, for each waits until its time is over."""
+    halves = (b"G", b"GET / HTTP/1.1\r\nHost: x\r\n")
+    ways = itertools.product(WHOLE, halves, ([0], [0, -1], [0, 40]))
+    await asyncio.gather(*(is_closed_for_its_half(*way) for way in ways))
+
+
+async def is_closed_for_its_half(whole: bytes, half: bytes, pieces: list[int]) -> None:
     sent = whole + half
     async with served(http_head_seconds=1, http_idle_seconds=30) as it:
         reader, writer = await it.open()
@@ -185,16 +191,17 @@ async def test_half_a_head_behind_a_request_has_the_same_limit(
             writer.write(sent[begin:end])
             await asyncio.sleep(0.05)
         async with asyncio.timeout(10):
-            assert (await reader.read()).count(b"HTTP/1.1 200") == whole.count(b"HTTP/1.1")
+            answered = (await reader.read()).count(b"HTTP/1.1 200")
         writer.close()
-        assert it.refused == {"slow-head": 1}
+        assert answered == whole.count(b"HTTP/1.1"), (sent, pieces)
+        assert it.refused == {"slow-head": 1}, (sent, pieces)
 
 
-@pytest.mark.parametrize("whole", [PLAIN, LENGTH, CHUNKED, 2 * PLAIN, PLAIN + LENGTH])
-@pytest.mark.parametrize("cut", [1, 5, None])
-async def test_a_connection_whose_requests_are_whole_stays_open(
-    whole: bytes, cut: int | None
-) -> None:
+async def test_a_connection_whose_requests_are_whole_stays_open() -> None:
+    await asyncio.gather(*(stays_open(*way) for way in itertools.product(WHOLE, (1, 5, None))))
+
+
+async def stays_open(whole: bytes, cut: int | None) -> None:
     async with served(http_head_seconds=1) as it:
         reader, writer = await it.open()
         writer.write(whole if cut is None else whole[:-cut])
@@ -204,7 +211,7 @@ async def test_a_connection_whose_requests_are_whole_stays_open(
         for _ in range(whole.count(b"HTTP/1.1")):
             await reader.readuntil(b"HTTP/1.1 200")
         await asyncio.sleep(2 * http_connections.EVERY + 1)
-        assert not reader.at_eof()
+        assert not reader.at_eof(), (whole, cut)
         writer.close()
 
 

@@ -90,6 +90,7 @@ async def is_ready(address: str, role: Role) -> None:
 # ------------------------------------------------------------------ the figures
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_forwarder_and_worker_tell_what_is_in_the_stores(
     measured: Callable[[str], Awaitable[str]], store: EventStore
@@ -229,6 +230,7 @@ def documented() -> dict[str, Table]:
     return roles
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_every_metric_is_documented_and_none_tells_an_account(
     settings: Settings, role: Start, measured: Callable[[str], Awaitable[str]]

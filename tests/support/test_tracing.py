@@ -204,6 +204,7 @@ async def collector() -> AsyncIterator[tuple[str, dict[str, list[Any]]]]:
         yield str(server.make_url("")), received
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_one_trace_goes_from_the_request_to_the_bulk(
     settings: Settings, role: Callable[..., Awaitable[Role]]

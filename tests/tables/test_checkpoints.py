@@ -257,12 +257,12 @@ async def test_epochs_rise_whatever_is_lost(js: JetStream) -> None:
     assert await raise_epoch(js, BALANCE, 3, "two", 42) == 43
 
 
-@pytest.mark.parametrize("nonsense", ["x", None, -1, 2**53, 2**62, 1.5, True, {}])
-async def test_an_epoch_written_by_hand_keeps_nobody_out(js: JetStream, nonsense: Any) -> None:
+async def test_an_epoch_written_by_hand_keeps_nobody_out(js: JetStream) -> None:
     bucket = Bucket(js, "partitions")
-    await bucket.put("3", {"epoch": 7 if nonsense is None else nonsense})
-    assert await raise_epoch(js, BALANCE, 3, "one", 9) == 10
-    assert await owner_of(js, BALANCE, 3) == "one"
+    for partition, epoch in enumerate(("x", 7, -1, 2**53, 2**62, 1.5, True, {})):
+        await bucket.put(str(partition), {"epoch": epoch})
+        assert await raise_epoch(js, BALANCE, partition, "one", 9) == 10, epoch
+        assert await owner_of(js, BALANCE, partition) == "one", epoch
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,8 @@ def _shares(worker: Role) -> bool:
 @pytest.mark.parametrize(
     "server",
     [
-        "nats",
         "elasticsearch",
-        *(pytest.param(each, marks=LONG_LANE) for each in ("mongodb", "redis")),
+        *(pytest.param(each, marks=LONG_LANE) for each in ("nats", "mongodb", "redis")),
     ],
 )
 async def test_a_server_restarted_in_the_midst(

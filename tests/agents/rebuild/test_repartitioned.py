@@ -12,6 +12,7 @@ from tests.load import Load
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(300)]
 
 
+@pytest.mark.drill
 async def test_a_repartition_ends_a_rebuild_and_the_next_one_completes(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
     stalled = await bank.stalled_worker()

@@ -15,6 +15,7 @@ from yarl import URL
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
 from pipeline.support.settings import Settings
+from tests.harness import cases
 from tests.services import NOBODY, Client, problem, serving
 
 TOO_MUCH = 2**53
@@ -52,7 +53,7 @@ async def bank(settings: Settings) -> AsyncIterator[Bank]:
     await store.close()
 
 
-@pytest.mark.parametrize(
+@cases(
     "body",
     [
         b"",
@@ -84,14 +85,14 @@ async def test_what_is_not_json(bank: Bank, body: bytes) -> None:
         assert answer.content_type == "application/problem+json"
 
 
-@pytest.mark.parametrize("body", [[], "text", 1, None, True, [{}]])
+@cases("body", [[], "text", 1, None, True, [{}]])
 async def test_json_that_is_no_object(bank: Bank, body: Any) -> None:
     for path in COMMANDS:
         document = await problem(await bank.post(path, json.dumps(body)), 400, "invalid-input")
         assert [error["pointer"] for error in document["errors"]] == ["#"]
 
 
-@pytest.mark.parametrize(
+@cases(
     "money",
     [0, -1, True, False, 1.0, 1.5, 1e3, "1", "", None, [], {}, TOO_MUCH, -TOO_MUCH, 10**18, 10**30],
 )
@@ -110,7 +111,7 @@ async def test_money_that_is_none(bank: Bank, money: Any) -> None:
         assert "money" in document["detail"]
 
 
-@pytest.mark.parametrize(
+@cases(
     "owner",
     [
         "",
@@ -145,7 +146,7 @@ async def test_owners_that_are_none(bank: Bank, owner: Any) -> None:
         assert [error["pointer"] for error in document["errors"]] == ["#/owner"]
 
 
-@pytest.mark.parametrize("text", ["", " \u200b", "a\x00", "a\x1b[2J", "a\u202eb", "é" * 501, 1])
+@cases("text", ["", " \u200b", "a\x00", "a\x1b[2J", "a\u202eb", "é" * 501, 1])
 async def test_reasons_that_are_none(bank: Bank, text: Any) -> None:
     for path in ("/freeze", "/unfreeze", "/close"):
         for field in ("reason", "public_reason"):
@@ -154,7 +155,7 @@ async def test_reasons_that_are_none(bank: Bank, text: Any) -> None:
             assert [error["pointer"] for error in document["errors"]] == [f"#/{field}"]
 
 
-@pytest.mark.parametrize(
+@cases(
     "account_id",
     [
         "",
@@ -224,16 +225,14 @@ async def test_a_body_of_64_kib_is_read_and_a_longer_one_is_not(bank: Bank) -> N
     await problem(answer, 415, "unsupported-encoding")
 
 
-@pytest.mark.parametrize(
-    "kind", ["application/json; charset=utf-8", "Application/JSON", "a/b+json"]
-)
+@cases("kind", ["application/json; charset=utf-8", "Application/JSON", "a/b+json"])
 async def test_json_media_types(bank: Bank, kind: str) -> None:
     kind = kind.replace("a/b+json", "application/command+json")
     answer = await bank.post("/deposit", {"id": NOBODY, "money": 1}, headers={"Content-Type": kind})
     await problem(answer, 404, "account-not-found")
 
 
-@pytest.mark.parametrize(
+@cases(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "json", "é"]
 )
 async def test_other_media_types(bank: Bank, kind: str) -> None:
@@ -296,7 +295,7 @@ async def test_routes_and_methods_that_are_none(bank: Bank) -> None:
         assert sorted(answer.headers["Allow"].split(",")) == allowed.split(",")
 
 
-@pytest.mark.parametrize(
+@cases(
     "request_line",
     [
         b"GET /\xff HTTP/1.1",

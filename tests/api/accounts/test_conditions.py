@@ -21,7 +21,7 @@ from tests.commands import (
     unfreeze,
     withdraw,
 )
-from tests.harness import rounds
+from tests.harness import cases, rounds
 from tests.services import NOBODY
 
 
@@ -38,7 +38,7 @@ async def at_version_3(bank: Replicas) -> str:
     return account
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "status"),
     [
         ('"3"', 200),

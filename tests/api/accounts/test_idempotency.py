@@ -33,7 +33,7 @@ from tests.commands import (
     unfreeze,
     withdraw,
 )
-from tests.harness import Role, eventually, rounds
+from tests.harness import Role, cases, eventually, rounds
 from tests.proxy import Held, HttpProxy
 
 
@@ -116,7 +116,7 @@ async def test_how_the_body_is_written_does_not_matter(bank: Replicas) -> None:
         assert answer.headers["Idempotent-Replayed"] == "true"
 
 
-@pytest.mark.parametrize("key", ["", "x" * 201, "é", "tab\tin it"])
+@cases("key", ["", "x" * 201, "é", "tab\tin it"])
 async def test_a_malformed_key_is_told_and_nothing_is_done(bank: Replicas, key: str) -> None:
     answer = await send(bank.bank, create(), key=key)
     assert (answer.status, answer.problem) == (400, "invalid-idempotency-key")

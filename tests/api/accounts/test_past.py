@@ -16,6 +16,7 @@ from pipeline.support.settings import Settings
 from tests.accounts import fold
 from tests.accounts import shown as answered
 from tests.bank import history
+from tests.harness import cases
 from tests.services import NOBODY, Client, problem, serving
 
 START = datetime(2026, 3, 1, 12)
@@ -128,13 +129,13 @@ async def test_before_it_was_opened_there_is_no_account(bank: Client, store: Eve
     assert (await ask(bank, f"/{account_id}?at={rfc3339(after(5))}"))["version"] == 2
 
 
-@pytest.mark.parametrize("path", ["?version=1", "?at=2026-03-01T12:00:00Z", "/events", ""])
+@cases("path", ["?version=1", "?at=2026-03-01T12:00:00Z", "/events", ""])
 async def test_nobody_has_no_past(bank: Client, path: str) -> None:
     async with bank.get(f"/{NOBODY}{path}") as answer:
         await problem(answer, 404, "account-not-found")
 
 
-@pytest.mark.parametrize(
+@cases(
     "wrong",
     [
         "version=0",
@@ -210,9 +211,7 @@ async def test_a_hole_in_a_history_hides_nothing(bank: Client, store: EventStore
     assert (await ask(bank, f"/{account_id}?version=5"))["version"] == 5
 
 
-@pytest.mark.parametrize(
-    "wrong", ["limit=0", "limit=1001", "limit=-1", "after=-1", "after=x", "before=1"]
-)
+@cases("wrong", ["limit=0", "limit=1001", "limit=-1", "after=-1", "after=x", "before=1"])
 async def test_a_page_that_is_none(bank: Client, wrong: str) -> None:
     async with bank.get(f"/{NOBODY}/events?{wrong}") as answer:
         await problem(answer, 400, "invalid-input")

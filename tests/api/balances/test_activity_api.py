@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from api.balances.app import create_app
-from pipeline.bridge.changelog_subjects import encode_key
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, StoredMessage, stream_reader
+from pipeline.messaging.changelog_subjects import encode_key
 from pipeline.support.settings import Settings
 from pipeline.tables.activity_reader import MINUTES, ActivityReader
 from tests.bank import accounts, append
@@ -55,6 +55,7 @@ async def test_where_nothing_was_ever_counted(settings: Settings) -> None:
     assert all(each.endswith(":00.000Z") for each in minutes)
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_what_a_worker_reads_is_counted(
     settings: Settings, role: Callable[..., Awaitable[Role]]

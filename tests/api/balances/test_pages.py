@@ -2,6 +2,7 @@
 Cursors that are none are refused by name."""
 
 import copy
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,20 +101,18 @@ async def bank(settings: Settings) -> AsyncIterator[Accounts]:
     await elastic.close()
 
 
-@pytest.mark.parametrize("field", ["owner", "balance", "updated_at", "id"])
-@pytest.mark.parametrize("direction", ["", "-"])
-@pytest.mark.parametrize("limit", [1, 2, 3, 7])
-async def test_a_walk_shows_everything_once(
-    bank: Accounts, field: str, direction: str, limit: int
-) -> None:
-    seen: list[str] = []
-    page = await bank.page(sort=direction + field, limit=limit)
-    seen += [each["id"] for each in page["data"]]
-    while "next" in page:
-        assert len(seen) <= len(bank.documents), "it loops"
-        page = await bank.page(sort=direction + field, limit=limit, starting_after=page["next"])
+async def test_a_walk_shows_everything_once(bank: Accounts) -> None:
+    names = ("owner", "balance", "updated_at", "id")
+    for name, direction, limit in itertools.product(names, ("", "-"), (1, 2, 3, 7)):
+        query: dict[str, Any] = {"sort": direction + name, "limit": limit}
+        seen: list[str] = []
+        page = await bank.page(**query)
         seen += [each["id"] for each in page["data"]]
-    assert sorted(seen) == sorted(bank.documents)
+        while "next" in page:
+            assert len(seen) <= len(bank.documents), f"it loops: {query}"
+            page = await bank.page(**query, starting_after=page["next"])
+            seen += [each["id"] for each in page["data"]]
+        assert sorted(seen) == sorted(bank.documents), query
 
 
 @pytest.mark.parametrize("field", ["owner", "balance", "updated_at"])
@@ -139,10 +138,10 @@ async def test_a_walk_ends_while_accounts_move(bank: Accounts, field: str, direc
     assert sorted(still) == sorted(bank.documents.keys() - moved)
 
 
-@pytest.mark.parametrize("owner", OWNERS[:4])
-async def test_a_name_of_200_characters_is_found(bank: Accounts, owner: str) -> None:
-    page = await bank.page(owner=owner)
-    assert [each["owner"] for each in page["data"]] == [owner]
+async def test_a_name_of_200_characters_is_found(bank: Accounts) -> None:
+    for owner in OWNERS[:4]:
+        page = await bank.page(owner=owner)
+        assert [each["owner"] for each in page["data"]] == [owner]
 
 
 async def test_an_id_still_goes_as_a_cursor(bank: Accounts) -> None:

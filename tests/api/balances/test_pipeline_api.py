@@ -162,6 +162,7 @@ async def test_a_worker_that_is_killed_is_lost_and_one_that_goes_has_left(
     await shows(client, lambda found: states(found)["w2"] == "here")
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_a_worker_that_stands_still_is_lost_until_it_goes_on(
     client: Client, fleet: Fleet, role: Start
@@ -189,6 +190,7 @@ async def test_a_rebuild_that_runs_and_one_that_ended(client: Client, js: JetStr
 # ---------------------------------------------------------------- what can't be known
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_a_purged_stream_is_unknown_and_never_0(
     client: Client, store: EventStore, js: JetStream, fleet: Fleet, role: Start

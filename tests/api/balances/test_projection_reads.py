@@ -1,5 +1,6 @@
 """`GET /projections/{name}` and `/projections/{name}/{id}`: any projection, of any application."""
 
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -59,23 +60,27 @@ async def ids(client: Client, name: str, **query: Any) -> list[str]:
     return [each["id"] for each in found["data"]]
 
 
-@pytest.mark.parametrize("sort", ["id", "-id", "at", "-at", "scans", "-scans"])
-@pytest.mark.parametrize("limit", [1, 3, 8])
-async def test_pages_follow_each_other_in_any_order(post: Client, sort: str, limit: int) -> None:
+async def walk(client: Client, name: str, **query: Any) -> list[dict[str, Any]]:
+    """All the pages, one after the other."""
     seen: list[dict[str, Any]] = []
     after: dict[str, Any] = {}
     while True:
-        found = await page(post, "places", sort=sort, limit=limit, **after)
+        found = await page(client, name, **query, **after)
         seen += found["data"]
         if not found["has_more"]:
-            break
+            return seen
         after = {"starting_after": found["next"]}
-    field = sort.removeprefix("-")
-    expected = sorted(seen, key=lambda each: each["id"])
-    expected.sort(key=lambda each: each[field], reverse=sort.startswith("-"))
-    assert seen == expected
-    assert {each["id"] for each in seen} == {f"parcel-{n}" for n in range(8)}
-    assert all(each.keys() == POST.projections[0].fields for each in seen)
+
+
+async def test_pages_follow_each_other_in_any_order(post: Client) -> None:
+    for field, direction, limit in itertools.product(("id", "at", "scans"), ("", "-"), (1, 3, 8)):
+        sort = direction + field
+        seen = await walk(post, "places", sort=sort, limit=limit)
+        expected = sorted(seen, key=lambda each: each["id"])
+        expected.sort(key=lambda each: each[field], reverse=direction == "-")
+        assert seen == expected, (sort, limit)
+        assert {each["id"] for each in seen} == {f"parcel-{n}" for n in range(8)}
+        assert all(each.keys() == POST.projections[0].fields for each in seen)
 
 
 async def test_search_is_of_whole_keywords_and_words_of_texts(post: Client) -> None:

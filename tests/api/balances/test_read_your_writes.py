@@ -67,6 +67,7 @@ async def test_every_write_is_read_at_once(
         assert document["balance"] == 4 + version
 
 
+@pytest.mark.drill
 async def test_what_is_not_there_in_time_is_told(
     store: EventStore, http: aiohttp.ClientSession, role: Start
 ) -> None:

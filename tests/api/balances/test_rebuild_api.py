@@ -22,7 +22,7 @@ from pipeline.operations import keys
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import Phase
 from tests.conftest import placed
-from tests.harness import Role, eventually
+from tests.harness import Role, cases, eventually
 from tests.keys import guarded, holder, on
 from tests.rebuilds import FINISHED, FakeWorker
 from tests.services import NOBODY, Client, problem, serving
@@ -190,7 +190,7 @@ async def test_what_is_asked_for(
     assert (await started(bank, body))["id"] == begun["id"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "pointer"),
     [
         ({"partition": [1]}, "#/partition"),
@@ -271,7 +271,7 @@ async def test_a_failed_one_says_why_and_goes_on_when_it_is_started_again(
     assert (again["reason"], again["finished"]) == (None, None)
 
 
-@pytest.mark.parametrize("job_id", [NOBODY, "*", "%3E", "a%20b", "a%2Fb", "é"])
+@cases("job_id", [NOBODY, "*", "%3E", "a%20b", "a%2Fb", "é"])
 async def test_one_that_is_not_there(bank: Client, worker: FakeWorker, job_id: str) -> None:
     begun = await started(bank)
     await problem(await bank.get(f"/rebuilds/{job_id}"), 404, "rebuild-not-found")

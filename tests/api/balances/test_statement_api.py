@@ -1,5 +1,6 @@
 """`GET /{id}/statement`: in order, in pages, of some kinds, between two times."""
 
+import itertools
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -79,19 +80,24 @@ async def test_the_newest_comes_first_with_the_balance_after_it(bank: Client) ->
     assert newest.keys() == STATEMENT.fields
 
 
-@pytest.mark.parametrize("sort", ["version", "-version"])
-@pytest.mark.parametrize("limit", [1, 7, 25, 100])
-async def test_pages_follow_each_other(bank: Client, sort: str, limit: int) -> None:
-    for given in ("next", "version"):
-        seen: list[int] = []
-        after: dict[str, Any] = {}
-        while True:
-            found = await page(bank, sort=sort, limit=limit, **after)
-            seen += [each["version"] for each in found["data"]]
-            if not found["has_more"]:
-                break
-            after = {"starting_after": found["next"] if given == "next" else seen[-1]}
-        assert seen == sorted(range(1, 26), reverse=sort == "-version")
+async def walk(client: Client, given: str, **query: Any) -> list[int]:
+    """The versions on all pages; each page starts after the cursor or the version before it."""
+    seen: list[int] = []
+    after: dict[str, Any] = {}
+    while True:
+        found = await page(client, **query, **after)
+        seen += [each["version"] for each in found["data"]]
+        if not found["has_more"]:
+            return seen
+        after = {"starting_after": found["next"] if given == "next" else seen[-1]}
+
+
+async def test_pages_follow_each_other(bank: Client) -> None:
+    ways = itertools.product(("next", "version"), ("version", "-version"), (1, 7, 25, 100))
+    for given, sort, limit in ways:
+        seen = await walk(bank, given, sort=sort, limit=limit)
+        expected = sorted(range(1, 26), reverse=sort == "-version")
+        assert seen == expected, (given, sort, limit)
 
 
 async def test_kinds_and_times_are_chosen(bank: Client) -> None:
@@ -120,9 +126,8 @@ async def test_entries_show_the_clients_words_and_are_found_by_them(bank: Client
     assert await versions(bank, search='red" OR *:*') == []
 
 
-@pytest.mark.parametrize(
-    ("query", "parameter"),
-    [
+async def test_bad_parameters_are_named(bank: Client) -> None:
+    bad: list[tuple[dict[str, str], str]] = [
         ({"reference": ""}, "reference"),
         ({"reference": "x" * 141}, "reference"),
         ({"search": "\x00"}, "search"),
@@ -140,14 +145,11 @@ async def test_entries_show_the_clients_words_and_are_found_by_them(bank: Client
         ({"starting_after": encode("statement asc", [1])}, "starting_after"),
         ({"starting_after": encode("statement desc", ["1"])}, "starting_after"),
         ({"page": "2"}, "page"),
-    ],
-)
-async def test_bad_parameters_are_named(
-    bank: Client, query: dict[str, str], parameter: str
-) -> None:
-    async with bank.get(f"/{ADA}/statement", params=query) as answer:
-        document = await problem(answer, 400, "invalid-input")
-    assert [each["parameter"] for each in document["errors"]] == [parameter]
+    ]
+    for query, parameter in bad:
+        async with bank.get(f"/{ADA}/statement", params=query) as answer:
+            document = await problem(answer, 400, "invalid-input")
+        assert [each["parameter"] for each in document["errors"]] == [parameter], query
 
 
 async def test_an_account_that_is_not_there_has_no_statement(bank: Client) -> None:
