@@ -101,7 +101,7 @@ class Ring:
     pass
 
 
-BELL: Final = Aggregate(
+BELL: Final = Aggregate[Ring, Bell](
     "bell",
     initial=Bell,
     decide=lambda command, bell: [Decision("BellRung", {})],
