@@ -21,7 +21,13 @@ from pipeline.processes import Processes
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.private_files import private_folder
-from pipeline.support.settings import PREFIX, Settings, SettingsError, load
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    load,
+    require_projections,
+)
 from pipeline.tables.activity import Activity
 
 COMMIT_SECONDS = 0.3
@@ -90,9 +96,11 @@ async def worker(
 ) -> None:
     """Run the worker until `stop` is set or the task is cancelled; then drain and leave.
 
-    Raises `CannotListen` for its metrics, and `SettingsError` without a folder for its data.
+    Raises `CannotListen` for its metrics, and `SettingsError` without a folder for its data, or if
+    the application has no projection.
     """
     garbage_collection.run_seldom()
+    require_projections(settings)
     try:
         private_folder(settings.data_dir)  # Faust makes only its own folder in it
     except OSError as error:

@@ -47,6 +47,14 @@ class DoneBefore(Refused):
     """That is done once only, and was done before."""
 
 
+class UnknownKind(ValueError):
+    """An event is of none of the aggregate's kinds."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"event of unknown kind {kind}")
+        self.kind = kind
+
+
 class Decision(NamedTuple):
     """The kind and body of a new event; the engine adds the envelope."""
 
@@ -127,7 +135,7 @@ class Aggregate(Generic[C, S]):
             return event
         event = as_stored(event)  # a process may go by the upcasters of another application
         if newest_schema is None:
-            raise ValueError(f"event of unknown kind {event['kind']}")
+            raise UnknownKind(event["kind"])
         event = upcast(event, self.upcasters)
         require_newest(event, self.upcasters)
         return event
@@ -150,6 +158,9 @@ class Joint(Generic[C]):
     `once(command)` names something of which such a command is executed once, for ever and whoever
     asks: then the last aggregate's event has an idempotency key made of it. The next command of
     that name is refused with `DoneBefore`.
+
+    `commands`: those that clients may send by HTTP, as of an `Aggregate`. `ids(command)` then
+    returns the ids of the aggregates, in their order.
     """
 
     def __init__(
@@ -158,9 +169,14 @@ class Joint(Generic[C]):
         aggregates: Sequence[Aggregate[Any, Any]],
         decide: Callable[..., Iterable[Iterable[Decision]]],
         *,
+        commands: Iterable[type[Any]] = (),
+        ids: Callable[[C], Sequence[str]] | None = None,
         once: Callable[[C], str] | None = None,
     ) -> None:
         self.name, self.aggregates, self.decide = name, tuple(aggregates), decide
+        self.commands, self.ids = _by_name(name, commands), ids
+        if self.commands and not (ids and is_name(name)):
+            raise ValueError(f"{name!r} takes commands: give it ids, and a name as aggregates have")
         self._once = once
         if once is not None and len(self.aggregates) < 2:
             raise ValueError(f"{name}: the first aggregate's event has the client's key")
