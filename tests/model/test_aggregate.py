@@ -123,8 +123,9 @@ def test_what_is_done_once_has_a_key_that_no_client_can_send() -> None:
     def once(command: Any) -> str:
         return f"copy {command}"
 
-    assert LOAN.only_key(7) is None
-    returning = Joint("return", (BOOK, READER), LOAN.decide, once=once)
+    command: Any = 7
+    assert LOAN.only_key(command) is None
+    returning = Joint[Any]("return", (BOOK, READER), LOAN.decide, once=once)
     assert returning.only_key(7) == "return→copy 7"
     with pytest.raises(ValueError, match="the first aggregate's event has the client's key"):
         Joint("return", (BOOK,), LOAN.decide, once=once)
