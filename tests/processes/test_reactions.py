@@ -26,6 +26,11 @@ def process(**changes: Any) -> Process[Any]:
     return Process("reminders", **{**about, **changes})
 
 
+EFFECTS = 7
+"""Of a new case with one reminder: `doing`, a command, the state; `doing`, two commands, the
+state."""
+
+
 class Killed(BaseException):
     """The worker is gone."""
 
@@ -79,7 +84,7 @@ async def test_a_worker_that_dies_anywhere_leaves_all_to_the_next(
     world: World, later: Later
 ) -> None:
     """The next one may meet a newer event first: it still answers what was begun before it."""
-    for place in range(16):
+    for place in range(EFFECTS * 2):
         case = await world.opened(reminders=1)
         with killed_at(place), pytest.raises(Killed):
             await world.reactions().advance(case, now=later())
@@ -95,7 +100,7 @@ async def test_a_worker_that_dies_anywhere_leaves_all_to_the_next(
 
 async def test_the_places_are_all_that_there_are(world: World, later: Later) -> None:
     case = await world.opened()
-    with killed_at(16):
+    with killed_at(EFFECTS * 2):
         await world.reactions().advance(case, now=later())
     assert await world.reminders(case) == [1]
 

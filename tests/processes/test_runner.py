@@ -1,25 +1,21 @@
 """A process on the change stream: from the first event on, over restarts, whatever is lost."""
 
 import asyncio
-import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from click.testing import CliRunner
 
-from pipeline.cli.main import main
 from pipeline.coordination import driver as redis
 from pipeline.eventstore.process_states import ProcessStates
+from pipeline.operations.status.processes import process_status
 from pipeline.processes import Processes, ProcessRunner
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.metrics import Metrics
-from pipeline.support.settings import PREFIX, Settings, environment
+from pipeline.support.settings import Settings
 from tests.apps.cases import REMINDERS, Close, Touch
 from tests.harness import Role, eventually
 from tests.processes.conftest import World
@@ -30,6 +26,22 @@ NAMED = "tests.apps.cases:CASES"
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"application": NAMED, "projections": "cases"})
+
+
+class Ahead(datetime):
+    """The clock of a machine that is a day ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime.now(tz) + timedelta(days=1)
+
+
+async def ahead(_: ProcessStates) -> datetime:
+    return Ahead.now(UTC)
+
+
+AHEAD = (ProcessStates, "now", ahead)
+"""The clock of MongoDB, too."""
 
 
 @asynccontextmanager
@@ -61,16 +73,15 @@ async def test_events_and_deadlines_are_answered_over_restarts(
         new, due = await world.opened(after=60_000), await world.opened(after=200)
         await eventually(reported(world, new, "touched 0"))
         await eventually(reported(world, due, "touched 0", "reminded 1"))
-        soon = await world.opened(after=700)
-        await eventually(reported(world, soon, "touched 0"))
-        deadline = (await world.kept(soon))["due"]
     await world.connection.execute("case", new, Touch())
     async with running(settings):
         await eventually(reported(world, new, "touched 0", "touched 1"))
-        await eventually(reported(world, soon, "touched 0", "reminded 1"))
-    [*_, reminded] = await world.store.load(soon)
+    deadline = (await world.kept(old))["due"]
+    with patch("pipeline.processes.runner.datetime", Ahead), patch.object(*AHEAD):
+        async with running(settings):
+            await eventually(reported(world, old, "touched 0", "reminded 1"))
+    [*_, reminded] = await world.store.load(old)
     assert reminded["body"]["due"] == deadline.replace(tzinfo=UTC).isoformat()
-    assert await world.reports(old) == ["touched 0"]
 
 
 async def test_a_lost_place_in_the_change_stream_sends_nothing_again(
@@ -89,12 +100,14 @@ async def test_a_lost_place_in_the_change_stream_sends_nothing_again(
     # All of its documents, too: it has never run.
     processes.delete_many({})
     async with running(settings):
-        await eventually(lambda: _walked(world))
+        await eventually(lambda: walked(world, case))
     assert await world.store.count() == number + 1
 
 
-async def _walked(world: World) -> bool:
-    return (await world.store.processes.position("reminders")).get("slot") == 1024
+async def walked(world: World, case: str) -> bool:
+    """It has been through all events, and the deadline of that case."""
+    position, kept = await world.store.processes.position("reminders"), await world.kept(case)
+    return position.get("slot") == 1024 and bool(kept) and "wake" not in kept
 
 
 async def test_another_worker_goes_on_and_two_do_no_harm(settings: Settings, world: World) -> None:
@@ -116,27 +129,18 @@ async def test_a_clock_that_is_ahead_answers_nothing_early(
 ) -> None:
     """Neither that of MongoDB nor that of the worker."""
     case, other = await world.opened(after=3_600_000), await world.opened(after=1)
-
-    class Ahead(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz) + timedelta(days=1)
-
     with patch("pipeline.processes.runner.datetime", Ahead):
         async with running(settings):
             await eventually(reported(world, other, "touched 0", "reminded 1"))
 
-    async def ahead(_: ProcessStates) -> datetime:
-        return datetime.now(UTC) + timedelta(days=1)
-
-    with patch.object(ProcessStates, "now", ahead):
+    with patch.object(*AHEAD):
         another = await world.opened(after=1)
         async with running(settings):
             await eventually(reported(world, another, "touched 0", "reminded 1"))
     assert await world.reports(case) == ["touched 0"]
 
 
-async def test_metrics_readiness_and_command_tell_who_runs_it_and_what_is_parked(
+async def test_metrics_readiness_and_status_tell_who_runs_it_and_what_is_parked(
     settings: Settings, world: World, events: Any
 ) -> None:
     metrics = Metrics("worker")
@@ -161,27 +165,20 @@ async def test_metrics_readiness_and_command_tell_who_runs_it_and_what_is_parked
         lag = await value("bank_process_lag_seconds")
         assert lag is not None
         assert lag < 60
-        [shown] = json.loads(await bank(settings, "--json"))
-        assert (shown["owner"], shown["read"], shown["lag_events"]) == ("the worker", 1, 0)
-        assert shown["parked"][0]["id"] == sick
-        assert sick in await bank(settings)
+        shown = await process_status(world.store, REMINDERS)
+        assert (shown.owner, shown.read) == ("the worker", 1)
+        assert [each.id for each in shown.parked] == [sick]
         events.update_one({"account_id": sick}, {"$set": {"schema": 1}})
-        assert await bank(settings, "retry", "reminders", sick) == f"{sick}: asked\n"
+        assert await world.store.processes.retry("reminders", sick, datetime.now(UTC))
         await eventually(reported(world, sick, "touched 0"))
-    assert "is not parked" in await bank(settings, "retry", "reminders", sick)
+        assert await ready() is None
     assert await value("bank_process_leading") == 0
+    await world.connection.execute("case", case, Touch())
+    assert (await process_status(world.store, REMINDERS)).lag_events == 1
 
 
 async def parked(world: World) -> bool:
     return bool(await world.store.processes.parked(["reminders"], 1))
-
-
-async def bank(settings: Settings, *words: str) -> str:
-    """What the command prints."""
-    clean: dict[str, str | None] = {name: None for name in os.environ if name.startswith(PREFIX)}
-    environ = {**clean, **environment(settings), "COLUMNS": "200"}
-    asked = partial(CliRunner().invoke, main, ["processes", *words], env=environ)
-    return (await asyncio.to_thread(asked)).output
 
 
 async def test_a_worker_that_is_killed_is_followed_by_another(
