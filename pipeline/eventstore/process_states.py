@@ -96,7 +96,7 @@ class ProcessStates:
         with reachable():
             return await self._processes.find_one({"_id": process}) or {}
 
-    async def keep_position(self, process: str, token: str | None, **changes: Any) -> bool:
+    async def keep_position(self, process: str, token: str | None, /, **changes: Any) -> bool:
         """Change what is kept of it, if its token is still that one, None for none; False if
         somebody else was first."""
         its = {"_id": process, "token": token}
