@@ -161,7 +161,7 @@ async def test_what_raises_parks_its_instance_until_it_is_tried_again(
 
 
 async def test_a_command_to_nobody_parks_too(world: World) -> None:
-    case = await world.opened()
+    case = await world.opened(after=60_000)
     lost = process(react=lambda case, event: Reaction(case, [Send("ghost", "1", Touch())]))
     await world.reactions(lost).advance(case)
     assert "has no aggregate 'ghost'" in (await world.kept(case))["parked"]["reason"]

@@ -47,12 +47,13 @@ async def process_status(store: EventStore, process: Process[Any]) -> ProcessSta
     """Raises `StoreUnavailable`."""
     states, now = store.processes, datetime.now(UTC)
     position = await states.position(process.name)
-    lag = await _lag(store, process, position.get("token"))
+    lag_events, lag_seconds = await _lag(store, process, position.get("token"))
     return ProcessStatus(
         process.name,
         position.get("owner"),
         position.get("slot", 0) / SLOTS,
-        *lag,
+        lag_events,
+        lag_seconds,
         await states.overdue(process.name, now, _MOST),
         [_parked(each) for each in await states.parked([process.name], _PARKED)],
     )
