@@ -6,10 +6,8 @@ from typing import Any
 from pipeline.banking.account import ACCOUNT, REVERSAL, TRANSFER, Account
 from pipeline.banking.commands import Command, Create, MoveMoney, ReverseTransfer
 from pipeline.banking.errors import TransferNotFound, TransferNotReversible
-from pipeline.banking.events import WITHDRAWN
 from pipeline.commands import CommandContext, CommandService, Done, Versioned
 from pipeline.model.aggregate import DoneBefore, Refused
-from pipeline.model.events import Event
 from pipeline.model.ulids import new_ulid
 
 
@@ -60,8 +58,7 @@ class AccountService:
     ) -> Done[Account]:
         """Move a transfer's money back, whole; the result of the account that had paid with its
         event of that version."""
-        leg = await self._leg(payer, version, transfer)
-        payee, money = leg["body"]["transfer"]["counterparty"], leg["body"]["money"]
+        payee, money = await self._sent(payer, version, transfer)
         command = ReverseTransfer(new_ulid(), transfer, payer, payee, money)
         try:
             return await self.commands.execute_together(REVERSAL, (payer, payee), command, context)
@@ -71,16 +68,23 @@ class AccountService:
                 raise DoneBefore(aggregate_id=payer) from refusal
             raise
 
-    async def _leg(self, payer: str, version: int, transfer: str) -> Event:
-        """The payer's event of a transfer that can be reversed."""
+    async def _sent(self, payer: str, version: int, transfer: str) -> tuple[str, int]:
+        """To whom the payer sent how much with its event of that version, by that transfer."""
         found = await self.commands.store.page(payer, after=version - 1, limit=1)
-        leg = found[0] if found and found[0]["version"] == version else None
-        named = leg["body"].get("transfer") if leg and leg["kind"] == WITHDRAWN else None
-        if leg is None or not named or named["id"] != transfer:
-            raise TransferNotFound(aggregate_id=payer)
-        if "reverses" in named:
-            raise TransferNotReversible(aggregate_id=payer)
-        return leg
+        for event in found:  # as it is stored: people can write anything into the collection
+            match event:
+                case {
+                    "version": there,
+                    "kind": "MoneyWithdrawn",
+                    "body": {
+                        "money": int(money),
+                        "transfer": {"id": number, "counterparty": str(payee), **more},
+                    },
+                } if (there, number) == (version, transfer):
+                    if "reverses" in more:
+                        raise TransferNotReversible(aggregate_id=payer)
+                    return payee, money
+        raise TransferNotFound(aggregate_id=payer)
 
     def get(self, account_id: str) -> Coroutine[Any, Any, Versioned[Account]]:
         """The account as the event store has it now, or `AggregateNotFound`."""

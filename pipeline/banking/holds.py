@@ -16,6 +16,7 @@ from pipeline.banking.errors import (
     TooManyHolds,
 )
 from pipeline.banking.events import CAPTURED, EXPIRED, HELD, VOIDED
+from pipeline.banking.money import moved
 from pipeline.model.aggregate import Decision
 from pipeline.model.events import Event, rfc3339
 
@@ -69,18 +70,19 @@ def release(command: Void | ExpireHold, holds: Holds) -> Decision:
 
 
 def holds_after(holds: Holds, event: Event) -> Holds:
-    """The open holds after an event of one; raises `KeyError` and `ValueError`."""
+    """The open holds after an event of one; raises `KeyError`, `TypeError` and `ValueError`."""
     body = event["body"]
     name = body["hold"]
     if (event["kind"] == HELD) == (name in holds):
         raise ValueError(f"{event['kind']} of a hold that is {'' if name in holds else 'not '}open")
     if event["kind"] == HELD:
-        return {**holds, name: {"money": body["money"], "expires_at": body["expires_at"]}}
+        moment(body["expires_at"])
+        return {**holds, name: {"money": moved(body["money"]), "expires_at": body["expires_at"]}}
     return {other: each for other, each in holds.items() if other != name}
 
 
 def moment(expires_at: str) -> datetime:
-    """The time in an event; raises `ValueError`."""
+    """The time in an event; raises `TypeError` and `ValueError`."""
     return utc(datetime.fromisoformat(expires_at))
 
 

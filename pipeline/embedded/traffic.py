@@ -33,8 +33,6 @@ _MORE_THAN_ANYBODY_HAS: Final = 2**52
 DONE: Final = frozenset({200})
 DONE_OR_INSUFFICIENT: Final = frozenset({200, 422})
 CLOSED: Final = frozenset({409})
-HELD: Final = frozenset({200, 409, 422})
-"""Of a hold: an account may have too many."""
 _LONG: Final = 3600
 _SHORT: Final = 3
 """Seconds that a hold lasts which is to be ended, and at most which is to expire."""
@@ -291,7 +289,7 @@ def _hold(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
         Command("hold", hot[0], money),
         "/hold",
         {"id": hot[0], "money": money, "seconds": seconds},
-        HELD,
+        DONE_OR_INSUFFICIENT,
         then=then,
     )
 

@@ -182,8 +182,9 @@ class Joint(Generic[C]):
             raise ValueError(f"{name}: the first aggregate's event has the client's key")
 
     def only_key(self, command: C) -> str | None:
-        """The key of what is done once. No client can send it: it has a tab."""
-        return f"{self.name}\t{self._once(command)}" if self._once is not None else None
+        """The key of what is done once. It has a character that no client's key can have: by HTTP
+        they are printable ASCII."""
+        return f"{self.name}→{self._once(command)}" if self._once is not None else None
 
     def __repr__(self) -> str:
         return f"Joint({self.name!r})"

@@ -151,7 +151,8 @@ async def test_a_problem_tells_the_routes_that_answer_it(service: Client, reques
     async with service.get("/problems/insufficient-funds") as answer:
         routes = (await answer.json())["routes"]
     writes = request.node.callspec.params["service"] == "accounts"
-    assert [each["path"] for each in routes] == (["/withdraw", "/transfer"] if writes else [])
+    paths = ["/withdraw", "/transfer", "/reverse", "/hold"] if writes else []
+    assert [each["path"] for each in routes] == paths
 
 
 async def test_the_pages_lead_nowhere_else_and_run_nothing(service: Client) -> None:

@@ -163,7 +163,17 @@ def test_what_is_held_is_in_the_balance_and_not_available() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [HELD, ("HoldVoided", {"hold": "i", "released": 1}), ("HoldExpired", {})], ids=str
+    "wrong",
+    [
+        HELD,
+        ("HoldVoided", {"hold": "i", "released": 1}),
+        ("HoldExpired", {}),
+        ("MoneyHeld", {**SECOND[1], "money": "2"}),
+        ("MoneyHeld", {**SECOND[1], "money": -2}),
+        ("MoneyHeld", {**SECOND[1], "expires_at": "soon"}),
+        ("MoneyHeld", {**SECOND[1], "expires_at": 5}),
+    ],
+    ids=str,
 )
 def test_an_event_that_fits_no_hold_leaves_the_account_unreadable(wrong: tuple[str, Any]) -> None:
     with pytest.raises(AggregateUnreadable):
@@ -306,4 +316,4 @@ def test_what_is_held_is_not_given_back() -> None:
 
 
 def test_a_reversal_has_a_key_that_no_client_can_send() -> None:
-    assert REVERSAL.only_key(BACK) == "reversal\tt"
+    assert REVERSAL.only_key(BACK) == "reversal→t"

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.application import Application
 from pipeline.commands.snapshots import snapshot_of, trusted
-from pipeline.model.aggregate import Aggregate
+from pipeline.model.aggregate import Aggregate, Joint
 from pipeline.model.chain import digest, link
 from pipeline.model.events import Event, new_event
 from pipeline.model.names import InvalidName
@@ -117,6 +117,18 @@ def test_commands_for_http_are_dataclasses_of_different_names() -> None:
         like_a_book(commands=[int])
     with pytest.raises(ValueError, match="book has two commands Buy"):
         like_a_book(commands=[Buy, Buy])
+
+
+def test_what_is_done_once_has_a_key_that_no_client_can_send() -> None:
+    def once(command: Any) -> str:
+        return f"copy {command}"
+
+    command: Any = 7
+    assert LOAN.only_key(command) is None
+    returning = Joint[Any]("return", (BOOK, READER), LOAN.decide, once=once)
+    assert returning.only_key(7) == "return→copy 7"
+    with pytest.raises(ValueError, match="the first aggregate's event has the client's key"):
+        Joint("return", (BOOK,), LOAN.decide, once=once)
 
 
 def test_an_application_s_aggregates_have_different_names() -> None:

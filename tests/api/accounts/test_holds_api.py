@@ -118,9 +118,13 @@ async def test_a_hold_is_repeated_by_its_key_and_conditional(bank: Client) -> No
 
 async def test_a_repeated_hold_whose_time_has_passed_is_answered_as_before(bank: Client) -> None:
     account = await opened(bank, 10)
-    ends = datetime.now(UTC) + timedelta(seconds=1)
-    short = Command("POST", "/hold", {"id": account, "money": 5, "expires_at": ends.isoformat()})
-    first = await send(bank, short, key="short")
+    for seconds in (1, 5, 30):  # a slow machine takes longer to ask than the shortest lasts
+        ends = datetime.now(UTC) + timedelta(seconds=seconds)
+        body = {"id": account, "money": 5, "expires_at": ends.isoformat()}
+        short = Command("POST", "/hold", body)
+        first = await send(bank, short, key="short")
+        if first.status == 200:
+            break
     assert first.status == 200, first
     await asyncio.sleep(max(0.0, (ends - datetime.now(UTC)).total_seconds()))
     assert (await send(bank, short, key="short")).content == first.content
