@@ -196,7 +196,8 @@ async def test_a_consumer_keeps_its_position_by_name(bank: Bank) -> None:
         await put(path, json={"position": end}, headers={"If-Match": "*"}),
     ):
         await problem(gone, 404, "subscription-not-found")
-    await problem(await put(path, json={"position": "then"}), 400, "invalid-input")
+    for amiss in ("then", 7, None, {}):
+        await problem(await put(path, json={"position": amiss}), 400, "invalid-input")
 
 
 async def test_servers_that_are_away(settings: Settings, js: JetStream) -> None:
