@@ -1,4 +1,4 @@
-"""The Faust app of a worker: wires agents, bridge, assignment and projections.
+"""The Faust app of a worker: wires agents, bridge, assignment and projections; and processes.
 
 `bank worker` or `faust -A pipeline.app worker` runs it.
 """
@@ -17,6 +17,7 @@ from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.coordination.partition_leases import owner_named
 from pipeline.operations.followed_keys import followed_where_on
+from pipeline.processes import Processes
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.private_files import private_folder
@@ -99,10 +100,13 @@ async def worker(
     app = create_app(settings, name)
     assignment = options_of(app).assignment
     assert isinstance(assignment, WorkerAssignment)
-    metrics = WorkerMetrics(assignment, assignment.agents, app.transport.full)
+    worker = WorkerMetrics(assignment, assignment.agents, app.transport.full)
+    metrics = worker_metrics(worker)
+    processes = Processes(settings, assignment.leases.owner, metrics)
     async with (
         followed_where_on(settings) as keys,
-        exposed(settings, worker_metrics(metrics), worker_checks(metrics), keys),
+        exposed(settings, metrics, {**worker_checks(worker), **processes.checks}, keys),
+        processes.running(),
     ):
         await _run(app, assignment, stop or asyncio.Event())
 

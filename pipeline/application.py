@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from pipeline.model.aggregate import Aggregate, Joint
 from pipeline.model.events import Event
 from pipeline.model.names import Names, names_of
+from pipeline.model.process import Process
 from pipeline.model.projection import Projection
 from pipeline.model.upcasters import Upcasters, require_known, united
 
@@ -61,11 +62,12 @@ class Application:
     `upcasters` bring older schemas of its events to the next one: those of its `aggregates`, and
     what is given here besides of kinds that none of them has. Packages declare more of these by the
     entry points `{name}.upcasters`.
-    `turnover` says what the table of activity counts.
+    `turnover` says what the table of activity counts. `processes` react to its events with commands
+    to its aggregates.
 
     Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, one is of an
-    aggregate that does not have it, two aggregates or two joints have one name, or two have a
-    kind of events in common.
+    aggregate that does not have it, two aggregates, two joints or two processes have one name, or
+    two aggregates have a kind of events in common.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Application:
     upcasters: Upcasters = field(default_factory=dict)
     invariants: Sequence[Invariant] = ()
     turnover: Turnover = by_kind
+    processes: Sequence[Process[Any]] = ()
     names: Names = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +85,7 @@ class Application:
         ours = tuple(each.within(names) for each in self.projections)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "projections", ours)
-        for several in (self.all_aggregates, self.joints):
+        for several in (self.all_aggregates, self.joints, self.processes):
             _require_names(self.name, several)
         _require_own_kinds(self.name, self.all_aggregates)
         own = united(each.upcasters for each in self.all_aggregates)
@@ -101,7 +104,9 @@ class Application:
         return frozenset(kind for each in self.all_aggregates for kind in each.schemas)
 
 
-def _require_names(application: str, several: Sequence[Aggregate[Any, Any] | Joint[Any]]) -> None:
+def _require_names(
+    application: str, several: Sequence[Aggregate[Any, Any] | Joint[Any] | Process[Any]]
+) -> None:
     names = [each.name for each in several]
     if twice := sorted({each for each in names if names.count(each) > 1}):
         raise ValueError(f"{application} has two of the name {twice[0]}")

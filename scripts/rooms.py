@@ -27,6 +27,7 @@ _COLUMNS: Final = {
     "agents": 2.1,
     "tables": 1.6,
     "forwarder": 3.25,
+    "processes": 0.6,
     "coordination": 2,
     "bridge": 2,
     "commands": -0.6,

@@ -28,6 +28,8 @@ def shown(account: Versioned[Account]) -> dict[str, Any]:
         "id": account.id,
         "owner": state.owner,
         "balance": state.balance,
+        "available": state.balance - sum(each["money"] for each in state.holds.values()),
         "version": account.version,
         "status": state.status,
+        "holds": [{"id": name, **each} for name, each in state.holds.items()],
     }

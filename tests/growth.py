@@ -6,8 +6,9 @@ Both are asked in turns and their medians compared, so that a busy machine is bu
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from pymongo import MongoClient
@@ -35,6 +36,9 @@ MOST: Final = 3.0
 """How much more the large bank's answer may cost."""
 EACH: Final = 10
 """Events of an account, in both: the cost of an account is another question."""
+
+WAKE: Final = datetime(2025, 1, 1, tzinfo=UTC)
+"""When the first instance of a process is to be looked at."""
 
 _LIST: Final = 1000
 _ROUNDS: Final = 7
@@ -87,12 +91,26 @@ def fill(url: str, database: str, number: int) -> list[Event]:
     """Put that many events into the store, and a snapshot for each account; returns the events."""
     events = [event for history in histories(number) for event in history]
     snapshots = [{"_id": event["account_id"], "version": 1} for event in events[::EACH]]
-    filled: list[tuple[str, list[Any]]] = [("events", [*events]), ("snapshots", snapshots)]
+    filled: list[tuple[str, list[Any]]] = [
+        ("events", [*events]),
+        ("snapshots", snapshots),
+        ("processes", [*instances(event["account_id"] for event in events[::EACH])]),
+    ]
     with MongoClient[dict[str, Any]](url, retryWrites=False) as client:
         for name, documents in filled:
             for at in range(0, len(documents), _LIST):
                 client[database][name].insert_many(documents[at : at + _LIST], ordered=False)
     return events
+
+
+def instances(account_ids: Iterable[str]) -> Iterator[Any]:
+    """An instance of the process `growth` for each account; each waits, and each tenth is
+    parked."""
+    for number, account_id in enumerate(account_ids):
+        wake = WAKE + timedelta(seconds=number)
+        instance = {"_id": f"growth/{account_id}", "process": "growth", "aggregate_id": account_id}
+        parked = {} if number % 10 else {"parked": {"since": wake, "retry": wake}}
+        yield {**instance, "revision": 1, "wake": wake, **parked}
 
 
 async def ratios(asks: Mapping[str, Ask[B]], small: B, large: B) -> dict[str, float]:

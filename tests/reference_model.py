@@ -17,14 +17,22 @@ class Account:
     balance: int
     version: int = 1
     status: str = "open"
+    holds: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def available(self) -> int:
+        held: int = sum(each["money"] for each in self.holds.values())
+        return self.balance - held
 
     def document(self, account_id: str) -> dict[str, Any]:
         return {
             "id": account_id,
             "owner": self.owner,
             "balance": self.balance,
+            "available": self.available,
             "version": self.version,
             "status": self.status,
+            "holds": list(self.holds.values()),
         }
 
 
@@ -94,9 +102,13 @@ class Model:
             return self._transfer(body, versions, answer)
         account_id = body.get("id") or command.path.removeprefix("/")
         account = self._found(account_id, versions)
-        self._apply(command, account)
+        if command.path in ("/hold", "/capture", "/void"):
+            more = self._of_hold(command, account, answer)
+        else:
+            more = {}
+            self._apply(command, account)
         account.version += 1
-        return account_id, account, {}
+        return account_id, account, more
 
     def _found(self, account_id: str, versions: set[str] | None) -> Account:
         account = self.accounts.get(account_id)
@@ -131,6 +143,31 @@ class Model:
             case _:
                 account.owner = body["owner"]
 
+    def _of_hold(self, command: Command, account: Account, answer: Answer) -> dict[str, Any]:
+        body, path = command.body, command.path
+        if account.status == "closed" or (account.status == "frozen" and path != "/void"):
+            raise Refused(409, f"account-{account.status}")
+        if path == "/hold":
+            if account.available < body["money"]:
+                raise Refused(422, "insufficient-funds")
+            given = answer.document.get("hold", {})
+            hold = {name: given.get(name) for name in ("id", "money", "expires_at")}
+            assert hold == given
+            assert hold["money"] == body["money"]
+            assert hold["id"] not in account.holds
+            account.holds[str(hold["id"])] = hold
+            return {"hold": hold}
+        if body["hold"] not in account.holds:
+            raise Refused(404, "hold-not-found")
+        held = account.holds[body["hold"]]["money"]
+        money = body.get("money", held) if path == "/capture" else 0
+        if money > held:
+            raise Refused(422, "hold-too-small")
+        del account.holds[body["hold"]]
+        account.balance -= money
+        paid = {"money": money} if path == "/capture" else {}
+        return {"hold": {"id": body["hold"], "released": held - money, **paid}}
+
     def _transfer(
         self, body: Mapping[str, Any], versions: set[str] | None, answer: Answer
     ) -> tuple[str, Account, dict[str, Any]]:
@@ -139,7 +176,7 @@ class Model:
             raise Refused(400, "transfer-to-self")
         payer = self._found(source, versions)
         self._open(payer)
-        if payer.balance < money:
+        if payer.available < money:
             raise Refused(422, "insufficient-funds")
         payee = self._found(target, None)
         self._open(payee)
@@ -162,6 +199,6 @@ def _receive(account: Account, money: int) -> None:
 
 
 def _pay(account: Account, money: int) -> None:
-    if account.balance < money:
+    if account.available < money:
         raise Refused(422, "insufficient-funds")
     account.balance -= money

@@ -19,8 +19,8 @@ from tests.wheel import ROOT, Environment, build, clean_environ
 
 EXAMPLE = ROOT / "examples" / "parcels"
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
-BUILDING, _, _REST = TUTORIAL.partition("## 5. Run it\n")
-RUNNING, _, JOINT = _REST.partition("## 6. A command over two aggregates\n")
+BUILDING, _, _REST = TUTORIAL.partition("## 6. Run it\n")
+RUNNING, _, JOINT = _REST.partition("## 7. A command over two aggregates\n")
 STEP = re.compile(r"`([\w/.]+\.(?:py|toml))`|^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 CODE = {"python": ".py", "toml": ".toml"}
 UP, RUNS = "bank up", "parcels runs."
@@ -53,7 +53,7 @@ def write(folder: Path, tutorial: str) -> None:
 
 def test_the_example_is_small() -> None:
     """By `wc -l`, tests and blank lines counted."""
-    assert 0 < sum(path.read_text().count("\n") for path in EXAMPLE.rglob("*.py")) < 150
+    assert 0 < sum(path.read_text().count("\n") for path in EXAMPLE.rglob("*.py")) < 200
 
 
 def test_the_tutorial_has_the_whole_example_and_nothing_else(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_tutorials_joint_command_works_in_the_files_that_it_names(tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 passed" in done.stdout
+    assert "7 passed" in done.stdout
 
 
 @pytest.mark.timeout(900)

@@ -18,16 +18,18 @@ import pytest
 from pymongo import monitoring
 from ulid import ULID
 
+from pipeline.banking.events import DEPOSITED
 from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken, place_of
+from pipeline.eventstore.process_states import ProcessStates
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror
 from pipeline.operations.status.lag import unapplied
 from tests.bank import publish
 from tests.conftest import drop_database, given_url, placed
-from tests.growth import EACH, LARGE, MOST, SMALL, Ask, Bank, fill, public, ratios
+from tests.growth import EACH, LARGE, MOST, SMALL, WAKE, Ask, Bank, fill, public, ratios
 from tests.names import STREAM, TOKEN_SUBJECT, subject
 from tests.plans import explainable, indexed, sorts, stages
 
@@ -104,6 +106,44 @@ async def page(bank: Bank) -> None:
 
 async def head(bank: Bank) -> None:
     assert await bank.store.head(bank.any["account_id"]) == 10
+
+
+async def of_kinds(bank: Bank) -> None:
+    found = await bank.store.of_kinds(bank.any["account_id"], [DEPOSITED], after=4, limit=3)
+    assert [each["version"] for each in found] == [5, 6, 7]
+
+
+async def find_instance(bank: Bank) -> None:
+    assert await bank.store.processes.find("growth", bank.any["account_id"])
+    assert await bank.store.processes.find("growth", "nobody's") is None
+
+
+async def put_instance(bank: Bank) -> None:
+    instance = {"_id": f"growth/{bank.new()['account_id']}", "process": "growth"}
+    assert await bank.store.processes.put({**instance, "revision": 1})
+    assert await bank.store.processes.put({**instance, "revision": 2})
+    assert not await bank.store.processes.put({**instance, "revision": 2})
+
+
+async def waking(bank: Bank) -> None:
+    until = WAKE + timedelta(seconds=9)
+    assert len(await bank.store.processes.waking("growth", until, 20)) == 10
+    assert await bank.store.processes.overdue("growth", until, 20) == 10
+
+
+async def parked_instances(bank: Bank) -> None:
+    assert len(await bank.store.processes.parked(["growth"], 3)) == 3
+
+
+async def retry_instance(bank: Bank) -> None:
+    parked = bank.events[10 * EACH]["account_id"]
+    assert await bank.store.processes.retry("growth", parked, WAKE + timedelta(seconds=10))
+    assert not await bank.store.processes.retry("growth", "nobody's", WAKE)
+
+
+async def position(bank: Bank) -> None:
+    assert await bank.store.processes.keep_position("other", None, slot=3)
+    assert (await bank.store.processes.position("other"))["slot"] == 3
 
 
 async def after(bank: Bank) -> None:
@@ -205,6 +245,17 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "EventStore.walk": walk,
     "EventStore.page": page,
     "EventStore.head": head,
+    "EventStore.of_kinds": of_kinds,
+    "ProcessStates.setup": lambda bank: bank.store.processes.setup(),
+    "ProcessStates.find": find_instance,
+    "ProcessStates.put": put_instance,
+    "ProcessStates.waking": waking,
+    "ProcessStates.overdue": waking,
+    "ProcessStates.parked": parked_instances,
+    "ProcessStates.retry": retry_instance,
+    "ProcessStates.position": position,
+    "ProcessStates.keep_position": position,
+    "ProcessStates.now": lambda bank: bank.store.processes.now(),
     "EventStore.after": after,
     "Snapshots.find": find,
     "Snapshots.keep": keep,
@@ -237,6 +288,7 @@ async def bank_of(number: int, folder: Path) -> AsyncIterator[Bank]:
     store, js = EventStore(url, database), await JetStream.connect(settings.nats_url, "test")
     try:
         await store.setup()
+        await store.processes.setup()
         events = await asyncio.to_thread(fill, url, database, number)
         await ensure_log(js, settings)
         await publish(js, events, settings.partitions)
@@ -274,7 +326,7 @@ async def stand_in(store: EventStore) -> bool:
 
 def test_every_method_is_in_one_of_the_lists() -> None:
     """One that is new has to be measured, too, or to be named as what it is."""
-    asked = public(EventStore, Snapshots, JetStream, Bucket, Mirror)
+    asked = public(EventStore, Snapshots, ProcessStates, JetStream, Bucket, Mirror)
     assert asked == (EVENTS.keys() | SCANS | NO_QUERIES) - {"unapplied"}
     assert EVENTS.keys() > STAND_IN
 

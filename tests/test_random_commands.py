@@ -13,15 +13,18 @@ from pipeline.support.settings import Settings
 from tests.commands import (
     Command,
     Replicas,
+    capture,
     close,
     create,
     deposit,
     freeze,
+    hold,
     rename,
     replicas,
     send,
     transfer,
     unfreeze,
+    void,
     withdraw,
 )
 from tests.harness import rounds
@@ -57,6 +60,9 @@ WEIGHTS = {
     "freeze": 1,
     "unfreeze": 3,
     "close": 1,
+    "hold": 4,
+    "capture": 3,
+    "void": 2,
 }
 
 steps = st.builds(
@@ -76,7 +82,7 @@ steps = st.builds(
 )
 
 
-def made(step: Step, accounts: list[str]) -> Command:
+def made(step: Step, accounts: list[str], model: Model) -> Command:
     who, whom = (accounts[n % len(accounts)] for n in (step.who, step.whom))
     if step.kind == "create":
         return create(f"Owner {step.whom}", step.money)
@@ -84,6 +90,12 @@ def made(step: Step, accounts: list[str]) -> Command:
         return transfer(who, whom, step.money)
     if step.kind in ("deposit", "withdraw"):
         return {"deposit": deposit, "withdraw": withdraw}[step.kind](who, step.money)
+    if step.kind == "hold":
+        return hold(who, step.money)
+    if step.kind in ("capture", "void"):
+        there = [*model.accounts[who].holds] if who in model.accounts else []
+        named = there[step.whom % len(there)] if there else NOBODY
+        return capture(who, named, step.money) if step.kind == "capture" else void(who, named)
     if step.kind == "rename":
         return rename(who, f"Owner {step.whom}")
     return {"freeze": freeze, "unfreeze": unfreeze, "close": close}[step.kind](who)
@@ -109,7 +121,7 @@ async def run(bank: Replicas, sequence: list[Step]) -> None:
         model.judge(command, None, None, await send(bank.bank, command))
     for step in sequence:
         accounts = [*model.accounts, NOBODY]
-        command, key = made(step, accounts), step.key
+        command, key = made(step, accounts, model), step.key
         if 0 < step.again <= len(sent):
             command, key = sent[-step.again]
         elif key is not None:

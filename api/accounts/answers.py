@@ -10,20 +10,48 @@ from api.http.shapes import readable
 from pipeline.banking.account import Account
 from pipeline.banking.events import Transfer
 from pipeline.commands import Versioned
+from pipeline.model.events import Event
+
+
+class ShownHold(TypedDict):
+    """An open hold: `money` in minor units is held until `expires_at`."""
+
+    id: str
+    money: int
+    expires_at: str
 
 
 class ShownAccount(TypedDict):
-    """An account: `balance` in minor units; `version` counts its events."""
+    """An account: `balance` and what of it is `available`, in minor units; `holds` are the open
+    ones, the oldest first; `version` counts its events."""
 
     id: str
     owner: str
     balance: int
+    available: int
     version: int
     status: Literal["open", "frozen", "closed"]
+    holds: list[ShownHold]
 
 
-EXECUTED: Final = readable(ShownAccount, "Executed", transfer=NotRequired[readable(Transfer)])
-"""The account as a command left it; of a transfer the one that paid."""
+class HoldEvent(TypedDict):
+    """What a command did with a hold: `money` was held or captured, what is `released` is available
+    again."""
+
+    id: str
+    money: NotRequired[int]
+    expires_at: NotRequired[str]
+    released: NotRequired[int]
+
+
+EXECUTED: Final = readable(
+    ShownAccount,
+    "Executed",
+    transfer=NotRequired[readable(Transfer)],
+    hold=NotRequired[HoldEvent],
+)
+"""The account as a command left it; of a transfer the one that paid, of a reversal the one that had
+paid."""
 
 
 def answer(
@@ -38,9 +66,21 @@ def answer(
         "id": account.id,
         "owner": account.state.owner,
         "balance": account.state.balance,
+        "available": account.state.available,
         "version": account.version,
         "status": account.state.status,
+        "holds": [{"id": name, **each} for name, each in account.state.holds.items()],
         **more,
     }
     etag = {"ETag": f'"{account.version}"'}
     return reply(document, status=status, headers=etag | (headers or {}))
+
+
+def done_by(event: Event) -> dict[str, Any]:
+    """What an answer says of a command's event beside the account."""
+    body = event["body"]
+    more = {"transfer": body["transfer"]} if body.get("transfer") else {}
+    if (hold := body.get("hold")) is None:
+        return more
+    shown = ("money", "expires_at", "released")
+    return {**more, "hold": {"id": hold, **{name: body[name] for name in shown if name in body}}}

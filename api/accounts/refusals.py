@@ -13,8 +13,15 @@ from pipeline.banking.errors import (
     AccountNotFound,
     AccountNotFrozen,
     BalanceTooLarge,
+    HoldNotFound,
+    HoldTooLong,
+    HoldTooSmall,
     InsufficientFunds,
+    TooManyHolds,
+    TransferNotFound,
+    TransferNotReversible,
 )
+from pipeline.banking.holds import MOST
 from pipeline.commands import (
     AggregateNotFound,
     AggregateUnreadable,
@@ -23,7 +30,7 @@ from pipeline.commands import (
     VersionMismatch,
     VersionNotFound,
 )
-from pipeline.model.aggregate import Refused
+from pipeline.model.aggregate import DoneBefore, Refused
 
 _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountNotFound: (404, "account-not-found", "There is no account {}."),
@@ -31,12 +38,19 @@ _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     NotBegunYet: (404, "account-not-found", "Account {} was not opened by then."),
     VersionNotFound: (404, "version-not-found", "Account {} has not come to that version."),
     AccountExists: (409, "account-exists", "There is an account {} already."),
-    InsufficientFunds: (422, "insufficient-funds", "Account {} holds less than that."),
+    InsufficientFunds: (422, "insufficient-funds", "Account {} has less than that available."),
     BalanceTooLarge: (422, "balance-too-large", "Account {} can't hold so much: 2^53 is too much."),
     AccountFrozen: (409, "account-frozen", "Account {} is frozen: it can only be unfrozen."),
     AccountNotFrozen: (409, "account-not-frozen", "Account {} is not frozen."),
     AccountClosed: (409, "account-closed", "Account {} is closed for good."),
     AccountNotEmpty: (409, "account-not-empty", "Account {} holds money: take it out first."),
+    HoldNotFound: (404, "hold-not-found", "Account {} has no such open hold."),
+    HoldTooSmall: (422, "hold-too-small", "Account {} holds less than that under this hold."),
+    HoldTooLong: (422, "hold-too-long", "A hold ends at a time to come, within 31 days from now."),
+    TooManyHolds: (409, "too-many-holds", f"Account {{}} has {MOST} open holds, and may not more."),
+    TransferNotFound: (404, "transfer-not-found", "Account {} did not send that transfer then."),
+    TransferNotReversible: (409, "transfer-not-reversible", "A reversal can't be reversed."),
+    DoneBefore: (409, "transfer-reversed", "The transfer of account {} was reversed before."),
     SameAggregate: (400, "transfer-to-self", "Account {} can't transfer to itself."),
 }
 

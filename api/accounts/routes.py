@@ -1,17 +1,22 @@
 """The routes of commands: each turns a request into a command and answers with the account."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from aiohttp import web
 
-from api.accounts.answers import answer
+from api.accounts.answers import answer, done_by
 from api.accounts.bodies import (
+    CaptureInput,
     CreateInput,
     Described,
+    HoldInput,
     MoneyInput,
     OwnerInput,
     ReasonInput,
+    ReverseInput,
     TransferInput,
+    VoidInput,
 )
 from api.accounts.documentation import EXISTING, OPEN, commands
 from api.accounts.hide_payee_errors import former_key, hide_payee_errors, scoped_key
@@ -23,9 +28,20 @@ from api.http.inputs import Input, body, fingerprint
 from api.security.access import TELLER, allowed
 from api.security.guard import actor
 from pipeline.banking.account import Account
-from pipeline.banking.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
+from pipeline.banking.commands import (
+    Capture,
+    Close,
+    Deposit,
+    Freeze,
+    Hold,
+    Unfreeze,
+    UpdateOwner,
+    Void,
+    Withdraw,
+)
 from pipeline.commands import CommandContext, Done
 from pipeline.model.events import ACCOUNT_ID
+from pipeline.model.ulids import new_ulid
 from pipeline.support import tracing
 
 SERVICE: Final = web.AppKey("account_service", AccountService)
@@ -88,6 +104,63 @@ async def transfer(request: web.Request) -> web.Response:
             given.source, given.target, given.money, context, hides_payee=hides
         )
     return _done(done)
+
+
+@routes.post("/reverse")
+@allowed(TELLER)
+@command
+@commands(
+    ReverseInput,
+    *OPEN,
+    "insufficient-funds",
+    "balance-too-large",
+    "transfer-not-found",
+    "transfer-not-reversible",
+    "transfer-reversed",
+)
+async def reverse(request: web.Request) -> web.Response:
+    """Move the money of a transfer back, all of it, once.
+
+    Answers with the account that had paid, to which `If-Match` belongs, too.
+    """
+    given, context = await _parsed(request, ReverseInput)
+    return _done(
+        await request.app[SERVICE].reverse(given.id, given.version, given.transfer, context)
+    )
+
+
+@routes.post("/hold")
+@allowed(TELLER)
+@command
+@commands(HoldInput, *OPEN, "insufficient-funds", "hold-too-long", "too-many-holds")
+async def hold(request: web.Request) -> web.Response:
+    """Reserve money for a time; it stays in the balance, and is not available."""
+    given, context = await _parsed(request, HoldInput)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    until = given.expires_at or now + timedelta(seconds=given.seconds or 0)
+    wanted = Hold(new_ulid(), given.money, until, now)
+    return _done(await request.app[SERVICE].execute(given.id, wanted, context))
+
+
+@routes.post("/capture")
+@allowed(TELLER)
+@command
+@commands(CaptureInput, *OPEN, "hold-not-found", "hold-too-small")
+async def capture(request: web.Request) -> web.Response:
+    """Pay out what is held, all of it or a part, which ends the hold."""
+    given, context = await _parsed(request, CaptureInput)
+    wanted = Capture(given.hold, given.money)
+    return _done(await request.app[SERVICE].execute(given.id, wanted, context))
+
+
+@routes.post("/void")
+@allowed(TELLER)
+@command
+@commands(VoidInput, *EXISTING, "hold-not-found")
+async def void(request: web.Request) -> web.Response:
+    """Release what is held; of a frozen account, too."""
+    given, context = await _parsed(request, VoidInput)
+    return _done(await request.app[SERVICE].execute(given.id, Void(given.hold), context))
 
 
 @routes.post("/freeze")
@@ -159,7 +232,6 @@ def _done(
     done: Done[Account], *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
     """The response to a command, the same at each repetition."""
-    transfer = done.events[-1]["body"].get("transfer")
-    more = {"transfer": transfer} if transfer else {}
+    more = done_by(done.events[-1])
     replayed = {REPLAY: "true"} if done.replayed else {}
     return answer(done.after, status=status, headers=replayed | (headers or {}), **more)

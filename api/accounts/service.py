@@ -3,9 +3,13 @@
 from collections.abc import Coroutine
 from typing import Any
 
-from pipeline.banking.account import ACCOUNT, TRANSFER, Account
-from pipeline.banking.commands import Command, Create, MoveMoney
+from pipeline.banking.account import ACCOUNT, REVERSAL, TRANSFER, Account
+from pipeline.banking.commands import Command, Create, MoveMoney, ReverseTransfer
+from pipeline.banking.errors import TransferNotFound, TransferNotReversible
+from pipeline.banking.events import WITHDRAWN
 from pipeline.commands import CommandContext, CommandService, Done, Versioned
+from pipeline.model.aggregate import DoneBefore, Refused
+from pipeline.model.events import Event
 from pipeline.model.ulids import new_ulid
 
 
@@ -50,6 +54,33 @@ class AccountService:
         return self.commands.execute_together(
             TRANSFER, (source, target), command, context, blind=blind
         )
+
+    async def reverse(
+        self, payer: str, version: int, transfer: str, context: CommandContext
+    ) -> Done[Account]:
+        """Move a transfer's money back, whole; the result of the account that had paid with its
+        event of that version."""
+        leg = await self._leg(payer, version, transfer)
+        payee, money = leg["body"]["transfer"]["counterparty"], leg["body"]["money"]
+        command = ReverseTransfer(new_ulid(), transfer, payer, payee, money)
+        try:
+            return await self.commands.execute_together(REVERSAL, (payer, payee), command, context)
+        except Refused as refusal:
+            # The money of a reversal may be why there is not enough for another.
+            if await self.commands.store.under_keys([str(REVERSAL.only_key(command))]):
+                raise DoneBefore(aggregate_id=payer) from refusal
+            raise
+
+    async def _leg(self, payer: str, version: int, transfer: str) -> Event:
+        """The payer's event of a transfer that can be reversed."""
+        found = await self.commands.store.page(payer, after=version - 1, limit=1)
+        leg = found[0] if found and found[0]["version"] == version else None
+        named = leg["body"].get("transfer") if leg and leg["kind"] == WITHDRAWN else None
+        if leg is None or not named or named["id"] != transfer:
+            raise TransferNotFound(aggregate_id=payer)
+        if "reverses" in named:
+            raise TransferNotReversible(aggregate_id=payer)
+        return leg
 
     def get(self, account_id: str) -> Coroutine[Any, Any, Versioned[Account]]:
         """The account as the event store has it now, or `AggregateNotFound`."""

@@ -190,6 +190,20 @@ _EVERY: Final = (
         "Ask for a lower version, or for the account without one.",
     ),
     ProblemType(
+        "hold-not-found",
+        404,
+        "The account has no open hold of that id: there was none, or it was captured, voided or has"
+        " expired.",
+        "Look at the account's holds and events. Nothing was moved.",
+    ),
+    ProblemType(
+        "transfer-not-found",
+        404,
+        "That event of the account is not the one by which it sent that transfer.",
+        "Take `id`, `version` and `transfer.id` from the transfer's answer, or from the statement"
+        " of the account that paid.",
+    ),
+    ProblemType(
         "account-exists",
         409,
         "The id that was made for a new account is taken already. It nearly never happens.",
@@ -221,9 +235,39 @@ _EVERY: Final = (
         "Withdraw or transfer what is left, then close it.",
     ),
     ProblemType(
+        "too-many-holds",
+        409,
+        "The account has 100 open holds, and may not have more.",
+        "Capture or void one, or wait until one expires. Nothing was held.",
+    ),
+    ProblemType(
+        "transfer-reversed",
+        409,
+        "The transfer was reversed before, and that is done once.",
+        "Look at the account's statement. Nothing was moved.",
+    ),
+    ProblemType(
+        "transfer-not-reversible",
+        409,
+        "The transfer is itself a reversal.",
+        "Transfer the money again. Nothing was moved.",
+    ),
+    ProblemType(
+        "hold-too-small",
+        422,
+        "More can't be captured than is held.",
+        "Capture that, and withdraw the rest. Nothing was moved.",
+    ),
+    ProblemType(
+        "hold-too-long",
+        422,
+        "A hold ends at a time to come, within 31 days from now.",
+        "Set another `expires_at`, or `seconds`. Nothing was held.",
+    ),
+    ProblemType(
         "insufficient-funds",
         422,
-        "The balance would fall below zero.",
+        "Less is available than that: the balance, less what is held.",
         "Take less, or pay in first. Nothing was moved.",
     ),
     ProblemType(

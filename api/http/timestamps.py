@@ -1,4 +1,4 @@
-"""Times in query parameters."""
+"""Times in query parameters and bodies."""
 
 import re
 from datetime import UTC, datetime
@@ -12,17 +12,31 @@ _RFC3339: Final = re.compile(
 )
 
 
-def _timestamp(text: str) -> datetime:
-    """The time as naive UTC, like the times of events."""
+def _moment(text: object) -> datetime | None:
+    """The time as naive UTC, like the times of events; None if it is none."""
     try:
-        if _RFC3339.fullmatch(text):
+        if isinstance(text, str) and _RFC3339.fullmatch(text):
             return datetime.fromisoformat(text.upper()).astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):  # a 30th of February, or outside of the years 1 to 9999
         pass
+    return None
+
+
+def _timestamp(text: str) -> datetime:
+    if (moment := _moment(text)) is not None:
+        return moment
     raise PydanticCustomError(
         "moment", "Must be a time as in RFC 3339, 2026-01-31T12:00:00Z; a + is written %2B"
     )
 
 
+def _timestamp_in_body(text: object) -> datetime:
+    if (moment := _moment(text)) is not None:
+        return moment
+    raise PydanticCustomError("moment", "Must be a time as in RFC 3339, 2026-01-31T12:00:00Z")
+
+
 Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
 """A parameter that is a time as in RFC 3339."""
+TimestampInBody = Annotated[datetime, BeforeValidator(_timestamp_in_body)]
+"""A field of a body that is one."""

@@ -31,8 +31,11 @@ _EVENT: Final[Fields] = {
     "body": {
         "owner": None,
         "money": None,
-        "transfer": {"id": None, "counterparty": None},
+        "transfer": {"id": None, "counterparty": None, "reverses": None},
         "public_reason": None,
+        "hold": None,
+        "expires_at": None,
+        "released": None,
         **_TEXTS,
     },
     **_TEXTS,
@@ -70,6 +73,9 @@ class CustomerBody(TypedDict, total=False):
     money: int
     transfer: readable(Transfer)  # type: ignore[valid-type]
     public_reason: str
+    hold: str
+    expires_at: str
+    released: int
     reference: str
     description: str
 

@@ -4,19 +4,24 @@ No clock, no I/O, no new ids. Money is a positive integer of minor units below 2
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pipeline.banking.bodies import BODIES
 from pipeline.banking.commands import (
+    Capture,
     Close,
     Command,
     Create,
     Deposit,
+    ExpireHold,
     Freeze,
+    Hold,
     MoveMoney,
+    ReverseTransfer,
     Unfreeze,
     UpdateOwner,
+    Void,
     Withdraw,
 )
 from pipeline.banking.errors import (
@@ -30,6 +35,7 @@ from pipeline.banking.errors import (
     InsufficientFunds,
 )
 from pipeline.banking.events import (
+    CAPTURED,
     CLOSED,
     CREATED,
     DEPOSITED,
@@ -41,6 +47,7 @@ from pipeline.banking.events import (
     Body,
     Transfer,
 )
+from pipeline.banking.holds import Holds, capture, held, hold, holds_after, release
 from pipeline.banking.money import MAX_MONEY
 from pipeline.banking.upcasters import UPCASTERS
 from pipeline.model.aggregate import Aggregate, Decision, Joint
@@ -52,11 +59,18 @@ Status = Literal["new", "open", "frozen", "closed"]
 # Not frozen: each command makes one, and a frozen one takes four times as long to make.
 @dataclass(slots=True)
 class Account:
-    """The state of an account, which nothing changes; a `new` one does not exist yet."""
+    """The state of an account, which nothing changes; a `new` one does not exist yet. `holds` are
+    the open ones."""
 
     owner: str = ""
     balance: int = 0
     status: Status = "new"
+    holds: Holds = field(default_factory=dict)
+
+    @property
+    def available(self) -> int:
+        """What of the balance is not held."""
+        return self.balance - held(self.holds) if self.holds else self.balance
 
 
 def decide(command: Command, state: Account) -> list[Decision]:
@@ -73,8 +87,7 @@ def decide(command: Command, state: Account) -> list[Decision]:
             return [Decision(DEPOSITED, _moved(money, transfer))]
         case Withdraw(money, transfer):
             _require_open(state)
-            if state.balance < money:
-                raise InsufficientFunds
+            _require_available(state, money)
             return [Decision(WITHDRAWN, _moved(money, transfer))]
         case UpdateOwner(owner):
             _require_open(state)
@@ -92,6 +105,16 @@ def decide(command: Command, state: Account) -> list[Decision]:
             if state.balance:
                 raise AccountNotEmpty
             return [Decision(CLOSED, _reasons(command))]
+        case Hold():
+            _require_open(state)
+            _require_available(state, command.money)
+            return [hold(command, state.holds)]
+        case Capture():
+            _require_open(state)
+            return [capture(command, state.holds)]
+        case Void() | ExpireHold():  # of a frozen account, too: nothing leaves it
+            _require_living(state)
+            return [release(command, state.holds)]
 
 
 def decide_transfer(
@@ -103,6 +126,17 @@ def decide_transfer(
     yield decide(Deposit(money, {"id": transfer, "counterparty": command.source}), payee)
 
 
+def decide_reversal(
+    command: ReverseTransfer, payer: Account, payee: Account
+) -> Iterator[Sequence[Decision]]:
+    """Both legs of the way back; each names the transfer that it reverses."""
+    money, transfer, before = command.money, command.transfer, command.reverses
+    to_payer: Transfer = {"id": transfer, "counterparty": command.payee, "reverses": before}
+    of_payee: Transfer = {"id": transfer, "counterparty": command.payer, "reverses": before}
+    yield decide(Deposit(money, to_payer), payer)
+    yield decide(Withdraw(money, of_payee), payee)
+
+
 def evolve(state: Account, event: Event) -> Account:
     """The account after one more event; raises `KeyError`, `TypeError` and `ValueError`."""
     kind, body = event["kind"], event["body"]
@@ -112,17 +146,25 @@ def evolve(state: Account, event: Event) -> Account:
         case "AccountCreated":
             return Account(_text(body["owner"]), _whole(body["money"]), "open")
         case "MoneyDeposited":
-            return Account(state.owner, state.balance + _whole(body["money"]), state.status)
+            return Account(
+                state.owner, state.balance + _whole(body["money"]), state.status, state.holds
+            )
         case "MoneyWithdrawn":
-            return Account(state.owner, state.balance - _whole(body["money"]), state.status)
+            return Account(
+                state.owner, state.balance - _whole(body["money"]), state.status, state.holds
+            )
         case "OwnerUpdated":
-            return Account(_text(body["owner"]), state.balance, state.status)
+            return Account(_text(body["owner"]), state.balance, state.status, state.holds)
         case "AccountFrozen":
-            return Account(state.owner, state.balance, "frozen")
+            return Account(state.owner, state.balance, "frozen", state.holds)
         case "AccountUnfrozen":
-            return Account(state.owner, state.balance, "open")
+            return Account(state.owner, state.balance, "open", state.holds)
         case "AccountClosed":
-            return Account(state.owner, state.balance, "closed")
+            return Account(state.owner, state.balance, "closed", state.holds)
+        case "MoneyHeld" | "HoldCaptured" | "HoldVoided" | "HoldExpired":
+            paid = _whole(body["money"]) if kind == CAPTURED else 0
+            after = holds_after(state.holds, event)
+            return Account(state.owner, state.balance - paid, state.status, after)
         case _:
             raise ValueError(f"event of unknown kind {kind}")
 
@@ -154,6 +196,11 @@ def _require_open(state: Account) -> None:
         raise AccountFrozen
 
 
+def _require_available(state: Account, money: int) -> None:
+    if state.available < money:
+        raise InsufficientFunds
+
+
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
@@ -161,6 +208,8 @@ def _text(value: object) -> str:
 
 
 def _whole(money: object) -> int:
+    if type(money) is int and 0 <= money < MAX_MONEY:  # nearly always
+        return money
     if isinstance(money, int) and not isinstance(money, bool) and 0 <= money < MAX_MONEY:
         return money
     raise TypeError(f"money {money!r}")
@@ -176,3 +225,7 @@ ACCOUNT: Final = Aggregate[Command, Account](
     bodies=BODIES,
 )
 TRANSFER: Final = Joint[MoveMoney]("transfer", (ACCOUNT, ACCOUNT), decide_transfer)
+REVERSAL: Final = Joint[ReverseTransfer](
+    "reversal", (ACCOUNT, ACCOUNT), decide_reversal, once=lambda command: command.reverses
+)
+"""A transfer is reversed once: the payee's event has a key of that transfer's."""

@@ -4,10 +4,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from pipeline.banking.events import (
+    CAPTURED,
     CLOSED,
     CREATED,
     DEPOSITED,
     FROZEN,
+    OF_HOLDS,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
@@ -28,8 +30,8 @@ _STATUS: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "
 
 
 class Balance(Document):
-    """An account as people read it: `balance` in minor units, `updated_at` the RFC 3339 time of
-    its last event."""
+    """An account as people read it: `balance` in minor units, with what is held, `updated_at` the
+    RFC 3339 time of its last event."""
 
     owner: str
     balance: int
@@ -64,6 +66,9 @@ def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
         return text(body["owner"]), balance, status
     if kind in _STATUS and kind != CREATED:
         return owner, balance, _STATUS[kind]
+    if kind in OF_HOLDS:
+        paid = moved(body["money"]) if kind == CAPTURED else 0
+        return owner, balance - paid, status
     raise ValueError(f"{kind} after version {document['version']}")
 
 

@@ -4,6 +4,7 @@ Money is a positive integer of minor units below 2^53.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pipeline.banking.events import Transfer
 from pipeline.banking.money import MAX_MONEY
@@ -70,6 +71,47 @@ class Close(_WithReasons):
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Reserve money until `expires_at`; `hold` is the hold's id, `asked_at` the time now (both
+    naive UTC)."""
+
+    hold: str
+    money: int
+    expires_at: datetime
+    asked_at: datetime
+
+    def __post_init__(self) -> None:
+        _require_money(self.money, least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Pay out what is held, all of it or so much; the rest is released."""
+
+    hold: str
+    money: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.money is not None:
+            _require_money(self.money, least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Release what is held."""
+
+    hold: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireHold:
+    """Release what is held, because its time has come: it was `due_at` then (UTC)."""
+
+    hold: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class MoveMoney:
     """Move money from one account to another; `transfer` is the transfer's id."""
 
@@ -79,7 +121,31 @@ class MoveMoney:
     money: int
 
 
-Command = Create | Deposit | Withdraw | UpdateOwner | Freeze | Unfreeze | Close
+@dataclass(frozen=True, slots=True)
+class ReverseTransfer:
+    """Move the money of the transfer `reverses` back, whole: the account that was paid gives it
+    back to the payer. `transfer` is the id of the reversal, which is a transfer, too."""
+
+    transfer: str
+    reverses: str
+    payer: str
+    payee: str
+    money: int
+
+
+Command = (
+    Create
+    | Deposit
+    | Withdraw
+    | UpdateOwner
+    | Freeze
+    | Unfreeze
+    | Close
+    | Hold
+    | Capture
+    | Void
+    | ExpireHold
+)
 
 
 def _require_money(money: int, *, least: int) -> None:

@@ -12,7 +12,7 @@ class AccountExists(Refused):
 
 
 class InsufficientFunds(Refused):
-    """The balance would fall below zero."""
+    """Less is available than that: the balance less what is held."""
 
 
 class BalanceTooLarge(Refused):
@@ -33,3 +33,31 @@ class AccountClosed(Refused):
 
 class AccountNotEmpty(Refused):
     """Only an empty account can be closed."""
+
+
+class HoldNotFound(Refused):
+    """The account has no such hold that is open: there was none, or it has ended."""
+
+
+class HoldTooSmall(Refused):
+    """No more can be captured than is held."""
+
+
+class HoldNotDue(Refused):
+    """A hold does not expire before its time."""
+
+
+class HoldTooLong(Refused):
+    """A hold ends at a time to come, and not too far away."""
+
+
+class TooManyHolds(Refused):
+    """The account has as many open holds as one may have."""
+
+
+class TransferNotFound(Refused):
+    """The account sent no such transfer with that event."""
+
+
+class TransferNotReversible(Refused):
+    """A reversal can't be reversed: transfer the money again."""

@@ -1,6 +1,6 @@
 """The bank's kinds of events, and their bodies in the newest schema."""
 
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 CREATED: Final = "AccountCreated"
 DEPOSITED: Final = "MoneyDeposited"
@@ -9,9 +9,20 @@ OWNER_UPDATED: Final = "OwnerUpdated"
 FROZEN: Final = "AccountFrozen"
 UNFROZEN: Final = "AccountUnfrozen"
 CLOSED: Final = "AccountClosed"
-KINDS: Final = frozenset(
-    {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED},
-)
+HELD: Final = "MoneyHeld"
+CAPTURED: Final = "HoldCaptured"
+VOIDED: Final = "HoldVoided"
+EXPIRED: Final = "HoldExpired"
+OF_HOLDS: Final = frozenset({HELD, CAPTURED, VOIDED, EXPIRED})
+KINDS: Final = OF_HOLDS | {
+    CREATED,
+    DEPOSITED,
+    WITHDRAWN,
+    OWNER_UPDATED,
+    FROZEN,
+    UNFROZEN,
+    CLOSED,
+}
 
 LONGEST_OWNER: Final = 200
 LONGEST_REFERENCE: Final = 140
@@ -20,17 +31,22 @@ LONGEST_DESCRIPTION: Final = 500
 
 
 class Transfer(TypedDict):
-    """In the body of both legs of a transfer: the transfer's id and the other account."""
+    """In the body of both legs of a transfer: the transfer's id and the other account. A reversal
+    is a transfer back, which names the transfer that it `reverses`."""
 
     id: str
     counterparty: str
+    reverses: NotRequired[str]
 
 
 class Body(TypedDict, total=False):
     """What happened. `AccountCreated{owner, money}`, `MoneyDeposited{money, transfer?}`,
     `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`,
     `AccountFrozen{reason, public_reason?}`, `AccountUnfrozen{reason?, public_reason?}`,
-    `AccountClosed{reason?, public_reason?}`; money in minor units. Customers may read
+    `AccountClosed{reason?, public_reason?}`; `MoneyHeld{hold, money, expires_at}`,
+    `HoldCaptured{hold, money, released}`, `HoldVoided{hold, released}`,
+    `HoldExpired{hold, released}`. Money in minor units: `money` of a capture has left the account,
+    what is `released` is available again. `expires_at` is an RFC 3339 time. Customers may read
     `public_reason` and never `reason`."""
 
     owner: str
@@ -38,3 +54,6 @@ class Body(TypedDict, total=False):
     transfer: Transfer
     reason: str
     public_reason: str
+    hold: str
+    expires_at: str
+    released: int

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from pipeline.banking.balance import text, time_of
-from pipeline.banking.events import CREATED, DEPOSITED, KINDS, WITHDRAWN
+from pipeline.banking.events import CAPTURED, CREATED, DEPOSITED, KINDS, WITHDRAWN
 from pipeline.banking.money import moved, whole
 from pipeline.model.events import Event
 from pipeline.model.projection import Document, Projection
@@ -58,7 +58,7 @@ def _words(given: object) -> str | None:
 def _amount(kind: str, body: Any) -> int:
     if kind in (CREATED, DEPOSITED):
         return moved(body["money"])
-    if kind == WITHDRAWN:
+    if kind in (WITHDRAWN, CAPTURED):
         return -moved(body["money"])
     if kind in KINDS:
         return 0

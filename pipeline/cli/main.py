@@ -34,6 +34,7 @@ COMMANDS = _Commands(
     tail="feed",
     events="feed",
     parked="parked",
+    processes="processes",
     rebuild="rebuild",
     repartition="repartition",
     replicas="replicas",

@@ -98,12 +98,13 @@ class Connection:
         key: str | None = None,
         version: int | None = None,
         correlation_id: str | None = None,
+        causation_id: str | None = None,
     ) -> Done[Any]:
-        """Execute a command to one aggregate."""
+        """Execute a command to one aggregate. `causation_id`: of the event that caused it."""
         found = self._aggregate(aggregate)
         _require_ids([found], [aggregate_id])
         asked = (found.name, [aggregate_id], command)
-        context = _context(asked, key, version, correlation_id)
+        context = _context(asked, key, version, correlation_id, causation_id)
         return await self.service.execute(found, aggregate_id, command, context)
 
     async def create(
@@ -174,13 +175,18 @@ def _require_ids(aggregates: Sequence[Aggregate[Any, Any]], ids: Sequence[str]) 
 
 
 def _context(
-    asked: _Asked, key: str | None, version: int | None, correlation_id: str | None
+    asked: _Asked,
+    key: str | None,
+    version: int | None,
+    correlation_id: str | None,
+    causation_id: str | None = None,
 ) -> CommandContext:
     return CommandContext(
         correlation_id or current() or new_ulid(),
         key,
         fingerprint(*asked) if key is not None else "",
         None if version is None else ExactVersion(version),
+        causation_id=causation_id,
     )
 
 

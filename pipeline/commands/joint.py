@@ -12,8 +12,8 @@ from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import SameAggregate, TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, decided, enveloped
 from pipeline.commands.states import States
-from pipeline.eventstore import VersionConflict
-from pipeline.model.aggregate import Aggregate, Decision, Joint, Refused
+from pipeline.eventstore import KeyTaken, VersionConflict
+from pipeline.model.aggregate import Aggregate, Decision, DoneBefore, Joint, Refused
 from pipeline.model.versioned import AggregateUnreadable, Versioned
 from pipeline.support.correlation import about
 
@@ -61,6 +61,10 @@ class JointCommands:
                     error.aggregate_id = error.aggregate_id or ids[0]
                     if fresh or error.aggregate_id in blind:
                         raise
+                except KeyTaken as error:
+                    if error.key == joint.only_key(command):
+                        raise DoneBefore(aggregate_id=ids[0]) from error
+                    raise
                 except VersionConflict:
                     conflicts += 1
                     await back_off(conflicts)
@@ -115,6 +119,8 @@ def _decide(
     for party, state in zip(parties, states, strict=True):
         if isinstance(state, AggregateUnreadable):
             raise state
+        if party is parties[-1] and (only := joint.only_key(command)) is not None:
+            context = replace(context, key=only)
         decisions = decided(lambda *_: _next(joint, turns), command, state, context)
         begin = party.states.begin_chains
         done = enveloped(party.aggregate, decisions, state, context, begin=begin)

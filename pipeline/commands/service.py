@@ -62,6 +62,11 @@ class CommandService:
         self._joint, self._idempotency = JointCommands(store, self._locks), Idempotency(store)
         self._opened = False
 
+    @property
+    def store(self) -> CommandStore:
+        """Where the events are."""
+        return self._store
+
     async def open(self) -> None:
         """Create the store's indexes. No command is executed before this has succeeded."""
         # The leading forwarder replaces an index of an earlier version: one process, not each.

@@ -29,6 +29,8 @@ Progress = Callable[[str, int, int], None]
 
 _SLOWEST_PROJECTION: Final = 50
 """Events per second, from which the deadline of the projection is computed."""
+_LATEST_EXPIRY: Final = 60.0
+"""Seconds after the last command by which every short hold has expired."""
 
 
 @dataclass(slots=True)
@@ -90,11 +92,12 @@ async def _load(
         traffic = Traffic(http, seed)
         with _counted(traffic, progress, "opening accounts", accounts):
             await traffic.open_accounts(accounts)
-        began = time.monotonic()
+        began, before = time.monotonic(), len(traffic.history)
         with _counted(traffic, progress, "sending commands", commands):
             await traffic.send_commands(commands)
         result.sending_seconds = time.monotonic() - began
-        _count(traffic, result, commands)
+        _count(traffic, result, before)
+        await _expired(traffic, progress)
         await _projected(stores, traffic.accounts, result, progress)
         result.projecting_seconds = time.monotonic() - began
         result.forwarded = await stores.forwarded()
@@ -118,13 +121,24 @@ def _counted(traffic: Traffic, progress: Progress, what: str, total: int) -> Ite
     yield
 
 
-def _count(traffic: Traffic, result: Result, commands: int) -> None:
-    sent = traffic.history[-commands:]
+def _count(traffic: Traffic, result: Result, before: int) -> None:
+    sent = traffic.history[before:]
     result.commands = len(sent)
     result.acknowledged = sum(answer.acknowledged for answer in sent)
     result.rejected = sum(answer.rejected for answer in sent)
     result.unanswered = result.commands - result.acknowledged - result.rejected
     result.surprises = traffic.surprises
+
+
+async def _expired(traffic: Traffic, progress: Progress) -> None:
+    """Wait until the holds that were left to their time have ended by themselves."""
+    total, deadline = len(traffic.expiring), time.monotonic() + _LATEST_EXPIRY
+    while not await traffic.see_expired() and time.monotonic() < deadline:
+        progress("waiting for holds", total - len(traffic.expiring), total)
+        await asyncio.sleep(0.2)
+    progress("waiting for holds", total - len(traffic.expiring), total)
+    for hold, account in traffic.expiring.items():
+        traffic.surprises.append(f"hold {hold} of account {account} did not expire")
 
 
 async def _projected(

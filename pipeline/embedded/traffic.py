@@ -4,7 +4,8 @@ Every command has an idempotency key, so the client resends a command without an
 some commands twice concurrently.
 
 The seed alone determines the commands. A few accounts get most of them (Zipf); a few are frozen,
-unfrozen and closed meanwhile. Some commands must fail, with a status that the client checks.
+unfrozen and closed meanwhile. Some commands must fail, with a status that the client checks. What
+is held is captured or voided afterwards, or left to its time; some transfers are reversed.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import aiohttp
 import orjson
@@ -32,16 +33,32 @@ _MORE_THAN_ANYBODY_HAS: Final = 2**52
 DONE: Final = frozenset({200})
 DONE_OR_INSUFFICIENT: Final = frozenset({200, 422})
 CLOSED: Final = frozenset({409})
+HELD: Final = frozenset({200, 409, 422})
+"""Of a hold: an account may have too many."""
+_LONG: Final = 3600
+_SHORT: Final = 3
+"""Seconds that a hold lasts which is to be ended, and at most which is to expire."""
+
+
+class Next(NamedTuple):
+    """What is sent after a command that was acknowledged; `expire`: nothing, it ends by itself."""
+
+    kind: Literal["capture", "void", "reverse", "expire"]
+    money: int = 0
+
+
+EXPIRE: Final = Next("expire")
 
 
 class TrafficRequest(NamedTuple):
-    """A command, its HTTP request, and the statuses that are expected."""
+    """A command, its HTTP request, the statuses that are expected, and what comes after it."""
 
     command: Command
     path: str
     body: dict[str, Any]
     expected: frozenset[int]
     method: str = "POST"
+    then: Next | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +66,7 @@ class Traffic:
     """Sends requests, `IN_FLIGHT` at a time.
 
     `history` has each command with its answer; `repeats`, those sent again with the same key.
+    `expiring` are the holds that are to end by themselves, with their accounts.
     """
 
     http: aiohttp.ClientSession
@@ -58,6 +76,7 @@ class Traffic:
     history: list[Answer] = field(default_factory=list)
     repeats: list[Answer] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
+    expiring: dict[str, str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
     async def open_accounts(self, number: int) -> None:
@@ -68,6 +87,20 @@ class Traffic:
     async def send_commands(self, number: int) -> None:
         """Send `number` commands to the accounts that were opened."""
         await self._send(_mixed(random.Random(self.seed + 1), self.accounts, number))
+
+    async def see_expired(self) -> bool:
+        """Whether all holds that were left to their time have ended."""
+        for account in {*self.expiring.values()}:
+            async with self.http.get(f"/{account}") as response:
+                shown = _document(await response.read()).get("holds")
+            if shown is None:
+                return False
+            open_ = {hold["id"] for hold in shown}
+            ended = [name for name, of in self.expiring.items() if of == account]
+            for name in ended:
+                if name not in open_:
+                    del self.expiring[name]
+        return not self.expiring
 
     async def _send(self, requests: Iterator[TrafficRequest]) -> None:
         async def client() -> None:
@@ -86,6 +119,14 @@ class Traffic:
         )
         self.history.append(first)
         self.repeats += others
+        if request.then is not None and first.acknowledged:
+            await self._follow(request, request.then, _document(first.body))
+
+    async def _follow(self, request: TrafficRequest, then: Next, answer: dict[str, Any]) -> None:
+        if then.kind == "expire":
+            self.expiring[answer["hold"]["id"]] = request.command.account
+        else:
+            await self._one(_following(request, then, answer))
 
     async def _answered(self, request: TrafficRequest, key: str) -> Answer:
         status, body = await self._ask(request, key)
@@ -118,6 +159,25 @@ class Traffic:
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError):
             return 0, b""
+
+
+def _following(request: TrafficRequest, then: Next, answer: dict[str, Any]) -> TrafficRequest:
+    """The command about what an answer named. Other commands may come first: an account may be
+    frozen, or its money gone."""
+    account = request.command.account
+    if then.kind == "reverse":
+        about = {"version": answer["version"], "transfer": answer["transfer"]["id"]}
+        command = Command("reverse", account, request.command.money, to=request.command.to)
+        expected = request.expected | DONE_OR_INSUFFICIENT
+        return TrafficRequest(command, "/reverse", {"id": account, **about}, expected)
+    kind: Kind = "capture" if then.kind == "capture" else "void"
+    hold, body = answer["hold"]["id"], {"money": then.money} if then.money else {}
+    return TrafficRequest(
+        Command(kind, account, then.money, to=hold),
+        f"/{kind}",
+        {"id": account, "hold": hold, **body},
+        DONE | (request.expected & CLOSED),
+    )
 
 
 def _document(body: bytes) -> dict[str, Any]:
@@ -162,6 +222,8 @@ def _mixed(chance: random.Random, accounts: list[str], number: int) -> Iterator[
         _status_change: 3,
         _unknown_account: 5,
         _bad_input: 5,
+        _hold: 6,
+        _mistake: 2,
     }
     kinds = chance.choices(list(makers), list(makers.values()), k=number)
     for n, make in enumerate(kinds):
@@ -212,6 +274,25 @@ def _transfer(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
         "/transfer",
         {"from": payer, "to": payee, "money": money},
         DONE_OR_INSUFFICIENT if payer != payee else frozenset({400}),
+    )
+
+
+def _mistake(chance: random.Random, hot: list[str], n: int) -> TrafficRequest:
+    return _transfer(chance, hot, n)._replace(then=Next("reverse"))
+
+
+def _hold(chance: random.Random, hot: list[str], _: int) -> TrafficRequest:
+    money = chance.randint(1, 500)
+    then = chance.choice(
+        (Next("capture", money), Next("capture", chance.randint(1, money)), Next("void"), EXPIRE)
+    )
+    seconds = chance.randint(1, _SHORT) if then == EXPIRE else _LONG
+    return TrafficRequest(
+        Command("hold", hot[0], money),
+        "/hold",
+        {"id": hot[0], "money": money, "seconds": seconds},
+        HELD,
+        then=then,
     )
 
 

@@ -5,9 +5,11 @@ documents of a range before it applies a limit.
 """
 
 from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Collection as Some
 from typing import Any, Final
 
 from pymongo import DESCENDING
+from pymongo.read_concern import ReadConcern
 
 from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.indexes import ORDER
@@ -66,6 +68,16 @@ async def page(events: Collection, account_id: str, after: int, limit: int) -> l
         with reachable():
             found += placed(await rest.to_list(left))
     return found
+
+
+async def of_kinds(
+    events: Collection, account_id: str, kinds: Some[str], after: int, limit: int
+) -> list[Event]:
+    """Up to `limit` events of these kinds above the version `after`, which a majority has."""
+    query = {**_of(account_id, {"$gt": after}), "kind": {"$in": sorted(kinds)}}
+    durable = events.with_options(read_concern=ReadConcern("majority"))
+    with reachable():
+        return readable(await durable.find(query).sort(ORDER).limit(limit).to_list(None))
 
 
 async def _near(events: Collection, account_id: str, after: int, limit: int) -> list[Event]:

@@ -6,7 +6,7 @@ a cursor and a session of its own and closes both; it does not affect the forwar
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,24 +44,33 @@ class ChangeBacklog:
 
 
 async def change_backlog(
-    events: Collection, token: str, *, most: int, seconds: float
+    events: Collection,
+    token: str,
+    *,
+    most: int,
+    seconds: float,
+    kinds: Iterable[str] | None = None,
 ) -> ChangeBacklog:
-    """The inserts after `token` until now: about `most`, or as many as arrive within `seconds`.
+    """The inserts after `token` until now: about `most`, or as many as arrive within `seconds`;
+    with `kinds` only those of events of these kinds.
 
     Raises `HistoryLost` and `StoreUnavailable`.
     """
     # Cancelling the caller must not cancel the read: a session can't be ended during a command.
-    reading = asyncio.create_task(_read(events, token, most, time.monotonic() + seconds))
+    until = time.monotonic() + seconds
+    reading = asyncio.create_task(_read(events, token, most, until, kinds))
     reading.add_done_callback(lambda task: task.cancelled() or task.exception())
     return await asyncio.shield(reading)
 
 
-async def _read(events: Collection, token: str, most: int, until: float) -> ChangeBacklog:
+async def _read(
+    events: Collection, token: str, most: int, until: float, kinds: Iterable[str] | None
+) -> ChangeBacklog:
     after = position(token, await identity(events))
     with reachable():
         session = await events.database.client.start_session()
     try:
-        return await _until_now(events, session, after, most, until)
+        return await _until_now(events, session, after, most, until, kinds)
     finally:
         with reachable():
             await session.end_session()
@@ -73,8 +82,9 @@ async def _until_now(
     after: dict[str, Any],
     most: int,
     until: float,
+    kinds: Iterable[str] | None,
 ) -> ChangeBacklog:
-    reply = await opened(events, session, after, BATCH)
+    reply = await opened(events, session, after, BATCH, kinds)
     # The bound is read once: a later one would move on as long as commands arrive.
     now, cursor = reply["operationTime"], reply["cursor"]
     found = [*_events(events, cursor, now)]

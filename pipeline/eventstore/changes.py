@@ -5,7 +5,7 @@ fast as Motor's change stream, which switches threads for every change.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -35,7 +35,6 @@ FEW: Final = 100
 Cursor: TypeAlias = Mapping[str, Any]
 """A reply, or the cursor in it; its documents are `RawBSONDocument`s."""
 
-_INSERTS: Final = {"$match": {"operationType": "insert"}}
 # FailedToParse, CappedPositionLost, CloseChangeStream, InvalidResumeToken,
 # ChangeStreamFatalError, ChangeStreamHistoryLost
 _LOST: Final = frozenset({9, 136, 222, 260, 280, 286})
@@ -54,8 +53,11 @@ class Changes:
 
 
 @asynccontextmanager
-async def watch(events: Collection, token: str | None) -> AsyncIterator[AsyncIterator[Changes]]:
-    """Follow the inserts after `token`, or from now on, until the block is left.
+async def watch(
+    events: Collection, token: str | None, kinds: Iterable[str] | None = None
+) -> AsyncIterator[AsyncIterator[Changes]]:
+    """Follow the inserts after `token`, or from now on, until the block is left; with `kinds` only
+    those of events of these kinds.
 
     The first `Changes` comes at once, has no events, and has the token of the start. Entering and
     reading raise `HistoryLost` or `StoreUnavailable`; then open a new watch.
@@ -65,7 +67,8 @@ async def watch(events: Collection, token: str | None) -> AsyncIterator[AsyncIte
         session = await events.database.client.start_session()
     try:
         collection = await identity(events)
-        cursor = (await opened(events, session, position(token, collection)))["cursor"]
+        reply = await opened(events, session, position(token, collection), kinds=kinds)
+        cursor = reply["cursor"]
         async with aclosing(_read(events, session, cursor, collection)) as changes:
             yield changes
     finally:
@@ -152,14 +155,18 @@ async def opened(
     session: Session,
     after: dict[str, Any],
     size: int = 0,
+    kinds: Iterable[str] | None = None,
 ) -> Cursor:
     """Open a change stream; return the whole reply, whose first batch has up to `size` changes.
 
     With the size 0 the reply comes at once, with nothing but the token.
     """
+    wanted: dict[str, Any] = {"operationType": "insert"}
+    if kinds is not None:
+        wanted["fullDocument.kind"] = {"$in": sorted(kinds)}
     query = {
         "aggregate": events.name,
-        "pipeline": [{"$changeStream": after}, _INSERTS],
+        "pipeline": [{"$changeStream": after}, {"$match": wanted}],
         "cursor": {"batchSize": size},
     }
     return await _answer(events, session, query)

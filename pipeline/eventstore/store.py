@@ -32,6 +32,7 @@ from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.index_builder import IndexBuilder
 from pipeline.eventstore.indexes import GUARDS, KEY, ORDER, name_of
 from pipeline.eventstore.invalid_documents import InvalidDocuments, invalid_documents
+from pipeline.eventstore.process_states import ProcessStates
 from pipeline.eventstore.snapshots import Snapshots
 from pipeline.model.events import Event, slot_of
 from pipeline.model.upcasters import upcast
@@ -78,6 +79,7 @@ class EventStore:
         self._appender = Appender(self._client, self._events, self.guards)
         self._slots_at_once = 1
         self.snapshots = Snapshots(self._client[database]["snapshots"])
+        self.processes = ProcessStates(self._client[database]["processes"])
 
     async def setup(self, *, replace: bool = True) -> None:
         """Create the collection and its indexes if missing; safe from many processes at once.
@@ -183,6 +185,13 @@ class EventStore:
         """Up to `limit` events of an account above the version `after`, as they are stored."""
         return await account_reader.page(self._events, account_id, after, limit)
 
+    async def of_kinds(
+        self, account_id: str, kinds: Collection[str], *, after: int, limit: int
+    ) -> list[Event]:
+        """Up to `limit` events of an account of these kinds, above the version `after`; none that
+        could be rolled back."""
+        return await account_reader.of_kinds(self._events, account_id, kinds, after, limit)
+
     async def head(self, account_id: str) -> int:
         """The newest version of an account, 0 if there is none."""
         return await account_reader.head(self._events, account_id)
@@ -256,10 +265,10 @@ class EventStore:
         return await walk_all.page(self._events, place, limit)
 
     def watch(
-        self, token: str | None
+        self, token: str | None, kinds: Iterable[str] | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[changes.Changes]]:
         """Follow the inserts after a token, or from now on; see `changes.watch`."""
-        return changes.watch(self._events, token)
+        return changes.watch(self._events, token, kinds)
 
     async def correlated(
         self, correlation_id: str, since: datetime, until: datetime, *, seconds: float
@@ -267,9 +276,11 @@ class EventStore:
         """The events of a correlation id from that time; see `correlated.correlated`."""
         return await correlated(self._events, correlation_id, since, until, seconds)
 
-    async def change_backlog(self, token: str, *, most: int, seconds: float) -> ChangeBacklog:
+    async def change_backlog(
+        self, token: str, *, most: int, seconds: float, kinds: Iterable[str] | None = None
+    ) -> ChangeBacklog:
         """The events that a watch from the token has yet to read; see `change_backlog`."""
-        return await change_backlog(self._events, token, most=most, seconds=seconds)
+        return await change_backlog(self._events, token, most=most, seconds=seconds, kinds=kinds)
 
 
 def _bears(event: Event, key: str) -> bool:

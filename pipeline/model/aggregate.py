@@ -43,6 +43,10 @@ class Refused(Exception):
         self.aggregate_id = aggregate_id
 
 
+class DoneBefore(Refused):
+    """That is done once only, and was done before."""
+
+
 class Decision(NamedTuple):
     """The kind and body of a new event; the engine adds the envelope."""
 
@@ -97,7 +101,7 @@ class Aggregate(Generic[C, S]):
         if strange := {kind for kind, _ in self.upcasters} - self.schemas.keys():
             raise ValueError(f"{name}: upcasters of {sorted(strange)}, which are none of its kinds")
         if to_json is None or of_json is None:
-            to_json, of_json = _by_fields(name, initial())
+            to_json, of_json = json_by_fields(name, initial())
         self.to_json, self.of_json = to_json, of_json
         self.commands = _by_name(name, commands)
         self.bodies = _by_schema(name, bodies or {}, self.schemas)
@@ -107,7 +111,8 @@ class Aggregate(Generic[C, S]):
 
     def decide(self, command: C, state: S) -> list[Decision]:
         """The decisions, or `Refused`."""
-        return [*self._decide(command, state)]
+        decisions = self._decide(command, state)
+        return decisions if isinstance(decisions, list) else [*decisions]
 
     def schema_of(self, kind: str) -> int:
         """The schema in which a decision of that kind is stored; raises `ValueError`."""
@@ -117,10 +122,10 @@ class Aggregate(Generic[C, S]):
 
     def newest_form(self, event: Event) -> Event:
         """The event in the newest schema of its kind; raises `ValueError` if there is none."""
-        event = as_stored(event)  # a process may go by the upcasters of another application
         newest_schema = self.schemas.get(event["kind"])
-        if event.get("schema", 1) == newest_schema:  # nearly always
+        if type(event) is dict and event.get("schema", 1) == newest_schema:  # nearly always
             return event
+        event = as_stored(event)  # a process may go by the upcasters of another application
         if newest_schema is None:
             raise ValueError(f"event of unknown kind {event['kind']}")
         event = upcast(event, self.upcasters)
@@ -141,6 +146,10 @@ class Joint(Generic[C]):
     aggregate, in their order and at least one for each: only an aggregate that gets an event is
     certain to be still in the state that was decided on. A `Refused` that names no aggregate is
     that of the one whose decisions are due, or of the first if none are.
+
+    `once(command)` names something of which such a command is executed once, for ever and whoever
+    asks: then the last aggregate's event has an idempotency key made of it. The next command of
+    that name is refused with `DoneBefore`.
     """
 
     def __init__(
@@ -148,8 +157,17 @@ class Joint(Generic[C]):
         name: str,
         aggregates: Sequence[Aggregate[Any, Any]],
         decide: Callable[..., Iterable[Iterable[Decision]]],
+        *,
+        once: Callable[[C], str] | None = None,
     ) -> None:
         self.name, self.aggregates, self.decide = name, tuple(aggregates), decide
+        self._once = once
+        if once is not None and len(self.aggregates) < 2:
+            raise ValueError(f"{name}: the first aggregate's event has the client's key")
+
+    def only_key(self, command: C) -> str | None:
+        """The key of what is done once. No client can send it: it has a tab."""
+        return f"{self.name}\t{self._once(command)}" if self._once is not None else None
 
     def __repr__(self) -> str:
         return f"Joint({self.name!r})"
@@ -179,7 +197,7 @@ def _by_schema(
     return found
 
 
-def _by_fields(name: str, sample: S) -> tuple[Callable[[S], Json], Callable[[Json], S]]:
+def json_by_fields(name: str, sample: S) -> tuple[Callable[[S], Json], Callable[[Json], S]]:
     """How a dataclass becomes an object of its fields, and back."""
     if not is_dataclass(sample):
         raise TypeError(f"{name}: a state that is no dataclass needs to_json and of_json")

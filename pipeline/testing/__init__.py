@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from pipeline.testing.aggregates import given
+from pipeline.testing.processes import reacted
 from pipeline.testing.projections import projected
 
 if TYPE_CHECKING:
     from pipeline.testing.event_store import InMemoryEventStore
 
-__all__ = ["InMemoryEventStore", "given", "projected"]
+__all__ = ["InMemoryEventStore", "given", "projected", "reacted"]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,19 @@ def close(account: str) -> Command:
     return Command("POST", "/close", {"id": account})
 
 
+def hold(account: str, money: int = 1, seconds: int = 3600) -> Command:
+    return Command("POST", "/hold", {"id": account, "money": money, "seconds": seconds})
+
+
+def capture(account: str, named: str, money: int | None = None) -> Command:
+    body = {"id": account, "hold": named}
+    return Command("POST", "/capture", body if money is None else {**body, "money": money})
+
+
+def void(account: str, named: str) -> Command:
+    return Command("POST", "/void", {"id": account, "hold": named})
+
+
 async def send(
     client: Client, command: Command, *, key: str | None = None, if_match: str | None = None
 ) -> Answer:

@@ -164,7 +164,7 @@ FREEZING = [
 
 async def test_sound_stores_hold(bench: Bench) -> None:
     report = await bench.check(HISTORY, alone=True)
-    assert [verdict.holds for verdict in report.verdicts] == [True] * 8, report
+    assert [verdict.holds for verdict in report.verdicts] == [True] * 10, report
     assert report.holds
     assert report.figures.events == 7
     assert report.figures.accounts == report.figures.documents == 2
@@ -183,7 +183,18 @@ async def test_without_a_history_the_third_and_the_eighth_are_not_judged(bench: 
 async def test_the_report_is_json(bench: Bench) -> None:
     shown = orjson.loads(orjson.dumps((await bench.check()).as_json()))
     assert shown["holds"] is True
-    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5, 8, 13, 16]
+    assert [verdict["number"] for verdict in shown["verdicts"]] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        8,
+        13,
+        16,
+        17,
+        18,
+    ]
 
 
 async def test_an_empty_bank_holds(bench: Bench) -> None:

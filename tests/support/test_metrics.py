@@ -21,6 +21,7 @@ from api.accounts.app import create_app
 from api.http.metrics import Requests, middleware
 from pipeline.agents import worker_metrics
 from pipeline.agents.projection_agent import ProjectionAgent
+from pipeline.banking.application import BANK
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.ownership import Ownership
 from pipeline.coordination.partition_leases import PartitionLeases
@@ -49,6 +50,7 @@ SECTIONS = {
     "Every role": {"forwarder", "worker", "accounts", "balances"},
     "Forwarder": {"forwarder"},
     "Worker": {"worker"},
+    "Processes": {"worker"} if BANK.processes else set(),
     "Both services": {"accounts", "balances"},
     "Account service": {"accounts"},
     "Balance service": {"balances"},

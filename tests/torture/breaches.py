@@ -20,9 +20,11 @@ INVARIANTS: Final = {
     12: "no role ends by itself; all come back to work",
     13: "what is relied on in a server is as it should be: indexes, aliases, replicas",
     16: "each event has its own hash and that of the one before it",
+    17: "a hold ends at most once, for no more than was held, and soon after its time",
+    18: "a reversal takes back one transfer, whole, and no other does",
 }
-"""The ten of the design, three that stand on the rest of it, and the chain (`bank verify` has the
-same number)."""
+"""The ten of the design, three that stand on the rest of it, and the chain, holds and reversals
+(`bank verify` has the same numbers)."""
 
 
 class Breach(NamedTuple):

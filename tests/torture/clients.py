@@ -2,13 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Final
 
 import aiohttp
 
 from tests.torture.breaches import Breaches
-from tests.torture.commands import Commands, Draws
+from tests.torture.commands import Commands, Draws, void
 from tests.torture.gate import Gate
 from tests.torture.history import LOST, Attempt, History, Sent
 
@@ -16,6 +18,7 @@ CLIENTS: Final = 8
 _PAUSE: Final = (0.02, 0.14)
 """Between two commands of a client, in seconds: so many that the machine is not the fault."""
 _SECONDS: Final = 6.0
+_SOON: Final = timedelta(seconds=10)
 _TWICE, _LATER, _REUSED = 0.04, 0.06, 0.02
 
 
@@ -47,16 +50,24 @@ class Clients:
         self._stop.set()
 
     async def finish(self, seconds: float) -> None:
-        """Send again what has no answer, until each has one or the time is up."""
+        """Send again what has no answer, until each has one or the time is up; and end the holds
+        that would change a bank which is judged."""
         chance = random.Random(f"finish {self._seed}")
         async with self._session() as self._http:
             open_ = [sent for sent in self._history.all if sent.outcome == "unknown"]
             try:
                 async with asyncio.timeout(seconds):
-                    for sent in open_:
+                    for sent in chain(open_, self._voids()):
                         await self._until_told(chance, sent, for_ever=True)
             except TimeoutError:
                 self._breaches.add(12, f"{sent.command.path} is still not answered: {sent.key}")
+
+    def _voids(self) -> Iterator[Sent]:
+        """Of the holds that expire later than soon, when what was open before has its answer."""
+        soon = datetime.now(UTC) + _SOON
+        late = [name for name, (_, until) in self._history.holds.items() if until > soon]
+        for name in late:
+            yield self._history.begin(f"void {name}", void(self._history, name))
 
     def _session(self) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=_SECONDS)

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from tests.torture.history import Command, History
 
@@ -10,6 +10,16 @@ _MOST_ACCOUNTS: Final = 400
 _FEW: Final = 10
 _MORE_THAN_ANYBODY_HAS: Final = 2**50
 NOBODY: Final = "01JD0000000000000000000000"
+_LONG: Final = 600
+_VOIDED, _IN_PART = 0.3, 0.5
+_RECENT: Final = 20
+"""Transfers of which one is reversed: so few that some are tried twice."""
+
+
+def void(history: History, hold: str) -> Command:
+    """A command to end a hold that the history knows."""
+    account, _ = history.holds.pop(hold)
+    return Command("void", "POST", "/void", {"id": account, "hold": hold}, account)
 
 
 class Draws(Protocol):
@@ -34,6 +44,9 @@ class Commands:
             self._transfer: 20,
             self._rename: 6,
             self._life: 4,
+            self._hold: 12,
+            self._end_hold: 8,
+            self._reverse: 3,
             self._too_much: 3,
             self._nobody: 1,
         }
@@ -77,6 +90,34 @@ class Commands:
         payer, payee, money = self._account(), self._account(), self._chance.randint(1, 120)
         body = {"from": payer, "to": payee, "money": money}
         return Command("transfer", "POST", "/transfer", body, payer, payee)
+
+    def _hold(self) -> Command:
+        """Most are left to their time, which comes while faults go on."""
+        account, money = self._account(), self._chance.randint(1, 80)
+        seconds = self._chance.choice((1, 2, 3, 5, 8, _LONG))
+        body = {"id": account, "money": money, "seconds": seconds}
+        return Command("hold", "POST", "/hold", body, account)
+
+    def _end_hold(self) -> Command:
+        """Of any hold that is known: its time may have come already."""
+        if not self._history.holds:
+            return self._hold()
+        hold = self._chance.choice(list(self._history.holds))
+        if self._chance.random() < _VOIDED:
+            return void(self._history, hold)
+        account, _ = self._history.holds.pop(hold)
+        body: dict[str, Any] = {"id": account, "hold": hold}
+        if self._chance.random() < _IN_PART:
+            body["money"] = self._chance.randint(1, 80)
+        return Command("capture", "POST", "/capture", body, account)
+
+    def _reverse(self) -> Command:
+        """Of any transfer that is known: it may have been reversed already."""
+        if not self._history.transfers:
+            return self._transfer()
+        payer, version, number, payee = self._chance.choice(self._history.transfers[-_RECENT:])
+        body = {"id": payer, "version": version, "transfer": number}
+        return Command("reverse", "POST", "/reverse", body, payer, payee)
 
     def _rename(self) -> Command:
         account, owner = self._account(), f"Owner {self._chance.randrange(10**6)}"

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -86,6 +87,15 @@ class Sent:
         return "rejected" if self.rejected else "unknown"
 
 
+class Transferred(NamedTuple):
+    """What an acknowledged transfer was told to be: as a reversal names it."""
+
+    payer: str
+    version: int
+    id: str
+    payee: str
+
+
 class History:
     """All that was sent, in order of its first attempt, and by key."""
 
@@ -94,6 +104,10 @@ class History:
         self.all: list[Sent] = []
         self.versions: dict[str, int] = {}
         """The highest version of each account that was acknowledged."""
+        self.holds: dict[str, tuple[str, datetime]] = {}
+        """The account of each hold that was acknowledged, and its time; one that is asked to end is
+        forgotten."""
+        self.transfers: list[Transferred] = []
 
     def now(self) -> float:
         return time.monotonic() - self.began
@@ -109,6 +123,16 @@ class History:
         account, version = document.get("id"), document.get("version")
         if attempt.acknowledged and isinstance(account, str) and isinstance(version, int):
             self.versions[account] = max(version, self.versions.get(account, 0))
+            self._learn_more(account, version, document)
+
+    def _learn_more(self, account: str, version: int, document: dict[str, Any]) -> None:
+        """The ids of what a later command may be about."""
+        hold, transfer = document.get("hold", {}), document.get("transfer", {})
+        if "expires_at" in hold:
+            self.holds[hold["id"]] = account, datetime.fromisoformat(hold["expires_at"])
+        if transfer and "reverses" not in transfer:
+            made = Transferred(account, version, transfer["id"], transfer["counterparty"])
+            self.transfers.append(made)
 
     def acknowledged(self) -> Iterator[tuple[Sent, Attempt]]:
         for sent in self.all:

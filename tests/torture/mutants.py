@@ -163,8 +163,36 @@ MUTATIONS: Final = (
     Mutation(
         "nobody looks at the balance before a withdrawal",
         "pipeline/banking/account.py",
-        "            if state.balance < money:\n",
-        "            if state.balance < -money:\n",
+        "    if state.available < money:\n",
+        "    if state.available < -money:\n",
+        "kill-redis",
+    ),
+    Mutation(
+        "what is held can be spent",
+        "pipeline/banking/account.py",
+        "        return self.balance - held(self.holds) if self.holds else self.balance\n",
+        "        return self.balance\n",
+        "kill-worker",
+    ),
+    Mutation(
+        "a capture is counted twice",
+        "pipeline/banking/balance.py",
+        "balance - paid, status",
+        "balance - 2 * paid, status",
+        "kill-worker",
+    ),
+    Mutation(
+        "a hold that expired can end once more",
+        "pipeline/banking/holds.py",
+        "if other != name}\n",
+        'if other != name or event["kind"] == EXPIRED}\n',
+        "kill-worker,clock-worker",
+    ),
+    Mutation(
+        "a transfer is reversed as often as somebody asks",
+        "pipeline/commands/joint.py",
+        "            context = replace(context, key=only)\n",
+        "            pass\n",
         "kill-redis",
     ),
     Mutation(

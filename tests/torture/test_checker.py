@@ -9,6 +9,7 @@ import pytest
 from tests.torture.breaches import Breaches
 from tests.torture.checker.fold import PROJECTIONS, Event, slot, states
 from tests.torture.checker.guards import check_guards, check_replicas
+from tests.torture.checker.holds import check_holds, check_reversals
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt
 from tests.torture.checker.stores import Logged, Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -64,7 +65,7 @@ def told() -> History:
     ):
         then = states(events[account])[version - 1]
         answer = {"id": account, "owner": then.owner, "balance": then.balance}
-        answer |= {"version": version, "status": then.status}
+        answer |= {"version": version, "status": then.status, "available": then.balance}
         acknowledge(history, key, command, answer)
     return history
 
@@ -87,6 +88,47 @@ def judged(histories: dict[str, list[Event]], history: History | None = None) ->
 
 def test_a_sound_bank_passes() -> None:
     assert judged(bank()) == set()
+
+
+def held(*ends: tuple[str, dict[str, Any]], money: int = 4) -> set[int]:
+    """What is found of Ada after a hold that ended so."""
+    past = "2026-01-02T03:05:00Z"
+    histories = {ADA: [event(ADA, 1, "AccountCreated", "k1", owner="Ada", money=10)]}
+    happened = [("MoneyHeld", {"hold": "h", "money": money, "expires_at": past}), *ends]
+    for version, (kind, body) in enumerate(happened, 2):
+        histories[ADA].append(event(ADA, version, kind, **body))
+    breaches = Breaches()
+    check_holds(histories, breaches)
+    return broken(breaches)
+
+
+def test_holds_end_once_whole_and_at_their_time() -> None:
+    captured = ("HoldCaptured", {"hold": "h", "money": 3, "released": 1})
+    expired = ("HoldExpired", {"hold": "h", "released": 4})
+    assert held(captured) == held(expired) == set()
+    assert held() == {17}
+    assert held(captured, expired) == {17}
+    assert held(("HoldCaptured", {"hold": "h", "money": 4, "released": 1})) == {17}
+    assert held(("HoldVoided", {"hold": "i", "released": 4}), expired) == {17}
+    assert held(("MoneyWithdrawn", {"money": 7}), expired) == {5}
+
+
+def test_a_reversal_takes_back_one_transfer() -> None:
+    def judged_back(*backs: str, money: int = 4, of: str = "T") -> set[int]:
+        histories = bank()
+        for number in backs:
+            paid, got = (
+                {"id": number, "counterparty": other, "reverses": of} for other in (ADA, BOB)
+            )
+            at = len(histories[ADA]) + 1
+            histories[ADA].append(event(ADA, at, "MoneyDeposited", money=money, transfer=got))
+            histories[BOB].append(event(BOB, at, "MoneyWithdrawn", money=money, transfer=paid))
+        breaches = Breaches()
+        check_reversals(histories, breaches)
+        return broken(breaches)
+
+    assert judged_back() == judged_back("R") == set()
+    assert judged_back("R", "S") == judged_back("R", money=3) == judged_back("R", of="X") == {18}
 
 
 @pytest.mark.parametrize("lost", [(ADA, 1), (BOB, 1)])

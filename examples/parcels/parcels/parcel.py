@@ -26,11 +26,16 @@ class Deliver:
     pass
 
 
+@dataclass(frozen=True)
+class Search:
+    pass
+
+
 class WrongStatus(Refused):
     """A parcel is sent once, and on its way until it is delivered."""
 
 
-def decide(command: Send | Scan | Deliver, parcel: Parcel) -> list[Decision]:
+def decide(command: Send | Scan | Deliver | Search, parcel: Parcel) -> list[Decision]:
     match command, parcel.status:
         case Send(to), "new":
             return [Decision("ParcelSent", {"to": to})]
@@ -38,6 +43,8 @@ def decide(command: Send | Scan | Deliver, parcel: Parcel) -> list[Decision]:
             return [Decision("ParcelScanned", {"place": place})]
         case Deliver(), "sent":
             return [Decision("ParcelDelivered", {})]
+        case Search(), "sent":
+            return [Decision("ParcelSearched", {})]
     raise WrongStatus
 
 
@@ -55,6 +62,6 @@ PARCEL = Aggregate(
     initial=Parcel,
     decide=decide,
     evolve=evolve,
-    kinds=["ParcelSent", "ParcelScanned", "ParcelDelivered"],
+    kinds=["ParcelSent", "ParcelScanned", "ParcelDelivered", "ParcelSearched"],
     commands=[Send, Scan, Deliver],
 )

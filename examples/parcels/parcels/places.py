@@ -15,6 +15,8 @@ def after(document: dict[str, Any], event: Event) -> dict[str, Any]:
             return document | {"at": body["place"], "scans": document["scans"] + 1}
         case "ParcelDelivered":
             return document | {"at": document["to"]}
+        case "ParcelSearched":
+            return document | {"at": "unknown"}
     raise ValueError("no event of a parcel")
 
 

@@ -3,12 +3,14 @@
 import pytest
 
 from parcels import PARCELS
-from parcels.parcel import PARCEL, Deliver, Scan, Send, WrongStatus
+from parcels.parcel import PARCEL, Deliver, Scan, Search, Send, WrongStatus
 from parcels.places import PLACES
+from parcels.search import SEARCH
 from pipeline.application import Application
 from pipeline.commands import connect
+from pipeline.model import process
 from pipeline.model.aggregate import Decision
-from pipeline.testing import InMemoryEventStore, given, projected
+from pipeline.testing import InMemoryEventStore, given, projected, reacted
 from pipeline.testing.plugin import Bank
 
 SENT = Decision("ParcelSent", {"to": "Faro"})
@@ -24,6 +26,12 @@ def test_a_parcel_is_scanned_until_it_is_delivered() -> None:
 
 def test_a_parcel_is_at_the_place_of_its_last_scan() -> None:
     projected(PLACES, SENT, SCANNED).shows({"to": "Faro", "at": "Porto", "scans": 1})
+
+
+def test_a_parcel_that_nobody_scans_is_searched_for() -> None:
+    waiting = reacted(SEARCH, SENT, SCANNED).sends()
+    waiting.when_due().sends(process.Send("parcel", waiting.id, Search())).due(None)
+    reacted(SEARCH, SENT, DELIVERED).due(None)
 
 
 async def test_a_scan_is_executed_once_for_its_key() -> None:

@@ -12,6 +12,7 @@ from pipeline.model.events import SLOTS
 from pipeline.operations.checker.documents import CheckedDocuments, CheckedProjection, UnderWay
 from pipeline.operations.checker.guards import store_guards
 from pipeline.operations.checker.history import Answer, Command, ExpectedEvents
+from pipeline.operations.checker.holds import TOLERANCE, CheckedHolds
 from pipeline.operations.checker.ledger import Ledger, LedgerAccount
 from pipeline.operations.checker.report import (
     TITLES,
@@ -36,7 +37,7 @@ async def check(
     patience: float = 15.0,
     guard_faults: Iterable[str] = (),
 ) -> Report:
-    """Read both stores and judge the invariants 1 to 5, 8, 13 and 16.
+    """Read both stores and judge the invariants 1 to 5, 8, 13 and 16 to 18.
 
     `history`: the commands that clients sent and their answers, all before this call; without it 3
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
@@ -57,6 +58,7 @@ async def check(
         ledger.money.add(f"transfer {leg.transfer} of {what} has one leg only")
     if documents is not None:
         await documents.settle(patience, under_way)
+    await ledger.holds.settle(store, patience)
     invalid = await store.invalid_documents()
     guards = await guards_verdict(store, guard_faults)
     figures = CheckFigures(
@@ -82,6 +84,7 @@ async def guards_verdict(store: EventStore, faults: Iterable[str]) -> Verdict:
 async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments | None) -> None:
     chunk: list[LedgerAccount] = []
     async for account in ledger.walk(store.replay(range(SLOTS))):
+        await ledger.reversals.close(account.id, store)
         if documents is None:
             continue
         chunk.append(account)
@@ -107,7 +110,14 @@ def _verdicts(
         _once(ledger.expected),
         guards,
         verdict(16, ledger.chain, f"{ledger.chained:,} of {ledger.events:,} events in chains"),
+        _of_holds(ledger.holds),
+        verdict(18, ledger.reversals.faults, f"{ledger.reversals.legs // 2:,} reversals"),
     )
+
+
+def _of_holds(holds: CheckedHolds) -> Verdict:
+    figure = f"{holds.holds:,} holds, {holds.open:,} open; {TOLERANCE:g} s are tolerated"
+    return verdict(17, holds.faults, figure)
 
 
 def _of_documents(documents: CheckedDocuments) -> Verdict:

@@ -9,12 +9,17 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pipeline.banking.events import (
+    CAPTURED,
     CLOSED,
     CREATED,
     DEPOSITED,
+    EXPIRED,
     FROZEN,
+    HELD,
+    OF_HOLDS,
     OWNER_UPDATED,
     UNFROZEN,
+    VOIDED,
     WITHDRAWN,
 )
 from pipeline.banking.money import MAX_MONEY
@@ -22,7 +27,9 @@ from pipeline.model.chain import Chain, chained
 from pipeline.model.events import Event
 from pipeline.operations.checker.bodies import body_of, kind_of, known
 from pipeline.operations.checker.history import ExpectedEvents
+from pipeline.operations.checker.holds import CheckedHolds, OpenHolds
 from pipeline.operations.checker.report import Faults
+from pipeline.operations.checker.reversals import CheckedReversals
 from pipeline.operations.checker.transfers import Pairing, leg_of
 
 SIGNS: Final = {
@@ -33,11 +40,16 @@ SIGNS: Final = {
     FROZEN: 0,
     UNFROZEN: 0,
     CLOSED: 0,
+    HELD: 0,
+    CAPTURED: -1,
+    VOIDED: 0,
+    EXPIRED: 0,
 }
 BECOMES: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
-NEEDED: Final = {CREATED: "", UNFROZEN: "frozen"}
-"""The status an account must have for an event of the kind; open for all others. It is unknown
-where the start of a history is missing."""
+_LIVING: Final = ("open", "frozen")
+NEEDED: Final = {CREATED: (), UNFROZEN: ("frozen",), VOIDED: _LIVING, EXPIRED: _LIVING}
+"""The statuses that an account may have for an event of the kind; open for all others. It is
+unknown where the start of a history is missing."""
 
 
 @dataclass(slots=True)
@@ -53,6 +65,7 @@ class LedgerAccount:
     event_id: str = ""
     at: datetime | None = None
     chain: Chain = field(default_factory=Chain)
+    holds: OpenHolds = field(default_factory=OpenHolds)
 
     def apply(self, event: Event) -> None:
         self.slot, self.version = event["slot"], event["version"]
@@ -96,7 +109,7 @@ def folded(account_id: str, events: Iterable[Event], version: int | None = None)
 
 @dataclass(slots=True)
 class Ledger:
-    """Totals over all events, and the faults of invariants 1, 2, 5 and 16."""
+    """Totals over all events, and the faults of invariants 1, 2, 5, 16, 17 and 18."""
 
     expected: ExpectedEvents | None = None
     accounts: int = 0
@@ -111,6 +124,8 @@ class Ledger:
     below_zero: Faults = field(default_factory=Faults)
     chained: int = 0
     chain: Faults = field(default_factory=Faults)
+    holds: CheckedHolds = field(default_factory=CheckedHolds)
+    reversals: CheckedReversals = field(default_factory=CheckedReversals)
 
     async def walk(self, replay: AsyncIterator[list[Event]]) -> AsyncIterator[LedgerAccount]:
         """Enter every event, in (slot, account, version) order; yields each complete account."""
@@ -141,16 +156,25 @@ class Ledger:
         if event["version"] <= account.version:
             return  # a duplicate: counted in the totals, not in the balance
         account.apply(event)
+        self.reversals.enter(event)
+        if kind_of(event) in OF_HOLDS:
+            self._follow(account, event, where)
         self.chained += chained(event)
         if wrong := account.chain.follow(event):
             self.chain.add(f"{where}: {wrong}")
         self.lowest = min(self.lowest, account.balance)
-        if account.balance < 0:
-            self.below_zero.add(f"{where}: the balance is {account.balance}")
+        if account.balance < account.holds.money:
+            held = f" with {account.holds.money} held" if account.holds.money else ""
+            self.below_zero.add(f"{where}: the balance is {account.balance}{held}")
+
+    def _follow(self, account: LedgerAccount, event: Event, where: str) -> None:
+        self.holds.holds += kind_of(event) == HELD
+        if wrong := account.holds.follow(event):
+            self.holds.faults.add(f"{where}: {wrong}")
 
     def _check(self, account: LedgerAccount, event: Event, where: str) -> None:
         kind = kind_of(event)
-        money, needed = body_of(event).get("money"), NEEDED.get(kind, "open")
+        money, needed = body_of(event).get("money"), NEEDED.get(kind, ("open",))
         if kind not in SIGNS:
             self.money.add(f"{where}: unknown kind {event.get('kind')!r}")
         elif not known(event):
@@ -161,7 +185,7 @@ class Ledger:
             self.money.add(f"{where}: {money!r} is no amount of money")
         elif body_of(event).get("transfer") is not None and leg_of(event) is None:
             self.money.add(f"{where}: {body_of(event)['transfer']!r} is no transfer")
-        elif event["version"] == account.version + 1 and account.status not in ("", needed):
+        elif event["version"] == account.version + 1 and account.status not in ("", *needed):
             self.money.add(f"{where}: {kind} while the account is {account.status}")
         elif kind == CLOSED and account.balance:
             self.money.add(f"{where}: closed with {account.balance} in it")
@@ -169,4 +193,5 @@ class Ledger:
     def _closed(self, account: LedgerAccount) -> LedgerAccount:
         self.accounts += 1
         self.balances += account.balance
+        self.holds.close(account.id, account.holds)
         return account

@@ -14,10 +14,12 @@ TITLES: Final = {
     2: "versions of each account are 1…n",
     3: "acknowledged commands are kept, rejected ones left nothing",
     4: "each document equals the fold of its events",
-    5: "no balance was ever below zero",
+    5: "no balance was ever below zero, nor what of it is available",
     8: "one idempotency key, one effect, one answer",
     13: "the guards in the servers are what they should be",
     16: "each event is the one that was stored, and follows the one before it",
+    17: "a hold ends at most once, for no more than was held, and soon after its time",
+    18: "a reversal takes back one transfer, whole, and no other does",
 }
 
 

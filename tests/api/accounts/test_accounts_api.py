@@ -85,7 +85,7 @@ async def test_create_answers_where_the_account_is(bank: Client, store: EventSto
         assert answer.headers["Location"] == f"/{document['id']}"
         assert answer.headers["ETag"] == '"1"'
     expected = {"owner": "Ada Ω 👩‍🚀", "balance": 7, "version": 1, "status": "open"}
-    assert document == {"id": document["id"], **expected}
+    assert document == {"id": document["id"], "available": 7, "holds": [], **expected}
     assert await read(bank, document["id"]) == document
     (event,) = await store.load(document["id"])
     assert told(event) == (1, "AccountCreated", {"owner": "Ada Ω 👩‍🚀", "money": 7})
@@ -101,7 +101,8 @@ async def test_commands_answer_the_new_state_and_store_one_event_each(
         assert answer.status == 200
         after = await answer.json()
     expected = {"owner": "Grace", "balance": 30, "version": 4, "status": "open"}
-    assert after == await read(bank, account) == {"id": account, **expected}
+    all_is_available = {"available": 30, "holds": []}
+    assert after == await read(bank, account) == {"id": account, **all_is_available, **expected}
     assert [told(event) for event in await store.load(account)] == [
         (1, "AccountCreated", {"owner": "Ada", "money": 0}),
         (2, "MoneyDeposited", {"money": 50}),

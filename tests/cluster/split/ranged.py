@@ -4,7 +4,7 @@ python -m tests.cluster.split.ranged 0 512
 """
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, cast
@@ -46,9 +46,9 @@ class RangedStore(EventStore):
         self._range = slots
 
     def watch(
-        self, token: str | None
+        self, token: str | None, kinds: Iterable[str] | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[changes.Changes]]:
-        return changes.watch(cast(Collection, Filtered(self._events, self._range)), token)
+        return changes.watch(cast(Collection, Filtered(self._events, self._range)), token, kinds)
 
 
 def main() -> None:

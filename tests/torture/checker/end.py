@@ -12,6 +12,7 @@ from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
 from tests.torture.checker.fold import PROJECTIONS, Event, Fields
 from tests.torture.checker.guards import check_guards, check_replicas
+from tests.torture.checker.holds import check_holds, check_reversals, overdue
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt, differences
 from tests.torture.checker.stores import Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -53,9 +54,9 @@ class Judge:
 
     async def judge(self, seconds: float) -> None:
         """Everything; what is projected may take so long to show all that is stored."""
-        histories = await stores.histories(*self._mongodb)
-        self.judge_events(histories)
         deadline = time.monotonic() + seconds
+        histories = await self._rested(deadline)
+        self.judge_events(histories)
         for projection, fold in self.projections.items():
             wanted, alias = fold(histories), self.prefix + projection
             documents = await self._settled(alias, wanted, deadline)
@@ -81,6 +82,16 @@ class Judge:
         """What is stored, and what clients were told of it."""
         check_store(histories, self.breaches)
         check_history(self.history, histories, self.breaches)
+        check_holds(histories, self.breaches)
+        check_reversals(histories, self.breaches)
+
+    async def _rested(self, deadline: float) -> Histories:
+        """All events, when no hold is left whose time has come, or when the time is up."""
+        histories = await stores.histories(*self._mongodb)
+        while any(overdue(histories)) and time.monotonic() < deadline:
+            await asyncio.sleep(_EVERY)
+            histories = await stores.histories(*self._mongodb)
+        return histories
 
     async def _settled(
         self, projection: str, wanted: dict[str, Fields], deadline: float

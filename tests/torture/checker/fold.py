@@ -5,7 +5,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-SIGNS: Final = {"AccountCreated": 1, "MoneyDeposited": 1, "MoneyWithdrawn": -1}
+SIGNS: Final = {
+    "AccountCreated": 1,
+    "MoneyDeposited": 1,
+    "MoneyWithdrawn": -1,
+    "HoldCaptured": -1,
+}
 """Which way money goes; every other kind moves none."""
 Event = dict[str, Any]
 Fields = dict[str, Any]

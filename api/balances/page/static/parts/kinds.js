@@ -8,6 +8,10 @@ export const KINDS = {
   AccountFrozen: "Frozen",
   AccountUnfrozen: "Unfrozen",
   AccountClosed: "Closed",
+  MoneyHeld: "Held",
+  HoldCaptured: "Captured",
+  HoldVoided: "Hold voided",
+  HoldExpired: "Hold expired",
 };
 
 /** A kind that has no name here is called as it is. */

@@ -1,0 +1,240 @@
+"""Runs a process: in one worker at a time, which follows the events of the process's kinds.
+
+A Redis lease decides who tries. Two that run at once do no harm: the position is changed by
+compare-and-set, as instances are (`reactions.py`). It says that all before its token was reacted
+to, in the slots below its `slot`; the others are still to be walked through.
+
+The change stream says which aggregates have new events; MongoDB leaves out those of other kinds. A
+process that has no token yet, or an outdated one, walks through the event store first.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from pipeline.commands import Connection
+from pipeline.coordination.leases import Lease, leading
+from pipeline.eventstore import EventStore, HistoryLost
+from pipeline.model.events import SLOTS, Event, misplaced
+from pipeline.model.process import Process
+from pipeline.processes.metrics import ProcessMetrics
+from pipeline.processes.reactions import UNAVAILABLE, Reactions
+from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
+from pipeline.support.readiness import NotReady
+from pipeline.support.retry import Outage
+from pipeline.support.settings import Settings
+from pipeline.support.ticks import tick
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+"""Between two looks for deadlines."""
+_AT_ONCE: Final = 32
+"""Instances that react at the same time."""
+_WAKING: Final = 500
+_COUNTED: Final = 10_000
+
+
+class ProcessRunner:
+    """Of one process in one worker. `owner`: the worker's name."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        process: Process[Any],
+        owner: str,
+        metrics: ProcessMetrics | None = None,
+    ) -> None:
+        self.process, self._settings, self._owner = process, settings, owner
+        self._metrics = metrics or ProcessMetrics()
+        self._metrics.begin(process.name)
+        self._outage = Outage(log, f"The process {process.name}", most=1.0)
+        self._leader: Leader | None = None
+
+    async def run(self) -> None:
+        """Run it whenever the lease is ours, until cancelled."""
+        settings = self._settings
+        lease = Lease(
+            settings.redis, f"process-{self.process.name}", self._owner, settings.lease_seconds
+        )
+        try:
+            while True:
+                raise_if_cancelled()
+                async with leading(lease) as lost:
+                    await self._outage.retry_forever(partial(self.lead, lost))
+        finally:
+            await lease.close()
+
+    async def lead(self, lost: asyncio.Event) -> None:
+        """React until another worker has the lease, or until anything fails."""
+        settings, name = self._settings, self.process.name
+        store = EventStore(settings.mongodb, settings.mongodb_database)
+        connection = Connection(settings.chosen, store, begin_chains=settings.chains == "on")
+        self._leader = leader = Leader(
+            self.process, connection, store, self._owner, self._outage, self._metrics
+        )
+        leader.token_seconds = settings.token_seconds
+        try:
+            await connection.service.open()
+            async with connection.watched():
+                await leader.lead(lost)
+        finally:
+            self._leader = None
+            await connection.close()
+        log.warning("Another worker runs the process %s now", name)
+
+    # ---------------------------------------------------------------- what others see
+
+    async def refresh(self) -> None:
+        """Bring the gauges up to date."""
+        name, overdue, parked, lag, leader = self.process.name, 0, 0, 0.0, self._leader
+        self._metrics.leading.labels(name).set(leader is not None)
+        if leader is not None:
+            lag = leader.lag
+            overdue = await leader.store.processes.overdue(name, datetime.now(UTC), _COUNTED)
+            parked = len(await leader.store.processes.parked([name], _COUNTED))
+        self._metrics.lag.labels(name).set(lag)
+        self._metrics.overdue.labels(name).set(overdue)
+        self._metrics.parked.labels(name).set(parked)
+
+    async def ready(self) -> str | None:
+        """Raise `NotReady` while it runs here and can't go on; a warning if instances are
+        parked."""
+        if (reason := self._outage.reason) is not None:
+            raise NotReady(reason)
+        if (leader := self._leader) is None:
+            return None
+        parked = len(await leader.store.processes.parked([self.process.name], _COUNTED))
+        return f"instances that are parked: {parked}" if parked else None
+
+
+class _Outdated(Exception):
+    """Somebody else has changed the position meanwhile."""
+
+
+class Leader:
+    """Follows the events, and looks for deadlines, as long as it is asked to."""
+
+    def __init__(
+        self,
+        process: Process[Any],
+        connection: Connection,
+        store: EventStore,
+        owner: str,
+        outage: Outage,
+        metrics: ProcessMetrics,
+    ) -> None:
+        self.store, self._process, self._owner = store, process, owner
+        self._reactions = Reactions(process, store, connection, metrics)
+        self._at_once, self._outage = asyncio.Semaphore(_AT_ONCE), outage
+        self.token_seconds, self._kept = 60.0, 0.0
+        self._token: str | None = None
+        self._reached = time.monotonic()
+
+    @property
+    def lag(self) -> float:
+        """Seconds since there was nothing left to react to."""
+        return time.monotonic() - self._reached
+
+    async def lead(self, lost: asyncio.Event) -> None:
+        """Until `lost` is set, or anything fails."""
+        log.info("Running the process %s", self._process.name)
+        await self.store.processes.setup()
+        looking = asyncio.create_task(self._outage.every(0, self._look_and_rest))
+        try:
+            while not lost.is_set():
+                try:
+                    await self._follow(lost)
+                except _Outdated:
+                    log.debug("The position of %s: read again", self._process.name)
+                except HistoryLost as reason:
+                    log.warning("%s reads all events again: %s", self._process.name, reason)
+                    with suppress(_Outdated):
+                        await self._keep(token=None, slot=0)
+        finally:
+            await cancel_and_wait(looking)
+
+    async def _follow(self, lost: asyncio.Event) -> None:
+        """Go on from the position that is kept, until `lost` is set. Raises `_Outdated`."""
+        position = await self.store.processes.position(self._process.name)
+        self._token, slot = position.get("token"), position.get("slot", 0)
+        async with self.store.watch(self._token, self._process.kinds) as batches:
+            async for changes in batches:
+                raise_if_cancelled()
+                if self._token is None:
+                    # Before the walk: what is stored from now on comes through the stream.
+                    await self._keep(token=changes.token, slot=(slot := 0), owner=self._owner)
+                if slot < SLOTS:
+                    await self._walk(slot, lost)
+                    slot = SLOTS
+                if lost.is_set():
+                    return
+                await self._react(changes.events)
+                renew = time.monotonic() - self._kept > self.token_seconds
+                if changes.token != self._token and (changes.events or renew):
+                    await self._keep(token=changes.token, owner=self._owner)
+                self._reached = time.monotonic()
+                self._outage.over()
+
+    async def _walk(self, slot: int, lost: asyncio.Event) -> None:
+        """React to all that is stored, from this slot on."""
+        kinds = self._process.kinds
+        log.info("%s reads all events from slot %d on", self._process.name, slot)
+        async with aclosing(self.store.replay(range(slot, SLOTS))) as lists:  # type: ignore[type-var]
+            async for listed in lists:
+                await self._react([each for each in listed if each.get("kind") in kinds])
+                await self._keep(slot=listed[-1]["slot"])  # the slots below it are done
+                if lost.is_set():
+                    return
+        await self._keep(slot=SLOTS)
+
+    async def _keep(self, **changes: Any) -> None:
+        """Change the position. Raises `_Outdated`."""
+        states = self.store.processes
+        if not await states.keep_position(self._process.name, self._token, **changes):
+            raise _Outdated
+        self._token, self._kept = changes.get("token", self._token), time.monotonic()
+
+    # ---------------------------------------------------------------- instances
+
+    async def _react(self, events: Iterable[Event]) -> None:
+        """React to these events, and to what else is stored of their aggregates."""
+        newest: dict[str, int] = {}
+        for event in events:
+            if misplaced(event) is None:
+                account_id, version = event["account_id"], int(event["version"])
+                newest[account_id] = max(version, newest.get(account_id, 0))
+        async with asyncio.TaskGroup() as group:
+            for account_id, version in newest.items():
+                group.create_task(self._advance(account_id, version=version))
+
+    async def _advance(self, aggregate_id: str, **about: Any) -> None:
+        async with self._at_once:
+            advance = partial(self._reactions.advance, aggregate_id, **about)
+            await self._outage.retry_forever(advance, UNAVAILABLE)
+
+    async def _look_and_rest(self) -> None:
+        if not await self.look():
+            await tick(LOOK_SECONDS)
+
+    async def look(self) -> int:
+        """Answer deadlines that have come, and try parked instances again; returns how many.
+
+        A deadline comes when it has passed by the clock of this machine and by that of MongoDB: so
+        one clock that is ahead has none answered early.
+        """
+        states, name, now = self.store.processes, self._process.name, datetime.now(UTC)
+        waking = await states.waking(name, now, _WAKING)
+        if not waking:
+            return 0
+        now = min(now, await states.now())
+        come = [each.aggregate_id for each in waking if each.wake <= now]
+        async with asyncio.TaskGroup() as group:
+            for aggregate_id in come:
+                group.create_task(self._advance(aggregate_id, now=now))
+        return len(come)

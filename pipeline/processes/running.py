@@ -1,0 +1,35 @@
+"""All processes of an application, in one worker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pipeline.processes.metrics import ProcessMetrics
+from pipeline.processes.runner import ProcessRunner
+from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.metrics import Metrics
+from pipeline.support.readiness import Checks
+from pipeline.support.settings import Settings
+
+
+class Processes:
+    """`owner`: the worker's name."""
+
+    def __init__(self, settings: Settings, owner: str, metrics: Metrics) -> None:
+        shown = ProcessMetrics(metrics.registry) if settings.chosen.processes else None
+        self._runners = [
+            ProcessRunner(settings, each, owner, shown) for each in settings.chosen.processes
+        ]
+        for runner in self._runners:
+            metrics.refresh_with(runner.refresh)
+        self.checks: Checks = {f"process {each.process.name}": each.ready for each in self._runners}
+        """Of the worker's readiness."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While the body runs, those whose leases are ours run, too."""
+        tasks = [asyncio.create_task(each.run()) for each in self._runners]
+        try:
+            yield
+        finally:
+            await asyncio.gather(*map(cancel_and_wait, tasks))
