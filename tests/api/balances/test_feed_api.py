@@ -196,7 +196,8 @@ async def test_a_consumer_keeps_its_position_by_name(bank: Bank) -> None:
         await put(path, json={"position": end}, headers={"If-Match": "*"}),
     ):
         await problem(gone, 404, "subscription-not-found")
-    for amiss in ("then", 7, None, {}):
+    wrong: list[Any] = ["then", 7, None, {}]
+    for amiss in wrong:
         await problem(await put(path, json={"position": amiss}), 400, "invalid-input")
 
 
