@@ -45,11 +45,11 @@ LAST_EVENT_ID: Final = Header(
 )
 
 
-def _position(text: str) -> Position | str:
+def _position(text: object) -> Position | str:
     if text in ("beginning", "now"):
-        return text
+        return str(text)
     try:
-        return Position.parse(text)
+        return Position.parse(text if isinstance(text, str) else "")
     except InvalidPosition as error:
         raise PydanticCustomError("position", f"{error}, `beginning` or `now`") from None
 
@@ -171,6 +171,7 @@ class Feeds:
             for piece in _pieces(page, self._application, schemas):
                 yield piece
                 told, told_at = str(page.items[-1].position), clock()
+            yield None  # whoever left is not read for
             if (here := str(after)) != told and clock() - told_at > _PLACES:
                 yield b"id: %b\n\n" % here.encode()
                 told, told_at = here, clock()

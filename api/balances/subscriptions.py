@@ -1,9 +1,8 @@
 """`/subscriptions`: positions in the feed that consumers keep here by name."""
 
-from typing import Annotated, Final
+from typing import Final
 
 from aiohttp import web
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from api.balances.connections import CONNECTIONS
@@ -31,7 +30,7 @@ routes = web.RouteTableDef()
 class PositionInput(Input):
     """What is kept under the name."""
 
-    position: Annotated[Start, Field()]
+    position: Start
     """A position: `next` of a page, or that of an event; or `beginning` or `now`."""
 
 

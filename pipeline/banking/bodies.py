@@ -4,30 +4,36 @@ All that was ever stored fits them, so texts are not narrowed: older events have
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final, NotRequired, Required, TypedDict
 
 from pydantic import Field
 
 from pipeline.banking.events import (
+    CAPTURED,
     CLOSED,
     CREATED,
     DEPOSITED,
+    EXPIRED,
     FROZEN,
+    HELD,
     OWNER_UPDATED,
     UNFROZEN,
+    VOIDED,
     WITHDRAWN,
     Transfer,
 )
 from pipeline.banking.money import MAX_MONEY
 
 Amount = Annotated[int, Field(gt=0, lt=MAX_MONEY)]
+NotNegative = Annotated[int, Field(ge=0, lt=MAX_MONEY)]
 
 
 class Created(TypedDict):
     """The account was opened, with this `money` in it."""
 
     owner: str
-    money: Annotated[int, Field(ge=0, lt=MAX_MONEY)]
+    money: NotNegative
 
 
 class Moved(TypedDict):
@@ -57,6 +63,29 @@ class FrozenReasons(TypedDict, total=False):
     public_reason: str
 
 
+class Held(TypedDict):
+    """Money is reserved, until `expires_at` at the latest."""
+
+    hold: str
+    money: Amount
+    expires_at: datetime
+
+
+class Captured(TypedDict):
+    """Money of a hold left the account; what is `released` is available again."""
+
+    hold: str
+    money: Amount
+    released: NotNegative
+
+
+class Released(TypedDict):
+    """A hold ended without a payment."""
+
+    hold: str
+    released: NotNegative
+
+
 BODIES: Final[Mapping[str | tuple[str, int], Any]] = {
     CREATED: Created,
     DEPOSITED: Moved,
@@ -66,4 +95,8 @@ BODIES: Final[Mapping[str | tuple[str, int], Any]] = {
     FROZEN: FrozenReasons,
     UNFROZEN: Reasons,
     CLOSED: Reasons,
+    HELD: Held,
+    CAPTURED: Captured,
+    VOIDED: Released,
+    EXPIRED: Released,
 }

@@ -14,8 +14,8 @@ def openapi(service: str) -> None:
 
     \b
     Examples:
-      bank openapi > accounts.json            the service of commands
-      bank openapi balances > balances.json   the service of reads
+      bank openapi             the service of commands
+      bank openapi balances    the service of reads
     """
     become("api.describe", "openapi", service)
 
@@ -28,7 +28,7 @@ def asyncapi() -> None:
 
     \b
     Examples:
-      bank asyncapi > events.json                            for generators and clients
-      BANK_APPLICATION=bank bank asyncapi > events.json      of an application by name
+      bank asyncapi                          for generators and clients
+      BANK_APPLICATION=bank bank asyncapi    of an application by its name
     """
     become("api.describe", "asyncapi", "balances")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -86,7 +87,7 @@ async def _tail(
                 begin = feed.beginning if after == "beginning" else feed.end
                 after = await until_answered(begin)
             while True:
-                page = await until_answered(lambda at=after: feed.page(at, MOST, wanted))  # type: ignore[misc]
+                page = await until_answered(partial(feed.page, after, MOST, wanted))
                 for line in _lines(page, settings, as_json):
                     echo(line)
                 after = page.position

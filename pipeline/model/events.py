@@ -7,7 +7,7 @@ JSON and `created_at` is RFC 3339 in UTC; in MongoDB `created_at` is a naive UTC
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NotRequired, TypedDict
 

@@ -123,6 +123,16 @@ async def test_a_stream(bank: Bank, end: End) -> None:
             assert await kept_open.content.readline() == b"event: pipeline\n"
 
 
+async def test_the_feed(bank: Bank) -> None:
+    key, headers = await bank.key(Role.VIEWER)
+    headers = {**headers, "Accept": "text/event-stream"}
+    async with bank.client.get("/events", headers=headers) as answer:
+        assert await answer.content.readline() == b"retry: 1000\n"
+        ended = time.monotonic()
+        await revoked(bank.settings, key)
+        assert await stream_ends(answer) - ended < WITHIN
+
+
 @ends
 async def test_a_stream_of_a_rebuild(bank: Bank, end: End) -> None:
     key, headers = await bank.key(Role.OPERATOR)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -13,7 +14,18 @@ from api.balances.feed import FeedQuery
 from pipeline.application import Application
 from pipeline.banking.account import ACCOUNT
 from pipeline.banking.application import BANK
-from pipeline.banking.commands import Close, Deposit, Freeze, Unfreeze, UpdateOwner, Withdraw
+from pipeline.banking.commands import (
+    Capture,
+    Close,
+    Deposit,
+    ExpireHold,
+    Freeze,
+    Hold,
+    Unfreeze,
+    UpdateOwner,
+    Void,
+    Withdraw,
+)
 from pipeline.banking.events import KINDS
 from pipeline.commands import CommandContext
 from pipeline.model.aggregate import Aggregate
@@ -60,15 +72,24 @@ async def every_kind() -> list[dict[str, Any]]:
     numbers = iter(range(1000))
     ada = (await service.create("Ada", 0, context())).after.id
     bob = (await service.create("Bob", 9, context())).after.id
-    await service.transfer(bob, ada, 9, context())
+    moved = (await service.transfer(bob, ada, 9, context())).events[0]
+    await service.reverse(bob, 2, moved["body"]["transfer"]["id"], context())
+    now = datetime.now(UTC).replace(tzinfo=None)
+    later = now + timedelta(hours=1)
     for command in (
         UpdateOwner("Ada B."),
         Freeze(),
         Unfreeze("by mistake", "sorry"),
         Freeze("a doubt", "please call"),
         Unfreeze(),
-        Deposit(1),
-        Withdraw(10),
+        Deposit(10),
+        Hold("h1", 4, later, now),
+        Capture("h1", 3),
+        Hold("h2", 2, later, now),
+        Void("h2"),
+        Hold("h3", 2, later, now),
+        ExpireHold("h3", later),
+        Withdraw(7),
         Close("moved", "bye"),
     ):
         await service.execute(ada, command, context())
