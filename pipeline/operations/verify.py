@@ -14,6 +14,7 @@ from pipeline.model.names import BANK
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check, guards_verdict
 from pipeline.operations.checker.events import CheckedEvents
+from pipeline.operations.checker.groups import with_groups
 from pipeline.operations.checker.live import (
     PATIENCE,
     Stores,
@@ -42,7 +43,9 @@ async def verify(settings: Settings, *, patience: float = PATIENCE) -> Report:
     async with opened(settings) as stores:
         with while_they_answer():
             of_events = await _events(settings, stores)
-    return _report(of_events, await _documents(settings, patience), monotonic() - began)
+    of_documents = await _documents(settings, patience)
+    with while_they_answer():
+        return await with_groups(settings, _report(of_events, of_documents, monotonic() - began))
 
 
 async def _events(settings: Settings, stores: Stores) -> Report:

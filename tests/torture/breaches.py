@@ -20,9 +20,10 @@ INVARIANTS: Final = {
     12: "no role ends by itself; all come back to work",
     13: "what is relied on in a server is as it should be: indexes, aliases, replicas",
     16: "each event has its own hash and that of the one before it",
+    20: "each group adds up to its accounts' events, every account once",
 }
-"""The ten of the design, three that stand on the rest of it, and the chain (`bank verify` has the
-same number)."""
+"""The ten of the design, three that stand on the rest of it, and the chain and the groups (`bank
+verify` has the same numbers)."""
 
 
 class Breach(NamedTuple):
