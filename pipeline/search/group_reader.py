@@ -13,7 +13,7 @@ from elasticsearch import ApiError, TransportError
 
 from pipeline.model.groups import Groups
 from pipeline.model.projection import Projection
-from pipeline.search.client import connect, refresh
+from pipeline.search.client import connect
 from pipeline.search.reader import TIMEOUT
 from pipeline.search.values import PREFERENCE, ProjectionMissing, ProjectionUnavailable
 from pipeline.support.access import ServerAccess
@@ -117,7 +117,6 @@ class GroupReader:
             return
         alias = self._projection.alias
         try:
-            await refresh(self._client, alias)
             opened = await self._client.open_point_in_time(
                 index=alias, keep_alive=_KEEP_ALIVE, preference=PREFERENCE
             )
