@@ -35,6 +35,8 @@ from pipeline.search.group_reader import Group, GroupReader, Seen
 from pipeline.support.settings import Settings
 
 _LONGEST: Final = 200
+_GROUP: Final = "{group:[^/]+}"
+"""In a path: the default would take no braces."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5
 _INTEGERS: Final = range(-(2**63), 2**63)
@@ -98,9 +100,9 @@ def routes_of(kept: Sequence[Projection]) -> Iterator[web.RouteDef]:
         all_of_them = f"/projections/{name}"
         yield web.get(all_of_them, _named(f"list_{name}", _listing(groups)))
         one = _named(f"get_{name}", _reading(projection, groups))
-        yield web.get(f"{all_of_them}/{{group}}", one)
+        yield web.get(f"{all_of_them}/{_GROUP}", one)
         shares = _named(f"list_{name}_shares", _shares(projection, groups))
-        yield web.get(f"{all_of_them}/{{group}}/shares", shares)
+        yield web.get(f"{all_of_them}/{_GROUP}/shares", shares)
 
 
 def _named(name: str, handler: Handler) -> Handler:

@@ -90,7 +90,9 @@ def routes(app: web.Application) -> Iterator[tuple[str, str]]:
 
 async def status(client: Client, method: str, path: str, headers: dict[str, str]) -> int:
     """What becomes of a request that does nothing but to be let in."""
-    filled = path.replace("{id}", OWN).replace("{projection}", "none").replace("{name}", "none")
+    filled = path.replace("{id}", OWN)
+    for variable in ("{projection}", "{name}", "{group}"):
+        filled = filled.replace(variable, "none")
     body: Any = BODIES.get(path)
     async with client.request(method, filled, headers=headers, json=body) as answer:
         if answer.status == 401:

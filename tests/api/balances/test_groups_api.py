@@ -24,7 +24,7 @@ from tests.stores import Stores, stores
 
 pytestmark = pytest.mark.elasticsearch
 
-NAMES = ("Ada", "ada", "Ada B", "A/B & Söhne", "ß", "Ａ", "😀", "％20", "..", "a b?c#d")
+NAMES = ("Ada", "ada", "Ada B", "A/B & Söhne", "ß", "Ａ", "😀", "％20", "..", "a b?c#d", "{x}")
 MOST = 2**53 - 1
 RICH = 1030
 """Accounts with the most money that an account can have: together more than 64 bits."""
