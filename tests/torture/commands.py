@@ -8,8 +8,6 @@ from tests.torture.history import Command, History
 
 _MOST_ACCOUNTS: Final = 400
 _FEW: Final = 10
-OWNERS: Final = 40
-"""So many names are given; pages of a hundred groups have them all."""
 _MORE_THAN_ANYBODY_HAS: Final = 2**50
 NOBODY: Final = "01JD0000000000000000000000"
 
@@ -59,7 +57,7 @@ class Commands:
     def _create(self) -> Command:
         if len(self._history.versions) >= _MOST_ACCOUNTS:
             return self._deposit()
-        owner = self._owner()
+        owner = f"Owner {self._chance.randrange(10**6)}"
         money = self._chance.choice((0, 0, self._chance.randrange(1, 500)))
         return Command("create", "POST", "/create", {"owner": owner, "money": money})
 
@@ -81,12 +79,8 @@ class Commands:
         return Command("transfer", "POST", "/transfer", body, payer, payee)
 
     def _rename(self) -> Command:
-        account, owner = self._account(), self._owner()
+        account, owner = self._account(), f"Owner {self._chance.randrange(10**6)}"
         return Command("owner", "PATCH", f"/{account}", {"owner": owner}, account)
-
-    def _owner(self) -> str:
-        """One of few, for most to have several accounts."""
-        return f"Owner {self._chance.randrange(10**6) % OWNERS}"
 
     def _life(self) -> Command:
         """Of the quietest accounts: a bank whose busy accounts are all shut would be idle."""
