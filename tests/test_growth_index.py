@@ -14,9 +14,10 @@ import pytest
 from api.balances.balance_reader import BalanceReader
 from api.balances.projection_reader import ProjectionReader
 from api.balances.statement_reader import EntryQuery, StatementReader
-from pipeline.banking.balance import BALANCE
+from pipeline.banking.balance import BALANCE, OWNERS
 from pipeline.banking.statement import STATEMENT
 from pipeline.search import ConditionalWrite, DocumentReader, Elastic, Generations, Write
+from pipeline.search.group_reader import GroupReader, Seen
 from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from tests.conftest import given_url
@@ -24,7 +25,7 @@ from tests.growth import LARGE, MOST, SMALL, Ask, histories, public, ratios
 
 pytestmark = pytest.mark.elasticsearch
 
-SCANS: Final = {"IndexScan.ids"}
+SCANS: Final = {"IndexScan.ids", "GroupReader.page", "GroupReader.shares"}
 """They look at all there is, and are meant to."""
 
 STAND_IN: Final = {
@@ -32,6 +33,7 @@ STAND_IN: Final = {
     "BalanceReader.page",
     "StatementReader.page",
     "ProjectionReader.page",
+    "GroupReader.group",
 }
 """Scans on the embedded Elasticsearch, which looks at each document in every search."""
 
@@ -45,6 +47,8 @@ NO_QUERIES: Final = {
     "DocumentReader.sort_values",  # the same
     "DocumentReader.search",  # measured as `page` of its subclasses
     "IndexScan.close",
+    "GroupReader.at_one_moment",
+    "GroupReader.close",
 }
 
 
@@ -56,6 +60,7 @@ class Shown:
     index: BalanceReader
     statements: StatementReader
     any_projection: ProjectionReader
+    owners: GroupReader
     scan: IndexScan
     number: int
     accounts: list[str] = field(default_factory=list)
@@ -84,6 +89,7 @@ async def shown(settings: Settings, number: int, events: int) -> AsyncIterator[S
         BalanceReader(url),
         StatementReader(url),
         ProjectionReader(url, BALANCE),
+        GroupReader(url, BALANCE, OWNERS),
         IndexScan(url, "balance"),
         number,
     )
@@ -102,6 +108,7 @@ async def shown(settings: Settings, number: int, events: int) -> AsyncIterator[S
     yield bank
     await bank.statements.close()
     await bank.any_projection.close()
+    await bank.owners.close()
     await bank.scan.close()
     await bank.index.close()
     await bank.elastic.close()
@@ -151,6 +158,12 @@ async def any_page(bank: Shown) -> None:
     assert more
 
 
+async def group(bank: Shown) -> None:
+    found, fresh = await bank.owners.group(f"Ada {bank.any}", Seen(bank.any, 1))
+    assert found
+    assert (found.shares, fresh) == (1, True)
+
+
 READS: Final[dict[str, Ask[Shown]]] = {
     "DocumentReader.get": lambda bank: bank.index.get(bank.any),
     "DocumentReader.many": lambda bank: bank.index.many([bank.any, bank.any]),
@@ -170,6 +183,7 @@ READS: Final[dict[str, Ask[Shown]]] = {
     "BalanceReader.page": page,
     "StatementReader.page": statement,
     "ProjectionReader.page": any_page,
+    "GroupReader.group": group,
 }
 
 
@@ -185,7 +199,13 @@ async def test_reads_do_not_cost_more_in_a_large_projection(settings: Settings) 
 def test_every_method_is_in_one_of_the_lists() -> None:
     """One that is new has to be measured, too, or to be named as what it is."""
     asked = public(
-        DocumentReader, BalanceReader, StatementReader, ProjectionReader, IndexScan, Elastic
+        DocumentReader,
+        BalanceReader,
+        StatementReader,
+        ProjectionReader,
+        GroupReader,
+        IndexScan,
+        Elastic,
     )
     assert asked == READS.keys() | SCANS | NO_QUERIES
     assert READS.keys() > STAND_IN

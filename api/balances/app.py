@@ -12,6 +12,7 @@ from api.balances import (
     asyncapi,
     event_schemas,
     feed,
+    groups,
     overview,
     parked,
     partitions,
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> web.Application:
     watchers = rebuild_events.RebuildWatchers(rebuild_lists)
     waiting = VersionWaits(index, BALANCE, connections)
     read_all = projection_reads.ProjectionReads(settings, connections)
+    read_groups = groups.GroupReads(settings)
     overviews = overview.Overviews(connections, settings, snapshots)
     activities = activity.Activities(connections)
     feeds = feed.Feeds(connections, settings.names.application)
@@ -88,7 +90,10 @@ def create_app(settings: Settings) -> web.Application:
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         yield
         # First what reads, then the connections that it reads from.
-        readers = (overviews, activities, snapshots, watchers, waiting, pages, read_all, feeds)
+        readers = (
+            *(overviews, activities, snapshots, watchers, waiting, pages),
+            *(read_all, read_groups, feeds),
+        )
         for each in (*readers, connections, entries, index):
             await each.close()
 
@@ -96,7 +101,7 @@ def create_app(settings: Settings) -> web.Application:
     metrics.register(snapshots, before_scrape=snapshots.refresh)
     figures = RebuildFigures(rebuild_lists, [each.name for each in kept])
     metrics.register(figures, before_scrape=figures.refresh)
-    every_route = [*_ROUTES, *whoami]
+    every_route = [*_ROUTES, *groups.routes_of(kept), *whoami]
     if settings.names == BANK:
         every_route += [
             *statements.routes,
@@ -113,6 +118,7 @@ def create_app(settings: Settings) -> web.Application:
     checks = {"elasticsearch": elasticsearch}
     app = application(settings, every_route, checks, _translate, metrics)
     app[projection_reads.READS] = read_all
+    app[groups.GROUPS] = read_groups
     app[INDEX], app[READS], app[PAGES] = index, reads(), pages
     app[statements.STATEMENTS], app[statements.READS] = entries, reads()
     app[CONNECTIONS] = connections

@@ -32,12 +32,14 @@ class ProjectionReader(DocumentReader):
         sort: str = "id",
         limit: int = 20,
         after: str | None = None,
+        among: Sequence[Mapping[str, Any]] = (),
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Up to `limit` documents, and the cursor of the next page, if there are more; equal ones
         come in order of id.
 
         `search`: those that have this as a whole keyword, or all its words in one text. A leading
-        `-` in `sort` means descending. Raises `NotSortable` and `UnknownCursor`.
+        `-` in `sort` means descending. `among`: filters besides. Raises `NotSortable` and
+        `UnknownCursor`.
         """
         name = sort.removeprefix("-")
         field, kind = self._sort_field(name)
@@ -48,7 +50,7 @@ class ProjectionReader(DocumentReader):
             kinds.append(str)
         listing = f"projection {self._name} {sort}"
         found, last = await self.search(
-            list(self._filters(search)),
+            [*among, *self._filters(search)],
             sort=order,
             after=None if after is None else decode(after, listing, kinds),
             limit=limit,

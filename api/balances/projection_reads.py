@@ -53,6 +53,7 @@ class _Read:
     waits: VersionWaits
     documents: MonotonicReads
     pages: MonotonicReads
+    shares: MonotonicReads
 
 
 class ProjectionReads:
@@ -66,6 +67,10 @@ class ProjectionReads:
     def of(self, request: web.Request) -> _Read:
         """The one in the path; problem 404 `projection-not-found`."""
         return self._of[kept(request, request.match_info["name"]).name]
+
+    def named(self, name: str) -> _Read:
+        """The one of a projection that is kept."""
+        return self._of[name]
 
     async def ping(self) -> None:
         """Raise unless all can be read that are there; the first one must be."""
@@ -87,7 +92,7 @@ def _read_of(settings: Settings, projection: Projection, connections: Connection
 
     index = ProjectionReader(settings.elasticsearch, projection)
     waits = VersionWaits(index, projection, connections)
-    return _Read(index, waits, MonotonicReads(head), MonotonicReads(head))
+    return _Read(index, waits, *(MonotonicReads(head) for _ in range(3)))
 
 
 READS: Final = web.AppKey("projections read", ProjectionReads)
@@ -113,9 +118,13 @@ async def projection_page(request: web.Request) -> web.Response:
             page, lambda answer: {each["id"]: version_of(each) for each in answer[0]}
         )
     except NotSortable as error:
-        fault = {"parameter": "sort", "detail": str(error)}
-        raise Problem(400, "invalid-input", f"sort: {error}.", errors=[fault]) from error
+        raise no_sort(error) from error
     return reply(paged(found, after))
+
+
+def no_sort(error: NotSortable) -> Problem:
+    fault = {"parameter": "sort", "detail": str(error)}
+    return Problem(400, "invalid-input", f"sort: {error}.", errors=[fault])
 
 
 @routes.get("/projections/{name}/{id:[A-Za-z0-9_-]+}")

@@ -16,6 +16,7 @@ from pipeline.banking.events import (
 )
 from pipeline.banking.money import moved, whole
 from pipeline.model.events import Event, rfc3339
+from pipeline.model.groups import Groups
 from pipeline.model.projection import Document, Projection
 
 LONGEST: Final = 10_000
@@ -91,6 +92,9 @@ def text(value: Any) -> str:
     return value
 
 
+OWNERS: Final = Groups("owners", by="owner.keyword", sums=("balance",))
+"""Balances by owner. A name that is longer than `LONGEST_SORTED` is in no group."""
+
 BALANCE: Final = Projection(
     "balance",
     after,
@@ -104,4 +108,5 @@ BALANCE: Final = Projection(
         "updated_at": {"type": "date"},
     },
     version=3,
+    groups=[OWNERS],
 )

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple, TypedDict
 
 from pipeline.model.events import Event
+from pipeline.model.groups import Groups
 from pipeline.model.names import BANK, Names
 from pipeline.model.upcasters import Unreadable, require_newest
 
@@ -110,6 +111,9 @@ class Projection:
     events make no document here. It does not list the kinds that it wants instead, because then a
     worker would pass over an event of a kind that it does not know yet, and not park the account.
 
+    `groups`: what readers see added up over the documents of several accounts. They change nothing
+    of what is written, so they need no other `version`.
+
     `names`: those of the application that keeps it; see `within`.
     """
 
@@ -123,8 +127,10 @@ class Projection:
         every: bool = False,
         optional: Iterable[str] = (),
         without: Iterable[str] = (),
+        groups: Iterable[Groups] = (),
     ) -> None:
         self.name, self.version, self.every = name, version, every
+        self.groups = tuple(groups)
         self.names = BANK
         shape = {**_COMMON, **(_OF_EVERY if every else {}), **properties}
         self.mapping: Mapping[str, Any] = {
@@ -139,6 +145,8 @@ class Projection:
         """A document that the mapping takes; it is never written."""
         self._after, self._optional = after, frozenset(optional)
         self._without = frozenset(without)
+        for each in self.groups:
+            each.require_fitting(shape, self._optional)
         self._types = {each: _TYPES.get(about["type"], object) for each, about in shape.items()}
 
     def __repr__(self) -> str:

@@ -1,5 +1,5 @@
 """Finds the projections that a setting names: the application's own, entry points, or
-`package.module:NAME`.
+`package.module:NAME`; and the groups that these declare.
 
 The engine knows no projection by itself. A package that has some for an application declares each
 as an entry point of the group `{application}.projections`, as this one does for the bank in
@@ -7,11 +7,12 @@ as an entry point of the group `{application}.projections`, as this one does for
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from pipeline.model.groups import Groups
 from pipeline.model.names import BANK, Names, is_name
 from pipeline.model.projection import Projection
 
@@ -50,6 +51,17 @@ def chosen(name: str, among: Iterable[Projection]) -> Projection:
     if name not in known:
         raise UnknownProjection(f"There is no projection {name}, only {', '.join(known)}.")
     return known[name]
+
+
+def grouped(projections: Sequence[Projection]) -> Iterator[tuple[Projection, Groups]]:
+    """The groups that readers see, with the projection of their shares. A name belongs to the
+    first that has it, and to a projection rather than to groups: its readers were there before."""
+    taken = {each.name for each in projections}
+    for projection in projections:
+        for groups in projection.groups:
+            if groups.name not in taken:
+                taken.add(groups.name)
+                yield projection, groups
 
 
 def _found(name: str, among: Mapping[str, Projection | str]) -> Projection:

@@ -17,6 +17,7 @@ from pipeline.model.names import BANK
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check, guards_verdict
 from pipeline.operations.checker.events import CheckedEvents
+from pipeline.operations.checker.groups import with_groups
 from pipeline.operations.checker.guards import stream_guards
 from pipeline.operations.checker.live import (
     PATIENCE,
@@ -47,7 +48,11 @@ async def verify(settings: Settings, *, patience: float = PATIENCE) -> Report:
         return await check_live(settings, patience=patience)
     began = monotonic()
     of_events = await _events(settings)
-    return _report(of_events, await _documents(settings, patience), monotonic() - began)
+    report = _report(of_events, await _documents(settings, patience), monotonic() - began)
+    if not settings.kept:
+        return report
+    with while_they_answer():
+        return await with_groups(settings, report)
 
 
 async def _events(settings: Settings) -> Report:

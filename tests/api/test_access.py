@@ -54,6 +54,9 @@ TABLE: dict[str, dict[str, str]] = {
         "GET /{id}": "teller viewer operator customer",
         "GET /{id}/statement": "teller viewer operator customer",
         "GET /{id}/events": "teller viewer operator customer",
+        "GET /projections/owners": "teller viewer operator",
+        "GET /projections/owners/{group}": "teller viewer operator",
+        "GET /projections/owners/{group}/shares": "teller viewer operator",
         "GET /projections/{name}": "teller viewer operator",
         "GET /projections/{name}/{id}": "teller viewer operator",
         "GET /pipeline": "viewer operator",
@@ -100,7 +103,9 @@ def routes(app: web.Application) -> Iterator[tuple[str, str]]:
 
 async def status(client: Client, method: str, path: str, headers: dict[str, str]) -> int:
     """What becomes of a request that does nothing but to be let in."""
-    filled = path.replace("{id}", OWN).replace("{projection}", "none").replace("{name}", "none")
+    filled = path.replace("{id}", OWN)
+    for variable in ("{projection}", "{name}", "{group}"):
+        filled = filled.replace(variable, "none")
     body: Any = BODIES.get(path)
     async with client.request(method, filled, headers=headers, json=body) as answer:
         if answer.status == 401:

@@ -14,8 +14,11 @@ from pipeline.banking.balance import BALANCE
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, running
+from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStreamError
+from pipeline.model.events import SLOTS
 from pipeline.operations.checker import live
+from pipeline.operations.checker.ledger import Ledger
 from pipeline.operations.checker.live import check_live
 from pipeline.support.settings import Settings
 from tests.harness import Role, eventually, rounds
@@ -39,6 +42,8 @@ async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> N
         traffic = Traffic(http, seed=3)
         await traffic.open_accounts(40)
         load = asyncio.create_task(traffic.send_commands(rounds(800, 20_000)))
+        async with Role(bank, "bank", "rebuild") as rebuild:
+            assert await rebuild.wait(120) == 0, rebuild.log()
         checks = 0
         while not load.done() or not checks:
             report = await check_live(bank)
@@ -55,6 +60,8 @@ async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> N
     async with Role(bank, "bank", "verify", "--json") as sound:
         assert await sound.wait(60) == 0, sound.log()
         assert json.loads(sound.log())["holds"] is True
+    owners = await _owners(bank)
+    assert owners == await _folded(bank)
 
     await _forge(bank, traffic.accounts[0])
     async with Role(bank, "bank", "verify", "--patience", "1") as broken:
@@ -64,6 +71,34 @@ async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> N
         verdicts = json.loads(broken.log())["verdicts"]
     assert [verdict["number"] for verdict in verdicts if verdict["holds"] is False] == [4]
     assert traffic.accounts[0] in verdicts[3]["examples"][0]
+    assert await _owners(bank) != owners
+    async with Role(bank, "bank", "verify", "--repair", "--patience", "1") as repaired:
+        assert await repaired.wait(60) == 0, repaired.log()
+    assert await _owners(bank) == owners
+
+
+async def _owners(settings: Settings) -> dict[str, tuple[int, int]]:
+    """Accounts and money by owner, as the balance service shows them."""
+    at = f"http://127.0.0.1:{settings.balances_port}"
+    async with (
+        aiohttp.ClientSession(settings.elasticsearch_url) as there,
+        there.post("/balance/_refresh"),
+        aiohttp.ClientSession(at) as http,
+        http.get("/projections/owners?limit=100") as answer,
+    ):
+        page = await answer.json()
+        return {each["id"]: (each["shares"], each["sums"]["balance"]) for each in page["data"]}
+
+
+async def _folded(settings: Settings) -> dict[str, tuple[int, int]]:
+    """The same from the events."""
+    found: dict[str, tuple[int, int]] = {}
+    store = EventStore(settings.mongodb, settings.mongodb_database)
+    async for account in Ledger().walk(store.replay(range(SLOTS))):
+        accounts, money = found.get(str(account.owner), (0, 0))
+        found[str(account.owner)] = accounts + 1, money + account.balance
+    await store.close()
+    return found
 
 
 async def _forge(settings: Settings, account: str) -> None:

@@ -203,6 +203,13 @@ MUTATIONS: Final = (
         "stop-worker,slow-nats",
     ),
     Mutation(
+        "a share is counted in both generations",
+        "pipeline/search/group_reader.py",
+        '{"index": projection.alias, "preference": PREFERENCE}',
+        '{"index": f"{projection.alias}-*", "preference": PREFERENCE}',
+        "rebuild,kill-worker",
+    ),
+    Mutation(
         "each event follows the first one",
         "pipeline/model/versioned.py",
         "        head, begun = hash_of(event), chained(event)\n",

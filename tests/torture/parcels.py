@@ -103,6 +103,7 @@ class ParcelJudge(Judge):
 
     log, prefix, checkpoints = "parcels-log", "parcels-", "parcels-checkpoints"
     projections = {"places": _places}  # noqa: RUF012
+    groups = {}  # noqa: RUF012
 
     def judge_events(self, histories: Histories) -> None:
         check_versions(histories, self.breaches)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -49,7 +50,10 @@ class Readers:
             aiohttp.ClientSession(timeout=timeout) as self._http,
             asyncio.TaskGroup() as tasks,
         ):
-            readers = (self._walk, self._document, self._statement, self._fresh, self._strong)
+            readers = (
+                *(self._walk, self._document, self._statement),
+                *(self._groups, self._fresh, self._strong),
+            )
             for reader in readers:
                 chance = random.Random(f"{reader.__name__} {self._seed}")
                 tasks.create_task(self._for_ever(reader, chance))
@@ -103,6 +107,29 @@ class Readers:
         status, body = await self._get(f"/{account}/statement?limit=1")
         if status == 200 and body["data"] and self._sighted(hidden):
             await self.saw("statement", floor, {**body["data"][0], "id": account})
+
+    async def _groups(self, _: random.Random) -> None:
+        """No account counts twice, unless somebody has given the alias a second index."""
+        twice = await self._counted_twice()
+        if twice:
+            before = await self._has_one_index()
+            twice = await self._counted_twice()
+            if not (before and await self._has_one_index()):
+                return
+        self._breaches.judge(20, not twice, twice)
+
+    async def _counted_twice(self) -> str:
+        """An owner with more accounts than commands ever gave to that name, if there is one."""
+        status, body = await self._get("/projections/owners?limit=100")
+        given = Counter(each.command.body.get("owner") for each in self._history.all)
+        for each in body["data"] if status == 200 else ():
+            if each["shares"] > given[each["id"]] > 0:
+                return f"{each['id']} has {each['shares']} of {given[each['id']]} accounts"
+        return ""
+
+    async def _has_one_index(self) -> bool:
+        status, found = await self._world.ask("GET", "/_alias/balance")
+        return status == 200 and len(found) == 1
 
     async def _fresh(self, chance: random.Random) -> None:
         """With the version that was acknowledged: a fresh answer has at least that."""

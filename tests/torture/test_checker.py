@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.torture.breaches import Breaches
-from tests.torture.checker.fold import PROJECTIONS, Event, slot, states
+from tests.torture.checker.fold import PROJECTIONS, Event, owners, slot, states
 from tests.torture.checker.guards import check_guards, check_replicas
 from tests.torture.checker.holds import check_holds, check_reversals
-from tests.torture.checker.shown import check_documents, check_log, check_rebuilt
+from tests.torture.checker.shown import check_documents, check_groups, check_log, check_rebuilt
 from tests.torture.checker.stores import Logged, Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
 from tests.torture.history import Attempt, Command, History
@@ -277,3 +277,19 @@ def test_streams_are_on_as_many_servers_as_they_should_be() -> None:
     assert broken(breaches) == set()
     check_replicas({"balance": 3, "KV_bank": 1}, 3, breaches)
     assert broken(breaches) == {13}
+
+
+def test_each_group_adds_up_to_its_accounts() -> None:
+    def judged(shown: list[dict[str, Any]]) -> set[int]:
+        breaches = Breaches()
+        check_groups(owners(bank()), shown, breaches)
+        return broken(breaches)
+
+    ada, bob = (
+        {"id": name, "shares": 1, "sums": {"balance": balance}}
+        for name, balance in (("Ada", 6), ("Bob", 4))
+    )
+    assert judged([ada, bob]) == set()
+    twice = {"id": "Ada", "shares": 2, "sums": {"balance": 12}}
+    for wrong in ([ada], [twice, bob], [ada, bob, bob], [ada, bob, {**ada, "id": "ada"}]):
+        assert judged(wrong) == {20}

@@ -17,6 +17,7 @@ from pipeline.messaging.answers import ELECTION, until_answered
 from pipeline.model.events import slots_of
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check
+from pipeline.operations.checker.groups import with_groups
 from pipeline.operations.checker.guards import alias_guards, stream_guards
 from pipeline.operations.checker.history import Answer
 from pipeline.operations.checker.report import Report
@@ -134,7 +135,7 @@ async def check_stores(
 ) -> Report:
     """`check` on opened stores; raises `Unreachable` when one goes away meanwhile."""
     with while_they_answer():
-        return await check(
+        report = await check(
             stores.store,
             stores.projection,
             under_way=partial(until_answered, stores.under_way, ELECTION),
@@ -144,6 +145,7 @@ async def check_stores(
             patience=patience,
             guard_faults=await guard_faults(stores),
         )
+        return await with_groups(stores.settings, report)
 
 
 async def guard_faults(stores: Stores) -> list[str]:

@@ -10,10 +10,16 @@ import aiohttp
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
-from tests.torture.checker.fold import PROJECTIONS, Event, Fields
+from tests.torture.checker.fold import GROUPS, PROJECTIONS, Event, Fields
 from tests.torture.checker.guards import check_guards, check_replicas
 from tests.torture.checker.holds import check_holds, check_reversals, overdue
-from tests.torture.checker.shown import check_documents, check_log, check_rebuilt, differences
+from tests.torture.checker.shown import (
+    check_documents,
+    check_groups,
+    check_log,
+    check_rebuilt,
+    differences,
+)
 from tests.torture.checker.stores import Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
 from tests.torture.history import History
@@ -32,12 +38,13 @@ class Judge:
     how many each stream should have, if that is to be judged.
 
     A judge of another application has the names that it has at the servers, and the fold of each of
-    its projections, by its name."""
+    its projections and groups, by its name."""
 
     log: ClassVar = "balance"
     prefix: ClassVar = ""
     checkpoints: ClassVar = "bank-"
     projections: ClassVar[Mapping[str, Callable[[Histories], dict[str, Fields]]]] = PROJECTIONS
+    groups: ClassVar[Mapping[str, Callable[[Histories], dict[str, Fields]]]] = GROUPS
 
     def __init__(
         self,
@@ -77,6 +84,10 @@ class Judge:
             check_replicas(await stores.replicas(self._nats), self._replicas, self.breaches)
         for projection in self.projections:
             await self._rebuilt(projection, seconds)
+        # Now that there are two generations, of which only one counts.
+        for name, fold in self.groups.items():
+            async with asyncio.timeout(seconds):
+                check_groups(fold(histories), await self._groups(name), self.breaches)
 
     def judge_events(self, histories: Histories) -> None:
         """What is stored, and what clients were told of it."""
@@ -129,6 +140,20 @@ class Judge:
         done = state == "done" and now != live
         self.breaches.judge(10, done, f"the rebuild of {live} is {state}, and {now} is live")
         check_rebuilt(before, await stores.documents(url, alias), self.breaches)
+
+    async def _groups(self, name: str) -> list[Fields]:
+        """All that the balance service shows."""
+        found: list[Fields] = []
+        place = ""
+        while True:
+            status, body = await self._ask("GET", f"/projections/{name}?limit=100{place}")
+            if status != 200:
+                await asyncio.sleep(_EVERY)
+                continue
+            found += body["data"]
+            if not body["has_more"]:
+                return found
+            place = f"&starting_after={body['next']}"
 
     async def _started(self, projection: str) -> str:
         """The id of one that is ours: one that a fault has left is waited for first."""

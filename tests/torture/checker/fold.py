@@ -103,7 +103,20 @@ def statements(histories: Mapping[str, list[Event]]) -> dict[str, Fields]:
     return found
 
 
+def owners(histories: Mapping[str, list[Event]]) -> dict[str, Fields]:
+    """What the groups `owners` have to add up to, by owner."""
+    found: dict[str, Fields] = {}
+    for events in histories.values():
+        account = states(events)[-1]
+        empty = {"id": account.owner, "shares": 0, "sums": {"balance": 0}}
+        group = found.setdefault(account.owner, empty)
+        group["shares"] += 1
+        group["sums"]["balance"] += account.balance
+    return found
+
+
 PROJECTIONS: Final = {"balance": balances, "statement": statements}
+GROUPS: Final = {"owners": owners}
 
 
 def faults(wanted: Fields, there: Fields) -> list[str]:

@@ -29,6 +29,17 @@ def check_documents(
         breaches.add(4, f"{name}: {what}")
 
 
+def check_groups(wanted: dict[str, Fields], shown: list[Fields], breaches: Breaches) -> None:
+    """Each group is shown once, and adds up to what its accounts' events say."""
+    breaches.looked(20, len(wanted))
+    there = {each["id"]: each for each in shown}
+    if len(there) < len(shown):
+        breaches.add(20, f"{len(shown) - len(there)} groups are shown again")
+    for key in sorted(wanted.keys() | there.keys()):
+        if wrong := faults(wanted.get(key, {}), there.get(key, {})):
+            breaches.add(20, f"{key}: {', '.join(wrong)}")
+
+
 def check_rebuilt(before: dict[str, Shown], after: dict[str, Shown], breaches: Breaches) -> None:
     """Two generations of one position have the same documents."""
     breaches.looked(10, len(before))
