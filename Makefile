@@ -42,7 +42,7 @@ test-cluster: install ## Run what needs clusters of servers, which are started o
 	$(BIN)/pytest -n 2 --dist worksteal -m cluster
 
 test-real: install ## Run what touches Elasticsearch on the real one (needs Java 17 and Maven)
-	$(WITH_ELASTICSEARCH) $(WITH_ELASTICSEARCH) $(WITH_ELASTICSEARCH) $(BIN)/pytest -n 3 --dist worksteal -m "$(MARKED)"
+	$(WITH_ELASTICSEARCH) --nodes 3 $(BIN)/pytest -n 3 --dist worksteal -m "$(MARKED)"
 
 test-compose: install ## Run the README's lines for Compose, on a daemon of its own where none answers
 	$(BIN)/python scripts/with_docker.py $(BIN)/python -m tests.compose

@@ -2,8 +2,9 @@
 """Run a command beside a real Elasticsearch, named to it in BANK_TEST_ELASTICSEARCH_URL.
 
     .venv/bin/python scripts/with_elasticsearch.py .venv/bin/pytest -m elasticsearch
+    .venv/bin/python scripts/with_elasticsearch.py --nodes 2 .venv/bin/pytest -m elasticsearch -n 2
 
-Beside itself it adds a second one: `pytest -n 2` needs one for each of its workers.
+Each of pytest's workers needs one of its own; they are started at once.
 
 Elasticsearch comes by Maven (that and Java 17 are needed, nothing else), is kept in .real/ or in
 BANK_TEST_CACHE, runs on a free port with data of its own, and is stopped whatever happens. The exit
@@ -46,22 +47,35 @@ os.execv(command[0], command)
 
 def main() -> int:
     """Run the command line's command; returns its exit code."""
-    command = sys.argv[1:]
-    if not command:
-        stop(2, f"usage: {sys.argv[0]} COMMAND [ARGUMENT…]")
+    nodes, command = asked(sys.argv[1:])
     java, archive = java_home(), fetched()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    home = Path(tempfile.mkdtemp(prefix="bank-elasticsearch-"))
+    folder = Path(tempfile.mkdtemp(prefix="bank-elasticsearch-"))
+    folder.chmod(0o755)  # the nodes run as somebody else
     children = Children()
     try:
-        port, log = free_port(), home / "elasticsearch.log"
-        prepare(home, archive, {**ALONE, "http.port": port})
-        child = start(children, home, java, log, heap="1g")
-        wait_ready(KIND, child, port, log)
-        return beside(KIND, f"Elasticsearch {VERSION}", f"http://127.0.0.1:{port}", command)
+        homes = {free_port(): folder / str(number) for number in range(nodes)}
+        started: list[tuple[Child, int, Path]] = []
+        for port, home in homes.items():
+            log = home / "elasticsearch.log"
+            home.mkdir()
+            prepare(home, archive, {**ALONE, "http.port": port})
+            started.append((start(children, home, java, log, heap="1g"), port, log))
+        for child, port, log in started:
+            wait_ready(KIND, child, port, log)
+        urls = " ".join(f"http://127.0.0.1:{port}" for port in homes)
+        return beside(KIND, f"Elasticsearch {VERSION}", urls, command)
     finally:
         asyncio.run(children.close())
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def asked(words: list[str]) -> tuple[int, list[str]]:
+    """How many nodes, and the command to run beside them."""
+    nodes, command = (words[1:2], words[2:]) if words[:1] == ["--nodes"] else (["1"], words)
+    if not command or not nodes[0].isdecimal():
+        stop(2, f"usage: {sys.argv[0]} [--nodes NUMBER] COMMAND [ARGUMENT…]")
+    return int(nodes[0]), command
 
 
 def java_home() -> str:

@@ -16,6 +16,7 @@ from pipeline.operations.status.processes import process_status
 from pipeline.processes import Processes, ProcessRunner
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.metrics import Metrics
+from pipeline.support.readiness import Check
 from pipeline.support.settings import Settings
 from tests.apps.cases import REMINDERS, Close, Touch
 from tests.harness import Role, eventually
@@ -172,10 +173,14 @@ async def test_metrics_readiness_and_status_tell_who_runs_it_and_what_is_parked(
         events.update_one({"account_id": sick}, {"$set": {"schema": 1}})
         assert await world.store.processes.retry("reminders", sick, datetime.now(UTC))
         await eventually(reported(world, sick, "touched 0"))
-        assert await ready() is None
+        await eventually(lambda: well(ready))
     assert await value("bank_process_leading") == 0
     await world.connection.execute("case", case, Touch())
     assert (await process_status(world.store, REMINDERS)).lag_events == 1
+
+
+async def well(ready: Check) -> bool:
+    return await ready() is None
 
 
 async def parked(world: World) -> bool:

@@ -203,10 +203,10 @@ MUTATIONS: Final = (
         "stop-worker,slow-nats",
     ),
     Mutation(
-        "a share is counted in both generations",
+        "shares at the end of a page are counted twice",
         "pipeline/search/group_reader.py",
-        '{"index": projection.alias, "preference": PREFERENCE}',
-        '{"index": f"{projection.alias}-*", "preference": PREFERENCE}',
+        '{"range": {self._groups.by: {"gt": after}}}',
+        '{"range": {self._groups.by: {"gte": after}}}',
         "rebuild,kill-worker",
     ),
     Mutation(

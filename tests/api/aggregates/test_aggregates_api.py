@@ -166,8 +166,9 @@ async def test_a_joint_command_is_whole_and_names_whose_rule_it_broke(client: Cl
     other_bell, _ = await placed_order(client, item="jam")
     answer = await client.post(joint, json={**other, "bell": other_bell})
     assert (await refused(answer, 409, "of-another-aggregate"))["aggregate"] == other_bell
-    for bad in ({"bell": "a.b"}, {"order": claim_id("slip/1")}, {"slip": 1}, {"ids": []}):
-        await refused(await client.post(joint, json={**body, **bad}), 400, "invalid-input")
+    wrong: list[tuple[str, Any]] = [("bell", "a.b"), ("order", claim_id("slip/1")), ("slip", 1)]
+    for name, value in [*wrong, ("ids", [])]:
+        await refused(await client.post(joint, json={**body, name: value}), 400, "invalid-input")
 
 
 async def test_a_state_that_can_t_be_told_fails_no_command(

@@ -146,7 +146,7 @@ class Judge:
         found: list[Fields] = []
         place = ""
         while True:
-            status, body = await self._ask("GET", f"/projections/{name}?limit=100{place}")
+            status, body = await self._ask("GET", f"/projections/{name}?limit=20{place}")
             if status != 200:
                 await asyncio.sleep(_EVERY)
                 continue
