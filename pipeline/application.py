@@ -69,8 +69,8 @@ class Application:
     to its aggregates.
 
     Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, one is of an
-    aggregate that does not have it, two aggregates, two joints or two processes have one name,
-    two aggregates have a kind of events in common, or an invariant has a number that is not its own.
+    aggregate that does not have it, two aggregates, two joints or two processes have one name, two
+    aggregates have a kind of events in common, or an invariant has a number that is not its own.
     """
 
     name: str
