@@ -34,6 +34,7 @@ from pipeline.banking.events import (
     DEPOSITED,
     FROZEN,
     KINDS,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
@@ -44,6 +45,7 @@ from pipeline.banking.money import MAX_MONEY
 from pipeline.banking.upcasters import UPCASTERS
 from pipeline.model.aggregate import Aggregate, Decision, Joint
 from pipeline.model.events import Event
+from pipeline.model.personal import FORGOTTEN
 
 Status = Literal["new", "open", "frozen", "closed"]
 
@@ -116,6 +118,8 @@ def evolve(state: Account, event: Event) -> Account:
             return Account(state.owner, state.balance - _whole(body["money"]), state.status)
         case "OwnerUpdated":
             return Account(_text(body["owner"]), state.balance, state.status)
+        case "OwnerForgotten":
+            return Account(FORGOTTEN, state.balance, state.status)
         case "AccountFrozen":
             return Account(state.owner, state.balance, "frozen")
         case "AccountUnfrozen":
@@ -172,5 +176,7 @@ ACCOUNT: Final = Aggregate[Command, Account](
     evolve=evolve,
     kinds=KINDS,
     upcasters=UPCASTERS,
+    personal={CREATED: ("owner",), OWNER_UPDATED: ("owner",)},
+    forgotten=OWNER_FORGOTTEN,
 )
 TRANSFER: Final = Joint[MoveMoney]("transfer", (ACCOUNT, ACCOUNT), decide_transfer)

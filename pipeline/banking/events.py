@@ -9,8 +9,9 @@ OWNER_UPDATED: Final = "OwnerUpdated"
 FROZEN: Final = "AccountFrozen"
 UNFROZEN: Final = "AccountUnfrozen"
 CLOSED: Final = "AccountClosed"
+OWNER_FORGOTTEN: Final = "OwnerForgotten"
 KINDS: Final = frozenset(
-    {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED},
+    {CREATED, DEPOSITED, WITHDRAWN, OWNER_UPDATED, FROZEN, UNFROZEN, CLOSED, OWNER_FORGOTTEN},
 )
 
 LONGEST_OWNER: Final = 200
@@ -30,8 +31,8 @@ class Body(TypedDict, total=False):
     """What happened. `AccountCreated{owner, money}`, `MoneyDeposited{money, transfer?}`,
     `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`,
     `AccountFrozen{reason, public_reason?}`, `AccountUnfrozen{reason?, public_reason?}`,
-    `AccountClosed{reason?, public_reason?}`; money in minor units. Customers may read
-    `public_reason` and never `reason`."""
+    `AccountClosed{reason?, public_reason?}`, `OwnerForgotten{}`; money in minor
+    units. Customers may read `public_reason` and never `reason`."""
 
     owner: str
     money: int

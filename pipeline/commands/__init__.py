@@ -19,6 +19,7 @@ from pipeline.commands.errors import (
     VersionNotFound,
 )
 from pipeline.commands.execution import Done
+from pipeline.commands.forgetting import Forgotten
 from pipeline.commands.service import CommandService
 from pipeline.eventstore import StoreRefused, StoreUnavailable, StoreUnguarded
 from pipeline.model.versioned import AggregateUnreadable, Versioned
@@ -32,6 +33,7 @@ __all__ = [
     "Condition",
     "Connection",
     "Done",
+    "Forgotten",
     "KeyReused",
     "NotBegunYet",
     "NotInApplication",

@@ -22,6 +22,7 @@ from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, execute
 from pipeline.commands.fairness import FairnessById
+from pipeline.commands.personal_keys import KeyNeeded
 from pipeline.commands.states import States
 from pipeline.eventstore import (
     AppendResult,
@@ -107,7 +108,10 @@ class CommandBatcher(Generic[C, S]):
         state, fresh = remembered, False
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.aggregate_id), True
-        decided = list(self._decide(batch, state))
+        try:
+            decided = await self._decided(batch, state)
+        except VersionConflict:  # its subject was forgotten meanwhile
+            return [*_conflicted(batch)]
         if len(decided) < len(batch):
             queue.postpone(batch[len(decided) :])
         events = [event for each in decided for event in each.events]
@@ -125,14 +129,32 @@ class CommandBatcher(Generic[C, S]):
             await self._without_taken_keys(again) if isinstance(stored.error, KeyTaken) else again
         )
 
+    async def _decided(
+        self, batch: Sequence[WaitingCommand[C, S]], state: Versioned[S]
+    ) -> list[_Decided[C, S]]:
+        """As `_decide`, with the keys that it needs."""
+        while True:
+            try:
+                return list(self._decide(batch, state))
+            except KeyNeeded as needed:
+                await self._obtain(needed)
+
+    async def _obtain(self, needed: KeyNeeded) -> None:
+        assert self._states.keys is not None
+        await self._states.keys.obtain(needed.subject, needed.since)
+
     def _decide(
         self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S]
     ) -> Iterator[_Decided[C, S]]:
         """Up to a command of several events, or that one alone if it is the first."""
         aggregate, begin, before = self._aggregate, self._states.begin_chains, 0
+        keys = self._states.keys
         for waiting in batch:
             try:
-                done = execute(aggregate, waiting.command, state, waiting.context, begin=begin)
+                command, context = waiting.command, waiting.context
+                done = execute(aggregate, command, state, context, begin=begin, keys=keys)
+            except KeyNeeded:
+                raise
             except Exception as refusal:
                 yield _Decided(waiting, refusal, (), before)
                 continue
@@ -191,6 +213,16 @@ def _settle(
             each.waiting.settle(TooManyConflicts())
         else:
             yield each.waiting
+
+
+def _conflicted(batch: Iterable[WaitingCommand[C, S]]) -> Iterator[WaitingCommand[C, S]]:
+    """Those that are decided again."""
+    for waiting in batch:
+        waiting.conflicts += 1
+        if waiting.conflicts == ATTEMPTS:
+            waiting.settle(TooManyConflicts())
+        else:
+            yield waiting
 
 
 def _outcome(each: _Decided[C, S], stored: AppendResult, fresh: bool) -> Done[S] | Exception | None:

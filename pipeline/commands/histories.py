@@ -6,6 +6,7 @@ is not confirmed is ignored.
 """
 
 import logging
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +15,8 @@ from typing import Any, Final, Generic
 from pipeline.commands.caches import StateCache
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound, NotBegunYet, VersionNotFound
-from pipeline.commands.snapshots import EVERY, snapshot_of, trusted
+from pipeline.commands.personal_keys import PersonalKeys
+from pipeline.commands.snapshots import EVERY, hidden, shown, snapshot_of, trusted
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event
@@ -55,10 +57,16 @@ class Histories(Generic[S]):
     and `AggregateUnreadable`."""
 
     def __init__(
-        self, aggregate: Aggregate[Any, S], store: CommandStore, *, remembered: int = 10_000
+        self,
+        aggregate: Aggregate[Any, S],
+        store: CommandStore,
+        *,
+        remembered: int = 10_000,
+        keys: PersonalKeys | None = None,
     ) -> None:
-        """`remembered`: the number of aggregates whose last loaded state is kept in memory."""
-        self._aggregate, self._store = aggregate, store
+        """`remembered`: the number of aggregates whose last loaded state is kept in memory. `keys`:
+        by which snapshots are encrypted, None to leave them in clear."""
+        self._aggregate, self._store, self._keys = aggregate, store, keys
         self._loaded = StateCache[S](remembered)
 
     async def present(self, aggregate_id: str) -> Versioned[S]:
@@ -95,16 +103,39 @@ class Histories(Generic[S]):
 
     def keep(self, state: Versioned[S]) -> None:
         """Store the state as a snapshot, in the background, if it can be stored."""
-        if (snapshot := snapshot_of(self._aggregate, state)) is not None:
+        if (snapshot := snapshot_of(self._aggregate, state)) is None:
+            return
+        if (keys := self._keys) is None:
             self._store.snapshots.keep(snapshot)
+            return
+
+        async def encrypted(snapshot: dict[str, Any]) -> dict[str, Any]:
+            return hidden(snapshot, await keys.obtain(state.id, state.forgotten))
+
+        self._store.snapshots.keep(snapshot, encrypted)
 
     async def _folded(self, aggregate_id: str, until: Until) -> Versioned[S]:
-        state = await self._verified(self._loaded.get(aggregate_id), until)
+        remembered = self._loaded.get(aggregate_id)
+        if until != NOW and remembered is not None and await self._forgotten_since(remembered):
+            remembered = None
+        state = await self._verified(remembered, until)
         return state or await self._from_snapshot(aggregate_id, until)
+
+    async def _forgotten_since(self, state: Versioned[S]) -> bool:
+        """Whether the state may have personal fields that are forgotten now. The present state need
+        not be asked: the event that says so is among those after this one."""
+        if not self._aggregate.personal:
+            return False
+        subject = (await self._store.keys.find([state.id])).get(state.id)
+        return subject is not None and subject.since > state.forgotten
 
     async def _from_snapshot(self, aggregate_id: str, until: Until) -> Versioned[S]:
         kept = await self._store.snapshots.find(aggregate_id)
-        baseline = trusted(self._aggregate, kept)
+        readable: Mapping[str, Any] | None = kept
+        if kept is not None and "encrypted" in kept:
+            keys = await self._store.keys.find([aggregate_id])
+            readable = shown(kept, keys.get(aggregate_id))
+        baseline = trusted(self._aggregate, readable)
         state = await self._verified(baseline, until)
         if baseline is None or state is None:
             baseline = initial(self._aggregate, aggregate_id)

@@ -11,6 +11,7 @@ from pipeline.commands.command_context import CommandContext
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import SameAggregate, TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, decided, enveloped
+from pipeline.commands.personal_keys import KeyNeeded
 from pipeline.commands.states import States
 from pipeline.eventstore import VersionConflict
 from pipeline.model.aggregate import Aggregate, Decision, Joint, Refused
@@ -54,7 +55,7 @@ class JointCommands:
                 epoch = self._store.guards.epoch  # before the states are read
                 states, fresh = await _read(parties, doubtful)
                 try:
-                    done = [*_decide(joint, parties, states, command, context)]
+                    done = await _decided(joint, parties, states, command, context)
                     events = [event for each in done for event in each.events]
                     await self._store.append(*events, epoch=epoch)
                 except Refused as error:
@@ -99,6 +100,23 @@ async def _looked_up(party: Party) -> Versioned[Any] | AggregateUnreadable:
         return error
 
 
+async def _decided(
+    joint: Joint[Any],
+    parties: Sequence[Party],
+    states: Sequence[Versioned[Any] | AggregateUnreadable],
+    command: Any,
+    context: CommandContext,
+) -> list[Done[Any]]:
+    """As `_decide`, with the keys that it needs."""
+    keys = parties[0].states.keys
+    while True:
+        try:
+            return [*_decide(joint, parties, states, command, context)]
+        except KeyNeeded as needed:
+            assert keys is not None
+            await keys.obtain(needed.subject, needed.since)
+
+
 def _decide(
     joint: Joint[Any],
     parties: Sequence[Party],
@@ -117,7 +135,8 @@ def _decide(
             raise state
         decisions = decided(lambda *_: _next(joint, turns), command, state, context)
         begin = party.states.begin_chains
-        done = enveloped(party.aggregate, decisions, state, context, begin=begin)
+        keys = party.states.keys
+        done = enveloped(party.aggregate, decisions, state, context, begin=begin, keys=keys)
         yield done
         if party is parties[0]:
             cause = done.events[-1]["_id"]

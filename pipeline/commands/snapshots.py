@@ -14,12 +14,15 @@ import orjson
 
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.events import slot_of
+from pipeline.model.personal import SubjectKey, seal, unseal
 from pipeline.model.versioned import Versioned
 
 log = logging.getLogger(__name__)
 
 EVERY: Final = 100
 """A snapshot is written about once in so many events of an aggregate."""
+
+_HIDDEN: Final = ("state", "checksum")
 
 _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_NAIVE_UTC
 
@@ -49,6 +52,7 @@ def snapshot_of(aggregate: Aggregate[Any, S], state: Versioned[S]) -> dict[str, 
         "until": state.until,
         "fold": _fold(aggregate),
         "state": json,
+        **({"forgotten": state.forgotten} if state.forgotten else {}),
     }
     return {**snapshot, "checksum": _checksum(snapshot)}
 
@@ -74,11 +78,38 @@ def trusted(
             version=snapshot["version"],
             event_id=snapshot["event_id"],
             until=snapshot["until"],
+            forgotten=snapshot.get("forgotten", 0),
         )
     except Exception:  # damage may look like anything, and a codec may raise anything
         named = aggregate.name, snapshot.get("_id")
         log.warning("The snapshot of %s %s can't be read", *named, exc_info=True)
         return None
+
+
+def hidden(snapshot: Mapping[str, Any], subject: SubjectKey) -> dict[str, Any]:
+    """The snapshot as it is stored of an aggregate with personal fields: its state encrypted, and
+    its checksum, by which a state could be guessed."""
+    content = orjson.dumps({name: snapshot[name] for name in _HIDDEN})
+    kept = {name: value for name, value in snapshot.items() if name not in _HIDDEN}
+    return {
+        **kept,
+        "encrypted": {"since": subject.since, "data": seal(content, subject, _place(snapshot))},
+    }
+
+
+def shown(snapshot: Mapping[str, Any], subject: SubjectKey | None) -> Mapping[str, Any] | None:
+    """The snapshot before it was hidden; None if its key is gone, or another one."""
+    try:
+        about = snapshot["encrypted"]
+        content = unseal(about["data"], subject, about["since"], _place(snapshot))  # type: ignore[arg-type]
+        kept = {name: value for name, value in snapshot.items() if name != "encrypted"}
+        return {**kept, **orjson.loads(content)}
+    except Exception:  # damage may look like anything
+        return None
+
+
+def _place(snapshot: Mapping[str, Any]) -> str:
+    return f"snapshot/{snapshot['_id']}/{snapshot['version']}"
 
 
 def _comes_back(aggregate: Aggregate[Any, S], json: Mapping[str, Any], state: S) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -26,6 +26,8 @@ from pipeline.eventstore.index_builder import IndexBuilder
 from pipeline.eventstore.indexes import GUARDS, KEY, ORDER, name_of
 from pipeline.eventstore.invalid_documents import InvalidDocuments, invalid_documents
 from pipeline.eventstore.snapshots import Snapshots
+from pipeline.eventstore.subject_keys import SubjectKeys
+from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event, slot_of
 from pipeline.model.upcasters import upcast
 from pipeline.support.access import ServerAccess
@@ -47,8 +49,9 @@ class EventStore:
     """The collection `events` of one database. Every method may raise `StoreUnavailable`.
 
     `load`, `load_many`, `walk` and `replay` return events in the newest schema of their kind and
-    omit invalid documents; `page` omits them too. `watch`, `change_backlog` and `correlated` return
-    documents as stored, also invalid ones (`misplaced`).
+    omit invalid documents; `page` omits them too. All of these and `under_keys` have events with
+    their personal fields, or what stands in their place (`personal.py`). `watch`, `change_backlog`
+    and `correlated` return documents as stored, also invalid ones (`misplaced`).
     """
 
     def __init__(self, at: ServerAccess | str, database: str) -> None:
@@ -71,6 +74,7 @@ class EventStore:
         self._appender = Appender(self._client, self._events, self.guards)
         self._slots_at_once = 1
         self.snapshots = Snapshots(self._client[database]["snapshots"])
+        self.keys = SubjectKeys(self._client[database]["subject_keys"])
 
     async def setup(self, *, replace: bool = True) -> None:
         """Create the collection and its indexes if missing; safe from many processes at once.
@@ -95,6 +99,7 @@ class EventStore:
         await self._indexes.close()
         await self._appender.close()
         await self.snapshots.close()
+        await self.keys.close()
         self._client.close()
 
     async def estimate(self) -> int:
@@ -156,7 +161,8 @@ class EventStore:
                 .find({KEY: {"$in": keys}})
                 .to_list(None)
             )
-        return {key: upcast(event) for event in found for key in keys if _bears(event, key)}
+        events = await self.keys.readable([*map(upcast, found)])
+        return {key: event for event in events for key in keys if _bears(event, key)}
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
         """The events of an account above the version `after`, in version order."""
@@ -164,17 +170,27 @@ class EventStore:
         if after:
             query["version"] = {"$gt": after}
         with reachable():
-            return account_reader.readable(await self._events.find(query).sort(ORDER).to_list(None))
+            found = await self._events.find(query).sort(ORDER).to_list(None)
+        return [*await self.keys.readable(account_reader.readable(found))]
 
-    def walk(
+    async def readable(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Events that came another way, such as the stream, with their personal fields as readers
+        have them."""
+        return await self.keys.readable(events)
+
+    async def walk(
         self, account_id: str, *, after: int = 0, to: int | None = None
     ) -> AsyncGenerator[list[Event], None]:
         """The events above `after`, up to `to`, in lists: for histories of any length."""
-        return account_reader.walk(self._events, account_id, after, to)
+        async with aclosing(account_reader.walk(self._events, account_id, after, to)) as lists:
+            async for events in lists:
+                yield [*await self.keys.readable(events)]
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]:
-        """Up to `limit` events of an account above the version `after`, as they are stored."""
-        return await account_reader.page(self._events, account_id, after, limit)
+        """Up to `limit` events of an account above the version `after`, in the schema in which they
+        are stored."""
+        found = await account_reader.page(self._events, account_id, after, limit)
+        return [*map(before_upcast, await self.keys.readable(found))]
 
     async def head(self, account_id: str) -> int:
         """The newest version of an account, 0 if there is none."""
@@ -230,7 +246,7 @@ class EventStore:
                     page = await cursor.to_list(_LIST)
                 await rest(time.monotonic() - began, len(page))
                 read += len(page)
-                pending += account_reader.readable(page)
+                pending += await self.keys.readable(account_reader.readable(page))
                 if len(pending) >= _LIST:
                     yield pending
                     pending = []

@@ -12,13 +12,14 @@ These functions have no clock, do no I/O and make no ids. The write engine (`pip
 loads the state, has a command decided, stores the events and keeps states and snapshots.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
+from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event
 from pipeline.model.names import InvalidName, is_name
-from pipeline.model.upcasters import Upcasters, as_stored, newest, require_newest, upcast
+from pipeline.model.upcasters import Upcasters, newest, require_newest, upcast
 
 C = TypeVar("C")
 """A command."""
@@ -50,6 +51,14 @@ class Decision(NamedTuple):
     body: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Forget:
+    """What `bank forget` sends: any aggregate with personal fields takes it, whatever its state."""
+
+
+FORGET: Final = Forget()
+
+
 class Aggregate(Generic[C, S]):
     """A kind of thing that is decided on as a whole. Its `name` has lower case letters, digits and
     `_`.
@@ -66,6 +75,11 @@ class Aggregate(Generic[C, S]):
     fields are texts, numbers, lists and objects needs neither.
 
     `commands`: those that clients may send by HTTP, frozen dataclasses of different names.
+
+    `personal`: by kind, the fields of the body that say who somebody is, texts. They are stored
+    encrypted (`personal.py`). `forgotten` is the kind of the event that says that the key of all
+    before it is deleted: what `evolve` and the projections make of it must have nothing of these
+    fields, because from then on older events are read without them.
     """
 
     def __init__(
@@ -81,6 +95,8 @@ class Aggregate(Generic[C, S]):
         to_json: Callable[[S], Json] | None = None,
         of_json: Callable[[Json], S] | None = None,
         commands: Iterable[type[Any]] = (),
+        personal: Mapping[str, Collection[str]] | None = None,
+        forgotten: str = "",
     ) -> None:
         if not is_name(name):
             raise InvalidName(f"{name!r} names no aggregate: lower case letters, digits and _")
@@ -95,12 +111,19 @@ class Aggregate(Generic[C, S]):
             to_json, of_json = _by_fields(name, initial())
         self.to_json, self.of_json = to_json, of_json
         self.commands = _by_name(name, commands)
+        self.personal, self.forgotten = dict(personal or {}), forgotten
+        if strange := {*self.personal, *([forgotten] if forgotten else ())} - self.schemas.keys():
+            raise ValueError(f"{name}: {sorted(strange)} are none of its kinds")
+        if bool(self.personal) != bool(forgotten) or forgotten in self.personal:
+            raise ValueError(f"{name}: personal fields need a kind of their own for forgetting")
 
     def __repr__(self) -> str:
         return f"Aggregate({self.name!r})"
 
     def decide(self, command: C, state: S) -> list[Decision]:
         """The decisions, or `Refused`."""
+        if command is FORGET:
+            return [Decision(self.forgotten, {})]
         return [*self._decide(command, state)]
 
     def schema_of(self, kind: str) -> int:
@@ -111,7 +134,7 @@ class Aggregate(Generic[C, S]):
 
     def newest_form(self, event: Event) -> Event:
         """The event in the newest schema of its kind; raises `ValueError` if there is none."""
-        event = as_stored(event)  # a process may go by the upcasters of another application
+        event = before_upcast(event)  # a process may go by the upcasters of another application
         newest_schema = self.schemas.get(event["kind"])
         if event.get("schema", 1) == newest_schema:  # nearly always
             return event

@@ -61,7 +61,7 @@ async def bank(settings: Settings) -> AsyncIterator[Client]:
         yield client
 
 
-def histories_of(store: EventStore, **options: int) -> folding.Histories[Account]:
+def histories_of(store: EventStore, **options: Any) -> folding.Histories[Account]:
     return folding.Histories(ACCOUNT, store, **options)
 
 
