@@ -38,6 +38,7 @@ COMMANDS = _Commands(
     keys="keys",
     audit="audit",
     seal="seal",
+    forget="forget",
     settings="status",
     servers="roles",
     accounts="roles",

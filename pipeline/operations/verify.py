@@ -14,6 +14,7 @@ from pipeline.model.names import BANK
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check, guards_verdict
 from pipeline.operations.checker.events import CheckedEvents
+from pipeline.operations.checker.forgotten import ForgottenSubjects
 from pipeline.operations.checker.live import (
     PATIENCE,
     Stores,
@@ -41,21 +42,29 @@ async def verify(settings: Settings, *, patience: float = PATIENCE) -> Report:
     began = monotonic()
     async with opened(settings) as stores:
         with while_they_answer():
-            of_events = await _events(settings, stores)
+            of_events = await _events(settings, stores, patience)
     return _report(of_events, await _documents(settings, patience), monotonic() - began)
 
 
-async def _events(settings: Settings, stores: Stores) -> Report:
+async def _events(settings: Settings, stores: Stores, patience: float) -> Report:
     """The verdicts on the event store and on the guards."""
     faults = await guard_faults(stores)
     if settings.names == BANK:
-        return await check(stores.store, None, under_way=stores.under_way, guard_faults=faults)
+        return await check(
+            stores.store,
+            None,
+            under_way=stores.under_way,
+            patience=patience,
+            guard_faults=faults,
+        )
     events = CheckedEvents(settings.chosen.invariants)
-    await events.read(stores.store.replay(range(SLOTS)))
+    subjects = ForgottenSubjects(stores.store, settings.chosen.all_aggregates)
+    await events.read(subjects.follow(stores.store.replay(range(SLOTS))))
     guards = await guards_verdict(stores.store, faults)
     figures = CheckFigures(events.accounts, events.events, 0, 0, 0, 0, 0.0)
     invalid = await stores.store.invalid_documents()
-    return Report((*events.verdicts(), guards), figures, invalid)
+    of_subjects = await subjects.verdict(patience)
+    return Report((*events.verdicts(), guards, of_subjects), figures, invalid)
 
 
 @dataclass(slots=True)

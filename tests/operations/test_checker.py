@@ -183,7 +183,7 @@ async def test_without_a_history_the_third_and_the_eighth_are_not_judged(bench: 
 async def test_the_report_is_json(bench: Bench) -> None:
     shown = orjson.loads(orjson.dumps((await bench.check()).as_json()))
     assert shown["holds"] is True
-    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5, 8, 13, 16]
+    assert [verdict["number"] for verdict in shown["verdicts"]] == [1, 2, 3, 4, 5, 8, 13, 16, 19]
 
 
 async def test_an_empty_bank_holds(bench: Bench) -> None:

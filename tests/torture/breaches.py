@@ -20,9 +20,10 @@ INVARIANTS: Final = {
     12: "no role ends by itself; all come back to work",
     13: "what is relied on in a server is as it should be: indexes, aliases, replicas",
     16: "each event has its own hash and that of the one before it",
+    19: "what was forgotten is nowhere, and its key is gone",
 }
-"""The ten of the design, three that stand on the rest of it, and the chain (`bank verify` has the
-same number)."""
+"""The ten of the design, three that stand on the rest of it, the chain, and what is forgotten (in
+`bank verify` they have the same numbers)."""
 
 
 class Breach(NamedTuple):

@@ -10,16 +10,20 @@ from pipeline.banking.events import (
     CREATED,
     DEPOSITED,
     FROZEN,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
 )
 from pipeline.model.events import Event
+from pipeline.model.personal import FORGOTTEN
 from pipeline.operations.checker.bodies import body_of, kind_of
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.checker.transfers import leg_of
 
-Kind = Literal["create", "deposit", "withdraw", "transfer", "owner", "freeze", "unfreeze", "close"]
+Kind = Literal[
+    "create", "deposit", "withdraw", "transfer", "owner", "freeze", "unfreeze", "close", "forget"
+]
 
 EVENT_KINDS: Final[dict[Kind, str]] = {
     "create": CREATED,
@@ -30,6 +34,7 @@ EVENT_KINDS: Final[dict[Kind, str]] = {
     "freeze": FROZEN,
     "unfreeze": UNFROZEN,
     "close": CLOSED,
+    "forget": OWNER_FORGOTTEN,
 }
 
 
@@ -99,6 +104,7 @@ class ExpectedEvents:
     _expected: dict[tuple[str, int], Answer] = field(default_factory=dict)
     _under_key: dict[str, Answer] = field(default_factory=dict)
     _opened: set[str] = field(default_factory=set)
+    _forgotten: dict[str, int] = field(default_factory=dict)
     _possible: Counter[Effect] = field(default_factory=Counter)
 
     @property
@@ -137,6 +143,8 @@ class ExpectedEvents:
         self._expected[place] = answer
         if answer.command.kind == "create":
             self._opened.add(answer.id)
+        if answer.command.kind == "forget":
+            self._forgotten[answer.id] = max(answer.version, self._forgotten.get(answer.id, 0))
 
     def match(self, event: Event) -> None:
         """Strike off a stored event, or note that no acknowledged command explains it."""
@@ -146,6 +154,8 @@ class ExpectedEvents:
         effect = _effect(event)
         if answer is not None:
             command = answer.command
+            if effect[3] == FORGOTTEN and place[1] < self._forgotten.get(place[0], 0):
+                command = command._replace(owner=FORGOTTEN)
             if effect != _wanted(command, place[0]):
                 self.faults.add(f"account {place[0]}, version {place[1]}: {effect} for {command}")
         elif effect[0] == DEPOSITED and effect[4]:

@@ -13,6 +13,7 @@ from pipeline.banking.events import (
     CREATED,
     DEPOSITED,
     FROZEN,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
@@ -33,6 +34,7 @@ SIGNS: Final = {
     FROZEN: 0,
     UNFROZEN: 0,
     CLOSED: 0,
+    OWNER_FORGOTTEN: 0,
 }
 BECOMES: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
 NEEDED: Final = {CREATED: "", UNFROZEN: "frozen"}
@@ -59,6 +61,8 @@ class LedgerAccount:
         self.event_id, self.at = event["_id"], moment_of(event)
         if (kind := kind_of(event)) in (CREATED, OWNER_UPDATED):
             self.owner = body_of(event).get("owner", self.owner)
+        if kind == OWNER_FORGOTTEN:
+            self.owner = "[forgotten]"
         self.status = BECOMES.get(kind, self.status)
         self.balance += change(event)
 
@@ -161,6 +165,8 @@ class Ledger:
             self.money.add(f"{where}: {money!r} is no amount of money")
         elif body_of(event).get("transfer") is not None and leg_of(event) is None:
             self.money.add(f"{where}: {body_of(event)['transfer']!r} is no transfer")
+        elif kind == OWNER_FORGOTTEN:
+            pass  # whatever the account's status
         elif event["version"] == account.version + 1 and account.status not in ("", needed):
             self.money.add(f"{where}: {kind} while the account is {account.status}")
         elif kind == CLOSED and account.balance:

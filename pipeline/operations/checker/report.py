@@ -18,6 +18,7 @@ TITLES: Final = {
     8: "one idempotency key, one effect, one answer",
     13: "the guards in the servers are what they should be",
     16: "each event is the one that was stored, and follows the one before it",
+    19: "what was forgotten can't be read, and no other key is lost",
 }
 
 

@@ -12,6 +12,7 @@ from tests.torture.breaches import Breaches
 from tests.torture.checker import stores
 from tests.torture.checker.fold import PROJECTIONS, Event, Fields
 from tests.torture.checker.guards import check_guards, check_replicas
+from tests.torture.checker.personal import check_keys, found, gone
 from tests.torture.checker.shown import check_documents, check_log, check_rebuilt, differences
 from tests.torture.checker.stores import Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -47,6 +48,7 @@ class Judge:
         breaches: Breaches,
         replicas: int | None = None,
     ) -> None:
+        self._urls = urls
         self._mongodb, self._nats = (urls["mongodb"], database), urls["nats"]
         self._elasticsearch, self._replicas = urls["elasticsearch"], replicas
         self._ask, self.history, self.breaches = ask, history, breaches
@@ -76,11 +78,27 @@ class Judge:
             check_replicas(await stores.replicas(self._nats), self._replicas, self.breaches)
         for projection in self.projections:
             await self._rebuilt(projection, seconds)
+        await self._forgotten(histories, seconds)
 
     def judge_events(self, histories: Histories) -> None:
         """What is stored, and what clients were told of it."""
         check_store(histories, self.breaches)
         check_history(self.history, histories, self.breaches)
+
+    async def _forgotten(self, histories: Histories, seconds: float) -> None:
+        """No name that was forgotten is anywhere: an index that was replaced is deleted soon."""
+        check_keys(histories, await stores.keys(*self._mongodb), self.breaches)
+        if not (names := {*gone(self.history, histories)}):
+            return
+        deadline = time.monotonic() + seconds
+        while True:
+            there = found(names, await stores.raw(self._urls, self._mongodb[1], self.log))
+            if not there or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_EVERY)
+        self.breaches.looked(19, len(names))
+        for each in there:
+            self.breaches.add(19, each)
 
     async def _settled(
         self, projection: str, wanted: dict[str, Fields], deadline: float

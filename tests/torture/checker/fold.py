@@ -7,6 +7,7 @@ from typing import Any, Final
 
 SIGNS: Final = {"AccountCreated": 1, "MoneyDeposited": 1, "MoneyWithdrawn": -1}
 """Which way money goes; every other kind moves none."""
+FORGOTTEN: Final = "[forgotten]"
 Event = dict[str, Any]
 Fields = dict[str, Any]
 
@@ -52,6 +53,7 @@ def states(events: list[Event]) -> list[Account]:
     owner, status, balance = "", "", 0
     for event in events:
         owner = event["body"].get("owner", owner)
+        owner = FORGOTTEN if event["kind"] == "OwnerForgotten" else owner
         status = _STATUSES.get(event["kind"], status)
         balance += money(event)
         account = event["account_id"]

@@ -8,6 +8,7 @@ export const KINDS = {
   AccountFrozen: "Frozen",
   AccountUnfrozen: "Unfrozen",
   AccountClosed: "Closed",
+  OwnerForgotten: "Owner forgotten",
 };
 
 /** A kind that has no name here is called as it is. */
