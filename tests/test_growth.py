@@ -146,6 +146,10 @@ async def keys_of(bank: Bank) -> None:
     assert {*await bank.store.keys.find([subject, "nobody's"])} == {subject}
 
 
+async def key_of(bank: Bank) -> None:
+    assert await bank.store.keys.one("nobody's") is None
+
+
 async def forget(bank: Bank) -> None:
     await bank.store.keys.obtain(subject := bank.new()["account_id"], 0)
     assert await bank.store.keys.forget(subject, 2)
@@ -228,6 +232,7 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "Snapshots.keep": keep,
     "Snapshots.remove": lambda bank: bank.store.snapshots.remove(bank.new()["account_id"]),
     "SubjectKeys.find": keys_of,
+    "SubjectKeys.one": key_of,
     "SubjectKeys.obtain": keys_of,
     "SubjectKeys.readable": readable,
     "SubjectKeys.forget": forget,

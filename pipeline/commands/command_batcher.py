@@ -137,11 +137,8 @@ class CommandBatcher(Generic[C, S]):
             try:
                 return list(self._decide(batch, state))
             except KeyNeeded as needed:
-                await self._obtain(needed)
-
-    async def _obtain(self, needed: KeyNeeded) -> None:
-        assert self._states.keys is not None
-        await self._states.keys.obtain(needed.subject, needed.since)
+                assert self._states.keys is not None
+                await self._states.keys.obtain(needed.subject, needed.since)
 
     def _decide(
         self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S]

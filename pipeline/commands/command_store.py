@@ -36,6 +36,8 @@ class SnapshotStore(Protocol):
 class SubjectKeyStore(Protocol):
     """The keys of personal fields; see `SubjectKeys`."""
 
+    async def one(self, subject: str, /) -> SubjectKey | None: ...
+
     async def find(self, subjects: Collection[str], /) -> dict[str, SubjectKey]: ...
 
     async def obtain(self, subject: str, since: int, /) -> SubjectKey: ...
@@ -72,7 +74,12 @@ class CommandStore(Protocol):
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]: ...
 
     def walk(
-        self, account_id: str, *, after: int = 0, to: int | None = None
+        self,
+        account_id: str,
+        *,
+        after: int = 0,
+        to: int | None = None,
+        keys: Mapping[str, SubjectKey] | None = None,
     ) -> AsyncGenerator[list[Event], None]: ...
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]: ...

@@ -20,6 +20,7 @@ from pipeline.commands.snapshots import EVERY, hidden, shown, snapshot_of, trust
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event
+from pipeline.model.personal import SubjectKey
 from pipeline.model.versioned import Versioned, evolve, initial
 
 log = logging.getLogger(__name__)
@@ -126,31 +127,36 @@ class Histories(Generic[S]):
         not be asked: the event that says so is among those after this one."""
         if not self._aggregate.personal:
             return False
-        subject = (await self._store.keys.find([state.id])).get(state.id)
+        subject = await self._store.keys.one(state.id)
         return subject is not None and subject.since > state.forgotten
 
     async def _from_snapshot(self, aggregate_id: str, until: Until) -> Versioned[S]:
         kept = await self._store.snapshots.find(aggregate_id)
-        readable: Mapping[str, Any] | None = kept
-        if kept is not None and "encrypted" in kept:
-            keys = await self._store.keys.find([aggregate_id])
-            readable = shown(kept, keys.get(aggregate_id))
-        baseline = trusted(self._aggregate, readable)
-        state = await self._verified(baseline, until)
+        keys: dict[str, SubjectKey] | None = None
+        if self._aggregate.personal:  # whatever is there, so that all take the same queries
+            subject = await self._store.keys.one(aggregate_id)
+            keys = {} if subject is None else {aggregate_id: subject}
+        baseline = trusted(self._aggregate, shown(kept, (keys or {}).get(aggregate_id)))
+        state = await self._verified(baseline, until, keys)
         if baseline is None or state is None:
             baseline = initial(self._aggregate, aggregate_id)
-            state = await self._from(baseline, until)
+            state = await self._from(baseline, until, keys)
         wrong = kept is not None and not baseline.version
         if until == NOW and state.version and (wrong or state.version - baseline.version > EVERY):
             self.keep(state)
         return state
 
-    async def _verified(self, baseline: Versioned[S] | None, until: Until) -> Versioned[S] | None:
+    async def _verified(
+        self,
+        baseline: Versioned[S] | None,
+        until: Until,
+        keys: Mapping[str, SubjectKey] | None = None,
+    ) -> Versioned[S] | None:
         """Fold from a state if the store confirms it; None if not, or if it is beyond the limit."""
         if baseline is None or not until.covers(baseline):
             return None
         try:
-            return await self._from(baseline, until)
+            return await self._from(baseline, until, keys)
         except _NotInHistory:
             log.info(
                 "version %d of %s %s is not in the event store: the state is ignored",
@@ -160,11 +166,15 @@ class Histories(Generic[S]):
             )
             return None
 
-    async def _from(self, state: Versioned[S], until: Until) -> Versioned[S]:
+    async def _from(
+        self, state: Versioned[S], until: Until, keys: Mapping[str, SubjectKey] | None = None
+    ) -> Versioned[S]:
         """Fold the events after a state. The state's last event is read, too, and must be the
-        same."""
+        same. `keys`: those of the aggregate, if they are read already."""
         proof = state.event_id
-        pages = self._store.walk(state.id, after=state.version - bool(proof), to=until.version)
+        pages = self._store.walk(
+            state.id, after=state.version - bool(proof), to=until.version, keys=keys
+        )
         async with aclosing(pages):
             async for events in pages:
                 if proof:

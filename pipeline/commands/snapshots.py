@@ -97,8 +97,12 @@ def hidden(snapshot: Mapping[str, Any], subject: SubjectKey) -> dict[str, Any]:
     }
 
 
-def shown(snapshot: Mapping[str, Any], subject: SubjectKey | None) -> Mapping[str, Any] | None:
-    """The snapshot before it was hidden; None if its key is gone, or another one."""
+def shown(
+    snapshot: Mapping[str, Any] | None, subject: SubjectKey | None
+) -> Mapping[str, Any] | None:
+    """The snapshot before it was hidden, if it was; None if its key is gone, or another one."""
+    if snapshot is None or "encrypted" not in snapshot:
+        return snapshot
     try:
         about = snapshot["encrypted"]
         content = unseal(about["data"], subject, about["since"], _place(snapshot))  # type: ignore[arg-type]

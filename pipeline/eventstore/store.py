@@ -10,10 +10,12 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
+    Mapping,
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, cast
 
 from pipeline.eventstore import account_reader, changes, driver, duplicates, write_results
@@ -29,6 +31,7 @@ from pipeline.eventstore.snapshots import Snapshots
 from pipeline.eventstore.subject_keys import SubjectKeys
 from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event, slot_of
+from pipeline.model.personal import SubjectKey
 from pipeline.model.upcasters import upcast
 from pipeline.support.access import ServerAccess
 from pipeline.support.tracing import carrying
@@ -166,12 +169,14 @@ class EventStore:
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
         """The events of an account above the version `after`, in version order."""
+        return [*await self.keys.readable(await self._load(account_id, after))]
+
+    async def _load(self, account_id: str, after: int = 0) -> list[Event]:
         query: dict[str, Any] = {"slot": slot_of(account_id), "account_id": account_id}
         if after:
             query["version"] = {"$gt": after}
         with reachable():
-            found = await self._events.find(query).sort(ORDER).to_list(None)
-        return [*await self.keys.readable(account_reader.readable(found))]
+            return account_reader.readable(await self._events.find(query).sort(ORDER).to_list(None))
 
     async def readable(self, events: Sequence[Event]) -> Sequence[Event]:
         """Events that came another way, such as the stream, with their personal fields as readers
@@ -179,12 +184,18 @@ class EventStore:
         return await self.keys.readable(events)
 
     async def walk(
-        self, account_id: str, *, after: int = 0, to: int | None = None
+        self,
+        account_id: str,
+        *,
+        after: int = 0,
+        to: int | None = None,
+        keys: Mapping[str, SubjectKey] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
-        """The events above `after`, up to `to`, in lists: for histories of any length."""
+        """The events above `after`, up to `to`, in lists: for histories of any length. `keys`: as
+        `readable` of `SubjectKeys` takes them."""
         async with aclosing(account_reader.walk(self._events, account_id, after, to)) as lists:
             async for events in lists:
-                yield [*await self.keys.readable(events)]
+                yield [*await self.keys.readable(events, keys)]
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]:
         """Up to `limit` events of an account above the version `after`, in the schema in which they
@@ -207,10 +218,12 @@ class EventStore:
 
         async def work() -> None:
             for account_id in todo:
-                loaded[account_id] = await self.load(account_id)
+                loaded[account_id] = await self._load(account_id)
 
         await asyncio.gather(*(work() for _ in range(_LOADS_AT_ONCE)))
-        return loaded
+        all_of_them = [event for events in loaded.values() for event in events]
+        readable = iter(await self.keys.readable(all_of_them))
+        return {account: [*islice(readable, len(each))] for account, each in loaded.items()}
 
     def replay(
         self,

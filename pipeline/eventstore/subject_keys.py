@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -21,8 +21,9 @@ from pymongo.read_concern import ReadConcern
 from pipeline.eventstore import driver
 from pipeline.eventstore.errors import StoreUnavailable, VersionConflict, reachable
 from pipeline.eventstore.write_results import refusals
+from pipeline.model.derived import is_opened
 from pipeline.model.events import Event
-from pipeline.model.personal import KEY_BYTES, SubjectKey, opened, subjects_of
+from pipeline.model.personal import KEY_BYTES, SubjectKey, is_encrypted, opened, subjects_of
 from pipeline.support.correlation import detached
 from pipeline.support.retry import Outage
 
@@ -67,13 +68,28 @@ class SubjectKeys:
             found |= await self._find(self._certain, missing)
         return found
 
-    async def readable(self, events: Sequence[Event]) -> Sequence[Event]:
+    async def one(self, subject: str) -> SubjectKey | None:
+        """One subject's, for certain: by one query, whether there is one or not."""
+        with reachable():
+            found = await self._certain.find_one({"_id": subject})
+        return None if found is None else _key_in(found)
+
+    async def readable(
+        self, events: Sequence[Event], known: Mapping[str, SubjectKey] | None = None
+    ) -> Sequence[Event]:
         """The same events with their personal fields, or with `FORGOTTEN` in their place, and those
-        in their newest schema. One whose key is lost stays as it is."""
+        in their newest schema. One whose key is lost stays as it is. `known`: all keys of the
+        events' subjects, if they are read already."""
         if not (subjects := subjects_of(events)):
             return events
-        keys = await self.find(subjects)
-        return [opened(event, keys.get(event["account_id"])) for event in events]
+        keys = await self.find(subjects) if known is None else known
+        found = [
+            opened(event, keys.get(event["account_id"])) if is_encrypted(event) else event
+            for event in events
+        ]
+        if known is not None and any(is_encrypted(each) and not is_opened(each) for each in found):
+            return await self.readable(found)  # perhaps of a key that was made meanwhile
+        return found
 
     async def _find(
         self, keys: "driver.Collection[Document]", subjects: Collection[str]

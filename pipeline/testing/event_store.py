@@ -86,7 +86,12 @@ class InMemoryEventStore:
         return self.keys.readable(readable(self._above(account_id, after)))
 
     async def walk(
-        self, account_id: str, *, after: int = 0, to: int | None = None
+        self,
+        account_id: str,
+        *,
+        after: int = 0,
+        to: int | None = None,
+        keys: Mapping[str, SubjectKey] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         """The events above `after`, up to `to`, in lists of at most a thousand."""
         await asyncio.sleep(0)
@@ -167,6 +172,10 @@ class _SubjectKeys:
 
     def __init__(self) -> None:
         self._subjects: dict[str, SubjectKey] = {}
+
+    async def one(self, subject: str) -> SubjectKey | None:
+        """One subject's."""
+        return (await self.find([subject])).get(subject)
 
     async def find(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
         """Those there are."""
