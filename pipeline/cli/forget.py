@@ -13,7 +13,6 @@ from pipeline.cli.failures import CommandFailed
 from pipeline.cli.formatting import echo
 from pipeline.cli.running import complete, configured
 from pipeline.commands import (
-    AggregateNotFound,
     AggregateUnreadable,
     Connection,
     Forgotten,
@@ -92,7 +91,7 @@ async def _aggregate(bank: Connection, account_id: str) -> Aggregate[Any, Any]:
             if each.personal:
                 return each
             raise CommandFailed(f"{account_id}: {each.name} has no personal fields")
-    raise CommandFailed(f"{account_id}: no such account") from AggregateNotFound()
+    raise CommandFailed(f"{account_id}: no such account")
 
 
 def _told(aggregate: Aggregate[Any, Any], done: Forgotten) -> Iterator[str]:

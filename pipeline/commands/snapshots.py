@@ -14,7 +14,7 @@ import orjson
 
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.events import slot_of
-from pipeline.model.personal import SubjectKey, seal, unseal
+from pipeline.model.personal import SubjectKey, ciphertext, decrypted
 from pipeline.model.versioned import Versioned
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def hidden(snapshot: Mapping[str, Any], subject: SubjectKey) -> dict[str, Any]:
     kept = {name: value for name, value in snapshot.items() if name not in _HIDDEN}
     return {
         **kept,
-        "encrypted": {"since": subject.since, "data": seal(content, subject, _place(snapshot))},
+        "encrypted": {"since": subject.since, "data": ciphertext(content, subject, _place(snapshot))},
     }
 
 
@@ -103,9 +103,11 @@ def shown(
     """The snapshot before it was hidden, if it was; None if its key is gone, or another one."""
     if snapshot is None or "encrypted" not in snapshot:
         return snapshot
+    if subject is None:
+        return None
     try:
         about = snapshot["encrypted"]
-        content = unseal(about["data"], subject, about["since"], _place(snapshot))  # type: ignore[arg-type]
+        content = decrypted(about["data"], subject, about["since"], _place(snapshot))
         kept = {name: value for name, value in snapshot.items() if name != "encrypted"}
         return {**kept, **orjson.loads(content)}
     except Exception:  # damage may look like anything

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -35,8 +35,6 @@ DEADLINE: Final = 10.0
 """Seconds after which who waits for a new key gets `StoreUnavailable`."""
 GROUP: Final = 500
 """Keys that are made, or read, with one request."""
-
-E = TypeVar("E", bound=Event)
 
 
 @dataclass(slots=True, eq=False)

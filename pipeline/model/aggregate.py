@@ -112,6 +112,8 @@ class Aggregate(Generic[C, S]):
         self.to_json, self.of_json = to_json, of_json
         self.commands = _by_name(name, commands)
         self.personal, self.forgotten = dict(personal or {}), forgotten
+        if texts := sorted(kind for kind, each in self.personal.items() if isinstance(each, str)):
+            raise TypeError(f"{name}: the personal fields of {texts[0]} are no list of names")
         if strange := {*self.personal, *([forgotten] if forgotten else ())} - self.schemas.keys():
             raise ValueError(f"{name}: {sorted(strange)} are none of its kinds")
         if bool(self.personal) != bool(forgotten) or forgotten in self.personal:

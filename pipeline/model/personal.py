@@ -69,7 +69,7 @@ def encrypted(event: Event, fields: Collection[str], subject: SubjectKey) -> Eve
     stored["body"] = {name: value for name, value in event["body"].items() if name not in own}
     if "request" in stored:
         content["request"] = stored.pop("request")
-    data = seal(orjson.dumps(content), subject, _place(event))
+    data = ciphertext(orjson.dumps(content), subject, _place(event))
     stored["encrypted"] = {"since": subject.since, "fields": [*own], "data": data}
     return stored
 
@@ -112,21 +112,14 @@ def require_opened(event: Mapping[str, Any]) -> None:
         raise Unreadable("its personal fields can't be decrypted: their key is lost")
 
 
-def canonical_form(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An opened event as it is stored, made of its own members: for who reads it over HTTP."""
-    hidden = set(_fields(event))
-    body = {name: value for name, value in event["body"].items() if name not in hidden}
-    return {**{name: value for name, value in event.items() if name != "request"}, "body": body}
-
-
-def seal(data: bytes, subject: SubjectKey, place: str) -> str:
+def ciphertext(data: bytes, subject: SubjectKey, place: str) -> str:
     """The data encrypted, bound to a place. The length tells multiples of 64 bytes alone."""
     assert subject.key is not None
     padded = data.ljust(-(-len(data) // _BLOCK) * _BLOCK)
     return urlsafe_b64encode(bytes(Aead(subject.key).encrypt(padded, place.encode()))).decode()
 
 
-def unseal(data: str, subject: SubjectKey, since: int, place: str) -> bytes:
+def decrypted(data: str, subject: SubjectKey, since: int, place: str) -> bytes:
     """What was encrypted. Raises `ValueError`, and what the library raises for what is changed."""
     if subject.key is None or subject.since != since:
         raise ValueError("the key is another one")
@@ -138,7 +131,7 @@ def _clear(event: Mapping[str, Any], subject: SubjectKey) -> dict[str, Any]:
     about: Any = event[_ENCRYPTED]
     if subject.since > about["since"]:
         return {"body": {**event["body"], **dict.fromkeys(_fields(event), FORGOTTEN)}}
-    content = orjson.loads(unseal(about["data"], subject, about["since"], _place(event)))
+    content = orjson.loads(decrypted(about["data"], subject, about["since"], _place(event)))
     return {**content, "body": {**event["body"], **content["body"]}}
 
 

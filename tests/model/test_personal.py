@@ -18,7 +18,6 @@ from pipeline.model.personal import (
     KEY_BYTES,
     WITHHELD,
     SubjectKey,
-    canonical_form,
     encrypted,
     opened,
     with_content_of,
@@ -136,7 +135,10 @@ def test_the_chain_covers_what_is_stored() -> None:
     assert Chain().follow({**opened(kept, KEY)}) is not None
     # Who reads events over HTTP has the members alone.
     shown = orjson.loads(encode(opened(kept, KEY)))
-    assert digest(canonical_form(shown)) == kept["hash"]
+    del shown["request"]
+    for hidden in shown["encrypted"]["fields"]:
+        del shown["body"][hidden]
+    assert digest(shown) == kept["hash"]
 
 
 def test_fields_are_decrypted_before_an_upcaster_sees_them() -> None:
@@ -182,10 +184,11 @@ def test_any_state_can_be_forgotten() -> None:
         {"personal": {"Other": ["by"]}, "forgotten": "Gone"},
         {"personal": {"Made": ["by"]}, "forgotten": "Other"},
         {"personal": {"Gone": ["by"]}, "forgotten": "Gone"},
+        {"personal": {"Made": "by"}, "forgotten": "Gone"},
     ],
 )
 def test_a_declaration_must_be_whole(wrong: Any) -> None:
-    with pytest.raises(ValueError, match="kind"):
+    with pytest.raises((ValueError, TypeError), match="kind|no list"):
         Aggregate(
             "thing",
             initial=dict,
