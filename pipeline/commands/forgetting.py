@@ -47,8 +47,8 @@ class _Seen:
     clear: int = 0
 
     def enter(self, event: Event, personal: Mapping[str, Collection[str]], forgotten: str) -> None:
-        self.version, kind = event["version"], event["kind"]
-        fields = personal.get(kind, ())
+        self.version, kind, body = event["version"], str(event.get("kind")), event.get("body")
+        fields = personal.get(kind, ()) if isinstance(body, Mapping) else ()
         if kind == forgotten:
             self.forgotten = self.version
         elif is_encrypted(event):

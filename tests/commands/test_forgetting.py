@@ -30,6 +30,7 @@ from tests.harness import AnyStore, eventually, rounds
 
 NAME, OTHER = "Ada Lovelace", "Grace Hopper"
 CONTEXT = CommandContext("c")
+SAID: Any = FORGET
 
 
 @pytest.fixture
@@ -127,13 +128,13 @@ async def test_another_owner_has_another_key(bank: CommandService, store: AnySto
 
 async def test_killed_after_the_event_it_goes_on(bank: CommandService, store: AnyStore) -> None:
     account = await opened(bank)
-    await bank.execute(ACCOUNT, account, FORGET, CONTEXT)
+    await bank.execute(ACCOUNT, account, SAID, CONTEXT)
     assert (await bank.get(ACCOUNT, account)).state.owner == FORGOTTEN
     done = await bank.forget(ACCOUNT, account, CONTEXT)
     assert (done.version, done.said, done.deleted) == (2, False, True)
     # And if nobody goes on, a new owner does it.
     account = await opened(bank)
-    await bank.execute(ACCOUNT, account, FORGET, CONTEXT)
+    await bank.execute(ACCOUNT, account, SAID, CONTEXT)
     assert (await sent(bank, account, UpdateOwner(OTHER))).state.owner == OTHER
     assert await owners(store, account) == [FORGOTTEN, OTHER]
 

@@ -43,7 +43,7 @@ class _Subject:
 
     def enter(self, event: Event, kinds: Collection[str]) -> None:
         version = event["version"]
-        if event.get("kind") in kinds:
+        if str(event.get("kind")) in kinds:
             self.since = version
         elif is_encrypted(event):
             self.encrypted += 1
