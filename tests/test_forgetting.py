@@ -112,7 +112,7 @@ async def test_from_the_command_to_the_last_store(
     # A key that comes back from a backup, and one that is lost.
     with pymongo.MongoClient[dict[str, Any]](settings.mongodb_url, retryWrites=False) as client:
         keys = client[settings.mongodb_database]["subject_keys"]
-        keys.replace_one({"_id": account}, {"_id": account, "since": 0, "key": b"k" * 32})
+        keys.replace_one({"_id": account}, {"_id": account, "since": 0, "keys": {"v0": b"k" * 32}})
         keys.delete_one({"_id": other})
     report = await verify(settings, patience=1)
     assert 19 in report.violated

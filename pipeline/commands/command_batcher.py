@@ -22,7 +22,7 @@ from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, execute
 from pipeline.commands.fairness import FairnessById
-from pipeline.commands.personal_keys import KeyNeeded
+from pipeline.commands.personal_keys import KeyNeeded, Keys, with_keys
 from pipeline.commands.states import States
 from pipeline.eventstore import (
     AppendResult,
@@ -109,7 +109,9 @@ class CommandBatcher(Generic[C, S]):
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.aggregate_id), True
         try:
-            decided = await self._decided(batch, state)
+            decided = await with_keys(
+                self._states.keys, lambda keys: list(self._decide(batch, state, keys))
+            )
         except VersionConflict:  # its subject was forgotten meanwhile
             return [*_conflicted(batch)]
         if len(decided) < len(batch):
@@ -129,23 +131,11 @@ class CommandBatcher(Generic[C, S]):
             await self._without_taken_keys(again) if isinstance(stored.error, KeyTaken) else again
         )
 
-    async def _decided(
-        self, batch: Sequence[WaitingCommand[C, S]], state: Versioned[S]
-    ) -> list[_Decided[C, S]]:
-        """As `_decide`, with the keys that it needs."""
-        while True:
-            try:
-                return list(self._decide(batch, state))
-            except KeyNeeded as needed:
-                assert self._states.keys is not None
-                await self._states.keys.obtain(needed.subject, needed.since)
-
     def _decide(
-        self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S]
+        self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S], keys: Keys | None
     ) -> Iterator[_Decided[C, S]]:
         """Up to a command of several events, or that one alone if it is the first."""
         aggregate, begin, before = self._aggregate, self._states.begin_chains, 0
-        keys = self._states.keys
         for waiting in batch:
             try:
                 command, context = waiting.command, waiting.context

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from pipeline.eventstore import AppendResult
 from pipeline.model.events import Event
-from pipeline.model.personal import SubjectKey
+from pipeline.model.personal import Subject, SubjectKey
 
 Finish = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """What is to be done with a snapshot before it is written."""
@@ -36,9 +36,9 @@ class SnapshotStore(Protocol):
 class SubjectKeyStore(Protocol):
     """The keys of personal fields; see `SubjectKeys`."""
 
-    async def one(self, subject: str, /) -> SubjectKey | None: ...
+    async def one(self, subject: str, /) -> Subject | None: ...
 
-    async def find(self, subjects: Collection[str], /) -> dict[str, SubjectKey]: ...
+    async def find(self, subjects: Collection[str], /) -> dict[str, Subject]: ...
 
     async def obtain(self, subject: str, since: int, /) -> SubjectKey: ...
 
@@ -79,7 +79,7 @@ class CommandStore(Protocol):
         *,
         after: int = 0,
         to: int | None = None,
-        keys: Mapping[str, SubjectKey] | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> AsyncGenerator[list[Event], None]: ...
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]: ...

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic
 
 from pipeline.commands.command_context import CommandContext
 from pipeline.commands.errors import VersionMismatch
-from pipeline.commands.personal_keys import PersonalKeys
+from pipeline.commands.personal_keys import Keys, key_for
 from pipeline.model.aggregate import Aggregate, C, Decision, Refused, S
 from pipeline.model.chain import link
 from pipeline.model.events import Event, new_event
@@ -39,7 +39,7 @@ def execute(
     context: CommandContext,
     *,
     begin: bool = True,
-    keys: PersonalKeys | None = None,
+    keys: Keys | None = None,
 ) -> Done[S]:
     """The result of the command on this state, provided its events are stored; or raise `Refused`.
 
@@ -77,7 +77,7 @@ def enveloped(
     context: CommandContext,
     *,
     begin: bool,
-    keys: PersonalKeys | None,
+    keys: Keys | None,
 ) -> Done[S]:
     """The decisions as events. The last one has the idempotency key: so the state after a repeated
     command is that after the event under its key."""
@@ -105,7 +105,7 @@ def enveloped(
             event["description"] = context.description
         stored = event
         if keys is not None and (personal := aggregate.personal.get(kind)):
-            stored = encrypted(event, personal, keys.of(state))
+            stored = encrypted(event, personal, key_for(state, keys))
         if begin or state.chained:
             link(stored, state.hash)  # last: the hash covers all of the event
         event = with_content_of(stored, event)

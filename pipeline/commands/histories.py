@@ -15,12 +15,12 @@ from typing import Any, Final, Generic
 from pipeline.commands.caches import StateCache
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound, NotBegunYet, VersionNotFound
-from pipeline.commands.personal_keys import PersonalKeys
+from pipeline.commands.personal_keys import KeyStore
 from pipeline.commands.snapshots import EVERY, hidden, shown, snapshot_of, trusted
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event
-from pipeline.model.personal import SubjectKey
+from pipeline.model.personal import Subject
 from pipeline.model.versioned import Versioned, evolve, initial
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,10 @@ class Histories(Generic[S]):
         store: CommandStore,
         *,
         remembered: int = 10_000,
-        keys: PersonalKeys | None = None,
+        keys: KeyStore | None = None,
     ) -> None:
         """`remembered`: the number of aggregates whose last loaded state is kept in memory. `keys`:
-        by which snapshots are encrypted, None to leave them in clear."""
+        where the keys of snapshots are, None to leave them in clear."""
         self._aggregate, self._store, self._keys = aggregate, store, keys
         self._loaded = StateCache[S](remembered)
 
@@ -132,7 +132,7 @@ class Histories(Generic[S]):
 
     async def _from_snapshot(self, aggregate_id: str, until: Until) -> Versioned[S]:
         kept = await self._store.snapshots.find(aggregate_id)
-        keys: dict[str, SubjectKey] | None = None
+        keys: dict[str, Subject] | None = None
         if self._aggregate.personal:  # whatever is there, so that all take the same queries
             subject = await self._store.keys.one(aggregate_id)
             keys = {} if subject is None else {aggregate_id: subject}
@@ -150,7 +150,7 @@ class Histories(Generic[S]):
         self,
         baseline: Versioned[S] | None,
         until: Until,
-        keys: Mapping[str, SubjectKey] | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> Versioned[S] | None:
         """Fold from a state if the store confirms it; None if not, or if it is beyond the limit."""
         if baseline is None or not until.covers(baseline):
@@ -167,7 +167,7 @@ class Histories(Generic[S]):
             return None
 
     async def _from(
-        self, state: Versioned[S], until: Until, keys: Mapping[str, SubjectKey] | None = None
+        self, state: Versioned[S], until: Until, keys: Mapping[str, Subject] | None = None
     ) -> Versioned[S]:
         """Fold the events after a state. The state's last event is read, too, and must be the
         same. `keys`: those of the aggregate, if they are read already."""

@@ -11,7 +11,7 @@ from pipeline.commands.command_context import CommandContext
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import SameAggregate, TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, decided, enveloped
-from pipeline.commands.personal_keys import KeyNeeded
+from pipeline.commands.personal_keys import Keys, with_keys
 from pipeline.commands.states import States
 from pipeline.eventstore import VersionConflict
 from pipeline.model.aggregate import Aggregate, Decision, Joint, Refused
@@ -108,13 +108,10 @@ async def _decided(
     context: CommandContext,
 ) -> list[Done[Any]]:
     """As `_decide`, with the keys that it needs."""
-    keys = parties[0].states.keys
-    while True:
-        try:
-            return [*_decide(joint, parties, states, command, context)]
-        except KeyNeeded as needed:
-            assert keys is not None
-            await keys.obtain(needed.subject, needed.since)
+    return await with_keys(
+        parties[0].states.keys,
+        lambda keys: [*_decide(joint, parties, states, command, context, keys)],
+    )
 
 
 def _decide(
@@ -123,6 +120,7 @@ def _decide(
     states: Sequence[Versioned[Any] | AggregateUnreadable],
     command: Any,
     context: CommandContext,
+    keys: Keys | None,
 ) -> Iterator[Done[Any]]:
     """Each party's result, provided that all events are stored."""
     seen = [
@@ -135,7 +133,6 @@ def _decide(
             raise state
         decisions = decided(lambda *_: _next(joint, turns), command, state, context)
         begin = party.states.begin_chains
-        keys = party.states.keys
         done = enveloped(party.aggregate, decisions, state, context, begin=begin, keys=keys)
         yield done
         if party is parties[0]:

@@ -1,16 +1,16 @@
-"""The keys by which a process encrypts the personal fields of new events.
+"""The keys by which the personal fields of new events are encrypted. None is kept: a command that
+needs one obtains it."""
 
-A key of here is never used to read. It can be kept, because it belongs to a time between two
-forgettings of its subject: an event that is decided on a state after the second one has another.
-"""
-
-from collections import OrderedDict
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from pipeline.model.personal import SubjectKey
 from pipeline.model.versioned import Versioned
 
-_KEPT: Final = 10_000
+T = TypeVar("T")
+
+Keys = Mapping[str, SubjectKey]
+"""Those at hand, by subject."""
 
 
 class KeyStore(Protocol):
@@ -27,26 +27,25 @@ class KeyNeeded(Exception):
         self.subject, self.since = subject, since
 
 
-class PersonalKeys:
-    """Those used last."""
+def key_for(state: Versioned[Any], keys: Keys) -> SubjectKey:
+    """The key for the next event. Raises `KeyNeeded`."""
+    key = keys.get(state.id)
+    if key is None or key.since != state.forgotten:
+        raise KeyNeeded(state.id, state.forgotten)
+    return key
 
-    def __init__(self, store: KeyStore) -> None:
-        self._store = store
-        self._kept: OrderedDict[str, SubjectKey] = OrderedDict()
 
-    def of(self, state: Versioned[Any]) -> SubjectKey:
-        """The key for the next event. Raises `KeyNeeded`."""
-        kept = self._kept.get(state.id)
-        if kept is None or kept.since != state.forgotten:
-            raise KeyNeeded(state.id, state.forgotten)
-        return kept
+async def with_keys(store: KeyStore | None, decide: Callable[[Keys | None], T]) -> T:
+    """What `decide` makes with the keys that it needs, which are None if fields are not encrypted.
 
-    async def obtain(self, subject: str, since: int) -> SubjectKey:
-        """Have the key at hand. Raises `StoreUnavailable`, and `VersionConflict` if the state that
-        was decided on is old."""
-        key = await self._store.obtain(subject, since)
-        self._kept[subject] = key
-        self._kept.move_to_end(subject)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return key
+    It is called again after each key. Raises what it raises, `StoreUnavailable`, and
+    `VersionConflict` if the state that is decided on is old: its subject was forgotten since then.
+    """
+    if store is None:
+        return decide(None)
+    keys: dict[str, SubjectKey] = {}
+    while True:
+        try:
+            return decide(keys)
+        except KeyNeeded as needed:
+            keys[needed.subject] = await store.obtain(needed.subject, needed.since)

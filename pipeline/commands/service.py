@@ -14,7 +14,7 @@ from pipeline.commands.forgetting import Forgotten, forget
 from pipeline.commands.histories import Histories
 from pipeline.commands.idempotency import Idempotency
 from pipeline.commands.joint import JointCommands, Party
-from pipeline.commands.personal_keys import PersonalKeys
+from pipeline.commands.personal_keys import KeyStore
 from pipeline.commands.states import States
 from pipeline.eventstore import StoreUnavailable, StoreUnguarded
 from pipeline.model.aggregate import FORGET, Aggregate, C, Joint, S
@@ -33,7 +33,7 @@ class _Served(Generic[C, S]):
         locks: Locks,
         cached: int,
         begin_chains: bool,
-        keys: PersonalKeys | None,
+        keys: KeyStore | None,
     ) -> None:
         own = keys if aggregate.personal else None
         self.histories = Histories(aggregate, store, remembered=cached, keys=own)
@@ -64,7 +64,7 @@ class CommandService:
         loaded. `begin_chains`: whether chains of hashes begin that have not begun. `encrypt`:
         whether personal fields are encrypted."""
         self._store, self._locks = store, Locks()
-        keys = PersonalKeys(store.keys) if encrypt else None
+        keys = store.keys if encrypt else None
         self._served: dict[Aggregate[Any, Any], _Served[Any, Any]] = {
             each: _Served(each, store, self._locks, cached, begin_chains, keys)
             for each in aggregates

@@ -14,7 +14,7 @@ import orjson
 
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.events import slot_of
-from pipeline.model.personal import SubjectKey, ciphertext, decrypted
+from pipeline.model.personal import Subject, SubjectKey, ciphertext, decrypted
 from pipeline.model.versioned import Versioned
 
 log = logging.getLogger(__name__)
@@ -86,20 +86,18 @@ def trusted(
         return None
 
 
-def hidden(snapshot: Mapping[str, Any], subject: SubjectKey) -> dict[str, Any]:
+def hidden(snapshot: Mapping[str, Any], key: SubjectKey) -> dict[str, Any]:
     """The snapshot as it is stored of an aggregate with personal fields: its state encrypted, and
     its checksum, by which a state could be guessed."""
     content = orjson.dumps({name: snapshot[name] for name in _HIDDEN})
     kept = {name: value for name, value in snapshot.items() if name not in _HIDDEN}
     return {
         **kept,
-        "encrypted": {"since": subject.since, "data": ciphertext(content, subject, _place(snapshot))},
+        "encrypted": {"since": key.since, "data": ciphertext(content, key.key, _place(snapshot))},
     }
 
 
-def shown(
-    snapshot: Mapping[str, Any] | None, subject: SubjectKey | None
-) -> Mapping[str, Any] | None:
+def shown(snapshot: Mapping[str, Any] | None, subject: Subject | None) -> Mapping[str, Any] | None:
     """The snapshot before it was hidden, if it was; None if its key is gone, or another one."""
     if snapshot is None or "encrypted" not in snapshot:
         return snapshot
@@ -107,7 +105,9 @@ def shown(
         return None
     try:
         about = snapshot["encrypted"]
-        content = decrypted(about["data"], subject, about["since"], _place(snapshot))
+        if about["since"] < subject.since:
+            return None
+        content = decrypted(about["data"], subject.keys[about["since"]], _place(snapshot))
         kept = {name: value for name, value in snapshot.items() if name != "encrypted"}
         return {**kept, **orjson.loads(content)}
     except Exception:  # damage may look like anything

@@ -31,7 +31,7 @@ from pipeline.eventstore.snapshots import Snapshots
 from pipeline.eventstore.subject_keys import SubjectKeys
 from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event, slot_of
-from pipeline.model.personal import SubjectKey
+from pipeline.model.personal import Subject
 from pipeline.model.upcasters import upcast
 from pipeline.support.access import ServerAccess
 from pipeline.support.tracing import carrying
@@ -189,7 +189,7 @@ class EventStore:
         *,
         after: int = 0,
         to: int | None = None,
-        keys: Mapping[str, SubjectKey] | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         """The events above `after`, up to `to`, in lists: for histories of any length. `keys`: as
         `readable` of `SubjectKeys` takes them."""

@@ -1,9 +1,10 @@
 """The collection `subject_keys`: by which the personal fields of events are encrypted.
 
-One document for each subject, whose id is its `_id`: `since`, the version of its last forgetting or
-0, and `key`, of the events after that one. Forgetting raises `since` and takes the key away; the
-document stays, so that nobody makes a key of that time again, and a key that was lost can be told
-from one that was deleted. No reader keeps a key: what is deleted is gone for the next read.
+One document for each subject, whose id is its `_id`: `since`, the version up to which it is
+forgotten or 0, and `keys`, of which `v7` is that of the events after its forgetting at version 7.
+Making a key takes none away. Forgetting raises `since` and deletes the keys of before; the document
+stays, so that nobody makes one of that time again, and a key that was lost can be told from one
+that was deleted. Nobody keeps a key in memory: what is deleted is gone for the next read.
 """
 
 import asyncio
@@ -23,7 +24,14 @@ from pipeline.eventstore.errors import StoreUnavailable, VersionConflict, reacha
 from pipeline.eventstore.write_results import refusals
 from pipeline.model.derived import is_opened
 from pipeline.model.events import Event
-from pipeline.model.personal import KEY_BYTES, SubjectKey, is_encrypted, opened, subjects_of
+from pipeline.model.personal import (
+    KEY_BYTES,
+    Subject,
+    SubjectKey,
+    is_encrypted,
+    opened,
+    subjects_of,
+)
 from pipeline.support.correlation import detached
 from pipeline.support.retry import Outage
 
@@ -59,21 +67,21 @@ class SubjectKeys:
 
     # ---------------------------------------------------------------- reading
 
-    async def find(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
+    async def find(self, subjects: Collection[str]) -> dict[str, Subject]:
         """Those there are. That one is missing is certain."""
         found = await self._find(self._keys, subjects)
         if missing := [each for each in subjects if each not in found]:
             found |= await self._find(self._certain, missing)
         return found
 
-    async def one(self, subject: str) -> SubjectKey | None:
+    async def one(self, subject: str) -> Subject | None:
         """One subject's, for certain: by one query, whether there is one or not."""
         with reachable():
             found = await self._certain.find_one({"_id": subject})
-        return None if found is None else _key_in(found)
+        return None if found is None else _subject_in(found)
 
     async def readable(
-        self, events: Sequence[Event], known: Mapping[str, SubjectKey] | None = None
+        self, events: Sequence[Event], known: Mapping[str, Subject] | None = None
     ) -> Sequence[Event]:
         """The same events with their personal fields, or with `FORGOTTEN` in their place, and those
         in their newest schema. One whose key is lost stays as it is. `known`: all keys of the
@@ -91,12 +99,12 @@ class SubjectKeys:
 
     async def _find(
         self, keys: "driver.Collection[Document]", subjects: Collection[str]
-    ) -> dict[str, SubjectKey]:
-        ids, found = [*subjects], dict[str, SubjectKey]()
+    ) -> dict[str, Subject]:
+        ids, found = [*subjects], dict[str, Subject]()
         for at in range(0, len(ids), GROUP):
             with reachable():
                 documents = await keys.find({"_id": {"$in": ids[at : at + GROUP]}}).to_list(None)
-            found |= {each["_id"]: _key_in(each) for each in documents}
+            found |= {each["_id"]: _subject_in(each) for each in documents}
         return found
 
     # ---------------------------------------------------------------- writing
@@ -104,7 +112,8 @@ class SubjectKeys:
     async def obtain(self, subject: str, since: int) -> SubjectKey:
         """The subject's key since that version, durably stored; it is made if there is none.
 
-        Those that are wanted at the same time are made together. Raises `VersionConflict` if the
+        It takes no other key away: that the subject is forgotten at that version may be stored or
+        not. Those that are wanted at the same time are made together. Raises `VersionConflict` if the
         subject was forgotten later than that: what was decided on is old.
         """
         outcome: asyncio.Future[SubjectKey] = asyncio.get_running_loop().create_future()
@@ -118,20 +127,26 @@ class SubjectKeys:
             raise StoreUnavailable("MongoDB did not confirm a new key in time") from None
 
     async def forget(self, subject: str, since: int) -> bool:
-        """Delete the subject's key of the events before the version `since`, for good; returns
-        whether there was one. May be repeated."""
-        with reachable():
-            older = {"_id": subject, "since": {"$lt": since}}
-            before = await self._keys.find_one_and_update(
-                older, {"$set": {"since": since}, "$unset": {"key": ""}}
-            )
-            if before is not None:
-                return "key" in before
-            # Events of an earlier release are in clear: no key of then may be made from now on. One
-            # that is there was forgotten already, up to that version or later.
-            with suppress(DuplicateKeyError):
-                await self._keys.insert_one({"_id": subject, "since": since})
-        return False
+        """Delete the subject's keys of the events before the version `since`, for good; returns
+        whether there was one. May be repeated. The event that says so must be stored."""
+        deleted = False
+        while True:
+            with reachable():
+                document = await self._certain.find_one({"_id": subject})
+                if document is None:
+                    # Its events are in clear: no key of then may be made from now on.
+                    with suppress(DuplicateKeyError):
+                        await self._keys.insert_one({"_id": subject, "since": since, "keys": {}})
+                    continue
+                found = _subject_in(document)
+                older = {f"keys.v{each}": "" for each in found.keys if each < since}
+                if found.since >= since and not older:
+                    return deleted
+                update: Document = {"$set": {"since": max(since, found.since)}}
+                if older:
+                    update["$unset"] = older
+                await self._keys.update_one({"_id": subject, "since": found.since}, update)
+                deleted = deleted or bool(older)
 
     async def close(self) -> None:
         """Wait for the keys that are being made."""
@@ -161,16 +176,16 @@ class SubjectKeys:
     async def _make(self, group: Sequence[_Wanted]) -> None:
         documents: dict[str, Document] = {}
         for each in group:
-            new = {"_id": each.subject, "since": each.since, "key": secrets.token_bytes(KEY_BYTES)}
+            new = {"_id": each.subject, "since": 0, "keys": {f"v{each.since}": _new_key()}}
             documents.setdefault(each.subject, new)
         refused = await self._insert([*documents.values()])
         there = {subject for at, subject in enumerate(documents) if at in refused}
         for each in group:
-            document = documents[each.subject]
-            if each.subject in there or document["since"] != each.since:
+            made = _subject_in(documents[each.subject]).keys.get(each.since)
+            if each.subject in there or made is None:
                 _settle(each, await self._existing(each.subject, each.since))
             else:
-                _settle(each, _key_in(document))
+                _settle(each, SubjectKey(each.since, made))
 
     async def _insert(self, documents: Sequence[Document]) -> Collection[int]:
         """Insert those that are not there; returns the places of the others."""
@@ -188,22 +203,30 @@ class SubjectKeys:
             found = await self._certain.find_one({"_id": subject})
             if found is None:
                 return StoreUnavailable(f"the key of {subject} went away")
-            key = _key_in(found)
-            if key.since > since:
-                return VersionConflict(subject, key.since)
-            if key.since == since and key.key is not None:
-                return key
-            # Without a key, or forgotten at a version up to which nobody deleted it: the event that
-            # says so is stored, so this deletes it.
-            new = {"since": since, "key": secrets.token_bytes(KEY_BYTES)}
-            same = {"_id": subject, "since": key.since, "key": found.get("key")}
-            await self._keys.update_one(same, {"$set": new})
+            there = _subject_in(found)
+            if there.since > since:
+                return VersionConflict(subject, there.since)
+            if (key := there.keys.get(since)) is not None:
+                return SubjectKey(since, key)
+            name = f"keys.v{since}"
+            without = {"_id": subject, "since": there.since, name: {"$exists": False}}
+            await self._keys.update_one(without, {"$set": {name: _new_key()}})
 
 
-def _key_in(document: Document) -> SubjectKey:
-    since, key = document.get("since"), document.get("key")
-    sound = isinstance(key, bytes) and len(key) == KEY_BYTES
-    return SubjectKey(since if isinstance(since, int) else 0, key if sound else None)
+def _new_key() -> bytes:
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def _subject_in(document: Document) -> Subject:
+    since, keys = document.get("since"), document.get("keys")
+    return Subject(
+        since if isinstance(since, int) else 0,
+        {
+            int(name[1:]): key
+            for name, key in (keys.items() if isinstance(keys, dict) else ())
+            if name[1:].isdecimal() and isinstance(key, bytes) and len(key) == KEY_BYTES
+        },
+    )
 
 
 def _settle(wanted: _Wanted, outcome: SubjectKey | Exception) -> None:

@@ -37,11 +37,20 @@ E = TypeVar("E", bound=Mapping[str, Any])
 
 
 class SubjectKey(NamedTuple):
-    """The key of a subject's events since the version of its last forgetting, 0 without one. None:
-    no event since then needed one."""
+    """A key of a subject: that of its events since the version of a forgetting, or since 0."""
 
     since: int
-    key: bytes | None
+    key: bytes
+
+
+class Subject(NamedTuple):
+    """Up to which version it is forgotten, 0 for none, and the keys that there are, by `since`.
+
+    Those of before that version are about to be deleted: nothing is read by them any more.
+    """
+
+    since: int
+    keys: Mapping[int, bytes]
 
 
 def is_encrypted(event: Mapping[str, Any]) -> bool:
@@ -54,7 +63,7 @@ def subjects_of(events: Iterable[Mapping[str, Any]]) -> set[str]:
     return {event["account_id"] for event in events if _ENCRYPTED in event}
 
 
-def encrypted(event: Event, fields: Collection[str], subject: SubjectKey) -> Event:
+def encrypted(event: Event, fields: Collection[str], key: SubjectKey) -> Event:
     """The event as it is to be stored; the event itself if it has none of the fields.
 
     Raises `TypeError` if one of them is no text.
@@ -69,8 +78,8 @@ def encrypted(event: Event, fields: Collection[str], subject: SubjectKey) -> Eve
     stored["body"] = {name: value for name, value in event["body"].items() if name not in own}
     if "request" in stored:
         content["request"] = stored.pop("request")
-    data = ciphertext(orjson.dumps(content), subject, _place(event))
-    stored["encrypted"] = {"since": subject.since, "fields": [*own], "data": data}
+    data = ciphertext(orjson.dumps(content), key.key, _place(event))
+    stored["encrypted"] = {"since": key.since, "fields": [*own], "data": data}
     return stored
 
 
@@ -84,7 +93,7 @@ def with_content_of(stored: Event, event: Event) -> Event:
     return cast(Event, Opened(read, stored))
 
 
-def opened(event: E, subject: SubjectKey | None) -> E:
+def opened(event: E, subject: Subject | None) -> E:
     """The event with its personal fields or with `FORGOTTEN`, in its newest schema.
 
     An event that can't be opened stays as it is: its key is lost, or somebody has changed it.
@@ -112,26 +121,23 @@ def require_opened(event: Mapping[str, Any]) -> None:
         raise Unreadable("its personal fields can't be decrypted: their key is lost")
 
 
-def ciphertext(data: bytes, subject: SubjectKey, place: str) -> str:
+def ciphertext(data: bytes, key: bytes, place: str) -> str:
     """The data encrypted, bound to a place. The length tells multiples of 64 bytes alone."""
-    assert subject.key is not None
     padded = data.ljust(-(-len(data) // _BLOCK) * _BLOCK)
-    return urlsafe_b64encode(bytes(Aead(subject.key).encrypt(padded, place.encode()))).decode()
+    return urlsafe_b64encode(bytes(Aead(key).encrypt(padded, place.encode()))).decode()
 
 
-def decrypted(data: str, subject: SubjectKey, since: int, place: str) -> bytes:
-    """What was encrypted. Raises `ValueError`, and what the library raises for what is changed."""
-    if subject.key is None or subject.since != since:
-        raise ValueError("the key is another one")
-    return Aead(subject.key).decrypt(urlsafe_b64decode(data), place.encode())
+def decrypted(data: str, key: bytes, place: str) -> bytes:
+    """What was encrypted. Raises what the library raises for what is changed."""
+    return Aead(key).decrypt(urlsafe_b64decode(data), place.encode())
 
 
-def _clear(event: Mapping[str, Any], subject: SubjectKey) -> dict[str, Any]:
+def _clear(event: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
     """The members of the opened event that differ from those of the stored one."""
     about: Any = event[_ENCRYPTED]
     if subject.since > about["since"]:
         return {"body": {**event["body"], **dict.fromkeys(_fields(event), FORGOTTEN)}}
-    content = orjson.loads(decrypted(about["data"], subject, about["since"], _place(event)))
+    content = orjson.loads(decrypted(about["data"], subject.keys[about["since"]], _place(event)))
     return {**content, "body": {**event["body"], **content["body"]}}
 
 

@@ -18,7 +18,7 @@ from pipeline.eventstore.account_reader import placed, readable
 from pipeline.eventstore.write_results import decode, encode
 from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event
-from pipeline.model.personal import KEY_BYTES, SubjectKey, is_encrypted, opened
+from pipeline.model.personal import KEY_BYTES, Subject, SubjectKey, is_encrypted, opened
 from pipeline.model.upcasters import upcast
 
 _LIST: Final = 1000
@@ -91,7 +91,7 @@ class InMemoryEventStore:
         *,
         after: int = 0,
         to: int | None = None,
-        keys: Mapping[str, SubjectKey] | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         """The events above `after`, up to `to`, in lists of at most a thousand."""
         await asyncio.sleep(0)
@@ -171,13 +171,13 @@ class _SubjectKeys:
     """As the collection has them."""
 
     def __init__(self) -> None:
-        self._subjects: dict[str, SubjectKey] = {}
+        self._subjects: dict[str, Subject] = {}
 
-    async def one(self, subject: str) -> SubjectKey | None:
+    async def one(self, subject: str) -> Subject | None:
         """One subject's."""
         return (await self.find([subject])).get(subject)
 
-    async def find(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
+    async def find(self, subjects: Collection[str]) -> dict[str, Subject]:
         """Those there are."""
         await asyncio.sleep(0)
         return {each: self._subjects[each] for each in subjects if each in self._subjects}
@@ -185,21 +185,21 @@ class _SubjectKeys:
     async def obtain(self, subject: str, since: int) -> SubjectKey:
         """The key, made if there is none. Raises `VersionConflict` for one that is forgotten."""
         await asyncio.sleep(0)
-        there = self._subjects.get(subject)
-        if there is not None and there.since > since:
-            raise VersionConflict(subject, there.since)
-        if there is None or there.since < since or there.key is None:
-            there = self._subjects[subject] = SubjectKey(since, token_bytes(KEY_BYTES))
-        return there
+        forgotten, keys = self._subjects.get(subject, Subject(0, {}))
+        if forgotten > since:
+            raise VersionConflict(subject, forgotten)
+        if since not in keys:
+            keys = {**keys, since: token_bytes(KEY_BYTES)}
+            self._subjects[subject] = Subject(forgotten, keys)
+        return SubjectKey(since, keys[since])
 
     async def forget(self, subject: str, since: int) -> bool:
         """Delete the key of what was before that version; whether there was one."""
         await asyncio.sleep(0)
-        there = self._subjects.get(subject)
-        if there is not None and there.since >= since:
-            return False
-        self._subjects[subject] = SubjectKey(since, None)
-        return there is not None and there.key is not None
+        forgotten, keys = self._subjects.get(subject, Subject(0, {}))
+        left = {each: key for each, key in keys.items() if each >= since}
+        self._subjects[subject] = Subject(max(since, forgotten), left)
+        return len(left) < len(keys)
 
     def readable(self, events: Iterable[Event]) -> list[Event]:
         """The events as readers have them."""

@@ -27,7 +27,7 @@ from pipeline.eventstore import EventStore
 from pipeline.eventstore.snapshots import AT_ONCE
 from pipeline.model.aggregate import Aggregate
 from pipeline.model.events import Event, new_event
-from pipeline.model.personal import SubjectKey
+from pipeline.model.personal import Subject
 from pipeline.support.settings import Settings
 from tests.accounts import fold
 from tests.bank import history
@@ -83,9 +83,7 @@ def insert(events: Documents, history_: list[Event]) -> str:
     return history_[0]["account_id"]
 
 
-async def kept(
-    snapshots: Documents, state: Versioned[Account], key: SubjectKey | None = None
-) -> None:
+async def kept(snapshots: Documents, state: Versioned[Account], key: Subject | None = None) -> None:
     """Wait until the account's snapshot is of this state. `key`: of one that is encrypted."""
 
     def there() -> bool:

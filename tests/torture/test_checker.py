@@ -96,13 +96,13 @@ def hidden(stored: Event, key: Key) -> Event:
     """The event as it is stored, encrypted."""
     place = f"{stored['account_id']}/{stored['version']}/{stored['kind']}"
     own = json.dumps({"body": {"owner": stored["body"].pop("owner")}})
-    data = urlsafe_b64encode(Aead(key["key"]).encrypt(own.encode(), place.encode())).decode()
-    about = {"since": key["since"], "fields": ["owner"], "data": data}
+    data = urlsafe_b64encode(Aead(key["keys"]["v0"]).encrypt(own.encode(), place.encode())).decode()
+    about = {"since": 0, "fields": ["owner"], "data": data}
     return {**stored, "encrypted": about}
 
 
 def test_what_is_forgotten() -> None:
-    key = {"_id": ADA, "since": 0, "key": b"k" * 32}
+    key = {"_id": ADA, "since": 0, "keys": {"v0": b"k" * 32}}
     stored = [hidden(each, key) if "owner" in each["body"] else each for each in bank()[ADA]]
     said = [*stored, event(ADA, 3, "OwnerForgotten")]
     history = told()
@@ -115,8 +115,8 @@ def test_what_is_forgotten() -> None:
         assert [*gone(history, histories)] == ["Ada"]
         return judged(histories, history), broken(breaches)
 
-    assert judged_with({"_id": ADA, "since": 3}) == (set(), set())
-    assert judged_with({"_id": ADA, "since": 3, "key": b"n" * 32}) == (set(), set())
+    assert judged_with({"_id": ADA, "since": 3, "keys": {}}) == (set(), set())
+    assert judged_with({"_id": ADA, "since": 3, "keys": {"v3": b"n" * 32}}) == (set(), set())
     assert judged_with(key) == (set(), {19})
     assert found({"Ada"}, {"there": '[{"owner": "Ada"}]', "not there": "[]"}) == ["there has 'Ada'"]
 

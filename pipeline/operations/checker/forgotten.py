@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from pipeline.model.aggregate import Aggregate
 from pipeline.model.derived import is_opened
 from pipeline.model.events import Event
-from pipeline.model.personal import SubjectKey, is_encrypted
+from pipeline.model.personal import Subject, is_encrypted
 from pipeline.operations.checker.report import Faults, Verdict, verdict
 from pipeline.operations.recheck import CHUNK
 
@@ -19,7 +19,7 @@ _PAUSE: Final = 0.2
 class Keys(Protocol):
     """The keys of personal fields; see `SubjectKeys`."""
 
-    async def find(self, subjects: Collection[str], /) -> dict[str, SubjectKey]: ...
+    async def find(self, subjects: Collection[str], /) -> dict[str, Subject]: ...
 
 
 class Store(Protocol):
@@ -108,7 +108,7 @@ class ForgottenSubjects:
         keys = await self._store.keys.find([each.id for each in chunk]) if chunk else {}
         for each in chunk:
             there = keys.get(each.id)
-            if there is not None and there.since < each.since and there.key is not None:
+            if there is not None and any(since < each.since for since in there.keys):
                 each.fault = f"forgotten at version {each.since}: its key is there (bank forget)"
             if each.fault:
                 self._doubtful.append(each)

@@ -30,7 +30,9 @@ def opened(event: Event, keys: Mapping[str, Key]) -> Event:
     else:
         place = f"{account}/{event['version']}/{event['kind']}"
         data = urlsafe_b64decode(about["data"])
-        body = json.loads(Aead(key["key"]).decrypt(data, place.encode()))["body"]
+        body = json.loads(Aead(key["keys"][f"v{about['since']}"]).decrypt(data, place.encode()))[
+            "body"
+        ]
     return {**event, "body": {**event["body"], **body}, "stored": event}
 
 
@@ -61,7 +63,7 @@ def check_keys(
     """A key of before the last forgetting is no more."""
     for account, version in forgotten(histories).items():
         key = keys.get(account, {})
-        holds = "key" not in key or key["since"] >= version
+        holds = all(int(each[1:]) >= version for each in key.get("keys", ()))
         breaches.judge(19, holds, f"{account} is forgotten at {version}, its key is there")
 
 
