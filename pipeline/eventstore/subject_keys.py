@@ -113,8 +113,8 @@ class SubjectKeys:
         """The subject's key since that version, durably stored; it is made if there is none.
 
         It takes no other key away: that the subject is forgotten at that version may be stored or
-        not. Those that are wanted at the same time are made together. Raises `VersionConflict` if the
-        subject was forgotten later than that: what was decided on is old.
+        not. Those that are wanted at the same time are made together. Raises `VersionConflict` if
+        the subject was forgotten later than that: what was decided on is old.
         """
         outcome: asyncio.Future[SubjectKey] = asyncio.get_running_loop().create_future()
         self._wanted.append(_Wanted(subject, since, outcome))

@@ -191,7 +191,7 @@ def test_any_state_can_be_forgotten() -> None:
     ],
 )
 def test_a_declaration_must_be_whole(wrong: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match="kind|no list"):
+    with pytest.raises((ValueError, TypeError), match=r"kind|no list"):
         Aggregate(
             "thing",
             initial=dict,
