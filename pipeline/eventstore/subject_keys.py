@@ -44,6 +44,10 @@ DEADLINE: Final = 10.0
 GROUP: Final = 500
 """Keys that are made, or read, with one request."""
 
+_TRIES: Final = 8
+"""Others may write the same document meanwhile, but not as often."""
+_DAMAGED: Final = "the document of {} in subject_keys can't be used: others write it, or damaged it"
+
 
 @dataclass(slots=True, eq=False)
 class _Wanted:
@@ -130,7 +134,7 @@ class SubjectKeys:
         """Delete the subject's keys of the events before the version `since`, for good; returns
         whether there was one. May be repeated. The event that says so must be stored."""
         deleted = False
-        while True:
+        for _ in range(_TRIES):
             with reachable():
                 document = await self._certain.find_one({"_id": subject})
                 if document is None:
@@ -147,6 +151,7 @@ class SubjectKeys:
                     update["$unset"] = older
                 await self._keys.update_one({"_id": subject, "since": found.since}, update)
                 deleted = deleted or bool(older)
+        raise StoreUnavailable(_DAMAGED.format(subject))
 
     async def close(self) -> None:
         """Wait for the keys that are being made."""
@@ -199,7 +204,7 @@ class SubjectKeys:
 
     async def _existing(self, subject: str, since: int) -> SubjectKey | Exception:
         """The key of a subject that has a document."""
-        while True:
+        for _ in range(_TRIES):
             found = await self._certain.find_one({"_id": subject})
             if found is None:
                 return StoreUnavailable(f"the key of {subject} went away")
@@ -211,6 +216,7 @@ class SubjectKeys:
             name = f"keys.v{since}"
             without = {"_id": subject, "since": there.since, name: {"$exists": False}}
             await self._keys.update_one(without, {"$set": {name: _new_key()}})
+        return StoreUnavailable(_DAMAGED.format(subject))
 
 
 def _new_key() -> bytes:

@@ -18,6 +18,7 @@ from pipeline.commands import (
     CommandContext,
     CommandService,
     KeyReused,
+    StoreUnavailable,
     Versioned,
 )
 from pipeline.commands.snapshots import EVERY
@@ -252,6 +253,15 @@ async def test_no_collection_has_the_name(settings: Settings, mongodb_store: Eve
         assert (await service.get(ACCOUNT, account)).state.owner == FORGOTTEN
         past = await service.histories(ACCOUNT).at_version(account, EVERY)
         assert past.state.owner == FORGOTTEN
+
+
+@pytest.mark.parametrize("damage", [{}, {"since": "x"}, {"since": 0, "keys": {"v0": b"short"}}])
+async def test_a_document_that_somebody_has_damaged(
+    mongodb_store: EventStore, keys: Collection[dict[str, Any]], damage: dict[str, Any]
+) -> None:
+    keys.insert_one({"_id": "odd", **damage})
+    with pytest.raises(StoreUnavailable, match="can't be used"):
+        await mongodb_store.keys.obtain("odd", 0)
 
 
 async def test_a_key_that_was_lost_and_comes_back(
