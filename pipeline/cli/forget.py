@@ -31,9 +31,10 @@ from pipeline.support.settings import Settings
 _CONNECT_SECONDS: Final = 5.0
 _PAUSE: Final = 0.1
 _UNKNOWN: Final = "interrupted: it may be half done; give the same command again"
-_STAYS: Final = """\
-Copies of the collection `subject_keys`, such as backups, can bring the key back: let them end, too.
-"""
+_STAYS: Final = (
+    "Copies of the collection `subject_keys`, such as backups, can bring the key back: "
+    "let them end, too."
+)
 
 
 @click.command()
@@ -79,7 +80,7 @@ async def _forget(settings: Settings, account_id: str, seconds: float) -> bool:
     await _note(settings, done)
     waited = settings.kept if seconds else ()
     shown = [await _shown(settings, each, done, seconds) for each in waited]
-    echo(_STAYS, nl=False)
+    echo(_STAYS)
     return all(shown)
 
 

@@ -149,9 +149,9 @@ async def test_names_given_while_it_is_forgotten(bank: CommandService, store: An
     for _ in range(rounds(3, 30)):
         account = await opened(bank)
         renames = [(s, UpdateOwner(f"{NAME} {n}")) for n in range(5) for s in services]
-        done, *given = await asyncio.gather(
+        done, given = await asyncio.gather(
             services[1].forget(ACCOUNT, account, CONTEXT),
-            *(sent(service, account, rename) for service, rename in renames),
+            asyncio.gather(*(sent(service, account, rename) for service, rename in renames)),
         )
         events = {event["version"]: event for event in await store.load(account)}
         assert events[done.version]["kind"] == OWNER_FORGOTTEN
