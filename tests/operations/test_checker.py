@@ -164,7 +164,7 @@ FREEZING = [
 
 async def test_sound_stores_hold(bench: Bench) -> None:
     report = await bench.check(HISTORY, alone=True)
-    assert [verdict.holds for verdict in report.verdicts] == [True] * 8, report
+    assert [verdict.holds for verdict in report.verdicts] == [True] * 9, report
     assert report.holds
     assert report.figures.events == 7
     assert report.figures.accounts == report.figures.documents == 2
