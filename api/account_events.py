@@ -42,8 +42,8 @@ def route(store: Callable[[], CommandStore]) -> web.RouteDef:
     async def events(request: web.Request) -> web.Response:
         """What happened to the account: its events, in order of version.
 
-        They are as they are stored, in whatever form they once were. A customer sees no internal
-        reason, and not who caused them with which request.
+        They are in the form in which they were stored, with personal fields in clear until they are
+        forgotten. A customer sees no internal reason, and not who caused them with which request.
         """
         wanted = query(request, EventsQuery)
         return reply(await _page(store(), request.match_info["id"], wanted))

@@ -18,14 +18,17 @@ import pytest
 from pymongo import monitoring
 from ulid import ULID
 
-from pipeline.banking.events import DEPOSITED
+from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore, KeyTaken, place_of
 from pipeline.eventstore.process_states import ProcessStates
 from pipeline.eventstore.snapshots import Snapshots
+from pipeline.eventstore.subject_keys import SubjectKeys
 from pipeline.messaging import JetStream
 from pipeline.messaging.kv import Bucket, Mirror
+from pipeline.model.events import new_event
+from pipeline.model.personal import encrypted
 from pipeline.operations.status.lag import unapplied
 from tests.bank import publish
 from tests.conftest import drop_database, given_url, placed
@@ -58,6 +61,7 @@ NO_QUERIES: Final = {
     "Bucket.ensure",
     "Bucket.news",
     "Snapshots.close",
+    "SubjectKeys.close",
 }
 
 
@@ -180,6 +184,30 @@ async def keep(bank: Bank) -> None:
     await bank.store.snapshots.close()
 
 
+async def keys_of(bank: Bank) -> None:
+    """One that is there by now, and one that is not."""
+    subject = bank.any["account_id"]
+    assert (await bank.store.keys.obtain(subject, 0)).key is not None
+    assert {*await bank.store.keys.find([subject, "nobody's"])} == {subject}
+
+
+async def key_of(bank: Bank) -> None:
+    assert await bank.store.keys.one("nobody's") is None
+
+
+async def forget(bank: Bank) -> None:
+    await bank.store.keys.obtain(subject := bank.new()["account_id"], 0)
+    assert await bank.store.keys.forget(subject, 2)
+
+
+async def readable(bank: Bank) -> None:
+    subject = bank.any["account_id"]
+    key = await bank.store.keys.obtain(subject, 0)
+    event = new_event(subject, 1, CREATED, {"owner": "Ada", "money": 0})
+    [found] = await bank.store.readable([encrypted(event, ["owner"], key)])
+    assert found["body"] == event["body"]
+
+
 async def publish_batch(bank: Bank) -> None:
     await publish(bank.js, [bank.new()])
 
@@ -259,6 +287,13 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "EventStore.after": after,
     "Snapshots.find": find,
     "Snapshots.keep": keep,
+    "Snapshots.remove": lambda bank: bank.store.snapshots.remove(bank.new()["account_id"]),
+    "SubjectKeys.find": keys_of,
+    "SubjectKeys.one": key_of,
+    "SubjectKeys.obtain": keys_of,
+    "SubjectKeys.readable": readable,
+    "SubjectKeys.forget": forget,
+    "EventStore.readable": readable,
     "JetStream.publish_batch": publish_batch,
     "JetStream.publish": publish_one,
     "JetStream.last_message": last_message,
@@ -326,7 +361,8 @@ async def stand_in(store: EventStore) -> bool:
 
 def test_every_method_is_in_one_of_the_lists() -> None:
     """One that is new has to be measured, too, or to be named as what it is."""
-    asked = public(EventStore, Snapshots, ProcessStates, JetStream, Bucket, Mirror)
+    classes = EventStore, Snapshots, SubjectKeys, ProcessStates, JetStream, Bucket, Mirror
+    asked = public(*classes)
     assert asked == (EVENTS.keys() | SCANS | NO_QUERIES) - {"unapplied"}
     assert EVENTS.keys() > STAND_IN
 

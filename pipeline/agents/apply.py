@@ -60,9 +60,12 @@ async def write_events(
 ) -> None:
     """Bring the events' documents into every generation of the partition.
 
-    Raises `GenerationGone` of the live one, and `PositionLost` when there is none to write.
+    Raises `GenerationGone` of the live one, `PositionLost` when there is none to write, and what
+    the stores raise.
     Whatever it raises, it may be repeated.
     """
+    if not context.projection.every:  # such a projection gets no personal fields
+        events = await context.store.readable(events)
     with carrying("apply", events, "CONSUMER"):
         # The generation being built comes first: readers switch from the live one to it, and must
         # not see an account go back.

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -32,6 +32,8 @@ class ReplayableStore(HistoryLoader, Protocol):
         begin: Callable[[int], None] = ...,
         rest: Callable[[float, int], Awaitable[None]] = ...,
     ) -> AsyncIterator[list[Event]]: ...
+
+    async def readable(self, events: Sequence[Event]) -> Sequence[Event]: ...
 
     async def count(self, slots: range | None = None) -> int: ...
 

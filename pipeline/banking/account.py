@@ -41,6 +41,7 @@ from pipeline.banking.events import (
     DEPOSITED,
     FROZEN,
     KINDS,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
@@ -52,6 +53,7 @@ from pipeline.banking.money import MAX_MONEY
 from pipeline.banking.upcasters import UPCASTERS
 from pipeline.model.aggregate import Aggregate, Decision, Joint
 from pipeline.model.events import Event
+from pipeline.model.personal import FORGOTTEN
 
 Status = Literal["new", "open", "frozen", "closed"]
 
@@ -155,6 +157,8 @@ def evolve(state: Account, event: Event) -> Account:
             )
         case "OwnerUpdated":
             return Account(_text(body["owner"]), state.balance, state.status, state.holds)
+        case "OwnerForgotten":
+            return Account(FORGOTTEN, state.balance, state.status, state.holds)
         case "AccountFrozen":
             return Account(state.owner, state.balance, "frozen", state.holds)
         case "AccountUnfrozen":
@@ -223,6 +227,8 @@ ACCOUNT: Final = Aggregate[Command, Account](
     kinds=KINDS,
     upcasters=UPCASTERS,
     bodies=BODIES,
+    personal={CREATED: ("owner",), OWNER_UPDATED: ("owner",)},
+    forgotten=OWNER_FORGOTTEN,
 )
 TRANSFER: Final = Joint[MoveMoney]("transfer", (ACCOUNT, ACCOUNT), decide_transfer)
 REVERSAL: Final = Joint[ReverseTransfer](

@@ -10,6 +10,7 @@ from pipeline.banking.events import (
     DEPOSITED,
     FROZEN,
     OF_HOLDS,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
@@ -17,6 +18,7 @@ from pipeline.banking.events import (
 from pipeline.banking.money import moved, whole
 from pipeline.model.events import Event, rfc3339
 from pipeline.model.groups import Groups
+from pipeline.model.personal import FORGOTTEN
 from pipeline.model.projection import Document, Projection
 
 LONGEST: Final = 10_000
@@ -65,6 +67,8 @@ def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
         return owner, balance - moved(body["money"]), status
     if kind == OWNER_UPDATED:
         return text(body["owner"]), balance, status
+    if kind == OWNER_FORGOTTEN:
+        return FORGOTTEN, balance, status
     if kind in _STATUS and kind != CREATED:
         return owner, balance, _STATUS[kind]
     if kind in OF_HOLDS:

@@ -9,6 +9,7 @@ OWNER_UPDATED: Final = "OwnerUpdated"
 FROZEN: Final = "AccountFrozen"
 UNFROZEN: Final = "AccountUnfrozen"
 CLOSED: Final = "AccountClosed"
+OWNER_FORGOTTEN: Final = "OwnerForgotten"
 HELD: Final = "MoneyHeld"
 CAPTURED: Final = "HoldCaptured"
 VOIDED: Final = "HoldVoided"
@@ -22,6 +23,7 @@ KINDS: Final = OF_HOLDS | {
     FROZEN,
     UNFROZEN,
     CLOSED,
+    OWNER_FORGOTTEN,
 }
 
 LONGEST_OWNER: Final = 200
@@ -43,8 +45,8 @@ class Body(TypedDict, total=False):
     """What happened. `AccountCreated{owner, money}`, `MoneyDeposited{money, transfer?}`,
     `MoneyWithdrawn{money, transfer?}`, `OwnerUpdated{owner}`,
     `AccountFrozen{reason, public_reason?}`, `AccountUnfrozen{reason?, public_reason?}`,
-    `AccountClosed{reason?, public_reason?}`; `MoneyHeld{hold, money, expires_at}`,
-    `HoldCaptured{hold, money, released}`, `HoldVoided{hold, released}`,
+    `AccountClosed{reason?, public_reason?}`, `OwnerForgotten{}`; `MoneyHeld{hold, money,
+    expires_at}`, `HoldCaptured{hold, money, released}`, `HoldVoided{hold, released}`,
     `HoldExpired{hold, released}`. Money in minor units: `money` of a capture has left the account,
     what is `released` is available again. `expires_at` is an RFC 3339 time. Customers may read
     `public_reason` and never `reason`."""

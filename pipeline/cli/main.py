@@ -41,6 +41,7 @@ COMMANDS = _Commands(
     keys="keys",
     audit="audit",
     seal="seal",
+    forget="forget",
     openapi="documents",
     asyncapi="documents",
     settings="status",

@@ -20,6 +20,7 @@ from pipeline.commands.errors import (
     VersionNotFound,
 )
 from pipeline.commands.execution import Done
+from pipeline.commands.forgetting import Forgotten
 from pipeline.commands.service import CommandService
 from pipeline.eventstore import StoreRefused, StoreUnavailable, StoreUnguarded
 from pipeline.model.versioned import AggregateUnreadable, Versioned
@@ -33,6 +34,7 @@ __all__ = [
     "Condition",
     "Connection",
     "Done",
+    "Forgotten",
     "KeyReused",
     "NotBegunYet",
     "NotInApplication",

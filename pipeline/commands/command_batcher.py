@@ -22,6 +22,7 @@ from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, execute
 from pipeline.commands.fairness import FairnessById
+from pipeline.commands.personal_keys import KeyNeeded, Keys, with_keys
 from pipeline.commands.states import States
 from pipeline.eventstore import (
     AppendResult,
@@ -107,7 +108,12 @@ class CommandBatcher(Generic[C, S]):
         state, fresh = remembered, False
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.aggregate_id), True
-        decided = list(self._decide(batch, state))
+        try:
+            decided = await with_keys(
+                self._states.keys, lambda keys: list(self._decide(batch, state, keys))
+            )
+        except VersionConflict:  # its subject was forgotten meanwhile
+            return [*_conflicted(batch)]
         if len(decided) < len(batch):
             queue.postpone(batch[len(decided) :])
         events = [event for each in decided for event in each.events]
@@ -126,13 +132,16 @@ class CommandBatcher(Generic[C, S]):
         )
 
     def _decide(
-        self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S]
+        self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S], keys: Keys | None
     ) -> Iterator[_Decided[C, S]]:
         """Up to a command of several events, or that one alone if it is the first."""
         aggregate, begin, before = self._aggregate, self._states.begin_chains, 0
         for waiting in batch:
             try:
-                done = execute(aggregate, waiting.command, state, waiting.context, begin=begin)
+                command, context = waiting.command, waiting.context
+                done = execute(aggregate, command, state, context, begin=begin, keys=keys)
+            except KeyNeeded:
+                raise
             except Exception as refusal:
                 yield _Decided(waiting, refusal, (), before)
                 continue
@@ -193,6 +202,16 @@ def _settle(
             each.waiting.settle(TooManyConflicts())
         else:
             yield each.waiting
+
+
+def _conflicted(batch: Iterable[WaitingCommand[C, S]]) -> Iterator[WaitingCommand[C, S]]:
+    """Those that are decided again."""
+    for waiting in batch:
+        waiting.conflicts += 1
+        if waiting.conflicts == ATTEMPTS:
+            waiting.settle(TooManyConflicts())
+        else:
+            yield waiting
 
 
 def _outcome(each: _Decided[C, S], stored: AppendResult, fresh: bool) -> Done[S] | Exception | None:

@@ -1,11 +1,15 @@
 """The event store, as far as the write engine uses it; `EventStore` is one, and says what each
 method returns and raises."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from pipeline.eventstore import AppendResult
 from pipeline.model.events import Event
+from pipeline.model.personal import Subject, SubjectKey
+
+Finish = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""What is to be done with a snapshot before it is written."""
 
 
 class StoreGuards(Protocol):
@@ -24,7 +28,21 @@ class SnapshotStore(Protocol):
 
     async def find(self, aggregate_id: str, /) -> dict[str, Any] | None: ...
 
-    def keep(self, snapshot: dict[str, Any], /) -> None: ...
+    def keep(self, snapshot: dict[str, Any], finish: Finish | None = None, /) -> None: ...
+
+    async def remove(self, aggregate_id: str, /) -> None: ...
+
+
+class SubjectKeyStore(Protocol):
+    """The keys of personal fields; see `SubjectKeys`."""
+
+    async def one(self, subject: str, /) -> Subject | None: ...
+
+    async def find(self, subjects: Collection[str], /) -> dict[str, Subject]: ...
+
+    async def obtain(self, subject: str, since: int, /) -> SubjectKey: ...
+
+    async def forget(self, subject: str, since: int, /) -> bool: ...
 
 
 class CommandStore(Protocol):
@@ -35,6 +53,9 @@ class CommandStore(Protocol):
 
     @property
     def snapshots(self) -> SnapshotStore: ...
+
+    @property
+    def keys(self) -> SubjectKeyStore: ...
 
     async def setup(self, *, replace: bool = True) -> None: ...
 
@@ -53,7 +74,12 @@ class CommandStore(Protocol):
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]: ...
 
     def walk(
-        self, account_id: str, *, after: int = 0, to: int | None = None
+        self,
+        account_id: str,
+        *,
+        after: int = 0,
+        to: int | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> AsyncGenerator[list[Event], None]: ...
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]: ...

@@ -56,7 +56,8 @@ def connection_to(application: Application, settings: Settings | None = None) ->
     elif settings.names != application.names:
         raise _of_another(application, settings)
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    return Connection(application, store, begin_chains=settings.chains == "on")
+    chains, encryption = settings.chains == "on", settings.encryption == "on"
+    return Connection(application, store, begin_chains=chains, encrypt=encryption)
 
 
 def _of_environment(application: Application) -> Settings:

@@ -14,6 +14,7 @@ from pipeline.commands.command_context import CommandContext, ExactVersion
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import NotInApplication
 from pipeline.commands.execution import Done
+from pipeline.commands.forgetting import Forgotten
 from pipeline.commands.service import CommandService
 from pipeline.eventstore import StoreUnavailable, StoreUnguarded
 from pipeline.model.aggregate import Aggregate, Joint
@@ -56,11 +57,16 @@ class Connection:
         *,
         cached: int = 10_000,
         begin_chains: bool = True,
+        encrypt: bool = True,
     ) -> None:
         """As of `CommandService`."""
         self.application, self.store = application, store
         self.service = CommandService(
-            store, application.all_aggregates, cached=cached, begin_chains=begin_chains
+            store,
+            application.all_aggregates,
+            cached=cached,
+            begin_chains=begin_chains,
+            encrypt=encrypt,
         )
 
     async def opened(self, patience: float) -> None:
@@ -140,6 +146,14 @@ class Connection:
     async def get(self, aggregate: AnyAggregate, aggregate_id: str) -> Versioned[Any]:
         """The aggregate as the event store has it now, or `AggregateNotFound`."""
         return await self.service.get(self._aggregate(aggregate), aggregate_id)
+
+    async def forget(
+        self, aggregate: AnyAggregate, aggregate_id: str, *, correlation_id: str | None = None
+    ) -> Forgotten:
+        """Have what the aggregate's events say of somebody forgotten, for good."""
+        found = self._aggregate(aggregate)
+        context = CommandContext(correlation_id or current() or new_ulid())
+        return await self.service.forget(found, aggregate_id, context)
 
     def _aggregate(self, named: AnyAggregate) -> Aggregate[Any, Any]:
         return _named(self.application, "aggregate", self.application.all_aggregates, named)

@@ -9,9 +9,11 @@ from typing import Any, Final, Generic
 
 from pipeline.commands.command_context import CommandContext
 from pipeline.commands.errors import VersionMismatch
+from pipeline.commands.personal_keys import Keys, key_for
 from pipeline.model.aggregate import Aggregate, C, Decision, Refused, S
 from pipeline.model.chain import link
 from pipeline.model.events import Event, new_event
+from pipeline.model.personal import encrypted, with_content_of
 from pipeline.model.versioned import Versioned, evolve
 
 ATTEMPTS: Final = 16
@@ -37,13 +39,15 @@ def execute(
     context: CommandContext,
     *,
     begin: bool = True,
+    keys: Keys | None = None,
 ) -> Done[S]:
     """The result of the command on this state, provided its events are stored; or raise `Refused`.
 
-    `begin`: begin the aggregate's chain of hashes; one that has begun always goes on.
+    `begin`: begin the aggregate's chain of hashes; one that has begun always goes on. `keys`: by
+    which personal fields are encrypted, None to leave them in clear; may raise `KeyNeeded`.
     """
     decisions = decided(aggregate.decide, command, before, context)
-    return enveloped(aggregate, decisions, before, context, begin=begin)
+    return enveloped(aggregate, decisions, before, context, begin=begin, keys=keys)
 
 
 def decided(
@@ -73,6 +77,7 @@ def enveloped(
     context: CommandContext,
     *,
     begin: bool,
+    keys: Keys | None,
 ) -> Done[S]:
     """The decisions as events. The last one has the idempotency key: so the state after a repeated
     command is that after the event under its key."""
@@ -88,8 +93,7 @@ def enveloped(
             causation_id=context.causation_id,
             schema=aggregate.schema_of(kind),
         )
-        events.append(event)
-        if context.key is not None and len(events) == len(decisions):
+        if context.key is not None and len(events) == len(decisions) - 1:
             event["idempotency_key"], event["request"] = context.key, context.request
         if context.traceparent is not None:
             event["traceparent"] = context.traceparent
@@ -99,8 +103,13 @@ def enveloped(
             event["reference"] = context.reference
         if context.description:
             event["description"] = context.description
+        stored = event
+        if keys is not None and (personal := aggregate.personal.get(kind)):
+            stored = encrypted(event, personal, key_for(state, keys))
         if begin or state.chained:
-            link(event, state.hash)  # last: the hash covers all of the event
+            link(stored, state.hash)  # last: the hash covers all of the event
+        event = with_content_of(stored, event)
+        events.append(event)
         state = evolve(aggregate, state, event)
     return Done(events, state)
 

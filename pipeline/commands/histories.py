@@ -6,6 +6,7 @@ is not confirmed is ignored.
 """
 
 import logging
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,10 +15,12 @@ from typing import Any, Final, Generic
 from pipeline.commands.caches import StateCache
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound, NotBegunYet, VersionNotFound
-from pipeline.commands.snapshots import EVERY, snapshot_of, trusted
+from pipeline.commands.personal_keys import KeyStore
+from pipeline.commands.snapshots import EVERY, hidden, shown, snapshot_of, trusted
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.chain import chained, hash_of
 from pipeline.model.events import Event
+from pipeline.model.personal import Subject
 from pipeline.model.versioned import Versioned, evolve, initial
 
 log = logging.getLogger(__name__)
@@ -55,10 +58,16 @@ class Histories(Generic[S]):
     and `AggregateUnreadable`."""
 
     def __init__(
-        self, aggregate: Aggregate[Any, S], store: CommandStore, *, remembered: int = 10_000
+        self,
+        aggregate: Aggregate[Any, S],
+        store: CommandStore,
+        *,
+        remembered: int = 10_000,
+        keys: KeyStore | None = None,
     ) -> None:
-        """`remembered`: the number of aggregates whose last loaded state is kept in memory."""
-        self._aggregate, self._store = aggregate, store
+        """`remembered`: the number of aggregates whose last loaded state is kept in memory. `keys`:
+        where the keys of snapshots are, None to leave them in clear."""
+        self._aggregate, self._store, self._keys = aggregate, store, keys
         self._loaded = StateCache[S](remembered)
 
     async def present(self, aggregate_id: str) -> Versioned[S]:
@@ -95,31 +104,59 @@ class Histories(Generic[S]):
 
     def keep(self, state: Versioned[S]) -> None:
         """Store the state as a snapshot, in the background, if it can be stored."""
-        if (snapshot := snapshot_of(self._aggregate, state)) is not None:
+        if (snapshot := snapshot_of(self._aggregate, state)) is None:
+            return
+        if (keys := self._keys) is None:
             self._store.snapshots.keep(snapshot)
+            return
+
+        async def encrypted(snapshot: dict[str, Any]) -> dict[str, Any]:
+            return hidden(snapshot, await keys.obtain(state.id, state.forgotten))
+
+        self._store.snapshots.keep(snapshot, encrypted)
 
     async def _folded(self, aggregate_id: str, until: Until) -> Versioned[S]:
-        state = await self._verified(self._loaded.get(aggregate_id), until)
+        remembered = self._loaded.get(aggregate_id)
+        if until != NOW and remembered is not None and await self._forgotten_since(remembered):
+            remembered = None
+        state = await self._verified(remembered, until)
         return state or await self._from_snapshot(aggregate_id, until)
+
+    async def _forgotten_since(self, state: Versioned[S]) -> bool:
+        """Whether the state may have personal fields that are forgotten now. The present state need
+        not be asked: the event that says so is among those after this one."""
+        if not self._aggregate.personal:
+            return False
+        subject = await self._store.keys.one(state.id)
+        return subject is not None and subject.since > state.forgotten
 
     async def _from_snapshot(self, aggregate_id: str, until: Until) -> Versioned[S]:
         kept = await self._store.snapshots.find(aggregate_id)
-        baseline = trusted(self._aggregate, kept)
-        state = await self._verified(baseline, until)
+        keys: dict[str, Subject] | None = None
+        if self._aggregate.personal:  # whatever is there, so that all take the same queries
+            subject = await self._store.keys.one(aggregate_id)
+            keys = {} if subject is None else {aggregate_id: subject}
+        baseline = trusted(self._aggregate, shown(kept, (keys or {}).get(aggregate_id)))
+        state = await self._verified(baseline, until, keys)
         if baseline is None or state is None:
             baseline = initial(self._aggregate, aggregate_id)
-            state = await self._from(baseline, until)
+            state = await self._from(baseline, until, keys)
         wrong = kept is not None and not baseline.version
         if until == NOW and state.version and (wrong or state.version - baseline.version > EVERY):
             self.keep(state)
         return state
 
-    async def _verified(self, baseline: Versioned[S] | None, until: Until) -> Versioned[S] | None:
+    async def _verified(
+        self,
+        baseline: Versioned[S] | None,
+        until: Until,
+        keys: Mapping[str, Subject] | None = None,
+    ) -> Versioned[S] | None:
         """Fold from a state if the store confirms it; None if not, or if it is beyond the limit."""
         if baseline is None or not until.covers(baseline):
             return None
         try:
-            return await self._from(baseline, until)
+            return await self._from(baseline, until, keys)
         except _NotInHistory:
             log.info(
                 "version %d of %s %s is not in the event store: the state is ignored",
@@ -129,11 +166,15 @@ class Histories(Generic[S]):
             )
             return None
 
-    async def _from(self, state: Versioned[S], until: Until) -> Versioned[S]:
+    async def _from(
+        self, state: Versioned[S], until: Until, keys: Mapping[str, Subject] | None = None
+    ) -> Versioned[S]:
         """Fold the events after a state. The state's last event is read, too, and must be the
-        same."""
+        same. `keys`: those of the aggregate, if they are read already."""
         proof = state.event_id
-        pages = self._store.walk(state.id, after=state.version - bool(proof), to=until.version)
+        pages = self._store.walk(
+            state.id, after=state.version - bool(proof), to=until.version, keys=keys
+        )
         async with aclosing(pages):
             async for events in pages:
                 if proof:

@@ -10,12 +10,14 @@ from pipeline.commands.command_context import CommandContext
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound, OfAnotherAggregate
 from pipeline.commands.execution import Done
+from pipeline.commands.forgetting import Forgotten, forget
 from pipeline.commands.histories import Histories
 from pipeline.commands.idempotency import Idempotency
 from pipeline.commands.joint import JointCommands, Party
+from pipeline.commands.personal_keys import KeyStore
 from pipeline.commands.states import States
 from pipeline.eventstore import StoreUnavailable, StoreUnguarded
-from pipeline.model.aggregate import Aggregate, C, Joint, S
+from pipeline.model.aggregate import FORGET, Aggregate, C, Joint, S
 from pipeline.model.ulids import new_ulid
 from pipeline.model.versioned import AggregateUnreadable, Versioned, initial
 from pipeline.support.readiness import NotReady
@@ -31,9 +33,13 @@ class _Served(Generic[C, S]):
         locks: Locks,
         cached: int,
         begin_chains: bool,
+        keys: KeyStore | None,
     ) -> None:
-        self.histories = Histories(aggregate, store, remembered=cached)
-        self.states = States(aggregate, store, self.histories, cached, begin_chains=begin_chains)
+        own = keys if aggregate.personal else None
+        self.histories = Histories(aggregate, store, remembered=cached, keys=own)
+        self.states = States(
+            aggregate, store, self.histories, cached, begin_chains=begin_chains, keys=keys
+        )
         self.batcher = CommandBatcher(aggregate, store, self.states, locks)
 
 
@@ -52,12 +58,16 @@ class CommandService:
         *,
         cached: int = 10_000,
         begin_chains: bool = True,
+        encrypt: bool = True,
     ) -> None:
         """`cached`: of how many aggregates of a kind the states are kept in memory; with 0 each is
-        loaded. `begin_chains`: whether chains of hashes begin that have not begun."""
+        loaded. `begin_chains`: whether chains of hashes begin that have not begun. `encrypt`:
+        whether personal fields are encrypted."""
         self._store, self._locks = store, Locks()
+        keys = store.keys if encrypt else None
         self._served: dict[Aggregate[Any, Any], _Served[Any, Any]] = {
-            each: _Served(each, store, self._locks, cached, begin_chains) for each in aggregates
+            each: _Served(each, store, self._locks, cached, begin_chains, keys)
+            for each in aggregates
         }
         self._kinds = {kind for each in self._served for kind in each.schemas}
         self._joint, self._idempotency = JointCommands(store, self._locks), Idempotency(store)
@@ -170,6 +180,18 @@ class CommandService:
             if error.begins not in self._kinds:
                 raise
         raise AggregateNotFound(aggregate_id=aggregate_id)
+
+    async def forget(
+        self, aggregate: Aggregate[Any, Any], aggregate_id: str, context: CommandContext
+    ) -> Forgotten:
+        """Have what the aggregate's events say of somebody forgotten; see `forgetting.py`."""
+        self._require_guarded()
+        return await forget(
+            self._store,
+            aggregate,
+            aggregate_id,
+            lambda: self.execute(aggregate, aggregate_id, FORGET, context),
+        )
 
     def histories(self, aggregate: Aggregate[Any, S]) -> Histories[S]:
         """The past of such aggregates."""

@@ -14,6 +14,7 @@ import orjson
 
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.events import slot_of
+from pipeline.model.personal import Subject, SubjectKey, ciphertext, decrypted
 from pipeline.model.versioned import Versioned
 from pipeline.support.first_warnings import FirstWarnings
 
@@ -23,6 +24,8 @@ _unwritten, _unread = FirstWarnings(log), FirstWarnings(log)
 
 EVERY: Final = 100
 """A snapshot is written about once in so many events of an aggregate."""
+
+_HIDDEN: Final = ("state", "checksum")
 
 _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_NAIVE_UTC
 
@@ -52,6 +55,7 @@ def snapshot_of(aggregate: Aggregate[Any, S], state: Versioned[S]) -> dict[str, 
         "until": state.until,
         "fold": _fold(aggregate),
         "state": json,
+        **({"forgotten": state.forgotten} if state.forgotten else {}),
     }
     return {**snapshot, "checksum": _checksum(snapshot)}
 
@@ -77,11 +81,44 @@ def trusted(
             version=snapshot["version"],
             event_id=snapshot["event_id"],
             until=snapshot["until"],
+            forgotten=snapshot.get("forgotten", 0),
         )
     except Exception:  # damage may look like anything, and a codec may raise anything
         named = aggregate.name, snapshot.get("_id")
         _unread.warn(aggregate, "The snapshot of %s %s can't be read", *named)
         return None
+
+
+def hidden(snapshot: Mapping[str, Any], key: SubjectKey) -> dict[str, Any]:
+    """The snapshot as it is stored of an aggregate with personal fields: its state encrypted, and
+    its checksum, by which a state could be guessed."""
+    content = orjson.dumps({name: snapshot[name] for name in _HIDDEN})
+    kept = {name: value for name, value in snapshot.items() if name not in _HIDDEN}
+    return {
+        **kept,
+        "encrypted": {"since": key.since, "data": ciphertext(content, key.key, _place(snapshot))},
+    }
+
+
+def shown(snapshot: Mapping[str, Any] | None, subject: Subject | None) -> Mapping[str, Any] | None:
+    """The snapshot before it was hidden, if it was; None if its key is gone, or another one."""
+    if snapshot is None or "encrypted" not in snapshot:
+        return snapshot
+    if subject is None:
+        return None
+    try:
+        about = snapshot["encrypted"]
+        if about["since"] < subject.since:
+            return None
+        content = decrypted(about["data"], subject.keys[about["since"]], _place(snapshot))
+        kept = {name: value for name, value in snapshot.items() if name != "encrypted"}
+        return {**kept, **orjson.loads(content)}
+    except Exception:  # damage may look like anything
+        return None
+
+
+def _place(snapshot: Mapping[str, Any]) -> str:
+    return f"snapshot/{snapshot['_id']}/{snapshot['version']}"
 
 
 def _comes_back(aggregate: Aggregate[Any, S], json: Mapping[str, Any], state: S) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, Generic
 from pipeline.commands.caches import StateCache
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.histories import Histories
+from pipeline.commands.personal_keys import KeyStore
 from pipeline.commands.snapshots import due
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.versioned import Versioned, fold_on
@@ -21,12 +22,14 @@ class States(Generic[S]):
         remembered: int,
         *,
         begin_chains: bool = True,
+        keys: KeyStore | None = None,
     ) -> None:
         """`remembered`: the number of aggregates whose states are kept; with 0 each is loaded.
-        `begin_chains`: whether commands begin the chains of hashes that have not begun."""
+        `begin_chains`: whether commands begin the chains of hashes that have not begun. `keys`:
+        where the keys of personal fields are, None if commands do not encrypt these."""
         self._aggregate, self._store, self._histories = aggregate, store, histories
         self._epoch = store.guards.epoch
-        self.begin_chains = begin_chains
+        self.begin_chains, self.keys = begin_chains, keys
         self._cache = StateCache[S](remembered)
 
     def remember(self, state: Versioned[S]) -> None:

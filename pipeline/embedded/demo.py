@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pipeline.commands import connect
 from pipeline.embedded.log_lines import LogLines, RoleStream
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.startup_checks import free_ports
 from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, running
+from pipeline.operations.checker.history import Answer, Command
 from pipeline.operations.checker.live import Stores, check_stores, opened
 from pipeline.operations.checker.report import Report
 from pipeline.support import logs
@@ -98,6 +100,7 @@ async def _load(
         result.sending_seconds = time.monotonic() - began
         _count(traffic, result, before)
         await _expired(traffic, progress)
+        await _forget(settings, traffic)
         await _projected(stores, traffic.accounts, result, progress)
         result.projecting_seconds = time.monotonic() - began
         result.forwarded = await stores.forwarded()
@@ -105,6 +108,14 @@ async def _load(
         history = [*traffic.history, *traffic.repeats]
         result.report = await check_stores(stores, history=history, alone=True)
         progress("checking", 1, 1)
+
+
+async def _forget(settings: Settings, traffic: Traffic) -> None:
+    """Have the owner of the busiest account forgotten."""
+    account_id = traffic.accounts[0]
+    async with connect(settings.chosen, settings) as bank:
+        done = await bank.forget("account", account_id)
+    traffic.history.append(Answer(Command("forget", account_id), 200, account_id, done.version))
 
 
 @contextmanager

@@ -6,13 +6,14 @@ are written in the background; while too many writes are in flight, further ones
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from pipeline.eventstore import driver
-from pipeline.eventstore.errors import reachable
+from pipeline.eventstore.errors import StoreUnavailable, VersionConflict, reachable
 from pipeline.support.retry import brief
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,18 @@ class Snapshots:
         with reachable():
             return await self._snapshots.find_one({"_id": account_id})
 
-    def keep(self, snapshot: Document) -> None:
-        """Replace the account's snapshot in the background; drop it if `AT_ONCE` are in flight."""
+    def keep(
+        self, snapshot: Document, finish: Callable[[Document], Awaitable[Document]] | None = None
+    ) -> None:
+        """Replace the account's snapshot in the background; drop it if `AT_ONCE` are in flight.
+
+        What is written is what `finish` makes of it, which may raise `StoreUnavailable` and
+        `VersionConflict`.
+        """
         account_id = snapshot["_id"]
         if account_id in self._writing or len(self._writing) >= AT_ONCE:
             return
-        task = asyncio.create_task(self._write(account_id, snapshot))
+        task = asyncio.create_task(self._write(account_id, snapshot, finish))
         self._writing[account_id] = task
         task.add_done_callback(lambda _: self._writing.pop(account_id))
 
@@ -50,10 +57,21 @@ class Snapshots:
         if self._writing:
             await asyncio.wait(self._writing.values())
 
-    async def _write(self, account_id: str, snapshot: Document) -> None:
+    async def remove(self, account_id: str) -> None:
+        """Delete the account's snapshot; may raise `StoreUnavailable`."""
+        with reachable():
+            await self._snapshots.delete_one({"_id": account_id})
+
+    async def _write(
+        self,
+        account_id: str,
+        snapshot: Document,
+        finish: Callable[[Document], Awaitable[Document]] | None,
+    ) -> None:
         try:
+            snapshot = snapshot if finish is None else await finish(snapshot)
             await self._snapshots.replace_one({"_id": account_id}, snapshot, upsert=True)
-        except PyMongoError as error:
+        except (PyMongoError, StoreUnavailable, VersionConflict) as error:
             log.debug("No snapshot of account %s: %s", account_id, brief(error))
         except Exception as error:  # BSON lacks some of what JSON has, such as integers above 2^63
             log.warning("No snapshot of account %s can be stored: %s", account_id, brief(error))

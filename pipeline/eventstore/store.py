@@ -10,10 +10,12 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
+    Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, cast
 
 from pipeline.eventstore import (
@@ -34,7 +36,10 @@ from pipeline.eventstore.indexes import GUARDS, KEY, ORDER, name_of
 from pipeline.eventstore.invalid_documents import InvalidDocuments, invalid_documents
 from pipeline.eventstore.process_states import ProcessStates
 from pipeline.eventstore.snapshots import Snapshots
+from pipeline.eventstore.subject_keys import SubjectKeys
+from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event, slot_of
+from pipeline.model.personal import Subject
 from pipeline.model.upcasters import upcast
 from pipeline.support.access import ServerAccess
 from pipeline.support.tracing import carrying
@@ -55,8 +60,10 @@ class EventStore:
     """The collection `events` of one database. Every method may raise `StoreUnavailable`.
 
     `load`, `load_many`, `walk` and `replay` return events in the newest schema of their kind and
-    omit invalid documents; `page` and `after` omit them too. `watch`, `change_backlog` and
-    `correlated` return documents as stored, also invalid ones (`misplaced`).
+    omit invalid documents; `page`, `of_kinds` and `after` omit them too. All of these but `after`,
+    and `under_keys`, have events with their personal fields, or what stands in their place
+    (`personal.py`). `watch`, `change_backlog` and `correlated` return documents as stored, also
+    invalid ones (`misplaced`).
     """
 
     def __init__(self, at: ServerAccess | str, database: str) -> None:
@@ -80,6 +87,7 @@ class EventStore:
         self._slots_at_once = 1
         self.snapshots = Snapshots(self._client[database]["snapshots"])
         self.processes = ProcessStates(self._client[database]["processes"])
+        self.keys = SubjectKeys(self._client[database]["subject_keys"])
 
     async def setup(self, *, replace: bool = True) -> None:
         """Create the collection and its indexes if missing; safe from many processes at once.
@@ -104,6 +112,7 @@ class EventStore:
         await self._indexes.close()
         await self._appender.close()
         await self.snapshots.close()
+        await self.keys.close()
         self._client.close()
 
     async def estimate(self) -> int:
@@ -165,25 +174,44 @@ class EventStore:
                 .find({KEY: {"$in": keys}})
                 .to_list(None)
             )
-        return {key: upcast(event) for event in found for key in keys if _bears(event, key)}
+        events = await self.keys.readable([*map(upcast, found)])
+        return {key: event for event in events for key in keys if _bears(event, key)}
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
         """The events of an account above the version `after`, in version order."""
+        return [*await self.keys.readable(await self._load(account_id, after))]
+
+    async def _load(self, account_id: str, after: int = 0) -> list[Event]:
         query: dict[str, Any] = {"slot": slot_of(account_id), "account_id": account_id}
         if after:
             query["version"] = {"$gt": after}
         with reachable():
             return account_reader.readable(await self._events.find(query).sort(ORDER).to_list(None))
 
-    def walk(
-        self, account_id: str, *, after: int = 0, to: int | None = None
+    async def readable(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Events that came another way, such as the stream, with their personal fields as readers
+        have them."""
+        return await self.keys.readable(events)
+
+    async def walk(
+        self,
+        account_id: str,
+        *,
+        after: int = 0,
+        to: int | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
-        """The events above `after`, up to `to`, in lists: for histories of any length."""
-        return account_reader.walk(self._events, account_id, after, to)
+        """The events above `after`, up to `to`, in lists: for histories of any length. `keys`: as
+        `readable` of `SubjectKeys` takes them."""
+        async with aclosing(account_reader.walk(self._events, account_id, after, to)) as lists:
+            async for events in lists:
+                yield [*await self.keys.readable(events, keys)]
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]:
-        """Up to `limit` events of an account above the version `after`, as they are stored."""
-        return await account_reader.page(self._events, account_id, after, limit)
+        """Up to `limit` events of an account above the version `after`, in the schema in which they
+        are stored."""
+        found = await account_reader.page(self._events, account_id, after, limit)
+        return [*map(before_upcast, await self.keys.readable(found))]
 
     async def of_kinds(
         self, account_id: str, kinds: Collection[str], *, after: int, limit: int
@@ -207,10 +235,12 @@ class EventStore:
 
         async def work() -> None:
             for account_id in todo:
-                loaded[account_id] = await self.load(account_id)
+                loaded[account_id] = await self._load(account_id)
 
         await asyncio.gather(*(work() for _ in range(_LOADS_AT_ONCE)))
-        return loaded
+        all_of_them = [event for events in loaded.values() for event in events]
+        readable = iter(await self.keys.readable(all_of_them))
+        return {account: [*islice(readable, len(each))] for account, each in loaded.items()}
 
     def replay(
         self,
@@ -246,7 +276,7 @@ class EventStore:
                     page = await cursor.to_list(_LIST)
                 await rest(time.monotonic() - began, len(page))
                 read += len(page)
-                pending += account_reader.readable(page)
+                pending += await self.keys.readable(account_reader.readable(page))
                 if len(pending) >= _LIST:
                     yield pending
                     pending = []

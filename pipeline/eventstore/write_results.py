@@ -15,6 +15,7 @@ from pymongo.read_concern import ReadConcern
 from pipeline.eventstore import driver
 from pipeline.eventstore.errors import KeyTaken, StoreRefused, StoreUnavailable, VersionConflict
 from pipeline.eventstore.indexes import KEY, ORDER
+from pipeline.model.derived import as_stored
 from pipeline.model.events import Event
 
 Client: TypeAlias = driver.Client
@@ -80,7 +81,7 @@ class AppendResult(NamedTuple):
 
 def encode(event: Event) -> RawBSONDocument:
     """Encode an event before it is queued, so that an error fails its caller and not a group."""
-    encoded = bson.encode(event)
+    encoded = bson.encode(as_stored(event))
     if len(encoded) > MAX_BYTES:
         raise ValueError(f"an event of {len(encoded)} bytes; at most {MAX_BYTES} can be stored")
     return RawBSONDocument(encoded)

@@ -12,13 +12,14 @@ These functions have no clock, do no I/O and make no ids. The write engine (`pip
 loads the state, has a command decided, stores the events and keeps states and snapshots.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
+from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event
 from pipeline.model.names import InvalidName, is_name
-from pipeline.model.upcasters import Upcasters, as_stored, newest, require_newest, upcast
+from pipeline.model.upcasters import Upcasters, newest, require_newest, upcast
 
 C = TypeVar("C")
 """A command."""
@@ -62,6 +63,14 @@ class Decision(NamedTuple):
     body: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Forget:
+    """What `bank forget` sends: any aggregate with personal fields takes it, whatever its state."""
+
+
+FORGET: Final = Forget()
+
+
 class Aggregate(Generic[C, S]):
     """A kind of thing that is decided on as a whole. Its `name` has lower case letters, digits and
     `_`.
@@ -82,6 +91,11 @@ class Aggregate(Generic[C, S]):
     `bodies`: what the body of an event looks like, by its kind, or by kind and schema for an older
     one: a `TypedDict` or dataclass, or a JSON Schema. What is not there may be any object. They
     describe events to others, and check none.
+
+    `personal`: by kind, the fields of the body that say who somebody is, texts. They are stored
+    encrypted (`personal.py`). `forgotten` is the kind of the event that says that the key of all
+    before it is deleted: what `evolve` and the projections make of it must have nothing of these
+    fields, because from then on older events are read without them.
     """
 
     def __init__(
@@ -98,6 +112,8 @@ class Aggregate(Generic[C, S]):
         of_json: Callable[[Json], S] | None = None,
         commands: Iterable[type[Any]] = (),
         bodies: Mapping[str | tuple[str, int], Any] | None = None,
+        personal: Mapping[str, Collection[str]] | None = None,
+        forgotten: str = "",
     ) -> None:
         if not is_name(name):
             raise InvalidName(f"{name!r} names no aggregate: lower case letters, digits and _")
@@ -113,12 +129,21 @@ class Aggregate(Generic[C, S]):
         self.to_json, self.of_json = to_json, of_json
         self.commands = _by_name(name, commands)
         self.bodies = _by_schema(name, bodies or {}, self.schemas)
+        self.personal, self.forgotten = dict(personal or {}), forgotten
+        if texts := sorted(kind for kind, each in self.personal.items() if isinstance(each, str)):
+            raise TypeError(f"{name}: the personal fields of {texts[0]} are no list of names")
+        if strange := {*self.personal, *([forgotten] if forgotten else ())} - self.schemas.keys():
+            raise ValueError(f"{name}: {sorted(strange)} are none of its kinds")
+        if bool(self.personal) != bool(forgotten) or forgotten in self.personal:
+            raise ValueError(f"{name}: personal fields need a kind of their own for forgetting")
 
     def __repr__(self) -> str:
         return f"Aggregate({self.name!r})"
 
     def decide(self, command: C, state: S) -> list[Decision]:
         """The decisions, or `Refused`."""
+        if command is FORGET:
+            return [Decision(self.forgotten, {})]
         decisions = self._decide(command, state)
         return decisions if isinstance(decisions, list) else [*decisions]
 
@@ -133,7 +158,7 @@ class Aggregate(Generic[C, S]):
         newest_schema = self.schemas.get(event["kind"])
         if type(event) is dict and event.get("schema", 1) == newest_schema:  # nearly always
             return event
-        event = as_stored(event)  # a process may go by the upcasters of another application
+        event = before_upcast(event)  # a process may go by the upcasters of another application
         if newest_schema is None:
             raise UnknownKind(event["kind"])
         event = upcast(event, self.upcasters)

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.model.derived import as_stored
 from pipeline.model.events import Event
-from pipeline.model.upcasters import as_stored
 
 NOTHING: Final = "0" * 64
 """The hash before an account's first event."""

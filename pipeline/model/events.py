@@ -36,13 +36,22 @@ class Actor(TypedDict):
     role: str
 
 
+class Encrypted(TypedDict):
+    """In the place of personal fields: which ones, and of which key; see `personal.py`."""
+
+    since: int
+    fields: list[str]
+    data: str
+
+
 class Event(TypedDict):
     """The envelope. `version` counts 1, 2, 3, … by account; `schema` is the body's version.
 
     `request` goes with `idempotency_key`: the fingerprint of the command that had that key.
     `traceparent` is there if the command's request was traced (`pipeline/support/tracing.py`).
     `actor` is there if the services ask for keys; `reference` and `description` if the client sent
-    them. `previous` and `hash` make the account's chain (`pipeline/model/chain.py`).
+    them. `encrypted` is there if fields of the body are personal (`pipeline/model/personal.py`).
+    `previous` and `hash` make the account's chain (`pipeline/model/chain.py`).
     """
 
     _id: str
@@ -61,6 +70,7 @@ class Event(TypedDict):
     actor: NotRequired[Actor]
     reference: NotRequired[str]
     description: NotRequired[str]
+    encrypted: NotRequired[Encrypted]
     previous: NotRequired[str]
     hash: NotRequired[str]
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 from pipeline.model.events import Event
 from pipeline.model.groups import Groups
 from pipeline.model.names import BANK, Names
+from pipeline.model.personal import is_encrypted, require_opened, withheld
 from pipeline.model.upcasters import Unreadable, require_newest
 
 ERA: Final = 1 << 40
@@ -114,6 +115,8 @@ class Projection:
     `groups`: what readers see added up over the documents of several accounts. They change nothing
     of what is written, so they need no other `version`.
 
+    Personal fields (`personal.py`) are in the body, but with `every` they are `WITHHELD`.
+
     `names`: those of the application that keeps it; see `within`.
     """
 
@@ -192,6 +195,8 @@ class Projection:
             raise Unfoldable(event, f"version {version} is not the next")
         try:
             _require_plain(event)
+            if is_encrypted(event):
+                event = self._readable(event)
             # Before the fold, which knows only the newest schema of each kind.
             require_newest(event)
             fields: dict[str, Any] = {**self._after(document, event)}
@@ -208,6 +213,14 @@ class Projection:
                 str(error) if type(error) is ValueError else f"no {event.get('kind')}: {error!r}"
             )
             raise Unfoldable(event, reason) from error
+
+    def _readable(self, event: Event) -> Event:
+        """With its personal fields. Documents of the past are rewritten by nobody when their
+        subject is forgotten: so a projection that keeps them never gets these fields."""
+        if self.every:
+            return withheld(event)
+        require_opened(event)
+        return event
 
     def advance(self, document: Document | None, events: Iterable[Event]) -> Advance:
         """Fold an account's events, in order of version; skip known ones, stop at a gap or poison.

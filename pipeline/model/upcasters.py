@@ -15,6 +15,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, cast
 
+from pipeline.model.derived import Upcast
+
 Upcaster = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From an event of one schema to its body in the next one."""
 
@@ -26,21 +28,6 @@ E = TypeVar("E", bound=Mapping[str, Any])
 
 class Unreadable(ValueError):
     """An event of a schema that is not known here, or that is broken in an older one."""
-
-
-class _Upcast(dict[str, Any]):
-    """An event in its newest schema, and the event as it is stored, which its hash is of."""
-
-    __slots__ = ("stored",)
-
-    def __init__(self, event: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-        super().__init__(event)
-        self.stored = stored
-
-
-def as_stored(event: E) -> E:
-    """The event as it was before `upcast`."""
-    return cast(E, event.stored) if isinstance(event, _Upcast) else event
 
 
 def united(several: Iterable[Upcasters]) -> Upcasters:
@@ -128,7 +115,7 @@ def upcast(event: E, known: Upcasters | None = None) -> E:
     """The event in its newest schema, or, if that fails, as it is: a fold will refuse it."""
     try:
         brought = _brought(event, upcasters() if known is None else known)
-        return event if brought is event else cast(E, _Upcast(brought, event))
+        return event if brought is event else cast(E, Upcast(brought, event))
     except Exception:  # people can write anything into the store, and an upcaster meets it
         return event
 

@@ -8,6 +8,7 @@ from typing import Any, Generic
 from pipeline.model.aggregate import Aggregate, S, UnknownKind
 from pipeline.model.chain import NOTHING, chained, hash_of
 from pipeline.model.events import Event
+from pipeline.model.personal import is_encrypted, require_opened
 
 
 class AggregateUnreadable(ValueError):
@@ -38,6 +39,8 @@ class Versioned(Generic[S]):
     that confirms the snapshot."""
     chained: bool = field(default=False, compare=False)
     """Whether the last event is part of a chain."""
+    forgotten: int = 0
+    """The version of the last event that had its subject forgotten, 0 without one."""
 
 
 def initial(aggregate: Aggregate[Any, S], aggregate_id: str) -> Versioned[S]:
@@ -53,10 +56,13 @@ def evolve(aggregate: Aggregate[Any, S], before: Versioned[S], event: Event) -> 
         raise AggregateUnreadable(aggregate.name, before.id, why)
     try:
         event_id = _text(event["_id"])
+        if is_encrypted(event):
+            require_opened(event)
         state = aggregate.evolve(before.state, aggregate.newest_form(event))
         until = _latest(before.until, event)
         head, begun = hash_of(event), chained(event)
-        return Versioned(before.id, state, version, event_id, until, head, begun)
+        forgotten = version if event["kind"] == aggregate.forgotten else before.forgotten
+        return Versioned(before.id, state, version, event_id, until, head, begun, forgotten)
     except Exception as error:  # whatever the aggregate's `evolve` raises
         why = f"version {version}: {error}"
         begins = error.kind if isinstance(error, UnknownKind) and not before.version else ""

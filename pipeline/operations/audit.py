@@ -41,6 +41,7 @@ Action = Literal[
     "parked-retry",
     "parked-drop",
     "seal",
+    "forget",
 ]
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 

@@ -17,6 +17,7 @@ from pipeline.model.names import BANK
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check, guards_verdict
 from pipeline.operations.checker.events import CheckedEvents
+from pipeline.operations.checker.forgotten import ForgottenSubjects
 from pipeline.operations.checker.groups import with_groups
 from pipeline.operations.checker.guards import stream_guards
 from pipeline.operations.checker.live import (
@@ -67,19 +68,28 @@ async def _events(settings: Settings) -> Report:
             faults = await guard_faults(stores)
             if settings.names == BANK:
                 return await check(
-                    stores.store, None, under_way=stores.under_way, guard_faults=faults
+                    stores.store,
+                    None,
+                    under_way=stores.under_way,
+                    patience=patience,
+                    guard_faults=faults,
                 )
-            return await _judged(settings, stores.store, faults)
+            return await _judged(settings, stores.store, faults, patience)
 
 
-async def _judged(settings: Settings, store: EventStore, faults: Sequence[str]) -> Report:
+async def _judged(
+    settings: Settings, store: EventStore, faults: Sequence[str], patience: float
+) -> Report:
     """Those on the event store of an application that is not the bank. `faults`: of guards in other
     servers."""
     events = CheckedEvents(settings.chosen.invariants)
-    await events.read(store.replay(range(SLOTS)))
+    subjects = ForgottenSubjects(store, settings.chosen.all_aggregates)
+    await events.read(subjects.follow(store.replay(range(SLOTS))))
     guards = await guards_verdict(store, faults)
     figures = CheckFigures(events.accounts, events.events, 0, 0, 0, 0, 0.0)
-    return Report((*events.verdicts(), guards), figures, await store.invalid_documents())
+    invalid = await store.invalid_documents()
+    of_subjects = await subjects.verdict(patience)
+    return Report((*events.verdicts(), guards, of_subjects), figures, invalid)
 
 
 @dataclass(slots=True)

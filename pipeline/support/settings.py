@@ -94,6 +94,9 @@ class Settings(AccessSettings):
     chains: Literal["on", "off"] = Field(
         "on", description="Whether accounts begin their chain of hashes; begun ones always go on"
     )
+    encryption: Literal["on", "off"] = Field(
+        "on", description="Whether personal fields of new events are encrypted (docs/forgetting.md)"
+    )
     accounts_port: Port = Field(8000, description="Port of the account service")
     balances_port: Port = Field(8030, description="Port of the balance service")
     metrics_port: AnyPort = Field(

@@ -7,14 +7,18 @@ commands at the same time meet here as they do there.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
+from secrets import token_bytes
 from typing import Any, Final
 
+from pipeline.commands.command_store import Finish
 from pipeline.eventstore import AppendResult, KeyTaken, VersionConflict
 from pipeline.eventstore.account_reader import placed, readable
 from pipeline.eventstore.write_results import decode, encode
+from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event
+from pipeline.model.personal import KEY_BYTES, Subject, SubjectKey, is_encrypted, opened
 from pipeline.model.upcasters import upcast
 
 _LIST: Final = 1000
@@ -28,7 +32,7 @@ class InMemoryEventStore:
     """
 
     def __init__(self) -> None:
-        self.guards, self.snapshots = _Guards(), _Snapshots()
+        self.guards, self.snapshots, self.keys = _Guards(), _Snapshots(), _SubjectKeys()
         self._accounts: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
         self._ids: set[str] = set()
         self._keys: dict[str, bytes] = {}
@@ -73,27 +77,35 @@ class InMemoryEventStore:
     async def under_keys(self, keys: Sequence[str]) -> dict[str, Event]:
         """The events with these idempotency keys, by key."""
         await asyncio.sleep(0)
-        return {key: upcast(decode(self._keys[key])) for key in keys if key in self._keys}
+        found = {key: upcast(decode(self._keys[key])) for key in keys if key in self._keys}
+        return dict(zip(found, self.keys.readable(found.values()), strict=True))
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]:
         """The events of an aggregate above the version `after`, in version order."""
         await asyncio.sleep(0)
-        return readable(self._above(account_id, after))
+        return self.keys.readable(readable(self._above(account_id, after)))
 
     async def walk(
-        self, account_id: str, *, after: int = 0, to: int | None = None
+        self,
+        account_id: str,
+        *,
+        after: int = 0,
+        to: int | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         """The events above `after`, up to `to`, in lists of at most a thousand."""
         await asyncio.sleep(0)
-        found = readable(self._above(account_id, after))
+        found = self.keys.readable(readable(self._above(account_id, after)))
         wanted = [event for event in found if to is None or event["version"] <= to]
         for start in range(0, len(wanted), _LIST):
             yield wanted[start : start + _LIST]
 
     async def page(self, account_id: str, *, after: int, limit: int) -> list[Event]:
-        """Up to `limit` events above the version `after`, as they are stored."""
+        """Up to `limit` events above the version `after`, in the schema in which they are
+        stored."""
         await asyncio.sleep(0)
-        return placed(self._above(account_id, after))[:limit]
+        found = placed(self._above(account_id, after))[:limit]
+        return [*map(before_upcast, self.keys.readable(found))]
 
     async def count(self) -> int:
         """The number of all events."""
@@ -145,6 +157,53 @@ class _Snapshots:
         await asyncio.sleep(0)
         return deepcopy(self._snapshots.get(aggregate_id))
 
-    def keep(self, snapshot: dict[str, Any]) -> None:
-        """Keep a copy in place of the last one."""
-        self._snapshots[snapshot["_id"]] = deepcopy(snapshot)
+    def keep(self, snapshot: dict[str, Any], finish: Finish | None = None) -> None:
+        """Keep a copy in place of the last one; one that must be encrypted is not kept."""
+        if finish is None:
+            self._snapshots[snapshot["_id"]] = deepcopy(snapshot)
+
+    async def remove(self, aggregate_id: str) -> None:
+        """Keep none."""
+        self._snapshots.pop(aggregate_id, None)
+
+
+class _SubjectKeys:
+    """As the collection has them."""
+
+    def __init__(self) -> None:
+        self._subjects: dict[str, Subject] = {}
+
+    async def one(self, subject: str) -> Subject | None:
+        """One subject's."""
+        return (await self.find([subject])).get(subject)
+
+    async def find(self, subjects: Collection[str]) -> dict[str, Subject]:
+        """Those there are."""
+        await asyncio.sleep(0)
+        return {each: self._subjects[each] for each in subjects if each in self._subjects}
+
+    async def obtain(self, subject: str, since: int) -> SubjectKey:
+        """The key, made if there is none. Raises `VersionConflict` for one that is forgotten."""
+        await asyncio.sleep(0)
+        forgotten, keys = self._subjects.get(subject, Subject(0, {}))
+        if forgotten > since:
+            raise VersionConflict(subject, forgotten)
+        if since not in keys:
+            keys = {**keys, since: token_bytes(KEY_BYTES)}
+            self._subjects[subject] = Subject(forgotten, keys)
+        return SubjectKey(since, keys[since])
+
+    async def forget(self, subject: str, since: int) -> bool:
+        """Delete the key of what was before that version; whether there was one."""
+        await asyncio.sleep(0)
+        forgotten, keys = self._subjects.get(subject, Subject(0, {}))
+        left = {each: key for each, key in keys.items() if each >= since}
+        self._subjects[subject] = Subject(max(since, forgotten), left)
+        return len(left) < len(keys)
+
+    def readable(self, events: Iterable[Event]) -> list[Event]:
+        """The events as readers have them."""
+        return [
+            opened(each, self._subjects.get(each["account_id"])) if is_encrypted(each) else each
+            for each in events
+        ]

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 import pytest
 from ulid import ULID
@@ -17,6 +17,7 @@ from pipeline.banking.errors import InsufficientFunds
 from pipeline.commands import CommandContext, Done, KeyReused, Versioned, VersionMismatch
 from pipeline.eventstore import AppendResult, EventStore, StoreUnavailable, StoreUnguarded
 from pipeline.model.events import Event
+from pipeline.model.personal import Subject
 from pipeline.support.settings import Settings
 from tests.accounts import account_service, fold
 from tests.commands import Answer, Replicas, deposit, opened, replicas, send, transfer, withdraw
@@ -46,10 +47,15 @@ class Watched(EventStore):
         return await super().load(account_id, after=after)
 
     def walk(
-        self, account_id: str, *, after: int = 0, to: int | None = None
+        self,
+        account_id: str,
+        *,
+        after: int = 0,
+        to: int | None = None,
+        keys: Mapping[str, Subject] | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         self.reads += 1
-        return super().walk(account_id, after=after, to=to)
+        return super().walk(account_id, after=after, to=to, keys=keys)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ async def test_a_small_demo_holds() -> None:
     )
     assert result.surprises == []
     assert result.report is not None
-    assert [verdict.holds for verdict in result.report.verdicts] == [True] * 11, result.report
+    assert [verdict.holds for verdict in result.report.verdicts] == [True] * 12, result.report
     assert not result.report.verdicts[5].figure.endswith(" 0 answered again")
     assert result.holds
     assert result.commands > 500, "what is held is captured or voided"

@@ -52,6 +52,10 @@ async def five(service: AccountService) -> str:
 def outsiders_hash(event: dict[str, Any]) -> str:
     """As docs/events.md says, by the standard library alone."""
     content = {name: value for name, value in event.items() if name != "hash"}
+    if "encrypted" in event:
+        content.pop("request", None)
+        hidden = event["encrypted"]["fields"]
+        content["body"] = {n: value for n, value in event["body"].items() if n not in hidden}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return sha256(text.encode()).hexdigest()
 

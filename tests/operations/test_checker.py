@@ -163,7 +163,7 @@ FREEZING = [
 @pytest.mark.elasticsearch
 async def test_sound_stores_hold(bench: Bench) -> None:
     report = await bench.check(HISTORY, alone=True)
-    assert [verdict.holds for verdict in report.verdicts] == [True] * 10, report
+    assert [verdict.holds for verdict in report.verdicts] == [True] * 11, report
     assert report.holds
     assert report.figures.events == 7
     assert report.figures.accounts == report.figures.documents == 2
@@ -193,6 +193,7 @@ async def test_the_report_is_json(bench: Bench) -> None:
         16,
         17,
         18,
+        19,
     ]
 
 

@@ -22,10 +22,11 @@ INVARIANTS: Final = {
     16: "each event has its own hash and that of the one before it",
     17: "a hold ends at most once, with no more than was held, in time",
     18: "a reversal takes back one transfer, whole; none has two",
+    19: "what was forgotten is nowhere, and its key is gone",
     20: "each group adds up to its accounts' events, every account once",
 }
-"""The ten of the design, three that stand on the rest of it, and the chain, holds, reversals and
-groups (`bank verify` has the same numbers)."""
+"""The ten of the design, three that stand on the rest of it, and the chain, holds, reversals,
+forgetting and groups (`bank verify` has the same numbers)."""
 
 
 class Breach(NamedTuple):

@@ -70,7 +70,7 @@ class Commands:
     def _create(self) -> Command:
         if len(self._history.versions) >= _MOST_ACCOUNTS:
             return self._deposit()
-        owner = f"Owner {self._chance.randrange(10**6)}"
+        owner = self._name()
         money = self._chance.choice((0, 0, self._chance.randrange(1, 500)))
         return Command("create", "POST", "/create", {"owner": owner, "money": money})
 
@@ -120,8 +120,12 @@ class Commands:
         return Command("reverse", "POST", "/reverse", body, payer, payee)
 
     def _rename(self) -> Command:
-        account, owner = self._account(), f"Owner {self._chance.randrange(10**6)}"
+        account, owner = self._account(), self._name()
         return Command("owner", "PATCH", f"/{account}", {"owner": owner}, account)
+
+    def _name(self) -> str:
+        """No two alike: one that is forgotten must be nobody else's."""
+        return f"Owner {self._chance.getrandbits(60):015x}"
 
     def _life(self) -> Command:
         """Of the quietest accounts: a bank whose busy accounts are all shut would be idle."""

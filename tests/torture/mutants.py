@@ -217,6 +217,13 @@ MUTATIONS: Final = (
         "kill-redis",
     ),
     Mutation(
+        "a key that is not deleted",
+        "pipeline/commands/forgetting.py",
+        "    deleted = bool(version) and await store.keys.forget(aggregate_id, version)\n",
+        "    deleted = bool(version)\n",
+        "forget",
+    ),
+    Mutation(
         "nobody looks at the unique indexes",
         "pipeline/eventstore/guards.py",
         "self._note(collection, faults(collection, indexes, there))",

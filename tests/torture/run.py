@@ -108,6 +108,9 @@ async def _under_load(world: World, outcome: Outcome) -> None:
         clients.stop()
         await sending
         await clients.finish(plan.settle)
+        for account in dict.fromkeys(world.forgotten):
+            if not await world.forget(account, plan.settle):
+                breaches.add(12, f"{account} can't be forgotten")
         for each in onlookers:
             each.stop()
 

@@ -1,15 +1,18 @@
 """The judge's arithmetic: what is sound passes, and each lie is found out."""
 
 import json
+from base64 import urlsafe_b64encode
 from datetime import datetime
 from typing import Any
 
 import pytest
+from nacl.secret import Aead
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker.fold import PROJECTIONS, Event, owners, slot, states
 from tests.torture.checker.guards import check_guards, check_replicas
 from tests.torture.checker.holds import check_holds, check_reversals
+from tests.torture.checker.personal import Key, check_keys, found, gone, opened
 from tests.torture.checker.shown import check_documents, check_groups, check_log, check_rebuilt
 from tests.torture.checker.stores import Logged, Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
@@ -129,6 +132,35 @@ def test_a_reversal_takes_back_one_transfer() -> None:
 
     assert judged_back() == judged_back("R") == set()
     assert judged_back("R", "S") == judged_back("R", money=3) == judged_back("R", of="X") == {18}
+
+
+def hidden(stored: Event, key: Key) -> Event:
+    """The event as it is stored, encrypted."""
+    place = f"{stored['account_id']}/{stored['version']}/{stored['kind']}"
+    own = json.dumps({"body": {"owner": stored["body"].pop("owner")}})
+    data = urlsafe_b64encode(Aead(key["keys"]["v0"]).encrypt(own.encode(), place.encode())).decode()
+    about = {"since": 0, "fields": ["owner"], "data": data}
+    return {**stored, "encrypted": about}
+
+
+def test_what_is_forgotten() -> None:
+    key = {"_id": ADA, "since": 0, "keys": {"v0": b"k" * 32}}
+    stored = [hidden(each, key) if "owner" in each["body"] else each for each in bank()[ADA]]
+    said = [*stored, event(ADA, 3, "OwnerForgotten")]
+    history = told()
+
+    def judged_with(key: Key) -> tuple[set[int], set[int]]:
+        """What is wrong with the events, and with the keys."""
+        histories = {**bank(), ADA: [opened(each, {ADA: key}) for each in said]}
+        breaches = Breaches()
+        check_keys(histories, {ADA: key}, breaches)
+        assert [*gone(history, histories)] == ["Ada"]
+        return judged(histories, history), broken(breaches)
+
+    assert judged_with({"_id": ADA, "since": 3, "keys": {}}) == (set(), set())
+    assert judged_with({"_id": ADA, "since": 3, "keys": {"v3": b"n" * 32}}) == (set(), set())
+    assert judged_with(key) == (set(), {19})
+    assert found({"Ada"}, {"there": '[{"owner": "Ada"}]', "not there": "[]"}) == ["there has 'Ada'"]
 
 
 @pytest.mark.parametrize("lost", [(ADA, 1), (BOB, 1)])

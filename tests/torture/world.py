@@ -33,6 +33,7 @@ ROLES: Final = {
 """All that may run, by name. The last worker only joins for a while."""
 GUEST: Final = "worker-3"
 _START_SECONDS: Final = 180.0
+_FORGET_SECONDS: Final = 30.0
 
 
 class Era(NamedTuple):
@@ -52,7 +53,8 @@ class World:
     whenever that changes. `lives` goes up whenever Elasticsearch ends, for it may have lost its
     last second then, and whenever the checkpoints are deleted. `moving` is how many faults have
     copies of Elasticsearch's shards come and go; `moved` goes up whenever that changes. `served` is
-    how often a balance service was started.
+    how often a balance service was started. `forgotten` are the accounts that faults have asked to
+    forget.
     """
 
     def __init__(self, servers: Servers) -> None:
@@ -64,6 +66,7 @@ class World:
         self.gate = Gate()
         self.hiding = self.hidden = self.lives = 0
         self.moving = self.moved = self.served = 0
+        self.forgotten: list[str] = []
         self._copies: Copies = {}
 
     @property
@@ -186,6 +189,19 @@ class World:
     async def ask_balances(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Status and JSON of a request to the balance service, by no proxy."""
         return await asked(method, self._direct("balances-1") + path, **options)
+
+    async def forget(self, account: str, seconds: float = _FORGET_SECONDS) -> bool:
+        """Whether the command to forget an account came to its end in time; it is killed else."""
+        command = Role(self.settings, "bank", "forget", "--yes", "--wait", "0", account)
+        await command.start()
+        try:
+            async with asyncio.timeout(seconds):
+                return await command.wait() == 0
+        except TimeoutError:
+            await command.kill(signal.SIGKILL)
+            return False
+        finally:
+            await command.close()
 
     # ---------------------------------------------------------------- from beginning to end
 

@@ -4,12 +4,14 @@ The checker reads every account in the event store, slot by slot, and its docume
 keeps no account, so its memory does not grow with their number.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import AsyncIterator, Container, Iterable
 from time import monotonic
 
+from pipeline.banking.account import ACCOUNT
 from pipeline.eventstore import EventStore
-from pipeline.model.events import SLOTS
+from pipeline.model.events import SLOTS, Event
 from pipeline.operations.checker.documents import CheckedDocuments, CheckedProjection, UnderWay
+from pipeline.operations.checker.forgotten import ForgottenSubjects
 from pipeline.operations.checker.guards import store_guards
 from pipeline.operations.checker.history import Answer, Command, ExpectedEvents
 from pipeline.operations.checker.holds import TOLERANCE, CheckedHolds
@@ -37,7 +39,7 @@ async def check(
     patience: float = 15.0,
     guard_faults: Iterable[str] = (),
 ) -> Report:
-    """Read both stores and judge the invariants 1 to 5, 8, 13 and 16 to 18.
+    """Read both stores and judge the invariants 1 to 5, 8, 13 and 16 to 19.
 
     `history`: the commands that clients sent and their answers, all before this call; without it 3
     and 8 can't be judged. `alone`: no other command was ever sent to this store. `parked`: accounts
@@ -50,7 +52,8 @@ async def check(
     began = monotonic()
     ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
     documents = CheckedDocuments(store, projection, parked) if projection else None
-    await _walk(store, ledger, documents)
+    subjects = ForgottenSubjects(store, [ACCOUNT])
+    await _walk(subjects.follow(store.replay(range(SLOTS))), ledger, documents)
     if documents is not None:
         await documents.find_extra()
     async for leg in ledger.pairing.alone(store):
@@ -70,7 +73,8 @@ async def check(
         documents.lag_events if documents else 0,
         round(monotonic() - began, 3),
     )
-    return Report(_verdicts(ledger, documents, guards), figures, invalid)
+    verdicts = (*_verdicts(ledger, documents, guards), await subjects.verdict(patience))
+    return Report(verdicts, figures, invalid)
 
 
 async def guards_verdict(store: EventStore, faults: Iterable[str]) -> Verdict:
@@ -81,9 +85,11 @@ async def guards_verdict(store: EventStore, faults: Iterable[str]) -> Verdict:
     return verdict(13, guards, "unique indexes, collection, stream, consumers, buckets, aliases")
 
 
-async def _walk(store: EventStore, ledger: Ledger, documents: CheckedDocuments | None) -> None:
+async def _walk(
+    replay: AsyncIterator[list[Event]], ledger: Ledger, documents: CheckedDocuments | None
+) -> None:
     chunk: list[LedgerAccount] = []
-    async for account in ledger.walk(store.replay(range(SLOTS))):
+    async for account in ledger.walk(replay):
         await ledger.reversals.close(account.id, store)
         if documents is None:
             continue

@@ -13,12 +13,14 @@ from pipeline.banking.events import (
     EXPIRED,
     FROZEN,
     HELD,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     VOIDED,
     WITHDRAWN,
 )
 from pipeline.model.events import Event
+from pipeline.model.personal import FORGOTTEN
 from pipeline.operations.checker.bodies import body_of, kind_of
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.checker.reversals import reversed_by
@@ -37,6 +39,7 @@ Kind = Literal[
     "capture",
     "void",
     "reverse",
+    "forget",
 ]
 
 EVENT_KINDS: Final[dict[Kind, str]] = {
@@ -52,6 +55,7 @@ EVENT_KINDS: Final[dict[Kind, str]] = {
     "capture": CAPTURED,
     "void": VOIDED,
     "reverse": DEPOSITED,
+    "forget": OWNER_FORGOTTEN,
 }
 
 
@@ -136,6 +140,7 @@ class ExpectedEvents:
     _expected: dict[tuple[str, int], Answer] = field(default_factory=dict)
     _under_key: dict[str, Answer] = field(default_factory=dict)
     _opened: set[str] = field(default_factory=set)
+    _forgotten: dict[str, int] = field(default_factory=dict)
     _possible: Counter[Effect] = field(default_factory=Counter)
 
     @property
@@ -174,6 +179,8 @@ class ExpectedEvents:
         self._expected[place] = answer
         if answer.command.kind == "create":
             self._opened.add(answer.id)
+        if answer.command.kind == "forget":
+            self._forgotten[answer.id] = max(answer.version, self._forgotten.get(answer.id, 0))
 
     def match(self, event: Event) -> None:
         """Strike off a stored event, or note that no acknowledged command explains it."""
@@ -183,6 +190,8 @@ class ExpectedEvents:
         effect = _effect(event)
         if answer is not None:
             command = answer.command
+            if effect[3] == FORGOTTEN and place[1] < self._forgotten.get(place[0], 0):
+                command = command._replace(owner=FORGOTTEN)
             if effect != _wanted(command, place[0]):
                 self.faults.add(f"account {place[0]}, version {place[1]}: {effect} for {command}")
         elif _unasked(event):

@@ -17,6 +17,7 @@ from pipeline.banking.events import (
     FROZEN,
     HELD,
     OF_HOLDS,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     VOIDED,
@@ -44,6 +45,7 @@ SIGNS: Final = {
     CAPTURED: -1,
     VOIDED: 0,
     EXPIRED: 0,
+    OWNER_FORGOTTEN: 0,
 }
 BECOMES: Final = {CREATED: "open", FROZEN: "frozen", UNFROZEN: "open", CLOSED: "closed"}
 _LIVING: Final = ("open", "frozen")
@@ -72,6 +74,8 @@ class LedgerAccount:
         self.event_id, self.at = event["_id"], moment_of(event)
         if (kind := kind_of(event)) in (CREATED, OWNER_UPDATED):
             self.owner = body_of(event).get("owner", self.owner)
+        if kind == OWNER_FORGOTTEN:
+            self.owner = "[forgotten]"
         self.status = BECOMES.get(kind, self.status)
         self.balance += change(event)
 
@@ -185,6 +189,8 @@ class Ledger:
             self.money.add(f"{where}: {money!r} is no amount of money")
         elif body_of(event).get("transfer") is not None and leg_of(event) is None:
             self.money.add(f"{where}: {body_of(event)['transfer']!r} is no transfer")
+        elif kind == OWNER_FORGOTTEN:
+            pass  # whatever the account's status
         elif event["version"] == account.version + 1 and account.status not in ("", *needed):
             self.money.add(f"{where}: {kind} while the account is {account.status}")
         elif kind == CLOSED and account.balance:

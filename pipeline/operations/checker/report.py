@@ -20,6 +20,7 @@ TITLES: Final = {
     16: "each event is the one that was stored, and follows the one before it",
     17: "a hold ends at most once, with no more than was held, in time",
     18: "a reversal takes back one transfer, whole; none has two",
+    19: "what was forgotten can't be read, and no other key is lost",
     20: "each group is the sum of its shares",
 }
 

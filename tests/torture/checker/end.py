@@ -13,6 +13,7 @@ from tests.torture.checker import stores
 from tests.torture.checker.fold import GROUPS, PROJECTIONS, Event, Fields
 from tests.torture.checker.guards import check_guards, check_replicas
 from tests.torture.checker.holds import check_holds, check_reversals, overdue
+from tests.torture.checker.personal import check_keys, found, gone
 from tests.torture.checker.shown import (
     check_documents,
     check_groups,
@@ -55,6 +56,7 @@ class Judge:
         breaches: Breaches,
         replicas: int | None = None,
     ) -> None:
+        self._urls = urls
         self._mongodb, self._nats = (urls["mongodb"], database), urls["nats"]
         self._elasticsearch, self._replicas = urls["elasticsearch"], replicas
         self._ask, self.history, self.breaches = ask, history, breaches
@@ -88,6 +90,7 @@ class Judge:
         for name, fold in self.groups.items():
             async with asyncio.timeout(seconds):
                 check_groups(fold(histories), await self._groups(name), self.breaches)
+        await self._forgotten(histories, seconds)
 
     def judge_events(self, histories: Histories) -> None:
         """What is stored, and what clients were told of it."""
@@ -103,6 +106,21 @@ class Judge:
             await asyncio.sleep(_EVERY)
             histories = await stores.histories(*self._mongodb)
         return histories
+
+    async def _forgotten(self, histories: Histories, seconds: float) -> None:
+        """No name that was forgotten is anywhere: an index that was replaced is deleted soon."""
+        check_keys(histories, await stores.keys(*self._mongodb), self.breaches)
+        if not (names := {*gone(self.history, histories)}):
+            return
+        deadline = time.monotonic() + seconds
+        while True:
+            there = found(names, await stores.raw(self._urls, self._mongodb[1], self.log))
+            if not there or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_EVERY)
+        self.breaches.looked(19, len(names))
+        for each in there:
+            self.breaches.add(19, each)
 
     async def _settled(
         self, projection: str, wanted: dict[str, Fields], deadline: float

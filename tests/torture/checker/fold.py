@@ -12,6 +12,7 @@ SIGNS: Final = {
     "HoldCaptured": -1,
 }
 """Which way money goes; every other kind moves none."""
+FORGOTTEN: Final = "[forgotten]"
 Event = dict[str, Any]
 Fields = dict[str, Any]
 
@@ -57,6 +58,7 @@ def states(events: list[Event]) -> list[Account]:
     owner, status, balance = "", "", 0
     for event in events:
         owner = event["body"].get("owner", owner)
+        owner = FORGOTTEN if event["kind"] == "OwnerForgotten" else owner
         status = _STATUSES.get(event["kind"], status)
         balance += money(event)
         account = event["account_id"]

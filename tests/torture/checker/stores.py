@@ -13,6 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from pymongo import MongoClient
 
 from tests.torture.checker.fold import Event
+from tests.torture.checker.personal import Key, opened
 from tests.torture.nodes import connected, one_that_answers
 
 _PAGE: Final = 1000
@@ -35,10 +36,45 @@ async def histories(url: str, database: str) -> dict[str, list[Event]]:
             return list(client[database]["events"].find())
 
     found: dict[str, list[Event]] = {}
-    for event in await asyncio.to_thread(read):
-        found.setdefault(event["account_id"], []).append(event)
+    stored = await asyncio.to_thread(read)
+    known = await keys(url, database)
+    for event in stored:
+        found.setdefault(event["account_id"], []).append(opened(event, known))
     for events in found.values():
         events.sort(key=lambda event: event["version"])
+    return found
+
+
+async def keys(url: str, database: str) -> dict[str, Key]:
+    """The keys of personal fields, by account."""
+
+    def read() -> dict[str, Key]:
+        with MongoClient[Key](url, directConnection=True, retryWrites=False) as client:
+            return {each["_id"]: each for each in client[database]["subject_keys"].find()}
+
+    return await asyncio.to_thread(read)
+
+
+async def raw(urls: dict[str, str], database: str, stream: str) -> dict[str, str]:
+    """All that MongoDB, a stream and the projections' indexes have, as texts by place."""
+
+    def read() -> dict[str, str]:
+        with MongoClient[Event](
+            urls["mongodb"], directConnection=True, retryWrites=False
+        ) as client:
+            collections = client[database]
+            return {
+                name: json.dumps(list(collections[name].find()), default=str)
+                for name in collections.list_collection_names()
+            }
+
+    found = await asyncio.to_thread(read)
+    found[stream] = json.dumps([each.event for each in await log(urls["nats"], "", stream)])
+    indexes = {index for each in (await aliases(urls["elasticsearch"])).values() for index in each}
+    for index in sorted(indexes):
+        if not index.startswith("bank-"):
+            shown = await documents(urls["elasticsearch"], index)
+            found[index] = json.dumps([each.source for each in shown.values()])
     return found
 
 

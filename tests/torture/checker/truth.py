@@ -10,15 +10,17 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from tests.torture.breaches import Breaches
-from tests.torture.checker.fold import Event, money, states
+from tests.torture.checker.fold import FORGOTTEN, Event, money, states
 from tests.torture.checker.holds import available
+from tests.torture.checker.personal import SAYS, forgotten
 from tests.torture.history import Attempt, History, Sent
 
 
 class Told(NamedTuple):
     """What an acknowledgement is compared with: the kind of a command's event, what an answer shows
     of an aggregate after each of its events, and the fields that command and event share.
-    `second`: whether an event is one of a joint command, and not the first."""
+    `second`: whether an event needs no key of its own, such as the second one of a joint
+    command."""
 
     kinds: Mapping[str, str]
     shown: Callable[[list[Event]], list[dict[str, Any]]]
@@ -34,11 +36,10 @@ def _accounts(events: list[Event]) -> list[dict[str, Any]]:
 
 
 def _unasked(event: Event) -> bool:
-    """A transfer's second leg, a reversal's, or the end of a hold by its time."""
+    """A transfer's second leg, a reversal's, the end of a hold by its time, or a forgetting."""
     transfer = event["body"].get("transfer", {})
     second = "MoneyWithdrawn" if "reverses" in transfer else "MoneyDeposited"
-    kind: str = event["kind"]
-    return kind == (second if transfer else "HoldExpired")
+    return event["kind"] in ((second,) if transfer else ("HoldExpired", SAYS))
 
 
 ACCOUNTS: Final = Told(
@@ -97,7 +98,7 @@ def _chain(events: list[Event]) -> Iterator[bool]:
     """Whether each event has its own hash and that of the one before it, as docs/events.md says; an
     old bank's events may have none before the first that has."""
     before, begun = "0" * 64, False
-    for event in events:
+    for event in (each.get("stored", each) for each in events):
         content = {name: value for name, value in event.items() if name != "hash"}
         content["created_at"] = f"{event['created_at'].isoformat()}Z"
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -137,6 +138,7 @@ def check_history(
                 asked = f"nobody asked for {event['_id']}, {event['kind']}"
                 breaches.judge(3, told.second(event), asked)
     after = {name: told.shown(events) for name, events in histories.items()}
+    last = forgotten(histories)
     sent = {each.key: each for each in history.all if not each.reused}
     for key, events in by_key.items():
         breaches.judge(8, len(events) == 1, f"{key} had {len(events)} effects")
@@ -147,7 +149,7 @@ def check_history(
         elif each.rejected:
             breaches.judge(3, each.key not in by_key, f"{each.key} was rejected, and executed")
         elif answer := each.answer:
-            fault = _told(told, each, answer, by_key.get(each.key, []), after)
+            fault = _told(told, each, answer, by_key.get(each.key, []), after, last)
             breaches.judge(3, not fault, f"{each.key}, {each.command.path}: {fault}")
 
 
@@ -157,8 +159,10 @@ def _told(
     answer: Attempt,
     events: list[Event],
     after: dict[str, list[dict[str, Any]]],
+    forgotten: dict[str, int],
 ) -> str:
-    """What is wrong with an acknowledgement."""
+    """What is wrong with an acknowledgement. `forgotten`: up to which version of each account names
+    are gone, which were told before."""
     document, body = answer.document, sent.command.body
     if not events:
         return "it was acknowledged, and has no event"
@@ -166,7 +170,10 @@ def _told(
     wanted: dict[str, Any] = {"id": event["account_id"], "version": event["version"]}
     if event["kind"] != told.kinds[sent.command.kind]:
         return f"its event is {event['kind']}"
-    if any(event["body"][name] != body[name] for name in told.shared if name in body):
+    shared = [name for name in told.shared if name in body]
+    early = event["version"] < forgotten.get(event["account_id"], 0)
+    gone = [name for name in shared if early and event["body"][name] == FORGOTTEN]
+    if any(event["body"][name] != body[name] for name in shared if name not in gone):
         return f"its event has {event['body']}"
     if sent.command.account and event["account_id"] != sent.command.account:
         return f"its event is of {event['account_id']}"
@@ -174,6 +181,8 @@ def _told(
     if event["version"] > len(states):
         return f"its event has version {event['version']} of {len(states)}"
     wanted |= states[event["version"] - 1]
+    if early and wanted.get("owner") == FORGOTTEN:
+        del wanted["owner"]
     there = {name: document.get(name) for name in wanted}
     return "" if there == wanted else f"it was told {there}, not {wanted}"
 

@@ -86,6 +86,20 @@ class Repartition(Fault):
             await command.close()
 
 
+class Forget(Fault):
+    """Somebody has an account forgotten; perhaps the command is killed, and given again."""
+
+    async def begin(self) -> None:
+        _, body = await self.world.ask_balances("GET", "/?limit=50")
+        self._account = self.chance.choice(body["data"])["id"]
+        self.world.forgotten.append(self._account)
+        killed = self.chance.random() < 0.5
+        await self.world.forget(self._account, self.chance.uniform(0.5, 3) if killed else 30)
+
+    async def heal(self) -> None:
+        await self.world.forget(self._account)
+
+
 OPERATORS: Final[dict[str, Maker]] = {
     "rebuild": Rebuild,
     "rebuild-cancelled": RebuildCancelled,
@@ -94,4 +108,5 @@ OPERATORS: Final[dict[str, Maker]] = {
     "worker-joins": Join,
     "worker-vanishes": Vanish,
     "repartition": Repartition,
+    "forget": Forget,
 }

@@ -12,6 +12,7 @@ export const KINDS = {
   HoldCaptured: "Captured",
   HoldVoided: "Hold voided",
   HoldExpired: "Hold expired",
+  OwnerForgotten: "Owner forgotten",
 };
 
 /** A kind that has no name here is called as it is. */

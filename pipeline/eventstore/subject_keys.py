@@ -1,0 +1,244 @@
+"""The collection `subject_keys`: by which the personal fields of events are encrypted.
+
+One document for each subject, whose id is its `_id`: `since`, the version up to which it is
+forgotten or 0, and `keys`, of which `v7` is that of the events after its forgetting at version 7.
+Making a key takes none away. Forgetting raises `since` and deletes the keys of before; the document
+stays, so that nobody makes one of that time again, and a key that was lost can be told from one
+that was deleted. Nobody keeps a key in memory: what is deleted is gone for the next read.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from pipeline.eventstore import driver
+from pipeline.eventstore.errors import StoreUnavailable, VersionConflict, reachable
+from pipeline.eventstore.write_results import refusals
+from pipeline.model.derived import is_opened
+from pipeline.model.events import Event
+from pipeline.model.personal import (
+    KEY_BYTES,
+    Subject,
+    SubjectKey,
+    is_encrypted,
+    opened,
+    subjects_of,
+)
+from pipeline.support.correlation import detached
+from pipeline.support.retry import Outage
+
+log = logging.getLogger(__name__)
+
+Document: TypeAlias = dict[str, Any]
+
+DEADLINE: Final = 10.0
+"""Seconds after which who waits for a new key gets `StoreUnavailable`."""
+GROUP: Final = 500
+"""Keys that are made, or read, with one request."""
+
+_TRIES: Final = 8
+"""Others may write the same document meanwhile, but not as often."""
+_DAMAGED: Final = "the document of {} in subject_keys can't be used: others write it, or damaged it"
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A key that somebody waits for."""
+
+    subject: str
+    since: int
+    outcome: asyncio.Future[SubjectKey]
+
+
+class SubjectKeys:
+    """Every method may raise `StoreUnavailable`."""
+
+    def __init__(self, collection: "driver.Collection[Document]") -> None:
+        self._keys = collection
+        # For what would be wrong if it were rolled back, or read of a primary that was deposed.
+        self._certain = collection.with_options(read_concern=ReadConcern("linearizable"))
+        self._outage = Outage(log, "Making keys in MongoDB", first=0.01, most=1.0)
+        self._wanted: deque[_Wanted] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    # ---------------------------------------------------------------- reading
+
+    async def find(self, subjects: Collection[str]) -> dict[str, Subject]:
+        """Those there are. That one is missing is certain."""
+        found = await self._find(self._keys, subjects)
+        if missing := [each for each in subjects if each not in found]:
+            found |= await self._find(self._certain, missing)
+        return found
+
+    async def one(self, subject: str) -> Subject | None:
+        """One subject's, for certain: by one query, whether there is one or not."""
+        with reachable():
+            found = await self._certain.find_one({"_id": subject})
+        return None if found is None else _subject_in(found)
+
+    async def readable(
+        self, events: Sequence[Event], known: Mapping[str, Subject] | None = None
+    ) -> Sequence[Event]:
+        """The same events with their personal fields, or with `FORGOTTEN` in their place, and those
+        in their newest schema. One whose key is lost stays as it is. `known`: all keys of the
+        events' subjects, if they are read already."""
+        if not (subjects := subjects_of(events)):
+            return events
+        keys = await self.find(subjects) if known is None else known
+        found = [
+            opened(event, keys.get(event["account_id"])) if is_encrypted(event) else event
+            for event in events
+        ]
+        if known is not None and any(is_encrypted(each) and not is_opened(each) for each in found):
+            return await self.readable(found)  # perhaps of a key that was made meanwhile
+        return found
+
+    async def _find(
+        self, keys: "driver.Collection[Document]", subjects: Collection[str]
+    ) -> dict[str, Subject]:
+        ids, found = [*subjects], dict[str, Subject]()
+        for at in range(0, len(ids), GROUP):
+            with reachable():
+                documents = await keys.find({"_id": {"$in": ids[at : at + GROUP]}}).to_list(None)
+            found |= {each["_id"]: _subject_in(each) for each in documents}
+        return found
+
+    # ---------------------------------------------------------------- writing
+
+    async def obtain(self, subject: str, since: int) -> SubjectKey:
+        """The subject's key since that version, durably stored; it is made if there is none.
+
+        It takes no other key away: that the subject is forgotten at that version may be stored or
+        not. Those that are wanted at the same time are made together. Raises `VersionConflict` if
+        the subject was forgotten later than that: what was decided on is old.
+        """
+        outcome: asyncio.Future[SubjectKey] = asyncio.get_running_loop().create_future()
+        self._wanted.append(_Wanted(subject, since, outcome))
+        if self._writer is None or self._writer.done():
+            self._writer = detached(self._make_wanted())
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await outcome
+        except TimeoutError:
+            raise StoreUnavailable("MongoDB did not confirm a new key in time") from None
+
+    async def forget(self, subject: str, since: int) -> bool:
+        """Delete the subject's keys of the events before the version `since`, for good; returns
+        whether there was one. May be repeated. The event that says so must be stored."""
+        deleted = False
+        for _ in range(_TRIES):
+            with reachable():
+                document = await self._certain.find_one({"_id": subject})
+                if document is None:
+                    # Its events are in clear: no key of then may be made from now on.
+                    with suppress(DuplicateKeyError):
+                        await self._keys.insert_one({"_id": subject, "since": since, "keys": {}})
+                    continue
+                found = _subject_in(document)
+                older = {f"keys.v{each}": "" for each in found.keys if each < since}
+                if found.since >= since and not older:
+                    return deleted
+                update: Document = {"$set": {"since": max(since, found.since)}}
+                if older:
+                    update["$unset"] = older
+                await self._keys.update_one({"_id": subject, "since": found.since}, update)
+                deleted = deleted or bool(older)
+        raise StoreUnavailable(_DAMAGED.format(subject))
+
+    async def close(self) -> None:
+        """Wait for the keys that are being made."""
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=DEADLINE)
+
+    async def _make_wanted(self) -> None:
+        """Make the keys that are waited for, a group at a time; the next one gathers meanwhile."""
+        attempt = 0
+        while self._wanted:
+            group = [self._wanted.popleft() for _ in range(min(GROUP, len(self._wanted)))]
+            group = [each for each in group if not each.outcome.done()]
+            try:
+                await self._make(group)
+            except PyMongoError as error:
+                self._wanted.extendleft(reversed(group))
+                await self._outage.pause(error, attempt)
+                attempt += 1
+            except Exception as error:
+                log.exception("%d keys could not be made", len(group))
+                for each in group:
+                    _settle(each, StoreUnavailable(repr(error)))
+            else:
+                self._outage.over()
+                attempt = 0
+
+    async def _make(self, group: Sequence[_Wanted]) -> None:
+        documents: dict[str, Document] = {}
+        for each in group:
+            new = {"_id": each.subject, "since": 0, "keys": {f"v{each.since}": _new_key()}}
+            documents.setdefault(each.subject, new)
+        refused = await self._insert([*documents.values()])
+        there = {subject for at, subject in enumerate(documents) if at in refused}
+        for each in group:
+            made = _subject_in(documents[each.subject]).keys.get(each.since)
+            if each.subject in there or made is None:
+                _settle(each, await self._existing(each.subject, each.since))
+            else:
+                _settle(each, SubjectKey(each.since, made))
+
+    async def _insert(self, documents: Sequence[Document]) -> Collection[int]:
+        """Insert those that are not there; returns the places of the others."""
+        if not documents:
+            return ()
+        try:
+            await self._keys.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            return refusals(error)
+        return ()
+
+    async def _existing(self, subject: str, since: int) -> SubjectKey | Exception:
+        """The key of a subject that has a document."""
+        for _ in range(_TRIES):
+            found = await self._certain.find_one({"_id": subject})
+            if found is None:
+                return StoreUnavailable(f"the key of {subject} went away")
+            there = _subject_in(found)
+            if there.since > since:
+                return VersionConflict(subject, there.since)
+            if (key := there.keys.get(since)) is not None:
+                return SubjectKey(since, key)
+            name = f"keys.v{since}"
+            without = {"_id": subject, "since": there.since, name: {"$exists": False}}
+            await self._keys.update_one(without, {"$set": {name: _new_key()}})
+        return StoreUnavailable(_DAMAGED.format(subject))
+
+
+def _new_key() -> bytes:
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def _subject_in(document: Document) -> Subject:
+    since, keys = document.get("since"), document.get("keys")
+    return Subject(
+        since if isinstance(since, int) else 0,
+        {
+            int(name[1:]): key
+            for name, key in (keys.items() if isinstance(keys, dict) else ())
+            if name[1:].isdecimal() and isinstance(key, bytes) and len(key) == KEY_BYTES
+        },
+    )
+
+
+def _settle(wanted: _Wanted, outcome: SubjectKey | Exception) -> None:
+    if wanted.outcome.done():  # its caller was cancelled, or has stopped waiting
+        return
+    if isinstance(outcome, Exception):
+        wanted.outcome.set_exception(outcome)
+    else:
+        wanted.outcome.set_result(outcome)

@@ -1,0 +1,151 @@
+"""Personal fields of events, which are stored encrypted by a key of their subject; pure.
+
+The subject is the aggregate. An event that is stored so has
+
+    body        without its personal fields
+    encrypted   {since, fields, data}
+
+and no `request`, which is a digest of what the client sent. `fields` names what the body lacks.
+`data` is URL-safe Base64 of the nonce and the ciphertext (XChaCha20-Poly1305) of both, as JSON
+padded to a multiple of 64 bytes, bound to account, version and kind. `since` says which key it is:
+the version of the account's last forgetting before the event, 0 without one.
+
+Readers have the event opened: with its fields in the body, or with `FORGOTTEN` in their place.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+import orjson
+from nacl.secret import Aead
+
+from pipeline.model.derived import Opened, as_stored, before_upcast, is_opened
+from pipeline.model.events import Event
+from pipeline.model.upcasters import Unreadable, upcast
+
+FORGOTTEN: Final = "[forgotten]"
+"""What readers see in the place of a personal field whose key is deleted."""
+WITHHELD: Final = "[personal]"
+"""What a projection with a document for each event gets in the place of personal fields."""
+KEY_BYTES: Final = Aead.KEY_SIZE
+
+_ENCRYPTED: Final = "encrypted"
+_BLOCK: Final = 64
+
+E = TypeVar("E", bound=Mapping[str, Any])
+
+
+class SubjectKey(NamedTuple):
+    """A key of a subject: that of its events since the version of a forgetting, or since 0."""
+
+    since: int
+    key: bytes
+
+
+class Subject(NamedTuple):
+    """Up to which version it is forgotten, 0 for none, and the keys that there are, by `since`.
+
+    Those of before that version are about to be deleted: nothing is read by them any more.
+    """
+
+    since: int
+    keys: Mapping[int, bytes]
+
+
+def is_encrypted(event: Mapping[str, Any]) -> bool:
+    """Whether the event is stored with encrypted fields, opened or not."""
+    return _ENCRYPTED in event
+
+
+def subjects_of(events: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Whose keys are needed to open the events."""
+    return {event["account_id"] for event in events if _ENCRYPTED in event}
+
+
+def encrypted(event: Event, fields: Collection[str], key: SubjectKey) -> Event:
+    """The event as it is to be stored; the event itself if it has none of the fields.
+
+    Raises `TypeError` if one of them is no text.
+    """
+    own = {name: event["body"][name] for name in fields if event["body"].get(name) is not None}
+    if not own:
+        return event
+    if wrong := [name for name, value in own.items() if not isinstance(value, str)]:
+        raise TypeError(f"{event['kind']}: the personal field {wrong[0]} is no text")
+    content: dict[str, Any] = {"body": own}
+    stored = cast(Event, {**event})
+    stored["body"] = {name: value for name, value in event["body"].items() if name not in own}
+    if "request" in stored:
+        content["request"] = stored.pop("request")
+    data = ciphertext(orjson.dumps(content), key.key, _place(event))
+    stored["encrypted"] = {"since": key.since, "fields": [*own], "data": data}
+    return stored
+
+
+def with_content_of(stored: Event, event: Event) -> Event:
+    """What a reader will have of the stored event, which was encrypted just now."""
+    if stored is event:
+        return event
+    read: Any = {**stored, "body": event["body"]}
+    if "request" in event:
+        read["request"] = event["request"]
+    return cast(Event, Opened(read, stored))
+
+
+def opened(event: E, subject: Subject | None) -> E:
+    """The event with its personal fields or with `FORGOTTEN`, in its newest schema.
+
+    An event that can't be opened stays as it is: its key is lost, or somebody has changed it.
+    """
+    source = before_upcast(event)
+    if is_opened(event) or subject is None:
+        return event
+    try:
+        clear = _clear(source, subject)
+    except Exception:  # people can write anything into the store
+        return event
+    return upcast(cast(E, Opened({**source, **clear}, source)))
+
+
+def withheld(event: E) -> E:
+    """The event with `WITHHELD` in the place of its personal fields, whatever their key is."""
+    stored = as_stored(event)
+    body = {**dict.fromkeys(_fields(stored), WITHHELD), **stored["body"]}
+    return upcast(cast(E, Opened({**stored, "body": body}, stored)))
+
+
+def require_opened(event: Mapping[str, Any]) -> None:
+    """Raise `Unreadable` unless the personal fields are there, or forgotten."""
+    if not is_opened(event):
+        raise Unreadable("its personal fields can't be decrypted: their key is lost")
+
+
+def ciphertext(data: bytes, key: bytes, place: str) -> str:
+    """The data encrypted, bound to a place. The length tells multiples of 64 bytes alone."""
+    padded = data.ljust(-(-len(data) // _BLOCK) * _BLOCK)
+    return urlsafe_b64encode(bytes(Aead(key).encrypt(padded, place.encode()))).decode()
+
+
+def decrypted(data: str, key: bytes, place: str) -> bytes:
+    """What was encrypted. Raises what the library raises for what is changed."""
+    return Aead(key).decrypt(urlsafe_b64decode(data), place.encode())
+
+
+def _clear(event: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
+    """The members of the opened event that differ from those of the stored one."""
+    about: Any = event[_ENCRYPTED]
+    if subject.since > about["since"]:
+        return {"body": {**event["body"], **dict.fromkeys(_fields(event), FORGOTTEN)}}
+    content = orjson.loads(decrypted(about["data"], subject.keys[about["since"]], _place(event)))
+    return {**content, "body": {**event["body"], **content["body"]}}
+
+
+def _fields(event: Mapping[str, Any]) -> list[str]:
+    about: Any = event[_ENCRYPTED]
+    return [str(name) for name in about["fields"]]
+
+
+def _place(event: Mapping[str, Any]) -> str:
+    """Where the ciphertext belongs: at no other place it can be decrypted."""
+    return f"{event['account_id']}/{event['version']}/{event['kind']}"
