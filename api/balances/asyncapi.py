@@ -27,7 +27,8 @@ _ABOUT: Final = """\
 Every event of the application, at least once, each account's in order of its versions. Drop repeats
 by the event's id. The feed goes on after any position in it; where the log has lost what follows,
 it has the events of the event store again, from the first one. The stream is NATS JetStream, for
-those whom the operator lets in; it has what the log has kept, and messages that are no events."""
+those whom the operator lets in; it has what the log has kept, and messages that are no events. Its
+events have no personal fields, but `encrypted` in their place."""
 _FORMAT: Final = "application/schema+json;version=draft-2020-12"
 _BINDING: Final = "0.3.0"
 _TEXT: Final = {"type": "string"}

@@ -3,7 +3,7 @@
 Made of what the application's aggregates say of their bodies (`Aggregate(…, bodies=…)`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -46,6 +46,7 @@ class EventSchemas:
         """In order. A kind that is declared nowhere has none."""
         application = self._application
         bodies = {k: v for each in application.all_aggregates for k, v in each.bodies.items()}
+        personal = {k: v for each in application.all_aggregates for k, v in each.personal.items()}
         known = {
             (kind, schema)
             for each in application.all_aggregates
@@ -54,18 +55,30 @@ class EventSchemas:
         }
         for kind, schema in application.upcasters:
             known |= {(kind, schema), (kind, schema + 1)}
-        return {key: _schema_of(*key, bodies.get(key)) for key in sorted(known)}
+        return {
+            (kind, schema): _schema_of(
+                kind, schema, bodies.get((kind, schema)), personal.get(kind, ())
+            )
+            for kind, schema in sorted(known)
+        }
 
 
-def _schema_of(kind: str, schema: int, body: Any) -> Schema:
+def _schema_of(kind: str, schema: int, body: Any, personal: Collection[str]) -> Schema:
+    """`personal`: the fields that the body lacks where the event is as it is stored."""
     envelope = _made(Event)
     properties = {
         **envelope["properties"],
         "kind": {"const": kind},
         "schema": {"const": schema},
-        "body": {"type": "object"} if body is None else _made(body),
+        "body": {"type": "object"} if body is None else _without(personal, _made(body)),
     }
     return {**envelope, "title": f"{kind}, schema {schema}", "properties": properties}
+
+
+def _without(fields: Collection[str], body: Schema) -> Schema:
+    """The body's schema where these may be missing."""
+    required = [each for each in body.get("required", ()) if each not in fields]
+    return {**body, "required": required} if "required" in body else body
 
 
 def _made(of: Any) -> Schema:

@@ -17,6 +17,7 @@ from pipeline.banking.events import (
     EXPIRED,
     FROZEN,
     HELD,
+    OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     VOIDED,
@@ -63,6 +64,10 @@ class FrozenReasons(TypedDict, total=False):
     public_reason: str
 
 
+class Forgotten(TypedDict):
+    """The owner of all events before it is forgotten."""
+
+
 class Held(TypedDict):
     """Money is reserved, until `expires_at` at the latest."""
 
@@ -95,6 +100,7 @@ BODIES: Final[Mapping[str | tuple[str, int], Any]] = {
     FROZEN: FrozenReasons,
     UNFROZEN: Reasons,
     CLOSED: Reasons,
+    OWNER_FORGOTTEN: Forgotten,
     HELD: Held,
     CAPTURED: Captured,
     VOIDED: Released,

@@ -59,11 +59,11 @@ async def _no_rest(seconds: float, events: int) -> None:
 class EventStore:
     """The collection `events` of one database. Every method may raise `StoreUnavailable`.
 
-    `load`, `load_many`, `walk` and `replay` return events in the newest schema of their kind and
-    omit invalid documents; `page`, `of_kinds` and `after` omit them too. All of these but `after`,
-    and `under_keys`, have events with their personal fields, or what stands in their place
-    (`personal.py`). `watch`, `change_backlog` and `correlated` return documents as stored, also
-    invalid ones (`misplaced`).
+    `load`, `load_many`, `walk`, `of_kinds` and `replay` return events in the newest schema of their
+    kind and omit invalid documents; `page` and `after` omit them too. All of these but `after`, and
+    `under_keys`, have events with their personal fields, or what stands in their place
+    (`personal.py`). `after` returns events as stored; `watch`, `change_backlog` and `correlated`
+    documents as stored, also invalid ones (`misplaced`).
     """
 
     def __init__(self, at: ServerAccess | str, database: str) -> None:
@@ -218,7 +218,8 @@ class EventStore:
     ) -> list[Event]:
         """Up to `limit` events of an account of these kinds, above the version `after`; none that
         could be rolled back."""
-        return await account_reader.of_kinds(self._events, account_id, kinds, after, limit)
+        found = await account_reader.of_kinds(self._events, account_id, kinds, after, limit)
+        return [*await self.keys.readable(found)]
 
     async def head(self, account_id: str) -> int:
         """The newest version of an account, 0 if there is none."""

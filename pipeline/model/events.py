@@ -37,7 +37,8 @@ class Actor(TypedDict):
 
 
 class Encrypted(TypedDict):
-    """In the place of personal fields: which ones, and of which key; see `personal.py`."""
+    """Personal fields of the body, as they are stored: their names, the ciphertext, and of which key
+    it is (docs/events.md)."""
 
     since: int
     fields: list[str]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias
 
 from pipeline.model.events import Event, time_of
+from pipeline.model.personal import is_encrypted, require_opened
 from pipeline.model.process import Process, Reaction, S
 from pipeline.model.upcasters import require_newest
 
@@ -68,6 +69,8 @@ class Instance(Generic[S]):
         try:
             if isinstance(cause, datetime):
                 return self.process.on_due(self.state, cause)
+            if is_encrypted(cause):
+                require_opened(cause)
             require_newest(cause)
             return self.process.react(self.state, cause)
         except Exception as error:  # whatever the process raises: it parks this instance alone

@@ -138,20 +138,21 @@ class Reactions:
                 causation_id=causation_id,
             )
         except Refused as refusal:
-            log.debug("%s: %r is refused: %r", self._process.name, send, refusal)
+            log.debug("%s: %s is refused: %r", self._process.name, _named(send), refusal)
             return "refused"
         except KeyReused:
             # It was executed before somebody changed `react`.
-            log.warning("%s: another command was executed than %r", self._process.name, send)
+            named = self._process.name, _named(send)
+            log.warning("%s: another command was executed than this %s", *named)
             return "changed"
         except StoreRefused as error:
             if error.whole:
                 raise
-            raise Stuck(instance, f"{send}: {error!r}") from error
+            raise Stuck(instance, f"{_named(send)}: {error!r}") from error
         except UNAVAILABLE:
             raise
         except Exception as error:  # no such aggregate, an id that can't be one, unreadable events
-            raise Stuck(instance, f"{send}: {error!r}") from error
+            raise Stuck(instance, f"{_named(send)}: {error!r}") from error
         if done.replayed:
             return "repeated"
         return "executed" if done.events else "nothing"
@@ -205,3 +206,8 @@ class Reactions:
             events += [each for each in found if each["version"] <= instance.version]
             version = found[-1]["version"] if found else instance.version
         return events
+
+
+def _named(send: Send) -> str:
+    """The command without its fields: logs and reasons stay when what is personal is forgotten."""
+    return f"{type(send.command).__name__} to {send.aggregate} {send.id}"

@@ -74,7 +74,8 @@ class ProcessRunner:
         """React until another worker has the lease, or until anything fails."""
         settings, name = self._settings, self.process.name
         store = EventStore(settings.mongodb, settings.mongodb_database)
-        connection = Connection(settings.chosen, store, begin_chains=settings.chains == "on")
+        chains, encryption = settings.chains == "on", settings.encryption == "on"
+        connection = Connection(settings.chosen, store, begin_chains=chains, encrypt=encryption)
         self._leader = leader = Leader(
             self.process, connection, store, self._owner, self._outage, self._metrics
         )

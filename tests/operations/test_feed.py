@@ -10,6 +10,7 @@ from pipeline.coordination.partitioning import ensure_log
 from pipeline.eventstore import EventStore, Place
 from pipeline.messaging import JetStream, OutgoingMessage
 from pipeline.model.events import Event, encode
+from pipeline.model.personal import FORGOTTEN, encrypted
 from pipeline.operations.feed.cloud_events import encoded
 from pipeline.operations.feed.position import InvalidPosition, Position
 from pipeline.operations.feed.reader import Feed, Item, may_follow
@@ -164,6 +165,22 @@ async def test_only_what_is_wanted_and_the_position_goes_on(bank: Bank) -> None:
         found, after = await bank.gone_through(beginning, limit, wanted=wanted)
         assert set(ids(found)) == set(expected)
         assert after.sequence == (await bank.feed.end()).sequence
+
+
+async def test_personal_fields_are_shown_until_they_are_forgotten(bank: Bank) -> None:
+    [event] = accounts(1, 1)[0]
+    account, keys = event["account_id"], bank.store.keys
+    places = [await bank.feed.end(), await bank.feed.beginning()]
+    await bank.stored([encrypted(event, ["owner"], await keys.obtain(account, 0))])
+
+    async def shown() -> list[str]:
+        """Of the log, and of the store and the log."""
+        found = [item for place in places for item in await bank.read(place)]
+        return [item.event["body"]["owner"] for item in found]
+
+    assert await shown() == ["Ada"] * 3
+    await keys.forget(account, 2)
+    assert await shown() == [FORGOTTEN] * 3
 
 
 # ------------------------------------------------------------------ what may become of the log

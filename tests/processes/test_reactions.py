@@ -9,11 +9,17 @@ from unittest.mock import patch
 
 import pytest
 
+from pipeline.banking.application import BANK
+from pipeline.banking.commands import Create
+from pipeline.banking.events import CREATED
 from pipeline.commands import Connection
 from pipeline.eventstore.process_states import ProcessStates
 from pipeline.model.events import Event
+from pipeline.model.personal import FORGOTTEN
 from pipeline.model.process import Process, Reaction, Send
 from pipeline.processes.instance import Instance
+from pipeline.processes.metrics import ProcessMetrics
+from pipeline.processes.reactions import Reactions
 from tests.apps.cases import DESK, Close, Touch, Watched, on_due, react
 from tests.processes.conftest import World
 
@@ -177,6 +183,31 @@ async def test_a_state_that_can_not_be_kept_parks_too(world: World) -> None:
     huge = process(react=lambda case, event: Reaction(Watched(left=1 << 70)))
     await world.reactions(huge).advance(case)
     assert "can't be kept" in (await world.kept(case))["parked"]["reason"]
+
+
+async def test_personal_fields_are_read_until_they_are_forgotten(world: World, events: Any) -> None:
+    """An event whose key is lost parks its instance."""
+    bank = Connection(BANK, world.store)
+    await bank.service.open()
+
+    def named(_: Watched, event: Event) -> Reaction[Watched]:
+        return Reaction(Watched(event["body"]["owner"]))
+
+    async def owner(account: str, version: int) -> Any:
+        owners = process(react=named, kinds=[CREATED], version=version)
+        reactions = Reactions(owners, world.store, bank, ProcessMetrics())
+        await reactions.advance(account, version=1)
+        return (await world.kept(account)).get("state", {}).get("id")
+
+    ada, bob = [(await bank.create("account", Create(each, 0))).after.id for each in ("Ada", "Bob")]
+    assert await owner(ada, version=1) == "Ada"
+    await bank.forget("account", ada)
+    assert await owner(ada, version=2) == FORGOTTEN
+    events.database["subject_keys"].delete_one({"_id": bob})
+    assert await owner(bob, version=1) == ""
+    [parked] = await world.store.processes.parked(["reminders"], 10)
+    assert parked["aggregate_id"] == bob
+    assert "can't be decrypted" in parked["parked"]["reason"]
 
 
 async def test_another_version_makes_the_state_of_the_events_again(

@@ -1,4 +1,4 @@
-"""An event as CloudEvents 1.0 in JSON: `data` is the event as it is stored."""
+"""An event as CloudEvents 1.0 in JSON: `data` is the event."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime

@@ -17,6 +17,7 @@ from nats.errors import NoRespondersError
 from pipeline.eventstore import FIRST, EventStore, place_of
 from pipeline.messaging import MARKER, JetStream, StoredMessage, StreamState
 from pipeline.messaging.stream_reader import BATCH, read
+from pipeline.model.derived import before_upcast
 from pipeline.model.events import Event, misplaced
 from pipeline.operations.feed.position import UNKNOWN, Position, mark
 
@@ -27,7 +28,8 @@ Wanted = Callable[[Event], bool]
 
 
 class Item(NamedTuple):
-    """An event as it is stored or in the log, and the position after it."""
+    """An event, and the position after it. It has the schema in which it is stored, and its personal
+    fields as readers have them."""
 
     event: Event
     position: Position
@@ -69,6 +71,16 @@ class Feed:
     async def page(self, after: Position, limit: int, wanted: Wanted | None = None) -> FeedPage:
         """What follows the position: up to `limit` events that are `wanted`, of those that one
         request finds. None may be among them although there is more."""
+        found = await self._found(after, limit, wanted)
+        events = await self._store.readable([item.event for item in found.items])
+        items = [
+            item._replace(event=before_upcast(event))
+            for item, event in zip(found.items, events, strict=True)
+        ]
+        return replace(found, items=items)
+
+    async def _found(self, after: Position, limit: int, wanted: Wanted | None) -> FeedPage:
+        """The page with its events as they are stored."""
         if after.place is None:
             if (found := await self._of_log(after, limit, wanted)) is not None:
                 return found

@@ -29,6 +29,7 @@ from pipeline.banking.commands import (
 from pipeline.banking.events import KINDS
 from pipeline.commands import CommandContext
 from pipeline.model.aggregate import Aggregate
+from pipeline.model.derived import as_stored
 from pipeline.model.events import new_event
 from pipeline.operations.feed.cloud_events import cloud_event
 from pipeline.operations.feed.position import Position
@@ -53,7 +54,8 @@ def made(kind: str, body: Any, schema: int = 1) -> dict[str, Any]:
 
 
 async def every_kind() -> list[dict[str, Any]]:
-    """Events of the bank's own making, of each kind and with all that one may have."""
+    """Events of the bank's own making, of each kind and with all that one may have: as readers have
+    them, and as they are stored."""
     store = InMemoryEventStore()
     service = account_service(store)
     await service.open()
@@ -93,8 +95,9 @@ async def every_kind() -> list[dict[str, Any]]:
         Close("moved", "bye"),
     ):
         await service.execute(ada, command, context())
+    await service.commands.forget(ACCOUNT, bob, context())
     found = [*await store.page(ada, after=0, limit=100), *await store.page(bob, after=0, limit=100)]
-    return [dict(event) for event in as_delivered(found)]
+    return [dict(event) for event in as_delivered([*found, *map(as_stored, found)])]
 
 
 async def test_all_that_the_bank_makes_is_as_the_documents_say() -> None:
