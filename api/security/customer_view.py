@@ -1,6 +1,6 @@
 """What customers see of stored records: these fields, and no other that a record may have or get.
 
-The bank's own people (tellers, viewers, operators) see records as they are stored: also reasons,
+The bank's own people (tellers, viewers, operators) see all that a record has: also reasons,
 idempotency keys, correlation ids, and who caused an event.
 """
 

@@ -37,7 +37,7 @@ class Actor(TypedDict):
 
 
 class Encrypted(TypedDict):
-    """Personal fields of the body, as they are stored: their names, the ciphertext, and of which key
+    """Personal fields of the body as they are stored: their names, the ciphertext, and of which key
     it is (docs/events.md)."""
 
     since: int

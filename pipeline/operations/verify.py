@@ -48,7 +48,7 @@ async def verify(settings: Settings, *, patience: float = PATIENCE) -> Report:
     if _keeps_balances(settings):
         return await check_live(settings, patience=patience)
     began = monotonic()
-    of_events = await _events(settings)
+    of_events = await _events(settings, patience)
     report = _report(of_events, await _documents(settings, patience), monotonic() - began)
     if not settings.kept:
         return report
@@ -56,13 +56,14 @@ async def verify(settings: Settings, *, patience: float = PATIENCE) -> Report:
         return await with_groups(settings, report)
 
 
-async def _events(settings: Settings) -> Report:
+async def _events(settings: Settings, patience: float) -> Report:
     """The verdicts on the event store and on the guards."""
     if not settings.kept:
         async with opened_events(settings) as (store, js):
             with while_they_answer():
                 guards = partial(stream_guards, js, settings)
-                return await _judged(settings, store, await until_answered(guards, ELECTION))
+                faults = await until_answered(guards, ELECTION)
+                return await _judged(settings, store, faults, patience)
     async with opened(settings) as stores:
         with while_they_answer():
             faults = await guard_faults(stores)

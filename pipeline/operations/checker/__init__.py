@@ -53,7 +53,7 @@ async def check(
     ledger = Ledger(ExpectedEvents.of(history, alone=alone) if history is not None else None)
     documents = CheckedDocuments(store, projection, parked) if projection else None
     subjects = ForgottenSubjects(store, [ACCOUNT])
-    await _walk(subjects.follow(store.replay(range(SLOTS))), ledger, documents)
+    await _walk(store, subjects.follow(store.replay(range(SLOTS))), ledger, documents)
     if documents is not None:
         await documents.find_extra()
     async for leg in ledger.pairing.alone(store):
@@ -86,7 +86,10 @@ async def guards_verdict(store: EventStore, faults: Iterable[str]) -> Verdict:
 
 
 async def _walk(
-    replay: AsyncIterator[list[Event]], ledger: Ledger, documents: CheckedDocuments | None
+    store: EventStore,
+    replay: AsyncIterator[list[Event]],
+    ledger: Ledger,
+    documents: CheckedDocuments | None,
 ) -> None:
     chunk: list[LedgerAccount] = []
     async for account in ledger.walk(replay):

@@ -28,8 +28,8 @@ Wanted = Callable[[Event], bool]
 
 
 class Item(NamedTuple):
-    """An event, and the position after it. It has the schema in which it is stored, and its personal
-    fields as readers have them."""
+    """An event in the schema in which it is stored, with personal fields as readers have them, and
+    the position after it."""
 
     event: Event
     position: Position
