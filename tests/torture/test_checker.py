@@ -1,7 +1,7 @@
 """The judge's arithmetic: what is sound passes, and each lie is found out."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -98,7 +98,7 @@ def held(*ends: tuple[str, dict[str, Any]], money: int = 4) -> set[int]:
     for version, (kind, body) in enumerate(happened, 2):
         histories[ADA].append(event(ADA, version, kind, **body))
     breaches = Breaches()
-    check_holds(histories, breaches)
+    check_holds(histories, breaches, datetime.now(UTC))
     return broken(breaches)
 
 
