@@ -94,6 +94,8 @@ class Application:
         own = united(each.upcasters for each in self.all_aggregates)
         object.__setattr__(self, "upcasters", united([own, self.upcasters]))
         require_known(self.upcasters, own, self.kinds)
+        if self.processes and not ours:
+            raise ValueError(f"{self.name}: workers run its processes, and need a projection")
         if names != BANK:
             _require_own_numbers(self.name, self.invariants)
 

@@ -137,6 +137,7 @@ async def waking(bank: Bank) -> None:
 
 async def parked_instances(bank: Bank) -> None:
     assert len(await bank.store.processes.parked(["growth"], 3)) == 3
+    assert await bank.store.processes.count_parked("growth", 3) == 3
 
 
 async def retry_instance(bank: Bank) -> None:
@@ -280,6 +281,7 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "ProcessStates.waking": waking,
     "ProcessStates.overdue": waking,
     "ProcessStates.parked": parked_instances,
+    "ProcessStates.count_parked": parked_instances,
     "ProcessStates.retry": retry_instance,
     "ProcessStates.position": position,
     "ProcessStates.keep_position": position,

@@ -42,7 +42,11 @@ _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountExists: (409, "account-exists", "There is an account {} already."),
     InsufficientFunds: (422, "insufficient-funds", "Account {} has less than that available."),
     BalanceTooLarge: (422, "balance-too-large", "Account {} can't hold so much: 2^53 is too much."),
-    AccountFrozen: (409, "account-frozen", "Account {} is frozen: it can only be unfrozen."),
+    AccountFrozen: (
+        409,
+        "account-frozen",
+        "Account {} is frozen: it can only be unfrozen, and its holds voided.",
+    ),
     AccountNotFrozen: (409, "account-not-frozen", "Account {} is not frozen."),
     AccountClosed: (409, "account-closed", "Account {} is closed for good."),
     AccountNotEmpty: (409, "account-not-empty", "Account {} holds money: take it out first."),

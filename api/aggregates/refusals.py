@@ -15,10 +15,11 @@ from pipeline.commands import (
     SameAggregate,
     VersionMismatch,
 )
-from pipeline.model.aggregate import Refused
+from pipeline.model.aggregate import DoneBefore, Refused
 from pipeline.model.claims import KeyClaimed, KeyNotClaimed
 
 _OURS = ("pipeline.", "api.")
+_OF_ENGINE = (DoneBefore, KeyClaimed, KeyNotClaimed)
 
 
 def translate(error: Exception) -> Problem | None:
@@ -51,11 +52,11 @@ def translate(error: Exception) -> Problem | None:
 
 def refusal_types() -> list[ProblemType]:
     """One for each class of refusals that this process has imported; of the engine's own, for those
-    of claims alone.
+    that any application may meet.
 
     Raises `TypeError` if two classes have one name, but not one status and meaning.
     """
-    found: dict[str, type[Refused]] = {name_of(each): each for each in (KeyClaimed, KeyNotClaimed)}
+    found: dict[str, type[Refused]] = {name_of(each): each for each in _OF_ENGINE}
     for each in _below(Refused):
         first = found.setdefault(name_of(each), each)
         if _type_of(first) != _type_of(each):

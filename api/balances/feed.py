@@ -26,6 +26,8 @@ from pipeline.support.shared_reading import SharedReading
 
 EVERY: Final = 0.1
 """Seconds between two looks at the end of the log, for all consumers together."""
+_OFTEN: Final = 20
+"""Streams up to which each looks as often as that."""
 _SEARCH: Final = 1.0
 """Seconds that a page looks on for events of its kinds."""
 _PIECE: Final = 100
@@ -115,6 +117,7 @@ class Feeds:
     def __init__(self, connections: Connections, application: str) -> None:
         self._connections, self._application = connections, application
         self._log = SharedReading(self._state, EVERY)
+        self._streams = 0
 
     async def start(self, asked: FeedQuery, last: Position | None) -> Position:
         """Where the request wants to begin; problems 404 `subscription-not-found` and 503."""
@@ -177,7 +180,8 @@ class Feeds:
                 told, told_at = here, clock()
             while not page.more:
                 yield None
-                await asyncio.sleep(EVERY)
+                # Any number of streams look as often together as this many.
+                await asyncio.sleep(EVERY * max(1.0, self._streams / _OFTEN))
                 if await self._waits(after):
                     break
 
@@ -248,7 +252,10 @@ def _last_event_id(request: web.Request) -> Position | None:
 
 
 def _wanted(kinds: Sequence[str] | None) -> Wanted | None:
-    return None if kinds is None else lambda event: event.get("kind") in kinds
+    if kinds is None:
+        return None
+    chosen = frozenset(kinds)
+    return lambda event: event.get("kind") in chosen
 
 
 def _encoded(page: FeedPage, events: Sequence[bytes]) -> bytes:

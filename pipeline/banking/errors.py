@@ -20,7 +20,7 @@ class BalanceTooLarge(Refused):
 
 
 class AccountFrozen(Refused):
-    """The account is frozen: it can only be unfrozen."""
+    """The account is frozen: it can only be unfrozen, and its holds voided."""
 
 
 class AccountNotFrozen(Refused):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -136,7 +137,8 @@ async def _events(settings: Settings, account: str, as_json: bool) -> None:
 def _text(event: Mapping[str, Any]) -> str:
     """A line for people."""
     body = orjson.dumps(event.get("body"), default=str).decode()
-    at = rfc3339(event["created_at"]) if "created_at" in event else "-"
+    when = event.get("created_at")
+    at = rfc3339(when) if isinstance(when, str | datetime) else "-"
     return visible(
         f"{at}  {event['account_id']}  {event['version']:>4}  {event.get('kind')}  {body}"
     )

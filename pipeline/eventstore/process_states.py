@@ -21,7 +21,7 @@ from pipeline.eventstore.errors import reachable
 
 Document = dict[str, Any]
 
-_WAKE: Final = IndexModel([("wake", ASCENDING)], sparse=True, name="wake")
+_WAKE: Final = IndexModel([("process", ASCENDING), ("wake", ASCENDING)], name="wake")
 _PARKED: Final = IndexModel([("parked.since", ASCENDING)], sparse=True, name="parked")
 
 
@@ -70,7 +70,11 @@ class ProcessStates:
         found = self._processes.find(query, {"aggregate_id": 1, "wake": 1}).sort("wake")
         with reachable():
             listed = await found.limit(limit).to_list(None)
-        return [Waking(each["aggregate_id"], each["wake"].replace(tzinfo=UTC)) for each in listed]
+        return [
+            Waking(each["aggregate_id"], each["wake"].replace(tzinfo=UTC))
+            for each in listed
+            if isinstance(each.get("aggregate_id"), str)  # else somebody has written it by hand
+        ]
 
     async def overdue(self, process: str, until: datetime, limit: int) -> int:
         """How many were to be looked at until then; at most `limit`."""
@@ -83,6 +87,12 @@ class ProcessStates:
         query = {"parked.since": {"$gt": datetime.min}, "process": {"$in": [*processes]}}
         with reachable():
             return await self._processes.find(query).sort("parked.since").limit(limit).to_list(None)
+
+    async def count_parked(self, process: str, limit: int) -> int:
+        """How many are parked; at most `limit`."""
+        query = {"parked.since": {"$gt": datetime.min}, "process": process}
+        with reachable():
+            return await self._processes.count_documents(query, limit=limit)
 
     async def retry(self, process: str, aggregate_id: str, at: datetime) -> bool:
         """Have a parked instance tried again at that time; False if it is not parked."""

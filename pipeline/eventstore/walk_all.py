@@ -7,7 +7,8 @@ than its result, and the embedded server reads and sorts all documents of a rang
 
 from typing import Any, Final, NamedTuple
 
-from pipeline.eventstore import account_reader
+from pymongo.read_concern import ReadConcern
+
 from pipeline.eventstore.errors import reachable
 from pipeline.eventstore.indexes import ORDER
 from pipeline.eventstore.write_results import Collection
@@ -30,12 +31,15 @@ FIRST: Final = Place(0, "", 0)
 
 async def page(events: Collection, after: Place, limit: int) -> tuple[list[Event], Place | None]:
     """Up to `limit` events after the place, as they are stored, without invalid documents; and the
-    place to go on after, None if there were no more."""
+    place to go on after, None if there were no more. Only events that a majority has: who has seen
+    one that is rolled back would take its successor of the same version for a repeat."""
+    events = events.with_options(read_concern=ReadConcern("majority"))
     found: list[Event] = []
     if after.account_id:
-        found = await account_reader.page(
-            events, after.account_id, after=after.version, limit=limit
-        )
+        own, near = {"slot": after.slot, "account_id": after.account_id}, after.version + limit
+        # In two ranges, for the embedded server reads and sorts all of the second one.
+        found = await _some(events, {**own, "version": {"$gt": after.version, "$lte": near}}, limit)
+        found += await _some(events, {**own, "version": {"$gt": near}}, limit - len(found))
         same_slot = {"slot": after.slot, "account_id": {"$gt": after.account_id}}
         found += await _some(events, same_slot, limit - len(found))
     slot, run = after.slot + bool(after.account_id), 1

@@ -21,6 +21,7 @@ Cause: TypeAlias = Event | datetime
 
 UNKNOWN: Final = 0
 """The version of the process that made a state which can't be read."""
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _FIRST_RETRY: Final = timedelta(seconds=2)
 _LONGEST_RETRY: Final = timedelta(minutes=10)
 
@@ -117,11 +118,13 @@ class Instance(Generic[S]):
 
     def refolded(self, events: Iterable[Event]) -> Self:
         """The state as the present version of the process makes it of these events, from the first
-        on, and of the deadlines between them; no command is executed. Raises `Stuck`."""
+        on, and of the deadlines between them; no command is executed. The deadline that is still to
+        be answered stays, though later events have been. Raises `Stuck`."""
         at = replace(self, state=self.process.initial(), due=None)
+        answered = self.due or _NEVER
         try:
             for event in events:
-                while at.due is not None and at.due <= time_of(event):
+                while at.due is not None and at.due <= time_of(event) and at.due < answered:
                     at = at._with(at.reaction(at.due))
                 at = at._with(at.reaction(event))
         except Stuck as stuck:

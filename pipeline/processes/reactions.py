@@ -38,6 +38,10 @@ UNAVAILABLE: Final = (StoreUnavailable, StoreUnguarded, StoreRefused, TooManyCon
 """What concerns all instances, or passes: repeat the call until it works."""
 
 
+class NotReadYet(Exception):
+    """An event that came by the change stream is not in the event store, or not yet."""
+
+
 class _Outdated(Exception):
     """Somebody else has changed the instance meanwhile."""
 
@@ -62,7 +66,7 @@ class Reactions:
         """React to all events of the aggregate, which has one of that `version`; then, if `now` is
         given, to deadlines that have come by then. Also try a parked one again whose time has come.
 
-        Raises what is in `UNAVAILABLE`.
+        Raises `NotReadYet` and what is in `UNAVAILABLE`.
         """
         async with self._locks.acquire([aggregate_id]):
             while True:
@@ -80,13 +84,16 @@ class Reactions:
         if instance.parked and (now is None or now < instance.parked.retry):
             return
         if instance.made_by != self._process.version:
-            instance = await self._put(instance.refolded(await self._history(instance)))
+            refolded = instance.refolded(await self._history(instance))
+            instance = await self._kept(refolded, instance)
         if instance.doing is not None:
             instance = await self._step(instance, await self._begun(instance))
         while True:
             for event in (events := await self._after(instance)):
                 instance = await self._step(instance, event)
-            if now is None and len(events) < _EVENTS:
+            if now is None and (
+                not events or (len(events) < _EVENTS and instance.version >= version)
+            ):
                 break
             if not events:  # a deadline comes after what was stored before it was looked at
                 if now is None or instance.due is None or instance.due > now:
@@ -98,7 +105,7 @@ class Reactions:
         if instance.parked:  # what it could not react to is gone
             instance = await self._put(replace(instance, parked=None))
         if instance.version < version:  # a new primary may know less of what a majority has
-            raise StoreUnavailable(f"version {version} of {aggregate_id} can't be read yet")
+            raise NotReadYet(f"version {version} of {aggregate_id} can't be read yet")
 
     async def _step(self, instance: Instance[Any], cause: Cause) -> Instance[Any]:
         """Answer one input."""
@@ -109,12 +116,7 @@ class Reactions:
             for number, send in enumerate(reaction.commands):
                 outcome = await self._execute(instance, cause, number, send)
                 self._metrics.commands.labels(self._process.name, outcome).inc()
-        try:
-            after = await self._put(instance.after(cause, reaction))
-        except (_Outdated, *UNAVAILABLE):
-            raise
-        except Exception as error:  # a state that MongoDB can't keep
-            raise Stuck(instance, f"its state can't be kept: {error!r}") from error
+        after = await self._kept(instance.after(cause, reaction), instance)
         what = "deadline" if isinstance(cause, datetime) else "event"
         self._metrics.reactions.labels(self._process.name, what).inc()
         return after
@@ -171,6 +173,15 @@ class Reactions:
         if not await self._store.processes.put(after.document()):
             raise _Outdated
         return after
+
+    async def _kept(self, after: Instance[Any], before: Instance[Any]) -> Instance[Any]:
+        """The same as `_put`; raises `Stuck` if MongoDB can't keep the state."""
+        try:
+            return await self._put(after)
+        except (_Outdated, *UNAVAILABLE):
+            raise
+        except Exception as error:
+            raise Stuck(before, f"its state can't be kept: {error!r}") from error
 
     async def _parked(self, stuck: Stuck) -> bool:
         """Whether it is parked now; if not, the instance has changed meanwhile."""

@@ -23,7 +23,7 @@ from pipeline.eventstore import EventStore, HistoryLost
 from pipeline.model.events import SLOTS, Event, misplaced
 from pipeline.model.process import Process
 from pipeline.processes.metrics import ProcessMetrics
-from pipeline.processes.reactions import UNAVAILABLE, Reactions
+from pipeline.processes.reactions import UNAVAILABLE, NotReadYet, Reactions
 from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
 from pipeline.support.readiness import NotReady
 from pipeline.support.retry import Outage
@@ -36,6 +36,8 @@ LOOK_SECONDS: Final = 1.0
 """Between two looks for deadlines."""
 _AT_ONCE: Final = 32
 """Instances that react at the same time."""
+_GONE_SECONDS: Final = 60.0
+"""After which an event that can't be read is taken for one that somebody deleted."""
 _WAKING: Final = 500
 _COUNTED: Final = 10_000
 
@@ -98,7 +100,7 @@ class ProcessRunner:
         if leader is not None:
             lag = leader.lag
             overdue = await leader.store.processes.overdue(name, datetime.now(UTC), _COUNTED)
-            parked = len(await leader.store.processes.parked([name], _COUNTED))
+            parked = await leader.store.processes.count_parked(name, _COUNTED)
         self._metrics.lag.labels(name).set(lag)
         self._metrics.overdue.labels(name).set(overdue)
         self._metrics.parked.labels(name).set(parked)
@@ -110,7 +112,7 @@ class ProcessRunner:
             raise NotReady(reason)
         if (leader := self._leader) is None:
             return None
-        parked = len(await leader.store.processes.parked([self.process.name], _COUNTED))
+        parked = await leader.store.processes.count_parked(self.process.name, _COUNTED)
         return f"instances that are parked: {parked}" if parked else None
 
 
@@ -217,7 +219,16 @@ class Leader:
     async def _advance(self, aggregate_id: str, **about: Any) -> None:
         async with self._at_once:
             advance = partial(self._reactions.advance, aggregate_id, **about)
-            await self._outage.retry_forever(advance, UNAVAILABLE)
+            until = time.monotonic() + _GONE_SECONDS
+            while True:
+                try:
+                    return await self._outage.retry_forever(advance, UNAVAILABLE)
+                except NotReadYet as error:
+                    if time.monotonic() > until:
+                        return log.error("%s passes over an event: %s", self._process.name, error)
+                except Exception:  # a document that is not ours: the other instances go on
+                    return log.exception("%s can't advance %s", self._process.name, aggregate_id)
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def _look_and_rest(self) -> None:
         if not await self.look():

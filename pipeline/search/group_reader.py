@@ -5,7 +5,7 @@ Where it may not be, the shares themselves are read and added up here.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import copy
 from typing import Any, Final, NamedTuple
 
@@ -97,6 +97,8 @@ class GroupReader:
             {"group": {"filter": ours, "aggs": self._adding}, "seen": {"filter": theirs}},
         )
         group = await self._exact(key, found["group"]) if found["group"]["doc_count"] else None
+        if group is not None and not group.shares:
+            group = None  # all left before they were added up
         return group, seen is None or found["seen"]["doc_count"] > 0
 
     async def shares(self, key: str | None = None) -> AsyncIterator[list[dict[str, Any]]]:
@@ -127,10 +129,8 @@ class GroupReader:
         try:
             yield still
         finally:
-            try:
+            with suppress(ApiError, TransportError):  # it ends by itself
                 await self._client.close_point_in_time(id=opened["id"])
-            except (ApiError, TransportError) as error:
-                raise _unavailable(error) from error
 
     # ---------------------------------------------------------------- sums
 
@@ -190,6 +190,8 @@ class GroupReader:
                 **search,
             )
         except (ApiError, TransportError) as error:
+            if "pit" in self._place:  # the projection was there, and the moment has ended
+                raise ProjectionUnavailable(brief(error)) from error
             raise _unavailable(error) from error
         body: Mapping[str, Any] = answer.body
         return body

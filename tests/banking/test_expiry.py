@@ -66,7 +66,7 @@ async def test_holds_expire_whoever_runs_the_process_and_once(
         await held(bank, account, 1)
         await held(bank, frozen, 1)
         await send(bank, freeze(frozen))
-        captured, voided = await held(bank, account, 2), await held(bank, account, 2)
+        captured, voided = await held(bank, account, 3600), await held(bank, account, 3600)
         assert (await send(bank, capture(account, captured, 1))).status == 200
         assert (await send(bank, void(account, voided))).status == 200
         await held(bank, late, 3600)

@@ -39,6 +39,18 @@ async def test_pages_of_any_size_have_every_event_once_in_order(
         assert [place_of(event) for event in await walked(store, limit)] == expected
 
 
+async def test_it_reads_an_account_to_its_end_over_what_is_damaged(
+    store: EventStore, events: Collection[dict[str, Any]]
+) -> None:
+    [history] = accounts(1, 30)
+    await append(store, [history])
+    damaged = history[4]
+    events.update_one({"_id": damaged["_id"]}, {"$set": {"version": 10.5}})
+    expected = [place_of(each) for each in history if each is not damaged]
+    for limit in (10, 7, 1):
+        assert [place_of(each) for each in await walked(store, limit)] == expected
+
+
 async def test_it_goes_on_after_any_event(store: EventStore) -> None:
     made = accounts(3, 4)
     await append(store, made)

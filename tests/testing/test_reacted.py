@@ -11,6 +11,7 @@ from pipeline.model.aggregate import Decision
 from pipeline.model.events import Event, time_of
 from pipeline.model.names import InvalidName
 from pipeline.model.process import Process, Reaction, Send
+from pipeline.model.projection import Projection
 from pipeline.testing import reacted
 
 OPENED, CLOSED = Decision("Opened", {"days": 2}), Decision("Closed", {})
@@ -107,8 +108,11 @@ def test_what_depends_on_how_the_event_came_is_told() -> None:
 
 
 def test_an_application_has_each_process_once() -> None:
-    Application("cases", processes=[REMINDERS])
+    places = Projection("places", lambda _, __: {}, {})
+    Application("cases", projections=[places], processes=[REMINDERS])
     with pytest.raises(ValueError, match="two of the name reminders"):
-        Application("cases", processes=[REMINDERS, process()])
+        Application("cases", projections=[places], processes=[REMINDERS, process()])
+    with pytest.raises(ValueError, match="need a projection"):
+        Application("cases", processes=[REMINDERS])
     with pytest.raises(InvalidName):
         process(name="Not a name")

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64encode
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -101,7 +101,7 @@ def held(*ends: tuple[str, dict[str, Any]], money: int = 4) -> set[int]:
     for version, (kind, body) in enumerate(happened, 2):
         histories[ADA].append(event(ADA, version, kind, **body))
     breaches = Breaches()
-    check_holds(histories, breaches)
+    check_holds(histories, breaches, datetime.now(UTC))
     return broken(breaches)
 
 

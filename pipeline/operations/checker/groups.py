@@ -19,7 +19,8 @@ from pipeline.support.bucket_sums import BUCKETS, Sums, fingerprint
 from pipeline.support.settings import Settings
 
 _TIMEOUT: Final = 60.0
-_PAGE: Final = 1000
+_PAGE: Final = 10_000
+"""Groups of a search; each search adds up the shares of all groups after these."""
 _NAMED: Final = 16
 """Of so many buckets that differ the groups are compared one by one."""
 

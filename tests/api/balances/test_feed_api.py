@@ -137,8 +137,16 @@ async def test_an_event_is_a_cloud_event(bank: Bank) -> None:
         assert (await answer.json())["properties"]["kind"] == {"const": "AccountCreated"}
 
 
+async def test_a_stream_has_the_kinds_that_were_asked_for_alone(bank: Bank) -> None:
+    events = await bank.stored(*accounts(2, 2))
+    opened = [each for each in events if each["kind"] == "AccountCreated"]
+    async with bank.stream(kinds="AccountCreated") as stream:
+        assert {*ids(await stream.take(len(opened)))} == {*ids(opened)}
+
+
 async def test_a_page_waits_for_its_first_event(bank: Bank) -> None:
-    waiting = asyncio.create_task(bank.page(after="now", timeout="30"))
+    now = (await bank.page(after="now"))["next"]
+    waiting = asyncio.create_task(bank.page(after=now, timeout="30"))
     await asyncio.sleep(0.5)
     assert not waiting.done()
     events = await bank.stored(*accounts(1, 1))

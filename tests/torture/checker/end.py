@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
 import aiohttp
@@ -29,6 +30,8 @@ MARK: Final = "Torture"
 """The header of what a fault put into the log."""
 
 _EVERY: Final = 0.3
+_SOON: Final = timedelta(seconds=15)
+"""More than clients let a hold that is to expire last."""
 
 Ask = Callable[[str, str], Awaitable[tuple[int, Any]]]
 Histories = dict[str, list[Event]]
@@ -58,6 +61,7 @@ class Judge:
     ) -> None:
         self._urls = urls
         self._mongodb, self._nats = (urls["mongodb"], database), urls["nats"]
+        self._read = datetime.now(UTC)
         self._elasticsearch, self._replicas = urls["elasticsearch"], replicas
         self._ask, self.history, self.breaches = ask, history, breaches
 
@@ -96,16 +100,19 @@ class Judge:
         """What is stored, and what clients were told of it."""
         check_store(histories, self.breaches)
         check_history(self.history, histories, self.breaches)
-        check_holds(histories, self.breaches)
+        check_holds(histories, self.breaches, self._read)
         check_reversals(histories, self.breaches)
 
     async def _rested(self, deadline: float) -> Histories:
-        """All events, when no hold is left whose time has come, or when the time is up."""
-        histories = await stores.histories(*self._mongodb)
-        while any(overdue(histories)) and time.monotonic() < deadline:
-            await asyncio.sleep(_EVERY)
+        """All events, when no hold is left that expires soon, whose event would come while the
+        documents are compared; or when the time is up."""
+        while True:
+            self._read = datetime.now(UTC)
             histories = await stores.histories(*self._mongodb)
-        return histories
+            late = any(overdue(histories, self._read + _SOON))
+            if not late or time.monotonic() > deadline:
+                return histories
+            await asyncio.sleep(_EVERY)
 
     async def _forgotten(self, histories: Histories, seconds: float) -> None:
         """No name that was forgotten is anywhere: an index that was replaced is deleted soon."""

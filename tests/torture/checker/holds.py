@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from tests.torture.breaches import Breaches
@@ -26,8 +26,9 @@ def available(events: list[Event]) -> list[int]:
     return found
 
 
-def check_holds(histories: Mapping[str, list[Event]], breaches: Breaches) -> None:
-    """Each hold ends at most once, with what was held, and soon after its time."""
+def check_holds(histories: Mapping[str, list[Event]], breaches: Breaches, read: datetime) -> None:
+    """Each hold ends at most once, with what was held, and soon after its time. `read`: when the
+    events were read."""
     for account, events in histories.items():
         low = min(available(events), default=0)
         breaches.judge(5, low >= 0, f"{account}: {low} is available")
@@ -44,13 +45,12 @@ def check_holds(histories: Mapping[str, list[Event]], breaches: Breaches) -> Non
                 out = ends.get("money", 0) + ends["released"]
                 whole = out == of_hold[0]["body"]["money"]
                 breaches.judge(17, whole, f"{account}: hold {name} ends with {ends}")
-    late = sorted(overdue(histories))
+    late = sorted(overdue(histories, read))
     breaches.judge(17, not late, f"open after their time: {late[:3]}")
 
 
-def overdue(histories: Mapping[str, list[Event]]) -> Iterator[str]:
-    """The holds that should have expired by now."""
-    now = datetime.now(UTC)
+def overdue(histories: Mapping[str, list[Event]], now: datetime) -> Iterator[str]:
+    """The holds that should have expired by then."""
     for events in histories.values():
         ended = {event["body"]["hold"] for event in events if event["kind"] in _ENDS}
         for event in events:
