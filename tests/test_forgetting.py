@@ -29,6 +29,8 @@ pytestmark = pytest.mark.elasticsearch
 async def bank(settings: Settings, role: Callable[..., Awaitable[Role]]) -> AsyncIterator[Client]:
     """The account service of a bank with a forwarder and a worker that keeps both projections."""
     await role("bank", "forwarder")
+    # Its markers: the log has no event that was stored before them.
+    await eventually(lambda: stores.log(settings.nats_url, "", STREAM))
     await role("bank", "worker", BANK_PROJECTIONS="balance statement")
     async with serving(create_app(settings)) as client:
         yield client
