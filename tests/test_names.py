@@ -56,6 +56,7 @@ INDEXES: Final = {
 }
 KEYS: Final = {
     "bank:lease:forwarder",
+    "bank:lease:process-holds",
     "bank:lease:rebuild",
     "bank:lease:rebuild-statement",
     "bank:{partitions}:0",
@@ -70,7 +71,7 @@ PLAIN: Final = {
     "bank.written.balance.N.N",
     "bank.written.statement.N.N",
 }
-COLLECTIONS: Final = {"events"}
+COLLECTIONS: Final = {"events", "processes"}
 MIDST: Final = INDEXES | {"balance": {"balance-1"}, "statement": {"statement-1"}}
 """While both projections are rebuilt."""
 

@@ -8,7 +8,7 @@ from pipeline.cli.roles import become
 @click.command()
 @click.argument("service", type=click.Choice(["accounts", "balances"]), default="accounts")
 def openapi(service: str) -> None:
-    """Print the OpenAPI document of a service, by default of the one that takes commands.
+    """Print the OpenAPI document of a service: accounts, or balances.
 
     No server is needed. A running service has the same at /openapi.json.
 

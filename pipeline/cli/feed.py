@@ -109,7 +109,7 @@ def _lines(page: FeedPage, settings: Settings, as_json: bool) -> Iterable[str]:
 @click.argument("account", metavar="ID", callback=_account)
 @as_json
 def events(account: str, as_json: bool) -> None:
-    """Print the events of an account (or another aggregate), as the event store has them.
+    """Print the events of an account, as the event store has them.
 
     With --json each line is an event, in the schema that it was stored in.
 

@@ -7,51 +7,52 @@ OUTCOMES = ("executed", "refused", "repeated", "changed", "nothing")
 
 
 class ProcessMetrics:
-    """Of all processes of the worker, by the process's name."""
+    """Of all processes of the worker, by the process's name. The label is not `process`: that says
+    which of `bank worker --processes` has the figures."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.reactions = Counter(
             "bank_process_reactions",
             "Events and deadlines that a process has answered",
-            ("process", "input"),
+            ("name", "input"),
             registry=registry,
         )
         self.commands = Counter(
             "bank_process_commands",
             "Commands of a process: executed, refused, repeated (executed before), changed "
             "(another one was executed before), or with nothing to do",
-            ("process", "outcome"),
+            ("name", "outcome"),
             registry=registry,
         )
         self.late = Histogram(
             "bank_process_deadline_late_seconds",
             "How long after its time a deadline was answered",
-            ("process",),
+            ("name",),
             buckets=_LATE,
             registry=registry,
         )
         self.leading = Gauge(
             "bank_process_leading",
             "1 in the worker that runs the process, 0 in the others",
-            ("process",),
+            ("name",),
             registry=registry,
         )
         self.lag = Gauge(
             "bank_process_lag_seconds",
             "Age of what the process has reacted to, in the worker that runs it; 0 in the others",
-            ("process",),
+            ("name",),
             registry=registry,
         )
         self.overdue = Gauge(
             "bank_process_overdue",
             "Instances whose deadline or next attempt has come, as the worker that runs it sees",
-            ("process",),
+            ("name",),
             registry=registry,
         )
         self.parked = Gauge(
             "bank_process_parked",
             "Instances that can't react, as the worker that runs the process sees",
-            ("process",),
+            ("name",),
             registry=registry,
         )
 

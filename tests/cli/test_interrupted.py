@@ -32,6 +32,7 @@ ENDING = (
     f"parked retry {NOBODY}",
     f"parked show {NOBODY}",
     "partitions",
+    "processes",
     "rebuild",
     "rebuild --dry-run",
     "rebuild cancel",
