@@ -71,7 +71,7 @@ PLAIN: Final = {
     "bank.written.balance.N.N",
     "bank.written.statement.N.N",
 }
-COLLECTIONS: Final = {"events", "processes"}
+COLLECTIONS: Final = {"events", "processes", "subject_keys"}
 MIDST: Final = INDEXES | {"balance": {"balance-1"}, "statement": {"statement-1"}}
 """While both projections are rebuilt."""
 

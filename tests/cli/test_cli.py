@@ -32,7 +32,7 @@ def bank(*words: str, **environ: str) -> Result:
 def test_help_shows_every_command_and_examples() -> None:
     shown = bank("--help")
     assert shown.exit_code == 0
-    assert len(main.commands) == 24
+    assert len(main.commands) == 25
     for name in main.commands:
         assert f"\n  {name} " in shown.output
     assert "Examples:" in shown.output
