@@ -24,6 +24,7 @@ ENDLESS = ("audit --follow", "partitions --watch", "tail")
 ENDING = (
     "audit",
     f"events {NOBODY}",
+    f"forget --yes {NOBODY}",
     "keys create --role viewer",
     "keys list",
     "keys revoke x",
