@@ -24,6 +24,7 @@ from api.security import csrf
 from api.security.access import OBSERVERS, allowed
 from api.security.audit import AUDIT, AuditTrail
 from api.security.guard import Guard
+from pipeline.model.names import BANK
 from pipeline.support import event_loop, garbage_collection, logs, tracing
 from pipeline.support.addresses import CannotListen, check_guarded
 from pipeline.support.group_answers import answering_as_one
@@ -90,7 +91,10 @@ def application(
     checks = answering_as_one(app, measured, checks)
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
     app.add_routes([*shared, *routes])
-    app[CONTRACT] = Contract(f"The {measured.role} service", app.router, own_problems)
+    title = f"The {measured.role} service"
+    if (names := settings.names) != BANK:
+        title = f"{names.title}: {title[0].lower()}{title[1:]}"
+    app[CONTRACT] = Contract(title, app.router, own_problems, names)
     return app
 
 

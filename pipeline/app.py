@@ -20,7 +20,13 @@ from pipeline.operations.followed_keys import followed_where_on
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.private_files import private_folder
-from pipeline.support.settings import PREFIX, Settings, SettingsError, load
+from pipeline.support.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    load,
+    require_projections,
+)
 from pipeline.tables.activity import Activity
 
 COMMIT_SECONDS = 0.3
@@ -89,9 +95,11 @@ async def worker(
 ) -> None:
     """Run the worker until `stop` is set or the task is cancelled; then drain and leave.
 
-    Raises `CannotListen` for its metrics, and `SettingsError` without a folder for its data.
+    Raises `CannotListen` for its metrics, and `SettingsError` without a folder for its data, or if
+    the application has no projection.
     """
     garbage_collection.run_seldom()
+    require_projections(settings)
     try:
         private_folder(settings.data_dir)  # Faust makes only its own folder in it
     except OSError as error:

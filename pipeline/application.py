@@ -15,12 +15,15 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pipeline.model.aggregate import Aggregate, Joint
 from pipeline.model.events import Event
-from pipeline.model.names import Names, names_of
+from pipeline.model.names import BANK, Names, names_of
 from pipeline.model.projection import Projection
 from pipeline.model.upcasters import Upcasters, require_known, united
 
 GROUP: Final = "bank.applications"
 """The group of entry points whose names the setting may use without the module."""
+
+LEAST_INVARIANT: Final = 100
+"""The least number of an application's own invariant."""
 
 Turnover = Callable[[Event], tuple[str, int]]
 """The name that an event is counted by, and its amount in minor units. Never raises."""
@@ -39,7 +42,7 @@ class Check(Protocol):
 class Invariant(NamedTuple):
     """What must hold of the application's events: `bank verify` begins a check of it each time.
 
-    `number` is its own, from 100 on: those below are the engine's and the bank's.
+    `number` is its own, from `LEAST_INVARIANT` on: those below are the engine's and the bank's.
     """
 
     number: int
@@ -64,8 +67,8 @@ class Application:
     `turnover` says what the table of activity counts.
 
     Raises `InvalidName`, and `ValueError` if two upcasters are of one kind and schema, one is of an
-    aggregate that does not have it, two aggregates or two joints have one name, or two have a
-    kind of events in common.
+    aggregate that does not have it, two aggregates or two joints have one name, two have a kind of
+    events in common, or an invariant has a number that is not its own.
     """
 
     name: str
@@ -88,6 +91,8 @@ class Application:
         own = united(each.upcasters for each in self.all_aggregates)
         object.__setattr__(self, "upcasters", united([own, self.upcasters]))
         require_known(self.upcasters, own, self.kinds)
+        if names != BANK:
+            _require_own_numbers(self.name, self.invariants)
 
     @property
     def all_aggregates(self) -> Sequence[Aggregate[Any, Any]]:
@@ -114,6 +119,15 @@ def _require_own_kinds(application: str, aggregates: Sequence[Aggregate[Any, Any
         for kind in each.schemas:
             if (owner := owners.setdefault(kind, each.name)) != each.name:
                 raise ValueError(f"{application}: {kind} is a kind of {owner} and of {each.name}")
+
+
+def _require_own_numbers(application: str, invariants: Iterable[Invariant]) -> None:
+    numbers = [each.number for each in invariants]
+    if low := [each for each in numbers if each < LEAST_INVARIANT]:
+        why = f"those below {LEAST_INVARIANT} are the engine's and the bank's"
+        raise ValueError(f"{application}: {low[0]} is no number of its own invariants: {why}")
+    if len({*numbers}) < len(numbers):
+        raise ValueError(f"{application} has two invariants of one number")
 
 
 class UnknownApplication(ValueError):

@@ -78,8 +78,13 @@ def test_the_tutorials_joint_command_works_in_the_files_that_it_names(tmp_path: 
 @pytest.mark.timeout(900)
 @pytest.mark.drill
 def test_every_step_of_the_tutorial_works_in_the_folder_that_it_says(tmp_path: Path) -> None:
-    """From the wheel, up to the reader's own tests; the README of the example runs what is left."""
-    folder, there = tmp_path / "post-office", Environment(tmp_path / "venv", build(tmp_path))
+    """From the wheel in the reader's folder, up to the reader's own tests.
+
+    The README of the example runs what is left.
+    """
+    folder, there = tmp_path / "post-office", Environment(tmp_path / "venv", None)
+    folder.mkdir()
+    build(folder)
     for part in (BUILDING, JOINT):
         write(folder, part)
         for step in steps(part):

@@ -34,22 +34,27 @@ def clean_environ(scripts: str | Path) -> dict[str, str]:
 
 
 class Environment:
-    """A virtual environment with the wheel and the dependencies of this one: nothing is fetched.
+    """A virtual environment with the wheel, unless that is yet to be installed, and the
+    dependencies of this one: nothing is fetched.
 
     `scripts`: the folder of its commands. `environ`: variables to run them with, none of a bank.
     """
 
-    def __init__(self, folder: Path, wheel: Path) -> None:
+    def __init__(self, folder: Path, wheel: Path | None) -> None:
         venv.create(folder, with_pip=False)
         self.scripts = folder / "bin"
         self.python = self.scripts / "python"
+        if wheel is not None:
+            self._install(wheel)
+        site = sysconfig.get_path("purelib", vars={"base": str(folder)})
+        # Only the folder: a .pth file in it, such as that of an editable install, is not read.
+        Path(site, "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        self.environ = {**clean_environ(self.scripts), "TMPDIR": "/tmp", "PYTHONPATH": ""}
+
+    def _install(self, wheel: Path) -> None:
         install = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
         subprocess.run(
             [sys.executable, "-m", "pip", "--python", self.python, *install, wheel],
             check=True,
             timeout=300,
         )
-        site = sysconfig.get_path("purelib", vars={"base": str(folder)})
-        # Only the folder: a .pth file in it, such as that of an editable install, is not read.
-        Path(site, "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-        self.environ = {**clean_environ(self.scripts), "TMPDIR": "/tmp", "PYTHONPATH": ""}

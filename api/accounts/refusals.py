@@ -19,6 +19,7 @@ from pipeline.commands import (
     AggregateNotFound,
     AggregateUnreadable,
     NotBegunYet,
+    OfAnotherAggregate,
     SameAggregate,
     VersionMismatch,
     VersionNotFound,
@@ -28,6 +29,7 @@ from pipeline.model.aggregate import Refused
 _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountNotFound: (404, "account-not-found", "There is no account {}."),
     AggregateNotFound: (404, "account-not-found", "There is no account {}."),
+    OfAnotherAggregate: (404, "account-not-found", "There is no account {}."),
     NotBegunYet: (404, "account-not-found", "Account {} was not opened by then."),
     VersionNotFound: (404, "version-not-found", "Account {} has not come to that version."),
     AccountExists: (409, "account-exists", "There is an account {} already."),

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from api.aggregates.refusals import refusal_types, translate
-from api.aggregates.routes import COMMANDS, routes_of
+from api.aggregates.routes import COMMANDS, joint_route, routes_of
 from api.commands.app import command_service
 from pipeline.commands import connection_to
 from pipeline.support.settings import Settings, SettingsError
@@ -24,6 +24,7 @@ def create_app(settings: Settings) -> web.Application:
         routes = [
             each for aggregate in application.aggregates for each in routes_of(aggregate, names)
         ]
+        routes += [joint_route(each, names) for each in application.joints if each.commands]
     except TypeError as error:
         raise SettingsError(f"BANK_APPLICATION: {error}") from error
     connection = connection_to(application, settings)

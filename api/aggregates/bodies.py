@@ -7,7 +7,7 @@ length may be more. A field with a default may be left out.
 """
 
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,6 @@ from pydantic import Discriminator, RootModel, Strict, TypeAdapter, create_model
 from pydantic import Field as ModelField
 
 from api.http.inputs import OPTIONAL, Input, invalid, validated
-from pipeline.model.aggregate import Aggregate
 from pipeline.model.text import Text
 
 LONGEST: Final = 1000
@@ -30,20 +29,20 @@ _UNION: Final[Any] = Union
 
 
 class CommandBodies:
-    """Those of the commands to one aggregate. Raises `TypeError` for a field of another type."""
+    """Those of the commands to one aggregate, or of one joint command.
 
-    def __init__(self, aggregate: Aggregate[Any, Any]) -> None:
-        self._commands = aggregate.commands
+    Raises `TypeError` for a field of another type.
+    """
+
+    def __init__(self, name: str, commands: Mapping[str, type[Any]]) -> None:
+        self._commands = commands
         self._models = {
-            name: _model_of(_worded(aggregate.name, name), command)
-            for name, command in aggregate.commands.items()
+            each: _model_of(_worded(name, each), command) for each, command in commands.items()
         }
         one: Any = _UNION[tuple(self._models.values())]
         if len(self._models) > 1:
             one = _ANNOTATED[one, Discriminator("command")]
-        self.described: Any = create_model(
-            _worded(aggregate.name, "command"), __base__=RootModel[one]
-        )
+        self.described: Any = create_model(_worded(name, "command"), __base__=RootModel[one])
         """All of them as one model, for the description: its errors have no pointers."""
 
     def validated(self, body: Any) -> Input:

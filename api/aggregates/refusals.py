@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from api.commands import errors as engine_errors
 from api.http.problem_types import PROBLEM_TYPES, ProblemType, title_of
 from api.http.problems import Problem, unavailable
-from pipeline.commands import AggregateNotFound, AggregateUnreadable, VersionMismatch
+from pipeline.commands import (
+    AggregateNotFound,
+    AggregateUnreadable,
+    OfAnotherAggregate,
+    SameAggregate,
+    VersionMismatch,
+)
 from pipeline.model.aggregate import Refused
+from pipeline.model.claims import KeyClaimed, KeyNotClaimed
 
 _OURS = ("pipeline.", "api.")
 
@@ -24,6 +31,14 @@ def translate(error: Exception) -> Problem | None:
             about = error.aggregate_id
             detail = f"There is no aggregate {about}."
             return Problem(404, "aggregate-not-found", detail, aggregate=about)
+        case OfAnotherAggregate():
+            about = error.aggregate_id
+            detail = f"{about} is the id of an aggregate of another sort."
+            return Problem(409, "of-another-aggregate", detail, aggregate=about)
+        case SameAggregate():
+            about = error.aggregate_id
+            detail = f"The command is over several aggregates, and names {about} twice."
+            return Problem(400, "same-aggregate", detail, aggregate=about)
         case Refused():
             status, name = error.status, name_of(type(error))
             detail = str(error) or meaning_of(type(error))
@@ -35,11 +50,12 @@ def translate(error: Exception) -> Problem | None:
 
 
 def refusal_types() -> list[ProblemType]:
-    """One for each class of refusals that this process has imported, but for the engine's own.
+    """One for each class of refusals that this process has imported; of the engine's own, for those
+    of claims alone.
 
     Raises `TypeError` if two classes have one name, but not one status and meaning.
     """
-    found: dict[str, type[Refused]] = {}
+    found: dict[str, type[Refused]] = {name_of(each): each for each in (KeyClaimed, KeyNotClaimed)}
     for each in _below(Refused):
         first = found.setdefault(name_of(each), each)
         if _type_of(first) != _type_of(each):

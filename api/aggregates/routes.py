@@ -1,8 +1,10 @@
-"""The routes of an aggregate: commands to it, and how it is now."""
+"""The routes of an aggregate: commands to it, and how it is now; and those of joint commands."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from typing_extensions import TypedDict
@@ -21,27 +23,32 @@ from api.http.headers import (
 )
 from api.http.inputs import fingerprint, invalid, parsed
 from api.http.operations import json, operation
-from api.http.replies import reply
+from api.http.replies import as_json, reply
 from api.security.access import READERS, TELLER, allowed
 from api.security.guard import actor
 from pipeline.commands import CommandContext, CommandService, Done, Versioned
-from pipeline.model.aggregate import Aggregate
+from pipeline.model.aggregate import Aggregate, Joint
 from pipeline.model.claims import is_reserved
-from pipeline.model.events import AGGREGATE_ID
+from pipeline.model.events import AGGREGATE_ID, is_id
 from pipeline.support import tracing
+from pipeline.support.first_warnings import FirstWarnings
+
+_unshown: Final = FirstWarnings(logging.getLogger(__name__))
 
 COMMANDS: Final = web.AppKey("commands", CommandService)
 
 _ETAG: Final = ETAG._replace(meaning='The version of the aggregate: `"3"`.')
 _UNREADABLE: Final = ("aggregate-unreadable", "store-unavailable")
+_TO_ONE: Final = (*COMMAND_PROBLEMS, *_UNREADABLE, "of-another-aggregate")
 
 
 class ShownAggregate(TypedDict):
-    """An aggregate: `version` counts its events, and `state` is what they made of it."""
+    """An aggregate: `version` counts its events, and `state` is what they made of it; null if the
+    aggregate fails to tell it."""
 
     id: str
     version: int
-    state: dict[str, Any]
+    state: dict[str, Any] | None
 
 
 def routes_of(aggregate: Aggregate[Any, Any], refusals: Sequence[str]) -> Iterator[web.RouteDef]:
@@ -54,11 +61,18 @@ def routes_of(aggregate: Aggregate[Any, Any], refusals: Sequence[str]) -> Iterat
     one = f"{all_of_it}/{{id:{AGGREGATE_ID}}}"
     yield web.get(one, _named(f"get_{name}", _reading(aggregate)))
     if aggregate.commands:
-        bodies = CommandBodies(aggregate)
+        bodies = CommandBodies(name, aggregate.commands)
         creating = _creating(aggregate, bodies, refusals)
         executing = _executing(aggregate, bodies, refusals)
         yield web.post(all_of_it, _named(f"create_{name}", creating))
         yield web.post(one, _named(f"command_{name}", executing))
+
+
+def joint_route(joint: Joint[Any], refusals: Sequence[str]) -> web.RouteDef:
+    """As `routes_of`; of a joint command that clients may send."""
+    bodies = CommandBodies(f"joint_{joint.name}", joint.commands)
+    handler = _executing_together(joint, bodies, refusals)
+    return web.post(f"/joints/{joint.name}", _named(f"joint_{joint.name}", handler))
 
 
 def _named(name: str, handler: Handler) -> Handler:
@@ -118,8 +132,7 @@ def _executing(
     @operation(
         json(ShownAggregate, _ETAG, REPLAYED_HEADER),
         *refusals,
-        *COMMAND_PROBLEMS,
-        *_UNREADABLE,
+        *_TO_ONE,
         body=bodies.described,
         headers=(IDEMPOTENCY_KEY, IF_MATCH),
         about=f"A command to a {aggregate.name}.",
@@ -133,6 +146,43 @@ def _executing(
         return _done(aggregate, done)
 
     return execute
+
+
+def _executing_together(
+    joint: Joint[Any], bodies: CommandBodies, refusals: Sequence[str]
+) -> Handler:
+    first, *others = (each.name for each in joint.aggregates)
+
+    @allowed(TELLER)
+    @command
+    @operation(
+        json(ShownAggregate, _ETAG, REPLAYED_HEADER),
+        *refusals,
+        *_TO_ONE,
+        "same-aggregate",
+        body=bodies.described,
+        headers=(IDEMPOTENCY_KEY, IF_MATCH),
+        about=f"A command over a {' and a '.join([first, *others])}.\n\nIt is executed whole or not"
+        f" at all. The answer, `If-Match` and `ETag` are about the {first}.",
+    )
+    async def execute(request: web.Request) -> web.Response:
+        wanted, context = await _parsed(request, bodies)
+        ids = _ids_of(joint, wanted)
+        done = await request.app[COMMANDS].execute_together(joint, ids, wanted, context)
+        return _done(joint.aggregates[0], done)
+
+    return execute
+
+
+def _ids_of(joint: Joint[Any], wanted: Any) -> Sequence[str]:
+    """The ids of the aggregates that a command names; problem 400 for what can't be one."""
+    assert joint.ids is not None
+    ids = joint.ids(wanted)
+    for aggregate, each in zip(joint.aggregates, ids, strict=True):
+        if not is_id(each) or is_reserved(each, aggregate):
+            detail = f"{each} can't be the id of a {aggregate.name}"
+            raise invalid([{"pointer": "#", "detail": detail}])
+    return ids
 
 
 async def _parsed(request: web.Request, bodies: CommandBodies) -> tuple[Any, CommandContext]:
@@ -167,9 +217,15 @@ def _shown(
     headers: dict[str, str] | None = None,
 ) -> web.Response:
     """The aggregate; its version is the entity tag."""
-    document = {
-        "id": found.id,
-        "version": found.version,
-        "state": aggregate.to_json(found.state),
-    }
+    document = {"id": found.id, "version": found.version, "state": _state(aggregate, found)}
     return reply(document, status=status, headers={"ETag": f'"{found.version}"'} | (headers or {}))
+
+
+def _state(aggregate: Aggregate[Any, Any], found: Versioned[Any]) -> orjson.Fragment | None:
+    """The state as JSON, None if that fails: what was stored is no error, and must not be told as
+    one."""
+    try:
+        return orjson.Fragment(as_json(aggregate.to_json(found.state)))
+    except Exception:  # whatever `to_json` raises
+        _unshown.warn(aggregate, "The state of %s %s can't be shown", aggregate.name, found.id)
+        return None

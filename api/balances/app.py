@@ -38,7 +38,7 @@ from pipeline.model.names import BANK
 from pipeline.search import ProjectionBroken, ProjectionUnavailable
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import NotReady
-from pipeline.support.settings import Settings
+from pipeline.support.settings import Settings, require_projections
 
 _ROUTES: Final = [
     *overview.routes,
@@ -54,7 +54,11 @@ _ROUTES: Final = [
 
 
 def create_app(settings: Settings) -> web.Application:
-    """The service on these settings. To be called in the event loop that will run it."""
+    """The service on these settings. To be called in the event loop that will run it.
+
+    Raises `SettingsError` where the application has no projection.
+    """
+    require_projections(settings)
     index, entries = BalanceReader(settings.elasticsearch), StatementReader(settings.elasticsearch)
     connections = Connections(settings)
     kept = settings.kept
@@ -107,7 +111,7 @@ def create_app(settings: Settings) -> web.Application:
     app[overview.OVERVIEWS] = overviews
     app[activity.ACTIVITIES] = activities
     app[partitions.SNAPSHOTS] = snapshots
-    app[ui.FILES] = ui.read()
+    app[ui.FILES] = ui.read(names=settings.names)
     app[rebuilds.REBUILDS] = rebuild_lists
     app[rebuild_events.WATCHING] = watchers
     app[parked.PARKED] = parked.ParkedAccounts(connections)

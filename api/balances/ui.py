@@ -15,6 +15,7 @@ from api.http.html import secured
 from api.http.operations import HTML, Answer, Header, operation
 from api.http.problems import Problem
 from api.security.access import open_to_all
+from pipeline.model.names import BANK, Names
 
 FOLDER: Final = Path(__file__).parent / "page" / "static"
 _INDEX: Final = "index.html"
@@ -65,15 +66,32 @@ class File:
         )
 
 
-def read(folder: Path = FOLDER) -> Mapping[str, File]:
-    """All files by name, those in folders as `folder/name`."""
+def read(folder: Path = FOLDER, names: Names = BANK) -> Mapping[str, File]:
+    """All files by name, those in folders as `folder/name`; the page as an application has it."""
     found = (each for each in sorted(folder.rglob("*")) if each.suffix in _KINDS)
-    return {each.relative_to(folder).as_posix(): _file(each) for each in found}
+    files = {each.relative_to(folder).as_posix(): each for each in found}
+    bodies = {name: path.read_bytes() for name, path in files.items()}
+    if names != BANK:
+        bodies[_INDEX] = _of_another(bodies[_INDEX].decode(), names).encode()
+    return {name: _file(body, files[name].suffix) for name, body in bodies.items()}
 
 
-def _file(path: Path) -> File:
-    body = path.read_bytes()
-    return File(body, _KINDS[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+def _file(body: bytes, suffix: str) -> File:
+    return File(body, _KINDS[suffix], hashlib.sha256(body).hexdigest()[:32])
+
+
+def _of_another(index: str, names: Names) -> str:
+    """The page of an application that is not the bank: by its name, and without accounts."""
+    for bank, another in (
+        (">Bank<", f">{names.title}<"),
+        (" Bank<", f" {names.title}<"),
+        ("<body>", '<body data-thing="aggregate">'),
+        ('        <li><a href="#/accounts">Accounts</a></li>\n', ""),
+        (" Money is in whole minor units.", ""),
+    ):
+        assert bank in index, bank
+        index = index.replace(bank, another)
+    return index
 
 
 FILES: Final = web.AppKey("files", Mapping[str, File])

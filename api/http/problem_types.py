@@ -1,5 +1,9 @@
-"""All problem types of the two services: their meaning, and what to do about them."""
+"""All problem types of the two services: their meaning, and what to do about them.
 
+They are told in the words of the bank; `of_another` has those for other applications.
+"""
+
+import re
 from typing import Final, NamedTuple
 
 
@@ -21,6 +25,26 @@ class ProblemType(NamedTuple):
     def path(self) -> str:
         """The type as problems have it; its page is there."""
         return path_of(self.name)
+
+
+def of_another(problem: ProblemType) -> ProblemType:
+    """The type in the words of an application that is not the bank."""
+    return problem._replace(meaning=_reworded(problem.meaning), remedy=_reworded(problem.remedy))
+
+
+def _reworded(text: str) -> str:
+    for bank, another in _WORDS:
+        text = re.sub(bank, another, text)
+    return text
+
+
+_WORDS: Final = (
+    (r"An account's id is 26 characters of 0-9 and A-Z\.", "The route says how."),
+    (r"\b([Tt]he) account service\b", r"\1 command service"),
+    (r"\baccount(s?)\b", r"aggregate\1"),
+    (r"\b(another|[Tt]he) bank\b", r"\1 application"),
+    (r"\ba payment could be made twice\b", "a command could be executed twice"),
+)
 
 
 def title_of(name: str) -> str:
@@ -244,6 +268,19 @@ _EVERY: Final = (
         404,
         "There is no such aggregate: it has no event.",
         "Check the id, and that it is one of such an aggregate.",
+    ),
+    ProblemType(
+        "of-another-aggregate",
+        409,
+        "The id is that of an aggregate of another sort, whose route is another one. Nothing was"
+        " stored.",
+        "Send the command to the route of that sort, or take another id.",
+    ),
+    ProblemType(
+        "same-aggregate",
+        400,
+        "A command over several aggregates names one of them twice. Nothing was stored.",
+        "Name each once.",
     ),
     # On which terms a command is sent.
     ProblemType(

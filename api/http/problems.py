@@ -122,7 +122,7 @@ def problem_of(error: Exception, translate: Translate) -> Problem | None:
 def _of_http(error: web.HTTPException) -> Problem:
     """The problem for an error of aiohttp's router or body reader."""
     details = {
-        404: "There is nothing here. An account's id is 26 characters of 0-9 and A-Z.",
+        404: "There is nothing here, or an id in the path is not written as one: see /docs.",
         405: f"Only {', '.join(sorted(getattr(error, 'allowed_methods', ())))} is possible here.",
         413: "The body is longer than 64 KiB.",
     }

@@ -10,10 +10,12 @@ from aiohttp import web
 def reply(
     document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """The document as JSON. Times are RFC 3339; values that JSON does not know become text."""
+    """The document `as_json`."""
     return web.Response(
-        status=status,
-        body=orjson.dumps(document, default=str, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z),
-        content_type="application/json",
-        headers=headers,
+        status=status, body=as_json(document), content_type="application/json", headers=headers
     )
+
+
+def as_json(document: Any) -> bytes:
+    """Times are RFC 3339; values that JSON does not know become text."""
+    return orjson.dumps(document, default=str, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)

@@ -1,6 +1,6 @@
 """`/openapi.json`, `/docs` and `/problems`: the service's description. They read no server."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -9,13 +9,14 @@ from typing_extensions import TypedDict
 
 from api.http.headers import prefers_html
 from api.http.operations import HTML, JSON, Answer, json, operation
-from api.http.problem_types import PROBLEM_TYPES, ProblemType
+from api.http.problem_types import PROBLEM_TYPES, ProblemType, of_another
 from api.http.problems import Problem
 from api.http.replies import reply
 from api.http.shapes import All, Schema
 from api.openapi.document import Route, described, document
 from api.openapi.pages import docs_page, problem_page, problems_page
 from api.security.access import open_to_all
+from pipeline.model.names import BANK, Names
 
 routes = web.RouteTableDef()
 
@@ -46,10 +47,14 @@ class Contract:
     """The description of a service, read from its routes at the first use."""
 
     def __init__(
-        self, title: str, router: web.UrlDispatcher, own_problems: Iterable[ProblemType] = ()
+        self,
+        title: str,
+        router: web.UrlDispatcher,
+        own_problems: Iterable[ProblemType] = (),
+        names: Names = BANK,
     ) -> None:
-        self._title, self._router = title, router
-        self.problem_types = PROBLEM_TYPES | {each.name: each for each in own_problems}
+        self._title, self._router, self._names = title, router, names
+        self._types = PROBLEM_TYPES | {each.name: each for each in own_problems}
 
     @cached_property
     def routes(self) -> Sequence[Route]:
@@ -57,7 +62,20 @@ class Contract:
 
     @cached_property
     def document(self) -> Schema:
-        return document(self._title, self.routes, self.problem_types)
+        return document(self._title, self.routes, self._types)
+
+    @cached_property
+    def problem_types(self) -> Mapping[str, ProblemType]:
+        """By name. Of another application only those that can be answered: the bank's are of no
+        use there."""
+        if self._names == BANK:
+            return self._types
+        known = self._types.items()
+        own = {name: of_another(each) for name, each in known if each.name in PROBLEM_TYPES}
+        answered = {name for route in self.routes for name in route.problems}
+        return {
+            name: own.get(name, each) for name, each in known if each.anywhere or name in answered
+        }
 
     def answering(self, problem: ProblemType) -> list[Route]:
         """The routes that may answer with this problem."""

@@ -9,7 +9,7 @@ from pipeline.cli.failures import CommandFailed
 from pipeline.cli.running import configured
 from pipeline.model.projection import Projection
 from pipeline.model.projection_lookup import UnknownProjection, chosen
-from pipeline.support.settings import Settings
+from pipeline.support.settings import Settings, require_projections
 
 Target = tuple[Settings, Projection]
 
@@ -39,8 +39,9 @@ def target(command: str) -> Target:
 
 def projection_of(settings: Settings) -> Projection:
     """The projection that the command line names, or the first; `CommandFailed` if there is none of
-    the name."""
+    the name, and `SettingsError` if the application has none."""
     name = click.get_current_context().meta.get(__name__)
+    require_projections(settings)
     try:
         return settings.kept[0] if name is None else chosen(name, settings.kept)
     except UnknownProjection as error:

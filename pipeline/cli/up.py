@@ -41,9 +41,8 @@ Ctrl-C ends it. What was stored stays in {folder}.
 """
 
 TRY_ANOTHER = """
-{application} runs. Its page: {balances}/ui. In another terminal:
-{commands}
-  curl {balances}/projections/{first}   the documents of its first projection
+{application} runs. {page}In another terminal:
+{commands}{documents}
   bank status                 what runs, and whether it is well
   bank verify                 do the invariants hold?
 
@@ -53,6 +52,10 @@ Ctrl-C ends it. What was stored stays in {folder}.
 TRY_COMMAND = """
   curl {accounts}/aggregates/{aggregate} -H 'Content-Type: application/json' -d '{body}'
   curl {accounts}/aggregates/{aggregate}/<ID>        the {aggregate}, from its events\
+"""
+
+TRY_DOCUMENTS = """
+  curl {balances}/projections/{first}   the documents of its first projection\
 """
 
 _SAMPLES: Final[Mapping[type, object]] = {str: "…", int: 1, bool: True}
@@ -94,13 +97,19 @@ async def _up(settings: Settings, lines: LogLines, without: tuple[str, ...]) -> 
 
 def _what_to_try(settings: Settings) -> str:
     accounts = accounts_url(settings).replace("http://127.0.0.1", "localhost")
-    return (TRY if settings.names == BANK else TRY_ANOTHER).format(
+    balances = balances_url(settings).replace("http://127.0.0.1", "localhost")
+    folder = settings.data_dir.absolute()
+    if settings.names == BANK:
+        return TRY.format(accounts=accounts, balances=balances, folder=folder)
+    documents = [
+        TRY_DOCUMENTS.format(balances=balances, first=each.name) for each in settings.kept[:1]
+    ]
+    return TRY_ANOTHER.format(
         application=settings.names.application,
-        first=settings.kept[0].name,
-        accounts=accounts,
+        page=f"Its page: {balances}/ui. " if settings.kept else "",
         commands=_command_to_try(settings.chosen, accounts),
-        balances=balances_url(settings).replace("http://127.0.0.1", "localhost"),
-        folder=settings.data_dir.absolute(),
+        documents="".join(documents),
+        folder=folder,
     )
 
 

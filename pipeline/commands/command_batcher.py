@@ -182,9 +182,11 @@ def _settle(
     decided: Iterable[_Decided[C, S]], stored: AppendResult, fresh: bool
 ) -> Iterator[WaitingCommand[C, S]]:
     """Settle the commands whose outcome is known; yields the others."""
+    conflict = isinstance(stored.error, VersionConflict)
     for each in decided:
         outcome = _outcome(each, stored, fresh)
-        each.waiting.conflicts += isinstance(stored.error, VersionConflict)
+        if conflict:
+            each.waiting.conflicts += 1
         if outcome is not None:
             each.waiting.settle(outcome)
         elif each.waiting.conflicts == ATTEMPTS:

@@ -7,6 +7,10 @@ class AggregateNotFound(Refused):
     """There is no such aggregate."""
 
 
+class OfAnotherAggregate(Refused):
+    """The id is that of an aggregate of another sort."""
+
+
 class VersionNotFound(Refused):
     """The aggregate has fewer events than that version."""
 

@@ -8,7 +8,7 @@ from pipeline.commands.caches import Locks
 from pipeline.commands.command_batcher import CommandBatcher
 from pipeline.commands.command_context import CommandContext
 from pipeline.commands.command_store import CommandStore
-from pipeline.commands.errors import AggregateNotFound
+from pipeline.commands.errors import AggregateNotFound, OfAnotherAggregate
 from pipeline.commands.execution import Done
 from pipeline.commands.histories import Histories
 from pipeline.commands.idempotency import Idempotency
@@ -17,7 +17,7 @@ from pipeline.commands.states import States
 from pipeline.eventstore import StoreUnavailable, StoreUnguarded
 from pipeline.model.aggregate import Aggregate, C, Joint, S
 from pipeline.model.ulids import new_ulid
-from pipeline.model.versioned import Versioned, initial
+from pipeline.model.versioned import AggregateUnreadable, Versioned, initial
 from pipeline.support.readiness import NotReady
 
 
@@ -59,6 +59,7 @@ class CommandService:
         self._served: dict[Aggregate[Any, Any], _Served[Any, Any]] = {
             each: _Served(each, store, self._locks, cached, begin_chains) for each in aggregates
         }
+        self._kinds = {kind for each in self._served for kind in each.schemas}
         self._joint, self._idempotency = JointCommands(store, self._locks), Idempotency(store)
         self._opened = False
 
@@ -112,11 +113,15 @@ class CommandService:
         """Execute a command to one aggregate."""
         self._require_guarded()
         served: _Served[C, S] = self._served[aggregate]
-        return await self._idempotency.execute(
-            context,
-            served.states,
-            lambda: served.batcher.execute(aggregate_id, command, context),
-        )
+        try:
+            return await self._idempotency.execute(
+                context,
+                served.states,
+                lambda: served.batcher.execute(aggregate_id, command, context),
+            )
+        except AggregateUnreadable as error:
+            self._require_of_none(error)
+            raise
 
     async def execute_together(
         self,
@@ -140,22 +145,35 @@ class CommandService:
             Party(aggregate, aggregate_id, each.states, aggregate_id in blind)
             for aggregate, aggregate_id, each in zip(joint.aggregates, ids, served, strict=True)
         ]
-        return await self._idempotency.execute(
-            context,
-            served[0].states,
-            lambda: self._joint.execute(joint, parties, command, context),
-        )
+        try:
+            return await self._idempotency.execute(
+                context,
+                served[0].states,
+                lambda: self._joint.execute(joint, parties, command, context),
+            )
+        except AggregateUnreadable as error:
+            self._require_of_none(error)
+            raise
 
     async def get(self, aggregate: Aggregate[Any, S], aggregate_id: str) -> Versioned[S]:
         """The aggregate as the event store has it now, or `AggregateNotFound`."""
-        found = await self._of(aggregate).states.present(aggregate_id)
-        if not found.version:
-            raise AggregateNotFound(aggregate_id=aggregate_id)
-        return found
+        try:
+            found = await self._of(aggregate).states.present(aggregate_id)
+            if found.version:
+                return found
+        except AggregateUnreadable as error:
+            if error.begins not in self._kinds:
+                raise
+        raise AggregateNotFound(aggregate_id=aggregate_id)
 
     def histories(self, aggregate: Aggregate[Any, S]) -> Histories[S]:
         """The past of such aggregates."""
         return self._of(aggregate).histories
+
+    def _require_of_none(self, error: AggregateUnreadable) -> None:
+        """Raise `OfAnotherAggregate` if the id is that of one which is served here."""
+        if error.begins in self._kinds:
+            raise OfAnotherAggregate(aggregate_id=error.aggregate_id) from error
 
     def _of(self, aggregate: Aggregate[C, S]) -> _Served[C, S]:
         return self._served[aggregate]

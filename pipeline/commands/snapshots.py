@@ -15,8 +15,11 @@ import orjson
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.events import slot_of
 from pipeline.model.versioned import Versioned
+from pipeline.support.first_warnings import FirstWarnings
 
 log = logging.getLogger(__name__)
+
+_unwritten, _unread = FirstWarnings(log), FirstWarnings(log)
 
 EVERY: Final = 100
 """A snapshot is written about once in so many events of an aggregate."""
@@ -36,7 +39,7 @@ def snapshot_of(aggregate: Aggregate[Any, S], state: Versioned[S]) -> dict[str, 
         json = aggregate.to_json(state.state)
         comes_back = _comes_back(aggregate, json, state.state)
     except Exception:  # whatever a codec raises: the events are stored, and their command succeeds
-        log.warning("No snapshot of %s %s", aggregate.name, state.id, exc_info=True)
+        _unwritten.warn(aggregate, "No snapshot of %s %s", aggregate.name, state.id)
         return None
     if not comes_back:
         log.debug("No snapshot of %s %s: JSON changes its state", aggregate.name, state.id)
@@ -77,7 +80,7 @@ def trusted(
         )
     except Exception:  # damage may look like anything, and a codec may raise anything
         named = aggregate.name, snapshot.get("_id")
-        log.warning("The snapshot of %s %s can't be read", *named, exc_info=True)
+        _unread.warn(aggregate, "The snapshot of %s %s can't be read", *named)
         return None
 
 

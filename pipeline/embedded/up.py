@@ -38,8 +38,17 @@ SERVICES: Final = ("accounts", "balances")
 
 
 def roles_of(settings: Settings) -> list[str]:
-    """The roles of the application: without aggregates nothing takes commands."""
-    return [each for each in ROLES if each != "accounts" or settings.chosen.aggregates]
+    """The roles of the application: without aggregates nothing takes commands, and without
+    projections nothing is applied or read."""
+    needless = {"worker", "balances"} if not settings.kept else set()
+    if not settings.chosen.aggregates:
+        needless.add("accounts")
+    return [each for each in ROLES if each not in needless]
+
+
+def servers_of(settings: Settings) -> list[str]:
+    """The servers that its roles need."""
+    return [each for each in SERVER_BINARIES if each != "elasticsearch" or settings.kept]
 
 
 def accounts_url(settings: Settings) -> str:
@@ -61,7 +70,8 @@ async def running(
     """
     check_guarded(settings)
     tracing.require(settings)
-    servers = EmbeddedServers(settings, [name for name in SERVER_BINARIES if name not in without])
+    ours = [name for name in servers_of(settings) if name not in without]
+    servers = EmbeddedServers(settings, ours)
     await servers.start()
     try:
         _check_ports(settings)

@@ -55,3 +55,5 @@ class Snapshots:
             await self._snapshots.replace_one({"_id": account_id}, snapshot, upsert=True)
         except PyMongoError as error:
             log.debug("No snapshot of account %s: %s", account_id, brief(error))
+        except Exception as error:  # BSON lacks some of what JSON has, such as integers above 2^63
+            log.warning("No snapshot of account %s can be stored: %s", account_id, brief(error))

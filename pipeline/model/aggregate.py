@@ -43,6 +43,14 @@ class Refused(Exception):
         self.aggregate_id = aggregate_id
 
 
+class UnknownKind(ValueError):
+    """An event is of none of the aggregate's kinds."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"event of unknown kind {kind}")
+        self.kind = kind
+
+
 class Decision(NamedTuple):
     """The kind and body of a new event; the engine adds the envelope."""
 
@@ -101,7 +109,8 @@ class Aggregate(Generic[C, S]):
 
     def decide(self, command: C, state: S) -> list[Decision]:
         """The decisions, or `Refused`."""
-        return [*self._decide(command, state)]
+        decisions = self._decide(command, state)
+        return decisions if isinstance(decisions, list) else [*decisions]
 
     def schema_of(self, kind: str) -> int:
         """The schema in which a decision of that kind is stored; raises `ValueError`."""
@@ -111,12 +120,12 @@ class Aggregate(Generic[C, S]):
 
     def newest_form(self, event: Event) -> Event:
         """The event in the newest schema of its kind; raises `ValueError` if there is none."""
-        event = as_stored(event)  # a process may go by the upcasters of another application
         newest_schema = self.schemas.get(event["kind"])
-        if event.get("schema", 1) == newest_schema:  # nearly always
+        if type(event) is dict and event.get("schema", 1) == newest_schema:  # nearly always
             return event
+        event = as_stored(event)  # a process may go by the upcasters of another application
         if newest_schema is None:
-            raise ValueError(f"event of unknown kind {event['kind']}")
+            raise UnknownKind(event["kind"])
         event = upcast(event, self.upcasters)
         require_newest(event, self.upcasters)
         return event
@@ -135,6 +144,9 @@ class Joint(Generic[C]):
     aggregate, in their order and at least one for each: only an aggregate that gets an event is
     certain to be still in the state that was decided on. A `Refused` that names no aggregate is
     that of the one whose decisions are due, or of the first if none are.
+
+    `commands`: those that clients may send by HTTP, as of an `Aggregate`. `ids(command)` then
+    returns the ids of the aggregates, in their order.
     """
 
     def __init__(
@@ -142,8 +154,14 @@ class Joint(Generic[C]):
         name: str,
         aggregates: Sequence[Aggregate[Any, Any]],
         decide: Callable[..., Iterable[Iterable[Decision]]],
+        *,
+        commands: Iterable[type[Any]] = (),
+        ids: Callable[[C], Sequence[str]] | None = None,
     ) -> None:
         self.name, self.aggregates, self.decide = name, tuple(aggregates), decide
+        self.commands, self.ids = _by_name(name, commands), ids
+        if self.commands and not (ids and is_name(name)):
+            raise ValueError(f"{name!r} takes commands: give it ids, and a name as aggregates have")
 
     def __repr__(self) -> str:
         return f"Joint({self.name!r})"

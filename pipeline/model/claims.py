@@ -28,11 +28,12 @@ _PREFIX: Final = "claim-"
 
 
 class KeyClaimed(Refused):
-    """Somebody has the key: `by`, the id that took it."""
+    """Somebody has the key already."""
 
     def __init__(self, by: str) -> None:
         super().__init__()
         self.by = by
+        """The id that took it."""
 
 
 class KeyNotClaimed(Refused):

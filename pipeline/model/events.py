@@ -5,8 +5,9 @@ JSON and `created_at` is RFC 3339 in UTC; in MongoDB `created_at` is a naive UTC
 """
 
 import re
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NotRequired, TypedDict
 
@@ -23,6 +24,7 @@ AGGREGATE_ID: Final = "[A-Za-z0-9_-]{1,64}"
 """An id that every server accepts in a subject, a key or a path, as a pattern. Ours are ULIDs."""
 
 _ID: Final = re.compile(AGGREGATE_ID)
+_EPOCH: Final = datetime(1970, 1, 1)
 _FNV_OFFSET, _FNV_PRIME = 2166136261, 16777619
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
@@ -126,7 +128,6 @@ def new_event(
 
     `schema`: that of the body, by default the kind's newest that is declared.
     """
-    now = datetime.now(UTC)
     event: Event = {
         "_id": new_ulid(),
         "slot": slot_of(account_id),
@@ -135,7 +136,8 @@ def new_event(
         "kind": kind,
         "body": body,
         "schema": newest(kind) if schema is None else schema,
-        "created_at": now.replace(microsecond=now.microsecond // 1000 * 1000, tzinfo=None),
+        # In half the time of `datetime.now`, which has microseconds and a zone to remove.
+        "created_at": _EPOCH + timedelta(milliseconds=time.time_ns() // 1_000_000),
         "correlation_id": correlation_id or new_ulid(),
     }
     if causation_id is not None:

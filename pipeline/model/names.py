@@ -119,6 +119,11 @@ class Names:
 
     # ---------------------------------------------------------------- elsewhere
 
+    @property
+    def title(self) -> str:
+        """The application's name for people."""
+        return self.application.replace("_", " ").capitalize()
+
     def of(self, what: str, projection: str) -> str:
         """What each projection has one of, such as a bucket, before the prefix."""
         return what if projection == self.plain else f"{what}-{projection}"

@@ -25,15 +25,14 @@ def projections(
 ) -> tuple[Projection, ...]:
     """Those of a setting, as an application keeps them: `balance statement package.module:NAME`.
 
-    `own`: the application's; its first one comes first, if it is listed. Raises
-    `UnknownProjection`.
+    `own`: the application's; its first one comes first, if it is listed. None at all where there is
+    none to list. Raises `UnknownProjection`.
     """
     among = _declared(names.application) | {each.name: each for each in own}
     wanted = [each for each in re.split(r"[\s,]+", listed.strip()) if each]
     found = tuple(_found(each, among).within(names) for each in wanted)
-    if not found:
-        example = next(iter(among), "package.module:NAME")
-        raise UnknownProjection(f"name one projection at least, such as `{example}`")
+    if among and not found:
+        raise UnknownProjection(f"name one projection at least, such as `{next(iter(among))}`")
     for each in found:
         if not is_name(each.name):
             raise UnknownProjection(f"{each.name!r} is no name: lower case letters, digits and _")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic
 
-from pipeline.model.aggregate import Aggregate, S
+from pipeline.model.aggregate import Aggregate, S, UnknownKind
 from pipeline.model.chain import NOTHING, chained, hash_of
 from pipeline.model.events import Event
 
@@ -13,9 +13,10 @@ from pipeline.model.events import Event
 class AggregateUnreadable(ValueError):
     """An event of the aggregate can't be applied here, so no command to it can be decided."""
 
-    def __init__(self, name: str, aggregate_id: str, reason: str) -> None:
+    def __init__(self, name: str, aggregate_id: str, reason: str, *, begins: str = "") -> None:
+        """`begins`: the kind of its first event, if that is none of the aggregate's."""
         super().__init__(f"{name} {aggregate_id}: {reason}")
-        self.aggregate_id, self.reason = aggregate_id, reason
+        self.aggregate_id, self.reason, self.begins = aggregate_id, reason, begins
 
 
 # Not frozen: each command makes one, and a frozen one takes four times as long to make.
@@ -58,7 +59,8 @@ def evolve(aggregate: Aggregate[Any, S], before: Versioned[S], event: Event) -> 
         return Versioned(before.id, state, version, event_id, until, head, begun)
     except Exception as error:  # whatever the aggregate's `evolve` raises
         why = f"version {version}: {error}"
-        raise AggregateUnreadable(aggregate.name, before.id, why) from error
+        begins = error.kind if isinstance(error, UnknownKind) and not before.version else ""
+        raise AggregateUnreadable(aggregate.name, before.id, why, begins=begins) from error
 
 
 def fold(aggregate: Aggregate[Any, S], aggregate_id: str, events: Iterable[Event]) -> Versioned[S]:

@@ -6,20 +6,24 @@ projections are compared with the projection's own fold.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 
 from pipeline.banking.balance import BALANCE
+from pipeline.eventstore import EventStore
+from pipeline.messaging.answers import ELECTION, until_answered
 from pipeline.model.events import SLOTS
 from pipeline.model.names import BANK
 from pipeline.model.projection import Projection
 from pipeline.operations.checker import check, guards_verdict
 from pipeline.operations.checker.events import CheckedEvents
+from pipeline.operations.checker.guards import stream_guards
 from pipeline.operations.checker.live import (
     PATIENCE,
-    Stores,
     check_live,
     guard_faults,
     opened,
+    opened_events,
     while_they_answer,
 )
 from pipeline.operations.checker.report import CheckFigures, Faults, Report, verdict
@@ -30,32 +34,47 @@ from pipeline.support.settings import Settings
 
 def verified(settings: Settings) -> Sequence[Projection]:
     """The projections whose documents are judged, and repaired."""
-    first = settings.kept[0]
-    return (first,) if first is BALANCE else settings.kept
+    return (BALANCE,) if _keeps_balances(settings) else settings.kept
+
+
+def _keeps_balances(settings: Settings) -> bool:
+    return BALANCE in settings.kept[:1]
 
 
 async def verify(settings: Settings, *, patience: float = PATIENCE) -> Report:
     """Judge the invariants. Raises `Unreachable` and `CannotRepair`."""
-    if settings.kept[0] is BALANCE:
+    if _keeps_balances(settings):
         return await check_live(settings, patience=patience)
     began = monotonic()
-    async with opened(settings) as stores:
-        with while_they_answer():
-            of_events = await _events(settings, stores)
+    of_events = await _events(settings)
     return _report(of_events, await _documents(settings, patience), monotonic() - began)
 
 
-async def _events(settings: Settings, stores: Stores) -> Report:
+async def _events(settings: Settings) -> Report:
     """The verdicts on the event store and on the guards."""
-    faults = await guard_faults(stores)
-    if settings.names == BANK:
-        return await check(stores.store, None, under_way=stores.under_way, guard_faults=faults)
+    if not settings.kept:
+        async with opened_events(settings) as (store, js):
+            with while_they_answer():
+                guards = partial(stream_guards, js, settings)
+                return await _judged(settings, store, await until_answered(guards, ELECTION))
+    async with opened(settings) as stores:
+        with while_they_answer():
+            faults = await guard_faults(stores)
+            if settings.names == BANK:
+                return await check(
+                    stores.store, None, under_way=stores.under_way, guard_faults=faults
+                )
+            return await _judged(settings, stores.store, faults)
+
+
+async def _judged(settings: Settings, store: EventStore, faults: Sequence[str]) -> Report:
+    """Those on the event store of an application that is not the bank. `faults`: of guards in other
+    servers."""
     events = CheckedEvents(settings.chosen.invariants)
-    await events.read(stores.store.replay(range(SLOTS)))
-    guards = await guards_verdict(stores.store, faults)
+    await events.read(store.replay(range(SLOTS)))
+    guards = await guards_verdict(store, faults)
     figures = CheckFigures(events.accounts, events.events, 0, 0, 0, 0, 0.0)
-    invalid = await stores.store.invalid_documents()
-    return Report((*events.verdicts(), guards), figures, invalid)
+    return Report((*events.verdicts(), guards), figures, await store.invalid_documents())
 
 
 @dataclass(slots=True)

@@ -207,6 +207,14 @@ class Settings(AccessSettings):
         return replace(found, names=self.names, replicas=self.stream_replicas)
 
 
+def require_projections(settings: Settings) -> None:
+    """Raise `SettingsError` if the application has no projection: for roles that only keep or read
+    some."""
+    if not settings.kept:
+        name = settings.names.application
+        raise SettingsError(f"{PREFIX}APPLICATION: {name} has no projection to keep or to read")
+
+
 class Described(NamedTuple):
     """One setting as `bank settings` shows it; secrets are masked."""
 

@@ -64,7 +64,8 @@ def projected(
         if not projection.sound(each["version"], each):
             raise AssertionError(
                 f"{projection.name} can't keep {each}: it must have exactly the fields of the "
-                f"mapping, {dict(projection.mapping['properties'])}"
+                f"mapping, each with one value of its type and no list, "
+                f"{dict(projection.mapping['properties'])}"
             )
     streamed = [decode(encode(each)) for each in events]
     what = f"{projection.name} makes another document of an event from the stream"

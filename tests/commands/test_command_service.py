@@ -13,6 +13,7 @@ from pipeline.commands import (
     CommandContext,
     CommandService,
     KeyReused,
+    OfAnotherAggregate,
     SameAggregate,
     VersionMismatch,
 )
@@ -383,7 +384,9 @@ async def test_each_kind_has_snapshots_of_its_own(
     assert walked == [100]
 
 
-async def test_a_codec_that_fails_fails_no_command_and_no_load(store: AnyStore) -> None:
+async def test_a_codec_that_fails_fails_no_command_and_no_load(
+    store: AnyStore, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is called after the events are stored: an error would be told of what has happened."""
 
     def broken(_: Any) -> Any:
@@ -402,4 +405,21 @@ async def test_a_codec_that_fails_fails_no_command_and_no_load(store: AnyStore) 
     await eventually(lambda: store.snapshots.find(book))
     forgetful = CommandService(store, [aggregate], cached=0)
     await forgetful.open()
-    assert await forgetful.get(aggregate, book) == bought.after
+    caplog.clear()
+    for _ in range(2):
+        assert await forgetful.get(aggregate, book) == bought.after
+    warned = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert [each.message for each in warned] == [f"The snapshot of book {book} can't be read"]
+
+
+async def test_an_id_is_of_one_aggregate(library: CommandService) -> None:
+    book = (await library.create(BOOK, Buy("Emma"), CONTEXT)).after.id
+    reader = (await library.create(READER, Borrow(book), CONTEXT)).after.id
+    with pytest.raises(AggregateNotFound):
+        await library.get(READER, book)
+    with pytest.raises(OfAnotherAggregate) as refusal:
+        await library.execute(READER, book, Borrow("b"), CommandContext("c", new(), "request"))
+    assert refusal.value.aggregate_id == book
+    with pytest.raises(OfAnotherAggregate) as refusal:
+        await library.execute_together(LOAN, (reader, new()), Lend(reader, "r"), CONTEXT)
+    assert refusal.value.aggregate_id == reader

@@ -199,6 +199,15 @@ async def test_nobody_waits_for_a_snapshot_and_not_too_many_are_under_way(
     await store.snapshots.close()
 
 
+async def test_one_that_bson_lacks_is_told(
+    store: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.snapshots.keep({"_id": "huge", "state": {"balance": 2**63}})
+    await store.snapshots.close()
+    assert "No snapshot of account huge can be stored" in caplog.text
+    assert await store.snapshots.find("huge") is None
+
+
 async def test_closing_without_mongodb_takes_no_snapshot_along(settings: Settings) -> None:
     gone = EventStore(settings.mongodb_url, settings.mongodb_database)
     gone.snapshots.keep(snapshot_of(state_of(5)))

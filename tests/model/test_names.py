@@ -9,6 +9,7 @@ from pipeline.model.names import BANK, InvalidName, Names, names_of
 from pipeline.model.projection import Projection
 from pipeline.model.projection_lookup import UnknownProjection, projections
 from pipeline.support.settings import SettingsError, load
+from tests.apps.post import POST
 
 
 def every(names: Names, projections: tuple[str, ...]) -> list[str]:
@@ -99,6 +100,16 @@ def test_the_bank_s_are_those_that_it_had() -> None:
 def test_what_can_be_no_application(name: str) -> None:
     with pytest.raises(InvalidName, match=repr(name)):
         Application(name)
+
+
+def test_the_engine_s_numbers_are_no_application_s() -> None:
+    one, other = POST.invariants[0], POST.invariants[0]._replace(number=99)
+    with pytest.raises(
+        ValueError, match="post: 99 is no number of its own invariants: those below 100"
+    ):
+        Application("post", invariants=[one, other])
+    with pytest.raises(ValueError, match="post has two invariants of one number"):
+        Application("post", invariants=[one, one])
 
 
 def test_no_projection_is_named_like_the_index_of_checkpoints() -> None:

@@ -81,12 +81,9 @@ class Stores:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, projection: Projection | None = None) -> AsyncIterator[Stores]:
-    """Connect to the stores, and make sure that each answers, and that the projection can be read,
-    by default the first one; raises `Unreachable`."""
-    projection = projection or settings.kept[0]
+async def opened_events(settings: Settings) -> AsyncIterator[tuple[EventStore, JetStream]]:
+    """Connect to MongoDB and NATS, and make sure that each answers; raises `Unreachable`."""
     store = EventStore(settings.mongodb, settings.mongodb_database)
-    index = IndexScan(settings.elasticsearch, projection.alias)
     js: JetStream | None = None
     try:
         try:
@@ -94,23 +91,38 @@ async def opened(settings: Settings, projection: Projection | None = None) -> As
         except StoreUnavailable as error:
             raise _unreachable("MongoDB", "mongodb", settings, error) from error
         try:
-            await index.ping()
-        except ProjectionUnavailable as error:
-            raise _unreachable("Elasticsearch", "elasticsearch", settings, error) from error
-        try:
             js = await JetStream.within(_CONNECT_SECONDS, settings.nats, "bank verify")
             await until_answered(partial(js.api, f"STREAM.INFO.{js.names.log}"), ELECTION)
-            parked = ParkedAccountList(js, projection)
-            await until_answered(parked.refresh, ELECTION)
         except Exception as error:
             raise _unreachable("NATS", "nats", settings, error) from error
-        waiting = frozenset(account.account_id for account in parked.all())
-        yield Stores(store, index, js, waiting, settings, projection)
+        yield store, js
     finally:
         if js is not None:
             await js.close()
-        await index.close()
         await store.close()
+
+
+@asynccontextmanager
+async def opened(settings: Settings, projection: Projection | None = None) -> AsyncIterator[Stores]:
+    """Connect to the stores, and make sure that each answers, and that the projection can be read,
+    by default the first one; raises `Unreachable`."""
+    projection = projection or settings.kept[0]
+    index = IndexScan(settings.elasticsearch, projection.alias)
+    try:
+        try:
+            await index.ping()
+        except ProjectionUnavailable as error:
+            raise _unreachable("Elasticsearch", "elasticsearch", settings, error) from error
+        async with opened_events(settings) as (store, js):
+            parked = ParkedAccountList(js, projection)
+            try:
+                await until_answered(parked.refresh, ELECTION)
+            except Exception as error:
+                raise _unreachable("NATS", "nats", settings, error) from error
+            waiting = frozenset(account.account_id for account in parked.all())
+            yield Stores(store, index, js, waiting, settings, projection)
+    finally:
+        await index.close()
 
 
 async def check_stores(

@@ -1,13 +1,14 @@
 """An application whose commands have a field of every type that HTTP takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from pipeline.application import Application
-from pipeline.model.aggregate import Aggregate, Decision, Refused
+from pipeline.model.aggregate import Aggregate, Decision, Joint, Refused
+from pipeline.model.claims import CLAIM, Claim, Take, claim_id
 from pipeline.model.events import Event
 from pipeline.model.projection import Projection
 
@@ -88,6 +89,59 @@ LINES: Final = Projection(
     lambda document, _: {"lines": document["lines"] + 1 if document else 1},
     {"lines": {"type": "integer"}},
 )
-SHOP: Final = Application("shop", aggregates=[ORDER, SILENT], projections=[LINES])
+
+
+@dataclass(frozen=True)
+class Bell:
+    rings: int = 0
+
+
+@dataclass(frozen=True)
+class Ring:
+    pass
+
+
+BELL: Final = Aggregate[Ring, Bell](
+    "bell",
+    initial=Bell,
+    decide=lambda command, bell: [Decision("BellRung", {})],
+    evolve=lambda bell, event: Bell(bell.rings + 1),
+    kinds=["BellRung"],
+    commands=[Ring],
+)
+
+
+class TooLoud(Refused):
+    """The bell has rung enough."""
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Ring for an order, once for each slip."""
+
+    order: str
+    bell: str
+    slip: str
+
+
+def announce(command: Announce, order: Order, bell: Bell, slip: Claim) -> Iterator[list[Decision]]:
+    yield [Decision("LineAdded", {"words": ["announced"]})]
+    if bell.rings == 2:
+        raise TooLoud
+    yield [Decision("BellRung", {})]
+    yield CLAIM.decide(Take(command.order), slip)
+
+
+ANNOUNCING: Final = Joint[Announce](
+    "announcing",
+    [ORDER, BELL, CLAIM],
+    announce,
+    commands=[Announce],
+    ids=lambda command: (command.order, command.bell, claim_id(f"slip/{command.slip}")),
+)
+SHOP: Final = Application(
+    "shop", aggregates=[ORDER, SILENT, BELL], joints=[ANNOUNCING], projections=[LINES]
+)
+BELLS: Final = Application("bells", aggregates=[BELL])
 ORDERS: Final = Application("orders", aggregates=[ORDER], projections=[LINES])
 EMPTY: Final = Application("empty", projections=[LINES])

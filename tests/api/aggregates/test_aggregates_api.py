@@ -20,12 +20,22 @@ from pipeline.cli.up import _command_to_try
 from pipeline.embedded.up import roles_of
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
-from pipeline.model.aggregate import Aggregate, Refused
+from pipeline.model.aggregate import Aggregate, Joint, Refused
 from pipeline.model.claims import claim_id
+from pipeline.model.events import new_event
 from pipeline.operations import keys
 from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings, SettingsError
-from tests.api.aggregates.orders import SHOP, NotReady, Order, Place
+from tests.api.aggregates.orders import (
+    BELL,
+    SHOP,
+    Announce,
+    Bell,
+    NotReady,
+    Order,
+    Place,
+    announce,
+)
 from tests.conftest import beside, placed
 from tests.harness import eventually
 from tests.keys import bearing, guarded, on
@@ -43,6 +53,10 @@ def shop(settings: Settings) -> Settings:
 async def client(shop: Settings) -> AsyncIterator[Client]:
     async with serving(create_app(shop)) as client:
         yield client
+
+
+def bodies_of(aggregate: Aggregate[Any, Any]) -> CommandBodies:
+    return CommandBodies(aggregate.name, aggregate.commands)
 
 
 async def refused(answer: ClientResponse, status: int, name: str) -> dict[str, Any]:
@@ -91,10 +105,25 @@ async def test_one_that_is_not_there(client: Client) -> None:
     assert problem["aggregate"] == NOBODY
     for path in (f"/aggregates/cart/{NOBODY}", "/aggregates", "/aggregates/order/a.b"):
         await refused(await client.get(path), 404, "not-found")
-    # Of another aggregate's events nothing is made.
-    order, _ = await placed_order(client, item="tea")
-    await refused(await client.get(f"/aggregates/silent/{order}"), 503, "aggregate-unreadable")
     await refused(await client.post("/aggregates/silent", json={}), 404, "not-found")
+
+
+async def test_an_id_of_another_aggregate(client: Client, shop: Settings) -> None:
+    order, _ = await placed_order(client, item="tea")
+    silent = f"/aggregates/silent/{order}"
+    await refused(await client.get(silent), 404, "aggregate-not-found")
+    ring = {"command": "Ring"}
+    answer = await client.post(f"/aggregates/bell/{order}", json=ring)
+    problem = await refused(answer, 409, "of-another-aggregate")
+    assert problem["aggregate"] == order
+    # An event of a kind that no aggregate has is an error: this service may be of an old release.
+    store = EventStore(shop.mongodb, shop.mongodb_database)
+    await store.setup()
+    await store.append(new_event("strange", 1, "StrangeHappened", {}))
+    await store.close()
+    await refused(await client.get("/aggregates/bell/strange"), 503, "aggregate-unreadable")
+    answer = await client.post("/aggregates/bell/strange", json=ring)
+    await refused(answer, 503, "aggregate-unreadable")
 
 
 async def test_an_id_may_be_the_client_s_own(client: Client) -> None:
@@ -106,6 +135,59 @@ async def test_an_id_may_be_the_client_s_own(client: Client) -> None:
     assert (await refused(answer, 400, "invalid-input"))["errors"] == [
         {"parameter": "id", "detail": "Only claims have such an id"}
     ]
+
+
+async def test_a_joint_command_is_whole_and_names_whose_rule_it_broke(client: Client) -> None:
+    order, _ = await placed_order(client, item="tea")
+    bell, joint = f"bell-{order}", "/joints/announcing"
+    body = {"command": "Announce", "order": order, "bell": bell, "slip": f"1 {order}"}
+    for replayed in (None, "true"):
+        async with client.post(joint, json=body, headers={"Idempotency-Key": order}) as answer:
+            assert (answer.status, answer.headers["ETag"]) == (200, '"2"'), await answer.text()
+            assert (await answer.json())["state"]["words"] == ["tea", "announced"]
+            assert answer.headers.get("Idempotent-Replayed") == replayed
+    other = {**body, "slip": f"2 {order}"}
+    answer = await client.post(joint, json=other, headers={"Idempotency-Key": order})
+    await refused(answer, 422, "idempotency-key-reused")
+    answer = await client.post(joint, json=other, headers={"If-Match": '"1"'})
+    assert (await refused(answer, 412, "version-mismatch"))["aggregate"] == order
+    problem = await refused(await client.post(joint, json=body), 409, "key-claimed")
+    assert problem["aggregate"].startswith("claim-")
+    async with client.post(joint, json=other) as answer:
+        assert answer.status == 200
+    answer = await client.post(joint, json={**body, "slip": f"3 {order}"})
+    assert (await refused(answer, 409, "too-loud"))["aggregate"] == bell
+    async with client.get(f"/aggregates/bell/{bell}") as answer:
+        assert (await answer.json())["state"] == {"rings": 2}
+    problem = await refused(
+        await client.post(joint, json={**other, "bell": order}), 400, "same-aggregate"
+    )
+    assert problem["aggregate"] == order
+    other_bell, _ = await placed_order(client, item="jam")
+    answer = await client.post(joint, json={**other, "bell": other_bell})
+    assert (await refused(answer, 409, "of-another-aggregate"))["aggregate"] == other_bell
+    wrong: list[tuple[str, Any]] = [("bell", "a.b"), ("order", claim_id("slip/1")), ("slip", 1)]
+    for name, value in [*wrong, ("ids", [])]:
+        await refused(await client.post(joint, json={**body, name: value}), 400, "invalid-input")
+
+
+async def test_a_state_that_can_t_be_told_fails_no_command(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Bell) -> Any:
+        raise AttributeError("broken")
+
+    monkeypatch.setattr(BELL, "to_json", broken)
+    for _ in range(2):
+        async with client.post("/aggregates/bell", json={"command": "Ring"}) as answer:
+            made = await answer.json()
+            assert (answer.status, made["version"], made["state"]) == (201, 1, None)
+    assert caplog.text.count("can't be shown") == 1
+
+
+def test_a_joint_command_by_http_says_of_what() -> None:
+    with pytest.raises(ValueError, match="'loan' takes commands: give it ids"):
+        Joint("loan", [BELL], announce, commands=[Announce])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +220,7 @@ async def test_an_id_may_be_the_client_s_own(client: Client) -> None:
     ],
 )
 def test_a_body_that_is_no_command(body: Any, pointer: str) -> None:
-    bodies = CommandBodies(SHOP.aggregates[0])
+    bodies = bodies_of(SHOP.aggregates[0])
     with pytest.raises(Exception) as problem:  # noqa: PT011
         bodies.command(bodies.validated(body))
     found: Any = problem.value
@@ -147,7 +229,7 @@ def test_a_body_that_is_no_command(body: Any, pointer: str) -> None:
 
 
 def test_a_body_becomes_the_command() -> None:
-    bodies = CommandBodies(SHOP.aggregates[0])
+    bodies = bodies_of(SHOP.aggregates[0])
     body = {"command": "Place", "item": "Cafe\u0301", "sizes": [1, 2], "note": "x"}
     expected = Place("Café", sizes=(1, 2), note="x")
     assert bodies.command(bodies.validated(body)) == expected
@@ -181,7 +263,11 @@ async def test_a_refusal_is_a_problem_of_its_class(client: Client) -> None:
     assert (await refused(not_ready, 422, "refused-not-ready"))["detail"] == "too late"
     not_ready = await client.post(path, json={"command": "Cancel"})
     assert (await refused(not_ready, 422, "refused-not-ready"))["detail"] == "Refused not ready."
-    for name, meaning in (("sold-out", "There is nothing left."), ("not-ready", "")):
+    for name, meaning in (
+        ("sold-out", "There is nothing left."),
+        ("not-ready", ""),
+        ("key-claimed", "Somebody has the key already."),
+    ):
         async with client.get(f"/problems/{name}") as answer:
             shown = await answer.json()
         assert meaning in shown["meaning"]
@@ -211,7 +297,7 @@ def test_two_refusals_of_one_name_are_told_at_the_start(
         both = [late, other]
         monkeypatch.setattr(refusals, "_below", lambda _, both=both: both)
         if same:
-            assert [each.name for each in refusals.refusal_types()] == ["late-order"]
+            assert "late-order" in [each.name for each in refusals.refusal_types()]
             continue
         why = "pipeline.one.LateOrder and pipeline.two.LateOrder can't both be late-order"
         with pytest.raises(SettingsError, match=f"BANK_APPLICATION: {why}"):
@@ -267,9 +353,14 @@ async def test_the_description_has_every_command(scratch: Path) -> None:
         async with client.get("/problems/sold-out") as answer:
             routes = {each["path"] for each in (await answer.json())["routes"]}
     validate(document)
-    assert routes == {"/aggregates/order", "/aggregates/order/{id}"}
-    paths = {path for path in document["paths"] if "aggregates" in path}
+    of_bell = {"/aggregates/bell", "/aggregates/bell/{id}"}
+    joint = "/joints/announcing"
+    assert routes == {"/aggregates/order", "/aggregates/order/{id}", joint, *of_bell}
+    paths = {path for path in document["paths"] if "aggregates" in path or "joints" in path}
     assert paths == {*routes, "/aggregates/silent/{id}"}
+    announce = document["components"]["schemas"]["JointAnnouncingAnnounce"]
+    assert announce["required"] == ["command", "order", "bell", "slip"]
+    assert "same-aggregate" in str(document["paths"][joint]["post"]["responses"]["400"])
     place = document["components"]["schemas"]["OrderPlace"]
     assert place["required"] == ["command", "item"]
     assert place["description"] == "Order something."
@@ -319,7 +410,7 @@ def taking(command: type[Any]) -> Aggregate[Any, Order]:
 
 
 def test_a_text_has_the_greatest_length_of_its_type() -> None:
-    bodies = CommandBodies(taking(Pack))
+    bodies = bodies_of(taking(Pack))
     body = {"command": "Pack", "boxes": 1, "label": "a" * 5000}
     assert bodies.command(bodies.validated(body)) == Pack(1, "a" * 5000)
     with pytest.raises(Problem, match="label"):
@@ -329,7 +420,7 @@ def test_a_text_has_the_greatest_length_of_its_type() -> None:
 
 
 def test_what_the_class_takes_for_a_wrong_type_is_invalid() -> None:
-    bodies = CommandBodies(taking(Pack))
+    bodies = bodies_of(taking(Pack))
     given = bodies.validated({"command": "Pack", "boxes": 10})
     with pytest.raises(Problem, match="so many boxes"):
         bodies.command(given)
@@ -341,7 +432,7 @@ def test_what_the_class_takes_for_a_wrong_type_is_invalid() -> None:
 )
 def test_a_field_that_http_can_t_take_is_told_at_the_start(command: type[Any], why: str) -> None:
     with pytest.raises(TypeError, match=re.escape(why)):
-        CommandBodies(taking(command))
+        bodies_of(taking(command))
 
 
 async def test_who_may_do_what(shop: Settings) -> None:

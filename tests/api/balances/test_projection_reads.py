@@ -146,6 +146,27 @@ async def test_another_application_has_no_accounts(post: Client) -> None:
             await problem(answer, 404, "not-found")
 
 
+async def test_another_application_is_told_of_by_its_name_without_accounts(post: Client) -> None:
+    async with post.get("/ui") as answer:
+        page = await answer.text()
+    assert "<title>Post</title>" in page
+    assert "Bank" not in page
+    assert "Accounts" not in page
+    assert 'data-thing="aggregate"' in page
+    html = {"Accept": "text/html"}
+    async with post.get("/problems", headers=html) as answer:
+        problems = (await answer.text()).lower()
+    assert "document-not-found" in problems
+    assert "account" not in problems
+    assert "the bank" not in problems
+    async with post.get("/problems/key-required", headers=html) as answer:
+        assert "whoever runs the application makes keys with" in await answer.text()
+    async with post.get("/problems/insufficient-funds") as answer:
+        await problem(answer, 404, "not-found")
+    async with post.get("/openapi.json") as answer:
+        assert (await answer.json())["info"]["title"] == "Post: the balances service"
+
+
 async def test_the_bank_s_projections(settings: Settings, store: EventStore) -> None:
     histories = accounts(3)
     for projection in (BALANCE, STATEMENT):

@@ -4,6 +4,7 @@ import { get } from "./core/api.js";
 import { byId, h } from "./core/dom.js";
 import { onChange } from "./core/key.js";
 import { Live } from "./core/live.js";
+import { BANK, HOUSE, TITLE } from "./core/names.js";
 import { may } from "./core/roles.js";
 import { parsed } from "./core/router.js";
 import { askForKey, endOf, showWho } from "./parts/key.js";
@@ -22,7 +23,7 @@ import * as rebuild from "./views/rebuild.js";
  *   who: () => import("./core/shapes.js").Who | null}} Context `signal` aborts when another view comes
  */
 
-const VIEWS = { overview, partitions, rebuild, parked, accounts };
+const VIEWS = { overview, partitions, rebuild, parked, ...(BANK && { accounts }) };
 /** Those that take no observer's role. */
 const EVERYBODYS = new Set(["accounts"]);
 
@@ -30,7 +31,7 @@ const live = new Live();
 let who = null;
 let showing = new AbortController();
 
-const viewOf = (route) => (route.view === "accounts" && route.id ? account : VIEWS[route.view]);
+const viewOf = (route) => (BANK && route.view === "accounts" && route.id ? account : VIEWS[route.view]);
 
 function show({ focus = true } = {}) {
   showing.abort();
@@ -40,7 +41,7 @@ function show({ focus = true } = {}) {
   const place = h("div", { class: "view" });
   const heading = h("h1", { tabindex: "-1" }, view?.title ?? "There is no such page");
   byId("view").replaceChildren(heading, place);
-  document.title = `${heading.textContent} · Bank`;
+  document.title = `${heading.textContent} · ${TITLE}`;
   for (const link of byId("views").querySelectorAll("a")) mark(link, route.view);
   if (focus) heading.focus();
   if (view && !EVERYBODYS.has(route.view) && !may(who, "watch"))
@@ -72,15 +73,16 @@ async function begin() {
   if (who === null)
     return byId("view").replaceChildren(
       h("h1", { tabindex: "-1" }, "A key is needed"),
-      h("p", null, "Nothing is shown without a key of this bank."),
+      h("p", null, `Nothing is shown without a key of this ${HOUSE}.`),
     );
-  if (parsed(location.hash).view === "overview" && !may(who, "watch")) location.replace("#/accounts");
+  if (BANK && parsed(location.hash).view === "overview" && !may(who, "watch"))
+    location.replace("#/accounts");
   if (may(who, "watch")) live.start();
   show({ focus: false });
 }
 
 const fail = (problem) =>
-  byId("view").replaceChildren(h("h1", { tabindex: "-1" }, "Bank"), problemBox(problem, begin));
+  byId("view").replaceChildren(h("h1", { tabindex: "-1" }, TITLE), problemBox(problem, begin));
 
 live.addEventListener("change", () => standing(live));
 onChange(() => location.reload());

@@ -1,13 +1,16 @@
 // What is wrong with the bank, in sentences, from one reading. Pure.
 
 import { clock, counted, partitionsOf, whole } from "./format.js";
+import { BANK, THING } from "./names.js";
+
+const READ = BANK ? "Balances" : "Documents";
 
 /** What it means when a server is down. */
 const MEANS = {
-  mongodb: "Commands are refused. Balances can still be read.",
-  nats: "Nothing is carried to the workers. Commands are still taken, balances fall behind.",
+  mongodb: `Commands are refused. ${READ} can still be read.`,
+  nats: `Nothing is carried to the workers. Commands are still taken, ${READ.toLowerCase()} fall behind.`,
   redis: "Everybody keeps what they have. Nobody new takes over a partition.",
-  elasticsearch: "Balances can't be read, and nothing is applied.",
+  elasticsearch: `${READ} can't be read, and nothing is applied.`,
 };
 
 /** Names of servers as their makers write them. */
@@ -84,7 +87,7 @@ function parked({ projected }) {
   const some = projected.filter((each) => each.parked > 0);
   const number = Math.max(0, ...some.map((each) => each.parked));
   if (!number) return [];
-  const what = `${counted(number, "account")} ${number === 1 ? "is" : "are"} parked.`;
+  const what = `${counted(number, THING)} ${number === 1 ? "is" : "are"} parked.`;
   const more =
     some.length > 1 || some[0] !== projected[0]
       ? `${some.map((each) => `${whole(each.parked)} in ${each.projection}`).join(", ")}.`

@@ -3,6 +3,7 @@
 import { byId, h } from "../core/dom.js";
 import { patch } from "../core/patch.js";
 import { forget, keep, key } from "../core/key.js";
+import { HOUSE } from "../core/names.js";
 import { moment } from "../core/format.js";
 
 /**
@@ -41,11 +42,11 @@ export function askForKey(problem = null) {
     keep(given.value.trim());
   };
   dialog.replaceChildren(
-    h("h2", { id: "key-title" }, "This bank asks for a key"),
+    h("h2", { id: "key-title" }, `This ${HOUSE} asks for a key`),
     h(
       "p",
       { id: "key-why" },
-      problem ? `${problem.title}. ${problem.detail}` : "Enter an API key of this bank.",
+      problem ? `${problem.title}. ${problem.detail}` : `Enter an API key of this ${HOUSE}.`,
     ),
     h(
       "form",

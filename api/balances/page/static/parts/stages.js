@@ -2,6 +2,7 @@
 
 import { h } from "../core/dom.js";
 import { counted } from "../core/format.js";
+import { BANK } from "../core/names.js";
 import { serverName, unowned } from "../core/troubles.js";
 import { badge, fact, figure, perSecond, seconds } from "./figures.js";
 
@@ -21,7 +22,7 @@ export function stages(reading) {
 const commands = ({ stored }) =>
   stage(
     "commands",
-    "Account service",
+    BANK ? "Account service" : "Command service",
     "takes commands",
     null,
     stored.rate,

@@ -1,6 +1,7 @@
 // How a parked account goes on: retried, with what came of it; or dropped from the list, if one is sure.
 
 import { get, path } from "../core/api.js";
+import { THING } from "../core/names.js";
 import { confirm } from "./confirm.js";
 import { doing, say } from "./notices.js";
 
@@ -46,7 +47,7 @@ async function outcomeOf(projection, { account_id: id, attempts }, signal) {
 /** Take it off the list as it is, if the reader is sure. */
 export async function drop(projection, { account_id: id }, again) {
   const sure = await confirm({
-    title: "Drop this account from the list?",
+    title: `Drop this ${THING} from the list?`,
     text: [
       `${id} is taken off the list, and nothing is mended: its document stays behind.`,
       "Its next event parks it again while the cause is there. No event is lost.",

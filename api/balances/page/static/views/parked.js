@@ -3,6 +3,7 @@
 import { get, path } from "../core/api.js";
 import { h, heard } from "../core/dom.js";
 import { counted } from "../core/format.js";
+import { BANK, THING } from "../core/names.js";
 import { patch } from "../core/patch.js";
 import { Resource } from "../core/resource.js";
 import { may, refused } from "../core/roles.js";
@@ -11,7 +12,7 @@ import { fact, figure, fullTime } from "../parts/figures.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { drop, retry } from "../parts/unpark.js";
 
-export const title = "Parked accounts";
+export const title = `Parked ${THING}s`;
 
 const EVERY_MS = 3_000;
 
@@ -23,7 +24,7 @@ export function show(place, { live, signal, who }) {
     h(
       "p",
       { class: "lead" },
-      "One of their events can't be applied. Their later events wait in the event store, in order; every other account goes on.",
+      `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on.`,
     ),
     !operator ? h("p", { class: "box" }, refused(who())) : "",
     state,
@@ -76,7 +77,7 @@ const list = ({ projection, parked }, acts, named) =>
           { class: "cards" },
           parked.map((each) => card(projection, each, acts)),
         )
-      : h("p", { class: "empty" }, "No account is parked."),
+      : h("p", { class: "empty" }, `No ${THING} is parked.`),
   );
 
 const card = (projection, each, acts) =>
@@ -86,7 +87,9 @@ const card = (projection, each, acts) =>
     h(
       "div",
       { class: "split" },
-      h("a", { href: address("accounts", each.account_id) }, h("code", null, each.account_id)),
+      BANK
+        ? h("a", { href: address("accounts", each.account_id) }, h("code", null, each.account_id))
+        : h("code", null, each.account_id),
       acts && buttons(projection, each, acts),
     ),
     h("p", { class: "cause" }, each.reason),
