@@ -120,7 +120,7 @@ class Readers:
         for watch in self._all:
             watch.begin()
 
-    async def caught_up(self, seconds: float = 300) -> None:
+    async def caught_up(self, seconds: float = 600) -> None:
         """Wait until each route has shown what is acknowledged now."""
         wanted = self._busy.version
 

@@ -65,7 +65,7 @@ async def test_what_was_shown_and_not_acknowledged_is_not_taken_back(
     ):
         busy, watch = Busy(bank.acknowledged), Watch()
         await busy.next()
-        await eventually(lambda: exact(nodes.url, bank.store), seconds=300)
+        await eventually(lambda: exact(nodes.url, bank.store), seconds=600)
         await nodes.whole()
         for _ in range(3):  # which copy is preferred may change with the primary
             if (shown := await preferred(nodes, "balance-1")) == await nodes.primary("balance-1"):
@@ -88,18 +88,18 @@ async def test_what_was_shown_and_not_acknowledged_is_not_taken_back(
         await ways[replica].cut()  # with what it has kept
         await ways[replica].mend()
         way.lead_to(nodes.nodes["n0"].url)
-        before = await eventually(lambda: stored(nodes, busy.account), seconds=300)
+        before = await eventually(lambda: stored(nodes, busy.account), seconds=600)
         assert before == busy.version - 1, "Elasticsearch has gone back"
 
         await watch.read(client, f"/{busy.account}")
         assert watch.refused, "it is not shown"
         await asyncio.gather(*(worker.kill(signal.SIGCONT) for worker in bank.workers.values()))
         await busy.next()
-        await eventually(lambda: read_up_to(watch, client, busy), seconds=300)
+        await eventually(lambda: read_up_to(watch, client, busy), seconds=600)
         assert watch.back == []
         await nodes.nodes[primary].back()
         await nodes.whole()
-        await eventually(lambda: exact(nodes.url, bank.store), seconds=300)
+        await eventually(lambda: exact(nodes.url, bank.store), seconds=600)
         await invariants_hold(told)
 
 

@@ -76,7 +76,7 @@ async def at_work(told: Settings, nodes: Cluster, **ways: str) -> AsyncIterator[
         busy = Busy(bank.acknowledged)
         await busy.next()
         await bank.load.write(20)
-        await eventually(lambda: exact(nodes.url, bank.store), seconds=300)
+        await eventually(lambda: exact(nodes.url, bank.store), seconds=600)
         await nodes.whole()
         readers = Readers(client, busy)
         async with bank.load.steady(50), readers.reading():
@@ -84,7 +84,7 @@ async def at_work(told: Settings, nodes: Cluster, **ways: str) -> AsyncIterator[
             yield Scene(bank, client, nodes, readers)
             await readers.caught_up()
         assert readers.back == []
-        await eventually(lambda: exact(nodes.url, bank.store), seconds=300)
+        await eventually(lambda: exact(nodes.url, bank.store), seconds=600)
         await invariants_hold(told)
         assert await bank.acknowledged.is_stored()
 
@@ -129,7 +129,7 @@ async def test_a_list_is_whole_or_there_is_none(told: Settings, nodes: Cluster) 
     told = told.model_copy(update={"index_replicas": 0, "index_shards": 4})
     async with Bank(told) as bank, serving(create_app(told)) as client:
         await bank.load.write(30)
-        await eventually(lambda: exact(nodes.url, bank.store), seconds=300)
+        await eventually(lambda: exact(nodes.url, bank.store), seconds=600)
         whole = await listed(client)
         assert whole is not None
         victim = await nodes.primary(INDEXES[0])
@@ -239,14 +239,14 @@ async def rebuild(scene: Scene, strike: Strike, fault: str) -> None:
     readers.begin()
     async with scene.client.post("/balance/rebuild") as answer:
         assert answer.status == 202, await answer.text()
-    await eventually(lambda: strike.killed, seconds=300, message=f"{fault}: it is reached")
+    await eventually(lambda: strike.killed, seconds=600, message=f"{fault}: it is reached")
     begun = time.monotonic()
     await nodes.agreed()
     ready = time.monotonic()
     await readers.caught_up()
     log.info("%s", recovery(fault, begun, ready, readers))
     await eventually(
-        lambda: is_alone(nodes, strike.number), seconds=300, message=f"{fault}: all else is dropped"
+        lambda: is_alone(nodes, strike.number), seconds=600, message=f"{fault}: all else is dropped"
     )
     await nodes.nodes[strike.killed].back()
     await nodes.whole()
