@@ -202,7 +202,7 @@ async def test_a_connection_whose_requests_are_whole_stays_open() -> None:
 
 
 async def stays_open(whole: bytes, cut: int | None) -> None:
-    async with served(http_head_seconds=1) as it:
+    async with served(http_head_seconds=3) as it:
         reader, writer = await it.open()
         writer.write(whole if cut is None else whole[:-cut])
         if cut is not None:
@@ -210,7 +210,7 @@ async def stays_open(whole: bytes, cut: int | None) -> None:
             writer.write(whole[-cut:])
         for _ in range(whole.count(b"HTTP/1.1")):
             await reader.readuntil(b"HTTP/1.1 200")
-        await asyncio.sleep(2 * http_connections.EVERY + 1)
+        await asyncio.sleep(2 * http_connections.EVERY + 3)
         assert not reader.at_eof(), (whole, cut)
         writer.close()
 
