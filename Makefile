@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 5
+WORKERS ?= 4
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WITH_ELASTICSEARCH := $(BIN)/python scripts/with_elasticsearch.py
 WITH_BOTH := $(WITH_ELASTICSEARCH) $(BIN)/python scripts/with_mongodb.py

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 from aiohttp import web
@@ -159,6 +160,17 @@ class Feeds:
         self, after: Position, kinds: Sequence[str] | None, schemas: str
     ) -> AsyncGenerator[bytes | None, None]:
         """The stream's text, in pieces; None while there is nothing, or a server is away."""
+        self._streams += 1
+        try:
+            async with aclosing(self._news(after, kinds, schemas)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self._streams -= 1
+
+    async def _news(
+        self, after: Position, kinds: Sequence[str] | None, schemas: str
+    ) -> AsyncGenerator[bytes | None, None]:
         clock = asyncio.get_running_loop().time
         wanted = _wanted(kinds)
         yield _RETRY

@@ -154,6 +154,8 @@ async def broken_off(servers: EmbeddedServers, events: Events, guard: Any, secon
     """Kill the server once it is silent for that time; whether a part of the index is there."""
     for each in await asyncio.to_thread(marked, events):
         await asyncio.to_thread(events.database.drop_collection, each)
+    with suppress(OperationFailure):  # it is there if the build before came to its end
+        await asyncio.to_thread(events.drop_index, name_of(guard))
     builder = await building(servers, events)
     while builder.returncode is None and not await asyncio.to_thread(silent, events, seconds):
         pass
