@@ -46,9 +46,25 @@ SCANS: Final = {
 }
 """They look at all there is, and are meant to."""
 
-STAND_IN: Final = {"EventStore.after", "EventStore.correlated", "EventStore.estimate"}
-"""Scans on the embedded MongoDB, which reads and sorts slots whole, has no ranges of `_id`, and
-counts what it is asked for."""
+STAND_IN: Final = {
+    "EventStore.after",
+    "EventStore.correlated",
+    "EventStore.estimate",
+    "ProcessStates.parked",
+    "ProcessStates.count_parked",
+}
+"""Scans on the embedded MongoDB, which reads and sorts slots whole, has no ranges of `_id`, counts
+what it is asked for, and reads all parked instances of an index whose first are asked for."""
+
+EXPLAINED_AS_SCANS: Final = {
+    "EventStore.of_kinds",
+    "ProcessStates.keep_position",
+    "ProcessStates.position",
+    "ProcessStates.put",
+    "ProcessStates.retry",
+}
+"""The embedded MongoDB explains a query that also has a field which is not in the index as a scan;
+it uses the index, as the ratios show."""
 
 NO_QUERIES: Final = {
     "EventStore.close",
@@ -406,7 +422,7 @@ async def test_mongodb_answers_by_an_index(scratch: Path, monkeypatch: pytest.Mo
         monkeypatch.undo()
         replaced = await stand_in(bank.store)
         asks = {**EVENTS, "EventStore.replay": replay, "EventStore.count": count}
-        for name in asks.keys() - (STAND_IN if replaced else set()):
+        for name in asks.keys() - (STAND_IN | EXPLAINED_AS_SCANS if replaced else set()):
             heard.commands.clear()
             await asks[name](bank)
             for command in filter(None, map(explainable, [*heard.commands])):

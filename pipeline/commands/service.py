@@ -1,6 +1,6 @@
 """The command service: executes each command once for each idempotency key."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Generic
 
@@ -128,15 +128,11 @@ class CommandService:
         """Execute a command to one aggregate."""
         self._require_guarded()
         served: _Served[C, S] = self._served[aggregate]
-        try:
-            return await self._idempotency.execute(
-                context,
-                served.states,
-                lambda: served.batcher.execute(aggregate_id, command, context),
-            )
-        except AggregateUnreadable as error:
-            self._require_of_none(error)
-            raise
+        return await self._once(
+            context,
+            served.states,
+            lambda: served.batcher.execute(aggregate_id, command, context),
+        )
 
     async def execute_together(
         self,
@@ -160,15 +156,11 @@ class CommandService:
             Party(aggregate, aggregate_id, each.states, aggregate_id in blind)
             for aggregate, aggregate_id, each in zip(joint.aggregates, ids, served, strict=True)
         ]
-        try:
-            return await self._idempotency.execute(
-                context,
-                served[0].states,
-                lambda: self._joint.execute(joint, parties, command, context),
-            )
-        except AggregateUnreadable as error:
-            self._require_of_none(error)
-            raise
+        return await self._once(
+            context,
+            served[0].states,
+            lambda: self._joint.execute(joint, parties, command, context),
+        )
 
     async def get(self, aggregate: Aggregate[Any, S], aggregate_id: str) -> Versioned[S]:
         """The aggregate as the event store has it now, or `AggregateNotFound`."""
@@ -197,9 +189,16 @@ class CommandService:
         """The past of such aggregates."""
         return self._of(aggregate).histories
 
-    def _require_of_none(self, error: AggregateUnreadable) -> None:
-        """Raise `OfAnotherAggregate` if the id is that of one which is served here."""
-        if error.begins in self._kinds:
+    async def _once(
+        self, context: CommandContext, states: States[S], execute: Callable[[], Awaitable[Done[S]]]
+    ) -> Done[S]:
+        """Execute a command once for its key; raises `OfAnotherAggregate` for the id of another
+        aggregate that is served here."""
+        try:
+            return await self._idempotency.execute(context, states, execute)
+        except AggregateUnreadable as error:
+            if error.begins not in self._kinds:
+                raise
             raise OfAnotherAggregate(aggregate_id=error.aggregate_id) from error
 
     def _of(self, aggregate: Aggregate[C, S]) -> _Served[C, S]:

@@ -102,7 +102,7 @@ class CheckpointsDeleted(Fault):
 
         self.world.lives += 1
         try:
-            # One that is not answered may be carried out later: so until one is.
+            # Elasticsearch may carry out a request later that timed out: ask until it answers.
             await eventually(deleted, every=0.3)
         finally:
             self.world.lives += 1
