@@ -9,8 +9,8 @@ from pipeline.model.versioned import Versioned
 
 T = TypeVar("T")
 
-Keys = Mapping[str, SubjectKey]
-"""Those at hand, by subject."""
+Keys = Mapping[tuple[str, int], SubjectKey]
+"""Those at hand, by subject and `since`: a batch may have events before and after a forgetting."""
 
 
 class KeyStore(Protocol):
@@ -29,8 +29,7 @@ class KeyNeeded(Exception):
 
 def key_for(state: Versioned[Any], keys: Keys) -> SubjectKey:
     """The key for the next event. Raises `KeyNeeded`."""
-    key = keys.get(state.id)
-    if key is None or key.since != state.forgotten:
+    if (key := keys.get((state.id, state.forgotten))) is None:
         raise KeyNeeded(state.id, state.forgotten)
     return key
 
@@ -43,9 +42,10 @@ async def with_keys(store: KeyStore | None, decide: Callable[[Keys | None], T]) 
     """
     if store is None:
         return decide(None)
-    keys: dict[str, SubjectKey] = {}
+    keys: dict[tuple[str, int], SubjectKey] = {}
     while True:
         try:
             return decide(keys)
         except KeyNeeded as needed:
-            keys[needed.subject] = await store.obtain(needed.subject, needed.since)
+            subject, since = needed.subject, needed.since
+            keys[subject, since] = await store.obtain(subject, since)
