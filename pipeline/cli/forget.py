@@ -74,7 +74,7 @@ async def _forget(settings: Settings, account_id: str, seconds: float) -> bool:
         try:
             done = await bank.forget(aggregate, account_id)
         except (AggregateUnreadable, StoreRefused, StoreUnguarded) as error:
-            raise CommandFailed(f"nothing is forgotten: {error}") from error
+            raise CommandFailed(f"{account_id} is not forgotten: {error}") from error
     for line in _told(aggregate, done):
         echo(line)
     await _note(settings, done)
@@ -105,7 +105,7 @@ def _told(aggregate: Aggregate[Any, Any], done: Forgotten) -> Iterator[str]:
     if done.deleted:
         yield f"its key is deleted: {done.encrypted} events can't be read without it"
     elif not done.clear:
-        yield "its key was deleted before"
+        yield "its key was gone before"
     if done.clear:
         yield (
             f"{done.clear} events have them in clear: they were stored before fields were "

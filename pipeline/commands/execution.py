@@ -13,7 +13,7 @@ from pipeline.commands.personal_keys import Keys, key_for
 from pipeline.model.aggregate import Aggregate, C, Decision, Refused, S
 from pipeline.model.chain import link
 from pipeline.model.events import Event, new_event
-from pipeline.model.personal import encrypted, with_content_of
+from pipeline.model.personal import encrypted, has_any, with_content_of
 from pipeline.model.versioned import Versioned, evolve
 
 ATTEMPTS: Final = 16
@@ -82,7 +82,11 @@ def enveloped(
     """The decisions as events. The last one has the idempotency key: so the state after a repeated
     command is that after the event under its key."""
     events: list[Event] = []
-    state = before
+    state, personal = before, aggregate.personal
+    if keys is not None and not any(
+        has_any(body, personal.get(kind, ())) for kind, body in decisions
+    ):
+        keys = None
     for kind, body in decisions:
         event = new_event(
             state.id,
@@ -104,8 +108,8 @@ def enveloped(
         if context.description:
             event["description"] = context.description
         stored = event
-        if keys is not None and (personal := aggregate.personal.get(kind)):
-            stored = encrypted(event, personal, key_for(state, keys))
+        if keys is not None:  # one without such fields may have the digest of the whole command
+            stored = encrypted(event, personal.get(kind, ()), key_for(state, keys))
         if begin or state.chained:
             link(stored, state.hash)  # last: the hash covers all of the event
         event = with_content_of(stored, event)

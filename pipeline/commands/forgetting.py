@@ -3,6 +3,8 @@
 The event comes first. What follows it is decided on states without personal fields, and encrypted
 by another key; and each projection comes to it in its order. When the key is deleted, nobody needs
 what it has encrypted any more. Killed in between, the same call goes on where it was.
+
+An aggregate whose key is lost can be forgotten too, and is readable again.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -14,8 +16,9 @@ from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import AggregateNotFound
 from pipeline.commands.execution import Done
 from pipeline.model.aggregate import Aggregate
+from pipeline.model.derived import is_opened
 from pipeline.model.events import Event
-from pipeline.model.personal import is_encrypted
+from pipeline.model.personal import has_any, is_encrypted
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,14 @@ class Forgotten:
 @dataclass(slots=True)
 class _Seen:
     """What its events have of a subject; `version` of the last, `personal` of the last that has
-    such fields."""
+    such fields. `lost`: some can't be decrypted, although nothing was forgotten."""
 
     version: int = 0
     forgotten: int = 0
     personal: int = 0
     encrypted: int = 0
     clear: int = 0
+    lost: bool = False
 
     def enter(self, event: Event, personal: Mapping[str, Collection[str]], forgotten: str) -> None:
         self.version, kind, body = event["version"], str(event.get("kind")), event.get("body")
@@ -54,7 +58,8 @@ class _Seen:
         elif is_encrypted(event):
             self.encrypted += 1
             self.personal = self.version
-        elif any(event["body"].get(name) is not None for name in fields):
+            self.lost = self.lost or not is_opened(event)
+        elif has_any(event["body"], fields):
             self.clear += 1
             self.personal = self.version
 
@@ -75,6 +80,8 @@ async def forget(
     seen = await _seen(store, aggregate, aggregate_id)
     if not seen.version:
         raise AggregateNotFound(aggregate_id=aggregate_id)
+    if seen.lost:  # nobody can decide on it before its key is known to be gone for good
+        await store.keys.forget(aggregate_id, seen.version + 1)
     due = seen.personal > seen.forgotten
     version = (await say()).after.forgotten if due else seen.forgotten
     deleted = bool(version) and await store.keys.forget(aggregate_id, version)

@@ -5,6 +5,7 @@ the event that the state ends with is read first, and must have the state's even
 is not confirmed is ignored.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -131,12 +132,13 @@ class Histories(Generic[S]):
         return subject is not None and subject.since > state.forgotten
 
     async def _from_snapshot(self, aggregate_id: str, until: Until) -> Versioned[S]:
-        kept = await self._store.snapshots.find(aggregate_id)
-        keys: dict[str, Subject] | None = None
+        find, keys = self._store.snapshots.find(aggregate_id), dict[str, Subject]()
         if self._aggregate.personal:  # whatever is there, so that all take the same queries
-            subject = await self._store.keys.one(aggregate_id)
+            kept, subject = await asyncio.gather(find, self._store.keys.one(aggregate_id))
             keys = {} if subject is None else {aggregate_id: subject}
-        baseline = trusted(self._aggregate, shown(kept, (keys or {}).get(aggregate_id)))
+        else:
+            kept, subject = await find, None
+        baseline = trusted(self._aggregate, shown(kept, subject))
         state = await self._verified(baseline, until, keys)
         if baseline is None or state is None:
             baseline = initial(self._aggregate, aggregate_id)

@@ -101,14 +101,18 @@ def hidden(snapshot: Mapping[str, Any], key: SubjectKey) -> dict[str, Any]:
 
 
 def shown(snapshot: Mapping[str, Any] | None, subject: Subject | None) -> Mapping[str, Any] | None:
-    """The snapshot before it was hidden, if it was; None if its key is gone, or another one."""
-    if snapshot is None or "encrypted" not in snapshot:
-        return snapshot
-    if subject is None:
+    """The snapshot before it was hidden, if it was; None if its key is gone, or if it is of before
+    its subject was forgotten: also one that a process without encryption has stored late."""
+    if snapshot is None:
         return None
     try:
-        about = snapshot["encrypted"]
-        if about["since"] < subject.since:
+        about = snapshot.get("encrypted")
+        since = snapshot.get("forgotten", 0) if about is None else about["since"]
+        if subject is not None and since < subject.since:
+            return None
+        if about is None:
+            return snapshot
+        if subject is None:
             return None
         content = decrypted(about["data"], subject.keys[about["since"]], _place(snapshot))
         kept = {name: value for name, value in snapshot.items() if name != "encrypted"}

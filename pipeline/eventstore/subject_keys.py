@@ -79,9 +79,10 @@ class SubjectKeys:
         return found
 
     async def one(self, subject: str) -> Subject | None:
-        """One subject's, for certain: by one query, whether there is one or not."""
+        """One subject's, by one query, whether there is one or not. That one is missing is not
+        certain: `readable` looks again."""
         with reachable():
-            found = await self._certain.find_one({"_id": subject})
+            found = await self._keys.find_one({"_id": subject})
         return None if found is None else _subject_in(found)
 
     async def readable(
@@ -92,24 +93,21 @@ class SubjectKeys:
         events' subjects, if they are read already."""
         if not (subjects := subjects_of(events)):
             return events
-        keys = await self.find(subjects) if known is None else known
-        found = [
-            opened(event, keys.get(event["account_id"])) if is_encrypted(event) else event
-            for event in events
-        ]
-        if known is not None and any(is_encrypted(each) and not is_opened(each) for each in found):
-            return await self.readable(found)  # perhaps of a key that was made meanwhile
+        keys = await self._find(self._keys, subjects) if known is None else known
+        found = _opened(events, keys)
+        if doubtful := {each["account_id"] for each in found if _is_closed(each)}:
+            # A key may have been made meanwhile, and a deposed primary may not have the newest one.
+            found = _opened(found, await self._find(self._certain, doubtful))
         return found
 
     async def _find(
         self, keys: "driver.Collection[Document]", subjects: Collection[str]
     ) -> dict[str, Subject]:
-        ids, found = [*subjects], dict[str, Subject]()
+        ids, found = [*subjects], dict[str, Document]()
         for at in range(0, len(ids), GROUP):
             with reachable():
-                documents = await keys.find({"_id": {"$in": ids[at : at + GROUP]}}).to_list(None)
-            found |= {each["_id"]: _subject_in(each) for each in documents}
-        return found
+                found |= await _documents(keys, ids[at : at + GROUP])
+        return {each: _subject_in(document) for each, document in found.items()}
 
     # ---------------------------------------------------------------- writing
 
@@ -185,12 +183,13 @@ class SubjectKeys:
             documents.setdefault(each.subject, new)
         refused = await self._insert([*documents.values()])
         there = {subject for at, subject in enumerate(documents) if at in refused}
+        known = {each: documents[each] for each in documents if each not in there}
+        if there:
+            known |= await _documents(self._certain, [*there])
         for each in group:
-            made = _subject_in(documents[each.subject]).keys.get(each.since)
-            if each.subject in there or made is None:
-                _settle(each, await self._existing(each.subject, each.since))
-            else:
-                _settle(each, SubjectKey(each.since, made))
+            found = known.get(each.subject)
+            outcome = None if found is None else _outcome(each.subject, each.since, found)
+            _settle(each, outcome or await self._added(each.subject, each.since))
 
     async def _insert(self, documents: Sequence[Document]) -> Collection[int]:
         """Insert those that are not there; returns the places of the others."""
@@ -202,21 +201,49 @@ class SubjectKeys:
             return refusals(error)
         return ()
 
-    async def _existing(self, subject: str, since: int) -> SubjectKey | Exception:
-        """The key of a subject that has a document."""
+    async def _added(self, subject: str, since: int) -> SubjectKey | Exception:
+        """The key, which is added to the subject's document."""
         for _ in range(_TRIES):
             found = await self._certain.find_one({"_id": subject})
             if found is None:
                 return StoreUnavailable(f"the key of {subject} went away")
-            there = _subject_in(found)
-            if there.since > since:
-                return VersionConflict(subject, there.since)
-            if (key := there.keys.get(since)) is not None:
-                return SubjectKey(since, key)
+            if (outcome := _outcome(subject, since, found)) is not None:
+                return outcome
             name = f"keys.v{since}"
-            without = {"_id": subject, "since": there.since, name: {"$exists": False}}
+            without = {
+                "_id": subject,
+                "since": _subject_in(found).since,
+                name: {"$exists": False},
+            }
             await self._keys.update_one(without, {"$set": {name: _new_key()}})
         return StoreUnavailable(_DAMAGED.format(subject))
+
+
+async def _documents(
+    keys: "driver.Collection[Document]", subjects: Sequence[str]
+) -> dict[str, Document]:
+    found = await keys.find({"_id": {"$in": subjects}}).to_list(None)
+    return {each["_id"]: each for each in found}
+
+
+def _opened(events: Sequence[Event], keys: Mapping[str, Subject]) -> list[Event]:
+    return [
+        opened(event, keys.get(event["account_id"])) if is_encrypted(event) else event
+        for event in events
+    ]
+
+
+def _is_closed(event: Event) -> bool:
+    return is_encrypted(event) and not is_opened(event)
+
+
+def _outcome(subject: str, since: int, document: Document) -> SubjectKey | VersionConflict | None:
+    """The key of that version in the subject's document, None if it has none."""
+    there = _subject_in(document)
+    if there.since > since:
+        return VersionConflict(subject, there.since)
+    key = there.keys.get(since)
+    return None if key is None else SubjectKey(since, key)
 
 
 def _new_key() -> bytes:

@@ -63,13 +63,19 @@ def subjects_of(events: Iterable[Mapping[str, Any]]) -> set[str]:
     return {event["account_id"] for event in events if _ENCRYPTED in event}
 
 
-def encrypted(event: Event, fields: Collection[str], key: SubjectKey) -> Event:
-    """The event as it is to be stored; the event itself if it has none of the fields.
+def has_any(body: Mapping[str, Any], fields: Collection[str]) -> bool:
+    """Whether the body of an event has one of these fields."""
+    return any(body.get(name) is not None for name in fields)
 
-    Raises `TypeError` if one of them is no text.
+
+def encrypted(event: Event, fields: Collection[str], key: SubjectKey) -> Event:
+    """The event as it is to be stored, of a command whose events have personal fields: this one
+    these, if they are there. The event itself if it has nothing to hide.
+
+    Raises `TypeError` if a field is no text.
     """
     own = {name: event["body"][name] for name in fields if event["body"].get(name) is not None}
-    if not own:
+    if not own and "request" not in event:
         return event
     if wrong := [name for name, value in own.items() if not isinstance(value, str)]:
         raise TypeError(f"{event['kind']}: the personal field {wrong[0]} is no text")

@@ -21,10 +21,11 @@ from pipeline.commands import (
     StoreUnavailable,
     Versioned,
 )
-from pipeline.commands.snapshots import EVERY
+from pipeline.commands.snapshots import EVERY, snapshot_of
 from pipeline.eventstore import EventStore, VersionConflict
 from pipeline.model.aggregate import FORGET
-from pipeline.model.personal import FORGOTTEN
+from pipeline.model.derived import as_stored
+from pipeline.model.personal import FORGOTTEN, Subject
 from pipeline.support.settings import Settings
 from tests.commands.library import BOOK, Buy
 from tests.harness import AnyStore, eventually, rounds
@@ -162,6 +163,18 @@ async def test_names_given_while_it_is_forgotten(bank: CommandService, store: An
         assert len(events) == len(renames) + 2
 
 
+async def test_names_before_and_after_it_in_one_batch(
+    bank: CommandService, store: AnyStore
+) -> None:
+    account = await opened(bank)
+    async with asyncio.timeout(60):
+        commands = (UpdateOwner(OTHER), SAID, UpdateOwner(OTHER))
+        *_, last = await asyncio.gather(*(sent(bank, account, each) for each in commands))
+    assert (last.version, last.forgotten) == (4, 3)
+    assert await store.keys.forget(account, 3)
+    assert await owners(store, account) == [FORGOTTEN, FORGOTTEN, OTHER]
+
+
 async def test_a_repeated_command_of_a_forgotten_one_is_refused(
     bank: CommandService, store: AnyStore
 ) -> None:
@@ -199,6 +212,7 @@ async def test_of_what_has_no_personal_fields_no_key_is_made(
 async def test_keys_that_are_wanted_at_the_same_time(store: AnyStore) -> None:
     subjects = [f"s{n}" for n in range(40)] * 5
     made = await asyncio.gather(*(store.keys.obtain(each, 0) for each in subjects))
+    assert await asyncio.gather(*(store.keys.obtain(each, 0) for each in subjects)) == made
     found = await store.keys.find(subjects)
     assert [found[each].keys[0] for each in subjects] == [key for _, key in made]
     assert len({key for _, key in made}) == 40
@@ -242,17 +256,23 @@ async def test_no_collection_has_the_name(settings: Settings, mongodb_store: Eve
     await eventually(kept)
     assert NAME not in raw(settings)
     fresh = await service_on(mongodb_store)
-    assert (await fresh.get(ACCOUNT, account)).state == Account(NAME, 10 + EVERY + 20, "open")
+    state = await fresh.get(ACCOUNT, account)
+    assert state.state == Account(NAME, 10 + EVERY + 20, "open")
     snapshot = await mongodb_store.snapshots.find(account)
     assert snapshot is not None
+    clear = snapshot_of(ACCOUNT, state)
+    assert clear is not None
     await bank.forget(ACCOUNT, account, CONTEXT)
     assert await mongodb_store.snapshots.find(account) is None
-    mongodb_store.snapshots.keep(snapshot)  # a service that was late
+    for late in (snapshot, clear):  # of a service that was late, and of one that encrypts nothing
+        mongodb_store.snapshots.keep(late)
+        await mongodb_store.snapshots.close()
+        for service in (fresh, await service_on(mongodb_store)):
+            past = await service.histories(ACCOUNT).at_version(account, state.version)
+            assert past.state.owner == FORGOTTEN
+            assert (await service.get(ACCOUNT, account)).state.owner == FORGOTTEN
     await mongodb_store.snapshots.close()
-    for service in (fresh, await service_on(mongodb_store)):
-        assert (await service.get(ACCOUNT, account)).state.owner == FORGOTTEN
-        past = await service.histories(ACCOUNT).at_version(account, EVERY)
-        assert past.state.owner == FORGOTTEN
+    assert NAME not in raw(settings), "the present state has replaced it"
 
 
 @pytest.mark.parametrize("damage", [{}, {"since": "x"}, {"since": 0, "keys": {"v0": b"short"}}])
@@ -262,6 +282,28 @@ async def test_a_document_that_somebody_has_damaged(
     keys.insert_one({"_id": "odd", **damage})
     with pytest.raises(StoreUnavailable, match="can't be used"):
         await mongodb_store.keys.obtain("odd", 0)
+
+
+async def test_a_key_that_was_made_since_the_others_were_read(mongodb_store: EventStore) -> None:
+    """Or that a primary does not know which was deposed."""
+    account = await opened(await service_on(mongodb_store))
+    [event] = map(as_stored, await mongodb_store.load(account))
+    for old in ({}, {account: Subject(0, {})}):
+        [found] = await mongodb_store.keys.readable([event], old)
+        assert found["body"]["owner"] == NAME
+
+
+async def test_who_has_lost_the_key_can_be_forgotten(
+    mongodb_store: EventStore, keys: Collection[dict[str, Any]]
+) -> None:
+    bank = await service_on(mongodb_store)
+    account = await opened(bank)
+    keys.delete_one({"_id": account})
+    done = await (await service_on(mongodb_store)).forget(ACCOUNT, account, CONTEXT)
+    assert (done.version, done.said, done.deleted) == (2, True, False)
+    after = await sent(bank, account, Deposit(1), UpdateOwner(OTHER))
+    assert after.state == Account(OTHER, 11, "open")
+    assert await owners(mongodb_store, account) == [FORGOTTEN, OTHER]
 
 
 async def test_a_key_that_was_lost_and_comes_back(

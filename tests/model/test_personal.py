@@ -9,7 +9,9 @@ from pipeline.banking.account import ACCOUNT
 from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import CREATED, DEPOSITED, OWNER_FORGOTTEN, OWNER_UPDATED
 from pipeline.banking.statement import STATEMENT
-from pipeline.model.aggregate import FORGET, Aggregate
+from pipeline.commands import CommandContext
+from pipeline.commands.execution import execute
+from pipeline.model.aggregate import FORGET, Aggregate, Decision
 from pipeline.model.chain import NOTHING, Chain, digest, link
 from pipeline.model.derived import Upcast, as_stored, before_upcast
 from pipeline.model.events import Event, decode, encode, new_event
@@ -26,7 +28,7 @@ from pipeline.model.personal import (
 )
 from pipeline.model.projection import Projection, Unfoldable
 from pipeline.model.upcasters import going_by
-from pipeline.model.versioned import AggregateUnreadable, fold
+from pipeline.model.versioned import AggregateUnreadable, fold, initial
 
 ACCOUNT_ID = "01JD4Q0000000000000000000A"
 NAME = "Ada Lovelace"
@@ -68,6 +70,37 @@ def test_nothing_of_the_field_is_stored() -> None:
     assert NAME.encode() not in encode(kept)
     assert (event["body"]["owner"], event["request"]) == (NAME, "a digest of the name")
     assert stored(event) != kept, "the same name twice is not the same text twice"
+
+
+def test_the_digest_of_a_command_is_hidden_wherever_it_stands() -> None:
+    """It is in the last event, which may have no personal field."""
+
+    def decide(command: str, _: dict[str, Any]) -> list[Decision]:
+        return [Decision("Made", {"by": command or None}), Decision("Sent", {"to": "Rome"})]
+
+    thing = Aggregate[str, dict[str, Any]](
+        "thing",
+        initial=dict,
+        decide=decide,
+        evolve=lambda state, event: {**state, **event["body"]},
+        kinds=["Made", "Sent", "Gone"],
+        to_json=dict,
+        of_json=dict,
+        personal={"Made": ["by"]},
+        forgotten="Gone",
+    )
+    keys, context = {(ACCOUNT_ID, 0): MADE}, CommandContext("c", "k", "a digest of the name")
+    done = execute(thing, NAME, initial(thing, ACCOUNT_ID), context, keys=keys)
+    assert done.after.state == {"by": NAME, "to": "Rome"}
+    last = as_stored(done.events[-1])
+    assert (last["body"], last["idempotency_key"]) == ({"to": "Rome"}, "k")
+    assert "request" not in last
+    assert opened(last, KEY)["request"] == "a digest of the name"
+    forgotten = opened(last, GONE)
+    assert (forgotten["body"], "request" in forgotten) == ({"to": "Rome"}, False)
+    # Without a personal field there is nothing to hide, and no key is needed.
+    _, last = execute(thing, "", initial(thing, ACCOUNT_ID), context, keys={}).events
+    assert (last["request"], as_stored(last)) == ("a digest of the name", last)
 
 
 def test_names_of_different_lengths_look_alike() -> None:
