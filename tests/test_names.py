@@ -151,6 +151,7 @@ async def test_a_bank_has_the_names_that_it_had(
         for each in (BALANCE, STATEMENT):
             of = {"version": 1, "event_id": "e", "kind": "k", "reason": "r"}
             await ParkedAccountList(js, each).park("01J00000000000000000000000", **of)  # type: ignore[arg-type]
+        await store.keys.obtain("01J00000000000000000000000", 0)
         await append(store, accounts(30))
         await eventually(lambda: in_jetstream(js))
         await eventually(lambda: same(seen.indexes, INDEXES))

@@ -18,6 +18,7 @@ from pipeline.commands import (
     Forgotten,
     StoreRefused,
     StoreUnguarded,
+    TooManyConflicts,
     connect,
 )
 from pipeline.model.aggregate import Aggregate
@@ -75,6 +76,9 @@ async def _forget(settings: Settings, account_id: str, seconds: float) -> bool:
             done = await bank.forget(aggregate, account_id)
         except (AggregateUnreadable, StoreRefused, StoreUnguarded) as error:
             raise CommandFailed(f"{account_id} is not forgotten: {error}") from error
+        except TooManyConflicts as error:
+            why = "others write to it all the time; give the same command again"
+            raise CommandFailed(f"{account_id} is not forgotten: {why}") from error
     for line in _told(aggregate, done):
         echo(line)
     await _note(settings, done)
