@@ -62,6 +62,7 @@ EXPLAINED_AS_SCANS: Final = {
     "ProcessStates.position",
     "ProcessStates.put",
     "ProcessStates.retry",
+    "SubjectKeys.forget",
 }
 """The embedded MongoDB explains a query that also has a field which is not in the index as a scan;
 it uses the index, as the ratios show."""

@@ -4,8 +4,10 @@ import asyncio
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from tests.harness import eventually
 from tests.torture.breaches import Breaches
 from tests.torture.clients import Clients
 from tests.torture.history import History
@@ -109,7 +111,9 @@ async def _under_load(world: World, outcome: Outcome) -> None:
         await sending
         await clients.finish(plan.settle)
         for account in dict.fromkeys(world.forgotten):
-            if not await world.forget(account, plan.settle):
+            try:
+                await eventually(partial(world.forget, account), seconds=plan.settle)
+            except AssertionError:
                 breaches.add(12, f"{account} can't be forgotten")
         for each in onlookers:
             each.stop()
