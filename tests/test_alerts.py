@@ -117,7 +117,7 @@ async def scraped(settings: Settings, role: Callable[..., Awaitable[Role]]) -> S
     return found
 
 
-def sample(name: str, value: float, **labels: str) -> dict[tuple[str, Labels], float]:
+def sample(name: str, value: float, /, **labels: str) -> dict[tuple[str, Labels], float]:
     return {(name, frozenset(labels.items())): value}
 
 

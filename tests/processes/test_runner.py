@@ -150,7 +150,7 @@ async def test_metrics_readiness_and_status_tell_who_runs_it_and_what_is_parked(
 
     async def value(name: str, **labels: str) -> float | None:
         await metrics.exposition()
-        return metrics.registry.get_sample_value(name, {"process": "reminders", **labels})
+        return metrics.registry.get_sample_value(name, {"name": "reminders", **labels})
 
     assert await value("bank_process_leading") == 0
     case, sick = await world.opened(after=60_000), await world.opened(after=60_000)
