@@ -94,14 +94,19 @@ class ProcessRunner:
 
     async def refresh(self) -> None:
         """Bring the gauges up to date."""
-        name, overdue, parked, lag, leader = self.process.name, 0, 0, 0.0, self._leader
+        name, leader = self.process.name, self._leader
+        overdue, since, parked, lag = 0, 0.0, 0, 0.0
         self._metrics.leading.labels(name).set(leader is not None)
         if leader is not None:
-            lag = leader.lag
-            overdue = await leader.store.processes.overdue(name, datetime.now(UTC), _COUNTED)
-            parked = await leader.store.processes.count_parked(name, _COUNTED)
+            lag, states = leader.lag, leader.store.processes
+            now = await states.now()
+            overdue = await states.overdue(name, now, _COUNTED)
+            for first in await states.waking(name, now, 1):
+                since = (now - first.wake).total_seconds()
+            parked = await states.count_parked(name, _COUNTED)
         self._metrics.lag.labels(name).set(lag)
         self._metrics.overdue.labels(name).set(overdue)
+        self._metrics.overdue_seconds.labels(name).set(since)
         self._metrics.parked.labels(name).set(parked)
 
     async def ready(self) -> str | None:
