@@ -28,6 +28,7 @@ from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
 from pipeline.support.readiness import NotReady
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
+from pipeline.support.throttle import Throttle
 from pipeline.support.ticks import tick
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class ProcessRunner:
             self.process, connection, store, self._owner, self._outage, self._metrics
         )
         leader.token_seconds = settings.token_seconds
+        leader.throttle = Throttle(settings.rebuild_rate, live=time.monotonic)
         try:
             await connection.service.open()
             async with connection.watched():
@@ -140,6 +142,7 @@ class Leader:
         self._reactions = Reactions(process, store, connection, metrics)
         self._at_once, self._outage = asyncio.Semaphore(_AT_ONCE), outage
         self.token_seconds, self._kept = 60.0, 0.0
+        self.throttle = Throttle(live=time.monotonic)
         self._token: str | None = None
         self._reached = time.monotonic()
 
@@ -189,10 +192,12 @@ class Leader:
                 self._outage.over()
 
     async def _walk(self, slot: int, lost: asyncio.Event) -> None:
-        """React to all that is stored, from this slot on."""
+        """React to all that is stored, from this slot on. It reads for half of the time at most:
+        commands need MongoDB, too."""
         kinds = self._process.kinds
         log.info("%s reads all events from slot %d on", self._process.name, slot)
-        async with aclosing(self.store.replay(range(slot, SLOTS))) as lists:  # type: ignore[type-var]
+        read = self.store.replay(range(slot, SLOTS), rest=self.throttle.rest)
+        async with aclosing(read) as lists:  # type: ignore[type-var]
             async for listed in lists:
                 await self._react([each for each in listed if each.get("kind") in kinds])
                 await self._keep(slot=listed[-1]["slot"])  # the slots below it are done

@@ -112,6 +112,16 @@ async def walked(world: World, case: str) -> bool:
     return position.get("slot") == 1024 and bool(kept) and "wake" not in kept
 
 
+async def test_a_walk_through_the_store_leaves_it_to_others_meanwhile(
+    settings: Settings, world: World
+) -> None:
+    cases = [await world.opened(after=1) for _ in range(3)]
+    began = time.monotonic()
+    async with running(settings.model_copy(update={"rebuild_rate": 3})):
+        await eventually(lambda: walked(world, cases[-1]))
+    assert time.monotonic() - began >= 1
+
+
 async def test_another_worker_goes_on_and_two_do_no_harm(settings: Settings, world: World) -> None:
     """A FLUSHALL makes two of them lead for a while."""
     async with running(settings, "first", "second", "third"):
