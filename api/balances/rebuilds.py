@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from api.balances.connections import Connections
 from api.balances.projected import no_projection
 from api.http.headers import LOCATION
-from api.http.inputs import Input, LeftOut, body
+from api.http.inputs import Input, body
 from api.http.operations import json, operation
 from api.http.problems import Problem
 from api.http.replies import reply
@@ -65,11 +65,11 @@ class Rebuild(TypedDict):
 class RebuildInput(Input):
     """The body of `POST /balance/rebuild`; all of it may be left out."""
 
-    partitions: LeftOut[Annotated[list[Number], Field(min_length=1, max_length=MOST)]] = None
+    partitions: Annotated[list[Number], Field(min_length=1, max_length=MOST)] | None = None
     """Only these, in place; by default all."""
-    in_place: LeftOut[bool] = None
+    in_place: bool | None = None
     """Repair the live generation instead of building a new one."""
-    max_concurrent: LeftOut[Annotated[int, Field(ge=1, le=MOST)]] = None
+    max_concurrent: Annotated[int, Field(ge=1, le=MOST)] | None = None
     """How many partitions at a time; by default 1."""
 
     def asked(self) -> Asked:

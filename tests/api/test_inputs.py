@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 import api.accounts.bodies
-from api.balances.rebuilds import RebuildInput
 from api.balances.subscriptions import PositionInput
 from api.http import inputs
 from api.http.problems import Problem
@@ -24,7 +23,6 @@ BODIES: list[type[inputs.Input]] = [
         for each in vars(api.accounts.bodies).values()
         if isinstance(each, type) and issubclass(each, inputs.Input) and each is not inputs.Input
     ),
-    RebuildInput,
     PositionInput,
 ]
 
