@@ -82,7 +82,9 @@ def application(
         client_max_size=MAX_BODY,
     )
     app[_UNDER_WAY], app[CONNECTIONS] = WeakSet(), connections
-    app[STREAMS], app[BODY_SECONDS] = Streams(), settings.http_body_seconds
+    # Half: whoever only asks must be let in, too.
+    app[STREAMS] = Streams(connections.most // 2)
+    app[BODY_SECONDS] = settings.http_body_seconds
     app.on_shutdown.append(_end_streams)
     app[AUDIT], app[problems.TRANSLATE] = trail, translate
     app.cleanup_ctx.append(_within(trail.kept))

@@ -14,13 +14,14 @@ from benchmarks.history import History
 from benchmarks.rounds import interleaved
 from benchmarks.size import Size
 from pipeline.agents.rebuild.replay import Replay
-from pipeline.agents.rebuild.throttle import Throttle, ThrottledStore
+from pipeline.agents.rebuild.throttle import ThrottledStore
 from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore, driver
 from pipeline.model.events import SLOTS
 from pipeline.model.projection import Document
 from pipeline.search import Elastic, Generation, Generations
 from pipeline.support.settings import Settings
+from pipeline.support.throttle import Throttle
 from pipeline.tables.counters import Counters
 from pipeline.tables.documents import AccountDocuments
 from pipeline.tables.versioned_document import DocumentCache

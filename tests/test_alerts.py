@@ -85,6 +85,8 @@ async def test_rules_and_panels_on_the_metrics_of_a_running_bank(
     assert CAUSES.keys() == {rule["alert"] for rule in rules()}
     no_forwarder = {each: well[each] for each in well if not each[0].startswith("bank_forwarder")}
     assert fire([Moment(0, well), Moment(60, no_forwarder)]).keys() == {"BankNoLeader"}
+    no_worker = without("bank_process_leading")(well)
+    assert fire([Moment(0, well), Moment(60, no_worker)]).keys() == {"BankProcessUnled"}
 
 
 async def scraped(settings: Settings, role: Callable[..., Awaitable[Role]]) -> Samples:
@@ -111,13 +113,14 @@ async def scraped(settings: Settings, role: Callable[..., Awaitable[Role]]) -> S
             for (metric, labels), value in (await scrape(address)).samples.items():
                 found.update(sample(metric, value, **dict(labels), job="bank", instance=name))
         lags = [value for (name, _), value in found.items() if name == "bank_partition_lag_events"]
-        return len(lags) == settings.partitions and not any(lags)
+        led = [value for (name, _), value in found.items() if name == "bank_process_leading"]
+        return len(lags) == settings.partitions and not any(lags) and any(led)
 
     await eventually(applied, message="all is applied, and told to be")
     return found
 
 
-def sample(name: str, value: float, **labels: str) -> dict[tuple[str, Labels], float]:
+def sample(name: str, value: float, /, **labels: str) -> dict[tuple[str, Labels], float]:
     return {(name, frozenset(labels.items())): value}
 
 
@@ -207,6 +210,9 @@ CAUSES: dict[str, tuple[Change, dict[str, str]]] = {
         to("bank_rebuild_still_seconds", 601, projection="balance"),
         {"projection": "balance"},
     ),
+    "BankProcessUnled": (to("bank_process_leading", 0), {"name": "holds"}),
+    "BankProcessOverdue": (to("bank_process_overdue_seconds", 31), {"name": "holds"}),
+    "BankProcessParked": (to("bank_process_parked", 1), {"name": "holds"}),
     "BankRequestsRefused": (
         to("bank_http_refused_total", 101, instance="accounts", status="401"),
         {"job": "bank", "instance": "accounts", "status": "401"},

@@ -159,8 +159,8 @@ async def parked_instances(bank: Bank) -> None:
 
 async def retry_instance(bank: Bank) -> None:
     parked = bank.events[10 * EACH]["account_id"]
-    assert await bank.store.processes.retry("growth", parked, WAKE + timedelta(seconds=10))
-    assert not await bank.store.processes.retry("growth", "nobody's", WAKE)
+    assert await bank.store.processes.retry("growth", parked)
+    assert not await bank.store.processes.retry("growth", "nobody's")
 
 
 async def position(bank: Bank) -> None:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.account_events import MOST_VERSIONS
-from api.http.inputs import OPTIONAL, AccountId, Input
+from api.http.inputs import OPTIONAL, AccountId, Input, LeftOut
 from api.http.timestamps import TimestampInBody
 from pipeline.banking.events import LONGEST_DESCRIPTION, LONGEST_OWNER, LONGEST_REFERENCE
 from pipeline.banking.holds import LONGEST
@@ -65,9 +65,9 @@ class HoldInput(Described):
     id: AccountId
     money: Money
     """In minor units."""
-    seconds: Seconds | None = None
+    seconds: LeftOut[Seconds] = None
     """After which the hold expires."""
-    expires_at: TimestampInBody | None = None
+    expires_at: LeftOut[TimestampInBody] = None
     """When it expires: within 31 days from now."""
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class CaptureInput(Described):
     id: AccountId
     hold: AccountId
     """The hold's id."""
-    money: Money | None = None
+    money: LeftOut[Money] = None
     """In minor units; by default all that is held. The rest is released."""
 
 

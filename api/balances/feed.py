@@ -227,6 +227,7 @@ FEEDS: Final = web.AppKey("feeds", Feeds)
     "subscription-not-found",
     "pipeline-unavailable",
     "store-unavailable",
+    "too-many-streams",
     query=FeedQuery,
     headers=(LAST_EVENT_ID,),
 )

@@ -93,7 +93,7 @@ async def pipeline(request: web.Request) -> web.Response:
 
 @routes.get("/pipeline/events", allow_head=False)
 @allowed(*OBSERVERS)
-@operation(Answer({EVENTS: PipelineEvent}))
+@operation(Answer({EVENTS: PipelineEvent}), "too-many-streams")
 async def pipeline_events(request: web.Request) -> web.StreamResponse:
     """The same about once a second, as long as somebody listens: events `pipeline`."""
     return await stream(request, request.app[OVERVIEWS].news())

@@ -85,7 +85,9 @@ WATCHING: Final = web.AppKey("watching", RebuildWatchers)
 
 @routes.get("/rebuilds/{id}/events", allow_head=False)
 @allowed(*OBSERVERS)
-@operation(Answer({EVENTS: RebuildEvent}), "rebuild-not-found", "pipeline-unavailable")
+@operation(
+    Answer({EVENTS: RebuildEvent}), "rebuild-not-found", "pipeline-unavailable", "too-many-streams"
+)
 async def rebuild_events(request: web.Request) -> web.StreamResponse:
     """A rebuild as it goes on: an event `progress` for each change, `end` when it is over."""
     watchers, job_id = request.app[WATCHING], request.match_info["id"]

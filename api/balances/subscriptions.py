@@ -1,6 +1,8 @@
 """`/subscriptions`: positions in the feed that consumers keep here by name."""
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar
 
 from aiohttp import web
 from typing_extensions import TypedDict
@@ -15,7 +17,15 @@ from api.http.replies import reply
 from api.http.shapes import All
 from api.security.access import READERS, allowed
 from pipeline.messaging.kv import Overtaken
-from pipeline.operations.feed.subscriptions import NAME, Subscription, Subscriptions
+from pipeline.operations.feed.subscriptions import (
+    MOST,
+    NAME,
+    Subscription,
+    Subscriptions,
+    TooManySubscriptions,
+)
+
+T = TypeVar("T")
 
 _ETAG: Final = Header("ETag", 'Which write of the subscription it is: `"3"`.', {"type": "string"})
 _CONDITION: Final = Header(
@@ -68,6 +78,7 @@ async def subscription(request: web.Request) -> web.Response:
     json(SubscriptionAnswer, _ETAG),
     "subscription-not-found",
     "subscription-changed",
+    "too-many-subscriptions",
     "invalid-if-match",
     "pipeline-unavailable",
     also=(json(SubscriptionAnswer, _ETAG, status=201),),
@@ -77,16 +88,19 @@ async def subscription(request: web.Request) -> web.Response:
 async def keep_position(request: web.Request) -> web.Response:
     """Keep a position: without `If-Match` under a new name, with it under one that is there."""
     name, wanted = request.match_info["name"], await body(request, PositionInput)
-    new = if_match(request) is None
     async with request.app[CONNECTIONS].jetstream() as js:
         kept = Subscriptions(js)
-        revision = 0 if new else await _revision(request, kept)
         position = await request.app[FEEDS].position(wanted.position)
+        put = partial(kept.put, name, position)
+        if if_match(request) is not None:
+            return _answer(await _as_it_is(request, kept, put))
         try:
-            written = await kept.put(name, position, revision=revision)
+            return _answer(await put(revision=0), status=201)
+        except TooManySubscriptions:
+            detail = f"There are {MOST} subscriptions."
+            raise Problem(409, "too-many-subscriptions", detail) from None
         except Overtaken:
             raise await _changed(kept, name) from None
-    return _answer(written, status=201 if new else 200)
 
 
 @routes.delete(f"/subscriptions/{{name:{NAME}}}")
@@ -103,12 +117,22 @@ async def forget_position(request: web.Request) -> web.Response:
     """Delete a subscription; the events stay."""
     async with request.app[CONNECTIONS].jetstream() as js:
         kept = Subscriptions(js)
+        await _as_it_is(request, kept, partial(kept.delete, request.match_info["name"]))
+    return web.Response(status=204)
+
+
+async def _as_it_is(
+    request: web.Request, kept: Subscriptions, write: Callable[..., Awaitable[T]]
+) -> T:
+    """What `write` returns at the `revision` that the subscription has; problems 404 and 412."""
+    condition = if_match(request)
+    while True:
         revision = await _revision(request, kept)
         try:
-            await kept.delete(request.match_info["name"], revision=revision)
-        except Overtaken:
-            raise await _changed(kept, request.match_info["name"]) from None
-    return web.Response(status=204)
+            return await write(revision=revision)
+        except Overtaken:  # who names no version wants it however it is by now
+            if condition is not None and condition.tags is not None:
+                raise await _changed(kept, request.match_info["name"]) from None
 
 
 async def _revision(request: web.Request, kept: Subscriptions) -> int:

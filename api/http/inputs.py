@@ -73,6 +73,27 @@ OPTIONAL: Final = Field(json_schema_extra=_drop_default)
 """For a field whose default means that it was left out, and is no value that may be sent."""
 
 
+def _not_null(value: object) -> object:
+    if value is None:
+        raise PydanticCustomError("null", "Must not be null: leave it out")
+    return value
+
+
+def _never_null(schema: JsonDict) -> None:
+    _drop_default(schema)
+    kinds = schema.pop("anyOf", None)
+    for kind in kinds if isinstance(kinds, list) else ():
+        if isinstance(kind, dict) and kind != {"type": "null"}:
+            schema.update(kind)
+
+
+V = TypeVar("V")
+
+LeftOut = Annotated[V | None, BeforeValidator(_not_null), Field(json_schema_extra=_never_null)]
+"""For a field of a body that may be left out, and then is None. Nobody may send null for it: of a
+program that does, it is more likely that it has lost the value than that it wants the default."""
+
+
 class Input(BaseModel):
     """Base of all inputs: no unknown fields, and no value is turned into another type."""
 

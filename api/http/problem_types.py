@@ -341,6 +341,12 @@ _EVERY: Final = (
         "Read the subscription, and send its `ETag` as `If-Match` if you still want to.",
     ),
     ProblemType(
+        "too-many-subscriptions",
+        409,
+        "There are 1000 subscriptions, and there may not be more. Nothing was kept.",
+        "Delete those that nobody uses any more: `GET /subscriptions` lists them.",
+    ),
+    ProblemType(
         "idempotency-key-reused",
         422,
         "Another command was executed under this idempotency key. Nothing was done.",
@@ -457,6 +463,13 @@ _EVERY: Final = (
         503,
         "NATS JetStream does not answer, which keeps rebuilds and parked accounts.",
         "Try again after `Retry-After` seconds. Documents can be read meanwhile.",
+    ),
+    ProblemType(
+        "too-many-streams",
+        503,
+        "The service has as many open event streams as it may have: half of its connections.",
+        "Try again after `Retry-After` seconds; a browser's `EventSource` has given up by then, so"
+        " make a new one. Or read pages, as often as you need.",
     ),
     ProblemType(
         "projection-unavailable",

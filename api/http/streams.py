@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from api.http import correlation
+from api.http.problems import unavailable
 from pipeline.support.cancellation import raise_if_cancelled
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,10 @@ _HEADERS: Final = {
 
 
 class Streams:
-    """The open streams of a service; they end when the service stops."""
+    """The open streams of a service, `most` at a time; they end when the service stops."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self._open: set[asyncio.Timeout] = set()
         self._stopped = False
 
@@ -77,11 +79,14 @@ def event(name: str, data: bytes) -> bytes:
 async def stream(
     request: web.Request, news: AsyncGenerator[bytes | None, None]
 ) -> web.StreamResponse:
-    """Send each event as it comes; None means no event yet."""
+    """Send each event as it comes; None means no event yet. Problem 503 `too-many-streams`."""
+    streams = request.app[STREAMS]
+    if len(streams) >= streams.most:
+        raise unavailable("too-many-streams", f"{streams.most} event streams are open.")
     headers = {**_HEADERS, correlation.HEADER: correlation.current()}
     response = request[_BEGUN] = web.StreamResponse(headers=headers)
     try:
-        async with request.app[STREAMS].until_stopped(), aclosing(news):
+        async with streams.until_stopped(), aclosing(news):
             await response.prepare(request)
             await _send(request, response, news)
     except (ConnectionError, TimeoutError):

@@ -126,12 +126,19 @@ async def _events(settings: Settings, account: str, as_json: bool) -> None:
     try:
         while found := await store.page(account, after=after, limit=MOST):
             for event in found:
-                echo(encode(event).decode() if as_json else _text(event))
+                echo(_json(event) if as_json else _text(event))
             after = int(found[-1]["version"])
     finally:
         await store.close()
     if not after:
         raise CommandFailed(f"no event of {account}")
+
+
+def _json(event: Event) -> str:
+    try:
+        return encode(event).decode()
+    except TypeError as error:  # somebody has written it by hand
+        raise CommandFailed(f"version {event['version']} is no JSON: {error}") from None
 
 
 def _text(event: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import click
 
@@ -64,7 +63,7 @@ async def _read(settings: Settings) -> list[ProcessStatus]:
 
 async def _retry(settings: Settings, process: str, instance_id: str) -> bool:
     async with _opened(settings) as store:
-        return await store.processes.retry(process, instance_id, datetime.now(UTC))
+        return await store.processes.retry(process, instance_id)
 
 
 @asynccontextmanager

@@ -94,8 +94,9 @@ class ProcessStates:
         with reachable():
             return await self._processes.count_documents(query, limit=limit)
 
-    async def retry(self, process: str, aggregate_id: str, at: datetime) -> bool:
-        """Have a parked instance tried again at that time; False if it is not parked."""
+    async def retry(self, process: str, aggregate_id: str) -> bool:
+        """Have a parked instance tried again now; False if it is not parked."""
+        at = await self.now()
         query = {"_id": f"{process}/{aggregate_id}", "parked": {"$exists": True}}
         change = {"$set": {"wake": at, "parked.retry": at}, "$inc": {"revision": 1}}
         with reachable():
@@ -118,7 +119,7 @@ class ProcessStates:
             return bool(kept.matched_count or kept.upserted_id)
 
     async def now(self) -> datetime:
-        """The time by the server's clock."""
+        """The time by the server's clock, by which all machines judge what `wake` they write."""
         with reachable():
             hello = await self._processes.database.client.admin.command("hello")
         return hello["localTime"].replace(tzinfo=UTC)  # type: ignore[no-any-return]

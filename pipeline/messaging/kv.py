@@ -9,6 +9,7 @@ object or whose tombstone the server made, and its `delete` with revision 0 dele
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +31,8 @@ _DELETE: Final = {"KV-Operation": "DEL"}
 _AT_ONCE: Final = 16
 _SPAN: Final = 32
 """The fewest sequences that one of the concurrent readers of a bucket gets."""
+_ELECTION_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class Overtaken(Exception):
@@ -178,15 +181,20 @@ class Bucket:
     async def _publish(
         self, key: str, data: bytes, headers: dict[str, str], expected: int | None
     ) -> int:
-        subject = self._prefix + key
-        try:
+        subject, until = self._prefix + key, time.monotonic() + _ELECTION_SECONDS
+        while True:
             try:
                 revision = await self.js.publish(subject, data, headers, expected=expected)
-            except NoRespondersError:  # there is no such bucket yet
+                break
+            except NoRespondersError:
+                # There is no such bucket yet; or a cluster has made it, and the server that we are
+                # connected to does not know its leader yet.
+                if time.monotonic() > until:
+                    raise
                 await self.ensure()
-                revision = await self.js.publish(subject, data, headers, expected=expected)
-        except WrongLastSequence as error:
-            raise Overtaken(f"{self.name}/{key}: {error}") from error
+                await asyncio.sleep(_LOOK_SECONDS)
+            except WrongLastSequence as error:
+                raise Overtaken(f"{self.name}/{key}: {error}") from error
         await announce(self.js, self.stream)
         return revision
 

@@ -19,11 +19,12 @@ _IN_LINES: Final = frozenset("\n\t")
 
 def visible(text: str, *, lines: bool = False) -> str:
     """The text with its controls as escapes, for terminals and logs; `lines`: it may have several,
-    and tabs."""
+    and tabs. They are JSON's, so JSON stays what it was."""
     return CONTROLS.sub(lambda found: _escaped(found[0], lines), text)
 
 
 def _escaped(char: str, lines: bool) -> str:
     if lines and char in _IN_LINES:
         return char
-    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -49,6 +49,12 @@ class ProcessMetrics:
             ("name",),
             registry=registry,
         )
+        self.overdue_seconds = Gauge(
+            "bank_process_overdue_seconds",
+            "How long ago the first of these came, as the same worker sees; 0: none",
+            ("name",),
+            registry=registry,
+        )
         self.parked = Gauge(
             "bank_process_parked",
             "Instances that can't react, as the worker that runs the process sees",
@@ -63,5 +69,11 @@ class ProcessMetrics:
         for what in ("event", "deadline"):
             self.reactions.labels(process, what)
         self.late.labels(process)
-        for gauge in (self.leading, self.lag, self.overdue, self.parked):
+        for gauge in (
+            self.leading,
+            self.lag,
+            self.overdue,
+            self.overdue_seconds,
+            self.parked,
+        ):
             gauge.labels(process)

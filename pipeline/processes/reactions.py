@@ -8,9 +8,9 @@ The order of a step must not change: the cause into `doing`, the commands, the s
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from pipeline.commands import (
@@ -47,7 +47,7 @@ class _Outdated(Exception):
 
 
 class Reactions:
-    """Of one process. `clock`: the present time, in UTC, for when a parked one is tried again."""
+    """Of one process."""
 
     def __init__(
         self,
@@ -55,10 +55,9 @@ class Reactions:
         store: EventStore,
         connection: Connection,
         metrics: ProcessMetrics,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._process, self._store, self._connection = process, store, connection
-        self._metrics, self._clock, self._locks = metrics, clock, Locks()
+        self._metrics, self._locks = metrics, Locks()
 
     async def advance(
         self, aggregate_id: str, *, version: int = 0, now: datetime | None = None
@@ -185,7 +184,7 @@ class Reactions:
 
     async def _parked(self, stuck: Stuck) -> bool:
         """Whether it is parked now; if not, the instance has changed meanwhile."""
-        instance = stuck.instance.waiting(stuck.reason, self._clock())
+        instance = stuck.instance.waiting(stuck.reason, await self._store.processes.now())
         name, reason = f"{self._process.name} {instance.aggregate_id}", stuck.reason
         try:
             await self._put(instance)

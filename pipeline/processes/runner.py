@@ -28,6 +28,7 @@ from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
 from pipeline.support.readiness import NotReady
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
+from pipeline.support.throttle import Throttle
 from pipeline.support.ticks import tick
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class ProcessRunner:
             self.process, connection, store, self._owner, self._outage, self._metrics
         )
         leader.token_seconds = settings.token_seconds
+        leader.throttle = Throttle(settings.rebuild_rate, live=time.monotonic)
         try:
             await connection.service.open()
             async with connection.watched():
@@ -95,14 +97,19 @@ class ProcessRunner:
 
     async def refresh(self) -> None:
         """Bring the gauges up to date."""
-        name, overdue, parked, lag, leader = self.process.name, 0, 0, 0.0, self._leader
+        name, leader = self.process.name, self._leader
+        overdue, since, parked, lag = 0, 0.0, 0, 0.0
         self._metrics.leading.labels(name).set(leader is not None)
         if leader is not None:
-            lag = leader.lag
-            overdue = await leader.store.processes.overdue(name, datetime.now(UTC), _COUNTED)
-            parked = await leader.store.processes.count_parked(name, _COUNTED)
+            lag, states = leader.lag, leader.store.processes
+            now = await states.now()
+            overdue = await states.overdue(name, now, _COUNTED)
+            for first in await states.waking(name, now, 1):
+                since = (now - first.wake).total_seconds()
+            parked = await states.count_parked(name, _COUNTED)
         self._metrics.lag.labels(name).set(lag)
         self._metrics.overdue.labels(name).set(overdue)
+        self._metrics.overdue_seconds.labels(name).set(since)
         self._metrics.parked.labels(name).set(parked)
 
     async def ready(self) -> str | None:
@@ -136,6 +143,7 @@ class Leader:
         self._reactions = Reactions(process, store, connection, metrics)
         self._at_once, self._outage = asyncio.Semaphore(_AT_ONCE), outage
         self.token_seconds, self._kept = 60.0, 0.0
+        self.throttle = Throttle(live=time.monotonic)
         self._token: str | None = None
         self._reached = time.monotonic()
 
@@ -185,10 +193,12 @@ class Leader:
                 self._outage.over()
 
     async def _walk(self, slot: int, lost: asyncio.Event) -> None:
-        """React to all that is stored, from this slot on."""
+        """React to all that is stored, from this slot on. It reads for half of the time at most:
+        commands need MongoDB, too."""
         kinds = self._process.kinds
         log.info("%s reads all events from slot %d on", self._process.name, slot)
-        async with aclosing(self.store.replay(range(slot, SLOTS))) as lists:  # type: ignore[type-var]
+        read = self.store.replay(range(slot, SLOTS), rest=self.throttle.rest)
+        async with aclosing(read) as lists:  # type: ignore[type-var]
             async for listed in lists:
                 await self._react([each for each in listed if each.get("kind") in kinds])
                 await self._keep(slot=listed[-1]["slot"])  # the slots below it are done

@@ -75,7 +75,7 @@ class HttpConnections:
         self.idle_seconds = settings.http_idle_seconds
         self.refusals = Refusals()
         self.write_seconds = settings.http_write_seconds
-        self._most = most(settings.http_connections)
+        self.most = most(settings.http_connections)
         self._open: set[Connection] = set()
         self._some = asyncio.Event()  # set while one is open
         self._idle: dict[Connection, None] = {}  # in the order in which they became so
@@ -83,7 +83,7 @@ class HttpConnections:
     def admit(self, connection: Connection) -> bool:
         """Add one that is idle as yet. If there are too many, the one that is idle for longest is
         closed; without such a one the new one is not admitted."""
-        if len(self._open) >= self._most:
+        if len(self._open) >= self.most:
             self.refusals.note("too-many")
             longest = next(iter(self._idle), None)
             if longest is None:
@@ -143,7 +143,7 @@ class HttpConnections:
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("bank_http_connections", "Open HTTP connections", len(self._open))
         yield GaugeMetricFamily(
-            "bank_http_connections_most", "HTTP connections that there may be", self._most
+            "bank_http_connections_most", "HTTP connections that there may be", self.most
         )
         refused = CounterMetricFamily(
             "bank_http_refusals",

@@ -157,7 +157,7 @@ class Settings(AccessSettings):
     rebuild_rate: float = Field(
         0,
         ge=0,
-        description="Events a second that a worker replays at most in a rebuild; 0: all it can",
+        description="Events a second that a worker replays at most; 0: no limit",
     )
     rebuild_grace_seconds: float = Field(
         180.0,

@@ -8,10 +8,23 @@ from typing import Any
 import orjson
 import pytest
 
+import api.accounts.bodies
+from api.balances.subscriptions import PositionInput
 from api.http import inputs
+from api.http.problems import Problem
 
 TEXTS = ["", "a", "id", "a:b", ":", '"', "\\", "{", "é", "\n"]
 VALUES = [*TEXTS, 0, -1, 1, 2**53, 2**63, 2**64, -(2**64), 10**30, 1.5, 1.0, True, None]
+
+
+BODIES: list[type[inputs.Input]] = [
+    *(
+        each
+        for each in vars(api.accounts.bodies).values()
+        if isinstance(each, type) and issubclass(each, inputs.Input) and each is not inputs.Input
+    ),
+    PositionInput,
+]
 
 
 def bodies(chance: random.Random) -> Iterator[str]:
@@ -61,3 +74,14 @@ def test_in_one_step_or_two_it_is_the_same() -> None:
 def test_a_plain_body_is_decoded_in_one_step(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "_DECODER", None)
     assert inputs._parse(text.encode()) == json.loads(text)
+
+
+@pytest.mark.parametrize("model", BODIES, ids=lambda model: model.__name__)
+def test_null_is_no_way_to_leave_a_field_out(model: type[inputs.Input]) -> None:
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    with pytest.raises(Problem) as refused:
+        inputs.validated(dict.fromkeys(names), model)
+    told = {each["pointer"] for each in refused.value.members["errors"]}
+    assert told == {f"#/{name}" for name in names}
+    schema = json.dumps(model.model_json_schema())
+    assert "null" not in schema

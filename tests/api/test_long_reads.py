@@ -28,6 +28,8 @@ from tests.services import Client, is_ready, problem
 OWN: Final = "01J00000000000000000000000"
 OTHER: Final = "01J00000000000000000000001"
 WITHIN: Final = 1.0
+BUSY: Final = 5.0
+"""The same on a machine that is busy with other tests."""
 WAITS: Final = f"/{OWN}?min_version=9&timeout=30"
 BODY: Final = b'{"owner": "Ada", "money": 1}'
 
@@ -116,7 +118,7 @@ async def test_a_stream(bank: Bank, end: End) -> None:
         assert await answer.content.readline() == b"event: pipeline\n"
         ended = time.monotonic()
         await end(bank.settings, key)
-        assert await stream_ends(answer) - ended < WITHIN
+        assert await stream_ends(answer) - ended < BUSY
         others_end = end is bucket_lost
         assert len(bank.client.app[STREAMS]) == (0 if others_end else 1)
         if not others_end:
@@ -130,7 +132,7 @@ async def test_the_feed(bank: Bank) -> None:
         assert await answer.content.readline() == b"retry: 1000\n"
         ended = time.monotonic()
         await revoked(bank.settings, key)
-        assert await stream_ends(answer) - ended < WITHIN
+        assert await stream_ends(answer) - ended < BUSY
 
 
 @ends
@@ -142,7 +144,7 @@ async def test_a_stream_of_a_rebuild(bank: Bank, end: End) -> None:
         assert await answer.content.readline() == b"event: progress\n"
         ended = time.monotonic()
         await end(bank.settings, key)
-        assert await stream_ends(answer) - ended < WITHIN
+        assert await stream_ends(answer) - ended < BUSY
 
 
 @ends
@@ -154,7 +156,7 @@ async def test_a_wait(bank: Bank, end: End) -> None:
     await eventually(lambda: len(waits._waiters) == 1)
     ended = time.monotonic()
     await end(bank.settings, key)
-    assert await waiting - ended < WITHIN
+    assert await waiting - ended < BUSY
     assert not waits._waiters
 
 
@@ -164,13 +166,13 @@ async def test_a_key_that_expires_by_itself(bank: Bank) -> None:
     waiting = asyncio.create_task(bank.waits(headers))
     async with bank.client.get("/pipeline/events", headers=headers) as answer:
         await stream_ends(answer)
-        assert timedelta() <= datetime.now(UTC) - expires < timedelta(seconds=WITHIN)
+        assert timedelta() <= datetime.now(UTC) - expires < timedelta(seconds=BUSY)
     await waiting
 
 
 async def test_keys_that_are_not_known_any_more(own_servers: EmbeddedServers) -> None:
     """As new requests, what is open ends when the keys have not been read for too long."""
-    settings = on(own_servers.settings, keys_max_age_seconds=1.0)
+    settings = on(own_servers.settings, keys_max_age_seconds=2.0)
     async with guarded(balances(settings)) as client:
         bank = Bank(settings, client)
         _, headers = await bank.key(Role.VIEWER)
@@ -179,7 +181,7 @@ async def test_keys_that_are_not_known_any_more(own_servers: EmbeddedServers) ->
             assert await answer.content.readline() == b"event: pipeline\n"
             ended = time.monotonic()
             await own_servers.servers["nats"].stop()
-            assert await stream_ends(answer) - ended < settings.keys_max_age_seconds + 2
+            assert await stream_ends(answer) - ended < settings.keys_max_age_seconds + BUSY
         await waiting
 
 

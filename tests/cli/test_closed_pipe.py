@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.closed_pipe import EXIT_CODE
+from pipeline.coordination.partitioning import ensure_log
+from pipeline.eventstore import EventStore
+from pipeline.messaging import JetStream
 from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings, environment
+from tests.bank import accounts, append
 from tests.keys import holder
 
 BANK = str(Path(sysconfig.get_path("scripts"), "bank"))
@@ -57,3 +61,12 @@ async def test_on_servers(settings: Settings, words: tuple[str, ...]) -> None:
     await holder(settings, Role.VIEWER, name="prometheus")
     found = unread(*words, settings=settings)
     assert (found.returncode, found.stderr) == (EXIT_CODE, "")
+
+
+async def test_on_events(settings: Settings, js: JetStream, store: EventStore) -> None:
+    await ensure_log(js, settings)
+    [history] = accounts(1, 3)
+    await append(store, [history])
+    for words in (f"events {history[0]['account_id']} --json", "tail --after beginning"):
+        found = unread(*words.split(), settings=settings)
+        assert (found.returncode, found.stderr) == (EXIT_CODE, ""), words

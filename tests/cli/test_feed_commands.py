@@ -14,8 +14,10 @@ from pipeline.coordination.partitioning import ensure_log
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.model.events import Event
+from pipeline.model.visible import CONTROLS
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append, as_delivered, publish
+from tests.cli.test_visible import HOSTILE
 from tests.conftest import placed
 from tests.harness import Role, eventually
 from tests.services import NOBODY
@@ -36,6 +38,7 @@ async def test_tail_goes_on_from_a_position(
 ) -> None:
     await ensure_log(js, settings)
     first, second = accounts(2, 3)
+    second[1]["body"] = {"owner": f"{HOSTILE}\U0001fffe"}
     await stored(js, store, first)
 
     def shown(command: Role) -> list[dict[str, Any]]:
@@ -47,6 +50,7 @@ async def test_tail_goes_on_from_a_position(
         await stored(js, store, second)
         await eventually(lambda: len(shown(following)) == 6)
         found = shown(following)
+        assert not CONTROLS.search(following.log().replace("\n", ""))
         assert await following.stop() == 0
     assert [each["data"] for each in found] == as_delivered([*first, *second])
     account = second[0]["account_id"]
@@ -58,11 +62,16 @@ async def test_tail_goes_on_from_a_position(
 
 
 async def test_the_events_of_an_account(settings: Settings, store: EventStore) -> None:
+    """A terminal is shown none of what it would obey, and JSON stays the same."""
     [history] = accounts(1, 3)
-    history[1]["body"] = {"owner": "a\x1b[31m"}
+    history[1]["body"] = {"owner": f"{HOSTILE}\u2028\x7f\ufffe\U0001fffe\\u001b\n"}
     await append(store, [history])
-    code, shown = await ended(settings, "events", history[0]["account_id"], "--json")
+    account = history[0]["account_id"]
+    code, shown = await ended(settings, "events", account, "--json")
     assert (code, [json.loads(line) for line in shown.splitlines()]) == (0, as_delivered(history))
+    code, text = await ended(settings, "events", account)
+    assert (code, text.count("\n"), "gnp.exe" in text) == (0, 3, True)
+    assert not CONTROLS.search((shown + text).replace("\n", ""))
     code, shown = await ended(settings, "events", NOBODY)
     assert (code, shown) == (1, f"bank: no event of {NOBODY}\n")
 

@@ -1,6 +1,7 @@
 """What people or the stores hold is shown without what a terminal would obey."""
 
 import asyncio
+import json
 import logging
 import os
 from dataclasses import replace
@@ -108,6 +109,11 @@ def test_lone_surrogates_can_be_printed(capsys: pytest.CaptureFixture[str]) -> N
 def test_lines_stay_where_there_are_some() -> None:
     assert visible("a\n\tb", lines=True) == "a\n\tb"
     assert visible("a\nb") == "a\\u000ab"
+
+
+def test_json_stays_what_it_was() -> None:
+    text = f"{HOSTILE}\ufffe\U0001fffe\\"
+    assert json.loads(visible(json.dumps(text, ensure_ascii=False), lines=True)) == text
 
 
 def test_in_the_log(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.errors import NoRespondersError
 
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging import JetStream
@@ -46,6 +47,20 @@ async def test_what_is_put_is_what_nats_kv_shows(js: JetStream, bucket: Bucket) 
         "a.b": {"n": 1},
         "c": {"n": 2},
     }
+
+
+async def test_a_bucket_whose_leader_is_not_known_yet_is_waited_for(
+    js: JetStream, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, unheard = js.publish, iter(range(3))
+
+    async def sometimes(*args: Any, **options: Any) -> int:
+        if next(unheard, None) is not None:
+            raise NoRespondersError
+        return await publish(*args, **options)
+
+    monkeypatch.setattr(js, "publish", sometimes)
+    assert await bucket.put("a", {"n": 1}) == 1
 
 
 async def test_compare_and_set(bucket: Bucket) -> None:

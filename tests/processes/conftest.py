@@ -30,9 +30,9 @@ class World:
         self.cases.append(done.after.id)
         return done.after.id
 
-    def reactions(self, process: Process[Any] = REMINDERS, **about: Any) -> Reactions:
+    def reactions(self, process: Process[Any] = REMINDERS) -> Reactions:
         """Of a worker that begins now."""
-        return Reactions(process, self.store, self.connection, ProcessMetrics(), **about)
+        return Reactions(process, self.store, self.connection, ProcessMetrics())
 
     async def reports(self, case: str) -> list[str]:
         """What the desk was told of a case, in order."""

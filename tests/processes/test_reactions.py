@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
@@ -172,10 +172,23 @@ async def test_a_command_to_nobody_parks_too(world: World) -> None:
     await world.reactions(lost).advance(case)
     assert "has no aggregate 'ghost'" in (await world.kept(case))["parked"]["reason"]
     assert (await world.kept(case))["doing"] == 1
-    soon = datetime.now(UTC)
-    assert await world.store.processes.retry("reminders", case, soon)
-    await world.reactions().advance(case, now=soon)
+    assert await world.store.processes.retry("reminders", case)
+    await world.reactions().advance(case, now=await world.store.processes.now())
     assert await world.reports(case) == ["touched 0"]
+
+
+async def test_the_next_attempt_is_by_the_servers_clock(world: World) -> None:
+    """Whatever time it is where the instance is parked, and where somebody asks for another try."""
+    case = await world.opened(after=60_000)
+    its = datetime(2020, 1, 31, 12, tzinfo=UTC)
+    lost = process(react=lambda case, event: Reaction(case, [Send("ghost", "1", Touch())]))
+    with patch.object(ProcessStates, "now", AsyncMock(return_value=its)):
+        await world.reactions(lost).advance(case)
+        first = (await world.kept(case))["parked"]
+        assert await world.store.processes.retry("reminders", case)
+    assert first["since"].replace(tzinfo=UTC) == its < first["retry"].replace(tzinfo=UTC)
+    kept = await world.kept(case)
+    assert kept["wake"] == kept["parked"]["retry"] == its.replace(tzinfo=None)
 
 
 async def test_a_state_that_can_not_be_kept_parks_too(world: World) -> None:

@@ -112,6 +112,16 @@ async def walked(world: World, case: str) -> bool:
     return position.get("slot") == 1024 and bool(kept) and "wake" not in kept
 
 
+async def test_a_walk_through_the_store_leaves_it_to_others_meanwhile(
+    settings: Settings, world: World
+) -> None:
+    cases = [await world.opened(after=1) for _ in range(3)]
+    began = time.monotonic()
+    async with running(settings.model_copy(update={"rebuild_rate": 3})):
+        await eventually(lambda: walked(world, cases[-1]))
+    assert time.monotonic() - began >= 1
+
+
 async def test_another_worker_goes_on_and_two_do_no_harm(settings: Settings, world: World) -> None:
     """A FLUSHALL makes two of them lead for a while."""
     async with running(settings, "first", "second", "third"):
@@ -150,7 +160,7 @@ async def test_metrics_readiness_and_status_tell_who_runs_it_and_what_is_parked(
 
     async def value(name: str, **labels: str) -> float | None:
         await metrics.exposition()
-        return metrics.registry.get_sample_value(name, {"process": "reminders", **labels})
+        return metrics.registry.get_sample_value(name, {"name": "reminders", **labels})
 
     assert await value("bank_process_leading") == 0
     case, sick = await world.opened(after=60_000), await world.opened(after=60_000)
@@ -164,6 +174,12 @@ async def test_metrics_readiness_and_status_tell_who_runs_it_and_what_is_parked(
         assert await value("bank_process_reactions_total", input="event") == 1
         assert await value("bank_process_parked") == 1
         assert await ready() == "instances that are parked: 1"
+        assert await value("bank_process_overdue_seconds") == 0
+        stray = {"_id": "reminders/stray", "process": "reminders", "aggregate_id": "stray"}
+        kept = events.database["processes"]
+        kept.insert_one({**stray, "wake": datetime(2025, 1, 1)})
+        assert (await value("bank_process_overdue_seconds") or 0) > 86_400
+        kept.delete_one(stray)
         lag = await value("bank_process_lag_seconds")
         assert lag is not None
         assert lag < 60
@@ -171,7 +187,7 @@ async def test_metrics_readiness_and_status_tell_who_runs_it_and_what_is_parked(
         assert (shown.owner, shown.read) == ("the worker", 1)
         assert [each.id for each in shown.parked] == [sick]
         events.update_one({"account_id": sick}, {"$set": {"schema": 1}})
-        assert await world.store.processes.retry("reminders", sick, datetime.now(UTC))
+        assert await world.store.processes.retry("reminders", sick)
         await eventually(reported(world, sick, "touched 0"))
         await eventually(lambda: well(ready))
     assert await value("bank_process_leading") == 0

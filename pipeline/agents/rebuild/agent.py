@@ -17,13 +17,13 @@ from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.agents.rebuild.build import OnlineBuild
 from pipeline.agents.rebuild.coordinator import Coordinator
 from pipeline.agents.rebuild.inplace import InPlaceRebuild
-from pipeline.agents.rebuild.throttle import Throttle
 from pipeline.coordination.leases import Lease, LeaseUnavailable
 from pipeline.messaging.news import News
 from pipeline.search import Generation, GenerationGone
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
+from pipeline.support.throttle import Throttle
 from pipeline.tables.checkpoints import CheckpointFenced, PositionLost
 from pipeline.tables.rebuild_job import RebuildJob
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from pipeline.agents.context import OwnedPartition, ProjectionContext
 from pipeline.agents.partition_processor import PartitionProcessor
-from pipeline.agents.rebuild.throttle import Throttle
 from pipeline.model.events import slots_of
+from pipeline.support.throttle import Throttle
 from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.rebuild_job import RebuildJob, RebuildPart
 

@@ -12,6 +12,12 @@ from pipeline.operations.feed.position import InvalidPosition, Position
 BUCKET: Final = "subscriptions"
 NAME: Final = "[A-Za-z0-9_-]{1,64}"
 """A name, as a pattern."""
+MOST: Final = 1000
+"""How many an application has; some more where several are made at the same moment."""
+
+
+class TooManySubscriptions(Exception):
+    """There are as many as there may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +48,12 @@ class Subscriptions:
 
     async def put(self, name: str, position: Position, *, revision: int | None) -> Subscription:
         """Keep the position. Raises `Overtaken` unless the name is at that revision: 0 for a new
-        one, None for any."""
+        one, None for any; and `TooManySubscriptions` for a new one."""
         if revision == 0:
             entry = await self._bucket.get(name)
-            if entry is not None and _subscription(entry) is None:
+            if entry is None:
+                await self._require_room()
+            elif _subscription(entry) is None:
                 revision = entry.revision
         value = {"position": str(position)}
         return Subscription(name, position, await self._bucket.put(name, value, expected=revision))
@@ -53,6 +61,12 @@ class Subscriptions:
     async def delete(self, name: str, *, revision: int | None) -> None:
         """Raises `Overtaken` unless the name is at that revision; None is any."""
         await self._bucket.delete(name, expected=revision)
+
+    async def _require_room(self) -> None:
+        # Deleted ones leave messages, too: only if there are so many are names worth counting.
+        state = await self._bucket.js.state(self._bucket.stream)
+        if state and state.messages >= MOST and len(await self._bucket.entries()) >= MOST:
+            raise TooManySubscriptions
 
 
 def _subscription(entry: KeyValueEntry) -> Subscription | None:

@@ -45,7 +45,7 @@ class ProcessStatus:
 
 async def process_status(store: EventStore, process: Process[Any]) -> ProcessStatus:
     """Raises `StoreUnavailable`."""
-    states, now = store.processes, datetime.now(UTC)
+    states, now = store.processes, await store.processes.now()
     position = await states.position(process.name)
     lag_events, lag_seconds = await _lag(store, process, position.get("token"))
     return ProcessStatus(

@@ -14,8 +14,7 @@ pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(300, 1500))]
 
 async def test_readers_never_see_a_rebuild(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
-    await bank.worker()
-    await bank.worker()
+    workers = [await bank.worker(), await bank.worker()]
     balances = await bank.start("python", "-m", "api.balances")
     await fill(bank.store, rounds(300, 2_000), rounds(20, 50))
     load = Load(bank.store)
@@ -23,6 +22,7 @@ async def test_readers_never_see_a_rebuild(bank: Bank) -> None:
     await bank.becomes_exact()
     await eventually(lambda: "listening on" in balances.log())
     url = f"http://127.0.0.1:{bank.settings.balances_port}"
+    acquired = sum(worker.log().count("goes on after") for worker in workers)
     async with load.steady(150), reading(url) as readers:
         await eventually(lambda: len(readers.pages) >= 300)
         job = await bank.over(await bank.rebuild())
@@ -34,7 +34,9 @@ async def test_readers_never_see_a_rebuild(bank: Bank) -> None:
     print(f"median {statistics.median(pauses)}, longest {max(pauses)}")
     assert readers.faults == []
     assert statistics.median(pauses) < 100
-    assert len(pauses) == 16
+    # A partition that is acquired anew meanwhile, as when an answer is late, begins anew, too.
+    anew = sum(worker.log().count("goes on after") for worker in workers) - acquired
+    assert len(pauses) in range(16 - 2 * anew, 17 + 2 * anew)
     assert all(part.done >= part.total > 0 for part in parts)
     await bank.becomes_exact()
 

@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from pipeline.agents.rebuild.throttle import QUIET_SECONDS, Throttle, ThrottledStore
+from pipeline.agents.rebuild.throttle import ThrottledStore
 from pipeline.banking.events import CREATED
 from pipeline.eventstore import EventStore
 from pipeline.model.events import SLOTS, Event, new_event
 from pipeline.support.settings import Settings
+from pipeline.support.throttle import QUIET_SECONDS, Throttle
 from tests.bank import append
 
 READ = 0.02

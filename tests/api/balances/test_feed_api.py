@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from pipeline.coordination.partitioning import ensure_log
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.model.events import Event
+from pipeline.operations.feed import subscriptions
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append, as_delivered, publish, publish_markers
 from tests.conftest import placed
@@ -208,6 +209,65 @@ async def test_a_consumer_keeps_its_position_by_name(bank: Bank) -> None:
     wrong: list[Any] = ["then", 7, None, {}]
     for amiss in wrong:
         await problem(await put(path, json={"position": amiss}), 400, "invalid-input")
+
+
+async def test_who_wants_it_however_it_is_is_not_overtaken(bank: Bank) -> None:
+    """Of those who make the same one at once, one does; of those who name no version, all write."""
+    path, position = "/subscriptions/billing", {"position": "now"}
+
+    async def put(**headers: str) -> int:
+        async with bank.client.put(path, json=position, headers=headers) as answer:
+            return answer.status
+
+    assert sorted(await asyncio.gather(*(put() for _ in range(8)))) == [201, *[412] * 7]
+    everybody = (put(**{"If-Match": "*"}) for _ in range(8))
+    assert {*await asyncio.gather(*everybody)} == {200}
+    some = await asyncio.gather(put(**{"If-Match": "*"}), forget(bank, path), forget(bank, path))
+    assert some[0] in (200, 404)
+    assert sorted(some[1:]) == [204, 404]
+
+
+async def forget(bank: Bank, path: str) -> int:
+    async with bank.client.delete(path) as answer:
+        return answer.status
+
+
+async def test_there_are_only_so_many_subscriptions(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "MOST", 2)
+    position, put = {"position": "now"}, bank.client.put
+    for name in "ab":
+        assert (await put(f"/subscriptions/{name}", json=position)).status == 201
+    await problem(await put("/subscriptions/c", json=position), 409, "too-many-subscriptions")
+    again = await put("/subscriptions/a", json=position, headers={"If-Match": "*"})
+    assert again.status == 200
+    await problem(await put("/subscriptions/a", json=position), 412, "subscription-changed")
+    assert await forget(bank, "/subscriptions/a") == 204
+    assert (await put("/subscriptions/c", json=position)).status == 201
+    await problem(await put("/subscriptions/a", json=position), 409, "too-many-subscriptions")
+
+
+async def test_streams_leave_connections_to_others(settings: Settings, js: JetStream) -> None:
+    await ensure_log(js, settings)
+    few = settings.model_copy(update={"http_connections": 8})
+    async with serving(create_app(few), ready=False) as client, AsyncExitStack() as opened:
+        bank = Bank(client, js, EventStore(settings.mongodb_url, settings.mongodb_database))
+        opened.push_async_callback(bank.store.close)
+        for _ in range(3):
+            await opened.enter_async_context(bank.stream(after="now"))
+        async with bank.stream(after="now"):
+            for path in ("/events?after=now", "/pipeline/events"):
+                full = await client.get(path, headers=STREAM)
+                await problem(full, 503, "too-many-streams")
+                assert full.headers["Retry-After"] == "1"
+            await bank.page(after="now")
+        await eventually(lambda: streams(client))
+
+
+async def streams(client: Client) -> bool:
+    async with client.get("/events", params={"after": "now"}, headers=STREAM) as answer:
+        return answer.status == 200
 
 
 async def test_servers_that_are_away(settings: Settings, js: JetStream) -> None:
