@@ -31,7 +31,7 @@ from tests.certificates import make
 from tests.harness import AnyStore, Role, Servers, eventually
 from tests.ports import free_port
 
-OURS = ("balance", "statement", "turnover", "flows", "owners", "bank-", "post-")
+OURS = ("balance", "statement", "turnover", "flows", "owners", "bank-", "post-", "cases-")
 """How the names of the indexes begin that tests may delete."""
 
 mend_wait_for()  # as each role and command does

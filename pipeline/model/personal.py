@@ -142,9 +142,9 @@ def _clear(event: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
     """The members of the opened event that differ from those of the stored one."""
     about: Any = event[_ENCRYPTED]
     if subject.since > about["since"]:
-        return {"body": {**event["body"], **dict.fromkeys(_fields(event), FORGOTTEN)}}
+        return {"body": {**dict.fromkeys(_fields(event), FORGOTTEN), **event["body"]}}
     content = orjson.loads(decrypted(about["data"], subject.keys[about["since"]], _place(event)))
-    return {**content, "body": {**event["body"], **content["body"]}}
+    return {**content, "body": {**content["body"], **event["body"]}}
 
 
 def _fields(event: Mapping[str, Any]) -> list[str]:
