@@ -63,11 +63,12 @@ class Clients:
                 self._breaches.add(12, f"{sent.command.path} is still not answered: {sent.key}")
 
     def _voids(self) -> Iterator[Sent]:
-        """Of the holds that expire later than soon, when what was open before has its answer."""
+        """Of the holds that expire later than soon, when what was open before has its answer: most
+        have ended, which is refused."""
         soon = datetime.now(UTC) + _SOON
-        late = [name for name, (_, until) in self._history.holds.items() if until > soon]
-        for name in late:
-            yield self._history.begin(f"void {name}", void(self._history, name))
+        late = [(n, of) for n, (of, until) in self._history.holds.items() if until > soon]
+        for name, account in late:
+            yield self._history.begin(f"void {name}", void(account, name))
 
     def _session(self) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=_SECONDS)

@@ -105,8 +105,7 @@ class History:
         self.versions: dict[str, int] = {}
         """The highest version of each account that was acknowledged."""
         self.holds: dict[str, tuple[str, datetime]] = {}
-        """The account of each hold that was acknowledged, and its time; one that is asked to end is
-        forgotten."""
+        """The account of each hold that was acknowledged, and its time, in order."""
         self.transfers: list[Transferred] = []
 
     def now(self) -> float:

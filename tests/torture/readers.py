@@ -15,6 +15,8 @@ from tests.torture.world import Era, World
 
 _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
+_GROUPS: Final = 50
+"""Of a page: few, for there is something to see where one page ends and the next begins."""
 _ROUTES: Final = ("list", "document", "statement")
 
 
@@ -119,13 +121,21 @@ class Readers:
         self._breaches.judge(20, not twice, twice)
 
     async def _counted_twice(self) -> str:
-        """An owner with more accounts than commands ever gave to that name, if there is one."""
-        status, body = await self._get("/projections/owners?limit=100")
-        given = Counter(each.command.body.get("owner") for each in self._history.all)
-        for each in body["data"] if status == 200 else ():
-            if each["shares"] > given[each["id"]] > 0:
-                return f"{each['id']} has {each['shares']} of {given[each['id']]} accounts"
-        return ""
+        """An owner with more accounts than commands ever gave to that name, or one that comes again
+        on another page, if there is one."""
+        last, after = "", ""
+        while True:
+            status, body = await self._get(f"/projections/owners?limit={_GROUPS}{after}")
+            given = Counter(each.command.body.get("owner") for each in self._history.all)
+            for each in body["data"] if status == 200 else ():
+                if each["shares"] > given[each["id"]] > 0:
+                    return f"{each['id']} has {each['shares']} of {given[each['id']]} accounts"
+                if each["id"] <= last:
+                    return f"{each['id']} comes after {last}"
+                last = each["id"]
+            if status != 200 or not body["has_more"]:
+                return ""
+            after = f"&starting_after={body['next']}"
 
     async def _has_one_index(self) -> bool:
         status, found = await self._world.ask("GET", "/_alias/balance")
@@ -149,6 +159,9 @@ class Readers:
         if status == 200:
             there = f"{account}: {body['version']}, but {version} was acknowledged"
             self._breaches.judge(3, body["version"] >= version, there)
+            left = body["balance"] - sum(hold["money"] for hold in body["holds"])
+            sound = body["available"] == left >= 0
+            self._breaches.judge(5, sound, f"{account}: {body['available']} is available of {body}")
         elif status == 404:
             self._breaches.judge(3, False, f"{account} was acknowledged, and is not found")
 
