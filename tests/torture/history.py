@@ -106,6 +106,8 @@ class History:
         """The highest version of each account that was acknowledged."""
         self.holds: dict[str, tuple[str, datetime]] = {}
         """The account of each hold that was acknowledged, and its time, in order."""
+        self.ending: set[str] = set()
+        """The holds that anybody was ever asked to end."""
         self.transfers: list[Transferred] = []
 
     def now(self) -> float:
@@ -113,6 +115,8 @@ class History:
 
     def begin(self, key: str, command: Command, *, reused: bool = False) -> Sent:
         sent = Sent(key, command, reused=reused)
+        if (hold := command.body.get("hold")) is not None:
+            self.ending.add(hold)
         self.all.append(sent)
         return sent
 

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -17,6 +18,8 @@ _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
 _GROUPS: Final = 50
 """Of a page: few, for there is something to see where one page ends and the next begins."""
+_RECENT: Final = 30
+"""Holds of which one is looked at."""
 _ROUTES: Final = ("list", "document", "statement")
 
 
@@ -54,7 +57,7 @@ class Readers:
         ):
             readers = (
                 *(self._walk, self._document, self._statement),
-                *(self._groups, self._fresh, self._strong),
+                *(self._groups, self._fresh, self._strong, self._hold),
             )
             for reader in readers:
                 chance = random.Random(f"{reader.__name__} {self._seed}")
@@ -149,6 +152,19 @@ class Readers:
         if status == 200 and not body.get("stale"):
             holds = body["version"] >= version
             self._breaches.judge(7, holds, f"{account}: {body['version']} is not {version}")
+
+    async def _hold(self, chance: random.Random) -> None:
+        """One that nobody was asked to end is open until its time, whatever clocks there are."""
+        now, recent = datetime.now(UTC), list(self._history.holds.items())[-_RECENT:]
+        ahead = [(hold, account, until) for hold, (account, until) in recent if until > now]
+        if not ahead:
+            return
+        hold, account, until = chance.choice(ahead)
+        async with self._http.get(f"{chance.choice(self._world.accounts)}/{account}") as answer:
+            status, body = answer.status, await answer.json(content_type=None)
+        if status == 200 and hold not in self._history.ending and datetime.now(UTC) < until:
+            there = any(each["id"] == hold for each in body["holds"])
+            self._breaches.judge(17, there, f"{account}: hold {hold} has ended before {until}")
 
     async def _strong(self, chance: random.Random) -> None:
         """The account services read from the store: what was acknowledged is there."""
