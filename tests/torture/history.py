@@ -76,6 +76,11 @@ class Sent:
         return next((each for each in self.attempts if each.acknowledged), None)
 
     @property
+    def told(self) -> bool:
+        """Acknowledged, or refused at last, be it after a lost answer."""
+        return self.answer is not None or bool(self.attempts and self.attempts[-1].refused)
+
+    @property
     def rejected(self) -> bool:
         """Refused each time that it was sent: an attempt without an answer may yet be executed."""
         return bool(self.attempts) and all(each.harmless for each in self.attempts)
