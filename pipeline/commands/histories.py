@@ -130,6 +130,12 @@ class Histories(Generic[S]):
             return None
 
     async def _from(self, state: Versioned[S], until: Until) -> Versioned[S]:
+        """Fold the events after a state, all that there are."""
+        state = await self._walked(state, until)
+        await self._store.guards.require_whole()  # after the events: it is they that may be missing
+        return state
+
+    async def _walked(self, state: Versioned[S], until: Until) -> Versioned[S]:
         """Fold the events after a state. The state's last event is read, too, and must be the
         same."""
         proof = state.event_id
