@@ -16,7 +16,7 @@ from tests.torture.world import Era, World
 
 _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
-_GROUPS: Final = 15
+_GROUPS: Final = 10
 """Of a page: few, for there is something to see where one page ends and the next begins."""
 _RECENT: Final = 30
 """Holds of which one is looked at."""

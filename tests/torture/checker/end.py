@@ -157,7 +157,7 @@ class Judge:
         found: list[Fields] = []
         place = ""
         while True:
-            status, body = await self._ask("GET", f"/projections/{name}?limit=20{place}")
+            status, body = await self._ask("GET", f"/projections/{name}?limit=7{place}")
             if status != 200:
                 await asyncio.sleep(_EVERY)
                 continue
