@@ -22,6 +22,8 @@ class StoreGuards(Protocol):
 
     async def look(self) -> None: ...
 
+    async def require_whole(self) -> None: ...
+
 
 class SnapshotStore(Protocol):
     """One snapshot for each aggregate; see `Snapshots`."""

@@ -171,8 +171,17 @@ class Histories(Generic[S]):
     async def _from(
         self, state: Versioned[S], until: Until, keys: Mapping[str, Subject] | None = None
     ) -> Versioned[S]:
+        """Fold the events after a state, all that there are. `keys`: those of the aggregate, if
+        they are read already."""
+        state = await self._walked(state, until, keys)
+        await self._store.guards.require_whole()  # after the events: it is they that may be missing
+        return state
+
+    async def _walked(
+        self, state: Versioned[S], until: Until, keys: Mapping[str, Subject] | None
+    ) -> Versioned[S]:
         """Fold the events after a state. The state's last event is read, too, and must be the
-        same. `keys`: those of the aggregate, if they are read already."""
+        same."""
         proof = state.event_id
         pages = self._store.walk(
             state.id, after=state.version - bool(proof), to=until.version, keys=keys

@@ -10,13 +10,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from pymongo import timeout
 from pymongo.errors import OperationFailure, PyMongoError
 
-from pipeline.eventstore.errors import StoreUnguarded, reachable
-from pipeline.eventstore.indexes import MARKERS, Index, faults
+from pipeline.eventstore.errors import (
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnguarded,
+    reachable,
+)
+from pipeline.eventstore.indexes import MARKERS, Index, faults, parts
 from pipeline.eventstore.write_results import Collection, refused_for_good
 from pipeline.support.correlation import detached
 
@@ -45,6 +51,7 @@ class Guards:
         self._events = events
         self.epoch = 0
         self.faults: Mapping[str, str] | None = None
+        self._parts: Mapping[str, str] = {}
         self.hindrances: dict[str, str] = {}
         """Why a guard could not be built, by its name; without data of accounts, as `faults` is."""
         self._collection: object = None
@@ -68,14 +75,26 @@ class Guards:
 
         With `epoch`, the one in which the caller has decided, it must still be the present one.
         """
-        age = time.monotonic() - self._looked if self.faults is not None else FRESH
-        if self.faults or age > _AHEAD:
-            looking = self._begin()
-            if self.faults or age >= FRESH:
-                await self._settled(looking)
+        await self._fresh(bool(self.faults))
         self.check()
         if epoch not in (None, self.epoch):
             raise StoreUnguarded({"events": "the guards or the collection have just changed"})
+
+    async def require_whole(self) -> None:
+        """Look unless that was done just now; raises `StoreUnavailable` if what was read before may
+        lack events, because MongoDB may have answered by a part of an index."""
+        with reachable(), suppress(StoreRefused):  # who may not look still may read
+            await self._fresh(bool(self._parts))
+        if self._parts:
+            raise StoreUnavailable("; ".join(self._parts.values()))
+
+    async def _fresh(self, doubt: bool) -> None:
+        """Look if the last look is too old, or in doubt."""
+        age = time.monotonic() - self._looked if self.faults is not None else FRESH
+        if doubt or age > _AHEAD:
+            looking = self._begin()
+            if doubt or age >= FRESH:
+                await self._settled(looking)
 
     async def _settled(self, looking: "asyncio.Task[None]") -> None:
         try:
@@ -104,6 +123,7 @@ class Guards:
                 # build is there before its index, so it must be looked for after the index.
                 there = await collections_of(self._events)
         collection = there.pop(self._events.name, None)
+        self._parts = parts(indexes, there)
         self._note(collection, faults(collection, indexes, there))
         self._looked = began
 

@@ -145,6 +145,9 @@ class _Guards:
     async def look(self) -> None:
         """All is well."""
 
+    async def require_whole(self) -> None:
+        """All is well."""
+
 
 class _Snapshots:
     """One for each aggregate."""

@@ -19,7 +19,9 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
+from pipeline.banking.account import ACCOUNT
 from pipeline.banking.events import CREATED
+from pipeline.commands.service import CommandService
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
     EventStore,
@@ -31,7 +33,15 @@ from pipeline.eventstore import (
 )
 from pipeline.eventstore.build_markers import BuildMarkers
 from pipeline.eventstore.guards import FRESH, indexes_of
-from pipeline.eventstore.indexes import KEYS, VERSIONS, Index, faults, markers_of, name_of
+from pipeline.eventstore.indexes import (
+    KEYS,
+    VERSIONS,
+    Index,
+    faults,
+    markers_of,
+    name_of,
+    parts,
+)
 from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 from tests.conftest import placed
@@ -176,6 +186,10 @@ async def test_the_server_dies_during_a_build(scratch: Path, guard: Any) -> None
         else:
             pytest.fail("the server was never killed while it built")
         store, other = EventStore(*at), EventStore(*at)
+        service = CommandService(other, [ACCOUNT])
+        for number in range(0, STORED, STORED // 10):
+            with pytest.raises(StoreUnavailable, match="may lack events"):
+                await service.get(ACCOUNT, f"{number:026d}")
         await asyncio.gather(one_effect(store, guard), one_effect(other, guard))
         assert await lacking(servers, guard) == 0
         assert await asyncio.to_thread(marked, events) == []
@@ -202,6 +216,31 @@ def test_a_marker_is_a_fault_of_its_guard_alone(guard: Any) -> None:
     assert faults(None, there, [marker]) == {
         name_of(guard): f"the index {name_of(guard)} is being built"
     }
+
+
+@GUARDS
+def test_an_index_that_is_listed_as_whole_during_its_build_may_be_a_part(guard: Any) -> None:
+    there = [{"name": name_of(each), **each.document} for each in (VERSIONS, KEYS)]
+    assert parts(there, []) == {}
+    marker = f"{markers_of(guard)}1"
+    assert [*parts(there, [marker])] == [name_of(guard)]
+    others = [each for each in there if each["name"] != name_of(guard)]
+    assert parts(others, [marker]) == {}
+
+
+@GUARDS
+async def test_nothing_is_read_by_a_part_of_an_index(
+    begun: EventStore, events: Events, guard: Any
+) -> None:
+    service = CommandService(begun, [ACCOUNT])
+    account = f"{1:026d}"
+    assert (await service.get(ACCOUNT, account)).version == 1
+    await asyncio.to_thread(events.database.create_collection, f"{markers_of(guard)}1")
+    await asyncio.sleep(FRESH)
+    with pytest.raises(StoreUnavailable, match="may lack events"):
+        await service.get(ACCOUNT, account)
+    await asyncio.to_thread(events.drop_index, name_of(guard))
+    assert (await service.get(ACCOUNT, account)).version == 1, "all events are looked through"
 
 
 async def test_a_slow_look_reads_the_markers_after_the_indexes(

@@ -20,7 +20,7 @@ INVARIANTS: Final = {
     12: "no role ends by itself; all come back to work",
     13: "what is relied on in a server is as it should be: indexes, aliases, replicas",
     16: "each event has its own hash and that of the one before it",
-    17: "a hold ends at most once, with no more than was held, in time",
+    17: "a hold ends at most once, whole and in time; no deadline comes twice",
     18: "a reversal takes back one transfer, whole; none has two",
     19: "what was forgotten is nowhere, and its key is gone",
     20: "each group adds up to its accounts' events, every account once",

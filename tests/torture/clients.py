@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import Final
 
 import aiohttp
@@ -52,22 +51,32 @@ class Clients:
     async def finish(self, seconds: float) -> None:
         """Send again what has no answer, until each has one or the time is up; and end the holds
         that would change a bank which is judged."""
-        chance = random.Random(f"finish {self._seed}")
+        open_ = [sent for sent in self._history.all if sent.outcome == "unknown"]
         async with self._session() as self._http:
-            open_ = [sent for sent in self._history.all if sent.outcome == "unknown"]
             try:
                 async with asyncio.timeout(seconds):
-                    for sent in chain(open_, self._voids()):
-                        await self._until_told(chance, sent, for_ever=True)
+                    await self._all_told(iter(open_))
+                    await self._all_told(self._voids())
             except TimeoutError:
-                self._breaches.add(12, f"{sent.command.path} is still not answered: {sent.key}")
+                left = [sent for sent in self._history.all if not sent.told]
+                what = ", ".join(f"{sent.command.path} {sent.key}" for sent in left[:3])
+                self._breaches.add(12, f"{len(left)} are still not answered: {what}")
+
+    async def _all_told(self, left: Iterator[Sent]) -> None:
+        async def client(chance: random.Random) -> None:
+            for sent in left:
+                await self._until_told(chance, sent, for_ever=True)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(CLIENTS):
+                tasks.create_task(client(random.Random(f"finish {self._seed} {number}")))
 
     def _voids(self) -> Iterator[Sent]:
-        """Of the holds that expire later than soon, when what was open before has its answer."""
+        """Of all holds that expire later than soon; most have ended, which is refused."""
         soon = datetime.now(UTC) + _SOON
-        late = [name for name, (_, until) in self._history.holds.items() if until > soon]
-        for name in late:
-            yield self._history.begin(f"void {name}", void(self._history, name))
+        late = [(n, of) for n, (of, until) in self._history.holds.items() if until > soon]
+        for name, account in late:
+            yield self._history.begin(f"void {name}", void(account, name))
 
     def _session(self) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=_SECONDS)
@@ -99,7 +108,7 @@ class Clients:
         pause = 0.1
         while True:
             await self._attempt(chance, sent)
-            if sent.answer or sent.attempts[-1].refused:
+            if sent.told:
                 return
             if self._stop.is_set() and not for_ever:
                 return

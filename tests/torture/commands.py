@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from tests.torture.history import Command, History
@@ -12,13 +13,21 @@ _MORE_THAN_ANYBODY_HAS: Final = 2**50
 NOBODY: Final = "01JD0000000000000000000000"
 _LONG: Final = 600
 _VOIDED, _IN_PART = 0.3, 0.5
-_RECENT: Final = 20
-"""Transfers of which one is reversed: so few that some are tried twice."""
+_AT_ITS_TIME: Final = 0.5
+_LOOK: Final = timedelta(seconds=0.5)
+"""A worker looks for deadlines every second: most holds expire about so long after their time."""
+_RECENT_HOLDS: Final = 30
+"""Of which one is ended: some seconds' worth, so that some are ended twice, or after their time."""
+_RECENT_TRANSFERS: Final = 4
+"""Of which one is reversed: so few that many are tried again, often at the same time."""
+KNOWN: Final = "Known "
+"""How a name begins that several accounts have; who is forgotten there may be known elsewhere."""
+_KNOWN: Final = 0.4
+_KNOWN_OWNERS: Final = 25
+"""Who have several accounts each; all others are nobody else's namesakes."""
 
 
-def void(history: History, hold: str) -> Command:
-    """A command to end a hold that the history knows."""
-    account, _ = history.holds.pop(hold)
+def void(account: str, hold: str) -> Command:
     return Command("void", "POST", "/void", {"id": account, "hold": hold}, account)
 
 
@@ -45,8 +54,8 @@ class Commands:
             self._rename: 6,
             self._life: 4,
             self._hold: 12,
-            self._end_hold: 8,
-            self._reverse: 3,
+            self._end_hold: 10,
+            self._reverse: 6,
             self._too_much: 3,
             self._nobody: 1,
         }
@@ -67,10 +76,15 @@ class Commands:
         accounts = list(self._history.versions)
         return accounts[int(len(accounts) * self._chance.random() ** 3)]
 
+    def _owner(self) -> str:
+        if self._chance.random() < _KNOWN:
+            return f"{KNOWN}{self._chance.randrange(_KNOWN_OWNERS)}"
+        return f"Owner {self._chance.getrandbits(60):015x}"
+
     def _create(self) -> Command:
         if len(self._history.versions) >= _MOST_ACCOUNTS:
             return self._deposit()
-        owner = self._name()
+        owner = self._owner()
         money = self._chance.choice((0, 0, self._chance.randrange(1, 500)))
         return Command("create", "POST", "/create", {"owner": owner, "money": money})
 
@@ -99,33 +113,33 @@ class Commands:
         return Command("hold", "POST", "/hold", body, account)
 
     def _end_hold(self) -> Command:
-        """Of any hold that is known: its time may have come already."""
-        if not self._history.holds:
+        """Of a hold that may expire at this moment, or of any late one, which may have ended."""
+        recent = list(self._history.holds.items())[-_RECENT_HOLDS:]
+        if not recent:
             return self._hold()
-        hold = self._chance.choice(list(self._history.holds))
+        hold, (account, _) = self._chance.choice(recent)
+        if self._chance.random() < _AT_ITS_TIME:
+            then = datetime.now(UTC) - _LOOK
+            hold, (account, _) = min(recent, key=lambda each: abs(each[1][1] - then))
         if self._chance.random() < _VOIDED:
-            return void(self._history, hold)
-        account, _ = self._history.holds.pop(hold)
+            return void(account, hold)
         body: dict[str, Any] = {"id": account, "hold": hold}
         if self._chance.random() < _IN_PART:
             body["money"] = self._chance.randint(1, 80)
         return Command("capture", "POST", "/capture", body, account)
 
     def _reverse(self) -> Command:
-        """Of any transfer that is known: it may have been reversed already."""
-        if not self._history.transfers:
+        """Of one of the latest transfers: others may have reversed it, or be doing so now."""
+        recent = self._history.transfers[-_RECENT_TRANSFERS:]
+        if not recent:
             return self._transfer()
-        payer, version, number, payee = self._chance.choice(self._history.transfers[-_RECENT:])
+        payer, version, number, payee = self._chance.choice(recent)
         body = {"id": payer, "version": version, "transfer": number}
         return Command("reverse", "POST", "/reverse", body, payer, payee)
 
     def _rename(self) -> Command:
-        account, owner = self._account(), self._name()
+        account, owner = self._account(), self._owner()
         return Command("owner", "PATCH", f"/{account}", {"owner": owner}, account)
-
-    def _name(self) -> str:
-        """No two alike: one that is forgotten must be nobody else's."""
-        return f"Owner {self._chance.getrandbits(60):015x}"
 
     def _life(self) -> Command:
         """Of the quietest accounts: a bank whose busy accounts are all shut would be idle."""

@@ -76,6 +76,11 @@ class Sent:
         return next((each for each in self.attempts if each.acknowledged), None)
 
     @property
+    def told(self) -> bool:
+        """Acknowledged, or refused at last, be it after a lost answer."""
+        return self.answer is not None or bool(self.attempts and self.attempts[-1].refused)
+
+    @property
     def rejected(self) -> bool:
         """Refused each time that it was sent: an attempt without an answer may yet be executed."""
         return bool(self.attempts) and all(each.harmless for each in self.attempts)
@@ -105,8 +110,9 @@ class History:
         self.versions: dict[str, int] = {}
         """The highest version of each account that was acknowledged."""
         self.holds: dict[str, tuple[str, datetime]] = {}
-        """The account of each hold that was acknowledged, and its time; one that is asked to end is
-        forgotten."""
+        """The account of each hold that was acknowledged, and its time, in order."""
+        self.ending: set[str] = set()
+        """The holds that anybody was ever asked to end."""
         self.transfers: list[Transferred] = []
 
     def now(self) -> float:
@@ -114,6 +120,8 @@ class History:
 
     def begin(self, key: str, command: Command, *, reused: bool = False) -> Sent:
         sent = Sent(key, command, reused=reused)
+        if (hold := command.body.get("hold")) is not None:
+            self.ending.add(hold)
         self.all.append(sent)
         return sent
 

@@ -42,9 +42,11 @@ EMBEDDED: Final = Kind(embedded, FAULTS, (), QUICK, settle=120.0, patience=PATIE
 CLUSTERS: Final = Kind(
     clusters, CLUSTER_FAULTS, ("CLUSTER=1",), CALM, settle=240.0, patience=6 * PATIENCE
 )
+_ALSO: Final = ("stop-worker", "slow-mongodb")
+"""A process may be killed between a command and what it keeps of it: that takes a moment only."""
 PARCELS: Final = Kind(
-    partial(embedded, application="parcels:PARCELS", projections="places"),
-    {name: make for name, make in FAULTS.items() if name.startswith("kill-")},
+    partial(embedded, application="tests.torture.hasty:PARCELS", projections="places"),
+    {name: make for name, make in FAULTS.items() if name.startswith("kill-") or name in _ALSO},
     ("APPLICATION=parcels",),
     QUICK,
     settle=120.0,
@@ -53,4 +55,4 @@ PARCELS: Final = Kind(
     judge=ParcelJudge,
     reads=False,
 )
-"""The example (`examples/parcels/`), whose folder is in PYTHONPATH."""
+"""The example (`examples/parcels/`, whose folder is in PYTHONPATH) with less patience."""

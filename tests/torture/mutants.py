@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 
 class Mutation(NamedTuple):
-    """`old`, found exactly once in `file`, becomes `new`; `faults` and `seed` bring it out."""
+    """`old`, found exactly once in `file`, becomes `new`; `faults` and `seed` bring it out, in the
+    bank or in another `application`."""
 
     name: str
     file: str
@@ -14,6 +15,7 @@ class Mutation(NamedTuple):
     faults: str
     seed: int = 1
     minutes: float = 0.6
+    application: str = "bank"
 
 
 class NotThere(Exception):
@@ -187,6 +189,26 @@ MUTATIONS: Final = (
         "if other != name}\n",
         'if other != name or event["kind"] == EXPIRED}\n',
         "kill-worker,clock-worker",
+    ),
+    Mutation(
+        "a hold expires as soon as anybody looks",
+        "pipeline/processes/runner.py",
+        """        if not waking:
+            return 0
+        now = min(now, await states.now())
+""",
+        """        now = datetime.max.replace(tzinfo=UTC)
+        waking = await states.waking(name, now, _WAKING)
+""",
+        "kill-worker,clock-worker",
+    ),
+    Mutation(
+        "a deadline that is answered twice",
+        "pipeline/processes/instance.py",
+        'return f"{self.process.name}→{its}/{number}"',
+        'return f"{self.process.name}→{its}/{number}/{datetime.now(UTC)}"',
+        "kill-worker,kill-mongodb,slow-mongodb,stop-worker",
+        application="parcels",
     ),
     Mutation(
         "a transfer is reversed as often as somebody asks",

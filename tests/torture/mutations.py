@@ -21,7 +21,7 @@ from tests.torture.mutants import MUTATIONS, Mutation, mutate
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- mutations -->\n", "<!-- /mutations -->"
-_COPIED: Final = ("pipeline", "api", "tests", "scripts", "pyproject.toml")
+_COPIED: Final = ("pipeline", "api", "tests", "scripts", "examples", "pyproject.toml")
 _SETTLE: Final = 25
 _SECONDS: Final = 600
 CONTROL: Final = Mutation("nothing at all", "", "", "", "", seed=2, minutes=1.0)
@@ -77,7 +77,8 @@ def _copy() -> Iterator[Path]:
 
 def _environment(root: Path) -> dict[str, str]:
     """The roles are processes of their own: they have to find the copy first, too."""
-    return {**os.environ, "PYTHONPATH": str(root)}
+    paths = [str(root), str(root / "examples" / "parcels")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _check_import(root: Path) -> None:
@@ -92,6 +93,7 @@ def _tortured(mutation: Mutation, root: Path) -> dict[str, Any]:
     words = [sys.executable, "-m", "tests.torture", "--seed", str(mutation.seed)]
     words += ["--minutes", str(mutation.minutes), "--faults", mutation.faults]
     words += ["--settle", str(_SETTLE), "--json", str(path)]
+    words += ["--application", mutation.application]
     said = subprocess.run(
         words,
         cwd=root,

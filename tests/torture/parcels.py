@@ -1,12 +1,16 @@
 """The example under torture: random commands to parcels, and what must come of them.
 
-What an event does to a parcel is written here a second time, from the tutorial alone.
+What an event does to a parcel is written here a second time, from the tutorial alone. A parcel
+takes any number of searches: nothing but the process keeps it from being searched for twice.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
+from tests.torture.breaches import Breaches
 from tests.torture.checker.end import Histories, Judge
 from tests.torture.checker.fold import Event, Fields, slot
 from tests.torture.checker.truth import Told, check_history, check_versions
@@ -15,6 +19,9 @@ from tests.torture.history import Command, History
 _MOST_PARCELS: Final = 300
 _FEW: Final = 10
 _TOWNS: Final = ("Faro", "Lisboa", "Porto", "Braga", "Évora")
+_SEARCHED: Final = "ParcelSearched"
+_PATIENCE: Final = timedelta(seconds=5)
+"""That of the process (`hasty.py`), and two seconds for a worker to see that the time has come."""
 
 
 class ParcelCommands:
@@ -77,14 +84,14 @@ def _places(histories: Histories) -> dict[str, Fields]:
         places = [each["body"]["place"] for each in events if each["kind"] == "ParcelScanned"]
         sent, last = events[0], events[-1]
         to = sent["body"]["to"]
-        ended = last["kind"] == "ParcelDelivered"
+        ends = {"ParcelDelivered": to, "ParcelSearched": "unknown"}
         found[parcel] = {
             "id": parcel,
             "version": last["version"],
             "slot": slot(parcel),
             "event_id": last["_id"],
             "to": to,
-            "at": to if ended else (["sender", *places])[-1],
+            "at": ends.get(last["kind"], ["sender", *places][-1]),
             "scans": len(places),
         }
     return found
@@ -94,8 +101,27 @@ _TOLD: Final = Told(
     kinds={"Send": "ParcelSent", "Scan": "ParcelScanned", "Deliver": "ParcelDelivered"},
     shown=_states,
     shared=("to", "place"),
-    second=lambda event: False,
+    second=lambda event: event["kind"] == _SEARCHED,
 )
+
+
+def check_searches(histories: Histories, breaches: Breaches, read: datetime) -> None:
+    """A parcel that nobody scans is searched for, once: invariant 17. `read`: when the events were
+    read."""
+    for parcel, events in histories.items():
+        twice = any(one["kind"] == _SEARCHED == other["kind"] for one, other in pairwise(events))
+        breaches.judge(17, not twice, f"{parcel} was searched for twice, and not scanned meanwhile")
+    late = sorted(unsearched(histories, read))
+    breaches.judge(17, not late, f"nobody searched for {late[:3]}")
+
+
+def unsearched(histories: Histories, now: datetime) -> Iterator[str]:
+    """The parcels that should have been searched for by then."""
+    for parcel, events in histories.items():
+        last = events[-1]
+        waits = last["kind"] not in (_SEARCHED, "ParcelDelivered")
+        if waits and now - last["created_at"].replace(tzinfo=UTC) > _PATIENCE:
+            yield parcel
 
 
 class ParcelJudge(Judge):
@@ -107,4 +133,8 @@ class ParcelJudge(Judge):
 
     def judge_events(self, histories: Histories) -> None:
         check_versions(histories, self.breaches)
+        check_searches(histories, self.breaches, self.read)
         check_history(self.history, histories, self.breaches, _TOLD)
+
+    def waiting(self, histories: Histories, now: datetime) -> Iterator[str]:
+        return unsearched(histories, now)

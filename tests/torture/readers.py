@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -15,6 +16,10 @@ from tests.torture.world import Era, World
 
 _PAUSE: Final = 0.05
 _SECONDS: Final = 8.0
+_GROUPS: Final = 10
+"""Of a page: few, for there is something to see where one page ends and the next begins."""
+_RECENT: Final = 30
+"""Holds of which one is looked at."""
 _ROUTES: Final = ("list", "document", "statement")
 
 
@@ -52,7 +57,7 @@ class Readers:
         ):
             readers = (
                 *(self._walk, self._document, self._statement),
-                *(self._groups, self._fresh, self._strong),
+                *(self._groups, self._fresh, self._strong, self._hold),
             )
             for reader in readers:
                 chance = random.Random(f"{reader.__name__} {self._seed}")
@@ -119,13 +124,21 @@ class Readers:
         self._breaches.judge(20, not twice, twice)
 
     async def _counted_twice(self) -> str:
-        """An owner with more accounts than commands ever gave to that name, if there is one."""
-        status, body = await self._get("/projections/owners?limit=100")
-        given = Counter(each.command.body.get("owner") for each in self._history.all)
-        for each in body["data"] if status == 200 else ():
-            if each["shares"] > given[each["id"]] > 0:
-                return f"{each['id']} has {each['shares']} of {given[each['id']]} accounts"
-        return ""
+        """An owner with more accounts than commands ever gave to that name, or one that comes again
+        on another page, if there is one."""
+        last, after = "", ""
+        while True:
+            status, body = await self._get(f"/projections/owners?limit={_GROUPS}{after}")
+            given = Counter(each.command.body.get("owner") for each in self._history.all)
+            for each in body["data"] if status == 200 else ():
+                if each["shares"] > given[each["id"]] > 0:
+                    return f"{each['id']} has {each['shares']} of {given[each['id']]} accounts"
+                if each["id"] <= last:
+                    return f"{each['id']} comes after {last}"
+                last = each["id"]
+            if status != 200 or not body["has_more"]:
+                return ""
+            after = f"&starting_after={body['next']}"
 
     async def _has_one_index(self) -> bool:
         status, found = await self._world.ask("GET", "/_alias/balance")
@@ -140,6 +153,19 @@ class Readers:
             holds = body["version"] >= version
             self._breaches.judge(7, holds, f"{account}: {body['version']} is not {version}")
 
+    async def _hold(self, chance: random.Random) -> None:
+        """One that nobody was asked to end is open until its time, whatever clocks there are."""
+        now, recent = datetime.now(UTC), list(self._history.holds.items())[-_RECENT:]
+        ahead = [(hold, account, until) for hold, (account, until) in recent if until > now]
+        if not ahead:
+            return
+        hold, account, until = chance.choice(ahead)
+        async with self._http.get(f"{chance.choice(self._world.accounts)}/{account}") as answer:
+            status, body = answer.status, await answer.json(content_type=None)
+        if status == 200 and hold not in self._history.ending and datetime.now(UTC) < until:
+            there = any(each["id"] == hold for each in body["holds"])
+            self._breaches.judge(17, there, f"{account}: hold {hold} has ended before {until}")
+
     async def _strong(self, chance: random.Random) -> None:
         """The account services read from the store: what was acknowledged is there."""
         account, url = self._drawn(chance), chance.choice(self._world.accounts)
@@ -149,6 +175,9 @@ class Readers:
         if status == 200:
             there = f"{account}: {body['version']}, but {version} was acknowledged"
             self._breaches.judge(3, body["version"] >= version, there)
+            left = body["balance"] - sum(hold["money"] for hold in body["holds"])
+            sound = body["available"] == left >= 0
+            self._breaches.judge(5, sound, f"{account}: {body['available']} is available of {body}")
         elif status == 404:
             self._breaches.judge(3, False, f"{account} was acknowledged, and is not found")
 

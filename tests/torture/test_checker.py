@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64encode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from tests.torture.checker.shown import check_documents, check_groups, check_log
 from tests.torture.checker.stores import Logged, Shown
 from tests.torture.checker.truth import check_history, check_store, check_sums
 from tests.torture.history import Attempt, Command, History
+from tests.torture.parcels import check_searches
 
 ADA, BOB = "01K0000000000000000000000A", "01K0000000000000000000000B"
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678000)
@@ -69,6 +70,7 @@ def told() -> History:
         then = states(events[account])[version - 1]
         answer = {"id": account, "owner": then.owner, "balance": then.balance}
         answer |= {"version": version, "status": then.status, "available": then.balance}
+        answer["holds"] = []
         acknowledge(history, key, command, answer)
     return history
 
@@ -93,11 +95,13 @@ def test_a_sound_bank_passes() -> None:
     assert judged(bank()) == set()
 
 
-def held(*ends: tuple[str, dict[str, Any]], money: int = 4) -> set[int]:
+PAST, FUTURE = "2026-01-02T03:05:00Z", "9999-01-02T03:05:00Z"
+
+
+def held(*ends: tuple[str, dict[str, Any]], money: int = 4, until: str = PAST) -> set[int]:
     """What is found of Ada after a hold that ended so."""
-    past = "2026-01-02T03:05:00Z"
     histories = {ADA: [event(ADA, 1, "AccountCreated", "k1", owner="Ada", money=10)]}
-    happened = [("MoneyHeld", {"hold": "h", "money": money, "expires_at": past}), *ends]
+    happened = [("MoneyHeld", {"hold": "h", "money": money, "expires_at": until}), *ends]
     for version, (kind, body) in enumerate(happened, 2):
         histories[ADA].append(event(ADA, version, kind, **body))
     breaches = Breaches()
@@ -114,6 +118,22 @@ def test_holds_end_once_whole_and_at_their_time() -> None:
     assert held(("HoldCaptured", {"hold": "h", "money": 4, "released": 1})) == {17}
     assert held(("HoldVoided", {"hold": "i", "released": 4}), expired) == {17}
     assert held(("MoneyWithdrawn", {"money": 7}), expired) == {5}
+    assert held(until=FUTURE) == held(captured, until=FUTURE) == set()
+    assert held(expired, until=FUTURE) == {17}
+
+
+def test_a_parcel_that_nobody_scans_is_searched_for_once() -> None:
+    def judged_parcel(*kinds: str, seconds: float = 60) -> set[int]:
+        breaches = Breaches()
+        events = [event("P", version, f"Parcel{kind}") for version, kind in enumerate(kinds, 1)]
+        read = WHEN.replace(tzinfo=UTC) + timedelta(seconds=seconds)
+        check_searches({"P": events}, breaches, read)
+        return broken(breaches)
+
+    assert judged_parcel("Sent", "Searched", "Scanned", "Searched") == set()
+    assert judged_parcel("Sent", "Delivered") == judged_parcel("Sent", seconds=4) == set()
+    assert judged_parcel("Sent", "Searched", "Searched") == {17}
+    assert judged_parcel("Sent") == judged_parcel("Sent", "Searched", "Scanned") == {17}
 
 
 def test_a_reversal_takes_back_one_transfer() -> None:

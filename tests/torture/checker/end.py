@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -39,7 +39,7 @@ Histories = dict[str, list[Event]]
 
 class Judge:
     """Judges a bank that is at rest. `ask` sends a request to the balance service; `replicas` is
-    how many each stream should have, if that is to be judged.
+    how many each stream should have, if that is to be judged. `read`: when it began to read events.
 
     A judge of another application has the names that it has at the servers, and the fold of each of
     its projections and groups, by its name."""
@@ -61,7 +61,7 @@ class Judge:
     ) -> None:
         self._urls = urls
         self._mongodb, self._nats = (urls["mongodb"], database), urls["nats"]
-        self._read = datetime.now(UTC)
+        self.read = datetime.now(UTC)
         self._elasticsearch, self._replicas = urls["elasticsearch"], replicas
         self._ask, self.history, self.breaches = ask, history, breaches
 
@@ -97,19 +97,23 @@ class Judge:
         await self._forgotten(histories, seconds)
 
     def judge_events(self, histories: Histories) -> None:
-        """What is stored, and what clients were told of it."""
+        """What is stored, and then what clients were told of it."""
         check_store(histories, self.breaches)
-        check_history(self.history, histories, self.breaches)
-        check_holds(histories, self.breaches, self._read)
+        check_holds(histories, self.breaches, self.read)
         check_reversals(histories, self.breaches)
+        check_history(self.history, histories, self.breaches)
+
+    def waiting(self, histories: Histories, now: datetime) -> Iterator[str]:
+        """What should have had its event by then."""
+        return overdue(histories, now)
 
     async def _rested(self, deadline: float) -> Histories:
-        """All events, when no hold is left that expires soon, whose event would come while the
+        """All events, when no deadline is left that comes soon, whose event would come while the
         documents are compared; or when the time is up."""
         while True:
-            self._read = datetime.now(UTC)
+            self.read = datetime.now(UTC)
             histories = await stores.histories(*self._mongodb)
-            late = any(overdue(histories, self._read + _SOON))
+            late = any(self.waiting(histories, self.read + _SOON))
             if not late or time.monotonic() > deadline:
                 return histories
             await asyncio.sleep(_EVERY)
@@ -171,7 +175,7 @@ class Judge:
         found: list[Fields] = []
         place = ""
         while True:
-            status, body = await self._ask("GET", f"/projections/{name}?limit=20{place}")
+            status, body = await self._ask("GET", f"/projections/{name}?limit=7{place}")
             if status != 200:
                 await asyncio.sleep(_EVERY)
                 continue

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.torture.breaches import Breaches
 from tests.torture.checker.fold import FORGOTTEN, Event, money, states
-from tests.torture.checker.holds import available
+from tests.torture.checker.holds import available, open_holds
 from tests.torture.checker.personal import SAYS, forgotten
 from tests.torture.history import Attempt, History, Sent
 
@@ -30,8 +30,16 @@ class Told(NamedTuple):
 
 def _accounts(events: list[Event]) -> list[dict[str, Any]]:
     return [
-        {"owner": each.owner, "balance": each.balance, "status": each.status, "available": left}
-        for each, left in zip(states(events), available(events), strict=True)
+        {
+            "owner": each.owner,
+            "balance": each.balance,
+            "status": each.status,
+            "available": left,
+            "holds": holds,
+        }
+        for each, left, holds in zip(
+            states(events), available(events), open_holds(events), strict=True
+        )
     ]
 
 
