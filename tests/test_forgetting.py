@@ -102,7 +102,7 @@ async def test_from_the_command_to_the_last_store(
     assert judged(report).figure == "3 events encrypted, 1 accounts forgotten"
 
     rebuild = await role("bank", "rebuild", "--wait")
-    assert await rebuild.wait() == 0, rebuild.log()
+    assert await rebuild.wait(240) == 0, rebuild.log()
     assert await shows(settings, account, owner=FORGOTTEN, version=4)
     assert await shows(settings, other, owner="Somebody else", version=2)
 
