@@ -95,4 +95,5 @@ async def _seen(store: CommandStore, aggregate: Aggregate[Any, Any], aggregate_i
         async for events in lists:
             for event in events:
                 seen.enter(event, aggregate.personal, aggregate.forgotten)
+    await store.guards.require_whole()  # after the events: it is they that may be missing
     return seen
