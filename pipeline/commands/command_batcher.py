@@ -198,20 +198,23 @@ def _settle(
             each.waiting.conflicts += 1
         if outcome is not None:
             each.waiting.settle(outcome)
-        elif each.waiting.conflicts == ATTEMPTS:
-            each.waiting.settle(TooManyConflicts())
         else:
-            yield each.waiting
+            yield from _again(each.waiting)
 
 
 def _conflicted(batch: Iterable[WaitingCommand[C, S]]) -> Iterator[WaitingCommand[C, S]]:
-    """Those that are decided again."""
+    """Those that are decided again after a conflict of all of them."""
     for waiting in batch:
         waiting.conflicts += 1
-        if waiting.conflicts == ATTEMPTS:
-            waiting.settle(TooManyConflicts())
-        else:
-            yield waiting
+        yield from _again(waiting)
+
+
+def _again(waiting: WaitingCommand[C, S]) -> Iterator[WaitingCommand[C, S]]:
+    """The command, to be decided again; after too many conflicts it is settled instead."""
+    if waiting.conflicts == ATTEMPTS:
+        waiting.settle(TooManyConflicts())
+    else:
+        yield waiting
 
 
 def _outcome(each: _Decided[C, S], stored: AppendResult, fresh: bool) -> Done[S] | Exception | None:

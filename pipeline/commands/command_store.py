@@ -4,9 +4,10 @@ method returns and raises."""
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from pipeline.commands.personal_keys import KeyStore
 from pipeline.eventstore import AppendResult
 from pipeline.model.events import Event
-from pipeline.model.personal import Subject, SubjectKey
+from pipeline.model.personal import Subject
 
 Finish = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """What is to be done with a snapshot before it is written."""
@@ -35,14 +36,12 @@ class SnapshotStore(Protocol):
     async def remove(self, aggregate_id: str, /) -> None: ...
 
 
-class SubjectKeyStore(Protocol):
+class SubjectKeyStore(KeyStore, Protocol):
     """The keys of personal fields; see `SubjectKeys`."""
 
     async def one(self, subject: str, /) -> Subject | None: ...
 
     async def find(self, subjects: Collection[str], /) -> dict[str, Subject]: ...
-
-    async def obtain(self, subject: str, since: int, /) -> SubjectKey: ...
 
     async def forget(self, subject: str, since: int, /) -> bool: ...
 

@@ -60,7 +60,7 @@ def is_encrypted(event: Mapping[str, Any]) -> bool:
 
 def subjects_of(events: Iterable[Mapping[str, Any]]) -> set[str]:
     """Whose keys are needed to open the events."""
-    return {event["account_id"] for event in events if _ENCRYPTED in event}
+    return {event["account_id"] for event in events if is_encrypted(event)}
 
 
 def has_any(body: Mapping[str, Any], fields: Collection[str]) -> bool:
