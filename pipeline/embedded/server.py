@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 READY_SECONDS = 60.0
 """Seconds after its start in which a server has to become healthy."""
 _OLD_C_LIBRARY = re.compile(r"version `GLIBC_[\d.]+' not found")
+_ENDING = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _LOG_BYTES = 10_000_000
 _TAIL_BYTES, _TAIL_LINES = 16384, 15
 
@@ -88,13 +89,19 @@ class Server:
 
     async def kill(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal; wait until it has ended or stopped, if the signal does that."""
-        if self._child is not None and number == signal.SIGSTOP:
-            await self._child.pause()
-        elif self._child is not None:
-            self._child.kill(number)
-            if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-                await self._child.wait()
-                self._forget()
+        child = self._child
+        if child is None:
+            return
+        if number == signal.SIGSTOP:
+            await child.pause()
+        elif number not in _ENDING:
+            child.kill(number)
+        else:
+            # Cleared before the signal: `death` must not report a server that we end.
+            self._child = None
+            child.kill(number)
+            await child.wait()
+            self._children.forget(child)
 
     async def wait_dead(self) -> None:
         """Wait until it has ended, for whatever reason."""

@@ -217,12 +217,29 @@ async def test_a_server_that_dies_at_its_start_is_quoted(here: Settings) -> None
 async def test_a_server_that_dies_later_is_named(here: Settings) -> None:
     servers = EmbeddedServers(here, ["nats", "redis"])
     await servers.start()
-    watch = asyncio.create_task(servers.wait_dead())
-    await servers.servers["nats"].kill()  # that was us
-    os.kill(servers.servers["redis"].pid, signal.SIGKILL)
-    with pytest.raises(EmbeddedError, match=r"^redis died \(killed by SIGKILL\); its log is /"):
-        await watch
-    await servers.stop()
+    try:
+        watch = asyncio.create_task(servers.wait_dead())
+        await servers.servers["nats"].kill()  # that was us
+        os.kill(servers.servers["redis"].pid, signal.SIGKILL)
+        with pytest.raises(EmbeddedError, match=r"^redis died \(killed by SIGKILL\); its log is /"):
+            await watch
+    finally:
+        await servers.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_server_that_we_end_has_not_died(here: Settings, number: int) -> None:
+    """Whoever looks while it ends: it may have ended before we are told so."""
+    servers = EmbeddedServers(here, ["redis"])
+    await servers.start()
+    server = servers.servers["redis"]
+    try:
+        ending = asyncio.create_task(server.kill(number))
+        while not ending.done():
+            assert server.death() is None
+            await asyncio.sleep(0)
+    finally:
+        await servers.stop()
 
 
 async def test_a_server_that_filled_the_disk_says_so(
