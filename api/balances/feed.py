@@ -49,12 +49,13 @@ LAST_EVENT_ID: Final = Header(
 
 
 def _position(text: object) -> Position | str:
-    if text in ("beginning", "now"):
+    if text in ("beginning", "recent", "now"):
         return str(text)
     try:
         return Position.parse(text if isinstance(text, str) else "")
     except InvalidPosition as error:
-        raise PydanticCustomError("position", f"{error}, `beginning` or `now`") from None
+        told = f"{error}, `beginning`, `recent` or `now`"
+        raise PydanticCustomError("position", told) from None
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ Start = Annotated[
     BeforeValidator(_position),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST}),
 ]
-"""A `Position`, or `beginning` or `now`."""
+"""A `Position`, or `beginning`, `recent` or `now`."""
 
 
 class FeedQuery(Input):
@@ -77,7 +78,7 @@ class FeedQuery(Input):
 
     after: Start | None = None
     """A position: `next`, or that of an event. `beginning`, which is the default, is before all
-    events, and `now` after those that are there."""
+    events, `recent` before the last thousand of the log, and `now` after those that are there."""
     subscription: Annotated[str, Field(pattern=f"^{NAME}$")] | None = None
     """Go on after the position that is kept under this name, in the place of `after`."""
     kinds: (
@@ -138,7 +139,12 @@ class Feeds:
             return start
         async with self._connections.jetstream() as js:
             feed = Feed(js, self._connections.store)
-            return await (feed.end() if start == "now" else feed.beginning())
+            match start:
+                case "now":
+                    return await feed.end()
+                case "recent":
+                    return await feed.recent()
+            return await feed.beginning()
 
     async def page(self, after: Position, asked: FeedQuery, schemas: str) -> bytes:
         """The answer. It is empty only if nothing came in time."""

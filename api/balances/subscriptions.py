@@ -41,7 +41,7 @@ class PositionInput(Input):
     """What is kept under the name."""
 
     position: Start
-    """A position: `next` of a page, or that of an event; or `beginning` or `now`."""
+    """A position: `next` of a page, or that of an event; or `beginning`, `recent` or `now`."""
 
 
 class SubscriptionAnswer(TypedDict):

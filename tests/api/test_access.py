@@ -74,6 +74,7 @@ TABLE: dict[str, dict[str, str]] = {
         "POST /{projection}/rebuild": "operator",
         "GET /{projection}/rebuild": "operator",
         "GET /events": "teller viewer operator",
+        "GET /events/{id}/{version}": "teller viewer operator",
         "GET /subscriptions": "teller viewer operator",
         "GET /subscriptions/{name}": "teller viewer operator",
         "PUT /subscriptions/{name}": "teller viewer operator",
@@ -103,7 +104,7 @@ def routes(app: web.Application) -> Iterator[tuple[str, str]]:
 
 async def status(client: Client, method: str, path: str, headers: dict[str, str]) -> int:
     """What becomes of a request that does nothing but to be let in."""
-    filled = path.replace("{id}", OWN)
+    filled = path.replace("{id}", OWN).replace("{version}", "1")
     for variable in ("{projection}", "{name}", "{group}"):
         filled = filled.replace(variable, "none")
     body: Any = BODIES.get(path)

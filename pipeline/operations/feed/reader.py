@@ -68,6 +68,18 @@ class Feed:
                 stamp = _stamp(message)
         return Position(mark(state.created), state.last, stamp)
 
+    async def recent(self) -> Position:
+        """Before the last messages of the log, `MOST` at most, and after its last marker: from
+        there on nothing comes from the store."""
+        state = await self._js.state(self._log)
+        if state is None:
+            return Position(UNKNOWN, 0)
+        here = Position(mark(state.created), max(state.first - 1, state.last - MOST, 0))
+        for message in await self._messages(here.sequence + 1, MOST):
+            if message.data == MARKER:
+                here = replace(here, sequence=message.sequence, stamp=_stamp(message))
+        return here
+
     async def page(self, after: Position, limit: int, wanted: Wanted | None = None) -> FeedPage:
         """What follows the position: up to `limit` events that are `wanted`, of those that one
         request finds. None may be among them although there is more."""

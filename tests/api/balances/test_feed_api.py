@@ -138,6 +138,36 @@ async def test_an_event_is_a_cloud_event(bank: Bank) -> None:
         assert (await answer.json())["properties"]["kind"] == {"const": "AccountCreated"}
 
 
+async def test_a_stream_begins_with_what_is_recent(bank: Bank) -> None:
+    before = await bank.stored(*accounts(1, 2))
+    assert ids((await bank.page(after="recent"))["data"]) == ids(before)
+    await publish_markers(bank.js)
+    since = await bank.stored(*accounts(1, 3))
+    async with bank.stream(after="recent") as stream:
+        assert ids(await stream.take(3)) == ids(since), "nothing from before the marker"
+    await bank.client.put("/subscriptions/latest", json={"position": "recent"})
+    assert ids((await bank.page(subscription="latest"))["data"]) == ids(since)
+
+
+async def test_an_event_has_neighbours(bank: Bank) -> None:
+    events = as_delivered(await bank.stored(accounts(1, 3)[0]))
+    account = events[0]["account_id"]
+
+    async def around(version: int) -> dict[str, Any]:
+        async with bank.client.get(f"/events/{account}/{version}") as answer:
+            assert answer.status == 200, await answer.text()
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    assert await around(1) == {"event": events[0], "before": None, "after": events[1]}
+    assert await around(2) == {"event": events[1], "before": events[0], "after": events[2]}
+    assert await around(3) == {"event": events[2], "before": events[1], "after": None}
+    for path in (f"/events/{account}/4", "/events/nobody/1", f"/events/{account}/4000000000"):
+        await problem(await bank.client.get(path), 404, "version-not-found")
+    for path in (f"/events/{account}/0", f"/events/{account}/x"):
+        await problem(await bank.client.get(path), 404, "not-found")
+
+
 async def test_a_stream_has_the_kinds_that_were_asked_for_alone(bank: Bank) -> None:
     events = await bank.stored(*accounts(2, 2))
     opened = [each for each in events if each["kind"] == "AccountCreated"]
