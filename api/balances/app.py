@@ -14,6 +14,7 @@ from api.balances import (
     feed,
     groups,
     neighbours,
+    operators,
     overview,
     parked,
     partitions,
@@ -23,6 +24,8 @@ from api.balances import (
     rebuilds,
     statements,
     subscriptions,
+    timeline,
+    traces,
     ui,
 )
 from api.balances.balance_reader import BalanceReader
@@ -57,6 +60,9 @@ _ROUTES: Final = [
     *feed.routes,
     *neighbours.routes,
     *subscriptions.routes,
+    *traces.routes,
+    *timeline.routes,
+    *operators.routes,
     *event_schemas.routes,
     *asyncapi.routes,
     *ui.routes,
@@ -80,8 +86,10 @@ def create_app(settings: Settings) -> web.Application:
     read_all = projection_reads.ProjectionReads(settings, connections)
     read_groups = groups.GroupReads(settings)
     overviews = overview.Overviews(connections, settings, snapshots)
+    happened = timeline.Timeline(overviews)
     activities = activity.Activities(connections)
     feeds = feed.Feeds(connections, settings.names.application)
+    ways = traces.Traces(connections, snapshots)
     schemas = event_schemas.EventSchemas(settings.chosen)
 
     def reads() -> MonotonicReads:
@@ -90,10 +98,12 @@ def create_app(settings: Settings) -> web.Application:
     pages = SharedSearches(partial(queries.page, index, reads()))
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
+        ways.start()
+        happened.start()
         yield
         # First what reads, then the connections that it reads from.
         readers = (
-            *(overviews, activities, snapshots, watchers, waiting, pages),
+            *(happened, overviews, activities, ways, snapshots, watchers, waiting, pages),
             *(read_all, read_groups, feeds),
         )
         for each in (*readers, connections, entries, index):
@@ -127,6 +137,9 @@ def create_app(settings: Settings) -> web.Application:
     app[WAITING] = waiting
     app[PROJECTIONS] = kept
     app[feed.FEEDS] = feeds
+    app[traces.TRACES] = ways
+    app[timeline.TIMELINE] = happened
+    app[operators.SETTINGS] = settings
     app[event_schemas.SCHEMAS] = schemas
     app[asyncapi.STREAM_CONTRACT] = asyncapi.StreamContract(settings.chosen, schemas)
     app[overview.OVERVIEWS] = overviews

@@ -1,10 +1,10 @@
 """`GET /pipeline` and `GET /pipeline/events`: the status of the pipeline, from the store to the
-projections. All clients share one reading a second; without a client nothing is read."""
+projections. All clients share one reading a second; without a client `timeline` has some made."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
 from aiohttp import web
@@ -48,6 +48,8 @@ class Overviews:
             lambda: connections.store,
         )
         self._snapshot = SharedReading(self._read, EVERY)
+        self.on_reading: Callable[[dict[str, Any]], object] = bool
+        """Called with each new reading."""
 
     async def now(self) -> bytes:
         return await self._snapshot.get()
@@ -66,7 +68,9 @@ class Overviews:
         await self._monitor.close()
 
     async def _read(self) -> bytes:
-        return orjson.dumps(asdict(await self._monitor.read()))
+        reading = asdict(await self._monitor.read())
+        self.on_reading(reading)
+        return orjson.dumps(reading)
 
 
 class PipelineEvent(TypedDict):

@@ -384,6 +384,13 @@ _EVERY: Final = (
         "`PUT /subscriptions/{name}` makes one; `GET /subscriptions` lists those that there are.",
     ),
     ProblemType(
+        "trace-not-found",
+        404,
+        "No event of that correlation id was found where it was searched: the id is unknown, the"
+        " command was refused, which leaves no event, or it is older than what was searched.",
+        "Check the id. Name an account of the command as `account`, or use `bank trace --since`.",
+    ),
+    ProblemType(
         "rebuild-not-found",
         404,
         "There is no rebuild of that id, or it is so long over that it was forgotten.",

@@ -18,7 +18,7 @@ from pipeline.agents.apply import read_events, write_events
 from pipeline.agents.backfill import BackfillProgress, backfill
 from pipeline.agents.context import OwnedPartition, ProjectionContext
 from pipeline.agents.source import Delivery
-from pipeline.messaging.notifications import notify
+from pipeline.messaging.notifications import WrittenBatch, notify
 from pipeline.model.events import slots_of
 from pipeline.search import GenerationGone
 from pipeline.support.cancellation import cancel_and_wait
@@ -227,7 +227,7 @@ class PartitionProcessor:
 
     async def _apply(self, owned: OwnedPartition, batch: Sequence[Delivery]) -> None:
         """Write the deliveries' documents; then let them be checkpointed and acked."""
-        started = time.monotonic()
+        started, began = time.monotonic(), time.time()
         count = await self._persistently(lambda: self._write(owned, batch))
         # Only now, when every document is written: a checkpoint claims all up to `applied`, and
         # `done` has the batch checkpointed and acked.
@@ -238,7 +238,8 @@ class PartitionProcessor:
         for delivery in batch:
             delivery.done()
         context = self._context
-        await notify(context.js, context.projection, self.partition, context.partitions)
+        written = WrittenBatch(batch[0].previous + 1, last, began, time.time())
+        await notify(context.js, context.projection, self.partition, context.partitions, written)
 
     async def _write(self, owned: OwnedPartition, batch: Sequence[Delivery]) -> int:
         """One try at it, which may be repeated; returns how many messages were new."""

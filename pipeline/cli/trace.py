@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import click
@@ -15,14 +15,12 @@ from pipeline.cli.formatting import as_json, echo
 from pipeline.cli.running import complete, configured
 from pipeline.cli.spans import span
 from pipeline.cli.trace_formatting import show
-from pipeline.eventstore import EventStore
 from pipeline.operations.trace.path import EventPath, trace_path
 from pipeline.operations.trace.report import as_json as report
 from pipeline.operations.trace.report import rfc3339
-from pipeline.operations.trace.search import FoundEvents, by_time, made_at, of_account
+from pipeline.operations.trace.search import FoundEvents, search
 from pipeline.support.settings import Settings
 
-_LAST: Final = timedelta(hours=1)
 MOST: Final = 100
 """Events whose paths are traced."""
 
@@ -130,25 +128,16 @@ async def _trace(
     patience: float,
 ) -> tuple[FoundEvents, list[EventPath]]:
     async with status_readers(settings, settings.kept) as (store, readers):
-        found = await _found(store, correlation_id, account, since, patience)
+        found = await search(
+            store,
+            correlation_id,
+            account_id=account,
+            since=since,
+            patience=patience,
+            on_span=_progress,
+        )
         paths = await asyncio.gather(*(trace_path(each, readers) for each in found.events[:MOST]))
         return found, paths
-
-
-async def _found(
-    store: EventStore,
-    correlation_id: str,
-    account: str | None,
-    since: datetime | None,
-    patience: float,
-) -> FoundEvents:
-    if account is not None:
-        return await of_account(store, correlation_id, account)
-    await store.ping()  # fails fast; the search would wait for MongoDB for all of its patience
-    now = datetime.now(UTC)
-    if since is None and made_at(correlation_id) is None:
-        since = now - _LAST
-    return await by_time(store, correlation_id, since, now, patience, _progress)
 
 
 def _progress(since: datetime, until: datetime) -> None:

@@ -3,6 +3,7 @@ whatever is done to any of them."""
 
 import asyncio
 import random
+import time
 
 import pytest
 
@@ -10,7 +11,9 @@ from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import DEPOSITED
 from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
+from pipeline.messaging.stream_reader import read
 from pipeline.model.events import encode, new_event, partition_of
+from pipeline.operations.trace.written import WrittenBatches
 from pipeline.tables.checkpoints import CheckpointFenced, PartitionPosition
 from tests.agents.world import World, in_order, more, started, world_on
 from tests.bank import (
@@ -35,6 +38,21 @@ async def test_events_become_documents_and_are_acked(world: World) -> None:
     await world.settled()
     assert runner.counters.applied == 200
     assert runner.counters.healed == runner.counters.repaired == 0
+
+
+async def test_who_listens_learns_when_each_message_was_written(world: World) -> None:
+    written = WrittenBatches()
+    await written.listen(world.js, BALANCE)
+    await world.start()
+    began = time.time()
+    await world.happen(accounts(10, 5))
+    await world.settled()
+    state = await world.js.state(STREAM)
+    assert state is not None
+    for message in await read(world.js, STREAM, {"seq": 1, "next_by_subj": ">", "batch": 100}):
+        partition = int(message.subject.rpartition(".")[2])
+        found = await eventually(lambda p=partition, m=message: written.of(p, m.sequence))
+        assert began - 1 < found.batch.delivered <= found.batch.written <= found.seen + 1
 
 
 async def test_what_was_stored_before_the_first_start_is_there(world: World) -> None:

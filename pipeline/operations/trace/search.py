@@ -18,11 +18,13 @@ from pipeline.eventstore import TookTooLong
 from pipeline.model.events import Event
 
 Span = tuple[datetime, datetime]
+OnSpan = Callable[[datetime, datetime], object]
 
 CLOCKS: Final = timedelta(minutes=1)
 """By how much the clocks of two machines may differ."""
 REQUEST: Final = timedelta(minutes=10)
 """Longer than any request takes until its events are decided."""
+_LAST: Final = timedelta(hours=1)
 _LEG: Final = ("id", "counterparty")
 _FIRST: Final = timedelta(minutes=1)
 _GROWTH: Final = 8
@@ -30,6 +32,8 @@ _GROWTH: Final = 8
 
 class Searched(Protocol):
     """The part of the event store that is read."""
+
+    async def ping(self) -> None: ...
 
     async def correlated(
         self, correlation_id: str, since: datetime, until: datetime, *, seconds: float
@@ -46,6 +50,27 @@ class FoundEvents:
     events: list[Event]
     searched: Span | None
     complete: bool = True
+
+
+async def search(
+    store: Searched,
+    correlation_id: str,
+    *,
+    account_id: str | None = None,
+    since: datetime | None = None,
+    patience: float,
+    on_span: OnSpan = lambda since, until: None,
+) -> FoundEvents:
+    """The events of that account; without one, those of that time; without a time in the id either,
+    those of the last hour. Raises `StoreUnavailable`."""
+    if account_id is not None:
+        return await of_account(store, correlation_id, account_id)
+    await store.ping()  # fails fast; the search would wait for MongoDB for all of its patience
+    now = datetime.now(UTC)
+    made = made_at(correlation_id)
+    if since is None and (made is None or made - CLOCKS > now):
+        since = now - _LAST
+    return await by_time(store, correlation_id, since, now, patience, on_span)
 
 
 async def of_account(store: Searched, correlation_id: str, account_id: str) -> FoundEvents:
@@ -76,7 +101,7 @@ async def by_time(
     since: datetime | None,
     until: datetime,
     patience: float,
-    on_span: Callable[[datetime, datetime], object] = lambda since, until: None,
+    on_span: OnSpan = lambda since, until: None,
 ) -> FoundEvents:
     """The events from `since`, or from the id's own time, until `until`. `on_span` is called with
     each span of time before it is searched.

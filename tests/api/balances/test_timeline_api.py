@@ -1,0 +1,84 @@
+"""`GET /timeline`, `/audit` and `/settings`: what happened, who did what, and what is set."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
+from pipeline.messaging import JetStream
+from pipeline.operations import audit
+from pipeline.operations.keys import Role
+from pipeline.support.settings import Settings
+from pipeline.tables.parked_accounts import ParkedAccountList
+from tests.harness import eventually
+from tests.keys import guarded, holder, on
+from tests.services import Client, problem, serving
+
+
+async def read(client: Client, path: str, **options: Any) -> dict[str, Any]:
+    async with client.get(path, **options) as answer:
+        assert answer.status == 200, await answer.text()
+        found: dict[str, Any] = await answer.json()
+        return found
+
+
+async def test_what_happens_is_seen_although_nobody_watches(
+    settings: Settings, js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.balances.timeline.EVERY", 0.2)
+    async with serving(create_app(settings), ready=False) as client:
+
+        async def began() -> str:
+            return str((await read(client, "/timeline"))["since"] or "")
+
+        since = await eventually(began)
+        await ParkedAccountList(js, BALANCE).park(
+            "somebody", version=2, event_id="x", kind="y", reason="sick"
+        )
+
+        async def parked() -> dict[str, Any]:
+            [found] = [
+                each
+                for each in (await read(client, "/timeline"))["data"]
+                if each["kind"] == "parked"
+            ]
+            return dict(found)
+
+        found = await eventually(parked)
+    assert found["what"] == "1 account is parked in balance; 0 before."
+    assert (found["tone"], found["about"]) == ("warn", "balance")
+    assert datetime.fromisoformat(found["at"]) > datetime.fromisoformat(since)
+
+
+async def test_operators_alone_see_the_audit_log_and_the_settings(
+    settings: Settings, js: JetStream
+) -> None:
+    await audit.ensure(js, settings)
+    for number in range(3):
+        await audit.record(js, settings, "repair", f"account {number}")
+    operator, viewer = await holder(settings, Role.OPERATOR), await holder(settings, Role.VIEWER)
+    async with guarded(create_app(on(settings))) as client:
+        for path in ("/audit", "/settings"):
+            await problem(await client.get(path, headers=viewer), 403, "not-allowed")
+        lines = (await read(client, "/audit?limit=1000", headers=operator))["data"]
+        assert [each["target"] for each in lines if each["action"] == "repair"] == [
+            *("account 2", "account 1", "account 0")
+        ]
+        [last] = (await read(client, "/audit?limit=1", headers=operator))["data"]
+        assert last["id"] == lines[0]["id"]
+    async with serving(create_app(settings), ready=False) as client:
+        shown = {each["name"]: each for each in (await read(client, "/settings"))["data"]}
+        assert shown["BANK_LEASE_SECONDS"]["value"] == str(settings.lease_seconds)
+        assert shown["BANK_LEASE_SECONDS"]["meaning"]
+        await problem(await client.get("/audit?limit=1001"), 400, "invalid-input")
+
+
+async def test_no_secret_is_among_the_settings(settings: Settings) -> None:
+    url = settings.redis_url.replace("redis://", "redis://:hush-hush@")
+    told = Settings.model_validate({**settings.model_dump(), "redis_url": url})
+    async with serving(create_app(told), ready=False) as client:
+        shown = {each["name"]: each for each in (await read(client, "/settings"))["data"]}
+    assert "hush-hush" not in str(shown)
+    assert shown["BANK_REDIS_URL"]["value"]

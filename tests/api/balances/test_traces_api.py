@@ -1,0 +1,87 @@
+"""`GET /traces/{correlation_id}` and `GET /stages`: the way of a command with its times."""
+
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import pytest
+from ulid import ULID
+
+from api.balances.app import create_app
+from pipeline.banking.balance import BALANCE
+from pipeline.coordination.partitioning import ensure_log
+from pipeline.eventstore import EventStore
+from pipeline.messaging import JetStream
+from pipeline.messaging.notifications import WrittenBatch, notify
+from pipeline.model.events import Event, partition_of
+from pipeline.support.settings import Settings
+from tests.bank import PARTITIONS, accounts, append, publish
+from tests.conftest import placed
+from tests.harness import eventually
+from tests.services import Client, problem, serving
+
+
+@pytest.fixture
+async def client(settings: Settings, js: JetStream) -> AsyncIterator[Client]:
+    settings = settings.model_copy(update={"partitions": PARTITIONS})
+    await ensure_log(js, settings)
+    async with serving(create_app(settings), ready=False) as client:
+        yield client
+
+
+async def stage_of(client: Client, name: str) -> int:
+    """Of how many events the time of the stage is known."""
+    async with client.get("/stages") as answer:
+        assert answer.status == 200, await answer.text()
+        found = await answer.json()
+    return int({each["stage"]: each["events"] for each in found["data"]}[name])
+
+
+async def test_a_command_is_followed(client: Client, js: JetStream, store: EventStore) -> None:
+    [events] = accounts(1, 2)
+    first: Event = {**events[0], "correlation_id": str(ULID())}
+    second: Event = {**events[1], "correlation_id": "order/66 é"}
+    await append(store, [[first, second]])
+    await publish(js, [first, second])
+    partition = partition_of(first["slot"], PARTITIONS)
+
+    async def heard() -> bool:
+        """Whether the service listens by now."""
+        now = time.time()
+        await notify(js, BALANCE, partition, PARTITIONS, WrittenBatch(1, 1, now, now))
+        return await stage_of(client, "visible") == 1
+
+    await eventually(heard)
+    async with client.get(f"/traces/{first['correlation_id']}") as answer:
+        assert answer.status == 200, await answer.text()
+        told = await answer.json()
+    [event] = told["events"]
+    assert (event["event_id"], event["stream"]["sequence"]) == (first["_id"], 1)
+    [projected] = event["projections"]
+    assert projected["projection"] == "balance"
+    passed = [each["stage"] for each in projected["stages"] if each["at"]]
+    assert passed == ["received", "decided", "forwarded", "delivered", "written", "visible"]
+
+    path = f"/traces/{quote(second['correlation_id'], safe='')}"
+    for query in ({"account": first["account_id"]}, {}):
+        async with client.get(path, params=query) as answer:
+            [event] = (await answer.json())["events"]
+        [projected] = event["projections"]
+        passed = [each["stage"] for each in projected["stages"] if each["at"]]
+        assert passed == ["decided", "forwarded"]
+    await problem(await client.get(path, params={"account": "nobody"}), 404, "trace-not-found")
+    await problem(await client.get(f"/traces/{ULID()}"), 404, "trace-not-found")
+    await problem(await client.get(f"/traces/{'x' * 101}"), 404, "not-found")
+    await problem(await client.get("/traces/x?account=a%20b"), 400, "invalid-input")
+    await problem(await client.get("/stages?projection=x"), 404, "projection-not-found")
+
+
+async def test_without_a_log_no_stage_has_figures(settings: Settings) -> None:
+    async with serving(create_app(settings), ready=False) as client:
+        assert await stage_of(client, "forwarded") == 0
+
+
+async def test_servers_that_are_away(settings: Settings) -> None:
+    async with serving(create_app(placed(settings.data_dir)), ready=False) as client:
+        await problem(await client.get("/stages"), 503, "pipeline-unavailable")
+        await problem(await client.get(f"/traces/{ULID()}"), 503, "store-unavailable")

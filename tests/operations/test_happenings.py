@@ -1,0 +1,128 @@
+"""What happened between readings of the pipeline: told once, and never guessed."""
+
+from typing import Any, Final
+
+from pipeline.operations.status.happenings import Changes
+
+SERVER: Final = {"name": "nats", "up": True, "detail": None}
+REBUILD: Final = {"id": "1", "projection": "balance", "state": "running", "reason": None}
+ROLE: Final = {"role": "accounts", "name": "a1", "state": "ready", "detail": None}
+
+
+def reading(second: int, *owners: str | None, **changes: Any) -> dict[str, Any]:
+    """A reading of a bank that is well, but for the changes."""
+    return {
+        "at": f"2026-11-27T14:00:{second:02}.000Z",
+        "servers": [SERVER],
+        "forwarder": {"leader": "f1", "unknown": None},
+        "workers": [],
+        "partitions": [
+            {"partition": number, "owner": owner, "owner_unknown": None}
+            for number, owner in enumerate(owners)
+        ],
+        "projected": [{"projection": "balance", "parked": 0}],
+        "rebuild": None,
+        **changes,
+    }
+
+
+def told(*readings: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Tone, sentence and detail of what happened in the course of these."""
+    changes = Changes()
+    return [(e.tone, e.what, e.detail) for each in readings for e in changes.after(each)]
+
+
+def test_a_server_that_was_away() -> None:
+    changes, away = Changes(), {**SERVER, "up": False, "detail": "no answer"}
+    assert changes.after(reading(0)) == changes.after(reading(1)) == []
+    [down] = changes.after(reading(2, servers=[away]))
+    assert (down.tone, down.what, down.detail) == ("bad", "NATS does not answer.", "no answer")
+    assert (down.kind, down.about, down.at) == ("server", "nats", "2026-11-27T14:00:02.000Z")
+    assert changes.after(reading(3, servers=[{**away, "detail": "still none"}])) == []
+    [up] = changes.after(reading(14, servers=[SERVER]))
+    assert (up.tone, up.what, up.seconds) == ("good", "NATS answers again.", 12.0)
+
+
+def test_what_is_not_known_is_no_change() -> None:
+    unknown = {"leader": None, "unknown": "Redis is silent"}
+    hidden = reading(
+        1, None, forwarder=unknown, projected=[{"projection": "balance", "parked": None}]
+    )
+    hidden["partitions"][0]["owner_unknown"] = "Redis is silent"
+    assert told(reading(0, "w1"), hidden, reading(2, "w1")) == []
+
+
+def test_who_leads() -> None:
+    nobody = {"leader": None, "unknown": None}
+    other = {"leader": "f2", "unknown": None}
+    assert told(reading(0), reading(1, forwarder=nobody), reading(2, forwarder=other)) == [
+        ("bad", "No forwarder leads.", ""),
+        ("good", "The forwarder f2 leads.", ""),
+    ]
+
+
+def test_workers_and_their_partitions() -> None:
+    here, lost = {"name": "w1", "state": "here"}, {"name": "w1", "state": "lost"}
+    assert told(
+        reading(0, "w1", "w1", None, workers=[here]),
+        reading(1, "w1", "w1", "w2", workers=[here, {"name": "w2", "state": "here"}]),
+        reading(2, None, None, "w2", workers=[lost]),
+        reading(3, "w2", "w2", "w2", workers=[lost]),
+        reading(4, "w2", "w2", "w2", "w2", workers=[here]),
+        reading(5, "w2", "w2", "w2", "w2", workers=[{"name": "w1", "state": "left"}]),
+    ) == [
+        ("good", "Worker w2 has come.", ""),
+        ("plain", "w2 owns partition 2 now.", ""),
+        ("bad", "Worker w1 does not answer.", ""),
+        ("bad", "Nobody owns partitions 0, 1 any more.", "Before: w1."),
+        ("plain", "w2 owns partitions 0, 1 now.", ""),
+        ("good", "Worker w1 is back.", ""),
+        ("plain", "The bank has 4 partitions; it had 3.", ""),
+        ("plain", "Worker w1 has ended.", ""),
+    ]
+
+
+def test_rebuilds_and_parked_accounts() -> None:
+    failed = {**REBUILD, "id": "2", "state": "failed", "reason": "no room"}
+    assert told(
+        reading(0),
+        reading(1, rebuild=REBUILD, projected=[{"projection": "balance", "parked": 1}]),
+        reading(2, rebuild={**REBUILD, "state": "done"}, projected=[]),
+        reading(3, rebuild=failed),
+    ) == [
+        ("plain", "A rebuild of balance has begun.", ""),
+        ("warn", "1 account is parked in balance; 0 before.", ""),
+        ("good", "A rebuild of balance is done.", ""),
+        ("bad", "A rebuild of balance has failed.", "no room"),
+        ("good", "0 accounts are parked in balance; 1 before.", ""),
+    ]
+
+
+def test_processes_of_roles_with_what_they_warn_of() -> None:
+    waiting = {**ROLE, "state": "waiting", "detail": "mongodb does not answer"}
+    worker = {**ROLE, "role": "worker", "state": "silent"}
+    assert told(
+        reading(0, instances=[]),
+        reading(1, instances=[ROLE]),
+        reading(2, instances=[waiting, worker]),
+        reading(3, instances=[{**ROLE, "detail": "fewer replicas"}]),
+        reading(4, instances=[ROLE]),
+        reading(5, instances=[{**ROLE, "state": "unknown"}]),
+        reading(6, instances=[{**ROLE, "state": "silent"}]),
+        reading(7, instances=[{**ROLE, "state": "ended"}]),
+    ) == [
+        ("good", "accounts a1 has started.", ""),
+        ("warn", "accounts a1 can't work.", "mongodb does not answer"),
+        ("warn", "accounts a1 warns.", "fewer replicas"),
+        ("good", "accounts a1 works again.", ""),
+        ("bad", "accounts a1 does not answer.", ""),
+        ("plain", "accounts a1 has ended.", ""),
+    ]
+
+
+def test_only_so_much_is_remembered() -> None:
+    changes = Changes()
+    for number in range(6000):
+        changes.after(reading(0, instances=[{**ROLE, "name": f"a{number}", "state": "waiting"}]))
+    assert len(changes._known) <= 5000
+    assert len(changes._since) <= 5000
