@@ -13,7 +13,7 @@ from pipeline.coordination.partitioning import ensure_log
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.messaging.stream_reader import read
 from pipeline.model.events import encode, new_event, partition_of
-from pipeline.operations.trace.written import WrittenBatches
+from pipeline.operations.trace.written import SeenBatch, WrittenBatches
 from pipeline.tables.checkpoints import CheckpointFenced, PartitionPosition
 from tests.agents.world import World, in_order, more, started, world_on
 from tests.bank import (
@@ -47,12 +47,15 @@ async def test_who_listens_learns_when_each_message_was_written(world: World) ->
     began = time.time()
     await world.happen(accounts(10, 5))
     await world.settled()
-    state = await world.js.state(STREAM)
-    assert state is not None
-    for message in await read(world.js, STREAM, {"seq": 1, "next_by_subj": ">", "batch": 100}):
-        partition = int(message.subject.rpartition(".")[2])
-        found = await eventually(lambda p=partition, m=message: written.of(p, m.sequence))
-        assert began - 1 < found.batch.delivered <= found.batch.written <= found.seen + 1
+    messages = await read(world.js, STREAM, {"seq": 1, "next_by_subj": ">", "batch": 100})
+
+    def seen() -> list[SeenBatch | None]:
+        return [written.of(int(m.subject.rpartition(".")[2]), m.sequence) for m in messages]
+
+    await eventually(lambda: all(seen()))
+    for each in seen():
+        assert each is not None
+        assert began - 1 < each.batch.delivered <= each.batch.written <= each.seen + 1
 
 
 async def test_what_was_stored_before_the_first_start_is_there(world: World) -> None:

@@ -8,7 +8,7 @@ from tests.page.browser import DESKTOP, PHONE, Scheme, Tab, tab
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-VIEWS = ("overview", "partitions", "rebuild", "parked", "accounts")
+VIEWS = ("overview", "partitions", "events", "trace", "timeline", "rebuild", "parked", "accounts")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -10,45 +10,58 @@ from tests.page.browser import Tab
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-def entry(page: Tab, account_id: str, projection: str = "balance") -> Locator:
-    return page.page.locator(f"section[data-key={projection}] [data-key='{account_id}']")
+def entry(page: Tab, account_id: str) -> Locator:
+    return page.page.locator(f"#view [data-key='{account_id}']")
 
 
-async def press(page: Tab, what: str, account_id: str, projection: str = "balance") -> None:
-    button = entry(page, account_id, projection).get_by_role("button", name=what)
-    await button.click()
+async def press(page: Tab, what: str, account_id: str) -> None:
+    await entry(page, account_id).get_by_role("button", name=what).click()
 
 
 async def test_the_cause_is_told_and_a_retry_says_how_it_went(page: Tab, bank: Bank) -> None:
     sick, sound = await bank.poison()
     await page.show("parked")
-    await expect(entry(page, sick)).to_contain_text("MoneyPrinted")
+    card = entry(page, sick)
+    for text in ("MoneyPrinted", "3 events", "partition ", "balance", "statement"):
+        await expect(card).to_contain_text(text)
     await page.says("parked.", where="#troubles")
+    await card.get_by_text("The event as it is stored").click()
+    await expect(card.locator("pre")).to_contain_text(f'"_id": "{sound["_id"]}"')
+    assert await page.violations() == []
     await press(page, "Retry", sick)
     await page.says(f"{sick} is parked again.", where="#notices")
-    await expect(entry(page, sick)).to_contain_text("2 times")
+    await expect(card).to_contain_text("2 times")
 
     bank.mend(sound)
     await press(page, "Retry", sick)
-    await page.says(f"{sick} is applied.", where="#notices")
-    await expect(entry(page, sick)).not_to_be_attached()
+    await page.says(f"{sick} is applied.", "in each projection", where="#notices")
+    await expect(card).not_to_be_attached()
     await eventually(lambda: bank.shows(sick, 5))
-    await press(page, "Retry", sick, "statement")
-    await expect(entry(page, sick, "statement")).not_to_be_attached()
+
+
+async def test_all_are_retried_together(page: Tab, bank: Bank) -> None:
+    several = [await bank.poison() for _ in range(3)]
+    await page.show("parked")
+    for sick, sound in several:
+        await expect(entry(page, sick)).to_contain_text("statement")
+        bank.mend(sound)
+    await page.press("Retry all 3")
+    await page.says("3 accounts are applied.", where="#notices")
+    await page.says("No account is parked.", where="#view")
 
 
 async def test_a_drop_asks_first(page: Tab, bank: Bank) -> None:
     sick, _ = await bank.poison()
     await page.show("parked")
+    await expect(entry(page, sick)).to_contain_text("statement")
     await press(page, "Drop…", sick)
-    await page.says(sick, "nothing is mended", where="dialog[open]")
+    await page.says(sick, "nothing is mended", "balance and statement", where="dialog[open]")
     await page.page.keyboard.press("Escape")
     await expect(page.page.locator("dialog[open]")).not_to_be_attached()
     await expect(entry(page, sick)).to_be_visible()
-    for projection in ("balance", "statement"):
-        await press(page, "Drop…", sick, projection)
-        await page.press("Drop it")
-        await expect(entry(page, sick, projection)).not_to_be_attached()
+    await press(page, "Drop…", sick)
+    await page.press("Drop it")
+    await expect(entry(page, sick)).not_to_be_attached()
     await page.says(f"{sick} is off the list.", where="#notices")
 
 
@@ -59,6 +72,6 @@ async def test_the_account_says_that_it_is_parked(page: Tab, bank: Bank) -> None
     await page.says("MoneyPrinted", where="#view [data-key=parked]")
     bank.mend(sound)
     await page.page.get_by_role("link", name="Retry or drop it").click()
-    for projection in ("balance", "statement"):
-        await press(page, "Retry", sick, projection)
-        await expect(entry(page, sick, projection)).not_to_be_attached()
+    await expect(entry(page, sick)).to_contain_text("statement")
+    await press(page, "Retry", sick)
+    await expect(entry(page, sick)).not_to_be_attached()

@@ -75,7 +75,7 @@ def stage_times(
     """Of an event as it is stored or as it is in the stream; None: its message is not known."""
     given = event.get("correlation_id")
     made = made_at(given) if isinstance(given, str) else None
-    times = StageTimes(made and made.timestamp(), _seconds(event.get("created_at")))
+    times = StageTimes(made.timestamp() if made else None, _seconds(event.get("created_at")))
     if message is None:
         return times
     times = replace(times, forwarded=_seconds(message.at))
@@ -89,7 +89,8 @@ def stage_times(
 
 def stages(times: StageTimes) -> list[dict[str, Any]]:
     """The stages in order, each a `Stage` as JSON."""
-    found, before = [], None
+    found: list[dict[str, Any]] = []
+    before: float | None = None
     for name, at in zip(STAGES, astuple(times), strict=True):
         took = None if at is None or before is None else round(1000 * (at - before), 1)
         found.append(asdict(Stage(name, None if at is None else moment(at), took)))

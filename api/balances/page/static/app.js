@@ -1,5 +1,6 @@
 // Wires the page: who it is for, the stream of readings, and the view that the address names.
 
+import { alarm, titled } from "./core/alarm.js";
 import { get } from "./core/api.js";
 import { byId, h, render } from "./core/dom.js";
 import { onChange } from "./core/key.js";
@@ -12,10 +13,14 @@ import { problemBox } from "./parts/problems.js";
 import { standing } from "./parts/standing.js";
 import * as account from "./views/account.js";
 import * as accounts from "./views/accounts.js";
+import * as event from "./views/event.js";
+import * as events from "./views/events.js";
+import * as timeline from "./views/timeline.js";
 import * as overview from "./views/overview.js";
 import * as parked from "./views/parked.js";
 import * as partitions from "./views/partitions.js";
 import * as rebuild from "./views/rebuild.js";
+import * as trace from "./views/trace.js";
 
 /**
  * What a view is given.
@@ -23,15 +28,20 @@ import * as rebuild from "./views/rebuild.js";
  *   who: () => import("./core/shapes.js").Who | null}} Context `signal` aborts when another view comes
  */
 
-const VIEWS = { overview, partitions, rebuild, parked, ...(BANK && { accounts }) };
-/** Those that take no observer's role. */
-const EVERYBODYS = new Set(["accounts"]);
+const VIEWS = { overview, partitions, events, trace, timeline, rebuild, parked, ...(BANK && { accounts }) };
+/** Those that other keys than an observer's show. */
+const OPEN = { accounts: () => true, events: (who) => may(who, "list") };
+
+const mayShow = (view) => (OPEN[view] ?? ((who) => may(who, "watch")))(who);
 
 const live = new Live();
 let who = null;
 let showing = new AbortController();
 
-const viewOf = (route) => (BANK && route.view === "accounts" && route.id ? account : VIEWS[route.view]);
+/** The views of one of what another view lists. */
+const ONE = { events: event, ...(BANK && { accounts: account }) };
+
+const viewOf = (route) => (route.id && ONE[route.view]) || VIEWS[route.view];
 
 /** A new page under this title, with this in it; what was there before goes. Where its content is. */
 function page(title, ...content) {
@@ -43,7 +53,7 @@ function page(title, ...content) {
   showing = new AbortController();
   showing.signal.addEventListener("abort", () => render(null, place));
   byId("view").replaceChildren(heading, place);
-  document.title = `${title} · ${TITLE}`;
+  titled(`${title} · ${TITLE}`);
   render(content, place);
   return place;
 }
@@ -54,7 +64,7 @@ function show({ focus = true } = {}) {
   const place = page(view?.title ?? "There is no such page");
   for (const link of byId("views").querySelectorAll("a")) mark(link, route.view);
   if (focus) byId("view").firstChild.focus();
-  if (view && !EVERYBODYS.has(route.view) && !may(who, "watch"))
+  if (view && !mayShow(route.view))
     render(
       h("p", { class: "box" }, `This takes a viewer's or an operator's key. Yours is a ${who.role}'s.`),
       place,
@@ -66,7 +76,7 @@ function mark(link, view) {
   const name = parsed(new URL(link.href).hash).view;
   if (name === view) link.setAttribute("aria-current", "page");
   else link.removeAttribute("aria-current");
-  link.parentElement.hidden = !EVERYBODYS.has(name) && !may(who, "watch");
+  link.parentElement.hidden = !mayShow(name);
 }
 
 /** Learn who this is, then show all anew: another key may see other things. */
@@ -90,7 +100,10 @@ async function begin() {
 
 const fail = (problem) => page(TITLE, problemBox(problem, begin));
 
-live.addEventListener("change", () => standing(live));
+live.addEventListener("change", () => {
+  standing(live);
+  alarm(live);
+});
 onChange(() => location.reload());
 addEventListener("hashchange", () => who && show());
 byId("skip").onclick = (event) => {

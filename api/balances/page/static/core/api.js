@@ -25,12 +25,13 @@ const tooSlow = () =>
 /**
  * The answer, if it is one; else throws its `Problem`, or the AbortError of `signal`.
  * @param {string} path
- * @param {{method?: string, body?: unknown, signal?: AbortSignal}} [options]
+ * @param {{method?: string, body?: unknown, signal?: AbortSignal, accept?: string}} [options]
  * @returns {Promise<Response>}
  */
-export async function ask(path, { method = "GET", body, signal } = {}) {
+export async function ask(path, { method = "GET", body, signal, accept } = {}) {
   const headers = new Headers();
   if (key()) headers.set("Authorization", `Bearer ${key()}`);
+  if (accept) headers.set("Accept", accept);
   if (body !== undefined) headers.set("Content-Type", "application/json");
   const request = { method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
   if (body !== undefined) request.body = JSON.stringify(body);

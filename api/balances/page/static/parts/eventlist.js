@@ -3,6 +3,7 @@
 import { get, path } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { figure, fullTime } from "./figures.js";
+import { eventLink, traceLink } from "./links.js";
 import { PagedList } from "./pagedlist.js";
 import { table } from "./tables.js";
 
@@ -31,10 +32,10 @@ const row = (each) => ({
   key: each._id,
   cells: [
     figure(each.version),
-    each.kind,
+    eventLink(each.account_id, each.version, each.kind),
     h("code", { class: "body" }, JSON.stringify(each.body)),
     fullTime(each.created_at),
     h("code", null, each._id),
-    h("code", null, each.correlation_id ?? ""),
+    each.correlation_id ? traceLink(each.correlation_id, each.account_id, h("code", null, each.correlation_id)) : "",
   ],
 });

@@ -1,4 +1,4 @@
-// Parked accounts: why each waits, and how it goes on. Each projection has a list of its own.
+// Parked accounts: why each waits, in which projections, the event that can't be applied, and how it goes on.
 
 import { get, path } from "../core/api.js";
 import { h, heard, render } from "../core/dom.js";
@@ -6,42 +6,81 @@ import { counted } from "../core/format.js";
 import { BANK, THING } from "../core/names.js";
 import { Resource } from "../core/resource.js";
 import { may, refused } from "../core/roles.js";
-import { address } from "../core/router.js";
-import { fact, figure, fullTime } from "../parts/figures.js";
+import { badge, fact, figure, fullTime, unknown } from "../parts/figures.js";
+import { json } from "../parts/json.js";
+import { accountLink, eventLink, traceLink } from "../parts/links.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { drop, retry } from "../parts/unpark.js";
 
 export const title = `Parked ${THING}s`;
 
 const EVERY_MS = 3_000;
+/** Of so many, what waits is asked for at once; of others when they are unfolded. */
+const LOOKED_INTO = 20;
+const SLOTS = 1024;
 
-const LEAD = `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on.`;
+const LEAD = `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on. Remove the cause first: start workers that know the event, or mend what made Elasticsearch refuse the document. Then retry.`;
+
+/**
+ * An account that is parked: `entries` are those of the projections that can't go on with it.
+ * @typedef {{id: string, entries: (import("../core/shapes.js").Parked & {projection: string})[]}} Account
+ */
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, who }) {
   const operator = may(who(), "operate");
+  const behind = new Map();
   const resource = new Resource(
     (stop) => read(names(live), stop),
     () => draw(),
     signal,
   );
   const again = () => resource.refresh();
-  const acts = operator && { again, signal };
-  const draw = () =>
+
+  /** Read what is known of an account besides, once for each of its revisions. */
+  function look(account) {
+    const key = `${account.id} ${account.entries.map((each) => each.revision)}`;
+    if (!behind.has(key)) {
+      const found = new Resource((stop) => details(account, stop), draw, signal);
+      behind.set(key, found);
+      found.refresh();
+    }
+    return behind.get(key);
+  }
+
+  function draw() {
+    const accounts = resource.value ?? [];
     render(
       [
         h("p", { class: "lead" }, LEAD),
         !operator && h("p", { class: "box" }, refused(who())),
         condition(resource),
+        operator && accounts.length > 1 && retryAll(accounts, again, signal),
         h(
           "div",
           { class: soundness(resource) },
-          resource.value?.map((each) => list(each, acts, resource.value.length > 1)),
+          resource.value &&
+            (accounts.length
+              ? h(
+                  "ul",
+                  { class: "cards" },
+                  accounts.map((each, n) =>
+                    card(each, {
+                      acts: operator && { again, signal },
+                      found: n < LOOKED_INTO ? look(each) : null,
+                      look,
+                      reading: live.reading,
+                    }),
+                  ),
+                )
+              : h("p", { class: "empty" }, `No ${THING} is parked.`)),
           readAt(resource),
         ),
       ],
       place,
     );
+  }
+
   // The first reading tells which projections there are.
   const update = () =>
     live.reading && (resource.waiting || live.state !== "paused") && resource.age > EVERY_MS && again();
@@ -51,52 +90,101 @@ export function show(place, { live, signal, who }) {
 
 const names = (live) => live.reading.projected.map((each) => each.projection);
 
-const read = (projections, signal) =>
-  Promise.all(
-    projections.map(async (projection) => ({
-      projection,
-      parked: (await get(path("/parked", { projection }), { signal })).data,
-    })),
+/** @returns {Promise<Account[]>} those parked longest first */
+async function read(projections, signal) {
+  const lists = await Promise.all(
+    projections.map(async (projection) => {
+      const { data } = await get(path("/parked", { projection }), { signal });
+      return data.map((each) => ({ ...each, projection }));
+    }),
   );
+  const entries = lists.flat().sort((one, other) => (one.since < other.since ? -1 : 1));
+  const ids = [...new Set(entries.map((each) => each.account_id))];
+  return ids.map((id) => ({ id, entries: entries.filter((each) => each.account_id === id) }));
+}
 
-const list = ({ projection, parked }, acts, named) =>
+/** The event, how many wait from it on, and whose account it is; null where that can't be told. */
+async function details({ id, entries: [first] }, signal) {
+  const asked = (place) => get(place, { signal }).catch(() => null);
+  const [event, entry, document] = await Promise.all([
+    asked(`/events/${encodeURIComponent(id)}/${first.version}`),
+    asked(path(`/parked/${encodeURIComponent(id)}`, { projection: first.projection })),
+    BANK ? asked(`/${encodeURIComponent(id)}`) : null,
+  ]);
+  return { event: event?.event ?? null, waiting: entry?.waiting ?? null, owner: document?.owner ?? null };
+}
+
+const retryAll = (accounts, again, signal) =>
   h(
-    "section",
-    { "aria-label": `Parked in ${projection}`, key: projection },
-    named && h("h2", null, projection),
-    parked.length
-      ? h(
-          "ul",
-          { class: "cards" },
-          parked.map((each) => card(projection, each, acts)),
-        )
-      : h("p", { class: "empty" }, `No ${THING} is parked.`),
+    "p",
+    null,
+    h(
+      "button",
+      {
+        type: "button",
+        class: "main",
+        onclick: () =>
+          retry(
+            accounts.flatMap((each) => each.entries),
+            again,
+            signal,
+          ),
+      },
+      `Retry all ${accounts.length}`,
+    ),
   );
 
-const card = (projection, each, acts) =>
+const card = (account, { acts, found, look, reading }) =>
   h(
     "li",
-    { class: "card", key: each.account_id },
-    h(
-      "div",
-      { class: "split" },
-      BANK
-        ? h("a", { href: address("accounts", each.account_id) }, h("code", null, each.account_id))
-        : h("code", null, each.account_id),
-      acts && buttons(projection, each, acts),
+    { class: "card", key: account.id },
+    h("div", { class: "split" }, accountLink(account.id), acts && buttons(account, acts)),
+    account.entries.map((each) =>
+      h(
+        "div",
+        { key: each.projection },
+        h("p", { class: "cause" }, badge("warn", each.projection), " ", each.reason),
+        h(
+          "p",
+          { class: "dim" },
+          `tried ${counted(each.attempts, "time")}, since `,
+          fullTime(each.since),
+          " UTC",
+          each.retry && "; another try is asked for",
+        ),
+      ),
     ),
-    h("p", { class: "cause" }, each.reason),
-    h(
-      "dl",
-      { class: "facts" },
-      fact("Event", each.kind),
-      fact("Version", figure(each.version)),
-      fact("Tried", counted(each.attempts, "time")),
-      fact("Since", fullTime(each.since), " UTC"),
-    ),
+    facts(account, found?.value, reading),
+    event(account, found, look),
   );
 
-const buttons = (projection, each, { again, signal }) =>
+function facts({ id, entries: [first] }, found, { partitions }) {
+  const slot = found?.event?.slot;
+  const partition = Number.isInteger(slot) ? Math.floor((slot * partitions.length) / SLOTS) : null;
+  const worker = partitions[partition]?.owner;
+  return h(
+    "dl",
+    { class: "facts" },
+    fact("Event", eventLink(id, first.version, first.kind)),
+    fact("Version", figure(first.version)),
+    found && fact("Waiting", figure(found.waiting, (number) => counted(number, "event"))),
+    found && BANK && fact("Owner", found.owner ?? unknown("no document of it can be read")),
+    partition !== null && fact("Retried by", worker ?? "nobody now", `, partition ${partition}`),
+    found?.event?.correlation_id && fact("Command", traceLink(found.event.correlation_id, id, "Trace it")),
+  );
+}
+
+const event = (account, found, look) =>
+  h(
+    "details",
+    { ontoggle: ({ target }) => target.open && look(account) },
+    h("summary", null, "The event as it is stored", heard(` of ${account.id}`)),
+    found?.value?.event
+      ? json(`The event of ${account.id}`, found.value.event)
+      : h("p", { class: "dim" }, found?.waiting ? "Reading…" : "It can't be read."),
+  );
+
+const buttons = ({ id, entries }, { again, signal }) =>
   h(
     "div",
     { class: "buttons" },
@@ -104,20 +192,16 @@ const buttons = (projection, each, { again, signal }) =>
       "button",
       {
         type: "button",
-        disabled: each.retry,
-        onclick: () => retry(projection, each, again, signal),
+        disabled: entries.every((each) => each.retry),
+        onclick: () => retry(entries, again, signal),
       },
-      each.retry ? "Retrying…" : "Retry",
-      heard(` ${each.account_id}`),
+      entries.every((each) => each.retry) ? "Retrying…" : "Retry",
+      heard(` ${id}`),
     ),
     h(
       "button",
-      {
-        type: "button",
-        class: "harm",
-        onclick: () => drop(projection, each, again),
-      },
+      { type: "button", class: "harm", onclick: () => drop(id, entries, again) },
       "Drop…",
-      heard(` ${each.account_id}`),
+      heard(` ${id}`),
     ),
   );

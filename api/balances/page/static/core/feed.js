@@ -1,0 +1,118 @@
+// The events as they are forwarded: one stream, of which the last that fit the filters are kept. However
+// many come, `changed` is called a few times a second at most.
+
+import { ask, path, Problem } from "./api.js";
+import { events } from "./events.js";
+
+/** Events that are kept. */
+export const KEPT = 300;
+const DRAW_MS = 400;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 15_000;
+
+/** @typedef {{kind: string, account: string, correlation: string, text: string}} Filters "" is any */
+
+/** Whether the event, as the line that came and as it reads, fits. @param {Filters} wanted */
+export const fits = (event, line, { kind, account, correlation, text }) =>
+  (!kind || event.type === kind) &&
+  (!account || event.subject === account) &&
+  (!correlation || event.correlationid === correlation) &&
+  (!text || line.toLowerCase().includes(text.toLowerCase()));
+
+export class EventFeed {
+  /** @type {Problem | null} why nothing comes at the moment */
+  problem = null;
+  /** How many came in all, whether they fit or not. */
+  came = 0;
+  paused = false;
+  #kept = [];
+  #shown = [];
+  #filters;
+  #changed;
+  #signal;
+  #running = null;
+  #after = "recent";
+  #timer = 0;
+
+  /** @param {Filters} filters @param {() => void} changed @param {AbortSignal} signal ends it */
+  constructor(filters, changed, signal) {
+    this.#filters = filters;
+    this.#changed = changed;
+    this.#signal = signal;
+    signal.addEventListener("abort", () => {
+      this.#running?.abort();
+      clearTimeout(this.#timer);
+    });
+  }
+
+  /** What fits, the newest first; while paused as it was then. */
+  get events() {
+    return this.paused ? this.#shown : this.#newest();
+  }
+
+  /** How many came since it was paused. */
+  get more() {
+    const last = this.#shown[0];
+    return this.paused ? this.#kept.length - 1 - this.#kept.lastIndexOf(last) : 0;
+  }
+
+  /** Begin again with what is recent, by these filters. @param {Filters} filters */
+  begin(filters = this.#filters) {
+    this.#running?.abort();
+    this.#running = new AbortController();
+    this.#filters = filters;
+    [this.#kept, this.#after, this.paused] = [[], "recent", false];
+    this.#follow(this.#running.signal);
+    this.#changed();
+  }
+
+  pause(paused) {
+    this.#shown = this.#newest();
+    this.paused = paused;
+    this.#changed();
+  }
+
+  #newest() {
+    return this.#kept.slice(-KEPT).reverse();
+  }
+
+  async #follow(signal) {
+    let pause = FIRST_PAUSE_MS;
+    while (!signal.aborted) {
+      const before = this.came;
+      const problem = await this.#read(signal);
+      if (signal.aborted) return;
+      this.problem = problem;
+      this.#changed();
+      if (problem.status === 401 || problem.status === 403) return;
+      pause = this.came > before ? FIRST_PAUSE_MS : Math.min(2 * pause, LONGEST_PAUSE_MS);
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+
+  /** Read until it breaks off; why it did. */
+  async #read(signal) {
+    try {
+      const place = path("/events", { after: this.#after });
+      const answer = await ask(place, { signal, accept: "text/event-stream" });
+      this.problem = null;
+      for await (const { data } of events(answer.body)) this.#take(data);
+      return new Problem(0, "Connection lost", "The balance service ended the stream of events.");
+    } catch (error) {
+      if (error instanceof Problem) return error;
+      return new Problem(0, "Connection lost", "The stream of events broke off.");
+    }
+  }
+
+  #take(line) {
+    const event = JSON.parse(line);
+    this.#after = event.position;
+    this.came += 1;
+    if (fits(event, line, this.#filters)) this.#kept.push(event);
+    if (this.#kept.length > 2 * KEPT) this.#kept = this.#kept.slice(-KEPT);
+    this.#timer ||= setTimeout(() => {
+      this.#timer = 0;
+      this.#changed();
+    }, DRAW_MS);
+  }
+}

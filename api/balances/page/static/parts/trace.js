@@ -1,0 +1,78 @@
+// An event through the stages, as a line in time: when it passed each, and how long that took.
+
+import { h } from "../core/dom.js";
+import { clock } from "../core/format.js";
+import { badge, unknown } from "./figures.js";
+
+/** What each stage is, in the words of the page. */
+export const STAGES = {
+  received: ["Received", "the request came"],
+  decided: ["Decided", "the account service decided the command and stored its event"],
+  forwarded: ["Forwarded", "the stream had the event"],
+  delivered: ["Delivered", "a worker began to apply it"],
+  written: ["Written", "the document was written"],
+  visible: ["Visible", "the balance service learned of it"],
+  whole: ["All of it", "from received to visible"],
+};
+
+const COMMON = 3;
+
+/**
+ * The stages of one event: those that all projections share, then those of each.
+ * @param {{projections: {projection: string, left_out: boolean, stages: {stage: string, at: string | null,
+ *   milliseconds: number | null}[]}[]}} event
+ */
+export function stations(event) {
+  const [first] = event.projections;
+  const rows = [
+    ...(first?.stages.slice(0, COMMON) ?? []),
+    ...event.projections
+      .filter((each) => !each.left_out)
+      .flatMap((each) => each.stages.slice(COMMON).map((stage) => ({ ...stage, of: each.projection }))),
+  ];
+  const times = rows.filter((each) => each.at).map((each) => Date.parse(each.at));
+  const [from, to] = [Math.min(...times), Math.max(...times)];
+  return h(
+    "ol",
+    { class: "stations" },
+    rows.map((each) => station(each, from, Math.max(1, to - from))),
+  );
+}
+
+function station({ stage, at, milliseconds, of }, from, length) {
+  const [name, what] = STAGES[stage];
+  const end = at ? Date.parse(at) - from : 0;
+  const start = Math.max(0, end - Math.max(0, milliseconds ?? 0));
+  return h(
+    "li",
+    { key: `${of ?? ""} ${stage}`, title: what },
+    h("span", { class: "name" }, name, of && h("span", { class: "dim" }, ` in ${of}`)),
+    h(
+      "span",
+      { class: "line", "aria-hidden": "true" },
+      at && h("span", { style: { left: percent(start, length), width: percent(end - start, length) } }),
+    ),
+    h("span", { class: "took" }, took(milliseconds)),
+    at
+      ? h("time", { class: "dim", datetime: at }, `${clock(at)}${at.slice(19, 23)}`)
+      : unknown(stage === "received" ? "the client made the correlation id" : "not yet, or nobody noted it"),
+  );
+}
+
+const percent = (part, whole) => `${(100 * part) / whole}%`;
+
+const took = (milliseconds) => (milliseconds === null ? "" : `${milliseconds < 0 ? "" : "+"}${milliseconds} ms`);
+
+/** Why an event has not come further, or that it is where readers see it. */
+export function whereabouts(event) {
+  if (event.stream_unknown) return [badge("warn", "not in the stream"), " ", event.stream_unknown];
+  return event.projections.map((each) => [each.projection, ": ", state(each, event), " "]);
+}
+
+function state(at, { version }) {
+  if (at.left_out) return badge("plain", "left out");
+  if (at.parked) return [badge("warn", "parked"), " ", at.parked.reason];
+  if (at.document_version >= version) return badge("good", "readers see it");
+  if (at.document_version_unknown) return [badge("warn", "unknown"), " ", at.document_version_unknown];
+  return badge("plain", "on its way");
+}

@@ -1,0 +1,144 @@
+// All events as they are forwarded, the newest first; in the address `#/events/ACCOUNT?version=` one of them.
+
+import { get } from "../core/api.js";
+import { h, heard, render } from "../core/dom.js";
+import { EventFeed, KEPT } from "../core/feed.js";
+import { counted, whole } from "../core/format.js";
+import { BANK, THING } from "../core/names.js";
+import { may } from "../core/roles.js";
+import { address } from "../core/router.js";
+import { figure, time } from "../parts/figures.js";
+import { kindName } from "../parts/kinds.js";
+import { accountLink, eventLink, traceLink } from "../parts/links.js";
+import { problemBox } from "../parts/problems.js";
+import { table } from "../parts/tables.js";
+
+export const title = "Events";
+
+const SHOWN = 100;
+const DEBOUNCE_MS = 250;
+const NAMES = ["kind", "account", "correlation", "text"];
+
+const COLUMNS = [
+  { name: "When" },
+  { name: "What" },
+  { name: THING[0].toUpperCase() + THING.slice(1) },
+  { name: "Version", figures: true },
+  { name: "Body", minor: true },
+  { name: "Command" },
+];
+
+/** @param {HTMLElement} place @param {import("../app.js").Context} context */
+export function show(place, { signal, route, who }) {
+  const filters = Object.fromEntries(NAMES.map((name) => [name, route.query.get(name) ?? ""]));
+  const watch = may(who(), "watch");
+  let kinds = [];
+  const draw = () => render([tools(filters, kinds, asked), stream(feed, filters, watch)], place);
+  const feed = new EventFeed(filters, draw, signal);
+
+  function asked(name, value) {
+    if (signal.aborted) return;
+    filters[name] = value;
+    // The address tells what is shown, and Back leaves the list, not the last letter.
+    history.replaceState(null, "", address("events", null, filters));
+    feed.begin(filters);
+  }
+
+  feed.begin();
+  get("/schemas", { signal }).then(
+    ({ data }) => {
+      kinds = [...new Set(data.map((each) => each.kind))];
+      draw();
+    },
+    () => {}, // then any kind is shown, and none can be chosen
+  );
+}
+
+let timer = 0;
+
+function tools(filters, kinds, asked) {
+  const typed = (name) => (event) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => asked(name, event.target.value.trim()), DEBOUNCE_MS);
+  };
+  const field = (name, words) =>
+    h(
+      "p",
+      { class: "field grow" },
+      h("label", { for: `event-${name}` }, words),
+      h("input", {
+        id: `event-${name}`,
+        type: "search",
+        value: filters[name],
+        autocomplete: "off",
+        spellcheck: false,
+        oninput: typed(name),
+      }),
+    );
+  return h(
+    "form",
+    { class: "tools", role: "search", onsubmit: (event) => event.preventDefault() },
+    h(
+      "p",
+      { class: "field" },
+      h("label", { for: "event-kind" }, "Kind"),
+      h(
+        "select",
+        { id: "event-kind", onchange: (event) => asked("kind", event.target.value) },
+        h("option", { value: "" }, "All"),
+        [...new Set([filters.kind, ...kinds])].filter(Boolean).map((each) =>
+          h("option", { value: each, key: each, selected: each === filters.kind }, BANK ? kindName(each) : each),
+        ),
+      ),
+    ),
+    field("account", `Id of the ${THING}`),
+    field("correlation", "Correlation id"),
+    field("text", "Text"),
+  );
+}
+
+function stream(feed, filters, watch) {
+  const found = feed.events;
+  return h(
+    "div",
+    { class: "stack" },
+    feed.problem && problemBox(feed.problem, () => feed.begin()),
+    h(
+      "div",
+      { class: "split" },
+      h("p", { class: "dim" }, words(feed, found)),
+      h(
+        "button",
+        { type: "button", onclick: () => feed.pause(!feed.paused) },
+        feed.paused ? "Go on with new events" : "Stop here",
+      ),
+    ),
+    table("Events", COLUMNS, found.slice(0, SHOWN).map((each) => row(each, watch)), none(filters)),
+  );
+}
+
+function words(feed, found) {
+  if (feed.paused) return feed.more ? `Stopped; ${counted(feed.more, "event")} came since.` : "Stopped.";
+  const kept = found.length < KEPT ? "" : `, of which the last ${KEPT} are kept`;
+  const shown = found.length > SHOWN ? `; the newest ${SHOWN} are shown` : "";
+  return `${whole(feed.came)} came${kept}${shown}.`;
+}
+
+const none = (filters) =>
+  NAMES.some((name) => filters[name])
+    ? "None of the last events fits. What comes and fits will be here."
+    : "No event came yet.";
+
+const row = (each, watch) => ({
+  key: each.id,
+  cells: [
+    time(each.time),
+    eventLink(each.subject, each.version, BANK ? kindName(each.type) : each.type),
+    accountLink(each.subject),
+    figure(each.version),
+    h("code", { class: "body" }, JSON.stringify(each.data.body)),
+    each.correlationid && watch
+      ? traceLink(each.correlationid, each.subject, ["Trace", heard(` ${each.correlationid}`)])
+      : h("code", null, each.correlationid),
+  ],
+});

@@ -1,0 +1,135 @@
+// Timeline: what happened to servers, leaders, workers, partitions, rebuilds, parked accounts; for operators the audit log
+// among it, and the settings.
+
+import { get } from "../core/api.js";
+import { h, render, section } from "../core/dom.js";
+import { span } from "../core/format.js";
+import { Resource } from "../core/resource.js";
+import { may } from "../core/roles.js";
+import { address } from "../core/router.js";
+import { badge, fullTime } from "../parts/figures.js";
+import { condition, readAt, soundness } from "../parts/problems.js";
+import { table } from "../parts/tables.js";
+
+export const title = "Timeline";
+
+const EVERY_MS = 3_000;
+const WORDS = { good: "well again", plain: "noted", warn: "warning", bad: "trouble", audit: "done by hand" };
+const CHOICES = { "": "All", trouble: "Warnings and trouble", audit: "What people did" };
+
+/** @param {HTMLElement} place @param {import("../app.js").Context} context */
+export function show(place, { live, signal, who, route }) {
+  const operator = may(who(), "operate");
+  let only = route.query.get("only") ?? "";
+  const happened = new Resource(
+    (stop) => read(operator, stop),
+    () => draw(),
+    signal,
+  );
+  const settings = new Resource(
+    (stop) => get("/settings", { signal: stop }),
+    () => draw(),
+    signal,
+  );
+  const choose = (event) => {
+    only = event.target.value;
+    history.replaceState(null, "", address("timeline", null, { only }));
+    draw();
+  };
+  const draw = () =>
+    render(
+      [
+        chooser(only, operator, choose),
+        condition(happened),
+        h("div", { class: soundness(happened) }, happened.value && list(happened.value, only), readAt(happened)),
+        operator && section("settings", "Settings of this service", condition(settings), told(settings)),
+      ],
+      place,
+    );
+  draw();
+  if (operator) settings.refresh();
+  live.follow(() => live.state !== "paused" && happened.age > EVERY_MS && happened.refresh(), signal);
+}
+
+async function read(operator, signal) {
+  const [{ since, data }, audit] = await Promise.all([
+    get("/timeline", { signal }),
+    operator ? get("/audit?limit=200", { signal }).then((answer) => answer.data.map(line)) : [],
+  ]);
+  const all = [...data.map((each, n) => ({ ...each, key: `${each.at} ${n}` })), ...audit];
+  return { since, data: all.sort((one, other) => (one.at < other.at ? 1 : -1)) };
+}
+
+/** A line of the audit log in the shape of what happened. */
+const line = ({ id, time, actor, action, target, outcome }) => ({
+  key: id,
+  at: time,
+  kind: "audit",
+  tone: action === "key-refused" ? "warn" : "audit",
+  what: `${action}${target && `: ${target}`}`,
+  detail: `${actor.user ?? actor.key ?? ""} ${actor.role}, ${outcome}`.trim(),
+});
+
+const chooser = (only, operator, choose) =>
+  h(
+    "p",
+    { class: "field" },
+    h("label", { for: "only" }, "Show"),
+    h(
+      "select",
+      { id: "only", onchange: choose },
+      Object.entries(CHOICES)
+        .filter(([value]) => operator || value !== "audit")
+        .map(([value, name]) => h("option", { value, key: value, selected: value === only }, name)),
+    ),
+  );
+
+const FITS = {
+  "": () => true,
+  trouble: ({ tone }) => tone === "warn" || tone === "bad",
+  audit: ({ kind }) => kind === "audit",
+};
+
+function list({ since, data }, only) {
+  const found = data.filter(FITS[only] ?? FITS[""]);
+  return [
+    h(
+      "p",
+      { class: "dim" },
+      since
+        ? ["This service has looked since ", fullTime(since), " UTC; what was before is not known to it."]
+        : "This service has not looked yet.",
+    ),
+    found.length
+      ? h("ol", { class: "timeline" }, found.map(entry))
+      : h("p", { class: "empty" }, "Nothing of that kind happened."),
+  ];
+}
+
+const entry = ({ key, at, tone, what, detail, seconds }) =>
+  h(
+    "li",
+    { key, class: tone },
+    fullTime(at),
+    badge(tone === "audit" ? "plain" : tone, WORDS[tone]),
+    h(
+      "span",
+      { class: "what" },
+      what,
+      seconds !== null && seconds !== undefined && ` After ${span(seconds)}.`,
+      detail && h("span", { class: "dim" }, ` ${detail}`),
+    ),
+  );
+
+const COLUMNS = [{ name: "Setting" }, { name: "Value" }, { name: "Default" }, { name: "Meaning", minor: true }];
+
+const told = ({ value }) =>
+  value &&
+  table(
+    "Settings",
+    COLUMNS,
+    value.data.map(({ name, value: now, default: usual, meaning }) => ({
+      key: name,
+      cells: [h("code", null, name), h("code", null, now), h("code", null, usual), meaning],
+    })),
+  );

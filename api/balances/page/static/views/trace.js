@@ -1,0 +1,140 @@
+// One command, by its correlation id: when each of its events passed which stage. And how long the stages took
+// lately.
+
+import { get, path } from "../core/api.js";
+import { h, render, section } from "../core/dom.js";
+import { Resource } from "../core/resource.js";
+import { address } from "../core/router.js";
+import { figure } from "../parts/figures.js";
+import { kindName } from "../parts/kinds.js";
+import { accountLink, eventLink } from "../parts/links.js";
+import { condition, readAt, soundness } from "../parts/problems.js";
+import { table } from "../parts/tables.js";
+import { STAGES, stations, whereabouts } from "../parts/trace.js";
+
+export const title = "Trace of a command";
+
+const AGAIN_MS = 700;
+const PATIENCE_MS = 60_000;
+const FIGURES_MS = 5_000;
+
+const LEAD =
+  "Every command has a correlation id: the answer has it as X-Correlation-ID, its events and every line of the log, too.";
+
+/** @param {HTMLElement} place @param {import("../app.js").Context} context */
+export function show(place, { live, signal, route }) {
+  const account = route.query.get("account");
+  const began = Date.now();
+  const where = path(`/traces/${encodeURIComponent(route.id ?? "")}`, { account });
+  const trace = new Resource(
+    (stop) => get(where, { signal: stop }),
+    () => draw(),
+    signal,
+  );
+  const lately = new Resource(
+    (stop) => get("/stages", { signal: stop }),
+    () => draw(),
+    signal,
+  );
+  const draw = () =>
+    render(
+      [
+        h("p", { class: "lead" }, LEAD),
+        finder(route.id ?? "", account ?? ""),
+        route.id !== null && [
+          condition(trace),
+          h("div", { class: soundness(trace) }, trace.value?.events.map(event), readAt(trace)),
+        ],
+        section("lately", "How long each stage took in the last five minutes", condition(lately), figures(lately)),
+      ],
+      place,
+    );
+
+  async function follow() {
+    let last = route.id === null;
+    while (!signal.aborted && !last) {
+      await trace.refresh();
+      if (trace.problem || Date.now() - began > PATIENCE_MS) return;
+      last = trace.value?.events.every(arrived);
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+    // A document can be read before it is known when it was written.
+    if (!signal.aborted && route.id !== null) await trace.refresh();
+  }
+
+  draw();
+  follow();
+  live.follow(() => live.state !== "paused" && lately.age > FIGURES_MS && lately.refresh(), signal);
+}
+
+/** Whether nothing more will be learned of it. */
+const arrived = ({ version, projections }) =>
+  projections.every((each) => each.left_out || each.parked || each.document_version >= version);
+
+function finder(id, account) {
+  const find = (event) => {
+    event.preventDefault();
+    const given = Object.fromEntries(new FormData(event.target));
+    if (given.id.trim()) location.hash = address("trace", given.id.trim(), { account: given.account.trim() });
+  };
+  const field = (name, words, value) =>
+    h(
+      "p",
+      { class: "field grow" },
+      h("label", { for: `trace-${name}` }, words),
+      h("input", { id: `trace-${name}`, name, type: "search", value, autocomplete: "off", spellcheck: false }),
+    );
+  return h(
+    "form",
+    { class: "tools", role: "search", onsubmit: find },
+    field("id", "Correlation id", id),
+    field("account", "An account of it, if it is not of the last hour", account),
+    h("button", { class: "main" }, "Trace"),
+  );
+}
+
+const event = (each) =>
+  h(
+    "section",
+    { key: each.event_id, "aria-label": `${kindName(each.kind)}, version ${each.version}` },
+    h(
+      "h2",
+      null,
+      eventLink(each.account_id, each.version, kindName(each.kind)),
+      h("span", { class: "dim" }, `, version ${each.version} of `),
+      accountLink(each.account_id),
+    ),
+    h("p", null, whereabouts(each)),
+    stations(each),
+  );
+
+const COLUMNS = [
+  { name: "Stage" },
+  { name: "Half took at most", figures: true },
+  { name: "99 of 100 took at most", figures: true },
+  { name: "Events", figures: true },
+];
+
+const milliseconds = (value) => figure(value, (each) => `${each} ms`, "no such time was noted");
+
+const figures = ({ value }) =>
+  value && [
+    table(
+      "Stages",
+      COLUMNS,
+      value.data.map(({ stage, events, p50, p99 }) => ({
+        key: stage,
+        cells: [
+          [STAGES[stage][0], h("span", { class: "dim" }, `: ${STAGES[stage][1]}`)],
+          milliseconds(p50),
+          milliseconds(p99),
+          figure(events),
+        ],
+      })),
+    ),
+    h(
+      "p",
+      { class: "dim note" },
+      "Each since the stage before it, by the clocks of different machines. The event store keeps no time of its own.",
+    ),
+  ];
