@@ -77,7 +77,12 @@ def create_app(settings: Settings) -> web.Application:
     waiting = VersionWaits(index, BALANCE, connections)
     read_all = projection_reads.ProjectionReads(settings, connections)
     read_groups = groups.GroupReads(settings)
-    overviews = overview.Overviews(connections, settings, snapshots)
+    overviews = overview.Overviews(
+        connections,
+        settings,
+        snapshots,
+        lambda: max(index.answered, entries.answered, read_all.answered),
+    )
     activities = activity.Activities(connections)
     feeds = feed.Feeds(connections, settings.names.application)
     schemas = event_schemas.EventSchemas(settings.chosen)
@@ -88,7 +93,8 @@ def create_app(settings: Settings) -> web.Application:
     pages = SharedSearches(partial(queries.page, index, reads()))
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
-        yield
+        async with overviews.watched():
+            yield
         # First what reads, then the connections that it reads from.
         readers = (
             *(overviews, activities, snapshots, watchers, waiting, pages),
