@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final
 from weakref import WeakSet
 
@@ -24,6 +25,7 @@ from api.security import csrf
 from api.security.access import OBSERVERS, allowed
 from api.security.audit import AUDIT, AuditTrail
 from api.security.guard import Guard
+from pipeline.messaging.instances import answering
 from pipeline.model.names import BANK
 from pipeline.support import event_loop, garbage_collection, logs, tracing
 from pipeline.support.addresses import CannotListen, check_guarded
@@ -90,6 +92,8 @@ def application(
     app.cleanup_ctx.append(_within(trail.kept))
     if guard is not None:
         app.cleanup_ctx.append(_within(guard.following))
+    # Each process of a group answers for itself here, and for all of them over HTTP.
+    app.cleanup_ctx.append(_within(partial(answering, settings, measured, checks)))
     checks = answering_as_one(app, measured, checks)
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
     app.add_routes([*shared, *routes])

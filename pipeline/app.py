@@ -15,7 +15,8 @@ from pipeline.agents.assignment import WorkerAssignment
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_metrics
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
-from pipeline.coordination.partition_leases import owner_named
+from pipeline.coordination.partition_leases import name_of, owner_named
+from pipeline.messaging.instances import answering
 from pipeline.operations.followed_keys import followed_where_on
 from pipeline.processes import Processes
 from pipeline.support import garbage_collection
@@ -111,9 +112,11 @@ async def worker(
     worker = WorkerMetrics(assignment, assignment.agents, app.transport.full)
     metrics = worker_metrics(worker)
     processes = Processes(settings, assignment.leases.owner, metrics)
+    checks = {**worker_checks(worker), **processes.checks}
     async with (
         followed_where_on(settings) as keys,
-        exposed(settings, metrics, {**worker_checks(worker), **processes.checks}, keys),
+        exposed(settings, metrics, checks, keys),
+        answering(settings, metrics, checks, name_of(assignment.leases.owner)),
         processes.running(),
     ):
         await _run(app, assignment, stop or asyncio.Event())

@@ -85,8 +85,14 @@ def create_app(settings: Settings) -> web.Application:
     waiting = VersionWaits(index, BALANCE, connections)
     read_all = projection_reads.ProjectionReads(settings, connections)
     read_groups = groups.GroupReads(settings)
-    overviews = overview.Overviews(connections, settings, snapshots)
-    happened = timeline.Timeline(overviews)
+    overviews = overview.Overviews(
+        connections,
+        settings,
+        snapshots,
+        lambda: max(index.answered, entries.answered, read_all.answered),
+    )
+    happened = timeline.Timeline()
+    overviews.on_reading = happened.note
     activities = activity.Activities(connections)
     feeds = feed.Feeds(connections, settings.names.application)
     ways = traces.Traces(connections, snapshots)
@@ -99,11 +105,11 @@ def create_app(settings: Settings) -> web.Application:
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         ways.start()
-        happened.start()
-        yield
+        async with overviews.watched():
+            yield
         # First what reads, then the connections that it reads from.
         readers = (
-            *(happened, overviews, activities, ways, snapshots, watchers, waiting, pages),
+            *(overviews, activities, ways, snapshots, watchers, waiting, pages),
             *(read_all, read_groups, feeds),
         )
         for each in (*readers, connections, entries, index):

@@ -1,8 +1,12 @@
 """`GET /pipeline` and `GET /pipeline/events`: the status of the pipeline, from the store to the
-projections. All clients share one reading a second; without a client `timeline` has some made."""
+projections. All clients share one reading a second; without a client one is read every ten seconds,
+for the charts of the last hour and the timeline."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -12,14 +16,20 @@ from typing_extensions import TypedDict
 
 from api.balances.connections import Connections
 from api.balances.partitions import PartitionSnapshots
+from api.balances.projected import ProjectionQuery, projection_of
 from api.balances.rebuilds import Rebuild
 from api.http.operations import JSON, Answer, json, operation
+from api.http.replies import reply
 from api.http.streams import EVENTS, event, stream
 from api.security.access import OBSERVERS, allowed
+from pipeline.operations.status.last_hour import EMPTY, STEP, Hour, LastHour, PartitionsHour
 from pipeline.operations.status.overview import Overview
 from pipeline.operations.status.pipeline_monitor import PipelineMonitor
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import SharedReading
+
+log = logging.getLogger(__name__)
 
 EVERY: Final = 1.0
 """Seconds from one event to the next, and the age of a reading at most."""
@@ -38,14 +48,20 @@ class Overviews:
     """Readings as JSON, shared by all requests, for the service's lifetime."""
 
     def __init__(
-        self, connections: Connections, settings: Settings, partitions: PartitionSnapshots
+        self,
+        connections: Connections,
+        settings: Settings,
+        partitions: PartitionSnapshots,
+        elasticsearch_answered: Callable[[], float],
     ) -> None:
+        """`elasticsearch_answered`: as of `PipelineMonitor`."""
         shown = partitions.shown
         self._monitor = PipelineMonitor(
             settings,
             {each.projection: each.now for each in shown},
             shown[0].reader,
             lambda: connections.store,
+            elasticsearch_answered,
         )
         self._snapshot = SharedReading(self._read, EVERY)
         self.on_reading: Callable[[dict[str, Any]], object] = bool
@@ -54,14 +70,40 @@ class Overviews:
     async def now(self) -> bytes:
         return await self._snapshot.get()
 
+    @property
+    def hour(self) -> LastHour:
+        """The points of the last hour."""
+        return self._monitor.hour
+
     async def news(self) -> AsyncGenerator[bytes | None, None]:
-        """A reading about once a second, for ever; None if it has not changed."""
-        last = b""
+        """A reading about once a second, for ever, and the points of the last hour, all of them at
+        first and then each that is new; None if nothing has changed."""
+        last, after = b"", 0
         while True:
             now = await self.now()
             yield event("pipeline", now) if now != last else None
             last = now
+            if (points := self.hour.since(after)) is not None:
+                after = points.at[-1]
+                yield event("hour", orjson.dumps(points))
             await asyncio.sleep(EVERY)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Read for the last hour inside the block, whoever listens."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            await cancel_and_wait(watching)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.now()
+            except Exception:
+                log.debug("the pipeline can't be read", exc_info=True)
+            await asyncio.sleep(STEP - time.time() % STEP)
 
     async def close(self) -> None:
         await self._snapshot.close()
@@ -74,11 +116,14 @@ class Overviews:
 
 
 class PipelineEvent(TypedDict):
-    """An event; its `data` is what `GET /pipeline` shows, in one line."""
+    """An event; its `data` is in one line what `GET /pipeline` shows, or points of what `GET
+    /pipeline/hour` shows."""
 
-    event: Literal["pipeline"]
+    event: Literal["pipeline", "hour"]
     data: str
 
+
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 OVERVIEWS: Final = web.AppKey("overviews", Overviews)
 
@@ -92,12 +137,32 @@ async def pipeline(request: web.Request) -> web.Response:
     What is null is unknown, and said why, or is not there. It is a second old at most.
     """
     body = await request.app[OVERVIEWS].now()
-    return web.Response(body=body, content_type=JSON, headers={"Cache-Control": "no-store"})
+    return web.Response(body=body, content_type=JSON, headers=_NOT_KEPT)
 
 
 @routes.get("/pipeline/events", allow_head=False)
 @allowed(*OBSERVERS)
 @operation(Answer({EVENTS: PipelineEvent}), "too-many-streams")
 async def pipeline_events(request: web.Request) -> web.StreamResponse:
-    """The same about once a second, as long as somebody listens: events `pipeline`."""
+    """The same about once a second, as long as somebody listens: events `pipeline`.
+
+    Events `hour` have the points of the last hour, all at first and then each that is new.
+    """
     return await stream(request, request.app[OVERVIEWS].news())
+
+
+@routes.get("/pipeline/hour")
+@allowed(*OBSERVERS)
+@operation(json(Hour))
+async def hour(request: web.Request) -> web.Response:
+    """Lag and rates of the last hour, or since the service started, a point for ten seconds."""
+    return reply(asdict(request.app[OVERVIEWS].hour.since() or EMPTY), headers=_NOT_KEPT)
+
+
+@routes.get("/partitions/hour")
+@allowed(*OBSERVERS)
+@operation(json(PartitionsHour), "projection-not-found", query=ProjectionQuery)
+async def partitions_hour(request: web.Request) -> web.Response:
+    """The lag of each partition of a projection, at the same points."""
+    found = request.app[OVERVIEWS].hour.partitions(projection_of(request).name)
+    return reply(asdict(found), headers=_NOT_KEPT)

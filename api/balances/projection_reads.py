@@ -72,6 +72,11 @@ class ProjectionReads:
         """The one of a projection that is kept."""
         return self._of[name]
 
+    @property
+    def answered(self) -> float:
+        """When Elasticsearch answered a read last, on the event loop's clock."""
+        return max(each.index.answered for each in self._of.values())
+
     async def ping(self) -> None:
         """Raise unless all can be read that are there; the first one must be."""
         first, *others = self._of.values()

@@ -16,6 +16,7 @@ from pipeline.forwarder.leader import Leader
 from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_checks, forwarder_metrics
 from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown
 from pipeline.messaging import JetStream
+from pipeline.messaging.instances import answering
 from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.metrics_server import Keys, exposed
 from pipeline.support.retry import Outage
@@ -50,7 +51,8 @@ async def run(
 
 
 async def _exposed(settings: Settings, metrics: ForwarderMetrics, keys: Keys | None) -> None:
-    async with exposed(settings, forwarder_metrics(metrics), forwarder_checks(metrics), keys):
+    shown, checks = forwarder_metrics(metrics), forwarder_checks(metrics)
+    async with exposed(settings, shown, checks, keys), answering(settings, shown, checks):
         await _run(settings, metrics)
 
 

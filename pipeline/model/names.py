@@ -91,6 +91,16 @@ class Names:
         """The subject of news (`messaging/news.py`)."""
         return f"{self.application}.news.{what}"
 
+    @property
+    def instances(self) -> str:
+        """The subject of questions to all instances (`messaging/instances.py`)."""
+        return f"{self.application}.instances"
+
+    @property
+    def ended_instances(self) -> str:
+        """The subject on which an instance says that it ends."""
+        return f"{self.instances}.ended"
+
     def written(self, projection: str) -> str:
         """What the subjects of a projection's notifications begin with."""
         return f"{self.application}.written.{projection}"

@@ -1,5 +1,7 @@
 """The reader's side of a projection: documents by id, and pages of them in order."""
 
+import asyncio
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -19,11 +21,13 @@ TIMEOUT: Final = 10.0
 class DocumentReader:
     """Reads a projection by its alias, as people see it.
 
-    Every call raises `ProjectionUnavailable` when it gets no answer.
+    Every call raises `ProjectionUnavailable` when it gets no answer. `answered`: when a call got
+    one last, on the event loop's clock.
     """
 
     def __init__(self, at: ServerAccess | str, projection: Projection) -> None:
         self._client, self._alias = connect(at, TIMEOUT, repeat=True), projection.alias
+        self.answered = -math.inf
 
     async def get(self, document_id: str) -> dict[str, Any] | None:
         """The document of that id, as last written, or None."""
@@ -33,15 +37,17 @@ class DocumentReader:
             )
         except NotFoundError as error:
             if isinstance(error.body, dict) and error.body.get("found") is False:
+                self._note_answer()
                 return None
             raise ProjectionUnavailable(brief(error)) from error
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
+        self._note_answer()
         return dict(answer["_source"])
 
     async def many(self, document_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""
-        found = await _answered(mget(self._client, self._alias, list(document_ids)))
+        found = await self._answered(mget(self._client, self._alias, list(document_ids)))
         return {item["_id"]: item["_source"] for item in found if item.get("found")}
 
     async def search(
@@ -91,7 +97,7 @@ class DocumentReader:
     async def _hits(self, **search: Any) -> list[dict[str, Any]]:
         """What a search finds; no part of it if a shard is away, for that shard's would be missing
         unseen."""
-        answer = await _answered(
+        answer = await self._answered(
             self._client.search(
                 index=self._alias,
                 preference=PREFERENCE,
@@ -103,9 +109,13 @@ class DocumentReader:
         hits: list[dict[str, Any]] = answer.body.get("hits", {}).get("hits", [])
         return hits
 
+    async def _answered(self, call: Awaitable[T]) -> T:
+        try:
+            found = await call
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        self._note_answer()
+        return found
 
-async def _answered(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except (ApiError, TransportError) as error:
-        raise ProjectionUnavailable(brief(error)) from error
+    def _note_answer(self) -> None:
+        self.answered = asyncio.get_running_loop().time()

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from pipeline.coordination.partition_leases import REMEMBERED, PartitionLeases
 from pipeline.coordination.worker_registry import RegistryReader, Worker, WorkerRegistry, workers
-from pipeline.operations.status.pipeline_monitor import Rate
+from pipeline.operations.status.rate import Rate
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 

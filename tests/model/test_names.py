@@ -38,6 +38,8 @@ def every(names: Names, projections: tuple[str, ...]) -> list[str]:
             for what in (names.requests, "keys", "key-uses", "subscriptions")
         ),
         names.news("leases"),
+        names.instances,
+        names.ended_instances,
         names.lease("forwarder"),
         names.worker_key("began"),
         f"index {names.checkpoints}",
@@ -71,6 +73,8 @@ def test_the_bank_s_are_those_that_it_had() -> None:
         "KV_key-uses",
         "KV_subscriptions",
         "bank.news.leases",
+        "bank.instances",
+        "bank.instances.ended",
         "bank:lease:forwarder",
         "bank:{partitions}:began",
         "index bank-checkpoints",

@@ -6,6 +6,7 @@ from pipeline.operations.status.happenings import Changes
 
 SERVER: Final = {"name": "nats", "up": True, "detail": None}
 REBUILD: Final = {"id": "1", "projection": "balance", "state": "running", "reason": None}
+BALANCE: Final = {"projection": "balance", "parked": 0, "lag_seconds": 0.0, "alarm": None}
 ROLE: Final = {"role": "accounts", "name": "a1", "state": "ready", "detail": None}
 
 
@@ -20,7 +21,8 @@ def reading(second: int, *owners: str | None, **changes: Any) -> dict[str, Any]:
             {"partition": number, "owner": owner, "owner_unknown": None}
             for number, owner in enumerate(owners)
         ],
-        "projected": [{"projection": "balance", "parked": 0}],
+        "projected": [BALANCE],
+        "instances": [],
         "rebuild": None,
         **changes,
     }
@@ -45,9 +47,8 @@ def test_a_server_that_was_away() -> None:
 
 def test_what_is_not_known_is_no_change() -> None:
     unknown = {"leader": None, "unknown": "Redis is silent"}
-    hidden = reading(
-        1, None, forwarder=unknown, projected=[{"projection": "balance", "parked": None}]
-    )
+    unseen = {**BALANCE, "parked": None, "lag_seconds": None}
+    hidden = reading(1, None, forwarder=unknown, projected=[unseen])
     hidden["partitions"][0]["owner_unknown"] = "Redis is silent"
     assert told(reading(0, "w1"), hidden, reading(2, "w1")) == []
 
@@ -86,7 +87,7 @@ def test_rebuilds_and_parked_accounts() -> None:
     failed = {**REBUILD, "id": "2", "state": "failed", "reason": "no room"}
     assert told(
         reading(0),
-        reading(1, rebuild=REBUILD, projected=[{"projection": "balance", "parked": 1}]),
+        reading(1, rebuild=REBUILD, projected=[{**BALANCE, "parked": 1}]),
         reading(2, rebuild={**REBUILD, "state": "done"}, projected=[]),
         reading(3, rebuild=failed),
     ) == [
@@ -95,6 +96,17 @@ def test_rebuilds_and_parked_accounts() -> None:
         ("good", "A rebuild of balance is done.", ""),
         ("bad", "A rebuild of balance has failed.", "no room"),
         ("good", "0 accounts are parked in balance; 1 before.", ""),
+    ]
+
+
+def test_lag() -> None:
+    late, later = ({**BALANCE, "lag_seconds": 7.0, "alarm": each} for each in ("amber", "red"))
+    unknown = {**BALANCE, "lag_seconds": None}
+    found = [reading(n, projected=[e]) for n, e in enumerate([BALANCE, late, unknown, later])]
+    assert told(*found, reading(9)) == [
+        ("warn", "balance is more than 5 s behind.", ""),
+        ("bad", "balance is more than 30 s behind.", ""),
+        ("good", "balance follows again.", ""),
     ]
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-Kind = Literal["server", "forwarder", "worker", "partitions", "rebuild", "parked", "role"]
+from pipeline.operations.status.lateness import AMBER, RED
+
+Kind = Literal["server", "forwarder", "worker", "partitions", "lag", "rebuild", "parked", "role"]
 Tone = Literal["good", "plain", "warn", "bad"]
 Reading = Mapping[str, Any]
 """An `Overview` as JSON."""
@@ -63,6 +65,7 @@ class Changes:
             *self._forwarder(reading),
             *self._workers(reading),
             *self._partitions(reading),
+            *self._lag(reading),
             *self._rebuild(reading),
             *self._parked(reading),
             *self._roles(reading),
@@ -126,6 +129,20 @@ class Changes:
             detail = f"Before: {old}." if old else ""
             yield self._now("partitions", "plain" if new else "bad", new or "", what, detail)
 
+    def _lag(self, reading: Reading) -> Iterator[Happening]:
+        for each in reading["projected"]:
+            name, late = each["projection"], each["alarm"]
+            unknown = each["lag_seconds"] is None
+            if unknown or self._turned("lag", name, late, before=None) is None:
+                continue
+            if late is None:
+                yield self._now("lag", "good", name, f"{name} follows again.")
+            else:
+                tone: Tone = "bad" if late == "red" else "warn"
+                seconds = RED if late == "red" else AMBER
+                what = f"{name} is more than {seconds:.0f} s behind."
+                yield self._now("lag", tone, name, what)
+
     def _rebuild(self, reading: Reading) -> Iterator[Happening]:
         if (rebuild := reading["rebuild"]) is None:
             return
@@ -148,7 +165,7 @@ class Changes:
 
     def _roles(self, reading: Reading) -> Iterator[Happening]:
         """The processes of all roles. Of workers, their ends are told by their registration."""
-        for each in reading.get("instances", ()):
+        for each in reading["instances"]:
             name, state = f"{each['role']} {each['name']}", each["state"]
             ended = state in ("silent", "ended") and each["role"] == "worker"
             if state == "unknown" or ended:

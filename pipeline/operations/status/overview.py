@@ -4,16 +4,21 @@ A figure that is not known is None, and a field beside it has the reason.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pipeline.coordination.worker_registry import Worker, WorkerRegistry, workers
+from pipeline.operations.status.commands import Commands
+from pipeline.operations.status.instances import Instance
 from pipeline.operations.status.lag import WaitingEvents, lag
+from pipeline.operations.status.last_hour import Point, Stage
+from pipeline.operations.status.lateness import Alarm, Furthest, alarm
 from pipeline.operations.status.partitions import PartitionStatus, Reading
 from pipeline.operations.status.probe import Unknown, joined, why
 from pipeline.operations.status.reader import Log
+from pipeline.operations.status.servers import Server
 
 
 class Count(NamedTuple):
@@ -21,15 +26,6 @@ class Count(NamedTuple):
 
     events: int
     at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Whether a server answered, and if it did not, what there is to say about it."""
-
-    name: str
-    up: bool
-    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +40,14 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class Forwarded:
     """`events`: how many of those stored the stream has got, or workers were asked to read from the
-    store; `lag_events` and `lag_seconds`: how many it has not, and the age of the oldest."""
+    store; `lag_events` and `lag_seconds`: how many it has not, and the age of the oldest; `alarm`:
+    amber from 5 seconds on, red from 30."""
 
     events: int | None
     rate: float | None
     lag_events: int | None
     lag_seconds: float | None
+    alarm: Alarm | None
     unknown: str | None
 
 
@@ -57,12 +55,15 @@ class Forwarded:
 class Projected:
     """`rate`: events applied a second. `lag_events` and `lag_seconds`: how many of those stored are
     not in the index, and the age of the oldest; `waiting`: those of them that are in the stream.
-    `parked`: accounts with an event that can't be applied."""
+    `parked`: accounts with an event that can't be applied. `alarm`: amber from 5 seconds of lag on,
+    red from 30."""
 
     projection: str
     rate: float | None
     lag_events: int | None
     lag_seconds: float | None
+    alarm: Alarm | None
+    furthest: Furthest | None
     waiting: int | None
     parked: int | None
     unknown: str | None
@@ -81,28 +82,25 @@ class Overview:
     """All of it, as it was read `at` an RFC 3339 time. Rates are events a second over the last few
     seconds, and None until they are known.
 
-    `partitions` are those of the first projection.
+    `instances`: the processes of all roles, and those of the last minutes; `instances_unknown` says
+    why it is not known which of them answer. `partitions` are those of the first projection.
     `rebuild` is the one that runs, or the last one if that ended in the last ten minutes.
     """
 
     at: str
     servers: list[Server]
+    commands: Commands
     stored: Stored
     forwarded: Forwarded
     projected: list[Projected]
     forwarder: Forwarder
     workers: list[Worker]
     workers_unknown: str | None
+    instances: list[Instance]
+    instances_unknown: str | None
     partitions: list[PartitionStatus]
     rebuild: Any
     rebuild_unknown: str | None
-
-
-def server(name: str, answer: object) -> Server:
-    """The status of a server, by its answer to a probe."""
-    if isinstance(answer, Unknown) and answer.server:
-        return Server(name, False, answer.why)
-    return Server(name, True, None)
 
 
 def stored(count: Count | Unknown, rate: float | None) -> Stored:
@@ -117,19 +115,37 @@ def forwarded(
     if stored.events is not None and behind.events is not None:
         events = max(0, stored.events - behind.events)
     unknown = joined(stored.unknown, behind.unknown, why(log))
-    return Forwarded(events, rate, behind.events, behind.seconds, unknown)
+    late = alarm(behind.seconds)
+    return Forwarded(events, rate, behind.events, behind.seconds, late, unknown)
 
 
-def projected(name: str, reading: Reading, rate: float | None) -> Projected:
+def projected(
+    name: str, reading: Reading, rate: float | None, furthest: Furthest | None
+) -> Projected:
     behind = lag(reading.unforwarded, reading.unapplied, datetime.now(UTC))
     return Projected(
         name,
         rate,
         behind.events,
         behind.seconds,
+        alarm(behind.seconds),
+        furthest,
         None if isinstance(reading.unapplied, Unknown) else reading.unapplied.events,
         None if isinstance(reading.parked, Unknown) else reading.parked,
         joined(behind.unknown, why(reading.parked)),
+    )
+
+
+def point(found: Overview, lags: Sequence[Sequence[float | None]]) -> Point:
+    """What the charts show of it; `lags`: of each projection's partitions."""
+    return Point(
+        Stage(found.commands.rate),
+        Stage(found.stored.rate),
+        Stage(found.forwarded.rate, found.forwarded.lag_seconds),
+        {
+            each.projection: Stage(each.rate, each.lag_seconds, tuple(partitions))
+            for each, partitions in zip(found.projected, lags, strict=True)
+        },
     )
 
 

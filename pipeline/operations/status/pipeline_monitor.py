@@ -6,8 +6,9 @@ monitor asks it to count a tenth of the time at most.
 """
 
 import asyncio
+import math
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,11 +18,16 @@ from pipeline.coordination.worker_registry import RegistryReader
 from pipeline.eventstore import EventStore
 from pipeline.model.projection import Projection
 from pipeline.operations.status import overview
+from pipeline.operations.status.instances import Instances
+from pipeline.operations.status.last_hour import LastHour
+from pipeline.operations.status.lateness import Lateness
 from pipeline.operations.status.overview import Count, Overview
 from pipeline.operations.status.partitions import Reading
 from pipeline.operations.status.probe import Unknown, probe, why
+from pipeline.operations.status.rate import Rate
 from pipeline.operations.status.reader import Log, StatusReader
 from pipeline.operations.status.rebuild_progress import as_json
+from pipeline.operations.status.servers import Verdicts
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import RebuildJob
@@ -36,8 +42,9 @@ _REST: Final = 9
 
 
 class PipelineMonitor:
-    """Remembers the last reading, for rates. `read_each`: for each projection, how to read
-    its partitions; the overview shows those of the first one."""
+    """Remembers the last readings. `read_each`: for each projection, how to read its partitions;
+    the overview shows those of the first one. `elasticsearch_answered`: when it answered other
+    readers last, on the event loop's clock."""
 
     def __init__(
         self,
@@ -45,6 +52,7 @@ class PipelineMonitor:
         read_each: Mapping[Projection, Read],
         reader: StatusReader,
         store: Callable[[], EventStore],
+        elasticsearch_answered: Callable[[], float] = lambda: -math.inf,
     ) -> None:
         self._read_each, self._reader, self._store = read_each, reader, store
         self._registry = RegistryReader(settings.redis, "pipeline-monitor", settings.lease_seconds)
@@ -52,19 +60,28 @@ class PipelineMonitor:
         self._jobs: list[RebuildJobs] = []
         self._count: Count | None = None
         self._count_next = 0.0
+        self._instances = Instances()
+        self._lateness: defaultdict[str, Lateness] = defaultdict(Lateness)
+        self.hour = LastHour()
+        """Of all readings."""
+        self._verdicts = Verdicts({"elasticsearch": elasticsearch_answered})
 
     async def close(self) -> None:
         await self._registry.close()
 
     async def read(self) -> Overview:
         """The status at the time of the call, or up to three seconds later."""
-        at, until = moment(time.time()), asyncio.get_running_loop().time() + _PATIENCE
-        count, log, registry, leader, rebuild, readings = await asyncio.gather(
+        now, began = time.time(), asyncio.get_running_loop().time()
+        until = began + _PATIENCE
+        count, log, (registry, leader), rebuild, asked, readings = await asyncio.gather(
             probe("MongoDB", self._stored(), until),
             probe("NATS", self._reader.stream(), until),
-            probe("Redis", self._registry.registry(), until),
-            probe("Redis", self._registry.holder(FORWARDER), until),
+            asyncio.gather(
+                probe("Redis", self._registry.registry(), until),
+                probe("Redis", self._registry.holder(FORWARDER), until),
+            ),
             probe("NATS", self._rebuild(), until),
+            probe("NATS", self._ask(), until),
             asyncio.gather(*(read() for read in self._read_each.values())),
         )
         first = readings[0]
@@ -72,27 +89,39 @@ class PipelineMonitor:
         workers, unknown = overview.registered_workers(
             registry, first.partitions, self._registry.seconds
         )
-        return Overview(
-            at,
+        instances, instances_unknown = self._instances.read(asked)
+        found = Overview(
+            moment(now),
             [
-                overview.server("mongodb", count),
-                overview.server("nats", log),
-                overview.server("redis", registry),
-                overview.server("elasticsearch", _elasticsearch(first)),
+                self._verdicts.judge("mongodb", began, count),
+                self._verdicts.judge("nats", began, log, rebuild),
+                self._verdicts.judge("redis", began, registry, leader),
+                self._verdicts.judge("elasticsearch", began, *map(_elasticsearch, readings)),
             ],
+            self._instances.commands(instances_unknown),
             stored,
             overview.forwarded(stored, first.unforwarded, log, self._forwarded_rate(log)),
             [
-                overview.projected(each.name, reading, self._projected_rate(each.name, reading))
+                overview.projected(
+                    each.name,
+                    reading,
+                    self._projected_rate(each.name, reading),
+                    self._lateness[each.name].furthest(reading.partitions, now),
+                )
                 for each, reading in zip(self._read_each, readings, strict=True)
             ],
             overview.forwarder(leader),
             workers,
             unknown,
+            instances,
+            instances_unknown,
             first.partitions,
             None if isinstance(rebuild, Unknown) else rebuild,
             why(rebuild),
         )
+        lags = [[each.lag_seconds for each in reading.partitions] for reading in readings]
+        self.hour.note(now, overview.point(found, lags))
+        return found
 
     async def _stored(self) -> Count:
         """Some servers count the events one by one: they are not asked for that again at once."""
@@ -106,6 +135,9 @@ class PipelineMonitor:
         self._count = Count(await self._store().estimate(), clock())
         self._count_next = clock() + _REST * (clock() - began)
         return self._count
+
+    async def _ask(self) -> None:
+        await self._instances.ask(await self._reader.jetstream())
 
     async def _rebuild(self) -> dict[str, Any] | None:
         js = await self._reader.jetstream()
@@ -138,42 +170,6 @@ def _elasticsearch(reading: Reading) -> Unknown | None:
     """Every reading probes it, whatever else is down, so one that fails is known to be down."""
     why = reading.failed.get("Elasticsearch")
     return Unknown(why, "Elasticsearch") if why else None
-
-
-_SPAN: Final = 5.0
-_LONGEST: Final = 30.0
-
-
-class Rate:
-    """The rate of one count that is read now and then."""
-
-    def __init__(self) -> None:
-        self._read: deque[tuple[float, int]] = deque()
-        self._of: object = None
-
-    def after(self, count: int | None, at: float = 0.0, of: object = None) -> float | None:
-        """The rate, now that the count was read at that second of some clock; None: not known yet.
-
-        It spans the last 5 seconds, or the time since the reading before if that is at most 30
-        seconds ago. A failed reading (None), or a count of another thing (`of`), starts again. A
-        count that went down has the rate 0.
-        """
-        if count is None or of != self._of:
-            self._read.clear()
-        self._of = of
-        if count is None:
-            return None
-        if not self._read or at > self._read[-1][0]:
-            self._read.append((at, count))
-        self._forget(at)
-        (began, before), (ended, now) = self._read[0], self._read[-1]
-        return round(max(0, now - before) / (ended - began), 1) if ended > began else None
-
-    def _forget(self, now: float) -> None:
-        while len(self._read) > 2 and self._read[1][0] <= now - _SPAN:
-            self._read.popleft()
-        if len(self._read) > 1 and self._read[0][0] < now - _LONGEST:
-            self._read.popleft()
 
 
 _RECENT: Final = timedelta(minutes=10)

@@ -27,7 +27,7 @@ async def read(client: Client, path: str, **options: Any) -> dict[str, Any]:
 async def test_what_happens_is_seen_although_nobody_watches(
     settings: Settings, js: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.balances.timeline.EVERY", 0.2)
+    monkeypatch.setattr("api.balances.overview.STEP", 0.2)
     async with serving(create_app(settings), ready=False) as client:
 
         async def began() -> str:

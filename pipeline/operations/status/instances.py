@@ -1,0 +1,176 @@
+"""Which instances of each role answer, which do not, and which have ended; and the commands.
+
+An instance tells how it fares when it is asked (`messaging/instances.py`). One that said goodbye
+has ended. One that answered before and leaves two questions unanswered for some seconds does not
+answer: it stands still, was killed or is cut off. While NATS carries nothing, nothing is known.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from pipeline.coordination.partition_leases import REMEMBERED
+from pipeline.messaging import JetStream
+from pipeline.messaging.instances import Answer, Questions
+from pipeline.operations.status.commands import Commands, LastMinute, Totals, commands
+from pipeline.operations.status.probe import Unknown, why
+from pipeline.operations.status.rate import Rate
+from pipeline.support.logs import moment
+from pipeline.support.readiness import worded
+
+InstanceState = Literal["ready", "waiting", "silent", "ended", "unknown"]
+
+SILENT_SECONDS: Final = 3.0
+"""Two questions must be unanswered for so long: less than a lease, and more than a usual pause."""
+_RECONNECT_SECONDS: Final = 10.0
+"""So long after an outage of NATS, an instance may not have connected again."""
+_GATHER_SECONDS: Final = 0.3
+"""A reading waits for answers for so long at most; later ones count in the next reading."""
+_MOST: Final = 500
+
+NO_ANSWERS: Final = Unknown("NATS carries no answers")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process of a role. `ready`: it has all it needs; `waiting`: it answers, and `detail` says
+    what it waits for; `silent`: it does not answer, and has not said that it ends; `ended`: it has;
+    `unknown`: NATS can't tell, or it has just started.
+
+    `seen`: the RFC 3339 time of its last answer. `rate`: commands, requests or events a second, by
+    its role. `detail` of one that is ready has its warnings.
+    """
+
+    role: str
+    name: str
+    state: InstanceState
+    detail: str | None
+    seen: str
+    rate: float | None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of an instance. `seen`: seconds since 1970; other times are the
+    clock's."""
+
+    answer: Answer
+    at: float = 0.0
+    seen: float = 0.0
+    rate_now: float | None = None
+    unanswered: int = 0
+    since: float = 0.0
+    ended: bool = False
+    rate: Rate = field(default_factory=Rate)
+    minute: LastMinute = field(default_factory=LastMinute)
+
+
+class Instances:
+    """Remembers who answered before, for some minutes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._questions: Questions | None = None
+        self._heard = self._trusted_from = clock()
+        self._complete = asyncio.Event()
+
+    async def ask(self, js: JetStream) -> None:
+        """Ask all, and wait a moment for those who are known."""
+        if self._questions is None:
+            self._questions = Questions(js, self.answered, self.ended)
+            await self._questions.open()
+        begins = not self._known
+        self.asked()
+        await self._questions.ask()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER_SECONDS):
+                # At first nobody is known, and whoever answers first is not all.
+                await (asyncio.Event() if begins else self._complete).wait()
+
+    def asked(self) -> None:
+        """All were asked."""
+        self._complete.clear()
+        for each in self._known.values():
+            each.since = each.since if each.unanswered else self._clock()
+            each.unanswered += 1
+
+    def answered(self, answer: Answer) -> None:
+        """An instance answered."""
+        now = self._heard = self._clock()
+        known = self._known.get(answer.id) or self._new(answer)
+        if known is None:
+            return
+        known.answer, known.at, known.seen = answer, now, time.time()
+        known.unanswered, known.ended = 0, False
+        known.rate_now = known.rate.after(int(sum(answer.done.values())), now)
+        known.minute.note(now, Totals(answer.done, answer.durations))
+        if not any(each.unanswered in (1, 2) and not each.ended for each in self._known.values()):
+            self._complete.set()
+
+    def ended(self, instance: str) -> None:
+        """It said goodbye."""
+        if (known := self._known.get(instance)) is not None:
+            known.ended, known.seen = True, time.time()
+
+    def read(self, asked: object) -> tuple[list[Instance], str | None]:
+        """All instances by role and name, and why it is not known which of them answer; None if it
+        is known. `asked`: `Unknown` if NATS could not be asked."""
+        now = self._clock()
+        if isinstance(asked, Unknown):
+            # Silence means nothing until all had the time to connect again.
+            self._trusted_from = now + _RECONNECT_SECONDS
+            for each in self._known.values():
+                each.unanswered = 0
+        elif self._known and now - self._heard >= SILENT_SECONDS:
+            asked = NO_ANSWERS  # who asks is one of them, and was not even heard itself
+        for key in [key for key, each in self._known.items() if each.at < now - REMEMBERED]:
+            del self._known[key]
+        unknown = why(asked)
+        found = [self._shown(each, unknown, now) for each in self._known.values()]
+        return sorted(found, key=lambda each: (each.role, each.name)), unknown
+
+    def commands(self, unknown: str | None) -> Commands:
+        """What the account services were asked to do. `unknown`: as `read` returned it."""
+        services = [each for each in self._known.values() if each.answer.role == "accounts"]
+        now = self._clock()
+        alive = (each.rate_now for each in services if now - each.at < SILENT_SECONDS)
+        return commands((each.minute.risen(now) for each in services), alive, unknown)
+
+    def _new(self, answer: Answer) -> _Known | None:
+        # A process that starts again may keep its name: its life before has ended.
+        name = (answer.role, answer.name)
+        for key, each in list(self._known.items()):
+            if (each.answer.role, each.answer.name) == name:
+                del self._known[key]
+        if len(self._known) >= _MOST:
+            return None
+        return self._known.setdefault(answer.id, _Known(answer))
+
+    def _shown(self, known: _Known, unknown: str | None, now: float) -> Instance:
+        answer, state = known.answer, self._state(known, unknown, now)
+        told = worded("Waiting for", answer.missing) if answer.missing else ""
+        detail = told or "; ".join(answer.warnings.values()) or None
+        works = state in ("ready", "waiting")
+        return Instance(
+            answer.role,
+            answer.name,
+            state,
+            detail if works else None,
+            moment(known.seen),
+            known.rate_now if works else None,
+        )
+
+    def _state(self, known: _Known, unknown: str | None, now: float) -> InstanceState:
+        if known.ended:
+            return "ended"
+        if unknown is not None:
+            return "unknown"
+        if known.unanswered >= 2 and now - known.since >= SILENT_SECONDS:
+            return "silent" if now >= self._trusted_from else "unknown"
+        if known.answer.missing is None:  # it makes its checks for the first time
+            return "unknown"
+        return "waiting" if known.answer.missing else "ready"

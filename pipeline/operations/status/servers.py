@@ -1,0 +1,53 @@
+"""Which servers answer, by more than one look: a late answer alone does not make one down."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pipeline.operations.status.probe import Unknown
+
+ServerState = Literal["up", "slow", "down"]
+
+_LOOKS: Final = 2
+"""So many looks one after another must get no answer before a server is called down."""
+
+_JUST_NOW: Final = 2.0
+"""Seconds before a look in which an answer to somebody else counts as one to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """`slow`: the last look got no answer, or some of its questions got none; `down`: no look did
+    for some seconds. `up`: not `down`. `detail`: what the server did instead."""
+
+    name: str
+    up: bool
+    state: ServerState
+    detail: str | None
+
+
+class Verdicts:
+    """Remembers the looks that failed. `proofs`: for servers by name, when somebody else got an
+    answer of them, on the clock that `began` is of."""
+
+    def __init__(self, proofs: dict[str, Callable[[], float]] | None = None) -> None:
+        self._failed = Counter[str]()
+        self._proofs = proofs or {}
+
+    def judge(self, name: str, began: float, *answers: object) -> Server:
+        """The server, by its answers to a look that began then."""
+        failed = [each.why for each in answers if isinstance(each, Unknown) and each.server]
+        if not failed:
+            self._failed[name] = 0
+            return Server(name, True, "up", None)
+        answered = len(failed) < len(answers)
+        proved = self._proofs.get(name, _never)() >= began - _JUST_NOW
+        self._failed[name] = 0 if answered or proved else self._failed[name] + 1
+        down = self._failed[name] >= _LOOKS
+        return Server(name, not down, "down" if down else "slow", failed[0])
+
+
+def _never() -> float:
+    return -math.inf
