@@ -27,16 +27,15 @@ export class EventFeed {
   paused = false;
   #kept = [];
   #shown = [];
-  #filters;
+  #filters = null;
   #changed;
   #signal;
   #running = null;
   #after = "recent";
   #timer = 0;
 
-  /** @param {Filters} filters @param {() => void} changed @param {AbortSignal} signal ends it */
-  constructor(filters, changed, signal) {
-    this.#filters = filters;
+  /** @param {() => void} changed @param {AbortSignal} signal ends it */
+  constructor(changed, signal) {
     this.#changed = changed;
     this.#signal = signal;
     signal.addEventListener("abort", () => {
@@ -61,7 +60,7 @@ export class EventFeed {
     this.#running?.abort();
     this.#running = new AbortController();
     this.#filters = filters;
-    [this.#kept, this.#after, this.paused] = [[], "recent", false];
+    [this.#kept, this.#after, this.came, this.paused] = [[], "recent", 0, false];
     this.#follow(this.#running.signal);
     this.#changed();
   }

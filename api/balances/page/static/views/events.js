@@ -34,17 +34,25 @@ export function show(place, { signal, route, who }) {
   const watch = may(who(), "watch");
   let kinds = [];
   const draw = () => render([tools(filters, kinds, asked), stream(feed, filters, watch)], place);
-  const feed = new EventFeed(filters, draw, signal);
+  const feed = new EventFeed(draw, signal);
+  let timer = 0;
 
+  // What is typed is kept at once, for every drawing shows it, and asked for when it is whole.
   function asked(name, value) {
-    if (signal.aborted) return;
     filters[name] = value;
-    // The address tells what is shown, and Back leaves the list, not the last letter.
-    history.replaceState(null, "", address("events", null, filters));
-    feed.begin(filters);
+    clearTimeout(timer);
+    timer = setTimeout(begin, DEBOUNCE_MS);
   }
 
-  feed.begin();
+  function begin() {
+    if (signal.aborted) return;
+    const wanted = Object.fromEntries(NAMES.map((name) => [name, filters[name].trim()]));
+    // The address tells what is shown, and Back leaves the list, not the last letter.
+    history.replaceState(null, "", address("events", null, wanted));
+    feed.begin(wanted);
+  }
+
+  begin();
   get("/schemas", { signal }).then(
     ({ data }) => {
       kinds = [...new Set(data.map((each) => each.kind))];
@@ -54,13 +62,7 @@ export function show(place, { signal, route, who }) {
   );
 }
 
-let timer = 0;
-
 function tools(filters, kinds, asked) {
-  const typed = (name) => (event) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => asked(name, event.target.value.trim()), DEBOUNCE_MS);
-  };
   const field = (name, words) =>
     h(
       "p",
@@ -72,7 +74,7 @@ function tools(filters, kinds, asked) {
         value: filters[name],
         autocomplete: "off",
         spellcheck: false,
-        oninput: typed(name),
+        oninput: (event) => asked(name, event.target.value),
       }),
     );
   return h(
