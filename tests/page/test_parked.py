@@ -19,6 +19,7 @@ async def press(page: Tab, what: str, account_id: str) -> None:
 
 
 async def test_the_cause_is_told_and_a_retry_says_how_it_went(page: Tab, bank: Bank) -> None:
+    page.refusals = True  # it may ask for what has just been applied
     sick, sound = await bank.poison()
     await page.show("parked")
     card = entry(page, sick)
@@ -40,6 +41,7 @@ async def test_the_cause_is_told_and_a_retry_says_how_it_went(page: Tab, bank: B
 
 
 async def test_all_are_retried_together(page: Tab, bank: Bank) -> None:
+    page.refusals = True
     several = [await bank.poison() for _ in range(3)]
     await page.show("parked")
     for sick, sound in several:
@@ -51,6 +53,7 @@ async def test_all_are_retried_together(page: Tab, bank: Bank) -> None:
 
 
 async def test_a_drop_asks_first(page: Tab, bank: Bank) -> None:
+    page.refusals = True
     sick, _ = await bank.poison()
     await page.show("parked")
     await expect(entry(page, sick)).to_contain_text("statement")
@@ -66,6 +69,7 @@ async def test_a_drop_asks_first(page: Tab, bank: Bank) -> None:
 
 
 async def test_the_account_says_that_it_is_parked(page: Tab, bank: Bank) -> None:
+    page.refusals = True
     sick, sound = await bank.poison()
     await page.show(f"accounts/{sick}")
     await page.says("This account is parked.", "as of version 2; 3 events of it wait.")

@@ -94,7 +94,10 @@ export class EventFeed {
     try {
       const place = path("/events", { after: this.#after });
       const answer = await ask(place, { signal, accept: "text/event-stream" });
-      this.problem = null;
+      if (this.problem) {
+        this.problem = null;
+        this.#changed();
+      }
       for await (const { data } of events(answer.body)) this.#take(data);
       return new Problem(0, "Connection lost", "The balance service ended the stream of events.");
     } catch (error) {

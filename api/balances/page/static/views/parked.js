@@ -15,6 +15,7 @@ import { drop, retry } from "../parts/unpark.js";
 export const title = `Parked ${THING}s`;
 
 const EVERY_MS = 3_000;
+const DETAILS_MS = 15_000;
 /** Of so many, what waits is asked for at once; of others when they are unfolded. */
 const LOOKED_INTO = 20;
 const SLOTS = 1024;
@@ -22,8 +23,9 @@ const SLOTS = 1024;
 const LEAD = `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on. Remove the cause first: start workers that know the event, or mend what made Elasticsearch refuse the document. Then retry.`;
 
 /**
- * An account that is parked: `entries` are those of the projections that can't go on with it.
- * @typedef {{id: string, entries: (import("../core/shapes.js").Parked & {projection: string})[]}} Account
+ * An account that is parked: `entries` are those of the projections that can't go on with it, `key` is
+ * another one with each attempt.
+ * @typedef {{id: string, key: string, entries: (import("../core/shapes.js").Parked & {projection: string})[]}} Account
  */
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
@@ -37,19 +39,19 @@ export function show(place, { live, signal, who }) {
   );
   const again = () => resource.refresh();
 
-  /** Read what is known of an account besides, once for each of its revisions. */
+  /** Read what is known of an account besides, unless that was read just now. */
   function look(account) {
-    const key = `${account.id} ${account.entries.map((each) => each.revision)}`;
-    if (!behind.has(key)) {
-      const found = new Resource((stop) => details(account, stop), draw, signal);
-      behind.set(key, found);
-      found.refresh();
-    }
-    return behind.get(key);
+    const known = behind.get(account.key) ?? new Resource((stop) => details(account, stop), draw, signal);
+    const asked = behind.has(account.key) && known.waiting;
+    behind.set(account.key, known);
+    if (!asked && known.age > DETAILS_MS) known.refresh();
   }
 
   function draw() {
     const accounts = resource.value ?? [];
+    accounts.slice(0, LOOKED_INTO).forEach(look);
+    const keys = new Set(accounts.map((each) => each.key));
+    for (const key of behind.keys()) if (!keys.has(key)) behind.delete(key);
     render(
       [
         h("p", { class: "lead" }, LEAD),
@@ -64,10 +66,10 @@ export function show(place, { live, signal, who }) {
               ? h(
                   "ul",
                   { class: "cards" },
-                  accounts.map((each, n) =>
+                  accounts.map((each) =>
                     card(each, {
                       acts: operator && { again, signal },
-                      found: n < LOOKED_INTO ? look(each) : null,
+                      found: behind.get(each.key),
                       look,
                       reading: live.reading,
                     }),
@@ -98,9 +100,13 @@ async function read(projections, signal) {
       return data.map((each) => ({ ...each, projection }));
     }),
   );
-  const entries = lists.flat().sort((one, other) => (one.since < other.since ? -1 : 1));
-  const ids = [...new Set(entries.map((each) => each.account_id))];
-  return ids.map((id) => ({ id, entries: entries.filter((each) => each.account_id === id) }));
+  const entries = lists.flat();
+  const bySince = entries.toSorted((one, other) => one.since.localeCompare(other.since));
+  const ids = [...new Set(bySince.map((each) => each.account_id))];
+  return ids.map((id) => {
+    const own = entries.filter((each) => each.account_id === id);
+    return { id, key: `${id} ${own.map((each) => [each.version, each.attempts])}`, entries: own };
+  });
 }
 
 /** The event, how many wait from it on, and whose account it is; null where that can't be told. */

@@ -1,5 +1,5 @@
-// Timeline: what happened to servers, leaders, workers, partitions, rebuilds, parked accounts; for operators the audit log
-// among it, and the settings.
+// Timeline: what happened to servers, leaders, workers, partitions, rebuilds and parked accounts; for operators
+// with the audit log among it, and the settings.
 
 import { get } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
@@ -14,6 +14,7 @@ import { table } from "../parts/tables.js";
 export const title = "Timeline";
 
 const EVERY_MS = 3_000;
+const LINES = 200;
 const WORDS = { good: "well again", plain: "noted", warn: "warning", bad: "trouble", audit: "done by hand" };
 const CHOICES = { "": "All", trouble: "Warnings and trouble", audit: "What people did" };
 
@@ -51,13 +52,17 @@ export function show(place, { live, signal, who, route }) {
   live.follow(() => live.state !== "paused" && happened.age > EVERY_MS && happened.refresh(), signal);
 }
 
+/** The audit log needs NATS; without it what happened is told all the same, of NATS itself, too. */
 async function read(operator, signal) {
-  const [{ since, data }, audit] = await Promise.all([
-    get("/timeline", { signal }),
-    operator ? get("/audit?limit=200", { signal }).then((answer) => answer.data.map(line)) : [],
-  ]);
-  const all = [...data.map((each, n) => ({ ...each, key: `${each.at} ${n}` })), ...audit];
-  return { since, data: all.sort((one, other) => (one.at < other.at ? 1 : -1)) };
+  const lines = operator ? get(`/audit?limit=${LINES}`, { signal }).catch(() => null) : null;
+  const [{ since, data }, audit] = await Promise.all([get("/timeline", { signal }), lines]);
+  const happened = data.map((each, n) => ({ ...each, key: `${each.at} ${data.length - n}` }));
+  const all = [...happened, ...(audit?.data.map(line) ?? [])];
+  return {
+    since,
+    unaudited: operator && audit === null,
+    data: all.sort((one, other) => other.at.localeCompare(one.at)),
+  };
 }
 
 /** A line of the audit log in the shape of what happened. */
@@ -90,7 +95,7 @@ const FITS = {
   audit: ({ kind }) => kind === "audit",
 };
 
-function list({ since, data }, only) {
+function list({ since, data, unaudited }, only) {
   const found = data.filter(FITS[only] ?? FITS[""]);
   return [
     h(
@@ -100,6 +105,7 @@ function list({ since, data }, only) {
         ? ["This service has looked since ", fullTime(since), " UTC; what was before is not known to it."]
         : "This service has not looked yet.",
     ),
+    unaudited && h("p", { class: "box warn" }, "The audit log can't be read right now: what people did is missing."),
     found.length
       ? h("ol", { class: "timeline" }, found.map(entry))
       : h("p", { class: "empty" }, "Nothing of that kind happened."),
