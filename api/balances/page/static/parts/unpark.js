@@ -26,7 +26,7 @@ export async function retry(projection, parked, again, signal) {
   again();
 }
 
-/** What to say: it is off the list, or parked again, or nobody has tried in time. */
+/** What to say: it is off the list, or parked again, or no worker has tried in time. */
 async function outcomeOf(projection, { account_id: id, attempts }, signal) {
   const until = Date.now() + PATIENCE_MS;
   while (Date.now() < until) {
@@ -39,8 +39,8 @@ async function outcomeOf(projection, { account_id: id, attempts }, signal) {
   }
   return [
     "warn",
-    `Nobody has tried ${id} yet.`,
-    "What was asked stays asked: the worker that has its partition will try.",
+    `${id} has not been retried yet.`,
+    "The request stays: the worker that has its partition will retry it.",
   ];
 }
 
