@@ -9,11 +9,11 @@ from pipeline.banking.events import (
     CREATED,
     DEPOSITED,
     FROZEN,
-    OF_HOLDS,
     OWNER_FORGOTTEN,
     OWNER_UPDATED,
     UNFROZEN,
     WITHDRAWN,
+    require_kind,
 )
 from pipeline.banking.money import moved, whole
 from pipeline.model.events import Event, rfc3339
@@ -56,9 +56,8 @@ def after(document: Balance | None, event: Event) -> dict[str, Any]:
 def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
     """Owner, balance and status after the event."""
     kind, body = event["kind"], event["body"]
+    require_kind(kind, begins=document is None)
     if document is None:
-        if kind != CREATED:
-            raise ValueError(f"{kind} before {CREATED}")
         return text(body["owner"]), moved(body["money"]), _STATUS[kind]
     owner, balance, status = document["owner"], document["balance"], document["status"]
     if kind == DEPOSITED:
@@ -69,12 +68,10 @@ def _after(document: Balance | None, event: Event) -> tuple[str, int, str]:
         return text(body["owner"]), balance, status
     if kind == OWNER_FORGOTTEN:
         return FORGOTTEN, balance, status
-    if kind in _STATUS and kind != CREATED:
+    if kind in _STATUS:
         return owner, balance, _STATUS[kind]
-    if kind in OF_HOLDS:
-        paid = moved(body["money"]) if kind == CAPTURED else 0
-        return owner, balance - paid, status
-    raise ValueError(f"{kind} after version {document['version']}")
+    paid = moved(body["money"]) if kind == CAPTURED else 0
+    return owner, balance - paid, status
 
 
 def time_of(event: Event) -> str:

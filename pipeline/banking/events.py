@@ -26,6 +26,17 @@ KINDS: Final = OF_HOLDS | {
     OWNER_FORGOTTEN,
 }
 
+
+def require_kind(kind: str, *, begins: bool) -> None:
+    """Raise ValueError unless an account may begin, or else go on, with an event of this kind."""
+    if kind not in KINDS:
+        raise ValueError(f"accounts have no events of the kind {kind}")
+    if begins and kind != CREATED:
+        raise ValueError(f"the first event of an account is {CREATED}, and not {kind}")
+    if not begins and kind == CREATED:
+        raise ValueError(f"{CREATED} is the first event of an account, and comes once")
+
+
 LONGEST_OWNER: Final = 200
 LONGEST_REFERENCE: Final = 140
 LONGEST_DESCRIPTION: Final = 500

@@ -24,7 +24,7 @@ def after(_: Flow | None, event: Event) -> dict[str, Any]:
     """The event's share, whatever came before it."""
     kind, body = event["kind"], event["body"]
     if kind not in KINDS:
-        raise ValueError(f"{kind} is unknown")
+        raise ValueError(f"accounts have no events of the kind {kind}")
     return {
         "day_and_kind": f"{_day(event)}:{kind}",
         "money": moved(body["money"]) if "money" in body else 0,

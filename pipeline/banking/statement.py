@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from pipeline.banking.balance import text, time_of
-from pipeline.banking.events import CAPTURED, CREATED, DEPOSITED, KINDS, WITHDRAWN
+from pipeline.banking.events import CAPTURED, CREATED, DEPOSITED, WITHDRAWN, require_kind
 from pipeline.banking.money import moved, whole
 from pipeline.model.events import Event
 from pipeline.model.projection import Document, Projection
@@ -33,8 +33,7 @@ class Entry(Document):
 def after(document: Entry | None, event: Event) -> dict[str, Any]:
     """The entry of the event, which follows the entry before it."""
     kind, body = event["kind"], event["body"]
-    if (document is None) != (kind == CREATED):
-        raise ValueError(f"{kind} is not what an account may begin or go on with")
+    require_kind(kind, begins=document is None)
     amount = _amount(kind, body)
     transfer: Any = body.get("transfer") or {}
     return {
@@ -60,9 +59,7 @@ def _amount(kind: str, body: Any) -> int:
         return moved(body["money"])
     if kind in (WITHDRAWN, CAPTURED):
         return -moved(body["money"])
-    if kind in KINDS:
-        return 0
-    raise ValueError(f"{kind} is unknown")
+    return 0
 
 
 STATEMENT: Final = Projection(

@@ -65,6 +65,15 @@ class Unfoldable(Exception):
         self.event, self.reason = event, reason
 
 
+def _reason(event: Event, error: Exception) -> str:
+    """Why it can't be folded, in words for people where the fold gave some."""
+    if type(error) is ValueError:
+        return str(error)
+    if isinstance(error, KeyError):
+        return f"{event.get('kind')} without the field {error}"
+    return f"no {event.get('kind')}: {error!r}"
+
+
 class Advance(NamedTuple):
     """The result of folding events: the last document, how many were new, how many known; and, if
     it had to stop, the event behind a gap, or the one that can't be folded.
@@ -209,10 +218,7 @@ class Projection:
         except Unreadable as error:
             raise Unfoldable(event, str(error)) from error
         except Exception as error:  # whatever the fold raises: it parks the account, not the others
-            reason = (
-                str(error) if type(error) is ValueError else f"no {event.get('kind')}: {error!r}"
-            )
-            raise Unfoldable(event, reason) from error
+            raise Unfoldable(event, _reason(event, error)) from error
 
     def _readable(self, event: Event) -> Event:
         """With its personal fields. Documents of the past are rewritten by nobody when their

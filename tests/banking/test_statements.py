@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from pipeline.agents.rebuild.repair import repair
+from pipeline.banking.balance import BALANCE
 from pipeline.banking.events import CREATED, DEPOSITED, FROZEN, WITHDRAWN
 from pipeline.banking.statement import STATEMENT
 from pipeline.model.events import SLOTS, Event, new_event, rfc3339
@@ -65,8 +66,12 @@ def test_an_entry_for_each_kind_of_event() -> None:
 def test_what_is_no_next_event_has_no_entry(change: Any) -> None:
     first = STATEMENT.fold(None, history(ACCOUNT, 1)[0])
     event: Any = {**new_event(ACCOUNT, 2, DEPOSITED, {"money": 1}), **change}
-    with pytest.raises(Unfoldable):
+    with pytest.raises(Unfoldable) as why:
         STATEMENT.fold(first, event)
+    # The same cause has the same words in both projections.
+    with pytest.raises(Unfoldable) as of_balance:
+        BALANCE.fold(BALANCE.fold(None, history(ACCOUNT, 1)[0]), event)
+    assert str(why.value) == str(of_balance.value)
 
 
 @elasticsearch

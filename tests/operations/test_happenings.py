@@ -75,7 +75,7 @@ def test_workers_and_their_partitions() -> None:
         ("good", "Worker w2 has come.", ""),
         ("plain", "w2 owns partition 2 now.", ""),
         ("bad", "Worker w1 does not answer.", ""),
-        ("bad", "Nobody owns partitions 0, 1 any more.", "Before: w1."),
+        ("bad", "No worker owns partitions 0, 1 any more.", "Before: w1."),
         ("plain", "w2 owns partitions 0, 1 now.", ""),
         ("good", "Worker w1 is back.", ""),
         ("plain", "The bank has 4 partitions; it had 3.", ""),

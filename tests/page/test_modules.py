@@ -15,9 +15,24 @@ from tests.page.browser import Tab, tab
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NOW: Final = "2026-11-27T14:00:00.000Z"
-UP: Final = [{"name": name, "up": True, "detail": None} for name in ("mongodb", "redis")]
+UP: Final = [{"name": name, "state": "up", "detail": None} for name in ("mongodb", "redis")]
 LOST: Final = {"name": "w1", "state": "lost", "partitions": [], "seen": NOW}
 HERE: Final = {"name": "w2", "state": "here", "partitions": [], "seen": NOW}
+LATE: Final = {"partition": 1, "lag_seconds": 40.0, "since": NOW}
+
+
+def instance(role: str, name: str, state: str = "ready", detail: str | None = None) -> Any:
+    return {"role": role, "name": name, "state": state, "detail": detail, "seen": NOW, "rate": 1.0}
+
+
+def instances(**states: str) -> list[dict[str, Any]]:
+    """One of each role that takes part, in its state by its role."""
+    names = {"accounts": "a1", "forwarder": "f1", "worker": "w2", "balances": "b1"}
+    return [instance(role, name, states.get(role, "ready")) for role, name in names.items()]
+
+
+def projected(**changes: Any) -> dict[str, Any]:
+    return {"projection": "balance", "parked": 0, "alarm": None, "furthest": None, **changes}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -42,8 +57,11 @@ def reading(*owners: str | None, **changes: Any) -> dict[str, Any]:
         "forwarder": {"leader": "me", "unknown": None},
         "workers": [HERE],
         "workers_unknown": None,
+        "instances": instances(),
+        "instances_unknown": None,
         "partitions": partitions,
-        "projected": [{"projection": "balance", "parked": 0}],
+        "forwarded": {"alarm": None, "lag_seconds": 0.0},
+        "projected": [projected()],
         **changes,
     }
 
@@ -85,12 +103,30 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
     ("given", "said"),
     [
         (reading("w2", "w2"), []),
-        (reading("w2", None), ["Partition 1 is nobody's."]),
-        (reading(None, None, workers=[]), ["Nobody has any partition."]),
-        (reading("w2", "w1", workers=[HERE, LOST]), ["Worker w1 is lost."]),
+        (reading("w2", None), ["Partition 1 has no worker."]),
+        (reading(None, None, workers=[]), ["No partition has a worker."]),
+        (reading("w2", "w1", workers=[HERE, LOST]), ["Worker w1 does not answer."]),
         (
             reading("w2", None, workers=[HERE, LOST]),
-            ["Worker w1 is lost.", "Partition 1 is nobody's."],
+            ["Worker w1 does not answer.", "Partition 1 has no worker."],
+        ),
+        # Its leases have not run out, and it is silent all the same.
+        (
+            reading("w2", instances=instances(worker="silent")),
+            ["No worker answers.", "Worker w2 does not answer."],
+        ),
+        (reading("w2", instances=instances(accounts="silent")), ["No account service answers."]),
+        (reading("w2", instances=instances(accounts="ended")), ["No account service runs."]),
+        (reading("w2", instances=[]), ["No account service has answered yet."]),
+        (reading("w2", instances=[], instances_unknown="NATS does not answer"), []),
+        (
+            reading("w2", instances=[*instances(), instance("accounts", "a2", "silent")]),
+            ["Account service a2 does not answer."],
+        ),
+        (reading("w2", instances=[*instances(), instance("accounts", "a2", "ended")]), []),
+        (
+            reading("w2", instances=[*instances(), instance("worker", "w3", "waiting", "Wait.")]),
+            ["Worker w3 is not ready."],
         ),
         (
             reading("w2", forwarder={"leader": None, "unknown": None}),
@@ -98,19 +134,51 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
         ),
         (reading("w2", forwarder={"leader": None, "unknown": "Redis is silent"}), []),
         (
-            reading("w2", servers=[{"name": "nats", "up": False, "detail": "no answer"}]),
+            reading("w2", servers=[{"name": "nats", "state": "down", "detail": "no answer"}]),
             ["NATS is down."],
         ),
         (
-            reading("w2", projected=[{"projection": "balance", "parked": 2}]),
-            ["2 accounts are parked."],
+            reading("w2", servers=[{"name": "nats", "state": "slow", "detail": "no answer"}]),
+            ["NATS is slow."],
         ),
-        (reading("w2", projected=[{"projection": "balance", "parked": None}]), []),
+        (
+            reading("w2", projected=[projected(alarm="red", lag_seconds=40.0, furthest=LATE)]),
+            ["balance is 40 s behind."],
+        ),
+        (
+            reading("w2", forwarded={"alarm": "amber", "lag_seconds": 6.0}),
+            ["The stream is late."],
+        ),
+        (reading("w2", projected=[projected(parked=2)]), ["2 accounts are parked."]),
+        (reading("w2", projected=[projected(parked=None)]), []),
     ],
 )
 async def test_troubles_are_told(page: Tab, given: dict[str, Any], said: list[str]) -> None:
     found = await ask(page, "core/troubles", "troubles", given)
     assert [each["what"] for each in found] == said
+
+
+async def test_an_hour_grows_by_what_is_new_and_forgets_what_is_older(page: Tab) -> None:
+    read = """async (all) => {
+      const { Hour } = await import('/ui/core/hour.js');
+      const hour = new Hour();
+      for (const points of all) hour.take(points);
+      return [hour.lag("balance"), hour.rates("balance"), hour.rates("none")];
+    }"""
+
+    def points(*at: int, **projected: Any) -> dict[str, Any]:
+        figures = [float(each) for each in at]
+        course = {"rate": figures, "lag_seconds": figures}
+        every = {"balance": course, **projected}
+        one = {"at": list(at), "commands": figures, "stored": figures}
+        return {**one, "forwarded": course, "projected": every}
+
+    lag, rates, none = await page.page.evaluate(
+        read, [points(10, 20), points(20, 30), points(3620), points(5)]
+    )
+    assert lag == [[30, 3620], [30, 3620]]
+    assert rates == [[30, 3620], [30, 3620], [30, 3620]]
+    assert none == [[30, 3620], [30, 3620], [None, None]]
 
 
 async def test_an_owner_that_is_unknown_is_not_nobody(page: Tab) -> None:

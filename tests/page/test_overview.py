@@ -60,6 +60,62 @@ async def test_the_last_hour_is_a_chart(page: Tab, bank: Bank) -> None:
     await expect(page.page.locator("details tbody tr").first).to_be_visible()
 
 
+async def test_the_lag_of_the_last_hour_is_first(page: Tab, bank: Bank) -> None:
+    await bank.account("Ada", 5)
+    await page.show()
+    lag = page.page.locator("[data-key=balance].lag")
+    await expect(page.page.locator("h2").first).to_have_text("How far behind")
+    await expect(lag.locator(".behind")).to_contain_text(re.compile("up to date|behind"))
+    await expect(lag.locator(".pair canvas")).to_have_count(2)
+    await lag.get_by_text("By partition").click()
+    await expect(lag.locator("details canvas")).to_be_visible()
+    await page.says("Seconds behind.", where="[data-key=balance].lag details")
+
+
+async def test_an_account_service_that_stands_still_is_told_from_one_that_ended(
+    page: Tab, bank: Bank
+) -> None:
+    await page.show()
+    row = page.page.get_by_role("row").filter(has_text="Account service")
+    await expect(row.filter(has_text="ready")).to_be_visible()
+    await bank.accounts.kill(signal.SIGSTOP)
+    try:
+        await page.says("No account service answers.", where="#troubles")
+        await page.says("No answer", where="[data-key=commands]")
+        await expect(row.filter(has_text="does not answer")).to_be_visible()
+    finally:
+        await bank.accounts.kill(signal.SIGCONT)
+    await expect(page.page.locator("#troubles [data-key=without-accounts]")).not_to_be_attached()
+    await bank.accounts.stop()
+    try:
+        await page.says("No account service runs.", where="#troubles")
+        await expect(row.filter(has_text="ended")).to_be_visible()
+    finally:
+        await bank.accounts.start()
+    await expect(row.filter(has_text="ready")).to_be_visible()
+    await expect(page.page.locator("#troubles [data-key=without-accounts]")).not_to_be_attached()
+
+
+async def test_an_only_worker_that_stands_still_is_named_while_it_has_its_leases(
+    page: Tab, bank: Bank
+) -> None:
+    await page.show()
+    last, survivor = sorted(bank.fleet.workers, reverse=True)[:2]
+    await bank.fleet.leave(last)
+    await bank.fleet.has(PARTITIONS)
+    await bank.fleet.workers[survivor].kill(signal.SIGSTOP)
+    try:
+        silent = page.page.locator(f"#troubles [data-key=silent-{survivor}]")
+        await expect(silent).to_contain_text("until its leases run out")
+        await bank.command("/create", owner="Late", money=1)
+        await page.says("balance is", "behind.", where="#troubles")
+    finally:
+        await bank.fleet.workers[survivor].kill(signal.SIGCONT)
+    await expect(silent).not_to_be_attached()
+    await bank.fleet.join()
+    await bank.fleet.has(PARTITIONS // 2, PARTITIONS // 2)
+
+
 async def test_a_lost_worker_is_named_with_its_partitions(page: Tab, bank: Bank) -> None:
     await page.show("partitions")
     name = sorted(bank.fleet.workers)[-1]
@@ -69,9 +125,9 @@ async def test_a_lost_worker_is_named_with_its_partitions(page: Tab, bank: Bank)
     await bank.fleet.workers[survivor].kill(signal.SIGSTOP)
     try:
         await bank.fleet.kill(name)
-        await page.says(f"Worker {name} is lost.", where="#troubles")
-        await expect(group.locator(".badge").first).to_have_text("lost")
-        await page.says("Nobody has any partition.", where="#troubles")
+        await page.says(f"Worker {name} does not answer.", where="#troubles")
+        await expect(group.locator(".badge").first).to_have_text("does not answer")
+        await page.says("No partition has a worker.", where="#troubles")
         await expect(page.page.locator("[data-key=nobody] tbody tr")).to_have_count(PARTITIONS)
     finally:
         await bank.fleet.workers[survivor].kill(signal.SIGCONT)
@@ -150,5 +206,5 @@ async def test_it_can_be_paused(page: Tab) -> None:
     await page.says("What is shown is 2", where="#age")
     assert time.monotonic() - began > 1
     assert await page.page.locator("#live time").inner_text() == shown
-    await page.press("Go on")
+    await page.press("Resume")
     await page.says("Live", where="#live")

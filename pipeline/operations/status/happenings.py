@@ -125,7 +125,7 @@ class Changes:
                 moved[known, owner].append(number)
         for (old, new), numbers in moved.items():
             which = f"partition{'s' if len(numbers) > 1 else ''} {_listed(numbers)}"
-            what = f"{new} owns {which} now." if new else f"Nobody owns {which} any more."
+            what = f"{new} owns {which} now." if new else f"No worker owns {which} any more."
             detail = f"Before: {old}." if old else ""
             yield self._now("partitions", "plain" if new else "bad", new or "", what, detail)
 

@@ -32,6 +32,7 @@ _GATHER_SECONDS: Final = 0.3
 _MOST: Final = 500
 
 NO_ANSWERS: Final = Unknown("NATS carries no answers")
+FIRST: Final = "they were asked for the first time just now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Instances:
         self._known: dict[str, _Known] = {}
         self._questions: Questions | None = None
         self._heard = self._trusted_from = clock()
+        self._first_heard: float | None = None
         self._complete = asyncio.Event()
 
     async def ask(self, js: JetStream) -> None:
@@ -101,6 +103,7 @@ class Instances:
     def answered(self, answer: Answer) -> None:
         """An instance answered."""
         now = self._heard = self._clock()
+        self._first_heard = self._first_heard or now
         known = self._known.get(answer.id) or self._new(answer)
         if known is None:
             return
@@ -131,6 +134,8 @@ class Instances:
             del self._known[key]
         unknown = why(asked)
         found = [self._shown(each, unknown, now) for each in self._known.values()]
+        if unknown is None and now - (self._first_heard or now) < SILENT_SECONDS:
+            unknown = FIRST  # others may answer yet
         return sorted(found, key=lambda each: (each.role, each.name)), unknown
 
     def commands(self, unknown: str | None) -> Commands:

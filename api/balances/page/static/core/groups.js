@@ -1,15 +1,15 @@
-// Partitions in groups, one for each worker, and those that nobody has. Pure.
+// Partitions in groups, one for each worker, and those that have none. Pure.
 
-import { partitionsOf } from "./format.js";
+import { WHY_SILENT, away } from "./troubles.js";
 
 /**
  * @typedef {import("./shapes.js").Partition} Partition
- * @typedef {{key: string, name: string, state: "here" | "left" | "lost" | "nobody" | "unknown",
+ * @typedef {{key: string, name: string, state: "here" | "left" | "silent" | "nobody" | "unknown",
  *   worker: import("./shapes.js").Worker | null, partitions: Partition[], words: string | null}} Group
  */
 
 /** What comes first is what needs somebody. */
-const ORDER = ["nobody", "lost", "unknown", "here", "left"];
+const ORDER = ["nobody", "silent", "unknown", "here", "left"];
 
 /**
  * @param {import("./shapes.js").Pipeline} reading
@@ -17,20 +17,20 @@ const ORDER = ["nobody", "lost", "unknown", "here", "left"];
  * @returns {Group[]}
  */
 export function groups(reading, partitions) {
-  const nobodys = partitions.filter((each) => each.owner === null && each.owner_unknown === null);
+  const free = partitions.filter((each) => each.owner === null && each.owner_unknown === null);
   const unknowns = partitions.filter((each) => each.owner === null && each.owner_unknown !== null);
   const names = new Set([
     ...reading.workers.map((each) => each.name),
     ...partitions.map((each) => each.owner).filter(Boolean),
   ]);
-  const found = [...names].map((name) => ofWorker(name, reading, partitions, nobodys));
-  if (nobodys.length)
+  const found = [...names].map((name) => ofWorker(name, reading, partitions, free));
+  if (free.length)
     found.push(
       group(
         "nobody",
-        "Nobody",
+        "No worker",
         "nobody",
-        nobodys,
+        free,
         "Events of these partitions wait until a worker takes them.",
       ),
     );
@@ -42,29 +42,27 @@ export function groups(reading, partitions) {
   );
 }
 
-function ofWorker(name, reading, partitions, nobodys) {
+function ofWorker(name, reading, partitions, free) {
   const worker = reading.workers.find((each) => each.name === name) ?? null;
   const its = partitions.filter((each) => each.owner === name);
+  const silent = worker !== null && away(worker, reading);
   return {
     ...group(
       `w-${name}`,
       name,
-      worker?.state ?? "unknown",
+      worker === null ? "unknown" : silent ? "silent" : worker.state,
       its,
-      worker ? fate(worker, its, nobodys) : reading.workers_unknown,
+      worker === null ? reading.workers_unknown : silent ? fate(its, free) : null,
     ),
     worker,
   };
 }
 
-/** What became of a worker that is no more, and of its partitions. */
-function fate(worker, its, nobodys) {
-  if (worker.state !== "lost") return null;
-  const said = "It ended without a goodbye: killed, or cut off.";
-  const free = nobodys.map((each) => each.partition);
-  if (its.length) return `${said} Its leases run out in some seconds; then others take over.`;
-  if (free.length) return `${said} Nobody has ${partitionsOf(free)} yet.`;
-  return `${said} Others have taken over what it had.`;
+/** What became of a worker that does not answer, and of its partitions. */
+function fate(its, free) {
+  if (its.length) return `${WHY_SILENT} Its leases run out in some seconds; then others take over.`;
+  if (free.length) return `${WHY_SILENT} ${free.length === 1 ? "A partition has" : "Partitions have"} no worker yet.`;
+  return `${WHY_SILENT} Others have taken over what it had.`;
 }
 
 const group = (key, name, state, partitions, words) => ({

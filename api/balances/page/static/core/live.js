@@ -3,6 +3,7 @@
 
 import { Problem, ask } from "./api.js";
 import { events } from "./events.js";
+import { Hour } from "./hour.js";
 import { Recent } from "./recent.js";
 
 const FIRST_PAUSE_MS = 500;
@@ -21,6 +22,7 @@ export class Live extends EventTarget {
   /** @type {Problem | null} why it is lost or refused */
   problem = null;
   recent = new Recent();
+  hour = new Hour();
   #came = 0;
   #retryAt = 0;
   #going = null;
@@ -106,6 +108,7 @@ export class Live extends EventTarget {
         clearTimeout(watch);
         watch = setTimeout(() => silent.abort(), SILENCE_MS);
         if (event === "pipeline") this.#take(JSON.parse(data));
+        if (event === "hour") this.hour.take(JSON.parse(data));
       }
       return new Problem(0, "Connection lost", "The balance service ended the stream of readings.");
     } catch (error) {

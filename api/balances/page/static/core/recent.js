@@ -6,7 +6,7 @@ const LEAST_SECONDS = 30;
 
 /** Which rate of a reading a stage shows. */
 const RATES = {
-  commands: (reading) => reading.stored.rate,
+  commands: (reading) => reading.commands.rate,
   store: (reading) => reading.stored.rate,
   stream: (reading) => reading.forwarded.rate,
   workers: (reading) => reading.projected[0]?.rate ?? null,

@@ -1,6 +1,7 @@
 // What is wrong with the bank, in sentences, from one reading. Pure.
 
-import { clock, counted, partitionsOf, whole } from "./format.js";
+import { clock, counted, partitionsOf, span, whole } from "./format.js";
+import { ROLES, atWork, isSilent, ofRole } from "./instances.js";
 import { BANK, THING } from "./names.js";
 
 const READ = BANK ? "Balances" : "Documents";
@@ -9,8 +10,15 @@ const READ = BANK ? "Balances" : "Documents";
 const MEANS = {
   mongodb: `Commands are refused. ${READ} can still be read.`,
   nats: `Nothing is carried to the workers. Commands are still taken, ${READ.toLowerCase()} fall behind.`,
-  redis: "Everybody keeps what they have. Nobody new takes over a partition.",
+  redis: "Workers keep the partitions that they have; no other one can take them over.",
   elasticsearch: `${READ} can't be read, and nothing is applied.`,
+};
+
+/** What it means when no process of a role answers. */
+const WITHOUT = {
+  accounts: "Commands are not taken.",
+  forwarder: "Events are stored, and go no further.",
+  worker: `Events wait in the stream, and ${READ.toLowerCase()} fall behind.`,
 };
 
 /** Names of servers as their makers write them. */
@@ -23,64 +31,139 @@ export const serverName = (name) => SERVERS[name] ?? name;
  * @param {import("./shapes.js").Pipeline} reading
  * @returns {{key: string, bad: boolean, what: string, more: string, href?: string}[]}
  */
-export const troubles = (reading) => [
-  ...reading.servers.filter((each) => !each.up).map(down),
-  ...leaderless(reading),
-  ...reading.workers.filter((each) => each.state === "lost").map((each) => lost(each, reading)),
-  ...nobodys(reading),
-  ...parked(reading),
-];
+export const troubles = (reading) =>
+  [
+    ...reading.servers.filter((each) => each.state === "down").map(down),
+    ...Object.keys(WITHOUT).flatMap((role) => without(role, reading)),
+    ...leaderless(reading),
+    ...reading.workers.filter((each) => away(each, reading)).map((each) => silentWorker(each, reading)),
+    ...ownerless(reading),
+    ...late(reading),
+    ...reading.servers.filter((each) => each.state === "slow").map(slow),
+    ...silent(reading),
+    ...notReady(reading),
+    ...parked(reading),
+  ].sort((one, other) => other.bad - one.bad);
 
-/** Partitions that nobody has, as far as that is known. */
+/** Partitions that no worker has, as far as that is known. */
 export const unowned = (reading) =>
   reading.partitions
     .filter((each) => each.owner === null && each.owner_unknown === null)
     .map((each) => each.partition);
 
-/** Whether a partition's owner is a worker whose registration ran out. */
-export const ownerLost = (partition, reading) =>
-  reading.workers.some((each) => each.name === partition.owner && each.state === "lost");
+/** Whether a worker does not answer, or let its registration run out, and has not said that it ends. */
+export const away = ({ name, state }, reading) =>
+  state === "lost" || (state === "here" && isSilent(reading, name));
+
+/** What became of a worker that is away. */
+export const WHY_SILENT = "It has not said that it ends: it stands still, was killed, or is cut off.";
 
 const down = ({ name, detail }) => ({
   key: `down-${name}`,
   bad: true,
   what: `${serverName(name)} is down.`,
-  more: [MEANS[name], detail && `It was told: ${detail}`].filter(Boolean).join(" "),
+  more: [MEANS[name], detail && `${detail}.`].filter(Boolean).join(" "),
 });
 
-function leaderless({ forwarder }) {
-  if (forwarder.leader !== null || forwarder.unknown !== null) return [];
-  const more = "Events are stored, and go no further until a forwarder leads.";
-  return [{ key: "leader", bad: true, what: "No forwarder leads.", more }];
+const slow = ({ name, detail }) => ({
+  key: `slow-${name}`,
+  bad: false,
+  what: `${serverName(name)} is slow.`,
+  more: `It left a question unanswered; when it leaves the next one, too, it is down. ${detail ?? ""}`,
+});
+
+/** No process of a role is at work, as far as it is known who is. */
+function without(role, reading) {
+  const all = ofRole(reading, role);
+  if (reading.instances_unknown || atWork(reading, role).length) return [];
+  // Who leads and who has the partitions is known without asking them.
+  if (!all.length && !(BANK && role === "accounts")) return [];
+  const name = ROLES[role].toLowerCase();
+  const stopped = all.length > 0 && all.every((each) => each.state === "ended");
+  const what = all.length ? `No ${name} ${stopped ? "runs" : "answers"}.` : `No ${name} has answered yet.`;
+  const last = stopped ? `The last one was stopped at ${clock(latest(all))} UTC.` : "";
+  return [{ key: `without-${role}`, bad: true, what, more: `${WITHOUT[role]} ${last}`.trim() }];
 }
 
-function lost(worker, reading) {
+const latest = (all) => all.map((each) => each.seen).sort().at(-1);
+
+function leaderless(reading) {
+  const { forwarder } = reading;
+  if (forwarder.leader !== null || forwarder.unknown !== null || without("forwarder", reading).length) return [];
+  return [{ key: "leader", bad: true, what: "No forwarder leads.", more: WITHOUT.forwarder }];
+}
+
+function silentWorker(worker, reading) {
   const had = reading.partitions.filter((each) => each.owner === worker.name).map((each) => each.partition);
   const waits = unowned(reading).length > 0;
   const fate = had.length
-    ? `${are(had)} still held by its leases, which run out in some seconds.`
+    ? `It still has ${partitionsOf(had)}, until its leases run out in some seconds.`
     : waits
       ? ""
       : "Others have taken over its partitions.";
-  const more = `It was seen last at ${clock(worker.seen)} UTC, and ended without a goodbye: killed, or cut off. ${fate}`;
   return {
-    key: `lost-${worker.name}`,
+    key: `silent-${worker.name}`,
     bad: had.length > 0 || waits,
-    what: `Worker ${worker.name} is lost.`,
-    more,
+    what: `Worker ${worker.name} does not answer.`,
+    more: `${WHY_SILENT} It was last seen at ${clock(worker.seen)} UTC. ${fate}`.trim(),
     href: "#/partitions",
   };
 }
 
-function nobodys(reading) {
+/** Services and forwarders that do not answer while others of their role do. */
+const silent = (reading) =>
+  reading.instances
+    .filter(({ role, state }) => state === "silent" && role !== "worker" && atWork(reading, role).length)
+    .map(({ role, name, seen }) => ({
+      key: `silent-${name}`,
+      bad: false,
+      what: `${ROLES[role]} ${name} does not answer.`,
+      more: `${WHY_SILENT} Its last answer came at ${clock(seen)} UTC. Others of its role answer.`,
+    }));
+
+const notReady = (reading) =>
+  reading.instances
+    .filter(({ state, detail }) => state === "waiting" && detail && !reading.servers.some(isDown))
+    .map(({ role, name, detail }) => ({
+      key: `waiting-${role}-${name}`,
+      bad: false,
+      what: `${ROLES[role]} ${name} is not ready.`,
+      more: detail,
+    }));
+
+/** What waits for a server that is down says no more than that. */
+const isDown = ({ state }) => state !== "up";
+
+function ownerless(reading) {
   const free = unowned(reading);
   if (!free.length) return [];
-  const who = reading.workers.some((each) => each.state === "here") ? "" : " No worker is there.";
+  const who = reading.workers.some((each) => each.state === "here") ? "" : " No worker is registered.";
   const what =
-    free.length === reading.partitions.length ? "Nobody has any partition." : `${are(free)} nobody's.`;
+    free.length === reading.partitions.length
+      ? "No partition has a worker."
+      : `${upper(partitionsOf(free))} ${free.length === 1 ? "has" : "have"} no worker.`;
   return [
     { key: "nobody", bad: true, what, more: `Their events wait in the stream.${who}`, href: "#/partitions" },
   ];
+}
+
+/** Stages that are late, and since when. */
+function late({ forwarded, projected }) {
+  const found = projected.filter((each) => each.alarm).map(lateProjection);
+  if (!forwarded.alarm) return found;
+  const more = `The oldest event that is stored and not in the stream is ${span(forwarded.lag_seconds)} old.`;
+  return [{ key: "late-stream", bad: forwarded.alarm === "red", what: "The stream is late.", more }, ...found];
+}
+
+function lateProjection({ projection, alarm, lag_seconds: seconds, furthest }) {
+  const since = furthest?.since ? ` since ${clock(furthest.since)} UTC` : "";
+  return {
+    key: `late-${projection}`,
+    bad: alarm === "red",
+    what: `${projection} is ${span(seconds)} behind.`,
+    more: furthest ? `Partition ${furthest.partition} is furthest behind, and late${since}.` : "",
+    href: "#/partitions",
+  };
 }
 
 function parked({ projected }) {
@@ -95,4 +178,4 @@ function parked({ projected }) {
   return [{ key: "parked", bad: false, what, more, href: "#/parked" }];
 }
 
-const are = (numbers) => `P${partitionsOf(numbers).slice(1)} ${numbers.length === 1 ? "is" : "are"}`;
+const upper = (text) => text[0].toUpperCase() + text.slice(1);

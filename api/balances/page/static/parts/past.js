@@ -11,7 +11,7 @@ const TONES = { done: "good", cancelled: "plain", failed: "bad" };
 const COLUMNS = [
   { name: "Started" },
   { name: "Projection" },
-  { name: "Way" },
+  { name: "Method" },
   { name: "Outcome" },
   { name: "Partitions", figures: true, minor: true },
   { name: "Events", figures: true },
@@ -21,7 +21,7 @@ const COLUMNS = [
 
 /** @param {import("../core/shapes.js").Rebuild[]} rebuilds */
 export const past = (rebuilds) =>
-  table("The last rebuilds", COLUMNS, rebuilds.map(row), "There was none, as far as is remembered.");
+  table("The last rebuilds", COLUMNS, rebuilds.map(row), "No rebuild is on record.");
 
 const row = (each) => ({
   key: each.id,

@@ -1,10 +1,12 @@
-// The four servers: up or down, and what they were told to say about it.
+// The four servers: up, slow or down, and what is known about it.
 
 import { h } from "../core/dom.js";
 import { serverName } from "../core/troubles.js";
 import { badge } from "./figures.js";
 
 const DOES = { mongodb: "events", nats: "the stream", redis: "leases", elasticsearch: "the projection" };
+
+export const TONES = { up: "good", slow: "warn", down: "bad" };
 
 /** @param {import("../core/shapes.js").Pipeline} reading */
 export const servers = ({ servers: all }) =>
@@ -14,7 +16,7 @@ export const servers = ({ servers: all }) =>
     all.map((each) =>
       h(
         "li",
-        { class: each.up ? null : "is-down", key: each.name },
+        { class: each.state === "up" ? null : `is-${each.state}`, key: each.name },
         h(
           "div",
           null,
@@ -22,7 +24,7 @@ export const servers = ({ servers: all }) =>
           " ",
           h("span", { class: "dim" }, DOES[each.name] ?? ""),
         ),
-        badge(each.up ? "good" : "bad", each.up ? "up" : "down"),
+        badge(TONES[each.state], each.state),
         each.detail && h("p", { class: "dim" }, each.detail),
       ),
     ),

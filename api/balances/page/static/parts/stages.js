@@ -1,11 +1,12 @@
 // The pipeline as it is drawn: five stages, what passes each, and what waits before it.
 
 import { h } from "../core/dom.js";
-import { counted } from "../core/format.js";
-import { BANK } from "../core/names.js";
-import { serverName, unowned } from "../core/troubles.js";
+import { counted, rate, whole } from "../core/format.js";
+import { ROLES, atWork, ofRole } from "../core/instances.js";
+import { away, serverName, unowned } from "../core/troubles.js";
 import { Chart, colour } from "./chart.js";
 import { badge, fact, figure, perSecond, seconds } from "./figures.js";
+import { TONES } from "./servers.js";
 
 const TREND_HEIGHT = 44;
 
@@ -25,18 +26,34 @@ export function stages(reading, recent) {
   );
 }
 
-const commands = ({ stored }, recent) =>
-  stage(
-    "commands",
-    recent,
-    BANK ? "Account service" : "Command service",
-    "takes commands",
-    null,
-    stored.rate,
-    stored.unknown,
-    "events decided",
-    [],
-  );
+const commands = (reading, recent) => {
+  const { rate, outcomes, p50_ms: half, p99_ms: most, unknown } = reading.commands;
+  const refused = Object.entries(outcomes).filter(([outcome]) => !TAKEN.has(outcome));
+  return stage("commands", recent, ROLES.accounts, "takes commands", null, rate, unknown, "commands", [
+    ...processes(reading, "accounts"),
+    fact("Half within", figure(half, milliseconds, unknown ?? NO_COMMAND)),
+    fact("99 of 100 within", figure(most, milliseconds, unknown ?? NO_COMMAND)),
+    refused.length > 0 &&
+      fact(
+        "Refused in a minute",
+        refused.map(([outcome, number]) => h("div", { key: outcome }, `${outcome} ${whole(number)}`)),
+      ),
+  ]);
+};
+
+const TAKEN = new Set(["accepted", "replayed"]);
+const NO_COMMAND = "there was no command in the last minute";
+const milliseconds = (number) => `${number < 10 ? rate(number) : whole(number)} ms`;
+
+/** How many processes of a role work, and those that do not. */
+function processes(reading, role) {
+  const working = atWork(reading, role);
+  const silent = ofRole(reading, role).filter(({ state }) => state === "silent");
+  return [
+    fact("Processes", figure(reading.instances_unknown ? null : working.length, whole, reading.instances_unknown)),
+    silent.length > 0 && fact("No answer", badge("bad", silent.map((each) => each.name).join(", "))),
+  ];
+}
 
 const store = (reading, recent) =>
   stage(
@@ -66,20 +83,21 @@ const stream = (reading, recent) => {
       fact("In the stream", figure(forwarded.events, undefined, forwarded.unknown)),
       ...lag(forwarded),
       fact("Leader", leader(forwarder)),
+      ...processes(reading, "forwarder"),
     ],
   );
 };
 
 function leader({ leader, unknown }) {
-  if (leader === null && unknown === null) return badge("bad", "Nobody");
+  if (leader === null && unknown === null) return badge("bad", "none");
   return figure(leader, String, unknown);
 }
 
 const workers = (reading, recent) => {
   const { workers: all, workers_unknown: why } = reading;
-  const here = all.filter((each) => each.state === "here").length;
-  const lost = all.filter((each) => each.state === "lost").map((each) => each.name);
-  const nobodys = unowned(reading).length;
+  const silent = all.filter((each) => away(each, reading)).map((each) => each.name);
+  const here = all.filter((each) => each.state === "here" && !away(each, reading)).length;
+  const free = unowned(reading).length;
   const first = reading.projected[0];
   return stage(
     "workers",
@@ -92,9 +110,9 @@ const workers = (reading, recent) => {
     "events applied",
     [
       fact("At work", why ? figure(null, undefined, why) : figure(here)),
-      lost.length > 0 && fact("Lost", badge("bad", lost.join(", "))),
+      silent.length > 0 && fact("No answer", badge("bad", silent.join(", "))),
       fact("Partitions", figure(reading.partitions.length)),
-      nobodys > 0 && fact("Nobody's", badge("bad", counted(nobodys, "partition"))),
+      free > 0 && fact("Without a worker", badge("bad", counted(free, "partition"))),
     ],
   );
 };
@@ -119,12 +137,12 @@ const parked = (each) =>
     ? h("a", { href: "#/parked" }, figure(each.parked))
     : figure(each.parked, undefined, each.unknown);
 
-const lag = ({ lag_events: events, lag_seconds: late, unknown }) => [
+const lag = ({ lag_events: events, lag_seconds: late, alarm, unknown }) => [
   fact(
     "Waiting",
     figure(events, (number) => counted(number, "event"), unknown),
   ),
-  fact("Behind by", seconds(late, unknown)),
+  fact("Behind by", h("span", { class: alarm && `late ${alarm}` }, seconds(late, unknown))),
 ];
 
 function stage(key, recent, name, does, up, rate, why, what, facts) {
@@ -143,8 +161,8 @@ const head = (name, does, up) => h("header", null, h("h3", null, name), h("p", {
 function state(reading, name) {
   const server = reading.servers.find((each) => each.name === name);
   if (!server) return null;
-  const [tone, word] = server.up ? ["good", "up"] : ["bad", "down"];
-  return h("p", { class: "server" }, h("span", { class: "dim" }, serverName(name)), " ", badge(tone, word));
+  const shown = badge(TONES[server.state], server.state);
+  return h("p", { class: "server" }, h("span", { class: "dim" }, serverName(name)), " ", shown);
 }
 
 /** The rate of the last minutes, three at most. The rate itself is told beside it. */

@@ -19,7 +19,7 @@ function connection(live) {
   const button = h(
     "button",
     { type: "button", class: "quiet", onclick: () => (paused ? live.resume() : live.pause()) },
-    paused ? "Go on" : "Pause",
+    paused ? "Resume" : "Pause",
   );
   if (live.state === "refused") return null;
   return [

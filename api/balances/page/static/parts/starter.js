@@ -39,7 +39,7 @@ export const starter = (projections, started) =>
         projections.map((name) => h("option", { key: name, value: name }, name)),
       ),
     ),
-    h("fieldset", null, h("legend", null, "Way"), Object.entries(WAYS).map(way)),
+    h("fieldset", null, h("legend", null, "Method"), Object.entries(WAYS).map(way)),
     h("button", { class: "main" }, "Start…"),
   );
 

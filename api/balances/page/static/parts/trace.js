@@ -55,7 +55,7 @@ function station({ stage, at, milliseconds, of }, from, length) {
     h("span", { class: "took" }, took(milliseconds)),
     at
       ? h("time", { class: "dim", datetime: at }, `${clock(at)}${at.slice(19, 23)}`)
-      : unknown(stage === "received" ? "the client made the correlation id" : "not yet, or nobody noted it"),
+      : unknown(stage === "received" ? "the client made the correlation id, which has no time" : "not yet, or not recorded"),
   );
 }
 

@@ -35,7 +35,7 @@ export async function retry(entries, again, signal) {
   again();
 }
 
-/** Which of them are parked again, and which nobody has tried in time; all others are applied. */
+/** Which of them are parked again, and which no worker has tried in time; all others are applied. */
 async function outcomeOf(entries, signal) {
   const until = Date.now() + PATIENCE_MS;
   const [failed, projections] = [[], new Set(entries.map((each) => each.projection))];
@@ -62,8 +62,8 @@ function told(entries, { failed, open }) {
   if (open.length)
     return [
       "warn",
-      `Nobody has tried ${named(open)} yet.`,
-      "What was asked stays asked: the worker that has the partition will try.",
+      `${named(open)} ${are(open) === "is" ? "has" : "have"} not been retried yet.`,
+      "The request stays: the worker that has the partition will retry.",
     ];
   const what = entries.length > 1 ? "Replayed from the event store, in each projection" : "Replayed from the event store";
   return ["good", `${named(entries)} ${are(entries)} applied.`, `${what}, and off the list.`];

@@ -1,7 +1,9 @@
-// The bank at a glance: the way from a command to the projection, the servers, the last hour.
+// The bank at a glance: how far behind it is, the way from a command to the projection, servers and processes.
 
 import { render, section } from "../core/dom.js";
 import { activity } from "../parts/activity.js";
+import { lag } from "../parts/lag.js";
+import { processes } from "../parts/processes.js";
 import { servers } from "../parts/servers.js";
 import { stages } from "../parts/stages.js";
 
@@ -13,12 +15,14 @@ export function show(place, { live, signal }) {
   const draw = () =>
     render(
       [
+        section("behind", "How far behind", live.reading && lag(live.reading, live.hour)),
         section(
           "way",
           "From the command to the projection",
           live.reading && stages(live.reading, live.recent),
         ),
         section("servers", "Servers", live.reading && servers(live.reading)),
+        section("processes", "Processes", live.reading && processes(live.reading)),
         section("hour", "The last hour", hour()),
       ],
       place,

@@ -175,7 +175,7 @@ function facts({ id, entries: [first] }, found, { partitions }) {
     fact("Version", figure(first.version)),
     found && fact("Waiting", figure(found.waiting, (number) => counted(number, "event"))),
     found && BANK && fact("Owner", found.owner ?? unknown("no document of it can be read")),
-    partition !== null && fact("Retried by", worker ?? "nobody now", `, partition ${partition}`),
+    partition !== null && fact("Retried by", worker ?? "no worker now", `, partition ${partition}`),
     found?.event?.correlation_id && fact("Command", traceLink(found.event.correlation_id, id, "Trace it")),
   );
 }

@@ -1,4 +1,4 @@
-// Partitions by owner: who has which, how far each is, and what nobody has.
+// Partitions by owner: who has which, how far each is, and those without a worker.
 
 import { get, path } from "../core/api.js";
 import { h, render } from "../core/dom.js";
@@ -85,9 +85,9 @@ const notKnown = ({ workers_unknown: why }) =>
 
 const TONES = {
   here: ["good", "at work"],
-  left: ["plain", "has left"],
-  lost: ["bad", "lost"],
-  nobody: ["bad", "nobody's"],
+  left: ["plain", "ended"],
+  silent: ["bad", "does not answer"],
+  nobody: ["bad", "waiting"],
   unknown: ["warn", "unknown"],
 };
 

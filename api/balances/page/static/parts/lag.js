@@ -1,0 +1,210 @@
+// How far each projection is behind: now, in the last hour, and which partition is furthest; the rates beside it.
+
+import { get, path } from "../core/api.js";
+import { Component, h, heard } from "../core/dom.js";
+import { clock, compact, counted, minute, rate, span } from "../core/format.js";
+import { Resource } from "../core/resource.js";
+import { Chart, axis, colour } from "./chart.js";
+import { badge, figure, time } from "./figures.js";
+import { condition } from "./problems.js";
+
+/** Seconds behind from which on it is late, and very late: as the service's alarms have it. */
+export const AMBER = 5;
+export const RED = 30;
+
+const HEIGHT = 150;
+/** The hour is drawn whole, however much of it is known. */
+const HOUR_SECONDS = 3600;
+const TONES = { amber: ["warn", "late"], red: ["bad", "very late"] };
+
+/** @param {import("../core/shapes.js").Pipeline} reading @param {import("../core/hour.js").Hour} hour */
+export const lag = (reading, hour) =>
+  h(
+    "div",
+    { class: "lags" },
+    reading.projected.map((each) => projection(each, hour)),
+  );
+
+/** @param {import("../core/shapes.js").Projected} each */
+const projection = (each, hour) =>
+  h(
+    "section",
+    { class: `lag card ${each.alarm ?? ""}`, key: each.projection, "aria-label": `Lag of ${each.projection}` },
+    h(
+      "header",
+      { class: "split" },
+      h(
+        "div",
+        null,
+        h("h3", null, each.projection),
+        h(
+          "p",
+          { class: "behind" },
+          figure(each.lag_seconds, now, each.unknown),
+          each.alarm && [" ", badge(...TONES[each.alarm])],
+          h("span", { class: "dim" }, each.lag_events === null ? "" : ` ${counted(each.lag_events, "event")} waiting`),
+        ),
+      ),
+      h("p", { class: "furthest" }, furthest(each)),
+    ),
+    h(
+      "div",
+      { class: "pair" },
+      drawn(`Seconds behind, ${spoken(hour.lag(each.projection), span)}`, hour.lag(each.projection), lagOptions),
+      drawn(
+        `Per second: commands, ${spoken(hour.rates(each.projection), rate)}`,
+        hour.rates(each.projection),
+        rateOptions,
+      ),
+    ),
+    h(Partitions, { projection: each.projection }),
+  );
+
+const now = (seconds) => (seconds > 0 ? `${span(seconds)} behind` : "up to date");
+
+/** Which partition is furthest behind, and since when. */
+function furthest({ furthest: one, unknown }) {
+  if (!one) return unknown ? null : "No partition is behind.";
+  if (one.lag_seconds < 1) return "No partition is a second behind.";
+  const since = one.since && [", late since ", time(one.since), " UTC"];
+  return [`Furthest behind: partition ${one.partition}, by ${span(one.lag_seconds)}`, since, "."];
+}
+
+const spoken = (columns, format) => {
+  const known = columns?.[1].filter((each) => each !== null) ?? [];
+  return known.length ? `at most ${format(Math.max(...known))} in the last hour.` : "nothing known of the last hour yet.";
+};
+
+const drawn = (words, data, options) =>
+  h(
+    "figure",
+    null,
+    h("figcaption", { class: "dim" }, words),
+    h(Chart, { class: "course", "aria-hidden": "true", height: HEIGHT, data, options }),
+  );
+
+/** The partitions, when somebody opens them. */
+class Partitions extends Component {
+  #stop = new AbortController();
+  #resource = new Resource(
+    (signal) => get(path("/partitions/hour", { projection: this.props.projection }), { signal }),
+    () => this.forceUpdate(),
+    this.#stop.signal,
+  );
+  #timer = null;
+
+  componentWillUnmount() {
+    this.#stop.abort();
+    clearInterval(this.#timer);
+  }
+
+  #toggle(open) {
+    clearInterval(this.#timer);
+    if (!open) return;
+    this.#resource.refresh();
+    this.#timer = setInterval(() => document.hidden || this.#resource.refresh(), 10_000);
+  }
+
+  render({ projection }) {
+    const { value } = this.#resource;
+    const data = value && [value.at, ...value.lag_seconds];
+    return h(
+      "details",
+      { ontoggle: (event) => this.#toggle(event.target.open) },
+      h("summary", null, "By partition", heard(` of ${projection}`)),
+      condition(this.#resource),
+      data &&
+        (value.at.length
+          ? h(
+              "figure",
+              null,
+              h("figcaption", { class: "dim" }, `Seconds behind. ${worst(value)}`),
+              h(Chart, {
+                class: "course",
+                "aria-hidden": "true",
+                height: HEIGHT + 60,
+                data,
+                options: () => partitionOptions(value.lag_seconds.length),
+              }),
+            )
+          : h("p", { class: "dim" }, "Nothing is known of the last hour yet.")),
+    );
+  }
+}
+
+/** The partition that was latest in the hour, and when. */
+function worst({ at, lag_seconds: all }) {
+  let found = null;
+  all.forEach((column, partition) =>
+    column.forEach((late, n) => late > (found?.late ?? 0) && (found = { late, partition, at: at[n] })),
+  );
+  return found
+    ? `Partition ${found.partition} was furthest behind, by ${span(found.late)} at ${clock(found.at * 1000)} UTC.`
+    : "None was behind.";
+}
+
+const range = (_, from, to) => [Math.min(from, to - HOUR_SECONDS), to];
+
+const base = (most, values) => ({
+  legend: { show: false },
+  cursor: { show: false },
+  scales: { x: { time: true, range }, y: { range: (_, least, top) => [0, Math.max(top ?? 0, most) * 1.1] } },
+  axes: [
+    axis({ values: (_, ticks) => ticks.map((each) => minute(each * 1000)) }),
+    axis({ size: 52, values: (_, ticks) => ticks.map(values) }),
+  ],
+});
+
+const seconds = (each) => `${compact(each)} s`;
+
+const lagOptions = () => ({
+  ...base(AMBER, seconds),
+  hooks: { draw: [thresholds] },
+  series: [{}, line("--accent", "--accent-faint")],
+});
+
+const rateOptions = () => ({
+  ...base(1, compact),
+  series: [{}, line("--in"), line("--accent")],
+});
+
+const COLOURS = ["--accent", "--in", "--out", "--opened", "--other", "--warn", "--bad", "--dim"];
+
+const partitionOptions = (number) => ({
+  ...base(AMBER, seconds),
+  legend: { show: true, live: false },
+  hooks: { draw: [thresholds] },
+  series: [
+    { label: "Partition" },
+    ...Array.from({ length: number }, (_, n) => ({ ...line(COLOURS[n % COLOURS.length]), label: `${n}` })),
+  ],
+});
+
+const line = (stroke, fill = null) => ({
+  stroke: colour(stroke),
+  fill: fill && colour(fill),
+  width: 1.5,
+  points: { show: false },
+  spanGaps: false,
+});
+
+/** Lines where a projection becomes late, as far as they are within the scale. */
+function thresholds(plot) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.lineWidth = 1;
+  ctx.setLineDash([4, 4]);
+  for (const [seconds, name] of [
+    [AMBER, "--warn"],
+    [RED, "--bad"],
+  ]) {
+    const y = plot.valToPos(seconds, "y", true);
+    if (y < bbox.top) continue;
+    ctx.strokeStyle = colour(name);
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.stroke();
+  }
+  ctx.restore();
+}
