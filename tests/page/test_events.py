@@ -126,7 +126,16 @@ async def test_what_fits_is_kept_and_the_rest_goes_by(busy: Tab) -> None:
     await expect(busy.page.get_by_text(re.compile(" came"))).to_be_visible()
 
 
+async def written_are_heard(bank: Bank) -> bool:
+    """Whether the service learns of what each worker writes from now on."""
+    await asyncio.gather(*(bank.command("/create", owner="Busy", money=1) for _ in range(20)))
+    async with bank.http.get(f"{bank.address}/stages") as answer:
+        stages = {each["stage"]: each["events"] for each in (await answer.json())["data"]}
+    return bool(stages["visible"] >= 20)
+
+
 async def test_from_an_event_to_its_neighbours_and_its_trace(page: Tab, bank: Bank) -> None:
+    await eventually(lambda: written_are_heard(bank), every=0.5)
     account = await bank.account("Ada Lovelace", 7, 8)
     await page.show(f"events?account={account}")
     await expect(page.page.locator(ROWS)).to_have_count(3)

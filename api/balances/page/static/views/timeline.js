@@ -13,8 +13,8 @@ import { table } from "../parts/tables.js";
 
 export const title = "Timeline";
 
-const EVERY_MS = 3_000;
-const LINES = 200;
+const EVERY_MS = 5_000;
+const LINES = 100;
 const WORDS = { good: "well again", plain: "noted", warn: "warning", bad: "trouble", audit: "done by hand" };
 const CHOICES = { "": "All", trouble: "Warnings and trouble", audit: "What people did" };
 
