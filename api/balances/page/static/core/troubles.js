@@ -65,11 +65,11 @@ const down = ({ name, detail }) => ({
   more: [MEANS[name], detail && `${detail}.`].filter(Boolean).join(" "),
 });
 
-const slow = ({ name, detail }) => ({
+const slow = ({ name }) => ({
   key: `slow-${name}`,
   bad: false,
   what: `${serverName(name)} is slow.`,
-  more: `It left a question unanswered; when it leaves the next one, too, it is down. ${detail ?? ""}`,
+  more: `It left a question unanswered; when it leaves the next one, too, it is down.`,
 });
 
 /** No process of a role is at work, as far as it is known who is. */
