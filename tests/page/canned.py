@@ -47,9 +47,7 @@ def reading(*owners: str | None, **changes: Any) -> dict[str, Any]:
     names = sorted({each for each in owners or OWNERS if each})
     return {
         "at": now(),
-        "servers": [
-            {"name": name, "up": True, "state": "up", "detail": None} for name in servers
-        ],
+        "servers": [{"name": name, "up": True, "state": "up", "detail": None} for name in servers],
         "commands": {
             "rate": 12.0,
             "outcomes": {"accepted": 700, "insufficient-funds": 9},
@@ -98,6 +96,8 @@ class Canned:
     def __init__(self, address: str = "") -> None:
         self.address, self.key = address, ""
         self.reading: Callable[[], dict[str, Any]] = reading
+        self.hour: dict[str, Any] | None = None
+        """The points of the last hour, if there are any."""
         self.answers: dict[str, Any] = {
             "/whoami": {"keys": False, "id": None, "role": None, "expires": None, "accounts": []},
             "/activity": page_of(approximate=True),
@@ -127,6 +127,8 @@ class Canned:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
+        if self.hour is not None:
+            await answer.write(b"event: hour\ndata: " + orjson.dumps(self.hour) + b"\n\n")
         while self._lets_in(request):
             await answer.write(b"event: pipeline\ndata: " + orjson.dumps(self.reading()) + b"\n\n")
             await asyncio.sleep(EVERY)

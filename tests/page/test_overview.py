@@ -61,18 +61,6 @@ async def test_the_last_hour_is_a_chart(page: Tab, bank: Bank) -> None:
     await expect(page.page.locator("details tbody tr").first).to_be_visible()
 
 
-async def test_the_lag_of_the_last_hour_is_first(page: Tab, bank: Bank) -> None:
-    await bank.account("Ada", 5)
-    await page.show()
-    lag = page.page.locator("[data-key=balance].lag")
-    await expect(page.page.locator("h2").first).to_have_text("How far behind")
-    await expect(lag.locator(".behind")).to_contain_text(re.compile("up to date|behind"))
-    await expect(lag.locator(".pair canvas")).to_have_count(2)
-    await lag.get_by_text("By partition").click()
-    await expect(lag.locator("details canvas")).to_be_visible()
-    await page.says("Seconds behind.", where="[data-key=balance].lag details")
-
-
 async def test_an_account_service_that_stands_still_is_told_from_one_that_ended(
     page: Tab, bank: Bank
 ) -> None:
