@@ -41,7 +41,7 @@ async def test_a_drop_asks_first(page: Tab, bank: Bank) -> None:
     sick, _ = await bank.poison()
     await page.show("parked")
     await press(page, "Drop…", sick)
-    await page.says(sick, "nothing is mended", where="dialog[open]")
+    await page.says(sick, "nothing is repaired", where="dialog[open]")
     await page.page.keyboard.press("Escape")
     await expect(page.page.locator("dialog[open]")).not_to_be_attached()
     await expect(entry(page, sick)).to_be_visible()

@@ -56,7 +56,7 @@ export const away = ({ name, state }, reading) =>
   state === "lost" || (state === "here" && isSilent(reading, name));
 
 /** What became of a worker that is away. */
-export const WHY_SILENT = "It has not said that it ends: it stands still, was killed, or is cut off.";
+export const WHY_SILENT = "It was not stopped in good order: it is frozen, was killed, or is cut off.";
 
 const down = ({ name, detail }) => ({
   key: `down-${name}`,

@@ -19,7 +19,7 @@ export async function retry(projection, parked, again, signal) {
   );
   if (!asked) return;
   again();
-  const outcome = await doing(`What came of the retry of ${id} is unknown`, () =>
+  const outcome = await doing(`The outcome of the retry of ${id} is unknown`, () =>
     outcomeOf(projection, parked, signal),
   );
   if (outcome) say(...outcome);
@@ -49,7 +49,7 @@ export async function drop(projection, { account_id: id }, again) {
   const sure = await confirm({
     title: `Drop this ${THING} from the list?`,
     text: [
-      `${id} is taken off the list, and nothing is mended: its document stays behind.`,
+      `${id} is taken off the list, and nothing is repaired: its document stays behind.`,
       "Its next event parks it again while the cause is there. No event is lost.",
     ],
     yes: "Drop it",
