@@ -85,7 +85,7 @@ async def pictures(browser: Browser, bank: Bank) -> None:
         await shoot(browser, bank, "rebuild", "rebuild", scheme="dark", seconds=14)
     await bank.fleet.workers["w1"].kill(signal.SIGSTOP)  # or it would have what w2 had at once
     await bank.fleet.kill("w2")
-    await shoot(browser, bank, "partitions", "lost-worker", wanted="Worker w2 is lost.")
+    await shoot(browser, bank, "partitions", "lost-worker", wanted="Worker w2 does not answer.")
     await bank.fleet.workers["w1"].kill(signal.SIGCONT)
 
 

@@ -58,7 +58,7 @@ async def test_a_drop_asks_first(page: Tab, bank: Bank) -> None:
     await page.show("parked")
     await expect(entry(page, sick)).to_contain_text("statement")
     await press(page, "Drop…", sick)
-    await page.says(sick, "nothing is mended", "balance and statement", where="dialog[open]")
+    await page.says(sick, "nothing is repaired", "balance and statement", where="dialog[open]")
     await page.page.keyboard.press("Escape")
     await expect(page.page.locator("dialog[open]")).not_to_be_attached()
     await expect(entry(page, sick)).to_be_visible()

@@ -2,7 +2,7 @@
 
 An instance tells how it fares when it is asked (`messaging/instances.py`). One that said goodbye
 has ended. One that answered before and leaves two questions unanswered for some seconds does not
-answer: it stands still, was killed or is cut off. While NATS carries nothing, nothing is known.
+answer: it is frozen, was killed or is cut off. While NATS carries nothing, nothing is known.
 """
 
 import asyncio

@@ -98,7 +98,7 @@ async def test_a_bank_where_nothing_ever_was(client: Client) -> None:
     assert all(each["state"] == "up" for each in found["servers"])
     assert found["stored"] == {"events": 0, "rate": None, "unknown": None}
     assert found["commands"]["rate"] is found["commands"]["p99_ms"] is None
-    assert found["commands"]["unknown"] == "no account service has answered in the last minute"
+    assert found["commands"]["unknown"]
     assert found["forwarded"]["lag_events"] is found["forwarded"]["events"] is None
     assert "there is no stream" in found["forwarded"]["unknown"]
     (projected,) = found["projected"]

@@ -55,8 +55,8 @@ export async function get(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem(
       answer.status,
-      "No sound answer",
-      "What the balance service sent is no JSON, or broke off.",
+      "Unreadable answer",
+      "What the balance service sent is not JSON, or was cut off.",
     );
   }
 }
@@ -68,7 +68,7 @@ export function path(place, parameters = {}) {
 }
 
 async function problemOf(answer) {
-  const fallback = { title: `Status ${answer.status}`, detail: "The balance service says no more about it." };
+  const fallback = { title: `Status ${answer.status}`, detail: "The balance service gave no more detail." };
   const { title, detail, type } = { ...fallback, ...(await answer.json().catch(() => ({}))) };
   return new Problem(answer.status, String(title), String(detail), String(type ?? ""));
 }

@@ -116,7 +116,7 @@ export class Live extends EventTarget {
       return new Problem(
         0,
         "Connection lost",
-        silent.signal.aborted ? "No reading came for some seconds." : "The stream of readings broke off.",
+        silent.signal.aborted ? "No reading came for some seconds." : "The stream of readings was cut off.",
       );
     } finally {
       clearTimeout(watch);

@@ -56,7 +56,7 @@ export const away = ({ name, state }, reading) =>
   state === "lost" || (state === "here" && isSilent(reading, name));
 
 /** What became of a worker that is away. */
-export const WHY_SILENT = "It has not said that it ends: it stands still, was killed, or is cut off.";
+export const WHY_SILENT = "It was not stopped in good order: it is frozen, was killed, or is cut off.";
 
 const down = ({ name, detail }) => ({
   key: `down-${name}`,
@@ -65,11 +65,11 @@ const down = ({ name, detail }) => ({
   more: [MEANS[name], detail && `${detail}.`].filter(Boolean).join(" "),
 });
 
-const slow = ({ name, detail }) => ({
+const slow = ({ name }) => ({
   key: `slow-${name}`,
   bad: false,
   what: `${serverName(name)} is slow.`,
-  more: `It left a question unanswered; when it leaves the next one, too, it is down. ${detail ?? ""}`,
+  more: `It left a question unanswered; when it leaves the next one, too, it is down.`,
 });
 
 /** No process of a role is at work, as far as it is known who is. */

@@ -42,7 +42,7 @@ const projection = (each, hour) =>
           { class: "behind" },
           figure(each.lag_seconds, now, each.unknown),
           each.alarm && [" ", badge(...TONES[each.alarm])],
-          h("span", { class: "dim" }, each.lag_events === null ? "" : ` ${counted(each.lag_events, "event")} waiting`),
+          each.lag_events > 0 && h("span", { class: "dim" }, ` ${counted(each.lag_events, "event")} waiting`),
         ),
       ),
       h("p", { class: "furthest" }, furthest(each)),
@@ -52,7 +52,7 @@ const projection = (each, hour) =>
       { class: "pair" },
       drawn(`Seconds behind, ${spoken(hour.lag(each.projection), span)}`, hour.lag(each.projection), lagOptions),
       drawn(
-        `Per second: commands, ${spoken(hour.rates(each.projection), rate)}`,
+        `Commands a second, ${spoken(hour.rates(each.projection), rate)}`,
         hour.rates(each.projection),
         rateOptions,
       ),
@@ -100,36 +100,44 @@ class Partitions extends Component {
 
   #toggle(open) {
     clearInterval(this.#timer);
+    this.setState({ open });
     if (!open) return;
     this.#resource.refresh();
     this.#timer = setInterval(() => document.hidden || this.#resource.refresh(), 10_000);
   }
 
-  render({ projection }) {
-    const { value } = this.#resource;
-    const data = value && [value.at, ...value.lag_seconds];
+  render({ projection }, { open }) {
+    const resource = this.#resource;
     return h(
       "details",
       { ontoggle: (event) => this.#toggle(event.target.open) },
       h("summary", null, "By partition", heard(` of ${projection}`)),
-      condition(this.#resource),
-      data &&
-        (value.at.length
-          ? h(
-              "figure",
-              null,
-              h("figcaption", { class: "dim" }, `Seconds behind. ${worst(value)}`),
-              h(Chart, {
-                class: "course",
-                "aria-hidden": "true",
-                height: HEIGHT + 60,
-                data,
-                options: () => partitionOptions(value.lag_seconds.length),
-              }),
-            )
-          : h("p", { class: "dim" }, "Nothing is known of the last hour yet.")),
+      open && [condition(resource), resource.value && partitionLines(resource.value)],
     );
   }
+}
+
+/** @param {{at: number[], lag_seconds: (number | null)[][]}} hour */
+const partitionLines = (hour) =>
+  hour.at.length
+    ? h(
+        "figure",
+        null,
+        h("figcaption", { class: "dim" }, `Seconds behind. ${worst(hour)}`),
+        h(Chart, {
+          class: "course",
+          "aria-hidden": "true",
+          height: HEIGHT + 60,
+          data: columnsOf(hour),
+          options: () => partitionOptions(hour.lag_seconds.length),
+        }),
+      )
+    : h("p", { class: "dim" }, "Nothing is known of the last hour yet.");
+
+/** For a chart: the same until the hour is read again. */
+function columnsOf(hour) {
+  hour.columns ??= [hour.at, ...hour.lag_seconds];
+  return hour.columns;
 }
 
 /** The partition that was latest in the hour, and when. */
@@ -150,7 +158,7 @@ const base = (most, values) => ({
   cursor: { show: false },
   scales: { x: { time: true, range }, y: { range: (_, least, top) => [0, Math.max(top ?? 0, most) * 1.1] } },
   axes: [
-    axis({ values: (_, ticks) => ticks.map((each) => minute(each * 1000)) }),
+    axis({ size: 28, values: (_, ticks) => ticks.map((each) => minute(each * 1000)) }),
     axis({ size: 52, values: (_, ticks) => ticks.map(values) }),
   ],
 });
@@ -165,10 +173,15 @@ const lagOptions = () => ({
 
 const rateOptions = () => ({
   ...base(1, compact),
-  series: [{}, line("--in"), line("--accent")],
+  legend: { show: true, live: false },
+  series: [
+    { label: "A second" },
+    { ...line("--in"), label: "commands" },
+    { ...line("--accent"), label: "events applied" },
+  ],
 });
 
-const COLOURS = ["--accent", "--in", "--out", "--opened", "--other", "--warn", "--bad", "--dim"];
+const COLOURS = ["--accent", "--in", "--out", "--other", "--bad", "--warn", "--dim", "--opened"];
 
 const partitionOptions = (number) => ({
   ...base(AMBER, seconds),

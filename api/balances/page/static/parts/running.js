@@ -10,7 +10,7 @@ import { doing, say } from "./notices.js";
 const PHASES = {
   wanted: "Workers have not begun yet.",
   building: "Workers write the next generation; readers see the live one.",
-  swapped: "Readers see the new generation; the workers turn to it.",
+  swapped: "Readers see the new generation; the workers switch to it.",
 };
 
 const KINDS = { online: "next generation", "in-place": "in place" };
@@ -86,7 +86,7 @@ async function cancel(rebuild, again) {
     text:
       rebuild.kind === "online"
         ? "Workers drop what they have built. Readers go on with the live generation; nothing changes for them."
-        : "What is mended stays mended; the rest stays as it is.",
+        : "What is repaired stays repaired; the rest stays as it is.",
     yes: "Cancel the rebuild",
     no: "Let it run",
     harm: true,

@@ -35,7 +35,7 @@ const commands = (reading, recent) => {
     fact("99 of 100 within", figure(most, milliseconds, unknown ?? NO_COMMAND)),
     refused.length > 0 &&
       fact(
-        "Refused in a minute",
+        "Refused, last minute",
         refused.map(([outcome, number]) => h("div", { key: outcome }, `${outcome} ${whole(number)}`)),
       ),
   ]);

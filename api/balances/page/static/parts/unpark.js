@@ -30,7 +30,7 @@ export async function retry(entries, again, signal) {
   });
   again();
   if (!asked) return;
-  const outcome = await doing(`What came of the retry of ${who} is unknown`, () => outcomeOf(entries, signal));
+  const outcome = await doing(`The outcome of the retry of ${who} is unknown`, () => outcomeOf(entries, signal));
   if (outcome) say(...told(entries, outcome));
   again();
 }
@@ -81,7 +81,7 @@ export async function drop(id, entries, again) {
   const sure = await confirm({
     title: `Drop this ${THING} from the list?`,
     text: [
-      `${id} is taken off the list of ${entries.map((each) => each.projection).join(" and ")}, and nothing is mended: its document stays behind.`,
+      `${id} is taken off the list of ${entries.map((each) => each.projection).join(" and ")}, and nothing is repaired: its document stays behind.`,
       "Its next event parks it again while the cause is there. No event is lost.",
     ],
     yes: "Drop it",
