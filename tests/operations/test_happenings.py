@@ -38,7 +38,7 @@ def test_a_server_that_was_away() -> None:
     changes, away = Changes(), {**SERVER, "up": False, "detail": "no answer"}
     assert changes.after(reading(0)) == changes.after(reading(1)) == []
     [down] = changes.after(reading(2, servers=[away]))
-    assert (down.tone, down.what, down.detail) == ("bad", "NATS does not answer.", "no answer")
+    assert (down.tone, down.what, down.detail) == ("bad", "NATS is down.", "no answer")
     assert (down.kind, down.about, down.at) == ("server", "nats", "2026-11-27T14:00:02.000Z")
     assert changes.after(reading(3, servers=[{**away, "detail": "still none"}])) == []
     [up] = changes.after(reading(14, servers=[SERVER]))

@@ -23,7 +23,7 @@ async def test_an_outage_is_seen_afterwards_and_raises_an_alarm(page: Tab, bank:
     )
     await redis.kill(signal.SIGCONT)
     entries = page.page.locator(".timeline li")
-    down = entries.filter(has_text="Redis does not answer.")
+    down = entries.filter(has_text="Redis is down.")
     await expect(down.first).to_contain_text("trouble")
     await expect(entries.filter(has_text="Redis answers again.").first).to_contain_text("After ")
     await expect(page.page).to_have_title(re.compile("^Timeline"))

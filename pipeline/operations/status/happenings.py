@@ -83,7 +83,7 @@ class Changes:
                 yield self._now("server", "good", each["name"], f"{name} answers again.")
             else:
                 detail = each["detail"] or ""
-                yield self._now("server", "bad", each["name"], f"{name} does not answer.", detail)
+                yield self._now("server", "bad", each["name"], f"{name} is down.", detail)
 
     def _forwarder(self, reading: Reading) -> Iterator[Happening]:
         leader, unknown = reading["forwarder"]["leader"], reading["forwarder"]["unknown"]

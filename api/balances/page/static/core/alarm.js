@@ -4,6 +4,9 @@ import { troubles } from "./troubles.js";
 
 const MARKS = { good: "", warn: "(!) ", bad: "(‼) " };
 
+const ICON = document.querySelector("link[rel=icon]");
+const ICONS = { good: ICON.href, warn: "/ui/icon-warn.svg", bad: "/ui/icon-bad.svg" };
+
 let [level, words] = ["good", document.title];
 
 /** Name the tab after what it shows. */
@@ -17,8 +20,7 @@ export function alarm(live) {
   const now = levelOf(live);
   if (now === level) return;
   level = now;
-  const icon = document.querySelector("link[rel=icon]");
-  icon.href = icon.href.replace(/icon(-\w+)?\.svg/, now === "good" ? "icon.svg" : `icon-${now}.svg`);
+  ICON.href = ICONS[now];
   mark();
 }
 
