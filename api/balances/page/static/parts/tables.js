@@ -26,7 +26,11 @@ export function table(caption, columns, rows, empty = "There are none.") {
           "tr",
           null,
           columns.map((each) =>
-            h("th", { scope: "col", class: kind(each) }, each.hidden ? heard(each.name) : each.name),
+            h(
+              "th",
+              { scope: "col", class: kind(each) },
+              each.hidden ? heard(each.name) : each.name,
+            ),
           ),
         ),
       ),
@@ -43,7 +47,11 @@ const tr = ({ key, cells, tone }, columns) =>
   h(
     "tr",
     { key: key, class: tone },
-    cells.map((cell, n) => h(n ? "td" : "th", { class: kind(columns[n]), scope: n ? null : "row" }, cell)),
+    cells.map((cell, n) =>
+      n
+        ? h("td", { class: kind(columns[n]) }, cell)
+        : h("th", { class: kind(columns[n]), scope: "row" }, cell),
+    ),
   );
 
 const kind = ({ figures, minor }) => [figures && "num", minor && "minor"].filter(Boolean).join(" ") || null;
