@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -151,7 +152,7 @@ async def test_nothing_that_is_shown_jumps(
 async def test_no_view_has_a_fault(
     browser: Browser, service: Canned, size: tuple[int, int], scheme: Scheme
 ) -> None:
-    """Nor with notices and a rebuild that runs."""
+    """Nor with notices, a rebuild that runs and a term that is explained."""
     service.answers |= {"/rebuilds": page_of(rebuild()), "/parked": page_of(parked(2))}
     service.reading = lambda: reading("w1", None, rebuild=rebuild())
     async with tab(browser, service.address, size, scheme) as page:
@@ -162,6 +163,8 @@ async def test_no_view_has_a_fault(
             await say(page, "bad", "good")
             assert await page.violations() == [], view
             assert await page.overflow() <= 0, view
+        await page.page.get_by_role("button", name="What is slot?").click()
+        assert await page.violations() == [], "a term"
 
 
 async def test_nothing_on_the_overview_is_animated(page: Tab) -> None:
@@ -322,3 +325,18 @@ async def test_a_rebuild_is_seen_everywhere_and_its_end_is_told(page: Tab, servi
     service.reading = lambda: reading(rebuild=rebuild("done", done=10))
     await page.says("The rebuild of balance is done.", where="#notices")
     await expect(page.page.locator("#troubles")).not_to_contain_text("rebuild")
+
+
+async def test_a_term_is_explained_where_it_stands(page: Tab) -> None:
+    for view, term in (
+        ("partitions", "epoch"),
+        ("partitions", "checkpoint"),
+        ("rebuild", "generation"),
+    ):
+        await page.show(view)
+        await page.page.get_by_role("button", name=f"What is {term}?").first.click()
+        await expect(dialog(page).get_by_role("heading")).to_have_text(term.capitalize())
+        name = await dialog(page).locator("code").inner_text()
+        assert (Path(__file__).parents[2] / name).is_file()
+        await page.press("Close")
+        await expect(dialog(page)).to_have_count(0)

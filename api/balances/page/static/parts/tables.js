@@ -1,6 +1,7 @@
 // Tables: a caption that is heard, columns of figures to the right, and a region that scrolls sideways.
 
 import { h, heard } from "../core/dom.js";
+import { explained } from "./terms.js";
 
 /**
  * @typedef {{name: string, figures?: boolean, minor?: boolean, hidden?: boolean}} Column `minor` ones are left
@@ -29,7 +30,7 @@ export function table(caption, columns, rows, empty = "There are none.") {
             h(
               "th",
               { scope: "col", class: kind(each) },
-              each.hidden ? heard(each.name) : each.name,
+              each.hidden ? heard(each.name) : explained(each.name),
             ),
           ),
         ),
