@@ -13,7 +13,7 @@ const MOST_PAGES = 5;
 /** @param {string} base the account's path @param {() => void} changed called after every reading */
 export function balanceChart(base, changed, signal) {
   const resource = new Resource((stop) => last(base, stop).then(drawn), changed, signal);
-  return { refresh: () => resource.refresh(), shown: () => [condition(resource), figure(resource)] };
+  return { resource, shown: () => [condition(resource), figure(resource)] };
 }
 
 function figure(resource) {

@@ -18,14 +18,15 @@ const COLUMNS = [
   { name: "Correlation", minor: true },
 ];
 
-/** @param {string} base the account's path @param {() => void} changed called after every reading */
-export function eventList(base, changed, signal) {
+/**
+ * @param {string} base the account's path
+ * @param {import("../core/router.js").Route} route tells the page
+ * @param {() => void} changed called after every reading
+ */
+export function eventList(base, route, changed, signal) {
   const ask = (after, stop) => get(path(`${base}/events`, { after, limit: LIMIT }), { signal: stop });
-  const list = new PagedList("the events", ask, changed, signal);
-  return {
-    refresh: list.refresh,
-    shown: () => list.shown((events) => table("Events", COLUMNS, events.map(row))),
-  };
+  const list = new PagedList({ what: "the events", name: "events-" }, ask, route, changed, signal);
+  return { list, shown: () => list.shown((events) => table("Events", COLUMNS, events.map(row))) };
 }
 
 const row = (each) => ({

@@ -18,48 +18,56 @@ const EVERY_MS = 3_000;
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route, who }) {
   const base = `/${encodeURIComponent(route.id)}`;
-  const check = behind(route.id, may(who(), "watch"), () => draw(), signal);
-  const chart = balanceChart(base, () => draw(), signal);
-  const entries = statement(base, () => draw(), signal);
-  const events = eventList(base, () => draw(), signal);
-  const refresh = () => [chart, entries, events].forEach((each) => each.refresh());
-  let version = null;
+  const draw = () => render(content(), place);
   const document = new Resource((stop) => get(path(base), { signal: stop }), read, signal);
+  const store = behind(route.id, may(who(), "watch"), draw, signal);
+  const chart = balanceChart(base, draw, signal);
+  const entries = statement(base, route, draw, signal);
+  const events = eventList(base, route, draw, signal);
+  const parts = [chart.resource, entries.list, events.list];
+  let version = null;
 
+  /** The parts are read when the document is, and whenever it has another version. */
   function read() {
-    draw();
     const found = document.value;
-    if (!found || document.problem) return;
-    check.look(found);
-    if (found.version !== version) refresh();
-    version = found.version;
+    if (!unknown(document) && (version === null || (found && found.version !== version))) {
+      version = found?.version ?? 0;
+      parts.forEach((each) => each.refresh());
+    }
+    if (found && !document.problem) store.look(found);
+    draw();
   }
 
-  const draw = () =>
-    render(
-      [
-        h("p", { class: "crumbs" }, h("a", { href: "#/accounts" }, "All accounts")),
-        condition(document),
+  // All at once, so that nothing that is shown is pushed away by what comes later.
+  const waiting = () => document.waiting || (!unknown(document) && parts.some((each) => each.waiting));
+
+  const content = () => [
+    h("p", { class: "crumbs" }, h("a", { href: "#/accounts" }, "All accounts")),
+    waiting() ? h("p", { class: "dim" }, "Reading…") : condition(document),
+    !waiting() &&
+      !unknown(document) && [
         h(
           "div",
           { class: soundness(document) },
           document.value && accountHead(document.value, route.id),
           readAt(document),
         ),
-        h("div", null, check.shown()),
+        h("div", null, store.shown()),
         section("over", "Balance over time", chart.shown()),
         section("entries", "Statement", entries.shown()),
         section("stored", "Events in the store", events.shown()),
       ],
-      place,
-    );
+  ];
 
   draw();
   document.refresh();
-  refresh();
-  live.addEventListener(
-    "change",
-    () => live.state !== "paused" && document.age > EVERY_MS && document.refresh(),
-    { signal },
-  );
+  live.addEventListener("change", () => live.state !== "paused" && document.keep(EVERY_MS), { signal });
+
+  return (turned) => {
+    entries.turn(turned);
+    events.list.turn(turned);
+  };
 }
+
+/** Whether there is no such account; then there is nothing else to say of it. */
+const unknown = ({ problem }) => problem?.status === 404 || problem?.status === 400;

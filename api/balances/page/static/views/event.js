@@ -14,10 +14,9 @@ export const title = "Event";
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { signal, route, who }) {
-  const version = route.query.get("version") ?? "1";
-  const where = `/events/${encodeURIComponent(route.id)}/${encodeURIComponent(version)}`;
+  const version = () => encodeURIComponent(route.query.get("version") ?? "1");
   const resource = new Resource(
-    (stop) => get(where, { signal: stop }),
+    (stop) => get(`/events/${encodeURIComponent(route.id)}/${version()}`, { signal: stop }),
     () => draw(),
     signal,
   );
@@ -41,6 +40,10 @@ export function show(place, { signal, route, who }) {
     );
   draw();
   resource.refresh();
+  return (turned) => {
+    route = turned;
+    resource.refresh();
+  };
 }
 
 const facts = (event, watch) =>

@@ -6,7 +6,7 @@ import { EventFeed, KEPT } from "../core/feed.js";
 import { counted, whole } from "../core/format.js";
 import { BANK, THING } from "../core/names.js";
 import { may } from "../core/roles.js";
-import { address } from "../core/router.js";
+import { address, go } from "../core/router.js";
 import { figure, time } from "../parts/figures.js";
 import { kindName } from "../parts/kinds.js";
 import { accountLink, eventLink, traceLink } from "../parts/links.js";
@@ -30,7 +30,7 @@ const COLUMNS = [
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { signal, route, who }) {
-  const filters = Object.fromEntries(NAMES.map((name) => [name, route.query.get(name) ?? ""]));
+  const filters = given(route);
   const watch = may(who(), "watch");
   let kinds = [];
   const draw = () => render([tools(filters, kinds, asked), stream(feed, filters, watch)], place);
@@ -48,11 +48,12 @@ export function show(place, { signal, route, who }) {
     if (signal.aborted) return;
     const wanted = Object.fromEntries(NAMES.map((name) => [name, filters[name].trim()]));
     // The address tells what is shown, and Back leaves the list, not the last letter.
-    history.replaceState(null, "", address("events", null, wanted));
-    feed.begin(wanted);
+    const where = address("events", null, wanted);
+    if (where === location.hash) feed.begin(wanted);
+    else go(where, { instead: true });
   }
 
-  begin();
+  feed.begin(given(route));
   get("/schemas", { signal }).then(
     ({ data }) => {
       kinds = [...new Set(data.map((each) => each.kind))];
@@ -60,7 +61,14 @@ export function show(place, { signal, route, who }) {
     },
     () => {}, // then any kind is shown, and none can be chosen
   );
+  return (turned) => {
+    const wanted = given(turned);
+    for (const name of NAMES) if (filters[name].trim() !== wanted[name]) filters[name] = wanted[name];
+    feed.begin(wanted);
+  };
 }
+
+const given = ({ query }) => Object.fromEntries(NAMES.map((name) => [name, query.get(name) ?? ""]));
 
 function tools(filters, kinds, asked) {
   const field = (name, words) =>

@@ -13,16 +13,13 @@ export const title = "Overview";
 export function show(place, { live, signal }) {
   const hour = activity(() => draw(), signal);
   const draw = () =>
+    live.reading &&
     render(
       [
-        section("behind", "How far behind", live.reading && lag(live.reading, live.hour)),
-        section(
-          "way",
-          "From the command to the projection",
-          live.reading && stages(live.reading, live.recent),
-        ),
-        section("servers", "Servers", live.reading && servers(live.reading)),
-        section("processes", "Processes", live.reading && processes(live.reading)),
+        section("behind", "How far behind", lag(live.reading, live.hour)),
+        section("way", "From the command to the projection", stages(live.reading, live.recent)),
+        section("servers", "Servers", servers(live.reading)),
+        section("processes", "Processes", processes(live.reading)),
         section("hour", "The last hour", hour()),
       ],
       place,

@@ -42,9 +42,8 @@ export function show(place, { live, signal, who }) {
   /** Read what is known of an account besides, unless that was read just now. */
   function look(account) {
     const known = behind.get(account.key) ?? new Resource((stop) => details(account, stop), draw, signal);
-    const asked = behind.has(account.key) && known.waiting;
     behind.set(account.key, known);
-    if (!asked && known.age > DETAILS_MS) known.refresh();
+    known.keep(DETAILS_MS);
   }
 
   function draw() {
@@ -85,7 +84,7 @@ export function show(place, { live, signal, who }) {
 
   // The first reading tells which projections there are.
   const update = () =>
-    live.reading && (resource.waiting || live.state !== "paused") && resource.age > EVERY_MS && again();
+    live.reading && (resource.waiting || live.state !== "paused") && resource.keep(EVERY_MS);
   draw();
   live.follow(update, signal);
 }
@@ -198,8 +197,8 @@ const buttons = ({ id, entries }, { again, signal }) =>
       "button",
       {
         type: "button",
-        disabled: entries.every((each) => each.retry),
-        onclick: () => retry(entries, again, signal),
+        "aria-disabled": entries.every((each) => each.retry) ? "true" : null,
+        onclick: () => entries.every((each) => each.retry) || retry(entries, again, signal),
       },
       entries.every((each) => each.retry) ? "Retrying…" : "Retry",
       heard(` ${id}`),

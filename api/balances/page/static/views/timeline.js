@@ -6,7 +6,7 @@ import { h, render, section } from "../core/dom.js";
 import { span } from "../core/format.js";
 import { Resource } from "../core/resource.js";
 import { may } from "../core/roles.js";
-import { address } from "../core/router.js";
+import { altered, go } from "../core/router.js";
 import { badge, fullTime } from "../parts/figures.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { table } from "../parts/tables.js";
@@ -21,7 +21,7 @@ const CHOICES = { "": "All", trouble: "Warnings and trouble", audit: "What peopl
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, who, route }) {
   const operator = may(who(), "operate");
-  let only = route.query.get("only") ?? "";
+  const only = () => route.query.get("only") ?? "";
   const happened = new Resource(
     (stop) => read(operator, stop),
     () => draw(),
@@ -32,24 +32,24 @@ export function show(place, { live, signal, who, route }) {
     () => draw(),
     signal,
   );
-  const choose = (event) => {
-    only = event.target.value;
-    history.replaceState(null, "", address("timeline", null, { only }));
-    draw();
-  };
+  const choose = (event) => go(altered(route, { only: event.target.value }));
   const draw = () =>
     render(
       [
-        chooser(only, operator, choose),
+        chooser(only(), operator, choose),
         condition(happened),
-        h("div", { class: soundness(happened) }, happened.value && list(happened.value, only), readAt(happened)),
+        h("div", { class: soundness(happened) }, happened.value && list(happened.value, only()), readAt(happened)),
         operator && section("settings", "Settings of this service", condition(settings), told(settings)),
       ],
       place,
     );
   draw();
   if (operator) settings.refresh();
-  live.follow(() => live.state !== "paused" && happened.age > EVERY_MS && happened.refresh(), signal);
+  live.follow(() => live.state !== "paused" && happened.keep(EVERY_MS), signal);
+  return (turned) => {
+    route = turned;
+    draw();
+  };
 }
 
 /** The audit log needs NATS; without it what happened is told all the same, of NATS itself, too. */

@@ -23,11 +23,11 @@ const LEAD =
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route }) {
-  const account = route.query.get("account");
+  const account = () => route.query.get("account");
   const began = Date.now();
-  const where = path(`/traces/${encodeURIComponent(route.id ?? "")}`, { account });
   const trace = new Resource(
-    (stop) => get(where, { signal: stop }),
+    (stop) =>
+      get(path(`/traces/${encodeURIComponent(route.id)}`, { account: account() }), { signal: stop }),
     () => draw(),
     signal,
   );
@@ -40,7 +40,7 @@ export function show(place, { live, signal, route }) {
     render(
       [
         h("p", { class: "lead" }, LEAD),
-        finder(route.id ?? "", account ?? ""),
+        finder(route.id ?? "", account() ?? ""),
         route.id !== null && [
           condition(trace),
           h("div", { class: soundness(trace) }, trace.value?.events.map(event), readAt(trace)),
@@ -64,7 +64,12 @@ export function show(place, { live, signal, route }) {
 
   draw();
   follow();
-  live.follow(() => live.state !== "paused" && lately.age > FIGURES_MS && lately.refresh(), signal);
+  live.follow(() => live.state !== "paused" && lately.keep(FIGURES_MS), signal);
+  return (turned) => {
+    route = turned;
+    if (route.id !== null) trace.refresh();
+    draw();
+  };
 }
 
 /** Whether nothing more will be learned of it. */
@@ -82,7 +87,7 @@ function finder(id, account) {
       "p",
       { class: "field grow" },
       h("label", { for: `trace-${name}` }, words),
-      h("input", { id: `trace-${name}`, name, type: "search", value, autocomplete: "off", spellcheck: false }),
+      h("input", { id: `trace-${name}`, name, type: "search", defaultValue: value, autocomplete: "off", spellcheck: false }),
     );
   return h(
     "form",
