@@ -13,6 +13,7 @@ from api.balances import (
     event_schemas,
     feed,
     groups,
+    history,
     overview,
     parked,
     partitions,
@@ -106,6 +107,7 @@ def create_app(settings: Settings) -> web.Application:
         every_route += [
             *statements.routes,
             account_events.route(lambda: connections.store),
+            *history.routes,
             *routes,
         ]
 
@@ -121,6 +123,7 @@ def create_app(settings: Settings) -> web.Application:
     app[groups.GROUPS] = read_groups
     app[INDEX], app[READS], app[PAGES] = index, reads(), pages
     app[statements.STATEMENTS], app[statements.READS] = entries, reads()
+    app[history.HISTORY] = history.AccountHistory(connections)
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
     app[PROJECTIONS] = kept
