@@ -22,6 +22,7 @@ _INDEX: Final = "index.html"
 _KINDS: Final = {
     ".html": HTML,
     ".js": "text/javascript",
+    ".mjs": "text/javascript",
     ".css": "text/css",
     ".svg": "image/svg+xml",
     ".png": "image/png",

@@ -183,7 +183,10 @@ async def test_a_bar_has_its_rate_and_the_time_left(page: Tab) -> None:
     shown = await page.page.evaluate(
         """async (rebuild) => {
           const { running } = await import('/ui/parts/running.js');
-          const bars = [...running(rebuild, true, () => {}).querySelectorAll('.bars li')];
+          const { render } = await import('/ui/core/dom.js');
+          const place = document.createElementNS('http://www.w3.org/1999/xhtml', 'div');
+          render(running(rebuild, true, () => {}), place);
+          const bars = [...place.querySelectorAll('.bars li')];
           const texts = (bar) => [...bar.querySelectorAll('label, .figure, .dim, .badge')]
             .map((each) => each.textContent);
           const part = (bar) => bar.getAttribute('value') / bar.getAttribute('max');

@@ -1,7 +1,7 @@
 // Wires the page: who it is for, the stream of readings, and the view that the address names.
 
 import { get } from "./core/api.js";
-import { byId, h } from "./core/dom.js";
+import { byId, h, render } from "./core/dom.js";
 import { onChange } from "./core/key.js";
 import { Live } from "./core/live.js";
 import { BANK, HOUSE, TITLE } from "./core/names.js";
@@ -33,20 +33,31 @@ let showing = new AbortController();
 
 const viewOf = (route) => (BANK && route.view === "accounts" && route.id ? account : VIEWS[route.view]);
 
-function show({ focus = true } = {}) {
+/** A new page under this title, with this in it; what was there before goes. Where its content is. */
+function page(title, ...content) {
+  const [heading, place] = [document.createElement("h1"), document.createElement("div")];
+  heading.tabIndex = -1;
+  heading.textContent = title;
+  place.className = "view";
   showing.abort();
   showing = new AbortController();
+  showing.signal.addEventListener("abort", () => render(null, place));
+  byId("view").replaceChildren(heading, place);
+  document.title = `${title} · ${TITLE}`;
+  render(content, place);
+  return place;
+}
+
+function show({ focus = true } = {}) {
   const route = parsed(location.hash);
   const view = viewOf(route);
-  const place = h("div", { class: "view" });
-  const heading = h("h1", { tabindex: "-1" }, view?.title ?? "There is no such page");
-  byId("view").replaceChildren(heading, place);
-  document.title = `${heading.textContent} · ${TITLE}`;
+  const place = page(view?.title ?? "There is no such page");
   for (const link of byId("views").querySelectorAll("a")) mark(link, route.view);
-  if (focus) heading.focus();
+  if (focus) byId("view").firstChild.focus();
   if (view && !EVERYBODYS.has(route.view) && !may(who, "watch"))
-    place.append(
+    render(
       h("p", { class: "box" }, `This takes a viewer's or an operator's key. Yours is a ${who.role}'s.`),
+      place,
     );
   else view?.show(place, { live, signal: showing.signal, route, who: () => who });
 }
@@ -71,18 +82,13 @@ async function begin() {
   }
   byId("key-end").textContent = endOf(who) ?? "";
   if (who === null)
-    return byId("view").replaceChildren(
-      h("h1", { tabindex: "-1" }, "A key is needed"),
-      h("p", null, `Nothing is shown without a key of this ${HOUSE}.`),
-    );
-  if (BANK && parsed(location.hash).view === "overview" && !may(who, "watch"))
-    location.replace("#/accounts");
+    return page("A key is needed", h("p", null, `Nothing is shown without a key of this ${HOUSE}.`));
+  if (BANK && parsed(location.hash).view === "overview" && !may(who, "watch")) location.replace("#/accounts");
   if (may(who, "watch")) live.start();
   show({ focus: false });
 }
 
-const fail = (problem) =>
-  byId("view").replaceChildren(h("h1", { tabindex: "-1" }, TITLE), problemBox(problem, begin));
+const fail = (problem) => page(TITLE, problemBox(problem, begin));
 
 live.addEventListener("change", () => standing(live));
 onChange(() => location.reload());

@@ -1,34 +1,21 @@
-// Elements as functions' values. Text goes in as text, so no data is ever parsed as HTML.
+// Elements as functions' values, by Preact: `h("a", { href: "#/", key: "x", onclick: f }, "text", other)`. Text goes
+// in as text, so no data is ever parsed as HTML; `render(vnodes, place)` touches nothing that is as it should be.
 
-/**
- * An element: `h("a", { href: "#/", class: "x", onclick: f }, "text", other)`.
- * Null, undefined and false are left out, of attributes and of children; lists are flattened.
- * @param {string} tag
- * @param {Record<string, unknown> | null} [attributes]
- * @param {...unknown} children
- * @returns {HTMLElement}
- */
-export function h(tag, attributes, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes ?? {})) give(element, name, value);
-  element.append(...children.flat(Infinity).filter(shown).map(asNode));
-  return element;
-}
+import { Component, h, options, render } from "../vendor/preact/preact.mjs";
 
-/** Whether a child or an attribute is there at all. */
-const shown = (value) => value !== null && value !== undefined && value !== false;
+export { Component, h, render };
 
-const asNode = (value) => (value instanceof Node ? value : String(value));
-
-function give(element, name, value) {
-  if (!shown(value)) return;
-  // A handler is a property: as an attribute the page's policy would refuse it.
-  if (name.startsWith("on")) element[name] = value;
-  else element.setAttribute(name, value === true ? "" : String(value));
-}
+// A key can be seen on its element: tests and people find by it what the element is about.
+options.vnode = ({ type, key, props }) => {
+  if (typeof type === "string" && key != null) props["data-key"] = key;
+};
 
 /** The element with this id, which the page has from the beginning. */
 export const byId = (id) => document.getElementById(id);
+
+/** A part of a view, under a heading. */
+export const section = (id, name, ...content) =>
+  h("section", { "aria-labelledby": id }, h("h2", { id }, name), content);
 
 /** Text for those who hear the page and don't see it. */
 export const heard = (text) => h("span", { class: "heard" }, text);

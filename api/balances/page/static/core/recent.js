@@ -29,11 +29,6 @@ export class Recent {
     return [this.#readings.map((each) => each.at), this.#readings.map((each) => each.rates[stage])];
   }
 
-  /** The stages that have rates. */
-  get stages() {
-    return Object.keys(RATES);
-  }
-
   /** From when to when the charts are, for all of them alike. */
   get range() {
     const last = this.#readings.at(-1)?.at ?? 0;

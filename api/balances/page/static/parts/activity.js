@@ -3,50 +3,52 @@
 import { get } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { compact, minute, whole } from "../core/format.js";
-import { patch } from "../core/patch.js";
 import { Resource } from "../core/resource.js";
-import { axis, bars, chart, colour, plotPlace } from "./chart.js";
+import { axis, bars, colour, plot } from "./chart.js";
 import { GROUPS, SHOWN, stacked, summed } from "./minutes.js";
 import { condition, soundness } from "./problems.js";
 import { table } from "./tables.js";
 
 const EVERY_MS = 15_000;
 
-/** Show it in `place` until `signal` aborts. */
-export function activity(place, signal) {
+/** @param {() => void} changed called after every reading @returns {() => unknown[]} shows it */
+export function activity(changed, signal) {
   let what = "events";
-  const [state, plot, words] = [h("div"), plotPlace("Events in the last hour: not read yet."), h("div")];
-  place.append(
-    choice((chosen) => {
-      what = chosen;
-      render();
-    }),
-    state,
-    plot,
-    words,
-  );
-  const draw = chart(plot, () => options(() => columns), signal);
-  let columns = [];
-  const resource = new Resource(
-    (stop) => get("/activity", { signal: stop }),
-    () => render(),
-    signal,
-  );
+  let minutes = null;
+  let columns = null;
+  let data = null;
+  const load = async (stop) => (await get("/activity", { signal: stop })).data;
+  const resource = new Resource(load, summarised, signal);
 
-  function render() {
-    patch(state, condition(resource));
-    plot.className = `plot ${soundness(resource)}`;
-    if (!resource.value) return;
-    const minutes = resource.value.data.slice().sort((a, b) => a.minute.localeCompare(b.minute));
-    columns = GROUPS.map(({ kinds }) => minutes.map((each) => summed(each, kinds, what)));
-    draw([minutes.map((each) => Date.parse(each.minute) / 1000), ...stacked(columns)]);
-    plot.setAttribute("aria-label", spoken(columns, SHOWN[what]));
-    patch(words, told(minutes, columns, SHOWN[what]));
+  function summarised() {
+    if (resource.value) {
+      minutes = resource.value.toSorted((a, b) => a.minute.localeCompare(b.minute));
+      columns = GROUPS.map(({ kinds }) => minutes.map((each) => summed(each, kinds, what)));
+      data = [minutes.map((each) => Date.parse(each.minute) / 1000), ...stacked(columns)];
+    }
+    changed();
+  }
+
+  function choose(chosen) {
+    what = chosen;
+    summarised();
   }
 
   resource.refresh();
   const timer = setInterval(() => document.hidden || resource.refresh(), EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
+  const name = () => SHOWN[what];
+  return () => [
+    choice(choose),
+    condition(resource),
+    plot(
+      columns ? spoken(columns, name()) : "Events in the last hour: not read yet.",
+      data,
+      () => options(() => columns),
+      soundness(resource),
+    ),
+    columns && told(minutes, columns, name()),
+  ];
 }
 
 const choice = (choose) =>
@@ -58,7 +60,13 @@ const choice = (choose) =>
       h(
         "label",
         null,
-        h("input", { type: "radio", name: "shown", value, checked: n === 0, onchange: () => choose(value) }),
+        h("input", {
+          type: "radio",
+          name: "shown",
+          value,
+          defaultChecked: n === 0,
+          onchange: () => choose(value),
+        }),
         name,
       ),
     ),
@@ -75,7 +83,7 @@ const told = (minutes, columns, name) => [
   ),
   h(
     "details",
-    { "data-key": "figures" },
+    { key: "figures" },
     h("summary", null, "The same as a table"),
     table(
       `${name} by minute`,

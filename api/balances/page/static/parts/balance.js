@@ -3,43 +3,34 @@
 import { get, path } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { compact, counted, isExact, moment, whole } from "../core/format.js";
-import { patch } from "../core/patch.js";
 import { Resource } from "../core/resource.js";
-import { TIMES, axis, chart, colour, plotPlace, stepped } from "./chart.js";
+import { TIMES, axis, colour, plot, stepped } from "./chart.js";
 import { condition, soundness } from "./problems.js";
 
 const PAGE = 100;
 const MOST_PAGES = 5;
 
-/** @returns {() => void} reads it anew */
-export function balanceChart(place, base, signal) {
-  const [state, plot, words] = [
-    h("div"),
-    plotPlace("The balance over time: not read yet."),
-    h("p", { class: "dim note" }),
-  ];
-  place.append(state, plot, words);
-  const draw = chart(plot, options, signal);
-  const resource = new Resource((stop) => last(base, stop), render, signal);
+/** @param {string} base the account's path @param {() => void} changed called after every reading */
+export function balanceChart(base, changed, signal) {
+  const resource = new Resource((stop) => last(base, stop).then(drawn), changed, signal);
+  return { refresh: () => resource.refresh(), shown: () => [condition(resource), figure(resource)] };
+}
 
-  function render() {
-    patch(state, condition(resource));
-    plot.className = `plot ${soundness(resource)}`;
-    if (!resource.value) return;
-    const { entries, whole: all } = resource.value;
-    const shown = entries.filter((each) => isExact(each.balance));
-    draw(columns(shown));
-    plot.setAttribute("aria-label", spoken(shown));
-    patch(
-      words,
-      all
-        ? `All ${counted(entries.length, "entry", "entries")}.`
-        : `The last ${counted(entries.length, "entry", "entries")}; what was before is not drawn.`,
-      " Each point is a balance after an entry of the statement below. Times are UTC.",
-    );
-  }
+function figure(resource) {
+  const { data = null, words = "The balance over time: not read yet.", note = "" } = resource.value ?? {};
+  return [plot(words, data, options, soundness(resource)), h("p", { class: "dim note" }, note)];
+}
 
-  return () => resource.refresh();
+/** What the chart shows of the entries, in figures and in words. */
+function drawn({ entries, whole: all }) {
+  const shown = entries.filter((each) => isExact(each.balance));
+  const number = counted(entries.length, "entry", "entries");
+  const which = all ? `All ${number}.` : `The last ${number}; what was before is not drawn.`;
+  return {
+    data: columns(shown),
+    words: spoken(shown),
+    note: `${which} Each point is a balance after an entry of the statement below. Times are UTC.`,
+  };
 }
 
 /** The last entries in order of version, page by page, and whether they are all. */

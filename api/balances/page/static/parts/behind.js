@@ -3,7 +3,6 @@
 import { get, path } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { counted } from "../core/format.js";
-import { patch } from "../core/patch.js";
 import { fullTime } from "./figures.js";
 
 const MOST = 100;
@@ -11,30 +10,33 @@ const MOST = 100;
 const SECOND_LOOK_MS = 1_500;
 
 /**
+ * @param {string} id of the account
  * @param {boolean} observer whether parked accounts may be looked at
- * @returns {(document: {version: number}) => Promise<void>} looks, and says it in `place`
+ * @param {() => void} changed called after every look
  */
-export function behind(place, id, observer, signal) {
+export function behind(id, observer, changed, signal) {
   const base = `/${encodeURIComponent(id)}`;
   let since = null;
+  let found = null;
 
-  return async function check({ version }) {
+  async function look({ version }) {
     const [later, list] = await Promise.allSettled([
       get(path(`${base}/events`, { after: version, limit: MOST }), { signal }),
       observer ? get("/parked", { signal }) : Promise.reject(),
     ]);
     if (signal.aborted) return;
     const parked = list.value?.data.find((each) => each.account_id === id);
-    const newer = later.value?.data.length ?? 0;
-    since = newer ? (since ?? performance.now()) : null;
+    since = later.value?.data.length ? (since ?? performance.now()) : null;
     const late = since !== null && performance.now() - since > SECOND_LOOK_MS;
-    patch(
-      place,
+    found = [
       parked && parkedBox(parked, later.value),
       later.reason?.status && unknownBox(later.reason),
       late && !parked && behindBox(later.value, version),
-    );
-  };
+    ];
+    changed();
+  }
+
+  return { look, shown: () => found };
 }
 
 const many = ({ data, has_more: more }, what = "event") =>
@@ -43,7 +45,7 @@ const many = ({ data, has_more: more }, what = "event") =>
 const parkedBox = ({ version, reason, since }, later) =>
   h(
     "div",
-    { class: "box bad", "data-key": "parked" },
+    { class: "box bad", key: "parked" },
     h(
       "p",
       null,
@@ -67,7 +69,7 @@ const parkedBox = ({ version, reason, since }, later) =>
 const unknownBox = ({ title, detail }) =>
   h(
     "p",
-    { class: "box warn", "data-key": "unknown" },
+    { class: "box warn", key: "unknown" },
     h("strong", null, "Whether the event store has more than this is unknown. "),
     `${title}: ${detail}`,
   );
@@ -75,7 +77,7 @@ const unknownBox = ({ title, detail }) =>
 const behindBox = (later, version) =>
   h(
     "p",
-    { class: "box warn", "data-key": "behind" },
+    { class: "box warn", key: "behind" },
     h("strong", null, `This is behind: version ${version}. `),
     `The event store has ${many(later, "later event")}.`,
   );

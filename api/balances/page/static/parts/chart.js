@@ -1,6 +1,6 @@
 // uPlot in the page's colours: as wide as its place, and drawn anew when light turns to dark.
 
-import { h } from "../core/dom.js";
+import { Component, h } from "../core/dom.js";
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 
 const HEIGHT = 220;
@@ -9,38 +9,52 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 /** A colour of the style sheet by name, such as `--line`. */
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Where a chart goes; `words` tell what it shows to those who don't see it. */
-export const plotPlace = (words) => h("div", { class: "plot", role: "img", "aria-label": words });
-
 /**
- * A chart in `place` until `signal` aborts. `options` makes uPlot's options anew for each colour scheme.
- * Where the style sheet gives it no room there is none.
- * @returns {(data: (number | null)[][]) => void} shows other data
+ * A chart of `data`, uPlot's columns; null while there is none. `options` makes uPlot's options anew for each colour
+ * scheme; other properties are the element's. Where the style sheet gives it no room nothing is drawn.
  */
-export function chart(place, options, signal, height = HEIGHT) {
-  let plot = null;
-  let data = null;
-  const make = () => {
-    plot?.destroy();
-    const seen = data && place.clientWidth > 0;
-    plot = seen
-      ? new uPlot({ ...base(), ...options(), width: place.clientWidth, height }, data, place)
-      : null;
+export class Chart extends Component {
+  #place = null;
+  #plot = null;
+  #size = new ResizeObserver(() => (this.#plot ? this.#plot.setSize(this.#room()) : this.#make()));
+  #make = () => {
+    const { data, options } = this.props;
+    this.#plot?.destroy();
+    const seen = data && this.#place.clientWidth > 0;
+    this.#plot = seen ? new uPlot({ ...base(), ...options(), ...this.#room() }, data, this.#place) : null;
   };
-  const size = new ResizeObserver(() => plot?.setSize({ width: place.clientWidth, height }));
-  size.observe(place);
-  dark.addEventListener("change", make, { signal });
-  signal.addEventListener("abort", () => {
-    size.disconnect();
-    plot?.destroy();
-  });
-  return (given) => {
-    const same = plot && given.length === data.length;
-    data = given;
-    if (same) plot.setData(data);
-    else make();
-  };
+
+  componentDidMount() {
+    this.#size.observe(this.#place);
+    dark.addEventListener("change", this.#make);
+    this.#make();
+  }
+
+  componentDidUpdate({ data: before }) {
+    const { data } = this.props;
+    if (data === before) return;
+    if (this.#plot && data?.length === before.length) this.#plot.setData(data);
+    else this.#make();
+  }
+
+  componentWillUnmount() {
+    this.#size.disconnect();
+    dark.removeEventListener("change", this.#make);
+    this.#plot?.destroy();
+  }
+
+  #room() {
+    return { width: this.#place.clientWidth, height: this.props.height ?? HEIGHT };
+  }
+
+  render({ data, options, height, ...attributes }) {
+    return h("div", { ...attributes, ref: (element) => (this.#place = element) });
+  }
 }
+
+/** A chart in a frame; `words` tell what it shows to those who don't see it. */
+export const plot = (words, data, options, soundness = "") =>
+  h(Chart, { class: `plot ${soundness}`, role: "img", "aria-label": words, data, options });
 
 const base = () => ({
   tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),

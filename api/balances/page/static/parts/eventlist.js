@@ -3,7 +3,7 @@
 import { get, path } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { figure, fullTime } from "./figures.js";
-import { pagedList } from "./pagedlist.js";
+import { PagedList } from "./pagedlist.js";
 import { table } from "./tables.js";
 
 const LIMIT = 15;
@@ -17,14 +17,14 @@ const COLUMNS = [
   { name: "Correlation", minor: true },
 ];
 
-/** @returns {() => void} reads it anew */
-export function eventList(place, base, signal) {
-  const list = {
-    what: "the events",
-    ask: (after, stop) => get(path(`${base}/events`, { after, limit: LIMIT }), { signal: stop }),
-    show: (events) => table("Events", COLUMNS, events.map(row)),
+/** @param {string} base the account's path @param {() => void} changed called after every reading */
+export function eventList(base, changed, signal) {
+  const ask = (after, stop) => get(path(`${base}/events`, { after, limit: LIMIT }), { signal: stop });
+  const list = new PagedList("the events", ask, changed, signal);
+  return {
+    refresh: list.refresh,
+    shown: () => list.shown((events) => table("Events", COLUMNS, events.map(row))),
   };
-  return pagedList(place, list, signal).refresh;
 }
 
 const row = (each) => ({

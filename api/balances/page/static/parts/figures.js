@@ -45,4 +45,4 @@ export const badge = (tone, word) => h("span", { class: `badge ${tone}` }, word)
 
 /** Name and value, in a `dl`. */
 export const fact = (name, ...value) =>
-  h("div", { class: "fact", "data-key": name }, h("dt", null, name), h("dd", null, value));
+  h("div", { class: "fact", key: name }, h("dt", null, name), h("dd", null, value));

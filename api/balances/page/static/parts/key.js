@@ -1,7 +1,6 @@
 // Who the page is for: asks for a key where the bank wants one, says whose it is, forgets it.
 
-import { byId, h } from "../core/dom.js";
-import { patch } from "../core/patch.js";
+import { byId, h, render } from "../core/dom.js";
 import { forget, keep, key } from "../core/key.js";
 import { HOUSE } from "../core/names.js";
 import { moment } from "../core/format.js";
@@ -19,7 +18,7 @@ export function showWho(who) {
           button("Forget key", forget),
         ]
       : [h("span", { class: "who dim" }, "Keys are off")];
-  patch(byId("who"), key() || who ? about : [button("Enter a key", () => askForKey())]);
+  render(key() || who ? about : button("Enter a key", () => askForKey()), byId("who"));
 }
 
 const button = (text, onclick) => h("button", { type: "button", class: "quiet", onclick }, text);
@@ -27,48 +26,53 @@ const button = (text, onclick) => h("button", { type: "button", class: "quiet", 
 /** Ask for a key, saying why; it is used as soon as it is given. One dialog at a time. */
 export function askForKey(problem = null) {
   const dialog = byId("key-dialog");
-  const given = h("input", {
-    id: "key-input",
-    type: "password",
-    autocomplete: "off",
-    required: true,
-    spellcheck: "false",
-    "aria-describedby": "key-why key-kept",
-    placeholder: "bank_…",
-  });
   const submit = (event) => {
     event.preventDefault();
     dialog.close();
-    keep(given.value.trim());
+    keep(byId("key-input").value.trim());
   };
-  dialog.replaceChildren(
-    h("h2", { id: "key-title" }, `This ${HOUSE} asks for a key`),
-    h(
-      "p",
-      { id: "key-why" },
-      problem ? `${problem.title}. ${problem.detail}` : `Enter an API key of this ${HOUSE}.`,
-    ),
-    h(
-      "form",
-      { onsubmit: submit },
-      h("label", { for: "key-input" }, "API key"),
-      given,
+  render(
+    [
+      h("h2", { id: "key-title" }, `This ${HOUSE} asks for a key`),
       h(
         "p",
-        { id: "key-kept", class: "dim" },
-        "It is kept for this tab, and gone when the tab is closed or you forget it.",
+        { id: "key-why" },
+        problem ? `${problem.title}. ${problem.detail}` : `Enter an API key of this ${HOUSE}.`,
       ),
-      h(
-        "div",
-        { class: "buttons" },
-        h("button", { type: "button", onclick: () => dialog.close() }, "Not now"),
-        h("button", { class: "main" }, "Use this key"),
-      ),
-    ),
+      keyForm(submit, () => dialog.close()),
+    ],
+    dialog,
   );
   if (!dialog.open) dialog.showModal();
-  given.focus();
+  byId("key-input").focus();
 }
+
+const keyForm = (submit, leave) =>
+  h(
+    "form",
+    { onsubmit: submit },
+    h("label", { for: "key-input" }, "API key"),
+    h("input", {
+      id: "key-input",
+      type: "password",
+      autocomplete: "off",
+      required: true,
+      spellcheck: false,
+      "aria-describedby": "key-why key-kept",
+      placeholder: "bank_…",
+    }),
+    h(
+      "p",
+      { id: "key-kept", class: "dim" },
+      "It is kept for this tab, and gone when the tab is closed or you forget it.",
+    ),
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", onclick: leave }, "Not now"),
+      h("button", { class: "main" }, "Use this key"),
+    ),
+  );
 
 /** When the key ends, for the foot of the page; null if it has no end. */
 export const endOf = (who) => (who?.expires ? `This key ends ${moment(who.expires)} UTC.` : null);

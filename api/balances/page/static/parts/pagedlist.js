@@ -1,45 +1,50 @@
 // A list that comes in pages: what is wrong with it above, the way to other pages below.
 
 import { h } from "../core/dom.js";
-import { patch } from "../core/patch.js";
 import { Resource } from "../core/resource.js";
 import { Pages, pager } from "./pager.js";
 import { condition, readAt, soundness } from "./problems.js";
 
-/**
- * A list in `place` until `signal` aborts; nothing is asked for before `refresh` or `restart`.
- * @template T
- * @param {{
- *   what: string,
- *   ask: (cursor: string, signal: AbortSignal) => Promise<{data: T[], next?: string}>,
- *   show: (data: T[]) => Node,
- * }} list
- * @returns {{refresh: () => void, restart: () => void}} reads this page anew, or the first one
- */
-export function pagedList(place, { what, ask, show }, signal) {
-  const pages = new Pages();
-  const [state, list] = [h("div"), h("div")];
-  place.append(state, list);
-  const resource = new Resource(
-    (stop) => ask(pages.now, stop),
-    () => render(),
-    signal,
-  );
-  const refresh = () => resource.refresh();
+/** @template T */
+export class PagedList {
+  #pages = new Pages();
+  #what;
+  #resource;
 
-  function render() {
-    patch(state, condition(resource));
-    list.className = `stack ${soundness(resource)}`;
-    const found = resource.value;
-    const next = found?.next ?? null;
-    patch(list, found && [show(found.data), pager(what, pages, next, refresh), readAt(resource)]);
+  /**
+   * Nothing is asked for before `refresh` or `restart`.
+   * @param {string} what it lists
+   * @param {(cursor: string, signal: AbortSignal) => Promise<{data: T[], next?: string}>} ask
+   * @param {() => void} changed called after every reading
+   * @param {AbortSignal} signal ends it
+   */
+  constructor(what, ask, changed, signal) {
+    this.#what = what;
+    this.#resource = new Resource((stop) => ask(this.#pages.now, stop), changed, signal);
   }
 
-  return {
-    refresh,
-    restart() {
-      pages.reset();
-      refresh();
-    },
-  };
+  /** Read this page anew. */
+  refresh = () => this.#resource.refresh();
+
+  /** Read the first page. */
+  restart() {
+    this.#pages.reset();
+    this.refresh();
+  }
+
+  /** @param {(data: T[]) => unknown} show what a page has */
+  shown(show) {
+    const found = this.#resource.value;
+    return [
+      condition(this.#resource),
+      found &&
+        h(
+          "div",
+          { class: `stack ${soundness(this.#resource)}` },
+          show(found.data),
+          pager(this.#what, this.#pages, found.next ?? null, this.refresh),
+          readAt(this.#resource),
+        ),
+    ];
+  }
 }

@@ -48,7 +48,7 @@ export function pager(what, pages, next, turned) {
   };
   return h(
     "nav",
-    { class: "pager", "aria-label": `Pages of ${what}`, "data-key": `pager ${what}` },
+    { class: "pager", "aria-label": `Pages of ${what}`, key: `pager ${what}` },
     h("button", { type: "button", disabled: pages.first, onclick: turn(() => pages.back()) }, "Back"),
     h("span", { class: "dim" }, `Page ${pages.number}`),
     h(

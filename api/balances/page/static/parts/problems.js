@@ -7,7 +7,7 @@ import { time } from "./figures.js";
 export const problemBox = (problem, again = null) =>
   h(
     "div",
-    { class: "box bad", role: "alert", "data-key": "problem" },
+    { class: "box bad", role: "alert", key: "problem" },
     h(
       "p",
       null,
@@ -25,7 +25,7 @@ export const problemBox = (problem, again = null) =>
  */
 export function condition(resource, again = () => resource.refresh()) {
   if (!resource.problem)
-    return resource.waiting ? h("p", { class: "dim", "data-key": "waiting" }, "Reading…") : null;
+    return resource.waiting ? h("p", { class: "dim", key: "waiting" }, "Reading…") : null;
   const shown =
     resource.value &&
     h(

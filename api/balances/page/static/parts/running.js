@@ -22,7 +22,7 @@ export function running(rebuild, operator, again) {
   const name = `rebuild-${rebuild.id}`;
   return h(
     "section",
-    { class: "card", "aria-labelledby": name, "data-key": name },
+    { class: "card", "aria-labelledby": name, key: name },
     h(
       "header",
       { class: "split" },
@@ -61,7 +61,7 @@ function bar(key, name, { done, total, state }, rest) {
   const over = total === 0 && (state === "done" || state === "replayed");
   return h(
     "li",
-    { "data-key": key },
+    { key: key },
     h("label", { for: `bar-${key}` }, name),
     h("progress", { id: `bar-${key}`, max: Math.max(total, 1), value: over ? 1 : done }),
     h("span", { class: "figure" }, `${whole(done)} of ${whole(total)}`),

@@ -14,7 +14,7 @@ export const servers = ({ servers: all }) =>
     all.map((each) =>
       h(
         "li",
-        { class: each.up ? null : "is-down", "data-key": each.name },
+        { class: each.up ? null : "is-down", key: each.name },
         h(
           "div",
           null,

@@ -4,24 +4,31 @@ import { h } from "../core/dom.js";
 import { counted } from "../core/format.js";
 import { BANK } from "../core/names.js";
 import { serverName, unowned } from "../core/troubles.js";
+import { Chart, colour } from "./chart.js";
 import { badge, fact, figure, perSecond, seconds } from "./figures.js";
 
-/** @param {import("../core/shapes.js").Pipeline} reading */
-export function stages(reading) {
+const TREND_HEIGHT = 44;
+
+/**
+ * @param {import("../core/shapes.js").Pipeline} reading
+ * @param {import("../core/recent.js").Recent} recent the rates of the last minutes, for the small charts
+ */
+export function stages(reading, recent) {
   return h(
     "ol",
     { class: "stages" },
-    commands(reading),
-    store(reading),
-    stream(reading),
-    workers(reading),
+    commands(reading, recent),
+    store(reading, recent),
+    stream(reading, recent),
+    workers(reading, recent),
     projection(reading),
   );
 }
 
-const commands = ({ stored }) =>
+const commands = ({ stored }, recent) =>
   stage(
     "commands",
+    recent,
     BANK ? "Account service" : "Command service",
     "takes commands",
     null,
@@ -31,9 +38,10 @@ const commands = ({ stored }) =>
     [],
   );
 
-const store = (reading) =>
+const store = (reading, recent) =>
   stage(
     "store",
+    recent,
     "Event store",
     "keeps every event",
     state(reading, "mongodb"),
@@ -43,10 +51,11 @@ const store = (reading) =>
     [fact("Events", figure(reading.stored.events, undefined, reading.stored.unknown))],
   );
 
-const stream = (reading) => {
+const stream = (reading, recent) => {
   const { forwarded, forwarder } = reading;
   return stage(
     "stream",
+    recent,
     "Forwarder and stream",
     "carries them in order",
     state(reading, "nats"),
@@ -66,7 +75,7 @@ function leader({ leader, unknown }) {
   return figure(leader, String, unknown);
 }
 
-const workers = (reading) => {
+const workers = (reading, recent) => {
   const { workers: all, workers_unknown: why } = reading;
   const here = all.filter((each) => each.state === "here").length;
   const lost = all.filter((each) => each.state === "lost").map((each) => each.name);
@@ -74,6 +83,7 @@ const workers = (reading) => {
   const first = reading.projected[0];
   return stage(
     "workers",
+    recent,
     "Workers",
     "fold them by partition",
     state(reading, "redis"),
@@ -92,12 +102,12 @@ const workers = (reading) => {
 const projection = (reading) =>
   h(
     "li",
-    { class: "stage", "data-key": "projection" },
+    { class: "stage", key: "projection" },
     head("Projection", "shows the balances", state(reading, "elasticsearch")),
     reading.projected.map((each) =>
       h(
         "div",
-        { class: "kept", "data-key": each.projection },
+        { class: "kept", key: each.projection },
         h("h4", null, each.projection),
         h("dl", null, lag(each), fact("Parked", parked(each))),
       ),
@@ -117,13 +127,13 @@ const lag = ({ lag_events: events, lag_seconds: late, unknown }) => [
   fact("Behind by", seconds(late, unknown)),
 ];
 
-function stage(key, name, does, up, rate, why, what, facts) {
+function stage(key, recent, name, does, up, rate, why, what, facts) {
   return h(
     "li",
-    { class: "stage", "data-key": key, "data-moving": rate > 0 },
+    { class: "stage", key: key, "data-moving": rate > 0 || null },
     head(name, does, up),
     h("p", { class: "rate" }, perSecond(rate, why), h("span", { class: "dim" }, ` ${what}`)),
-    h("div", { class: "trend", "data-trend": key, "data-own": true, "aria-hidden": "true" }),
+    trend(recent, key),
     h("dl", null, facts),
   );
 }
@@ -136,3 +146,34 @@ function state(reading, name) {
   const [tone, word] = server.up ? ["good", "up"] : ["bad", "down"];
   return h("p", { class: "server" }, h("span", { class: "dim" }, serverName(name)), " ", badge(tone, word));
 }
+
+/** The rate of the last minutes, three at most. The rate itself is told beside it. */
+const trend = (recent, key) =>
+  h(Chart, {
+    class: "trend",
+    "aria-hidden": "true",
+    height: TREND_HEIGHT,
+    data: recent.columns(key),
+    options: () => trendOptions(recent),
+  });
+
+const trendOptions = (recent) => ({
+  legend: { show: false },
+  cursor: { show: false },
+  padding: [4, 0, 2, 0],
+  scales: {
+    x: { time: true, range: () => recent.range },
+    y: { range: (_, least, most) => [0, Math.max(most ?? 0, 1)] },
+  },
+  axes: [{ show: false }, { show: false }],
+  series: [
+    {},
+    {
+      stroke: colour("--accent"),
+      width: 1.5,
+      fill: colour("--accent-faint"),
+      points: { show: false },
+      spanGaps: false,
+    },
+  ],
+});

@@ -1,8 +1,7 @@
 // What stands above every view: whether this is live and how old it is, and what is wrong with the bank.
 
-import { byId, h } from "../core/dom.js";
+import { byId, h, render } from "../core/dom.js";
 import { span } from "../core/format.js";
-import { patch } from "../core/patch.js";
 import { troubles } from "../core/troubles.js";
 import { time } from "./figures.js";
 
@@ -10,9 +9,9 @@ import { time } from "./figures.js";
 export function standing(live) {
   const stale = live.reading !== null && (live.old || live.state === "lost" || live.state === "paused");
   byId("main").classList.toggle("is-stale", stale);
-  patch(byId("live"), connection(live));
-  patch(byId("age"), lost(live));
-  patch(byId("troubles"), live.reading && troubles(live.reading).map(trouble));
+  render(connection(live), byId("live"));
+  render(lost(live), byId("age"));
+  render(live.reading && troubles(live.reading).map(trouble), byId("troubles"));
 }
 
 function connection(live) {
@@ -48,7 +47,7 @@ function lost(live) {
   if (live.state === "lost") {
     return h(
       "p",
-      { class: "box bad", "data-key": "lost" },
+      { class: "box bad", key: "lost" },
       h("strong", null, "Connection lost. "),
       `${live.problem.detail} `,
       h(
@@ -62,14 +61,14 @@ function lost(live) {
   if (live.state === "paused")
     return h(
       "p",
-      { class: "box", "data-key": "paused" },
+      { class: "box", key: "paused" },
       h("strong", null, "Paused. "),
       h("span", { "aria-hidden": "true" }, age),
     );
   if (live.reading && live.old)
     return h(
       "p",
-      { class: "box bad", "data-key": "old" },
+      { class: "box bad", key: "old" },
       h("strong", null, "No new reading comes. "),
       h("span", { "aria-hidden": "true" }, age),
     );
@@ -79,7 +78,7 @@ function lost(live) {
 const trouble = ({ key, bad, what, more, href }) =>
   h(
     "li",
-    { class: `box ${bad ? "bad" : "warn"}`, "data-key": key },
+    { class: `box ${bad ? "bad" : "warn"}`, key: key },
     h("strong", null, what),
     " ",
     more,

@@ -16,41 +16,44 @@ const WAYS = {
   ],
 };
 
-/**
- * @param {HTMLElement} place
- * @param {() => string[]} projections the names of those there are, when the reader opens the choice
- * @param {() => void} started
- */
-export function starter(place, projections, started) {
-  const which = h("select", { id: "rebuild-projection" });
-  const fill = () =>
-    which.replaceChildren(
-      ...projections().map((name) => h("option", { value: name, selected: name === which.value }, name)),
-    );
-  const ways = Object.entries(WAYS).map(([value, [name, words]], n) =>
-    h(
-      "label",
-      { class: "way" },
-      h("input", { type: "radio", name: "way", value, checked: n === 0 }),
-      h("span", null, h("strong", null, name), h("span", { class: "dim" }, words)),
-    ),
-  );
-  const submit = async (event) => {
-    event.preventDefault();
-    const way = new FormData(form).get("way");
-    if (await sure(which.value, way)) await start(which.value, way, started);
-  };
-  which.onfocus = fill;
-  fill();
-  const form = h(
+/** @param {string[]} projections the names of those there are @param {() => void} started */
+export const starter = (projections, started) =>
+  h(
     "form",
-    { class: "card", onsubmit: submit, "aria-labelledby": "start" },
+    {
+      class: "card",
+      "aria-labelledby": "start",
+      onsubmit: (event) => {
+        event.preventDefault();
+        ask(new FormData(event.target), started);
+      },
+    },
     h("h2", { id: "start" }, "Start a rebuild"),
-    h("p", { class: "field" }, h("label", { for: "rebuild-projection" }, "Projection"), which),
-    h("fieldset", null, h("legend", null, "Way"), ways),
+    h(
+      "p",
+      { class: "field" },
+      h("label", { for: "rebuild-projection" }, "Projection"),
+      h(
+        "select",
+        { id: "rebuild-projection", name: "projection" },
+        projections.map((name) => h("option", { key: name, value: name }, name)),
+      ),
+    ),
+    h("fieldset", null, h("legend", null, "Way"), Object.entries(WAYS).map(way)),
     h("button", { class: "main" }, "Start…"),
   );
-  place.append(form);
+
+const way = ([value, [name, words]], n) =>
+  h(
+    "label",
+    { class: "way" },
+    h("input", { type: "radio", name: "way", value, defaultChecked: n === 0 }),
+    h("span", null, h("strong", null, name), h("span", { class: "dim" }, words)),
+  );
+
+async function ask(given, started) {
+  const [projection, way] = [given.get("projection"), given.get("way")];
+  if (await sure(projection, way)) await start(projection, way, started);
 }
 
 const sure = (projection, way) =>

@@ -6,7 +6,7 @@ import { signed } from "../core/format.js";
 import { address } from "../core/router.js";
 import { figure, fullTime, money } from "./figures.js";
 import { KINDS, kindName } from "./kinds.js";
-import { pagedList } from "./pagedlist.js";
+import { PagedList } from "./pagedlist.js";
 import { table } from "./tables.js";
 
 const LIMIT = 15;
@@ -20,23 +20,18 @@ const COLUMNS = [
   { name: "When" },
 ];
 
-/** @returns {() => void} reads it anew */
-export function statement(place, base, signal) {
+/** @param {string} base the account's path @param {() => void} changed called after every reading */
+export function statement(base, changed, signal) {
   let kind = "";
-  const rest = h("div", { class: "stack" });
-  const list = {
-    what: "the statement",
-    ask: (after, stop) =>
-      get(path(`${base}/statement`, { kind, limit: LIMIT, starting_after: after }), { signal: stop }),
-    show: (entries) => table("Statement", COLUMNS, entries.map(row), "No entry is of that kind."),
-  };
-  const { refresh, restart } = pagedList(rest, list, signal);
+  const ask = (after, stop) =>
+    get(path(`${base}/statement`, { kind, limit: LIMIT, starting_after: after }), { signal: stop });
+  const list = new PagedList("the statement", ask, changed, signal);
   const choose = (event) => {
     kind = event.target.value;
-    restart();
+    list.restart();
   };
-  place.append(chooser(choose), rest);
-  return refresh;
+  const entries = (found) => table("Statement", COLUMNS, found.map(row), "No entry is of that kind.");
+  return { refresh: list.refresh, shown: () => [chooser(choose), list.shown(entries)] };
 }
 
 const chooser = (choose) =>

@@ -11,10 +11,10 @@ import { h, heard } from "../core/dom.js";
  * @param {string} [empty] what to say when there are none
  */
 export function table(caption, columns, rows, empty = "There are none.") {
-  if (!rows.length) return h("p", { class: "empty", "data-key": caption }, empty);
+  if (!rows.length) return h("p", { class: "empty", key: caption }, empty);
   return h(
     "div",
-    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0", "data-key": caption },
+    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0", key: caption },
     h(
       "table",
       null,
@@ -42,7 +42,7 @@ export function table(caption, columns, rows, empty = "There are none.") {
 const tr = ({ key, cells, tone }, columns) =>
   h(
     "tr",
-    { "data-key": key, class: tone },
+    { key: key, class: tone },
     cells.map((cell, n) => h(n ? "td" : "th", { class: kind(columns[n]), scope: n ? null : "row" }, cell)),
   );
 

@@ -1,8 +1,7 @@
 // One account: its balance and how that came to be, and whether the event store knows more.
 
 import { get, path } from "../core/api.js";
-import { h } from "../core/dom.js";
-import { patch } from "../core/patch.js";
+import { h, render, section } from "../core/dom.js";
 import { Resource } from "../core/resource.js";
 import { may } from "../core/roles.js";
 import { accountHead } from "../parts/account.js";
@@ -19,43 +18,45 @@ const EVERY_MS = 3_000;
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route, who }) {
   const base = `/${encodeURIComponent(route.id)}`;
-  const [state, head, fresh] = [h("div"), h("div"), h("div")];
-  const [over, entries, events] = [h("div"), h("div"), h("div")];
-  place.append(
-    h("p", { class: "crumbs" }, h("a", { href: "#/accounts" }, "All accounts")),
-    state,
-    head,
-    fresh,
-    h("section", { "aria-labelledby": "over" }, h("h2", { id: "over" }, "Balance over time"), over),
-    h("section", { "aria-labelledby": "entries" }, h("h2", { id: "entries" }, "Statement"), entries),
-    h("section", { "aria-labelledby": "stored" }, h("h2", { id: "stored" }, "Events in the store"), events),
-  );
-  const parts = [
-    balanceChart(over, base, signal),
-    statement(entries, base, signal),
-    eventList(events, base, signal),
-  ];
-  const check = behind(fresh, route.id, may(who(), "watch"), signal);
+  const check = behind(route.id, may(who(), "watch"), () => draw(), signal);
+  const chart = balanceChart(base, () => draw(), signal);
+  const entries = statement(base, () => draw(), signal);
+  const events = eventList(base, () => draw(), signal);
+  const refresh = () => [chart, entries, events].forEach((each) => each.refresh());
   let version = null;
-  const document = new Resource(
-    (stop) => get(path(base), { signal: stop }),
-    () => render(),
-    signal,
-  );
+  const document = new Resource((stop) => get(path(base), { signal: stop }), read, signal);
 
-  function render() {
+  function read() {
+    draw();
     const found = document.value;
-    patch(state, condition(document));
-    head.className = soundness(document);
-    patch(head, found && accountHead(found, route.id), readAt(document));
     if (!found || document.problem) return;
-    check(found);
-    if (found.version !== version) parts.forEach((refresh) => refresh());
+    check.look(found);
+    if (found.version !== version) refresh();
     version = found.version;
   }
 
+  const draw = () =>
+    render(
+      [
+        h("p", { class: "crumbs" }, h("a", { href: "#/accounts" }, "All accounts")),
+        condition(document),
+        h(
+          "div",
+          { class: soundness(document) },
+          document.value && accountHead(document.value, route.id),
+          readAt(document),
+        ),
+        h("div", null, check.shown()),
+        section("over", "Balance over time", chart.shown()),
+        section("entries", "Statement", entries.shown()),
+        section("stored", "Events in the store", events.shown()),
+      ],
+      place,
+    );
+
+  draw();
   document.refresh();
-  parts.forEach((refresh) => refresh());
+  refresh();
   live.addEventListener(
     "change",
     () => live.state !== "paused" && document.age > EVERY_MS && document.refresh(),

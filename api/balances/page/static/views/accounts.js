@@ -1,11 +1,11 @@
 // Accounts: all of them in pages, in an order of choice, and by search.
 
 import { get, path } from "../core/api.js";
-import { h } from "../core/dom.js";
+import { h, render } from "../core/dom.js";
 import { may } from "../core/roles.js";
 import { address } from "../core/router.js";
 import { badge, figure, fullTime, money } from "../parts/figures.js";
-import { pagedList } from "../parts/pagedlist.js";
+import { PagedList } from "../parts/pagedlist.js";
 import { table } from "../parts/tables.js";
 
 export const title = "Accounts";
@@ -33,27 +33,25 @@ const COLUMNS = [
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { signal, route, who }) {
-  if (!may(who(), "list")) return ownOnly(place, who());
+  if (!may(who(), "list")) return render(ownOnly(who()), place);
   let [search, sort] = [route.query.get("search") ?? "", route.query.get("sort") ?? "owner"];
-  const rest = h("div", { class: "stack" });
-  const list = {
-    what: "accounts",
-    ask: (after, stop) =>
-      get(path("/", { search, sort, limit: LIMIT, starting_after: after }), { signal: stop }),
-    show: (accounts) => table("Accounts", COLUMNS, accounts.map(row), none(search)),
-  };
-  const { restart } = pagedList(rest, list, signal);
+  const ask = (after, stop) =>
+    get(path("/", { search, sort, limit: LIMIT, starting_after: after }), { signal: stop });
+  const list = new PagedList("accounts", ask, () => draw(), signal);
 
   function asked(given) {
     ({ search = search, sort = sort } = given);
     // The address tells what is shown, and Back leaves the list, not the last letter.
     const shown = { search, sort: sort === "owner" ? "" : sort };
     history.replaceState(null, "", address("accounts", null, shown));
-    restart();
+    list.restart();
   }
 
-  place.append(tools({ search, sort }, asked), rest);
-  restart();
+  const rows = (accounts) => table("Accounts", COLUMNS, accounts.map(row), none(search));
+  const form = tools({ search, sort }, asked);
+  const draw = () => render([form, list.shown(rows)], place);
+  draw();
+  list.restart();
 }
 
 const none = (search) => (search ? `No account matches “${search}”.` : "There is no account yet.");
@@ -74,7 +72,7 @@ function tools({ search, sort }, asked) {
       h("input", {
         id: "search",
         type: "search",
-        value: search,
+        defaultValue: search,
         autocomplete: "off",
         maxlength: 400, // in UTF-16 units: the service takes 200 characters
         oninput: typed,
@@ -107,14 +105,11 @@ const row = (each) => ({
   ],
 });
 
-const ownOnly = (place, { accounts }) =>
-  place.append(
-    h("p", null, "Your key reaches these accounts."),
-    h(
-      "ul",
-      null,
-      accounts.map((each) =>
-        h("li", null, h("a", { href: address("accounts", each) }, h("code", null, each))),
-      ),
-    ),
-  );
+const ownOnly = ({ accounts }) => [
+  h("p", null, "Your key reaches these accounts."),
+  h(
+    "ul",
+    null,
+    accounts.map((each) => h("li", null, h("a", { href: address("accounts", each) }, h("code", null, each)))),
+  ),
+];

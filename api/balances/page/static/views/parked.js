@@ -1,10 +1,9 @@
 // Parked accounts: why each waits, and how it goes on. Each projection has a list of its own.
 
 import { get, path } from "../core/api.js";
-import { h, heard } from "../core/dom.js";
+import { h, heard, render } from "../core/dom.js";
 import { counted } from "../core/format.js";
 import { BANK, THING } from "../core/names.js";
-import { patch } from "../core/patch.js";
 import { Resource } from "../core/resource.js";
 import { may, refused } from "../core/roles.js";
 import { address } from "../core/router.js";
@@ -16,43 +15,37 @@ export const title = `Parked ${THING}s`;
 
 const EVERY_MS = 3_000;
 
+const LEAD = `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on.`;
+
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, who }) {
-  const [state, lists] = [h("div"), h("div")];
   const operator = may(who(), "operate");
-  place.append(
-    h(
-      "p",
-      { class: "lead" },
-      `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on.`,
-    ),
-    !operator ? h("p", { class: "box" }, refused(who())) : "",
-    state,
-    lists,
-  );
   const resource = new Resource(
     (stop) => read(names(live), stop),
-    () => render(),
+    () => draw(),
     signal,
   );
   const again = () => resource.refresh();
-
-  function render() {
-    patch(state, condition(resource));
-    lists.className = soundness(resource);
-    patch(
-      lists,
-      (resource.value ?? []).map((each) =>
-        list(each, operator && { again, signal }, resource.value.length > 1),
-      ),
-      readAt(resource),
+  const acts = operator && { again, signal };
+  const draw = () =>
+    render(
+      [
+        h("p", { class: "lead" }, LEAD),
+        !operator && h("p", { class: "box" }, refused(who())),
+        condition(resource),
+        h(
+          "div",
+          { class: soundness(resource) },
+          resource.value?.map((each) => list(each, acts, resource.value.length > 1)),
+          readAt(resource),
+        ),
+      ],
+      place,
     );
-  }
-
   // The first reading tells which projections there are.
   const update = () =>
     live.reading && (resource.waiting || live.state !== "paused") && resource.age > EVERY_MS && again();
-  render();
+  draw();
   live.follow(update, signal);
 }
 
@@ -69,7 +62,7 @@ const read = (projections, signal) =>
 const list = ({ projection, parked }, acts, named) =>
   h(
     "section",
-    { "aria-label": `Parked in ${projection}`, "data-key": projection },
+    { "aria-label": `Parked in ${projection}`, key: projection },
     named && h("h2", null, projection),
     parked.length
       ? h(
@@ -83,7 +76,7 @@ const list = ({ projection, parked }, acts, named) =>
 const card = (projection, each, acts) =>
   h(
     "li",
-    { class: "card", "data-key": each.account_id },
+    { class: "card", key: each.account_id },
     h(
       "div",
       { class: "split" },

@@ -1,9 +1,8 @@
 // Partitions by owner: who has which, how far each is, and what nobody has.
 
 import { get, path } from "../core/api.js";
-import { h } from "../core/dom.js";
+import { h, render } from "../core/dom.js";
 import { counted } from "../core/format.js";
-import { patch } from "../core/patch.js";
 import { Resource } from "../core/resource.js";
 import { groups } from "../core/groups.js";
 import { badge, figure, seconds, time } from "../parts/figures.js";
@@ -26,31 +25,31 @@ const EVERY_MS = 2_000;
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route }) {
   let projection = route.query.get("projection");
-  const [choice, state, list] = [h("div"), h("div"), h("div")];
-  place.append(choice, state, list);
   // The readings have those of the first projection; those of another are asked for.
   const other = new Resource(
     (stop) => get(path("/partitions", { projection }), { signal: stop }),
-    () => render(),
+    () => draw(),
     signal,
   );
-  const first = () => live.reading?.projected[0]?.projection;
+  const first = () => live.reading.projected[0]?.projection;
   const own = () => (projection ??= first()) === first();
 
-  function render() {
-    if (!live.reading) return;
-    patch(
-      choice,
-      chooser(
-        live.reading.projected.map((each) => each.projection),
-        projection,
-        choose,
-      ),
-    );
-    patch(state, own() ? null : condition(other));
+  function draw() {
+    const names = live.reading.projected.map((each) => each.projection);
     const partitions = own() ? live.reading.partitions : other.value?.data;
-    list.className = `workers ${own() ? "" : soundness(other)}`;
-    patch(list, partitions && groups(live.reading, partitions).map(group), notKnown(live.reading));
+    render(
+      [
+        chooser(names, projection, choose),
+        !own() && condition(other),
+        h(
+          "div",
+          { class: `workers ${own() ? "" : soundness(other)}` },
+          partitions && groups(live.reading, partitions).map(group),
+          notKnown(live.reading),
+        ),
+      ],
+      place,
+    );
   }
 
   function choose(name) {
@@ -60,8 +59,9 @@ export function show(place, { live, signal, route }) {
   }
 
   function update() {
-    if (live.reading && !own() && !live.old && other.age > EVERY_MS) other.refresh();
-    render();
+    if (!live.reading) return;
+    if (!own() && !live.old && other.age > EVERY_MS) other.refresh();
+    draw();
   }
 
   live.follow(update, signal);
@@ -81,8 +81,7 @@ const chooser = (names, chosen, choose) =>
   );
 
 const notKnown = ({ workers_unknown: why }) =>
-  why &&
-  h("p", { class: "box warn", "data-key": "unknown" }, h("strong", null, "Who is at work is unknown. "), why);
+  why && h("p", { class: "box warn", key: "unknown" }, h("strong", null, "Who is at work is unknown. "), why);
 
 const TONES = {
   here: ["good", "at work"],
@@ -97,7 +96,7 @@ function group({ key, name, state, worker, partitions, words }) {
   const [tone, word] = TONES[state];
   return h(
     "section",
-    { class: `worker ${state}`, "aria-labelledby": `worker-${key}`, "data-key": key },
+    { class: `worker ${state}`, "aria-labelledby": `worker-${key}`, key: key },
     h(
       "header",
       null,
