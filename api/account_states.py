@@ -1,6 +1,6 @@
 """An account after some of its events, as both services show it."""
 
-from typing import Any, Literal
+from typing import Literal, cast
 
 from typing_extensions import TypedDict
 
@@ -29,10 +29,10 @@ class ShownAccount(TypedDict):
     holds: list[ShownHold]
 
 
-def shown(account: Versioned[Account]) -> dict[str, Any]:
-    """The fields of a `ShownAccount`."""
+def shown(account: Versioned[Account]) -> ShownAccount:
+    """The account as a response has it."""
     state = account.state
-    return {
+    fields = {
         "id": account.id,
         "owner": state.owner,
         "balance": state.balance,
@@ -41,3 +41,4 @@ def shown(account: Versioned[Account]) -> dict[str, Any]:
         "status": state.status,
         "holds": [{"id": name, **each} for name, each in state.holds.items()],
     }
+    return cast(ShownAccount, fields)

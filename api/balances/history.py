@@ -36,7 +36,7 @@ from pipeline.commands import (
 from pipeline.commands.histories import Histories
 from pipeline.eventstore import EventStore
 from pipeline.model.events import ACCOUNT_ID, Event
-from pipeline.model.versioned import evolve, initial
+from pipeline.model.versioned import Versioned, evolve, initial
 
 MOST: Final = 100
 
@@ -88,14 +88,7 @@ class AccountHistory:
         async for events in self._store.walk(account_id, after=first, to=last):
             for event in events:
                 before, state = state, evolve(ACCOUNT, state, event)
-                steps.append(
-                    {
-                        "version": state.version,
-                        "event": visible_events([event])[0],
-                        "before": shown(before) if before.version else None,
-                        "after": shown(state),
-                    }  # type: ignore[typeddict-item]
-                )
+                steps.append(_step(before, event, state))
         if state.version < last:
             raise VersionNotFound(aggregate_id=account_id)
         return steps[::-1]
@@ -116,6 +109,15 @@ class AccountHistory:
     @property
     def _store(self) -> EventStore:
         return self._connections.store
+
+
+def _step(before: Versioned[Account], event: Event, after: Versioned[Account]) -> Step:
+    return {
+        "version": after.version,
+        "event": visible_events([event])[0],
+        "before": shown(before) if before.version else None,
+        "after": shown(after),
+    }
 
 
 HISTORY: Final = web.AppKey("history", AccountHistory)
@@ -145,18 +147,16 @@ def _problems() -> Iterator[None]:
     try:
         yield
     except NotBegunYet as error:
-        detail = f"Account {error.aggregate_id} was not opened by then."
-        raise _gone("account-not-found", detail, error.aggregate_id) from error
+        account_id = error.aggregate_id
+        detail = f"Account {account_id} was not opened by then."
+        raise Problem(404, "account-not-found", detail, account=account_id) from error
     except AggregateNotFound as error:
         raise no_account(error.aggregate_id) from error
     except VersionNotFound as error:
-        detail = f"Account {error.aggregate_id} has not come to that version."
-        raise _gone("version-not-found", detail, error.aggregate_id) from error
+        account_id = error.aggregate_id
+        detail = f"Account {account_id} has not come to that version."
+        raise Problem(404, "version-not-found", detail, account=account_id) from error
     except AggregateUnreadable as error:
         why = "" if for_customer() else f" {error}"  # it quotes the event as it is stored
         detail = f"An event of the account can't be folded here.{why}"
         raise unavailable("account-unreadable", detail, account=error.aggregate_id) from error
-
-
-def _gone(name: str, detail: str, account_id: str) -> Problem:
-    return Problem(404, name, detail, account=account_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from operator import itemgetter
 from typing import Any
 
@@ -353,7 +353,7 @@ async def filled(elastic: Elastic) -> list[dict[str, Any]]:
 async def test_pages_hold_everything_once_in_order(elastic: Elastic, index: BalanceReader) -> None:
     documents = await filled(elastic)
     by_id = sorted(documents, key=lambda d: d["id"])
-    sorts = {
+    sorts: dict[str, Callable[[Any], Any]] = {
         each: itemgetter(each) for each in ("id", "balance", "status", "version", "updated_at")
     }
     sorts["owner"] = lambda each: (plain(each["owner"]), each["owner"])

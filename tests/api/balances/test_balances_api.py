@@ -285,6 +285,6 @@ async def test_the_process_serves_and_stops(
         async with ClientSession() as http, http.get(url) as answer:
             return [document["owner"] for document in (await answer.json())["data"]]
 
-    assert await eventually(owners) == sorted(OWNERS)
+    assert await eventually(owners) == sorted(OWNERS, key=lambda each: (plain(each), each))
     assert await service.stop() == 0
     assert "Traceback" not in service.log()

@@ -1,10 +1,11 @@
-// An account's events as they are stored, oldest first: the truth that everything else is made from.
+// An account's events as they are stored, the newest first, for an account that can't be folded.
 
 import { get, path } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { figure, fullTime } from "./figures.js";
 import { PagedList } from "./pagedlist.js";
 import { table } from "./tables.js";
+import { code } from "./words.js";
 
 const LIMIT = 15;
 
@@ -19,7 +20,7 @@ const COLUMNS = [
 
 /** @param {string} base the account's path @param {() => void} changed called after every reading */
 export function eventList(base, changed, signal) {
-  const ask = (after, stop) => get(path(`${base}/events`, { after, limit: LIMIT }), { signal: stop });
+  const ask = (after, stop) => get(path(`${base}/events`, { sort: "-version", after, limit: LIMIT }), { signal: stop });
   const list = new PagedList("the events", ask, changed, signal);
   return {
     refresh: list.refresh,
@@ -32,7 +33,7 @@ const row = (each) => ({
   cells: [
     figure(each.version),
     each.kind,
-    h("code", { class: "body" }, JSON.stringify(each.body)),
+    h("div", { class: "body" }, code(JSON.stringify(each.body))),
     fullTime(each.created_at),
     h("code", null, each._id),
     h("code", null, each.correlation_id ?? ""),

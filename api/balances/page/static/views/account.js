@@ -1,4 +1,4 @@
-// One account: its balance and how that came to be, and whether the event store knows more.
+// One account: its balance and how that came to be, in time, and whether the event store knows more.
 
 import { get, path } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
@@ -8,6 +8,7 @@ import { accountHead } from "../parts/account.js";
 import { balanceChart } from "../parts/balance.js";
 import { behind } from "../parts/behind.js";
 import { eventList } from "../parts/eventlist.js";
+import { History } from "../parts/history.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { statement } from "../parts/statement.js";
 
@@ -22,18 +23,38 @@ export function show(place, { live, signal, route, who }) {
   const chart = balanceChart(base, () => draw(), signal);
   const entries = statement(base, () => draw(), signal);
   const events = eventList(base, () => draw(), signal);
-  const refresh = () => [chart, entries, events].forEach((each) => each.refresh());
-  let version = null;
+  const past = new History(route.id, route.query, () => folded(), signal);
   const document = new Resource((stop) => get(path(base), { signal: stop }), read, signal);
+  /** The version that the parts were read for; 0 is that of a document that can't be read. */
+  let version = null;
+  let unreadable = false;
+
+  const isGone = () => !document.value && Boolean(document.problem?.is("account-not-found"));
 
   function read() {
     draw();
     const found = document.value;
-    if (!found || document.problem) return;
-    check.look(found);
-    if (found.version !== version) refresh();
-    version = found.version;
+    if (isGone()) return;
+    if (found && !document.problem) check.look(found);
+    const now = found?.version ?? 0;
+    if (now === version) return;
+    version = now;
+    [chart, entries].forEach((each) => each.refresh());
+    past.refresh(now);
   }
+
+  function folded() {
+    if (past.unreadable && !unreadable) events.refresh();
+    unreadable = past.unreadable;
+    draw();
+  }
+
+  const parts = () => [
+    section("over", "Balance over time", chart.shown()),
+    section("past", "In time", past.shown()),
+    unreadable && section("stored", "Events in the store", events.shown()),
+    section("entries", "Statement", entries.shown()),
+  ];
 
   const draw = () =>
     render(
@@ -47,16 +68,13 @@ export function show(place, { live, signal, route, who }) {
           readAt(document),
         ),
         h("div", null, check.shown()),
-        section("over", "Balance over time", chart.shown()),
-        section("entries", "Statement", entries.shown()),
-        section("stored", "Events in the store", events.shown()),
+        isGone() || parts(),
       ],
       place,
     );
 
   draw();
   document.refresh();
-  refresh();
   live.addEventListener(
     "change",
     () => live.state !== "paused" && document.age > EVERY_MS && document.refresh(),
