@@ -1,9 +1,12 @@
 """`GET /ui`: the operator's page. It contains no data: it reads them from the other routes.
 
-Its files are read once, when the service starts; no other file can be requested.
+Its files are read once, when the service starts; no other file can be requested. The page loads its
+modules joined into one, and its styles too; each by an address that has the content's hash in it.
 """
 
+import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from api.balances.joined_modules import joined
 from api.http.html import secured
 from api.http.operations import HTML, Answer, Header, operation
 from api.http.problems import Problem
@@ -19,6 +23,10 @@ from pipeline.model.names import BANK, Names
 
 FOLDER: Final = Path(__file__).parent / "page" / "static"
 _INDEX: Final = "index.html"
+_ENTRY: Final = "app.js"
+_SCRIPT: Final = "joined.js"
+_STYLE: Final = "joined.css"
+_STYLE_LINK: Final = re.compile(r'<link rel="stylesheet" href="/ui/(.+)">\n')
 _KINDS: Final = {
     ".html": HTML,
     ".js": "text/javascript",
@@ -39,9 +47,11 @@ _HEADERS: Final = {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self';"
         " connect-src 'self'; manifest-src 'self'"
     ),
-    # A browser caches the files, and asks each time whether they have changed.
-    "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
 }
+_ASK_AGAIN: Final = "no-cache"
+_GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
 _ETAG: Final = Header("ETag", "Of the file's content.", {"type": "string"})
 
 routes = web.RouteTableDef()
@@ -49,36 +59,60 @@ routes = web.RouteTableDef()
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the page; `etag` is of its content."""
+    """A file of the page; `packed` is its body in gzip, `etag` is of its content."""
 
     body: bytes
+    packed: bytes
     kind: str
     etag: str
 
     def answer(self, request: web.Request) -> web.Response:
-        """The file, or 304 when the client has it."""
-        headers = {**_HEADERS, "ETag": f'"{self.etag}"'}
+        """The file, or 304 when the client has it. By an address with its tag it never changes."""
+        packed = _GZIP.search(request.headers.get("Accept-Encoding", "")) is not None
+        tag = f"{self.etag}-gzip" if packed else self.etag
+        caching = _FOR_EVER if request.query_string == self.etag else _ASK_AGAIN
+        headers = {**_HEADERS, "Cache-Control": caching, "ETag": f'"{tag}"'}
         known = request.if_none_match or ()
-        if any(each.value in (self.etag, "*") for each in known):
+        if any(each.value in (tag, "*") for each in known):
             return web.Response(status=304, headers=headers)
+        if packed:
+            headers["Content-Encoding"] = "gzip"
         charset = "utf-8" if self.kind.startswith("text/") else None
-        return web.Response(
-            body=self.body, content_type=self.kind, charset=charset, headers=headers
-        )
+        body = self.packed if packed else self.body
+        return web.Response(body=body, content_type=self.kind, charset=charset, headers=headers)
 
 
 def read(folder: Path = FOLDER, names: Names = BANK) -> Mapping[str, File]:
     """All files by name, those in folders as `folder/name`; the page as an application has it."""
     found = (each for each in sorted(folder.rglob("*")) if each.suffix in _KINDS)
-    files = {each.relative_to(folder).as_posix(): each for each in found}
-    bodies = {name: path.read_bytes() for name, path in files.items()}
+    files = {
+        each.relative_to(folder).as_posix(): _file(each.name, each.read_bytes()) for each in found
+    }
+    return _page(files, names) if _INDEX in files else files
+
+
+def _page(files: Mapping[str, File], names: Names) -> Mapping[str, File]:
+    """The page itself and what it loads: its modules and its styles, each joined into one file."""
+    index = files[_INDEX].body.decode()
+    styles = [files[each].body for each in _STYLE_LINK.findall(index)]
+    made = {**files, _STYLE: _file(_STYLE, b"\n".join(styles))}
+
+    def address(name: str) -> str:
+        return f"/ui/{name}?{made[name].etag}"
+
+    modules = {name: each.body.decode() for name, each in files.items() if name.endswith(".js")}
+    made[_SCRIPT] = _file(_SCRIPT, joined(modules, _ENTRY, address).encode())
+    index = _STYLE_LINK.sub("", index).replace(f"/ui/{_ENTRY}", f"/ui/{_SCRIPT}")
+    index = index.replace("</head>", f'<link rel="stylesheet" href="/ui/{_STYLE}">\n</head>')
+    index = re.sub('"/ui/([^"]+)"', lambda found: f'"{address(found[1])}"', index)
     if names != BANK:
-        bodies[_INDEX] = _of_another(bodies[_INDEX].decode(), names).encode()
-    return {name: _file(body, files[name].suffix) for name, body in bodies.items()}
+        index = _of_another(index, names)
+    return {**made, _INDEX: _file(_INDEX, index.encode())}
 
 
-def _file(body: bytes, suffix: str) -> File:
-    return File(body, _KINDS[suffix], hashlib.sha256(body).hexdigest()[:32])
+def _file(name: str, body: bytes) -> File:
+    etag = hashlib.sha256(body).hexdigest()[:32]
+    return File(body, gzip.compress(body, mtime=0), _KINDS[Path(name).suffix], etag)
 
 
 def _of_another(index: str, names: Names) -> str:

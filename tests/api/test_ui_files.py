@@ -1,4 +1,4 @@
-"""The files of the operator's page: served as they are, guarded, and nothing beside them."""
+"""The files of the operator's page: as they are and joined, guarded, and nothing beside them."""
 
 import re
 from collections.abc import AsyncIterator
@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from api.balances.app import create_app
+from api.balances.joined_modules import joined
 from api.balances.ui import _KINDS, FOLDER, read
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.keys import guarded, on
 from tests.services import Client, problem, serving
 
-FILES = sorted(read())
+FILES = read()
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ async def test_the_page(client: Client, path: str) -> None:
     async with client.get(path) as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert await answer.read() == (FOLDER / "index.html").read_bytes()
+        assert await answer.read() == FILES["index.html"].body
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -38,7 +39,7 @@ async def test_each_file(client: Client, name: str) -> None:
     async with client.get(path) as answer:
         assert answer.status == 200
         assert answer.content_type == _KINDS[Path(name).suffix]
-        assert await answer.read() == (FOLDER / name).read_bytes()
+        assert await answer.read() == FILES[name].body
         headers = answer.headers
     policy = dict(
         each.strip().split(" ", 1) for each in headers["Content-Security-Policy"].split(";")
@@ -59,6 +60,56 @@ async def test_each_file(client: Client, name: str) -> None:
     for tag in ('"other"', headers["ETag"].strip('"'), '"', "", 'W/"'):
         async with client.get(path, headers={"If-None-Match": tag}) as answer:
             assert answer.status == 200, tag
+
+
+async def test_a_file_stands_as_it_is_beside_what_is_made_of_it() -> None:
+    made = {"index.html", "joined.js", "joined.css"}
+    for name in FILES.keys() - made:
+        assert FILES[name].body == (FOLDER / name).read_bytes(), name
+    assert made <= FILES.keys()
+
+
+async def test_a_browser_keeps_what_its_address_names_by_content(client: Client) -> None:
+    file = FILES["joined.js"]
+    for query, caching in (
+        (file.etag, "public, max-age=31536000, immutable"),
+        ("0" * 32, "no-cache"),
+        ("", "no-cache"),
+    ):
+        async with client.get(f"/ui/joined.js?{query}") as answer:
+            assert answer.headers["Cache-Control"] == caching
+
+
+@pytest.mark.parametrize("name", ["index.html", "joined.js", "joined.css", "icon.svg"])
+async def test_it_comes_compressed_to_who_takes_that(client: Client, name: str) -> None:
+    tags = set[str]()
+    for accepted, packed in (("gzip, br", True), ("identity", False), ("gzip;q=0", False)):
+        async with client.get(f"/ui/{name}", headers={"Accept-Encoding": accepted}) as answer:
+            assert (answer.headers.get("Content-Encoding") == "gzip") is packed
+            assert answer.headers["Vary"] == "Accept-Encoding"
+            assert await answer.read() == FILES[name].body
+            tags.add(answer.headers["ETag"])
+    assert len(tags) == 2
+
+
+@pytest.mark.parametrize(
+    ("modules", "why"),
+    [
+        ({"app.js": 'import "./a.js";\n', "a.js": ""}, 'import "./a.js"'),
+        ({"app.js": "export default 1;\n"}, "export default"),
+        ({"app.js": 'const a = await import("./a.js");\n', "a.js": ""}, "await import"),
+        (
+            {
+                "app.js": 'import { b } from "./b/b.js";\n',
+                "b/b.js": 'import { a } from "../app.js";\n',
+            },
+            "import each other",
+        ),
+    ],
+)
+async def test_what_can_not_be_joined_is_refused(modules: dict[str, str], why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        joined(modules, "app.js", str)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +166,10 @@ class Links(HTMLParser):
 
 async def test_the_page_loads_only_what_is_served(client: Client) -> None:
     links = Links()
-    links.feed((FOLDER / "index.html").read_text())
+    links.feed(FILES["index.html"].body.decode())
     assert not links.inline
     for each in links.loads:
-        assert re.fullmatch("/ui/.+", each), each
+        assert re.fullmatch(r"/ui/.+\?[0-9a-f]{32}", each), each
         async with client.get(each) as answer:
             assert answer.status == 200, each
+            assert "immutable" in answer.headers["Cache-Control"]
