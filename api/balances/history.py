@@ -40,16 +40,23 @@ from pipeline.model.versioned import Versioned, evolve, initial
 
 MOST: Final = 100
 
+State = Versioned[Account] | AggregateUnreadable
+"""Of an account after some events, or why there is none."""
+
 routes = web.RouteTableDef()
 
 
 class Step(TypedDict):
-    """What one event made of an account; `before` is null for the first one."""
+    """What one event made of an account; `before` is null for the first one.
+
+    From an event on that can't be folded `after` is null, and `unreadable` says why.
+    """
 
     version: int
     event: readable(Event) | CustomerEvent  # type: ignore[valid-type]
     before: ShownAccount | None
-    after: ShownAccount
+    after: ShownAccount | None
+    unreadable: str | None
 
 
 class HistoryQuery(Input):
@@ -80,18 +87,23 @@ class AccountHistory:
         """The steps up to what is wanted, the newest first."""
         last = await self._last(account_id, wanted)
         first = max(0, last - wanted.limit)
-        if first:
-            state = await self._histories.at_version(account_id, first)
-        else:
-            state = initial(ACCOUNT, account_id)
+        state = await self._at(account_id, first)
         steps: list[Step] = []
         async for events in self._store.walk(account_id, after=first, to=last):
             for event in events:
-                before, state = state, evolve(ACCOUNT, state, event)
+                before, state = state, _evolved(state, event)
                 steps.append(_step(before, event, state))
-        if state.version < last:
+        if not steps or steps[-1]["version"] < last:
             raise VersionNotFound(aggregate_id=account_id)
         return steps[::-1]
+
+    async def _at(self, account_id: str, version: int) -> State:
+        if not version:
+            return initial(ACCOUNT, account_id)
+        try:
+            return await self._histories.at_version(account_id, version)
+        except AggregateUnreadable as error:
+            return error
 
     async def _last(self, account_id: str, wanted: HistoryQuery) -> int:
         """The version of the last step; `AggregateNotFound` if there is no such account."""
@@ -111,13 +123,35 @@ class AccountHistory:
         return self._connections.store
 
 
-def _step(before: Versioned[Account], event: Event, after: Versioned[Account]) -> Step:
+def _evolved(state: State, event: Event) -> State:
+    if isinstance(state, AggregateUnreadable):
+        return state
+    try:
+        return evolve(ACCOUNT, state, event)
+    except AggregateUnreadable as error:
+        return error
+
+
+def _step(before: State, event: Event, after: State) -> Step:
     return {
-        "version": after.version,
+        "version": event["version"],
         "event": visible_events([event])[0],
-        "before": shown(before) if before.version else None,
-        "after": shown(after),
+        "before": _shown(before),
+        "after": _shown(after),
+        "unreadable": _why(after) if isinstance(after, AggregateUnreadable) else None,
     }
+
+
+def _shown(state: State) -> ShownAccount | None:
+    if isinstance(state, AggregateUnreadable) or not state.version:
+        return None
+    return shown(state)
+
+
+def _why(error: AggregateUnreadable) -> str:
+    """In words, to a customer without the event, which the error quotes as it is stored."""
+    why = "An event of the account can't be folded here."
+    return why if for_customer() else f"{why} {error}"
 
 
 HISTORY: Final = web.AppKey("history", AccountHistory)
@@ -157,6 +191,4 @@ def _problems() -> Iterator[None]:
         detail = f"Account {account_id} has not come to that version."
         raise Problem(404, "version-not-found", detail, account=account_id) from error
     except AggregateUnreadable as error:
-        why = "" if for_customer() else f" {error}"  # it quotes the event as it is stored
-        detail = f"An event of the account can't be folded here.{why}"
-        raise unavailable("account-unreadable", detail, account=error.aggregate_id) from error
+        raise unavailable("account-unreadable", _why(error), account=error.aggregate_id) from error

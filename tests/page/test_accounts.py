@@ -145,4 +145,4 @@ async def test_an_account_that_is_not_there(page: Tab) -> None:
     page.refusals = True
     await page.show("accounts/01JD0000000000000000000000")
     await page.says("Account not found", "The projection has no account")
-    assert await page.page.locator(".box").count() == 1
+    assert await page.page.locator("#view .box").count() == 1

@@ -216,14 +216,15 @@ def state(version: int, **changes: Any) -> dict[str, Any]:
         (state(1), state(2, owner="Bo"), "owner Ana → Bo"),
         (state(1), state(2, holds=[{"id": "H", "money": 5}]), "held 0 → 5 in 1"),
         (state(1), state(2), "nothing but the version"),
+        (state(1), None, "not folded"),
         (state(1), state(2, balance=2**53 - 1), f"balance 0 + {2**53 - 1:,} = {2**53 - 1:,}"),
         (state(1), state(2, balance=2**53), "a balance that can't be shown exactly"),
     ],
 )
 async def test_a_step_of_the_fold_is_told(
-    page: Tab, before: dict[str, Any] | None, after: dict[str, Any], line: str
+    page: Tab, before: dict[str, Any] | None, after: dict[str, Any] | None, line: str
 ) -> None:
-    step = {"version": after["version"], "event": {}, "before": before, "after": after}
+    step = {"version": 2, "event": {}, "before": before, "after": after}
     assert await ask(page, "core/steps", "folded", step) == line
 
 

@@ -57,6 +57,9 @@ async def test_the_account_says_that_it_is_parked(page: Tab, bank: Bank) -> None
     await page.show(f"accounts/{sick}")
     await page.says("This account is parked.", "as of version 2; 3 events of it wait.")
     await page.says("MoneyPrinted", where="#view [data-key=parked]")
+    past = page.page.locator("[aria-labelledby=past]")
+    await past.get_by_role("button", name="Show version 3").click()
+    await expect(past.get_by_label("After the event")).to_contain_text("can't be folded")
     bank.mend(sound)
     await page.page.get_by_role("link", name="Retry or drop it").click()
     for projection in ("balance", "statement"):

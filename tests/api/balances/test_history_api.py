@@ -9,8 +9,9 @@ from ulid import ULID
 
 from api.balances.app import create_app
 from pipeline.banking.account import ACCOUNT
+from pipeline.banking.events import DEPOSITED
 from pipeline.eventstore import EventStore
-from pipeline.model.events import Event, rfc3339
+from pipeline.model.events import Event, new_event, rfc3339
 from pipeline.model.versioned import evolve, initial
 from pipeline.operations.keys import Role
 from pipeline.support.settings import Settings
@@ -83,6 +84,24 @@ async def test_it_begins_at_a_version_or_a_time(client: Client, events: list[Eve
         assert await page(client, account_id, at=rfc3339(moment), limit=2) == by_version
     earlier = rfc3339(at - timedelta(seconds=1))
     assert (await page(client, account_id, at=earlier, limit=1))["data"][0]["version"] == 9
+
+
+async def test_from_an_event_on_that_can_t_be_folded_it_says_why(
+    settings: Settings, client: Client, events: list[Event]
+) -> None:
+    account_id = events[0]["account_id"]
+    store = EventStore(settings.mongodb_url, settings.mongodb_database)
+    await store.append(new_event(account_id, 26, "MoneyPrinted", {"money": 1}))
+    await store.append(new_event(account_id, 27, DEPOSITED, {"money": 1}))
+    await store.close()
+    for limit in (1, 2, 3):
+        steps = (await page(client, account_id, limit=limit))["data"]
+        assert [each["version"] for each in steps] == [27, 26, 25][:limit]
+        for step in steps[:2]:
+            assert step["after"] is None
+            assert "MoneyPrinted" in step["unreadable"]
+    assert (steps[1]["before"], steps[2]["unreadable"]) == (steps[2]["after"], None)
+    assert (steps[1]["event"]["kind"], steps[0]["before"]) == ("MoneyPrinted", None)
 
 
 async def test_what_is_refused(client: Client, events: list[Event]) -> None:

@@ -5,7 +5,8 @@ import { isExact, signed, whole } from "./format.js";
 /**
  * @typedef {{id: string, owner: string, balance: number, available: number, version: number, status: string,
  *   holds: {id: string, money: number, expires_at: string}[]}} State
- * @typedef {{version: number, event: Record<string, any>, before: State | null, after: State}} Step
+ * @typedef {{version: number, event: Record<string, any>, before: State | null, after: State | null,
+ *   unreadable: string | null}} Step `after` is null where the event, or one before it, can't be folded
  * @typedef {{name: string, before: string | null, after: string | null, changed: boolean}} Field
  */
 
@@ -26,18 +27,19 @@ const WORDED = new Set(["Owner", "Held", "Status"]);
 /** @param {Step} step @returns {Field[]} each field of the account, as text; null where there was no account yet */
 export const fields = ({ before, after }) =>
   SHOWN.map(([name, of]) => {
-    const [old, fresh] = [before && of(before), of(after)];
+    const [old, fresh] = [before && of(before), after && of(after)];
     return { name, before: old, after: fresh, changed: old !== fresh };
   });
 
 /** By how much the balance changed; null where a figure is not exact. @param {Step} step */
 export function moved({ before, after }) {
-  const old = before?.balance ?? 0;
-  return isExact(old) && isExact(after.balance) ? after.balance - old : null;
+  const [old, fresh] = [before?.balance ?? 0, after?.balance];
+  return isExact(old) && isExact(fresh) ? fresh - old : null;
 }
 
 /** The fold of this step as a line of arithmetic or of words: `balance 70 + 25 = 95`. @param {Step} step */
 export function folded(step) {
+  if (step.after === null) return "not folded";
   const by = moved(step);
   const [old, fresh] = [step.before?.balance ?? 0, step.after.balance];
   const line = () => `balance ${whole(old)} ${by > 0 ? "+" : "−"} ${whole(Math.abs(by))} = ${whole(fresh)}`;

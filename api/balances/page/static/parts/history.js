@@ -6,7 +6,7 @@ import { moment, whole } from "../core/format.js";
 import { Resource } from "../core/resource.js";
 import { address } from "../core/router.js";
 import { amount } from "../core/steps.js";
-import { fullTime, money } from "./figures.js";
+import { fullTime, money, unknown } from "./figures.js";
 import { kindName } from "./kinds.js";
 import { condition, readAt, soundness } from "./problems.js";
 import { sides } from "./sides.js";
@@ -64,11 +64,6 @@ export class History {
     this.#newest = Math.max(this.#newest, newest);
     if (!this.#resource.value || this.#isNow) this.#resource.refresh();
     else this.#changed();
-  }
-
-  /** Whether the account has an event that can't be folded. */
-  get unreadable() {
-    return Boolean(this.#resource.problem?.is("account-unreadable"));
   }
 
   get #isNow() {
@@ -282,7 +277,7 @@ export class History {
         ),
         kindName(each.event.kind),
         h("span", { class: "figure" }, amount(each)),
-        money(each.after.balance),
+        each.after ? money(each.after.balance) : unknown("the event, or one before it, can't be folded"),
         fullTime(each.event.created_at),
       ],
     };

@@ -34,7 +34,7 @@ const side = (name, step, which) =>
     { class: "card", "aria-label": `${name} the event` },
     h("h3", null, name),
     step[which] === null
-      ? h("p", { class: "dim" }, "There was no account.")
+      ? h("p", { class: "dim" }, words(absent(step, which)))
       : h(
           "dl",
           { class: "state" },
@@ -53,6 +53,9 @@ const side = (name, step, which) =>
           ),
         ),
   );
+
+const absent = ({ version, unreadable }, which) =>
+  which === "before" && version === 1 ? "There was no account." : unreadable;
 
 /** JSON, line by line: within a line an end of line would be a control. */
 const lines = (event) =>

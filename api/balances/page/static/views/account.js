@@ -7,7 +7,6 @@ import { may } from "../core/roles.js";
 import { accountHead } from "../parts/account.js";
 import { balanceChart } from "../parts/balance.js";
 import { behind } from "../parts/behind.js";
-import { eventList } from "../parts/eventlist.js";
 import { History } from "../parts/history.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { statement } from "../parts/statement.js";
@@ -22,12 +21,10 @@ export function show(place, { live, signal, route, who }) {
   const check = behind(route.id, may(who(), "watch"), () => draw(), signal);
   const chart = balanceChart(base, () => draw(), signal);
   const entries = statement(base, () => draw(), signal);
-  const events = eventList(base, () => draw(), signal);
-  const past = new History(route.id, route.query, () => folded(), signal);
+  const past = new History(route.id, route.query, () => draw(), signal);
   const document = new Resource((stop) => get(path(base), { signal: stop }), read, signal);
   /** The version that the parts were read for; 0 is that of a document that can't be read. */
   let version = null;
-  let unreadable = false;
 
   const isGone = () => !document.value && Boolean(document.problem?.is("account-not-found"));
 
@@ -43,16 +40,9 @@ export function show(place, { live, signal, route, who }) {
     past.refresh(now);
   }
 
-  function folded() {
-    if (past.unreadable && !unreadable) events.refresh();
-    unreadable = past.unreadable;
-    draw();
-  }
-
   const parts = () => [
     section("over", "Balance over time", chart.shown()),
     section("past", "In time", past.shown()),
-    unreadable && section("stored", "Events in the store", events.shown()),
     section("entries", "Statement", entries.shown()),
   ];
 
