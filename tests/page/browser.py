@@ -81,12 +81,11 @@ class Tab:
         await self.page.get_by_role("button", name=name, exact=True).click()
 
     async def violations(self) -> list[str]:
-        """What axe-core finds that is serious or critical."""
+        """What axe-core finds, of any impact."""
         found = (await Axe().run(self.page)).response["violations"]
         return [
             f"{each['id']}: {each['help']}: {[node['html'] for node in each['nodes']][:3]}"
             for each in found
-            if each["impact"] in ("serious", "critical")
         ]
 
     async def overflow(self) -> int:

@@ -66,12 +66,13 @@ def page_of(*data: Any, **more: Any) -> dict[str, Any]:
 class Canned:
     """What the service answers.
 
-    `answers`: JSON by path, or a function of the request that makes it, or an HTTP status, which
-    becomes a problem. `key`: what requests must come with; None: keys are off.
+    `answers`: JSON by path, or a function that makes it of the request, or an HTTP status, which
+    becomes a problem. `delay`: seconds before each answer. `key`: what requests must come with;
+    empty: keys are off.
     """
 
     def __init__(self, address: str = "") -> None:
-        self.address, self.key = address, ""
+        self.address, self.key, self.delay = address, "", 0.0
         self.reading: Callable[[], dict[str, Any]] = reading
         self.answers: dict[str, Any] = {
             "/whoami": {"keys": False, "id": None, "role": None, "expires": None, "accounts": []},
@@ -92,8 +93,9 @@ class Canned:
             return problem(401, "key-invalid", "Key refused")
         if request.path == "/pipeline/events":
             return await self._stream(request)
+        await asyncio.sleep(self.delay)
         found = self.answers.get(request.path, 404)
-        told = found(request) if callable(found) else found
+        told = await found(request) if callable(found) else found
         return problem(told) if isinstance(told, int) else web.json_response(told)
 
     def _lets_in(self, request: web.Request) -> bool:

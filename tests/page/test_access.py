@@ -13,7 +13,7 @@ VIEWS = ("overview", "partitions", "rebuild", "parked", "accounts")
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-async def test_no_view_has_a_serious_fault(
+async def test_no_view_has_a_fault(
     browser: Browser, bank: Bank, size: tuple[int, int], scheme: Scheme
 ) -> None:
     account_id = await bank.account("Ada", 5, 6)

@@ -195,7 +195,7 @@ async def test_a_bar_has_its_rate_and_the_time_left(page: Tab) -> None:
         rebuild,
     )
     assert shown == [
-        [pytest.approx(2 / 3), "All", "200 of 300", "18/s", "5.7 s left"],
+        [0.5, "All", "50 %", "18/s", "5.7 s left"],
         [0.5, "Partition 0", "50 of 100", "13/s", "4.0 s left", "w1"],
         [1, "Partition 1", "100 of 100", "replayed", "w1"],
         [0.5, "Partition 2", "50 of 100", "5.0/s", "time left unknown", "w1"],

@@ -34,6 +34,7 @@ async def test_it_is_started_and_goes_to_its_end(page: Tab, bank: Bank) -> None:
     await start(page)
     await expect(page.page.locator(RUNNING)).not_to_be_attached()
     await expect(last(page)).to_contain_text(re.compile("balance.*next generation.*done"))
+    await page.says("The rebuild of balance is done.", where="#notices")
 
 
 async def test_in_place_is_a_choice(page: Tab, bank: Bank) -> None:
@@ -56,6 +57,6 @@ async def test_it_shows_its_bars_and_is_called_off(page: Tab, bank: Bank) -> Non
     await expect(page.page.locator(RUNNING)).to_be_visible()
     await page.press("Cancel this rebuild")
     await page.press("Cancel the rebuild")
-    await page.says("The rebuild is cancelled.", where="#notices")
+    await page.says("The rebuild of balance is cancelled.", where="#notices")
     await expect(page.page.locator(RUNNING)).not_to_be_attached()
     await expect(last(page)).to_contain_text("cancelled")

@@ -2,13 +2,15 @@
 
 import { get } from "./core/api.js";
 import { byId, h, render } from "./core/dom.js";
-import { onChange } from "./core/key.js";
+import { onChange, onRefused } from "./core/key.js";
 import { Live } from "./core/live.js";
 import { BANK, HOUSE, TITLE } from "./core/names.js";
 import { may } from "./core/roles.js";
 import { parsed } from "./core/router.js";
+import { Scrolled } from "./core/scrolled.js";
 import { askForKey, endOf, showWho } from "./parts/key.js";
 import { problemBox } from "./parts/problems.js";
+import { rebuildNews } from "./parts/rebuildnews.js";
 import { standing } from "./parts/standing.js";
 import * as account from "./views/account.js";
 import * as accounts from "./views/accounts.js";
@@ -18,7 +20,8 @@ import * as partitions from "./views/partitions.js";
 import * as rebuild from "./views/rebuild.js";
 
 /**
- * What a view is given.
+ * What a view is given. Its `show` may return a function: that is called with the route when the address
+ * changes within the view, behind the `?`.
  * @typedef {{live: Live, signal: AbortSignal, route: import("./core/router.js").Route,
  *   who: () => import("./core/shapes.js").Who | null}} Context `signal` aborts when another view comes
  */
@@ -28,8 +31,11 @@ const VIEWS = { overview, partitions, rebuild, parked, ...(BANK && { accounts })
 const EVERYBODYS = new Set(["accounts"]);
 
 const live = new Live();
+const scrolled = new Scrolled();
 let who = null;
 let showing = new AbortController();
+let shown = null;
+let turned = null;
 
 const viewOf = (route) => (BANK && route.view === "accounts" && route.id ? account : VIEWS[route.view]);
 
@@ -44,23 +50,28 @@ function page(title, ...content) {
   showing.signal.addEventListener("abort", () => render(null, place));
   byId("view").replaceChildren(heading, place);
   document.title = `${title} · ${TITLE}`;
+  shown = turned = null;
   render(content, place);
   return place;
 }
 
-function show({ focus = true } = {}) {
-  const route = parsed(location.hash);
+function show(route) {
   const view = viewOf(route);
   const place = page(view?.title ?? "There is no such page");
+  if (route.id) document.title = `${view?.title} ${route.id} · ${TITLE}`;
   for (const link of byId("views").querySelectorAll("a")) mark(link, route.view);
-  if (focus) byId("view").firstChild.focus();
-  if (view && !EVERYBODYS.has(route.view) && !may(who, "watch"))
-    render(
-      h("p", { class: "box" }, `This takes a viewer's or an operator's key. Yours is a ${who.role}'s.`),
-      place,
-    );
-  else view?.show(place, { live, signal: showing.signal, route, who: () => who });
+  shown = route;
+  if (!view) render(h("p", null, h("a", { href: `#/${home()}` }, "To the first page")), place);
+  else if (!EVERYBODYS.has(route.view) && !may(who, "watch")) render(notForThem(), place);
+  else turned = view.show(place, { live, signal: showing.signal, route, who: () => who });
 }
+
+const home = () => (BANK && !may(who, "watch") ? "accounts" : "overview");
+
+const notForThem = () => [
+  h("p", { class: "box" }, `This takes a viewer's or an operator's key. Yours is a ${who.role}'s.`),
+  BANK && h("p", null, h("a", { href: "#/accounts" }, "To the accounts")),
+];
 
 function mark(link, view) {
   const name = parsed(new URL(link.href).hash).view;
@@ -69,30 +80,50 @@ function mark(link, view) {
   link.parentElement.hidden = !EVERYBODYS.has(name) && !may(who, "watch");
 }
 
+/** The address is another one: of another view, or of another page of this one. */
+function moved() {
+  const back = scrolled.moved();
+  if (who === null) return;
+  const route = parsed(location.hash);
+  if (shown?.view === route.view && shown.id === route.id) turned?.((shown = route));
+  else {
+    show(route);
+    byId("view").firstChild.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+  if (back) scrolled.restore(back);
+}
+
 /** Learn who this is, then show all anew: another key may see other things. */
 async function begin() {
   try {
     who = await get("/whoami");
   } catch (problem) {
-    who = null;
-    if (problem.status === 401) askForKey(problem);
-    else return fail(problem);
+    if (problem.status !== 401) page(TITLE, problemBox(problem, begin));
+    return;
   } finally {
     showWho(who);
   }
   byId("key-end").textContent = endOf(who) ?? "";
-  if (who === null)
-    return page("A key is needed", h("p", null, `Nothing is shown without a key of this ${HOUSE}.`));
-  if (BANK && parsed(location.hash).view === "overview" && !may(who, "watch")) location.replace("#/accounts");
+  if (parsed(location.hash).view === "overview" && home() !== "overview") location.replace(`#/${home()}`);
   if (may(who, "watch")) live.start();
-  show({ focus: false });
+  show(parsed(location.hash));
 }
 
-const fail = (problem) => page(TITLE, problemBox(problem, begin));
+/** The key is refused: nothing of what it showed stays. */
+function lock(problem) {
+  who = null;
+  live.end();
+  showWho(who);
+  page("A key is needed", h("p", null, `Nothing is shown without a key of this ${HOUSE}.`));
+  askForKey(problem);
+}
 
 live.addEventListener("change", () => standing(live));
+live.addEventListener("change", rebuildNews(live));
 onChange(() => location.reload());
-addEventListener("hashchange", () => who && show());
+onRefused(lock);
+addEventListener("hashchange", moved);
 byId("skip").onclick = (event) => {
   event.preventDefault();
   byId("view").querySelector("h1")?.focus();

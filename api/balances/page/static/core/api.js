@@ -1,6 +1,6 @@
 // Requests to the balance service, with the key if there is one. What goes wrong is a `Problem`.
 
-import { key } from "./key.js";
+import { key, refuse } from "./key.js";
 
 const PATIENCE_MS = 20_000;
 
@@ -29,8 +29,7 @@ const tooSlow = () =>
  * @returns {Promise<Response>}
  */
 export async function ask(path, { method = "GET", body, signal } = {}) {
-  const headers = new Headers();
-  if (key()) headers.set("Authorization", `Bearer ${key()}`);
+  const headers = authorised();
   if (body !== undefined) headers.set("Content-Type", "application/json");
   const request = { method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
   if (body !== undefined) request.body = JSON.stringify(body);
@@ -38,8 +37,26 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw error.name === "TimeoutError" ? tooSlow() : unreachable();
   });
-  if (!answer.ok) throw await problemOf(answer);
-  return answer;
+  if (answer.ok) return answer;
+  const problem = await problemOf(answer);
+  if (problem.status === 401) refuse(problem);
+  throw problem;
+}
+
+/** Headers with the key; of one that no header can carry it is known without asking that it is none. */
+function authorised() {
+  try {
+    return new Headers(key() ? { Authorization: `Bearer ${key()}` } : {});
+  } catch {
+    const problem = new Problem(
+      401,
+      "This is no key",
+      "It has characters that no key has.",
+      "/problems/key-invalid",
+    );
+    refuse(problem);
+    throw problem;
+  }
 }
 
 /** The JSON of an answer that comes within some seconds; null of an empty one. */

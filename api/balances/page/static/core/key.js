@@ -1,4 +1,4 @@
-// The API key: kept for this tab alone (sessionStorage), sent as a header, forgotten on demand.
+// The API key: kept for this tab alone (sessionStorage), sent as a header, forgotten on demand or when it is refused.
 
 const NAME = "bank.key";
 const changed = new EventTarget();
@@ -17,6 +17,15 @@ export function forget() {
   sessionStorage.removeItem(NAME);
   changed.dispatchEvent(new Event("change"));
 }
+
+/** The service takes it no more, or never did: forget it, and tell who listens why. */
+export function refuse(problem) {
+  sessionStorage.removeItem(NAME);
+  changed.dispatchEvent(Object.assign(new Event("refused"), { problem }));
+}
+
+/** Call `heard` with the problem whenever a key is refused. */
+export const onRefused = (heard) => changed.addEventListener("refused", ({ problem }) => heard(problem));
 
 /** Call `heard` whenever the key is another one. */
 export const onChange = (heard) => changed.addEventListener("change", heard);

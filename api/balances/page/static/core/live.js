@@ -16,9 +16,9 @@ export const OLD_MS = 6_000;
 export class Live extends EventTarget {
   /** @type {import("./shapes.js").Pipeline | null} */
   reading = null;
-  /** @type {"connecting" | "live" | "lost" | "refused" | "paused"} */
-  state = "connecting";
-  /** @type {Problem | null} why it is lost or refused */
+  /** @type {"off" | "connecting" | "live" | "lost" | "paused"} off: not started, or refused */
+  state = "off";
+  /** @type {Problem | null} why it is lost or off */
   problem = null;
   recent = new Recent();
   #came = 0;
@@ -29,7 +29,10 @@ export class Live extends EventTarget {
   constructor() {
     super();
     setInterval(() => this.#tell(), 1000);
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.#stop() : this.start()));
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#stop();
+      else if (this.state !== "off") this.start();
+    });
   }
 
   /** Milliseconds since the last reading came; Infinity before the first. */
@@ -48,11 +51,20 @@ export class Live extends EventTarget {
 
   /** Follow the stream, from anew if it does already. */
   start() {
-    if (this.state === "paused" || document.hidden) return;
+    if (this.state === "paused") return;
     this.#stop();
-    this.#going = new AbortController();
     this.#turn("connecting");
+    if (document.hidden) return;
+    this.#going = new AbortController();
     this.#follow(this.#going.signal);
+  }
+
+  /** Follow nothing any more, and forget what was read. */
+  end() {
+    this.#stop();
+    this.reading = null;
+    this.recent = new Recent();
+    this.#turn("off");
   }
 
   pause() {
@@ -88,7 +100,7 @@ export class Live extends EventTarget {
       const problem = await this.#read(signal);
       if (signal.aborted) return;
       this.problem = problem;
-      if (problem.status === 401 || problem.status === 403) return this.#turn("refused");
+      if (problem.status === 401 || problem.status === 403) return this.end();
       pause = this.#came > before ? FIRST_PAUSE_MS : Math.min(2 * pause, LONGEST_PAUSE_MS);
       this.#retryAt = performance.now() + pause * (0.75 + Math.random() / 2);
       this.#turn("lost");

@@ -14,6 +14,7 @@ export class Resource {
   #changed;
   #signal;
   #number = 0;
+  #asking = false;
 
   /**
    * @param {(signal: AbortSignal) => Promise<T>} load
@@ -26,11 +27,6 @@ export class Resource {
     this.#signal = signal;
   }
 
-  /** Milliseconds since `value` was read; Infinity before. */
-  get age() {
-    return this.at ? Date.now() - this.at.getTime() : Infinity;
-  }
-
   /** Whether there is nothing yet, neither a value nor a reason. */
   get waiting() {
     return !this.value && !this.problem;
@@ -39,12 +35,20 @@ export class Resource {
   /** Drop the value: another one is asked for from now on. */
   clear() {
     this.#number += 1;
+    this.#asking = false;
     this.value = this.at = this.problem = null;
+  }
+
+  /** Read it anew if it is older than that, unless it is being read: an answer may be slower than those who ask. */
+  keep(milliseconds) {
+    const age = this.at ? Date.now() - this.at.getTime() : Infinity;
+    if (!this.#asking && age > milliseconds) this.refresh();
   }
 
   /** Read it anew. An answer that was overtaken by a later question is dropped. */
   async refresh() {
     const number = (this.#number += 1);
+    this.#asking = true;
     try {
       const value = await this.#load(this.#signal);
       if (number !== this.#number) return;
@@ -53,6 +57,8 @@ export class Resource {
       if (this.#signal.aborted || number !== this.#number) return;
       if (!(error instanceof Problem)) throw error;
       this.problem = error;
+    } finally {
+      if (number === this.#number) this.#asking = false;
     }
     this.#changed();
   }

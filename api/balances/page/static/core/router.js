@@ -21,6 +21,20 @@ export function address(view, id = null, query = {}) {
   return `#/${view}${id === null ? "" : `/${encodeURIComponent(id)}`}${rest}`;
 }
 
+/** The address of a route with other parameters. @param {Route} route */
+export const altered = ({ view, id, query }, changes) =>
+  address(view, id, { ...Object.fromEntries(query), ...changes });
+
+/** Go to an address; with `instead` in the place of this one, so that Back leaves this one out. */
+export function go(where, { instead = false } = {}) {
+  if (where === location.hash) return;
+  if (!instead) location.hash = where;
+  else {
+    history.replaceState(history.state, "", where);
+    dispatchEvent(new Event("hashchange"));
+  }
+}
+
 function decoded(text) {
   try {
     return decodeURIComponent(text);

@@ -1,6 +1,7 @@
 // Figures on the page. One that is not known says so, and why; it is never a number.
 
 import { h } from "../core/dom.js";
+import { explained } from "./terms.js";
 import { clock, isExact, isMoment, moment, rate, span, whole } from "../core/format.js";
 
 /** `format` of the value, or that it is unknown; `why` is told to who points at it or hears it. */
@@ -45,4 +46,4 @@ export const badge = (tone, word) => h("span", { class: `badge ${tone}` }, word)
 
 /** Name and value, in a `dl`. */
 export const fact = (name, ...value) =>
-  h("div", { class: "fact", key: name }, h("dt", null, name), h("dd", null, value));
+  h("div", { class: "fact", key: name }, h("dt", null, explained(name)), h("dd", null, value));

@@ -4,7 +4,7 @@ import { get, path } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { moment, whole } from "../core/format.js";
 import { Resource } from "../core/resource.js";
-import { address } from "../core/router.js";
+import { altered, go } from "../core/router.js";
 import { amount } from "../core/steps.js";
 import { fullTime, money, unknown } from "./figures.js";
 import { kindName } from "./kinds.js";
@@ -29,9 +29,15 @@ const COLUMNS = [
 
 /** @typedef {import("../core/steps.js").Step} Step */
 
+/** The version that a route names, or null. @param {import("../core/router.js").Route} route */
+function versionOf({ query }) {
+  const version = Number(query.get("version"));
+  return Number.isInteger(version) && version > 0 ? version : null;
+}
+
 /** One account in time. Nothing is read before `refresh`. */
 export class History {
-  #id;
+  #route;
   #base;
   #changed;
   #resource;
@@ -46,22 +52,41 @@ export class History {
   /** @type {Step | undefined} */
   #last;
   #timer = 0;
+  #telling = 0;
   #playing = 0;
 
-  /** @param {string} id @param {URLSearchParams} query may name a `version` @param {() => void} changed */
-  constructor(id, query, changed, signal) {
-    const version = Number(query.get("version"));
-    if (Number.isInteger(version) && version > 0) this.#from = { version };
-    this.#id = id;
-    this.#base = `/${encodeURIComponent(id)}/history`;
+  /** @param {import("../core/router.js").Route} route may name a version @param {() => void} changed */
+  constructor(route, changed, signal) {
+    const version = versionOf(route);
+    if (version) this.#from = { version };
+    this.#route = route;
+    this.#base = `/${encodeURIComponent(route.id)}/history`;
     this.#changed = changed;
     this.#resource = new Resource((stop) => this.#read(stop), () => this.#took(), signal);
-    signal.addEventListener("abort", () => clearInterval(this.#playing));
+    signal.addEventListener("abort", () =>
+      [this.#playing, this.#timer, this.#telling].forEach((each) => clearTimeout(each)),
+    );
   }
 
-  /** Read what is new, if the newest is looked at. `newest` is the account's version, as far as known. */
-  refresh(newest = 0) {
-    this.#newest = Math.max(this.#newest, newest);
+  /** Whether nothing has been read yet. */
+  get waiting() {
+    return this.#resource.waiting;
+  }
+
+  /** The account has at least that version. */
+  reaches(version) {
+    this.#newest = Math.max(this.#newest, version);
+  }
+
+  /** The address is another one. @param {import("../core/router.js").Route} route */
+  turn(route) {
+    const [before, version] = [versionOf(this.#route), versionOf(route)];
+    this.#route = route;
+    if (version !== before && version !== this.#chosen && !this.#from.at) this.#look(version ?? this.#newest);
+  }
+
+  /** Read what is new, if the newest is looked at. */
+  refresh() {
     if (!this.#resource.value || this.#isNow) this.#resource.refresh();
     else this.#changed();
   }
@@ -139,10 +164,13 @@ export class History {
     this.#timer = setTimeout(() => this.#resource.refresh(), DEBOUNCE_MS);
   }
 
-  /** The address names the version, so it can be linked. */
+  /** The address names the version that one stays at, so it can be linked. */
   #tell() {
-    const version = this.#from.at ? null : this.#chosen;
-    window.history.replaceState(null, "", address("accounts", this.#id, { version }));
+    clearTimeout(this.#telling);
+    this.#telling = setTimeout(() => {
+      const version = this.#from.at ? null : this.#chosen;
+      go(altered(this.#route, { version }), { instead: true });
+    }, DEBOUNCE_MS);
     this.#changed();
   }
 

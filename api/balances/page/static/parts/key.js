@@ -1,7 +1,7 @@
 // Who the page is for: asks for a key where the bank wants one, says whose it is, forgets it.
 
 import { byId, h, render } from "../core/dom.js";
-import { forget, keep, key } from "../core/key.js";
+import { forget, keep } from "../core/key.js";
 import { HOUSE } from "../core/names.js";
 import { moment } from "../core/format.js";
 
@@ -10,15 +10,13 @@ import { moment } from "../core/format.js";
  * @param {import("../core/shapes.js").Who | null} who null while that is not known
  */
 export function showWho(who) {
-  const about = !who
-    ? []
-    : who.keys
-      ? [
-          h("span", { class: "who" }, h("strong", null, who.role), " ", h("code", { class: "dim" }, who.id)),
-          button("Forget key", forget),
-        ]
-      : [h("span", { class: "who dim" }, "Keys are off")];
-  render(key() || who ? about : button("Enter a key", () => askForKey()), byId("who"));
+  const about = who?.keys
+    ? [
+        h("span", { class: "who" }, h("strong", null, who.role), " ", h("code", { class: "dim" }, who.id)),
+        button("Forget key", forget),
+      ]
+    : h("span", { class: "who dim" }, "Keys are off");
+  render(who ? about : button("Enter a key", () => askForKey()), byId("who"));
 }
 
 const button = (text, onclick) => h("button", { type: "button", class: "quiet", onclick }, text);

@@ -5,13 +5,19 @@ import { byId, h, render } from "../core/dom.js";
 const MOST = 4;
 const SHOWN_MS = 20_000;
 
+/** The worst first, and of those the newest. */
+const TONES = ["bad", "warn", "good"];
+
 let notices = [];
 let number = 0;
 
 /** Say it. `tone` is good, warn or bad; what is bad stays until it is dismissed. */
 export function say(tone, what, detail = "") {
   const notice = { key: (number += 1), tone, what, detail };
-  show([notice, ...notices].slice(0, MOST));
+  const sorted = [notice, ...notices].sort(
+    (one, other) => TONES.indexOf(one.tone) - TONES.indexOf(other.tone),
+  );
+  show(sorted.slice(0, MOST));
   if (tone !== "bad") setTimeout(() => dismiss(notice), SHOWN_MS);
 }
 

@@ -5,7 +5,7 @@ import { h } from "../core/dom.js";
 import { span, whole } from "../core/format.js";
 import { confirm } from "./confirm.js";
 import { badge, fullTime, perSecond } from "./figures.js";
-import { doing, say } from "./notices.js";
+import { doing } from "./notices.js";
 
 const PHASES = {
   wanted: "Workers have not begun yet.",
@@ -41,41 +41,63 @@ export function running(rebuild, operator, again) {
         ),
     ),
     rebuild.kind === "online" && h("p", null, PHASES[rebuild.phase] ?? rebuild.phase),
-    h("ul", { class: "bars" }, bar("all", "All", rebuild, altogether(rebuild)), rebuild.partitions.map(part)),
+    h("ul", { class: "bars" }, altogether(rebuild), rebuild.partitions.map(part)),
   );
 }
 
 const part = (each) =>
-  bar(`part-${each.partition}`, `Partition ${each.partition}`, each, [
+  bar(
+    `part-${each.partition}`,
+    `Partition ${each.partition}`,
+    fraction(each),
+    `${whole(each.done)} of ${whole(each.total)}`,
     // Until something is replayed its rate is not 0 but not known.
     each.state === "replaying" && each.events_per_second > 0
       ? [perSecond(each.events_per_second), left(each.seconds_left)]
       : badge(TONES[each.state] ?? "plain", each.state),
     each.owner && h("span", { class: "dim owner" }, each.owner),
-  ]);
+  );
 
 const TONES = { done: "good", replayed: "good", waiting: "plain" };
 
-function bar(key, name, { done, total, state }, rest) {
-  // Nothing to do is done, and a bar of 0 events would be none.
-  const over = total === 0 && (state === "done" || state === "replayed");
-  return h(
-    "li",
-    { key: key },
-    h("label", { for: `bar-${key}` }, name),
-    h("progress", { id: `bar-${key}`, max: Math.max(total, 1), value: over ? 1 : done }),
-    h("span", { class: "figure" }, `${whole(done)} of ${whole(total)}`),
-    h("span", { class: "rest" }, rest),
+const isOver = ({ state }) => state === "done" || state === "replayed";
+
+/** How much of a partition is done. Nothing to do is done once that is known. */
+const fraction = (each) => (each.total ? each.done / each.total : Number(isOver(each)));
+
+/** How much of all is done. @param {import("../core/shapes.js").Rebuild} rebuild */
+export const percent = ({ partitions }) => `${Math.floor(100 * altogetherDone(partitions))} %`;
+
+const altogetherDone = (partitions) =>
+  partitions.reduce((sum, each) => sum + fraction(each), 0) / Math.max(partitions.length, 1);
+
+/**
+ * All partitions, each for the same part of the whole: how many events there are is known only when the last one
+ * has begun, and a total that grows would tell nothing.
+ */
+function altogether(rebuild) {
+  const { partitions, done, total } = rebuild;
+  const rates = partitions.filter((each) => each.state === "replaying").map((each) => each.events_per_second);
+  const now = rates.reduce((sum, each) => sum + each, 0);
+  const begun = partitions.every((each) => each.state !== "waiting");
+  return bar(
+    "all",
+    "All",
+    altogetherDone(partitions),
+    percent(rebuild),
+    now > 0 && [perSecond(now), left(begun ? (total - done) / now : null)],
   );
 }
 
-/** The rate of what is replayed now, and the time left at it; neither while there is none. */
-function altogether({ partitions, done, total }) {
-  const now = partitions
-    .filter((each) => each.state === "replaying")
-    .reduce((sum, each) => sum + each.events_per_second, 0);
-  return now > 0 ? [perSecond(now), left((total - done) / now)] : [];
-}
+const bar = (key, name, part, words, ...rest) =>
+  h(
+    "li",
+    { key },
+    h("label", { for: `bar-${key}` }, name),
+    h("progress", { id: `bar-${key}`, max: 1, value: part }),
+    h("span", { class: "figure" }, words),
+    h("span", { class: "rest" }, rest),
+  );
 
 const left = (seconds) =>
   h("span", { class: "dim" }, seconds === null ? "time left unknown" : `${span(seconds)} left`);
@@ -92,14 +114,8 @@ async function cancel(rebuild, again) {
     harm: true,
   });
   if (!sure) return;
-  const answer = await doing("The rebuild was not cancelled", () =>
+  await doing("The rebuild was not cancelled", () =>
     get(`/rebuilds/${encodeURIComponent(rebuild.id)}`, { method: "DELETE" }),
   );
-  if (answer)
-    say(
-      "good",
-      "The rebuild is cancelled.",
-      rebuild.kind === "online" ? "The live generation goes on being read." : "",
-    );
   again();
 }

@@ -3,6 +3,7 @@
 import { h } from "../core/dom.js";
 import { serverName } from "../core/troubles.js";
 import { badge } from "./figures.js";
+import { explained } from "./terms.js";
 
 const DOES = { mongodb: "events", nats: "the stream", redis: "leases", elasticsearch: "the projection" };
 
@@ -20,7 +21,7 @@ export const servers = ({ servers: all }) =>
           null,
           h("strong", null, serverName(each.name)),
           " ",
-          h("span", { class: "dim" }, DOES[each.name] ?? ""),
+          h("span", { class: "dim" }, explained(DOES[each.name] ?? "")),
         ),
         badge(each.up ? "good" : "bad", each.up ? "up" : "down"),
         each.detail && h("p", { class: "dim" }, each.detail),

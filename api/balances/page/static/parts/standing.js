@@ -4,6 +4,7 @@ import { byId, h, render } from "../core/dom.js";
 import { span } from "../core/format.js";
 import { troubles } from "../core/troubles.js";
 import { time } from "./figures.js";
+import { percent } from "./running.js";
 
 /** @param {import("../core/live.js").Live} live */
 export function standing(live) {
@@ -11,17 +12,17 @@ export function standing(live) {
   byId("main").classList.toggle("is-stale", stale);
   render(connection(live), byId("live"));
   render(lost(live), byId("age"));
-  render(live.reading && troubles(live.reading).map(trouble), byId("troubles"));
+  render(state(live), byId("troubles"));
 }
 
 function connection(live) {
+  if (live.state === "off") return null;
   const paused = live.state === "paused";
   const button = h(
     "button",
     { type: "button", class: "quiet", onclick: () => (paused ? live.resume() : live.pause()) },
     paused ? "Go on" : "Pause",
   );
-  if (live.state === "refused") return null;
   return [
     h("span", { class: `pulse ${tone(live)}` }, words(live)),
     " ",
@@ -74,6 +75,25 @@ function lost(live) {
     );
   return null;
 }
+
+/** What is wrong, or that nothing is: there is always a line, so that the first trouble pushes nothing away. */
+function state({ reading, state, problem }) {
+  if (!reading) return state !== "off" && !problem && line("plain", "Reading…");
+  const wrong = troubles(reading).map(trouble);
+  return [wrong.length ? wrong : line("good", "Nothing is wrong."), rebuilding(reading)];
+}
+
+const line = (tone, ...words) => h("li", { class: `box ${tone}`, key: words[0] }, words);
+
+const rebuilding = ({ rebuild }) =>
+  rebuild?.state === "running" &&
+  h(
+    "li",
+    { class: "box", key: "rebuild" },
+    h("strong", null, `A rebuild of ${rebuild.projection} runs: ${percent(rebuild)}.`),
+    " ",
+    h("a", { href: "#/rebuild" }, "See"),
+  );
 
 const trouble = ({ key, bad, what, more, href }) =>
   h(

@@ -4,6 +4,7 @@ import { get } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { confirm } from "./confirm.js";
 import { doing, say } from "./notices.js";
+import { explained } from "./terms.js";
 
 const WAYS = {
   online: [
@@ -35,7 +36,7 @@ export const starter = (projections, started) =>
       h("label", { for: "rebuild-projection" }, "Projection"),
       h(
         "select",
-        { id: "rebuild-projection", name: "projection" },
+        { id: "rebuild-projection", name: "projection", required: true },
         projections.map((name) => h("option", { key: name, value: name }, name)),
       ),
     ),
@@ -45,10 +46,15 @@ export const starter = (projections, started) =>
 
 const way = ([value, [name, words]], n) =>
   h(
-    "label",
+    "div",
     { class: "way" },
-    h("input", { type: "radio", name: "way", value, defaultChecked: n === 0 }),
-    h("span", null, h("strong", null, name), h("span", { class: "dim" }, words)),
+    h("input", { type: "radio", name: "way", id: `way-${value}`, value, defaultChecked: n === 0 }),
+    h(
+      "div",
+      null,
+      explained(name, h("label", { for: `way-${value}` }, h("strong", null, name))),
+      h("p", { class: "dim" }, words),
+    ),
   );
 
 async function ask(given, started) {

@@ -3,7 +3,7 @@
 import { get, path } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { signed } from "../core/format.js";
-import { address } from "../core/router.js";
+import { address, altered, go } from "../core/router.js";
 import { figure, fullTime, money } from "./figures.js";
 import { KINDS, kindName } from "./kinds.js";
 import { PagedList } from "./pagedlist.js";
@@ -21,21 +21,30 @@ const COLUMNS = [
   { name: "When" },
 ];
 
-/** @param {string} base the account's path @param {() => void} changed called after every reading */
-export function statement(base, changed, signal) {
-  let kind = "";
+/**
+ * @param {string} base the account's path
+ * @param {import("../core/router.js").Route} route tells the kind and the page
+ * @param {() => void} changed called after every reading
+ */
+export function statement(base, route, changed, signal) {
+  const kind = () => route.query.get("kind") ?? "";
   const ask = (after, stop) =>
-    get(path(`${base}/statement`, { kind, limit: LIMIT, starting_after: after }), { signal: stop });
-  const list = new PagedList("the statement", ask, changed, signal);
-  const choose = (event) => {
-    kind = event.target.value;
-    list.restart();
+    get(path(`${base}/statement`, { kind: kind(), limit: LIMIT, starting_after: after }), { signal: stop });
+  const list = new PagedList({ what: "the statement", by: ["kind"] }, ask, route, changed, signal);
+  const choose = ({ target }) =>
+    go(altered(route, { kind: target.value, after: "", page: "" }), { instead: true });
+  const entries = (found) => table("Entries", COLUMNS, found.map(row), "No entry is of that kind.");
+  return {
+    list,
+    shown: () => [chooser(kind(), choose), list.shown(entries)],
+    turn(turned) {
+      route = turned;
+      list.turn(route);
+    },
   };
-  const entries = (found) => table("Statement", COLUMNS, found.map(row), "No entry is of that kind.");
-  return { refresh: list.refresh, shown: () => [chooser(choose), list.shown(entries)] };
 }
 
-const chooser = (choose) =>
+const chooser = (chosen, choose) =>
   h(
     "p",
     { class: "field" },
@@ -43,8 +52,9 @@ const chooser = (choose) =>
     h(
       "select",
       { id: "kind", onchange: choose },
-      h("option", { value: "" }, "All"),
-      Object.entries(KINDS).map(([value, name]) => h("option", { value }, name)),
+      Object.entries({ "": "All", ...KINDS }).map(([value, name]) =>
+        h("option", { key: value, value, selected: value === chosen }, name),
+      ),
     ),
   );
 

@@ -1,6 +1,7 @@
 // Tables: a caption that is heard, columns of figures to the right, and a region that scrolls sideways.
 
 import { h, heard } from "../core/dom.js";
+import { explained } from "./terms.js";
 
 /**
  * @typedef {{name: string, figures?: boolean, minor?: boolean, hidden?: boolean}} Column `minor` ones are left
@@ -26,7 +27,11 @@ export function table(caption, columns, rows, empty = "There are none.") {
           "tr",
           null,
           columns.map((each) =>
-            h("th", { scope: "col", class: kind(each) }, each.hidden ? heard(each.name) : each.name),
+            h(
+              "th",
+              { scope: "col", class: kind(each) },
+              each.hidden ? heard(each.name) : explained(each.name),
+            ),
           ),
         ),
       ),
@@ -43,7 +48,11 @@ const tr = ({ key, cells, tone }, columns) =>
   h(
     "tr",
     { key: key, class: tone },
-    cells.map((cell, n) => h(n ? "td" : "th", { class: kind(columns[n]), scope: n ? null : "row" }, cell)),
+    cells.map((cell, n) =>
+      n
+        ? h("td", { class: kind(columns[n]) }, cell)
+        : h("th", { class: kind(columns[n]), scope: "row" }, cell),
+    ),
   );
 
 const kind = ({ figures, minor }) => [figures && "num", minor && "minor"].filter(Boolean).join(" ") || null;

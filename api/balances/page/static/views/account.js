@@ -18,56 +18,57 @@ const EVERY_MS = 3_000;
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route, who }) {
   const base = `/${encodeURIComponent(route.id)}`;
-  const check = behind(route.id, may(who(), "watch"), () => draw(), signal);
-  const chart = balanceChart(base, () => draw(), signal);
-  const entries = statement(base, () => draw(), signal);
-  const past = new History(route.id, route.query, () => draw(), signal);
+  const draw = () => render(content(), place);
   const document = new Resource((stop) => get(path(base), { signal: stop }), read, signal);
-  /** The version that the parts were read for; 0 is that of a document that can't be read. */
+  const store = behind(route.id, may(who(), "watch"), draw, signal);
+  const chart = balanceChart(base, draw, signal);
+  const entries = statement(base, route, draw, signal);
+  const past = new History(route, draw, signal);
+  const parts = [chart.resource, entries.list, past];
   let version = null;
 
-  const isGone = () => !document.value && Boolean(document.problem?.is("account-not-found"));
-
+  /** The parts are read when the document is, and whenever it has another version. */
   function read() {
-    draw();
     const found = document.value;
-    if (isGone()) return;
-    if (found && !document.problem) check.look(found);
-    const now = found?.version ?? 0;
-    if (now === version) return;
-    version = now;
-    [chart, entries].forEach((each) => each.refresh());
-    past.refresh(now);
+    if (!unknown(document) && (version === null || (found && found.version !== version))) {
+      version = found?.version ?? 0;
+      past.reaches(version);
+      parts.forEach((each) => each.refresh());
+    }
+    if (found && !document.problem) store.look(found);
+    draw();
   }
 
-  const parts = () => [
-    section("over", "Balance over time", chart.shown()),
-    section("past", "In time", past.shown()),
-    section("entries", "Statement", entries.shown()),
-  ];
+  // All at once, so that nothing that is shown is pushed away by what comes later.
+  const waiting = () => document.waiting || (!unknown(document) && parts.some((each) => each.waiting));
 
-  const draw = () =>
-    render(
-      [
-        h("p", { class: "crumbs" }, h("a", { href: "#/accounts" }, "All accounts")),
-        condition(document),
+  const content = () => [
+    h("p", { class: "crumbs" }, h("a", { href: "#/accounts" }, "All accounts")),
+    waiting() ? h("p", { class: "dim" }, "Reading…") : condition(document),
+    !waiting() &&
+      !unknown(document) && [
         h(
           "div",
           { class: soundness(document) },
           document.value && accountHead(document.value, route.id),
           readAt(document),
         ),
-        h("div", null, check.shown()),
-        isGone() || parts(),
+        h("div", null, store.shown()),
+        section("over", "Balance over time", chart.shown()),
+        section("past", "In time", past.shown()),
+        section("entries", "Statement", entries.shown()),
       ],
-      place,
-    );
+  ];
 
   draw();
   document.refresh();
-  live.addEventListener(
-    "change",
-    () => live.state !== "paused" && document.age > EVERY_MS && document.refresh(),
-    { signal },
-  );
+  live.addEventListener("change", () => live.state !== "paused" && document.keep(EVERY_MS), { signal });
+
+  return (turned) => {
+    entries.turn(turned);
+    past.turn(turned);
+  };
 }
+
+/** Whether there is no such account; then there is nothing else to say of it. */
+const unknown = ({ problem }) => problem?.status === 404 || problem?.status === 400;

@@ -3,7 +3,7 @@
 import { get, path } from "../core/api.js";
 import { h, render } from "../core/dom.js";
 import { may } from "../core/roles.js";
-import { address } from "../core/router.js";
+import { address, altered, go } from "../core/router.js";
 import { badge, figure, fullTime, money } from "../parts/figures.js";
 import { PagedList } from "../parts/pagedlist.js";
 import { table } from "../parts/tables.js";
@@ -35,35 +35,30 @@ const COLUMNS = [
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { signal, route, who }) {
   if (!may(who(), "list")) return render(ownOnly(who()), place);
-  let [search, sort] = [route.query.get("search") ?? "", route.query.get("sort") ?? "owner"];
   const ask = (after, stop) =>
-    get(path("/", { search, sort, limit: LIMIT, starting_after: after }), { signal: stop });
-  const list = new PagedList("accounts", ask, () => draw(), signal);
-
-  function asked(given) {
-    ({ search = search, sort = sort } = given);
-    // The address tells what is shown, and Back leaves the list, not the last letter.
-    const shown = { search, sort: sort === "owner" ? "" : sort };
-    history.replaceState(null, "", address("accounts", null, shown));
-    list.restart();
-  }
-
-  const rows = (accounts) => table("Accounts", COLUMNS, accounts.map(row), none(search));
-  const form = tools({ search, sort }, asked);
-  const draw = () => render([form, list.shown(rows)], place);
+    get(path("/", { ...asked(route), limit: LIMIT, starting_after: after }), { signal: stop });
+  const list = new PagedList({ what: "accounts", by: ["search", "sort"] }, ask, route, () => draw(), signal);
+  const rows = (accounts) => table("Accounts", COLUMNS, accounts.map(row), none(asked(route).search));
+  // Back leaves the list, not the last letter.
+  const want = (changes) =>
+    signal.aborted || go(altered(route, { ...changes, after: "", page: "" }), { instead: true });
+  const draw = () => render([tools(asked(route), want), list.shown(rows)], place);
   draw();
-  list.restart();
+  list.refresh();
+
+  return (turned) => {
+    route = turned;
+    list.turn(route);
+  };
 }
+
+/** What the address asks for. */
+const asked = ({ query }) => ({ search: query.get("search") ?? "", sort: query.get("sort") ?? "owner" });
 
 const none = (search) => (search ? `No account matches “${search}”.` : "There is no account yet.");
 
-function tools({ search, sort }, asked) {
-  let timer = 0;
-  const typed = (event) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => asked({ search: event.target.value.trim() }), DEBOUNCE_MS);
-  };
-  return h(
+const tools = ({ search, sort }, want) =>
+  h(
     "form",
     { class: "tools", role: "search", onsubmit: (event) => event.preventDefault() },
     h(
@@ -76,7 +71,7 @@ function tools({ search, sort }, asked) {
         defaultValue: search,
         autocomplete: "off",
         maxlength: 400, // in UTF-16 units: the service takes 200 characters
-        oninput: typed,
+        oninput: typed((text) => want({ search: text.trim() })),
       }),
     ),
     h(
@@ -85,12 +80,24 @@ function tools({ search, sort }, asked) {
       h("label", { for: "sort" }, "Order"),
       h(
         "select",
-        { id: "sort", onchange: (event) => asked({ sort: event.target.value }) },
-        Object.entries(ORDERS).map(([value, name]) => h("option", { value, selected: value === sort }, name)),
+        {
+          id: "sort",
+          onchange: ({ target }) => want({ sort: target.value === "owner" ? "" : target.value }),
+        },
+        Object.entries(ORDERS).map(([value, name]) =>
+          h("option", { key: value, value, selected: value === sort }, name),
+        ),
       ),
     ),
   );
-}
+
+let timer = 0;
+
+/** Hears what is typed, once the reader rests. */
+const typed = (heard) => (event) => {
+  clearTimeout(timer);
+  timer = setTimeout(() => heard(event.target.value), DEBOUNCE_MS);
+};
 
 const TONES = { open: "plain", frozen: "warn", closed: "dim" };
 
@@ -107,7 +114,7 @@ const row = (each) => ({
 });
 
 const ownOnly = ({ accounts }) => [
-  h("p", null, "Your key reaches these accounts."),
+  h("p", null, accounts.length ? "Your key reaches these accounts." : "Your key reaches no account yet."),
   h(
     "ul",
     null,

@@ -11,14 +11,11 @@ export const title = "Overview";
 export function show(place, { live, signal }) {
   const hour = activity(() => draw(), signal);
   const draw = () =>
+    live.reading &&
     render(
       [
-        section(
-          "way",
-          "From the command to the projection",
-          live.reading && stages(live.reading, live.recent),
-        ),
-        section("servers", "Servers", live.reading && servers(live.reading)),
+        section("way", "From the command to the projection", stages(live.reading, live.recent)),
+        section("servers", "Servers", servers(live.reading)),
         section("hour", "The last hour", hour()),
       ],
       place,

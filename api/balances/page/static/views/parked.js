@@ -44,7 +44,7 @@ export function show(place, { live, signal, who }) {
     );
   // The first reading tells which projections there are.
   const update = () =>
-    live.reading && (resource.waiting || live.state !== "paused") && resource.age > EVERY_MS && again();
+    live.reading && (resource.waiting || live.state !== "paused") && resource.keep(EVERY_MS);
   draw();
   live.follow(update, signal);
 }
@@ -104,8 +104,8 @@ const buttons = (projection, each, { again, signal }) =>
       "button",
       {
         type: "button",
-        disabled: each.retry,
-        onclick: () => retry(projection, each, again, signal),
+        "aria-disabled": each.retry ? "true" : null,
+        onclick: () => each.retry || retry(projection, each, again, signal),
       },
       each.retry ? "Retrying…" : "Retry",
       heard(` ${each.account_id}`),

@@ -4,6 +4,7 @@ import { get, path } from "../core/api.js";
 import { h, render } from "../core/dom.js";
 import { counted } from "../core/format.js";
 import { Resource } from "../core/resource.js";
+import { altered, go } from "../core/router.js";
 import { groups } from "../core/groups.js";
 import { badge, figure, seconds, time } from "../parts/figures.js";
 import { condition, soundness } from "../parts/problems.js";
@@ -24,22 +25,23 @@ const EVERY_MS = 2_000;
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route }) {
-  let projection = route.query.get("projection");
+  const projection = () => route.query.get("projection") ?? first();
   // The readings have those of the first projection; those of another are asked for.
   const other = new Resource(
-    (stop) => get(path("/partitions", { projection }), { signal: stop }),
+    (stop) => get(path("/partitions", { projection: projection() }), { signal: stop }),
     () => draw(),
     signal,
   );
   const first = () => live.reading.projected[0]?.projection;
-  const own = () => (projection ??= first()) === first();
+  const own = () => projection() === first();
+  const choose = (name) => go(altered(route, { projection: name }));
 
   function draw() {
     const names = live.reading.projected.map((each) => each.projection);
     const partitions = own() ? live.reading.partitions : other.value?.data;
     render(
       [
-        chooser(names, projection, choose),
+        chooser(names, projection(), choose),
         !own() && condition(other),
         h(
           "div",
@@ -52,19 +54,18 @@ export function show(place, { live, signal, route }) {
     );
   }
 
-  function choose(name) {
-    projection = name;
-    other.clear();
-    update();
-  }
-
   function update() {
     if (!live.reading) return;
-    if (!own() && !live.old && other.age > EVERY_MS) other.refresh();
+    if (!own() && !live.old) other.keep(EVERY_MS);
     draw();
   }
 
   live.follow(update, signal);
+  return (turned) => {
+    route = turned;
+    other.clear();
+    update();
+  };
 }
 
 const chooser = (names, chosen, choose) =>

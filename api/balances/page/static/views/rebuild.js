@@ -23,31 +23,24 @@ export function show(place, { live, signal, who }) {
   );
   const operator = may(who(), "operate");
   const again = () => resource.refresh();
-  // The first reading tells which projections there are.
-  const offer = () =>
-    live.reading &&
-    starter(
-      live.reading.projected.map((each) => each.projection),
-      again,
-    );
+  // The first reading tells which there are.
+  const projections = () => live.reading?.projected.map((each) => each.projection) ?? [];
 
   function draw() {
-    const all = resource.value?.data;
+    const [now, over] = split(resource.value?.data ?? []);
     const old = soundness(resource);
     render(
       [
         condition(resource),
-        h(
-          "div",
-          { class: old },
-          all?.filter(isRunning).map((each) => running(each, operator, again)),
-        ),
-        operator ? offer() : h("p", { class: "box" }, refused(who())),
-        section(
-          "last",
-          "The last ones",
-          h("div", { class: old }, all && past(all.filter((each) => !isRunning(each)))),
-        ),
+        !resource.waiting && [
+          h(
+            "div",
+            { class: old },
+            now.map((each) => running(each, operator, again)),
+          ),
+          operator ? starter(projections(), again) : h("p", { class: "box" }, refused(who())),
+          section("last", "The last ones", resource.value && h("div", { class: old }, past(over))),
+        ],
       ],
       place,
     );
@@ -55,12 +48,14 @@ export function show(place, { live, signal, who }) {
 
   function update() {
     const every = resource.value?.data.some(isRunning) ? WHILE_ONE_RUNS_MS : ELSE_MS;
-    if (live.state !== "paused" && resource.age > every) again();
+    if (live.state !== "paused") resource.keep(every);
     draw();
   }
 
   again();
   live.follow(update, signal);
 }
+
+const split = (all) => [all.filter(isRunning), all.filter((each) => !isRunning(each))];
 
 const isRunning = (each) => each.state === "running";
