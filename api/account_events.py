@@ -1,7 +1,7 @@
 """`GET /{id}/events`: the events of an account, from the event store. Both services have it."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -23,8 +23,10 @@ MOST_VERSIONS: Final = 2**31
 class EventsQuery(Input):
     """The parameters of `GET /{id}/events`."""
 
-    after: Annotated[int, Field(ge=0, le=MOST_VERSIONS), FROM_TEXT] = 0
-    """Events above this version; `next` of the page before."""
+    after: Annotated[int, Field(ge=0, le=MOST_VERSIONS), FROM_TEXT] | None = None
+    """Events behind this version in the order of the list; `next` of the page before."""
+    sort: Literal["version", "-version"] = "version"
+    """A leading `-` means the newest first: then `after` has the events below that version."""
     limit: Annotated[int, Field(ge=1, le=MOST), FROM_TEXT] = 100
     """So many at most."""
 
@@ -40,23 +42,45 @@ def route(store: Callable[[], CommandStore]) -> web.RouteDef:
         query=EventsQuery,
     )
     async def events(request: web.Request) -> web.Response:
-        """What happened to the account: its events, in order of version.
+        """What happened to the account: its events, in order of version, or the newest first.
 
         They are in the form in which they were stored, with personal fields in clear until they are
         forgotten. A customer sees no internal reason, and not who caused them with which request.
         """
-        wanted = query(request, EventsQuery)
-        return reply(await _page(store(), request.match_info["id"], wanted))
+        wanted, account_id = query(request, EventsQuery), request.match_info["id"]
+        read = _newest_first if wanted.sort == "-version" else _oldest_first
+        found, after = await read(store(), account_id, wanted)
+        return reply(paged(visible_events(found), after))
 
     return web.get(f"/{{id:{ACCOUNT_ID}}}/events", events)
 
 
-async def _page(store: CommandStore, account_id: str, wanted: EventsQuery) -> dict[str, Any]:
-    """The events that the request may see, and whether more follow; 404 `account-not-found`."""
-    found = await store.page(account_id, after=wanted.after, limit=wanted.limit + 1)
+async def _oldest_first(
+    store: CommandStore, account_id: str, wanted: EventsQuery
+) -> tuple[list[Event], str | None]:
+    """The page, and where the next one begins; 404 `account-not-found`."""
+    found = await store.page(account_id, after=wanted.after or 0, limit=wanted.limit + 1)
     if not found and not (wanted.after and await store.page(account_id, after=0, limit=1)):
-        detail = f"There is no account {account_id}."
-        raise Problem(404, "account-not-found", detail, account=account_id)
+        raise no_account(account_id)
     page = found[: wanted.limit]
-    after = str(page[-1]["version"]) if len(found) > wanted.limit else None
-    return paged(visible_events(page), after)
+    return page, str(page[-1]["version"]) if len(found) > wanted.limit else None
+
+
+async def _newest_first(
+    store: CommandStore, account_id: str, wanted: EventsQuery
+) -> tuple[list[Event], str | None]:
+    """The same. A page is a range of versions: it has fewer events where versions are missing."""
+    head = await store.head(account_id)
+    if not head:
+        raise no_account(account_id)
+    end = head if wanted.after is None else min(head, wanted.after - 1)
+    begin = max(0, end - wanted.limit)
+    found = await store.page(account_id, after=begin, limit=end - begin) if end > begin else []
+    page = [event for event in found if event["version"] <= end]
+    return page[::-1], str(begin + 1) if begin else None
+
+
+def no_account(account_id: str) -> Problem:
+    return Problem(
+        404, "account-not-found", f"There is no account {account_id}.", account=account_id
+    )

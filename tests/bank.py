@@ -18,6 +18,7 @@ from pipeline.banking.events import CREATED, DEPOSITED, OWNER_UPDATED, WITHDRAWN
 from pipeline.eventstore import EventStore
 from pipeline.messaging import MARKER, JetStream, JetStreamError, OutgoingMessage
 from pipeline.model.events import SLOTS, Event, encode, new_event, partition_of
+from pipeline.model.plain import plain
 from pipeline.model.projection import Document, Projection
 from pipeline.search.scan import IndexScan
 from pipeline.support.cancellation import cancel_and_wait
@@ -74,6 +75,11 @@ async def publish_markers(js: JetStream, partitions: int = PARTITIONS) -> None:
     await js.publish_batch(
         [OutgoingMessage(subject(p), MARKER) for p in range(partitions)], state.last
     )
+
+
+def stored(shown: dict[str, Any]) -> dict[str, Any]:
+    """A document of an account as workers write it, of what readers are shown of it."""
+    return {**shown, "owner_plain": plain(shown["owner"])} if "owner" in shown else shown
 
 
 async def documents(url: str, projection: Projection = BALANCE) -> dict[str, dict[str, Any]]:

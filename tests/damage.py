@@ -108,6 +108,7 @@ def ghost(account_id: str) -> dict[str, Any]:
     document = {
         "id": "01K00000000000000000000000",
         "owner": "Nobody",
+        "owner_plain": "nobody",
         "balance": 7,
         "status": "open",
         "version": 3,

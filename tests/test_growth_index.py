@@ -167,6 +167,7 @@ async def group(bank: Shown) -> None:
 READS: Final[dict[str, Ask[Shown]]] = {
     "DocumentReader.get": lambda bank: bank.index.get(bank.any),
     "DocumentReader.many": lambda bank: bank.index.many([bank.any, bank.any]),
+    "DocumentReader.has_plain": lambda bank: bank.index.has_plain(),
     "DocumentReader.ping": lambda bank: bank.index.ping(),
     "IndexScan.ping": lambda bank: bank.scan.ping(),
     "IndexScan.alias_faults": lambda bank: bank.scan.alias_faults("balance-g*"),

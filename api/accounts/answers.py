@@ -1,37 +1,17 @@
 """An account as an HTTP response."""
 
-from typing import Any, Final, Literal, NotRequired
+from typing import Any, Final, NotRequired
 
 from aiohttp import web
 from typing_extensions import TypedDict
 
+from api.account_states import ShownAccount, shown
 from api.http.replies import reply
 from api.http.shapes import readable
 from pipeline.banking.account import Account
 from pipeline.banking.events import Transfer
 from pipeline.commands import Versioned
 from pipeline.model.events import Event
-
-
-class ShownHold(TypedDict):
-    """An open hold: `money` in minor units is held until `expires_at`."""
-
-    id: str
-    money: int
-    expires_at: str
-
-
-class ShownAccount(TypedDict):
-    """An account: `balance` and what of it is `available`, in minor units; `holds` are the open
-    ones, the oldest first; `version` counts its events."""
-
-    id: str
-    owner: str
-    balance: int
-    available: int
-    version: int
-    status: Literal["open", "frozen", "closed"]
-    holds: list[ShownHold]
 
 
 class HoldEvent(TypedDict):
@@ -62,16 +42,7 @@ def answer(
     **more: Any,
 ) -> web.Response:
     """The account with `more` members; its version is the entity tag."""
-    document = {
-        "id": account.id,
-        "owner": account.state.owner,
-        "balance": account.state.balance,
-        "available": account.state.available,
-        "version": account.version,
-        "status": account.state.status,
-        "holds": [{"id": name, **each} for name, each in account.state.holds.items()],
-        **more,
-    }
+    document = {**shown(account), **more}
     etag = {"ETag": f'"{account.version}"'}
     return reply(document, status=status, headers=etag | (headers or {}))
 

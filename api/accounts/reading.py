@@ -8,7 +8,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from api.account_events import MOST_VERSIONS
-from api.accounts.answers import ShownAccount, answer
+from api.account_states import ShownAccount
+from api.accounts.answers import answer
 from api.accounts.documentation import UNREADABLE
 from api.accounts.routes import SERVICE
 from api.http.headers import ETAG

@@ -13,6 +13,7 @@ from api.balances import (
     event_schemas,
     feed,
     groups,
+    history,
     neighbours,
     operators,
     overview,
@@ -124,6 +125,7 @@ def create_app(settings: Settings) -> web.Application:
         every_route += [
             *statements.routes,
             account_events.route(lambda: connections.store),
+            *history.routes,
             *routes,
         ]
 
@@ -139,6 +141,7 @@ def create_app(settings: Settings) -> web.Application:
     app[groups.GROUPS] = read_groups
     app[INDEX], app[READS], app[PAGES] = index, reads(), pages
     app[statements.STATEMENTS], app[statements.READS] = entries, reads()
+    app[history.HISTORY] = history.AccountHistory(connections)
     app[CONNECTIONS] = connections
     app[WAITING] = waiting
     app[PROJECTIONS] = kept

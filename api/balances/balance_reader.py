@@ -1,17 +1,19 @@
 """Reads the projection `balance`: an account's document by its id, and pages of accounts."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from api.http.cursors import UnknownCursor, decode, encode
+from api.balances.orders import Field, Order, continued
+from api.http.cursors import UnknownCursor
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import ACCOUNT_ID
+from pipeline.model.plain import plain
 from pipeline.model.text import forms
 from pipeline.search.reader import DocumentReader
 from pipeline.support.access import ServerAccess
 
-SORTS: Final[dict[str, tuple[str, type]]] = {
+SORTS: Final[dict[str, Field]] = {
     "id": ("id", str),
     "owner": ("owner.keyword", str),
     "balance": ("balance", int),
@@ -20,6 +22,10 @@ SORTS: Final[dict[str, tuple[str, type]]] = {
     "updated_at": ("updated_at", int),
 }
 """What pages can be sorted by: the field that sorts them, and of what type its sort values are."""
+
+_PLAIN: Final = "owner_plain"
+_PART_OF_ID: Final = re.compile("[0-9A-HJKMNP-TV-Z]{4,26}", re.IGNORECASE)
+"""Shorter ones are in too many ids, and mean a name."""
 
 
 class BalanceReader(DocumentReader):
@@ -42,41 +48,49 @@ class BalanceReader(DocumentReader):
         come in order of id.
 
         `owner` is exact, in either of Unicode's forms: an event of an earlier release may have a
-        decomposed one. `search` is an id, or words of the owner's name, the last of which may be
-        unfinished. `sort` is one of `SORTS`, `after` the cursor of the last page, or the id of its
-        last document: then the page begins where that one is now (`UnknownCursor`).
+        decomposed one. `search` is words of the owner's name, the last of which may be unfinished,
+        without regard to case and marks; or an id, or at least four characters of one. `sort` is
+        one of `SORTS`, by owner in order of plain forms. `after` is the cursor of the last page, or
+        the id of its last document: then the page begins where that one is now (`UnknownCursor`).
         """
-        if sort not in SORTS:
-            raise ValueError(f"can't sort by {sort!r}: {', '.join(SORTS)}")
-        field, kind = SORTS[sort]
-        order = [{field: {"order": "desc" if descending else "asc"}}]
-        kinds = [kind]
-        if sort != "id":
-            order.append({"id": {"order": "asc"}})
-            kinds.append(str)
-        listing = f"balance {'-' if descending else ''}{sort}"
-        values = None
+        has_plain = await self.has_plain()
+        orders = _orders(sort, descending, has_plain)
+        order, values = orders[0], None
         if after is not None and re.fullmatch(ACCOUNT_ID, after):
-            values = await self.sort_values(after, order)
+            values = await self.sort_values(after, order.sort)
             if values is None:
                 raise UnknownCursor("No document of that account")
         elif after is not None:
-            values = decode(after, listing, kinds)
-        filters = list(_filters(owner, search))
-        found, last = await self.search(filters, sort=order, after=values, limit=limit)
-        return found, None if last is None else encode(listing, last)
+            order, values = continued(orders, after)
+        filters = list(_filters(owner, search, has_plain))
+        found, last = await self.search(filters, sort=order.sort, after=values, limit=limit)
+        return found, order.cursor(last)
 
 
-def _filters(owner: str | None, search: str | None) -> Iterator[dict[str, Any]]:
+def _orders(sort: str, descending: bool, has_plain: bool) -> Sequence[Order]:
+    """Where pages begin in that order, and how others go on that a former release began."""
+    if sort not in SORTS:
+        raise ValueError(f"can't sort by {sort!r}: {', '.join(SORTS)}")
+    listing = f"balance {'-' if descending else ''}{sort}"
+    exact = Order(listing, [SORTS[sort]], descending)
+    if sort != "owner":
+        return [exact]
+    by_plain = [(f"{_PLAIN}.keyword", str), SORTS[sort]]
+    in_plain = Order(f"{listing}, plain", by_plain, descending)
+    return [in_plain, exact] if has_plain else [exact]
+
+
+def _filters(owner: str | None, search: str | None, has_plain: bool) -> Iterator[dict[str, Any]]:
     """Filters: no document is scored, and the order of words does not matter."""
     if owner is not None:
         yield {"terms": {"owner.keyword": list(forms(owner))}}
-    if search is not None and re.fullmatch(ACCOUNT_ID, search):
-        yield {"term": {"id": search}}
+    if search is not None and re.fullmatch(ACCOUNT_ID, search.upper()):
+        yield {"term": {"id": search.upper()}}
     elif search is not None:
-        words = [{"query": each, "operator": "and"} for each in forms(search)]
-        yield _any([{"match_bool_prefix": {"owner": each}} for each in words])
-
-
-def _any(queries: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"bool": {"should": queries}} if len(queries) > 1 else queries[0]
+        where, words = (_PLAIN, (plain(search),)) if has_plain else ("owner", forms(search))
+        ways: list[dict[str, Any]] = [
+            {"match_bool_prefix": {where: {"query": each, "operator": "and"}}} for each in words
+        ]
+        if _PART_OF_ID.fullmatch(search.strip()):
+            ways.append({"wildcard": {"id": f"*{search.strip().upper()}*"}})
+        yield ways[0] if len(ways) == 1 else {"bool": {"should": ways}}

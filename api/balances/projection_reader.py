@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from api.http.cursors import decode, encode
+from api.balances.orders import Field, Order, continued
+from pipeline.model.plain import plain
 from pipeline.model.projection import Projection
 from pipeline.search.reader import DocumentReader
 from pipeline.support.access import ServerAccess
@@ -23,7 +24,9 @@ class ProjectionReader(DocumentReader):
     def __init__(self, at: ServerAccess | str, projection: Projection) -> None:
         super().__init__(at, projection)
         self._name = projection.name
-        self._fields: Mapping[str, Mapping[str, Any]] = projection.mapping["properties"]
+        self._plain = projection.plain
+        shape: Mapping[str, Mapping[str, Any]] = projection.mapping["properties"]
+        self._fields = {name: shape[name] for name in shape if name not in self._plain.values()}
 
     async def page(
         self,
@@ -37,27 +40,29 @@ class ProjectionReader(DocumentReader):
         """Up to `limit` documents, and the cursor of the next page, if there are more; equal ones
         come in order of id.
 
-        `search`: those that have this as a whole keyword, or all its words in one text. A leading
+        `search`: those that have this as a whole keyword, or all its words in one text, without
+        regard to marks where the projection has its plain form; then it sorts by that. A leading
         `-` in `sort` means descending. `among`: filters besides. Raises `NotSortable` and
         `UnknownCursor`.
         """
-        name = sort.removeprefix("-")
-        field, kind = self._sort_field(name)
-        order = [{field: {"order": "desc" if sort.startswith("-") else "asc"}}]
-        kinds = [kind]
-        if name != "id":
-            order.append({"id": {"order": "asc"}})
-            kinds.append(str)
-        listing = f"projection {self._name} {sort}"
-        found, last = await self.search(
-            [*among, *self._filters(search)],
-            sort=order,
-            after=None if after is None else decode(after, listing, kinds),
-            limit=limit,
-        )
-        return found, None if last is None else encode(listing, last)
+        has_plain = await self.has_plain()
+        orders = self._orders(sort, has_plain)
+        order, values = (orders[0], None) if after is None else continued(orders, after)
+        filters = [*among, *self._filters(search, has_plain)]
+        found, last = await self.search(filters, sort=order.sort, after=values, limit=limit)
+        return found, order.cursor(last)
 
-    def _sort_field(self, name: str) -> tuple[str, type]:
+    def _orders(self, sort: str, has_plain: bool) -> Sequence[Order]:
+        """Where pages begin in that order, and how others go on that a former release began."""
+        name, descending = sort.removeprefix("-"), sort.startswith("-")
+        field, listing = self._sort_field(name), f"projection {self._name} {sort}"
+        exact = Order(listing, [field], descending)
+        if not has_plain or name not in self._plain:
+            return [exact]
+        by_plain = [(f"{self._plain[name]}.keyword", str), field]
+        return [Order(f"{listing}, plain", by_plain, descending), exact]
+
+    def _sort_field(self, name: str) -> Field:
         """The field in the index that sorts by this one, and the type of its sort values."""
         about = self._fields.get(name, {})
         for place, kind in ((name, about), *_within(name, about)):
@@ -66,12 +71,18 @@ class ProjectionReader(DocumentReader):
         known = [each for each, about in self._fields.items() if about.get("type") in _SORTED_AS]
         raise NotSortable(f"Must be one of {', '.join(sorted(known))}")
 
-    def _filters(self, search: str | None) -> Iterator[Mapping[str, Any]]:
+    def _filters(self, search: str | None, has_plain: bool) -> Iterator[Mapping[str, Any]]:
         """Filters: no document is scored."""
         if search is not None:
-            wanted = {"query": search, "operator": "and"}
             names = [each for each, about in self._fields.items() if about["type"] in _SEARCHED]
-            yield {"bool": {"should": [{"match": {each: wanted}} for each in names]}}
+            wanted = dict.fromkeys(names, search)
+            if has_plain:
+                wanted |= dict.fromkeys(self._plain.values(), plain(search))
+            ways = [
+                {"match": {name: {"query": words, "operator": "and"}}}
+                for name, words in wanted.items()
+            ]
+            yield {"bool": {"should": ways}}
 
 
 def _within(name: str, about: Mapping[str, Any]) -> Sequence[tuple[str, Mapping[str, Any]]]:

@@ -12,10 +12,11 @@ from pydantic_core import PydanticCustomError
 from api.balances import queries
 from api.balances.monotonic import MonotonicReads, version_of
 from api.balances.projected import kept
-from api.balances.queries import Cursor, Limit
+from api.balances.queries import Cursor
 from api.balances.routes import INDEX
 from api.balances.statement_reader import EntryQuery, StatementReader
 from api.http.inputs import (
+    FROM_TEXT,
     OPTIONAL,
     Input,
     query,
@@ -33,6 +34,7 @@ from pipeline.model.text import Text
 
 STATEMENTS: Final = web.AppKey("statements", StatementReader)
 READS: Final = web.AppKey("statement_reads", MonotonicReads)
+MOST: Final = 1000
 _NEWEST: Final = EntryQuery()
 
 routes = web.RouteTableDef()
@@ -76,7 +78,7 @@ class StatementQuery(Input):
     """Only entries whose description has all these words."""
     sort: Annotated[str, Field(pattern="^-?version$")] = "-version"
     """`-version` has the newest first."""
-    limit: Limit = 20
+    limit: Annotated[int, Field(ge=1, le=MOST), FROM_TEXT] = 20
     """How many a page has at most."""
     starting_after: Cursor | None = None
     """`next` of the page before, or the `version` of its last entry."""

@@ -108,6 +108,7 @@ BALANCE: Final = Projection(
         "status": {"type": "keyword"},
         "updated_at": {"type": "date"},
     },
-    version=3,
+    version=4,
     groups=[OWNERS],
+    plain=("owner",),
 )

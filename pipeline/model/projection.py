@@ -13,6 +13,7 @@ from pipeline.model.events import Event
 from pipeline.model.groups import Groups
 from pipeline.model.names import BANK, Names
 from pipeline.model.personal import is_encrypted, require_opened, withheld
+from pipeline.model.plain import plain
 from pipeline.model.upcasters import Unreadable, require_newest
 
 ERA: Final = 1 << 40
@@ -39,6 +40,8 @@ _COMMON: Final[dict[str, Any]] = {
     "event_id": {"type": "keyword"},
 }
 _OF_EVERY: Final[dict[str, Any]] = {"account_id": {"type": "keyword"}}
+_TEXTS: Final = ("keyword", "text")
+_PLAIN: Final[dict[str, Any]] = {"type": "text", "fields": {"keyword": {"type": "keyword"}}}
 _SAMPLES: Final[dict[str, Any]] = {
     "keyword": "-",
     "text": "-",
@@ -124,6 +127,9 @@ class Projection:
     `groups`: what readers see added up over the documents of several accounts. They change nothing
     of what is written, so they need no other `version`.
 
+    `plain`: the texts that people look for and sort by. The document has the plain form of each
+    (`plain.py`) in a field of its own, which readers use and nobody is shown.
+
     Personal fields (`personal.py`) are in the body, but with `every` they are `WITHHELD`.
 
     `names`: those of the application that keeps it; see `within`.
@@ -140,11 +146,17 @@ class Projection:
         optional: Iterable[str] = (),
         without: Iterable[str] = (),
         groups: Iterable[Groups] = (),
+        plain: Iterable[str] = (),
     ) -> None:
         self.name, self.version, self.every = name, version, every
         self.groups = tuple(groups)
         self.names = BANK
+        self.plain: Mapping[str, str] = {each: f"{each}_plain" for each in plain}
+        """The field with the plain form of a field."""
         shape = {**_COMMON, **(_OF_EVERY if every else {}), **properties}
+        if wrong := [each for each in self.plain if shape.get(each, {}).get("type") not in _TEXTS]:
+            raise ValueError(f"no text to have a plain form of: {', '.join(wrong)}")
+        shape |= dict.fromkeys(self.plain.values(), _PLAIN)
         self.mapping: Mapping[str, Any] = {
             "dynamic": "strict",
             "_meta": {"projection": version},
@@ -156,6 +168,7 @@ class Projection:
         }
         """A document that the mapping takes; it is never written."""
         self._after, self._optional = after, frozenset(optional)
+        self._optional |= {bare for each, bare in self.plain.items() if each in self._optional}
         self._without = frozenset(without)
         for each in self.groups:
             each.require_fitting(shape, self._optional)
@@ -214,6 +227,8 @@ class Projection:
                 fields["id"], fields["account_id"] = f"{account_id}-{version}", account_id
             fields["version"], fields["slot"] = version, event["slot"]
             fields["event_id"] = event["_id"]
+            for name, bare in self.plain.items():
+                fields[bare] = None if fields[name] is None else plain(fields[name])
             return fields  # type: ignore[return-value]
         except Unreadable as error:
             raise Unfoldable(event, str(error)) from error

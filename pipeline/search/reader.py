@@ -12,6 +12,7 @@ from pipeline.search.client import connect, mget, require_readable, require_soun
 from pipeline.search.values import PREFERENCE, ProjectionUnavailable
 from pipeline.support.access import ServerAccess
 from pipeline.support.retry import brief
+from pipeline.support.shared_reading import SharedReading
 
 T = TypeVar("T")
 
@@ -28,6 +29,8 @@ class DocumentReader:
     def __init__(self, at: ServerAccess | str, projection: Projection) -> None:
         self._client, self._alias = connect(at, TIMEOUT, repeat=True), projection.alias
         self.answered = -math.inf
+        self._plain = projection.plain
+        self._has_plain = SharedReading(self._look_for_plain)
 
     async def get(self, document_id: str) -> dict[str, Any] | None:
         """The document of that id, as last written, or None."""
@@ -43,12 +46,12 @@ class DocumentReader:
         except (ApiError, TransportError) as error:
             raise ProjectionUnavailable(brief(error)) from error
         self._note_answer()
-        return dict(answer["_source"])
+        return self._shown(answer["_source"])
 
     async def many(self, document_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that exist, by id, as last written."""
         found = await self._answered(mget(self._client, self._alias, list(document_ids)))
-        return {item["_id"]: item["_source"] for item in found if item.get("found")}
+        return {item["_id"]: self._shown(item["_source"]) for item in found if item.get("found")}
 
     async def search(
         self,
@@ -71,7 +74,7 @@ class DocumentReader:
             filter_path="hits.hits._source,hits.hits.sort",
         )
         last = hits[limit - 1]["sort"] if len(hits) > limit else None
-        return [hit["_source"] for hit in hits[:limit]], last
+        return [self._shown(hit["_source"]) for hit in hits[:limit]], last
 
     async def sort_values(
         self, document_id: str, sort: Sequence[Mapping[str, Any]]
@@ -91,8 +94,26 @@ class DocumentReader:
         await require_sound_alias(self._client, self._alias)
         await require_readable(self._client, self._alias)
 
+    async def has_plain(self) -> bool:
+        """Whether the index that readers see has all plain forms of the projection, known for a
+        second. One that an older release made has none until workers have rebuilt it."""
+        return await self._has_plain.get() if self._plain else False
+
     async def close(self) -> None:
+        await self._has_plain.close()
         await self._client.close()
+
+    async def _look_for_plain(self) -> bool:
+        wanted = self._plain.values()
+        found = await self._answered(
+            self._client.indices.get_field_mapping(index=self._alias, fields=list(wanted))
+        )
+        return all(set(wanted) <= each["mappings"].keys() for each in found.body.values())
+
+    def _shown(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The document without its plain forms: nobody is shown them."""
+        hidden = self._plain.values()
+        return {name: value for name, value in document.items() if name not in hidden}
 
     async def _hits(self, **search: Any) -> list[dict[str, Any]]:
         """What a search finds; no part of it if a shard is away, for that shard's would be missing

@@ -34,6 +34,7 @@ class Projected:
         __tracebackhide__ = True
         wanted = [{**each} for each in expected if each is not None]
         added = _ADDED | ({"account_id"} if self._projection.every else set())
+        added |= {*self._projection.plain.values()}
         left_out = added.difference(*wanted)
         shown = [
             {field: value for field, value in each.items() if field not in left_out}

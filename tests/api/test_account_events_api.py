@@ -59,15 +59,35 @@ async def test_pages_of_events(client: Client, account_id: str) -> None:
     assert await page(client, account_id, after="25") == {"data": [], "has_more": False}
 
 
+async def test_the_newest_first_or_from_a_version_on(client: Client, account_id: str) -> None:
+    whole = (await page(client, account_id))["data"][::-1]
+    assert (await page(client, account_id, sort="-version"))["data"] == whole
+    found: list[Any] = []
+    part = await page(client, account_id, sort="-version", limit="10")
+    while True:
+        found += part["data"]
+        if not part["has_more"]:
+            break
+        part = await page(client, account_id, sort="-version", limit="10", after=part["next"])
+    assert found == whole
+    at_seven = await page(client, account_id, sort="-version", after="8", limit="3")
+    assert [each["version"] for each in at_seven["data"]] == [7, 6, 5]
+    assert at_seven["next"] == "5"
+    for after in ("0", "1"):
+        empty = await page(client, account_id, sort="-version", after=after)
+        assert empty == {"data": [], "has_more": False}
+    assert (await page(client, account_id, sort="-version", after="99"))["data"] == whole
+
+
 async def test_an_account_that_is_not_there_and_parameters_that_are_none(
     client: Client, account_id: str
 ) -> None:
-    for query in ("", "?after=3"):
+    for query in ("", "?after=3", "?sort=-version", "?sort=-version&after=3"):
         document = await problem(
             await client.get(f"/{NOBODY}/events{query}"), 404, "account-not-found"
         )
         assert document["account"] == NOBODY
-    for query in ("limit=0", "limit=1001", "after=-1", "after=x", "before=1"):
+    for query in ("limit=0", "limit=1001", "after=-1", "after=x", "before=1", "sort=kind"):
         await problem(await client.get(f"/{account_id}/events?{query}"), 400, "invalid-input")
 
 

@@ -92,5 +92,5 @@ def test_a_share_in_the_turnover_of_a_day() -> None:
 
 
 def test_groups_change_nothing_of_what_is_stored() -> None:
-    assert BALANCE.version == 3
+    assert BALANCE.version == 4
     assert replace(OWNERS, name="other") != OWNERS

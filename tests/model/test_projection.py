@@ -31,6 +31,7 @@ def test_a_document_after_each_kind_of_event() -> None:
     assert document == {
         "id": ACCOUNT,
         "owner": "Ada",
+        "owner_plain": "ada",
         "balance": 100,
         "status": "open",
         "version": 1,
@@ -44,6 +45,7 @@ def test_a_document_after_each_kind_of_event() -> None:
     last = new_event(ACCOUNT, 4, OWNER_UPDATED, {"owner": "Grace"})
     document = BALANCE.fold(document, last)
     assert (document["balance"], document["owner"]) == (0, "Grace")
+    assert document["owner_plain"] == "grace"
     assert document["event_id"] == last["_id"]
 
 
@@ -135,6 +137,23 @@ def test_a_fold_depends_on_the_set_of_versions_only(data: st.DataObject) -> None
     second = BALANCE.advance(first.document, events)
     assert second.document == BALANCE.fold_all(events)
     assert second.duplicates == cut
+
+
+def test_a_text_that_may_be_null_has_a_plain_form_that_may_be() -> None:
+    def after(_: Any, event: Event) -> dict[str, Any]:
+        return {"town": event["body"].get("town")}
+
+    towns = Projection(
+        "towns", after, {"town": {"type": "keyword"}}, optional=["town"], plain=["town"]
+    )
+    for town, bare in ((None, None), ("Łódź", "lodz")):
+        body: Any = {"town": town} if town else {}
+        document: Any = towns.fold(None, new_event(ACCOUNT, 1, DEPOSITED, body))
+        assert (document["town"], document["town_plain"]) == (town, bare)
+        assert towns.sound(1, document)
+    for wrong in ("city", "version"):
+        with pytest.raises(ValueError, match=wrong):
+            Projection("towns", after, {"town": {"type": "keyword"}}, plain=[wrong])
 
 
 def test_a_document_is_sound_only_as_we_write_it() -> None:

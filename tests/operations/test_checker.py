@@ -446,6 +446,7 @@ async def test_an_effect_without_its_key_and_one_with_anothers(bench: Bench) -> 
     [
         {"balance": 231},
         {"owner": "Eve"},
+        {"owner_plain": "eve"},
         {"status": "closed"},
         {"slot": 99},
         {"event_id": "01J00000000000000000000000"},

@@ -52,6 +52,16 @@ def entry(version: int) -> dict[str, Any]:
     }
 
 
+def step(version: int) -> dict[str, Any]:
+    event = {"_id": f"e{version}", "kind": "MoneyDeposited", "created_at": now()}
+    of_an_account = {"owner": "Owner 001", "status": "open", "holds": [], "available": 0}
+    states = [
+        {**of_an_account, "version": each, "balance": each} for each in (version - 1, version)
+    ]
+    before, after = states
+    return {"version": version, "event": event, "before": before, "after": after}
+
+
 def parked(number: int) -> dict[str, Any]:
     return {
         "account_id": account(number)["id"],
@@ -87,12 +97,12 @@ def rebuild(state: str = "running", done: int = 5) -> dict[str, Any]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def service() -> AsyncIterator[Canned]:
     async with canned() as started:
-        event = {"_id": "e1", "version": 1, "kind": "AccountCreated", "body": {}}
         started.answers |= {
             "/": accounts,
             f"/{ADA}": account(1),
             f"/{ADA}/statement": page_of(*map(entry, (3, 2, 1))),
-            f"/{ADA}/events": page_of({**event, "created_at": now(), "correlation_id": "c1"}),
+            f"/{ADA}/history": page_of(*map(step, (3, 2, 1))),
+            f"/{ADA}/events": page_of(),
         }
         yield started
 

@@ -269,3 +269,59 @@ async def test_a_bar_has_its_rate_and_the_time_left(page: Tab) -> None:
         [0.5, "Partition 2", "50 of 100", "5.0/s", "time left unknown", "w1"],
         [0, "Partition 3", "0 of 100", "replaying", "w1"],
     ]
+
+
+def state(version: int, **changes: Any) -> dict[str, Any]:
+    plain = {"id": "A", "owner": "Ana", "balance": 0, "available": 0, "status": "open", "holds": []}
+    return {**plain, "version": version, **changes}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        (None, state(1, balance=70), "balance 0 + 70 = 70; owner Ana; status open"),
+        (state(1, balance=70), state(2, balance=45), "balance 70 − 25 = 45"),
+        (state(1), state(2, owner="Bo"), "owner Ana → Bo"),
+        (state(1), state(2, holds=[{"id": "H", "money": 5}]), "held 0 → 5 in 1"),
+        (state(1), state(2), "nothing but the version"),
+        (state(1), None, "not folded"),
+        (state(1), state(2, balance=2**53 - 1), f"balance 0 + {2**53 - 1:,} = {2**53 - 1:,}"),
+        (state(1), state(2, balance=2**53), "a balance that can't be shown exactly"),
+    ],
+)
+async def test_a_step_of_the_fold_is_told(
+    page: Tab, before: dict[str, Any] | None, after: dict[str, Any] | None, line: str
+) -> None:
+    step = {"version": 2, "event": {}, "before": before, "after": after}
+    assert await ask(page, "core/steps", "folded", step) == line
+
+
+async def test_what_turns_or_hides_text_is_a_mark(page: Tab) -> None:
+    assert await ask(page, "parts/words", "parted", "Ada \u202elliB") == ["Ada ", "U+202E", "lliB"]
+    assert await ask(page, "parts/words", "parted", "a\u2066b\u200fc") == [
+        *("a", "U+2066", "b"),
+        *("U+200F", "c"),
+    ]
+    assert await ask(page, "parts/words", "parted", "שלום 🦌") == ["שלום 🦌"]
+
+
+def entries(*balances: int) -> list[dict[str, Any]]:
+    return [
+        {"at": f"2026-11-27T14:{n // 60:02}:{n % 60:02}.000Z", "balance": balance}
+        for n, balance in enumerate(balances)
+    ]
+
+
+async def test_a_chart_ends_now_and_keeps_what_is_highest_and_lowest(page: Tab) -> None:
+    first = 1795788000
+    now = first + 5000
+    assert await ask(page, "parts/balance", "columns", entries(7), now) == [[first, now], [7, 7]]
+    assert await ask(page, "parts/balance", "columns", [], now) == [[], []]
+    many = [1000] * 2000
+    many[1234], many[77], many[-1] = 0, 9999, 5
+    times, balances = await ask(page, "parts/balance", "columns", entries(*many), now)
+    assert len(times) == len(balances) <= 801
+    assert times == sorted(times)
+    assert (times[0], times[-1]) == (first, now)
+    assert (times[balances.index(0)], times[balances.index(9999)]) == (first + 1234, first + 77)
+    assert balances[-2:] == [5, 5]

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event, slot_of
+from pipeline.model.plain import plain
 from pipeline.operations.checker.ledger import LedgerAccount, folded
 from pipeline.operations.checker.report import Faults
 from pipeline.operations.recheck import Patience, caught_up, rounds
@@ -155,6 +156,10 @@ class CheckedDocuments:
             "slot": account.slot,
             "event_id": account.event_id,
         }
+        if (
+            "owner_plain" in document and account.owner is not None
+        ):  # an index that an older release made has none
+            wanted["owner_plain"] = plain(account.owner)
         wrong = [
             f"{name} {document.get(name)!r} for {value!r}"
             for name, value in wanted.items()

@@ -3,7 +3,7 @@ Cursors that are none are refused by name."""
 
 import copy
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,8 @@ from api.balances.app import create_app
 from pipeline.banking.balance import BALANCE
 from pipeline.search import Elastic, Generation, Generations, Write
 from pipeline.support.settings import Settings
+from tests.bank import stored
+from tests.harness import eventually
 from tests.services import Client, problem, serving
 
 pytestmark = pytest.mark.elasticsearch
@@ -48,7 +50,7 @@ class Accounts:
     async def write(self, *documents: dict[str, Any]) -> None:
         for each in documents:
             self.documents[each["id"]] = each
-        writes = [Write(each["id"], each.get("version", 1), each) for each in documents]
+        writes = [Write(each["id"], each.get("version", 1), stored(each)) for each in documents]
         assert await self.elastic.bulk(self.generation.alias, writes) == ([], {})
         await self.elastic.client.indices.refresh(index=self.generation.index)
 
@@ -183,3 +185,51 @@ async def test_the_mapping_of_an_older_release_gets_the_present_limits(settings:
     owner = found["balance-1"]["mappings"]["properties"]["owner"]
     assert owner["fields"]["keyword"]["ignore_above"] == 400
     await elastic.close()
+
+
+async def test_an_index_of_an_older_release_is_searched_and_walked(settings: Settings) -> None:
+    """It has no plain forms until workers have rebuilt it, and a walk goes on over the swap."""
+    elastic = Elastic(settings.elasticsearch_url)
+    older: Any = copy.deepcopy(BALANCE.mapping)
+    del older["properties"]["owner_plain"]
+    older["_meta"]["projection"] = BALANCE.version - 1
+    await elastic.make_index("balance-1", {"balance": {}, "balance-g1": {}}, older, {})
+    await elastic.make_index("balance-2", {"balance-g2": {}}, BALANCE.mapping, {})
+    names = ["Élise", "Emil", "elf", "Weiß", "Zoë"]
+    documents = [{"id": account_id(n), "owner": name} for n, name in enumerate(names)]
+    await elastic.bulk("balance-g1", [Write(each["id"], 1, each) for each in documents])
+    await elastic.bulk("balance-g2", [Write(each["id"], 1, stored(each)) for each in documents])
+    await elastic.client.indices.refresh(index="balance-1,balance-2")
+    async with serving(create_app(settings), ready=False) as client:
+        bank = Accounts(elastic, Generation(1, "", BALANCE), client)
+
+        async def found(**query: Any) -> list[str]:
+            return [each["owner"] for each in (await bank.page(**query))["data"]]
+
+        assert await found(search="éli") == ["Élise"]
+        assert await found(search="elise") == []
+        assert await found(search="0004") == ["Zoë"]
+        first = await bank.page(limit=2)
+        await elastic.client.indices.update_aliases(
+            actions=[
+                {"remove": {"index": "balance-1", "alias": "balance"}},
+                {"add": {"index": "balance-2", "alias": "balance"}},
+            ]
+        )
+        walked = [*first["data"]]
+        rest = await bank.page(limit=2, starting_after=first["next"])
+        walked += rest["data"]
+        walked += (await bank.page(limit=2, starting_after=rest["next"]))["data"]
+        assert [each["owner"] for each in walked] == sorted(names)
+        in_order = ["elf", "Élise", "Emil", "Weiß", "Zoë"]
+        await eventually(lambda: _is(found(), in_order))
+        assert await found(search="elise") == ["Élise"]
+        assert await found(search="WEISS") == ["Weiß"]
+        assert await found(sort="-owner") == in_order[::-1]
+        second = await bank.page(limit=2, starting_after=(await bank.page(limit=2))["next"])
+        assert [each["owner"] for each in second["data"]] == in_order[2:4]
+    await elastic.close()
+
+
+async def _is(read: Awaitable[list[str]], wanted: list[str]) -> bool:
+    return await read == wanted

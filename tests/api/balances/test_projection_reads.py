@@ -14,7 +14,7 @@ from pipeline.eventstore import EventStore
 from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 from tests.apps.post import POST, SCANNED, SENT
-from tests.bank import accounts
+from tests.bank import accounts, stored
 from tests.conftest import beside
 from tests.services import Client, problem, serving
 from tests.stores import stores
@@ -177,10 +177,18 @@ async def test_the_bank_s_projections(settings: Settings, store: EventStore) -> 
     async with serving(create_app(both)) as client:
         account = histories[0][0]["account_id"]
         async with client.get(f"/projections/balance/{account}") as answer:
-            assert await answer.json() == BALANCE.fold_all(histories[0])
+            shown = await answer.json()
+        assert stored(shown) == BALANCE.fold_all(histories[0])
+        assert "owner_plain" not in shown
         by_owner = await page(client, "balance", sort="owner")
         assert [each["owner"] for each in by_owner["data"]] == sorted(
             each["owner"] for each in by_owner["data"]
+        )
+        for owner in ("ADA", "ádà"):
+            found = await page(client, "balance", search=owner)
+            assert len(found["data"]) == len(by_owner["data"]), owner
+        await problem(
+            await client.get("/projections/balance?sort=owner_plain"), 400, "invalid-input"
         )
         found = await page(client, "statement", search=account, sort="version")
         assert [each["version"] for each in found["data"]] == [1, 2, 3]

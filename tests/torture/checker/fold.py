@@ -30,6 +30,7 @@ class Account:
 
     id: str
     owner: str
+    owner_plain: str
     balance: int
     status: str
     version: int
@@ -66,6 +67,7 @@ def states(events: list[Event]) -> list[Account]:
             Account(
                 account,
                 owner,
+                owner.lower(),  # those that torture gives have no marks
                 balance,
                 status,
                 event["version"],

@@ -2,6 +2,7 @@
 
 import { h } from "../core/dom.js";
 import { badge, fact, figure, fullTime, money } from "./figures.js";
+import { words } from "./words.js";
 
 const TONES = { open: "good", frozen: "warn", closed: "plain" };
 
@@ -16,7 +17,7 @@ export const accountHead = (document, id) =>
       h(
         "div",
         null,
-        h("h2", { id: "owner" }, document.owner ?? "Owner unknown"),
+        h("h2", { id: "owner" }, words(document.owner ?? "Owner unknown")),
         h("code", { class: "dim" }, id),
       ),
       badge(TONES[document.status] ?? "warn", document.status ?? "status unknown"),

@@ -78,7 +78,22 @@ export const TIMES = [
   [86_400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
   [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
   [1, "{HH}:{mm}:{ss}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
-  [0.001, "{ss}.{fff}", "\n{HH}:{mm}", null, "\n{HH}:{mm}", null, "\n{HH}:{mm}", null, 1],
 ];
+
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** Steps of an axis of times, none below a second; months and years are uPlot's. */
+export const WHOLE_SECONDS = [
+  ...[1, 2, 5, 10, 15, 30],
+  ...[1, 2, 5, 10, 15, 30].map((each) => each * MINUTE),
+  ...[1, 2, 3, 4, 6, 8, 12].map((each) => each * HOUR),
+  ...[1, 2, 3, 4, 5, 7, 10, 15, 30, 60, 90, 120, 180].map((each) => each * DAY),
+  ...[1, 2, 5, 10, 25, 50, 100].map((each) => each * 365 * DAY),
+];
+
+/** Steps of an axis of whole units. */
+export const WHOLE = Array.from({ length: 17 }, (_, n) => [1, 2, 5].map((each) => each * 10 ** n)).flat();
 
 export const { bars, stepped } = uPlot.paths;

@@ -8,6 +8,7 @@ import { figure, fullTime, money } from "./figures.js";
 import { KINDS, kindName } from "./kinds.js";
 import { PagedList } from "./pagedlist.js";
 import { table } from "./tables.js";
+import { words } from "./words.js";
 
 const LIMIT = 15;
 
@@ -64,7 +65,7 @@ const row = (each) => ({
     [
       each.transfer ? `${kindName(each.kind)}, by transfer` : kindName(each.kind),
       (each.reference || each.description) &&
-        h("div", { class: "dim" }, [each.reference, each.description].filter(Boolean).join(": ")),
+        h("div", { class: "dim" }, words([each.reference, each.description].filter(Boolean).join(": "))),
     ],
     each.amount === 0 ? h("span", { class: "dim" }, "0") : money(each.amount, signed),
     money(each.balance),

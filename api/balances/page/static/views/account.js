@@ -1,4 +1,4 @@
-// One account: its balance and how that came to be, and whether the event store knows more.
+// One account: its balance and how that came to be, in time, and whether the event store knows more.
 
 import { get, path } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
@@ -7,7 +7,7 @@ import { may } from "../core/roles.js";
 import { accountHead } from "../parts/account.js";
 import { balanceChart } from "../parts/balance.js";
 import { behind } from "../parts/behind.js";
-import { eventList } from "../parts/eventlist.js";
+import { History } from "../parts/history.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { statement } from "../parts/statement.js";
 
@@ -23,8 +23,8 @@ export function show(place, { live, signal, route, who }) {
   const store = behind(route.id, may(who(), "watch"), draw, signal);
   const chart = balanceChart(base, draw, signal);
   const entries = statement(base, route, draw, signal);
-  const events = eventList(base, route, draw, signal);
-  const parts = [chart.resource, entries.list, events.list];
+  const past = new History(route, draw, signal);
+  const parts = [chart.resource, entries.list, past];
   let version = null;
 
   /** The parts are read when the document is, and whenever it has another version. */
@@ -32,6 +32,7 @@ export function show(place, { live, signal, route, who }) {
     const found = document.value;
     if (!unknown(document) && (version === null || (found && found.version !== version))) {
       version = found?.version ?? 0;
+      past.reaches(version);
       parts.forEach((each) => each.refresh());
     }
     if (found && !document.problem) store.look(found);
@@ -54,8 +55,8 @@ export function show(place, { live, signal, route, who }) {
         ),
         h("div", null, store.shown()),
         section("over", "Balance over time", chart.shown()),
+        section("past", "In time", past.shown()),
         section("entries", "Statement", entries.shown()),
-        section("stored", "Events in the store", events.shown()),
       ],
   ];
 
@@ -65,7 +66,7 @@ export function show(place, { live, signal, route, who }) {
 
   return (turned) => {
     entries.turn(turned);
-    events.list.turn(turned);
+    past.turn(turned);
   };
 }
 

@@ -7,6 +7,7 @@ import { address, altered, go } from "../core/router.js";
 import { badge, figure, fullTime, money } from "../parts/figures.js";
 import { PagedList } from "../parts/pagedlist.js";
 import { table } from "../parts/tables.js";
+import { words } from "../parts/words.js";
 
 export const title = "Accounts";
 
@@ -103,7 +104,7 @@ const TONES = { open: "plain", frozen: "warn", closed: "dim" };
 const row = (each) => ({
   key: each.id,
   cells: [
-    h("a", { href: address("accounts", each.id) }, each.owner ?? "Owner unknown"),
+    h("a", { href: address("accounts", each.id) }, words(each.owner ?? "Owner unknown")),
     money(each.balance),
     badge(TONES[each.status] ?? "warn", each.status ?? "unknown"),
     figure(each.version),

@@ -1,0 +1,27 @@
+// Words that people wrote. They keep to themselves: whatever their direction, nothing beside them is turned, and a
+// character that would turn or hide text is shown as a mark.
+
+import { h } from "../core/dom.js";
+
+// Those of terminals and lines, of the direction of text, and some that show nothing; halves of characters too.
+const CONTROLS =
+  /([\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff])/u;
+
+/** The text in parts: every second one is a control, as `U+202E`. */
+export const parted = (text) =>
+  String(text)
+    .split(CONTROLS)
+    .map((part, n) =>
+      n % 2 ? `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}` : part,
+    );
+
+const marked = (text) =>
+  parted(text).map((part, n) =>
+    n % 2 ? h("span", { class: "control", title: "a character that shows nothing" }, part) : part,
+  );
+
+/** A name or a sentence. */
+export const words = (text) => h("bdi", { class: "words" }, marked(text));
+
+/** JSON, or another text that is read character by character. */
+export const code = (text) => h("code", { class: "words", dir: "ltr" }, marked(text));
