@@ -73,17 +73,15 @@ class SubjectKeys:
 
     async def find(self, subjects: Collection[str]) -> dict[str, Subject]:
         """Those there are. That one is missing is certain."""
-        found = await self._find(self._keys, subjects)
+        found = await self.known(subjects)
         if missing := [each for each in subjects if each not in found]:
             found |= await self._find(self._certain, missing)
         return found
 
-    async def one(self, subject: str) -> Subject | None:
-        """One subject's, by one query, whether there is one or not. That one is missing is not
-        certain: `readable` looks again."""
-        with reachable():
-            found = await self._keys.find_one({"_id": subject})
-        return None if found is None else _subject_in(found)
+    async def known(self, subjects: Collection[str]) -> dict[str, Subject]:
+        """Those there are, by the same query whether there are any or not. That one is missing is
+        not certain: `readable` looks again."""
+        return await self._find(self._keys, subjects)
 
     async def readable(
         self, events: Sequence[Event], known: Mapping[str, Subject] | None = None
@@ -93,7 +91,7 @@ class SubjectKeys:
         events' subjects, if they are read already."""
         if not (subjects := subjects_of(events)):
             return events
-        keys = await self._find(self._keys, subjects) if known is None else known
+        keys = await self.known(subjects) if known is None else known
         found = _opened(events, keys)
         if doubtful := {each["account_id"] for each in found if _is_closed(each)}:
             # A key may have been made meanwhile, and a deposed primary may not have the newest one.

@@ -81,19 +81,21 @@ def encrypted(event: Event, fields: Collection[str], key: SubjectKey) -> Event:
 
     Raises `TypeError` if a field is no text.
     """
-    own = {name: event["body"][name] for name in fields if event["body"].get(name) is not None}
+    own, rest = dict[str, Any](), {**event["body"]}
+    for name in fields:
+        if rest.get(name) is not None:
+            own[name] = rest.pop(name)
+            if not isinstance(own[name], str):
+                raise TypeError(f"{event['kind']}: the personal field {name} is no text")
     if not own and "request" not in event:
         return event
-    if wrong := [name for name, value in own.items() if not isinstance(value, str)]:
-        raise TypeError(f"{event['kind']}: the personal field {wrong[0]} is no text")
     content: dict[str, Any] = {"body": own}
-    stored = cast(Event, {**event})
-    stored["body"] = {name: value for name, value in event["body"].items() if name not in own}
+    stored: Any = {**event, "body": rest}
     if "request" in stored:
         content["request"] = stored.pop("request")
     data = ciphertext(orjson.dumps(content), key.key, _place(event))
     stored["encrypted"] = {"since": key.since, "fields": [*own], "data": data}
-    return stored
+    return cast(Event, stored)
 
 
 def with_content_of(stored: Event, event: Event) -> Event:
