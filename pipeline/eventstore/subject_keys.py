@@ -20,6 +20,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from pipeline.eventstore import driver
+from pipeline.eventstore.deadlines import Deadlines
 from pipeline.eventstore.errors import StoreUnavailable, VersionConflict, reachable
 from pipeline.eventstore.write_results import refusals
 from pipeline.model.derived import is_opened
@@ -57,6 +58,14 @@ class _Wanted:
     since: int
     outcome: asyncio.Future[SubjectKey]
 
+    def end(self, result: SubjectKey | Exception) -> None:
+        if self.outcome.done():  # its caller was cancelled, or has stopped waiting
+            return
+        if isinstance(result, Exception):
+            self.outcome.set_exception(result)
+        else:
+            self.outcome.set_result(result)
+
 
 class SubjectKeys:
     """Every method may raise `StoreUnavailable`."""
@@ -67,6 +76,7 @@ class SubjectKeys:
         self._certain = collection.with_options(read_concern=ReadConcern("linearizable"))
         self._outage = Outage(log, "Making keys in MongoDB", first=0.01, most=1.0)
         self._wanted: deque[_Wanted] = deque()
+        self._deadlines = Deadlines("MongoDB did not confirm a new key in time")
         self._writer: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------- reading
@@ -116,15 +126,12 @@ class SubjectKeys:
         not. Those that are wanted at the same time are made together. Raises `VersionConflict` if
         the subject was forgotten later than that: what was decided on is old.
         """
-        outcome: asyncio.Future[SubjectKey] = asyncio.get_running_loop().create_future()
-        self._wanted.append(_Wanted(subject, since, outcome))
+        wanted = _Wanted(subject, since, asyncio.get_running_loop().create_future())
+        self._wanted.append(wanted)
+        self._deadlines.add(wanted, DEADLINE)
         if self._writer is None or self._writer.done():
             self._writer = detached(self._make_wanted())
-        try:
-            async with asyncio.timeout(DEADLINE):
-                return await outcome
-        except TimeoutError:
-            raise StoreUnavailable("MongoDB did not confirm a new key in time") from None
+        return await wanted.outcome
 
     async def forget(self, subject: str, since: int) -> bool:
         """Delete the subject's keys of the events before the version `since`, for good; returns
@@ -169,32 +176,32 @@ class SubjectKeys:
             except Exception as error:
                 log.exception("%d keys could not be made", len(group))
                 for each in group:
-                    _settle(each, StoreUnavailable(repr(error)))
+                    each.end(StoreUnavailable(repr(error)))
             else:
                 self._outage.over()
                 attempt = 0
 
     async def _make(self, group: Sequence[_Wanted]) -> None:
-        documents: dict[str, Document] = {}
-        for each in group:
-            new = {"_id": each.subject, "since": 0, "keys": {f"v{each.since}": _new_key()}}
-            documents.setdefault(each.subject, new)
-        refused = await self._insert([*documents.values()])
-        there = {subject for at, subject in enumerate(documents) if at in refused}
-        known = {each: documents[each] for each in documents if each not in there}
-        if there:
-            known |= await _documents(self._certain, [*there])
+        new = {each.subject: Subject(0, {each.since: _new_key()}) for each in group}
+        refused = await self._insert(new)
+        known = {each: new[each] for at, each in enumerate(new) if at not in refused}
+        if refused:
+            there = await _documents(self._certain, [*(new.keys() - known.keys())])
+            known |= {each: _subject_in(document) for each, document in there.items()}
         for each in group:
             found = known.get(each.subject)
             outcome = None if found is None else _outcome(each.subject, each.since, found)
-            _settle(each, outcome or await self._added(each.subject, each.since))
+            each.end(outcome or await self._added(each.subject, each.since))
 
-    async def _insert(self, documents: Sequence[Document]) -> Collection[int]:
+    async def _insert(self, subjects: Mapping[str, Subject]) -> Collection[int]:
         """Insert those that are not there; returns the places of the others."""
-        if not documents:
-            return ()
+        documents = [
+            {"_id": each, "since": since, "keys": {f"v{of}": key for of, key in keys.items()}}
+            for each, (since, keys) in subjects.items()
+        ]
         try:
-            await self._keys.insert_many(documents, ordered=False)
+            if documents:
+                await self._keys.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             return refusals(error)
         return ()
@@ -202,17 +209,14 @@ class SubjectKeys:
     async def _added(self, subject: str, since: int) -> SubjectKey | Exception:
         """The key, which is added to the subject's document."""
         for _ in range(_TRIES):
-            found = await self._certain.find_one({"_id": subject})
-            if found is None:
+            document = await self._certain.find_one({"_id": subject})
+            if document is None:
                 return StoreUnavailable(f"the key of {subject} went away")
+            found = _subject_in(document)
             if (outcome := _outcome(subject, since, found)) is not None:
                 return outcome
             name = f"keys.v{since}"
-            without = {
-                "_id": subject,
-                "since": _subject_in(found).since,
-                name: {"$exists": False},
-            }
+            without = {"_id": subject, "since": found.since, name: {"$exists": False}}
             await self._keys.update_one(without, {"$set": {name: _new_key()}})
         return StoreUnavailable(_DAMAGED.format(subject))
 
@@ -235,12 +239,11 @@ def _is_closed(event: Event) -> bool:
     return is_encrypted(event) and not is_opened(event)
 
 
-def _outcome(subject: str, since: int, document: Document) -> SubjectKey | VersionConflict | None:
-    """The key of that version in the subject's document, None if it has none."""
-    there = _subject_in(document)
-    if there.since > since:
-        return VersionConflict(subject, there.since)
-    key = there.keys.get(since)
+def _outcome(subject: str, since: int, found: Subject) -> SubjectKey | VersionConflict | None:
+    """The subject's key of that version, None if it has none."""
+    if found.since > since:
+        return VersionConflict(subject, found.since)
+    key = found.keys.get(since)
     return None if key is None else SubjectKey(since, key)
 
 
@@ -258,12 +261,3 @@ def _subject_in(document: Document) -> Subject:
             if name[1:].isdecimal() and isinstance(key, bytes) and len(key) == KEY_BYTES
         },
     )
-
-
-def _settle(wanted: _Wanted, outcome: SubjectKey | Exception) -> None:
-    if wanted.outcome.done():  # its caller was cancelled, or has stopped waiting
-        return
-    if isinstance(outcome, Exception):
-        wanted.outcome.set_exception(outcome)
-    else:
-        wanted.outcome.set_result(outcome)
