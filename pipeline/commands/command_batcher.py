@@ -139,7 +139,7 @@ class CommandBatcher(Generic[C, S]):
             try:
                 command, context = waiting.command, waiting.context
                 done = await execute(aggregate, command, state, context, begin=begin, keys=keys)
-            except (StoreUnavailable, VersionConflict):  # no refusal of the command: of its key
+            except (StoreUnavailable, VersionConflict):  # of its key: that is no refusal
                 raise
             except Exception as refusal:
                 decided.append(_Decided(waiting, refusal, (), before))

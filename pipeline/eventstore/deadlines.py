@@ -3,18 +3,35 @@ than its future."""
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.eventstore.errors import StoreUnavailable
 
+T = TypeVar("T")
 
-class Waiting(Protocol):
-    """What its caller waits for."""
 
+class _Waits(Protocol):
     @property
     def outcome(self) -> asyncio.Future[Any]: ...
 
     def end(self, error: Exception, /) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Waiting(Generic[T]):
+    """What somebody waits for, of one account."""
+
+    account_id: str
+    outcome: asyncio.Future[T]
+
+    def end(self, result: T | Exception, /) -> None:
+        if self.outcome.done():  # its caller was cancelled, or has stopped waiting
+            return
+        if isinstance(result, Exception):
+            self.outcome.set_exception(result)
+        else:
+            self.outcome.set_result(result)
 
 
 class Deadlines:
@@ -23,10 +40,10 @@ class Deadlines:
     def __init__(self, late: str) -> None:
         """`late`: the text of `StoreUnavailable`, with which they end."""
         self._late = late
-        self._waiting: deque[tuple[Waiting, float]] = deque()
+        self._waiting: deque[tuple[_Waits, float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, waiting: Waiting, seconds: float) -> None:
+    def add(self, waiting: _Waits, seconds: float) -> None:
         """End it in so many seconds, unless it has its outcome by then."""
         while self._waiting and self._waiting[0][0].outcome.done():
             self._waiting.popleft()

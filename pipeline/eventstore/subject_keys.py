@@ -20,7 +20,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from pipeline.eventstore import driver
-from pipeline.eventstore.deadlines import Deadlines
+from pipeline.eventstore.deadlines import Deadlines, Waiting
 from pipeline.eventstore.errors import StoreUnavailable, VersionConflict, reachable
 from pipeline.eventstore.write_results import refusals
 from pipeline.model.derived import is_opened
@@ -51,20 +51,10 @@ _DAMAGED: Final = "the document of {} in subject_keys can't be used: others writ
 
 
 @dataclass(slots=True, eq=False)
-class _Wanted:
-    """A key that somebody waits for."""
+class _Wanted(Waiting[SubjectKey]):
+    """The key of what comes after that version."""
 
-    subject: str
     since: int
-    outcome: asyncio.Future[SubjectKey]
-
-    def end(self, result: SubjectKey | Exception) -> None:
-        if self.outcome.done():  # its caller was cancelled, or has stopped waiting
-            return
-        if isinstance(result, Exception):
-            self.outcome.set_exception(result)
-        else:
-            self.outcome.set_result(result)
 
 
 class SubjectKeys:
@@ -126,7 +116,7 @@ class SubjectKeys:
         not. Those that are wanted at the same time are made together. Raises `VersionConflict` if
         the subject was forgotten later than that: what was decided on is old.
         """
-        wanted = _Wanted(subject, since, asyncio.get_running_loop().create_future())
+        wanted = _Wanted(subject, asyncio.get_running_loop().create_future(), since)
         self._wanted.append(wanted)
         self._deadlines.add(wanted, DEADLINE)
         if self._writer is None or self._writer.done():
@@ -182,16 +172,16 @@ class SubjectKeys:
                 attempt = 0
 
     async def _make(self, group: Sequence[_Wanted]) -> None:
-        new = {each.subject: Subject(0, {each.since: _new_key()}) for each in group}
+        new = {each.account_id: Subject(0, {each.since: _new_key()}) for each in group}
         refused = await self._insert(new)
         known = {each: new[each] for at, each in enumerate(new) if at not in refused}
         if refused:
             there = await _documents(self._certain, [*(new.keys() - known.keys())])
             known |= {each: _subject_in(document) for each, document in there.items()}
         for each in group:
-            found = known.get(each.subject)
-            outcome = None if found is None else _outcome(each.subject, each.since, found)
-            each.end(outcome or await self._added(each.subject, each.since))
+            subject, found = each.account_id, known.get(each.account_id)
+            outcome = None if found is None else _outcome(subject, each.since, found)
+            each.end(outcome or await self._added(subject, each.since))
 
     async def _insert(self, subjects: Mapping[str, Subject]) -> Collection[int]:
         """Insert those that are not there; returns the places of the others."""

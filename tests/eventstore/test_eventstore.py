@@ -394,7 +394,7 @@ async def test_a_collection_made_anew_is_lost_history(
 async def test_no_server_is_told(
     connect: Callable[..., EventStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("appender", "subject_keys"):
+    for module in ("appender", "grouped_reads", "subject_keys"):
         monkeypatch.setattr(f"pipeline.eventstore.{module}.DEADLINE", 1.0)
     store = connect("mongodb://127.0.0.1:1")
     with pytest.raises(StoreUnavailable):

@@ -70,6 +70,19 @@ async def test_a_failure_is_of_one_read(store: Store, reads: GroupedReads[int]) 
     assert await later == 1
 
 
+async def test_none_waits_too_long(
+    store: Store, reads: GroupedReads[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.eventstore.grouped_reads.DEADLINE", 0.01)
+    first, later = asyncio.create_task(reads.get("a")), asyncio.create_task(reads.get("b"))
+    late = await asyncio.gather(first, later, return_exceptions=True)
+    assert [type(each) for each in late] == [StoreUnavailable] * 2
+    store.answers.release()
+    store.answers.release()
+    monkeypatch.undo()
+    assert await reads.get("c") == 1
+
+
 async def test_who_stops_waiting_ends_no_read(store: Store, reads: GroupedReads[int]) -> None:
     gone, other = (asyncio.create_task(reads.get(each)) for each in ("a", "b"))
     await store.reached.acquire()
