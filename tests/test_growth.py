@@ -197,6 +197,12 @@ async def find(bank: Bank) -> None:
     assert await bank.store.snapshots.find("nobody's") is None
 
 
+async def snapshot_and_keys(bank: Bank) -> None:
+    snapshot, _ = await bank.store.snapshot_and_keys(bank.any["account_id"])
+    assert snapshot is not None
+    assert await bank.store.snapshot_and_keys("nobody's") == (None, None)
+
+
 async def keep(bank: Bank) -> None:
     bank.store.snapshots.keep({"_id": bank.any["account_id"], "version": 2})
     await bank.store.snapshots.close()
@@ -210,7 +216,7 @@ async def keys_of(bank: Bank) -> None:
 
 
 async def key_of(bank: Bank) -> None:
-    assert await bank.store.keys.one("nobody's") is None
+    assert await bank.store.keys.known(["nobody's"]) == {}
 
 
 async def forget(bank: Bank) -> None:
@@ -304,11 +310,13 @@ EVENTS: Final[dict[str, Ask[Bank]]] = {
     "ProcessStates.keep_position": position,
     "ProcessStates.now": lambda bank: bank.store.processes.now(),
     "EventStore.after": after,
+    "EventStore.snapshot_and_keys": snapshot_and_keys,
     "Snapshots.find": find,
+    "Snapshots.find_many": snapshot_and_keys,
     "Snapshots.keep": keep,
     "Snapshots.remove": lambda bank: bank.store.snapshots.remove(bank.new()["account_id"]),
     "SubjectKeys.find": keys_of,
-    "SubjectKeys.one": key_of,
+    "SubjectKeys.known": key_of,
     "SubjectKeys.obtain": keys_of,
     "SubjectKeys.readable": readable,
     "SubjectKeys.forget": forget,

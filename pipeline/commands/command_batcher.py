@@ -22,7 +22,6 @@ from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, execute
 from pipeline.commands.fairness import FairnessById
-from pipeline.commands.personal_keys import KeyNeeded, Keys, with_keys
 from pipeline.commands.states import States
 from pipeline.eventstore import (
     AppendResult,
@@ -109,9 +108,7 @@ class CommandBatcher(Generic[C, S]):
         if state is None or queue.doubtful:
             state, fresh = await self._states.present(queue.aggregate_id), True
         try:
-            decided = await with_keys(
-                self._states.keys, lambda keys: list(self._decide(batch, state, keys))
-            )
+            decided = await self._decide(batch, state)
         except VersionConflict:  # its subject was forgotten meanwhile
             return [*_conflicted(batch)]
         if len(decided) < len(batch):
@@ -131,27 +128,30 @@ class CommandBatcher(Generic[C, S]):
             await self._without_taken_keys(again) if isinstance(stored.error, KeyTaken) else again
         )
 
-    def _decide(
-        self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S], keys: Keys | None
-    ) -> Iterator[_Decided[C, S]]:
-        """Up to a command of several events, or that one alone if it is the first."""
+    async def _decide(
+        self, batch: Iterable[WaitingCommand[C, S]], state: Versioned[S]
+    ) -> list[_Decided[C, S]]:
+        """Up to a command of several events, or that one alone if it is the first. Raises what
+        `Keys` raise."""
         aggregate, begin, before = self._aggregate, self._states.begin_chains, 0
+        keys, decided = self._states.new_keys(), list[_Decided[C, S]]()
         for waiting in batch:
             try:
                 command, context = waiting.command, waiting.context
-                done = execute(aggregate, command, state, context, begin=begin, keys=keys)
-            except KeyNeeded:
+                done = await execute(aggregate, command, state, context, begin=begin, keys=keys)
+            except (StoreUnavailable, VersionConflict):  # of its key: that is no refusal
                 raise
             except Exception as refusal:
-                yield _Decided(waiting, refusal, (), before)
+                decided.append(_Decided(waiting, refusal, (), before))
                 continue
             number = len(done.events)
             if number > 1 and before:
-                return
-            yield _Decided(waiting, done, done.events, before)
+                break
+            decided.append(_Decided(waiting, done, done.events, before))
             if number > 1:
-                return
+                break
             state, before = done.after, before + number
+        return decided
 
     async def _append_whole(self, events: Sequence[Event], epoch: int) -> AppendResult:
         """Append the events of one command."""

@@ -39,7 +39,7 @@ class SnapshotStore(Protocol):
 class SubjectKeyStore(KeyStore, Protocol):
     """The keys of personal fields; see `SubjectKeys`."""
 
-    async def one(self, subject: str, /) -> Subject | None: ...
+    async def known(self, subjects: Collection[str], /) -> dict[str, Subject]: ...
 
     async def find(self, subjects: Collection[str], /) -> dict[str, Subject]: ...
 
@@ -73,6 +73,10 @@ class CommandStore(Protocol):
     async def under_keys(self, keys: Sequence[str]) -> dict[str, Event]: ...
 
     async def load(self, account_id: str, *, after: int = 0) -> list[Event]: ...
+
+    async def snapshot_and_keys(
+        self, account_id: str, /
+    ) -> tuple[dict[str, Any] | None, Subject | None]: ...
 
     def walk(
         self,

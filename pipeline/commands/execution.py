@@ -9,7 +9,7 @@ from typing import Any, Final, Generic
 
 from pipeline.commands.command_context import CommandContext
 from pipeline.commands.errors import VersionMismatch
-from pipeline.commands.personal_keys import Keys, key_for
+from pipeline.commands.personal_keys import Keys
 from pipeline.model.aggregate import Aggregate, C, Decision, Refused, S
 from pipeline.model.chain import link
 from pipeline.model.events import Event, new_event
@@ -32,7 +32,7 @@ class Done(Generic[S]):
     replayed: bool = False
 
 
-def execute(
+async def execute(
     aggregate: Aggregate[C, S],
     command: C,
     before: Versioned[S],
@@ -44,10 +44,10 @@ def execute(
     """The result of the command on this state, provided its events are stored; or raise `Refused`.
 
     `begin`: begin the aggregate's chain of hashes; one that has begun always goes on. `keys`: by
-    which personal fields are encrypted, None to leave them in clear; may raise `KeyNeeded`.
+    which personal fields are encrypted, None to leave them in clear; raises what they raise.
     """
     decisions = decided(aggregate.decide, command, before, context)
-    return enveloped(aggregate, decisions, before, context, begin=begin, keys=keys)
+    return await enveloped(aggregate, decisions, before, context, begin=begin, keys=keys)
 
 
 def decided(
@@ -70,7 +70,7 @@ def decided(
     return decisions
 
 
-def enveloped(
+async def enveloped(
     aggregate: Aggregate[Any, S],
     decisions: Sequence[Decision],
     before: Versioned[S],
@@ -83,9 +83,7 @@ def enveloped(
     command is that after the event under its key."""
     events: list[Event] = []
     state, personal = before, aggregate.personal
-    if keys is not None and not any(
-        has_any(body, personal.get(kind, ())) for kind, body in decisions
-    ):
+    if not any(kind in personal and has_any(body, personal[kind]) for kind, body in decisions):
         keys = None
     for kind, body in decisions:
         event = new_event(
@@ -109,7 +107,7 @@ def enveloped(
             event["description"] = context.description
         stored = event
         if keys is not None:  # one without such fields may have the digest of the whole command
-            stored = encrypted(event, personal.get(kind, ()), key_for(state, keys))
+            stored = encrypted(event, personal.get(kind, ()), await keys.of(state))
         if begin or state.chained:
             link(stored, state.hash)  # last: the hash covers all of the event
         event = with_content_of(stored, event)

@@ -5,7 +5,6 @@ the event that the state ends with is read first, and must have the state's even
 is not confirmed is ignored.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -128,16 +127,15 @@ class Histories(Generic[S]):
         not be asked: the event that says so is among those after this one."""
         if not self._aggregate.personal:
             return False
-        subject = await self._store.keys.one(state.id)
+        subject = (await self._store.keys.known([state.id])).get(state.id)
         return subject is not None and subject.since > state.forgotten
 
     async def _from_snapshot(self, aggregate_id: str, until: Until) -> Versioned[S]:
-        find, keys = self._store.snapshots.find(aggregate_id), dict[str, Subject]()
         if self._aggregate.personal:  # whatever is there, so that all take the same queries
-            kept, subject = await asyncio.gather(find, self._store.keys.one(aggregate_id))
-            keys = {} if subject is None else {aggregate_id: subject}
+            kept, subject = await self._store.snapshot_and_keys(aggregate_id)
         else:
-            kept, subject = await find, None
+            kept, subject = await self._store.snapshots.find(aggregate_id), None
+        keys = {} if subject is None else {aggregate_id: subject}
         baseline = trusted(self._aggregate, shown(kept, subject))
         state = await self._verified(baseline, until, keys)
         if baseline is None or state is None:

@@ -11,7 +11,6 @@ from pipeline.commands.command_context import CommandContext
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.errors import SameAggregate, TooManyConflicts
 from pipeline.commands.execution import ATTEMPTS, Done, back_off, decided, enveloped
-from pipeline.commands.personal_keys import Keys, with_keys
 from pipeline.commands.states import States
 from pipeline.eventstore import KeyTaken, VersionConflict
 from pipeline.model.aggregate import Aggregate, Decision, DoneBefore, Joint, Refused
@@ -55,7 +54,7 @@ class JointCommands:
                 epoch = self._store.guards.epoch  # before the states are read
                 states, fresh = await _read(parties, doubtful)
                 try:
-                    done = await _decided(joint, parties, states, command, context)
+                    done = await _decide(joint, parties, states, command, context)
                     events = [event for each in done for event in each.events]
                     await self._store.append(*events, epoch=epoch)
                 except Refused as error:
@@ -104,34 +103,20 @@ async def _looked_up(party: Party) -> Versioned[Any] | AggregateUnreadable:
         return error
 
 
-async def _decided(
+async def _decide(
     joint: Joint[Any],
     parties: Sequence[Party],
     states: Sequence[Versioned[Any] | AggregateUnreadable],
     command: Any,
     context: CommandContext,
 ) -> list[Done[Any]]:
-    """As `_decide`, with the keys that it needs."""
-    return await with_keys(
-        parties[0].states.keys,
-        lambda keys: [*_decide(joint, parties, states, command, context, keys)],
-    )
-
-
-def _decide(
-    joint: Joint[Any],
-    parties: Sequence[Party],
-    states: Sequence[Versioned[Any] | AggregateUnreadable],
-    command: Any,
-    context: CommandContext,
-    keys: Keys | None,
-) -> Iterator[Done[Any]]:
-    """Each party's result, provided that all events are stored."""
+    """Each party's result, provided that all events are stored. Raises what `Keys` raise."""
     seen = [
         party.aggregate.initial() if isinstance(state, AggregateUnreadable) else state.state
         for party, state in zip(parties, states, strict=True)
     ]
-    turns = iter(joint.decide(command, *seen))
+    turns, keys = iter(joint.decide(command, *seen)), parties[0].states.new_keys()
+    results: list[Done[Any]] = []
     for party, state in zip(parties, states, strict=True):
         if isinstance(state, AggregateUnreadable):
             raise state
@@ -139,13 +124,14 @@ def _decide(
             context = replace(context, key=only)
         decisions = decided(lambda *_: _next(joint, turns), command, state, context)
         begin = party.states.begin_chains
-        done = enveloped(party.aggregate, decisions, state, context, begin=begin, keys=keys)
-        yield done
+        done = await enveloped(party.aggregate, decisions, state, context, begin=begin, keys=keys)
+        results.append(done)
         if party is parties[0]:
             cause = done.events[-1]["_id"]
             context = replace(context, key=None, request="", condition=None, causation_id=cause)
     if next(turns, None) is not None:
         raise ValueError(f"{joint.name} decides for more than {len(parties)} aggregates")
+    return results
 
 
 def _next(joint: Joint[Any], turns: Iterator[Iterable[Decision]]) -> Sequence[Decision]:

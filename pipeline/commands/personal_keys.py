@@ -1,16 +1,9 @@
-"""The keys by which the personal fields of new events are encrypted. None is kept: a command that
-needs one obtains it."""
+"""The keys by which the personal fields of new events are encrypted."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from pipeline.model.personal import SubjectKey
 from pipeline.model.versioned import Versioned
-
-T = TypeVar("T")
-
-Keys = Mapping[tuple[str, int], SubjectKey]
-"""Those at hand, by subject and `since`: a batch may have events before and after a forgetting."""
 
 
 class KeyStore(Protocol):
@@ -19,33 +12,21 @@ class KeyStore(Protocol):
     async def obtain(self, subject: str, since: int, /) -> SubjectKey: ...
 
 
-class KeyNeeded(Exception):
-    """The key must be obtained, and the command be decided again."""
+class Keys:
+    """Those that the commands of one batch need, each obtained once. Kept no longer than that."""
 
-    def __init__(self, subject: str, since: int) -> None:
-        super().__init__(f"the key of {subject} since version {since}")
-        self.subject, self.since = subject, since
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+        self._obtained: dict[tuple[str, int], SubjectKey] = {}
 
+    async def of(self, state: Versioned[Any]) -> SubjectKey:
+        """The key of the next event after this state; a batch may have some before and some after a
+        forgetting.
 
-def key_for(state: Versioned[Any], keys: Keys) -> SubjectKey:
-    """The key for the next event. Raises `KeyNeeded`."""
-    if (key := keys.get((state.id, state.forgotten))) is None:
-        raise KeyNeeded(state.id, state.forgotten)
-    return key
-
-
-async def with_keys(store: KeyStore | None, decide: Callable[[Keys | None], T]) -> T:
-    """What `decide` makes with the keys that it needs, which are None if fields are not encrypted.
-
-    It is called again after each key. Raises what it raises, `StoreUnavailable`, and
-    `VersionConflict` if the state that is decided on is old: its subject was forgotten since then.
-    """
-    if store is None:
-        return decide(None)
-    keys: dict[tuple[str, int], SubjectKey] = {}
-    while True:
-        try:
-            return decide(keys)
-        except KeyNeeded as needed:
-            subject, since = needed.subject, needed.since
-            keys[subject, since] = await store.obtain(subject, since)
+        Raises `StoreUnavailable`, and `VersionConflict` if the state is old: its subject was
+        forgotten since then.
+        """
+        place = state.id, state.forgotten
+        if (key := self._obtained.get(place)) is None:
+            key = self._obtained[place] = await self._store.obtain(*place)
+        return key

@@ -5,7 +5,7 @@ from typing import Any, Generic
 from pipeline.commands.caches import StateCache
 from pipeline.commands.command_store import CommandStore
 from pipeline.commands.histories import Histories
-from pipeline.commands.personal_keys import KeyStore
+from pipeline.commands.personal_keys import Keys, KeyStore
 from pipeline.commands.snapshots import due
 from pipeline.model.aggregate import Aggregate, S
 from pipeline.model.versioned import Versioned, fold_on
@@ -29,7 +29,7 @@ class States(Generic[S]):
         where the keys of personal fields are, None if commands do not encrypt these."""
         self._aggregate, self._store, self._histories = aggregate, store, histories
         self._epoch = store.guards.epoch
-        self.begin_chains, self.keys = begin_chains, keys
+        self.begin_chains, self._keys = begin_chains, keys
         self._cache = StateCache[S](remembered)
 
     def remember(self, state: Versioned[S]) -> None:
@@ -47,6 +47,10 @@ class States(Generic[S]):
         it."""
         self._forget_other_epochs()
         return self._cache.get(aggregate_id)
+
+    def new_keys(self) -> Keys | None:
+        """For one batch; None if commands do not encrypt personal fields."""
+        return None if self._keys is None else Keys(self._keys)
 
     async def present(self, aggregate_id: str) -> Versioned[S]:
         """The state after all events stored now. Events never change, so only new ones are read."""

@@ -5,13 +5,13 @@ Every caller gets an outcome within `DEADLINE`.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 from bson.raw_bson import RawBSONDocument
 
 from pipeline.eventstore.append_queue import AppendQueue, AppendRow
+from pipeline.eventstore.deadlines import Deadlines
 from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.transactions import Transactions
@@ -34,7 +34,7 @@ class Appender:
     def __init__(self, client: Client, events: Collection, guards: Guards) -> None:
         self._guards = guards
         outage = Outage(log, "Appending to MongoDB", first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
-        self._rows, self._deadlines = AppendQueue(events, guards, outage), _Deadlines()
+        self._rows, self._deadlines = AppendQueue(events, guards, outage), Deadlines(_LATE)
         self._transactions = Transactions(client, events, guards, outage)
 
     async def row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
@@ -45,11 +45,10 @@ class Appender:
         documents, error = _encoded(events)
         if not documents:
             return AppendResult(0, error)
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[AppendResult] = loop.create_future()
+        outcome: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
         row = AppendRow(events[: len(documents)], documents, outcome, self._epoch(epoch))
         self._rows.add(row)
-        self._deadlines.add(row, loop.time() + DEADLINE)
+        self._deadlines.add(row, DEADLINE)
         stored = await outcome
         return stored if stored.error else AppendResult(stored.number, error)
 
@@ -75,33 +74,6 @@ class Appender:
     async def close(self) -> None:
         """Wait for the appends in flight."""
         await asyncio.gather(self._rows.close(DEADLINE), self._transactions.close(DEADLINE))
-
-
-class _Deadlines:
-    """Ends the rows that have no outcome in time. One timer serves all: the first row that was
-    added is the first to end."""
-
-    def __init__(self) -> None:
-        self._rows: deque[tuple[AppendRow, float]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, row: AppendRow, until: float) -> None:
-        """End the row at the time `until`, by the loop's clock."""
-        while self._rows and self._rows[0][0].outcome.done():
-            self._rows.popleft()
-        self._rows.append((row, until))
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(until, self._expire)
-
-    def _expire(self) -> None:
-        loop, self._timer = asyncio.get_running_loop(), None
-        while self._rows:
-            row, until = self._rows[0]
-            if until > loop.time() and not row.outcome.done():
-                self._timer = loop.call_at(until, self._expire)
-                return
-            row.end(StoreUnavailable(_LATE))
-            self._rows.popleft()
 
 
 def _encoded(events: Sequence[Event]) -> tuple[list[RawBSONDocument], Exception | None]:

@@ -6,7 +6,7 @@ are written in the background; while too many writes are in flight, further ones
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final, TypeAlias
 
 from pymongo.errors import PyMongoError
@@ -36,6 +36,12 @@ class Snapshots:
         """The stored snapshot, not verified; may raise `StoreUnavailable`."""
         with reachable():
             return await self._snapshots.find_one({"_id": account_id})
+
+    async def find_many(self, account_ids: Collection[str]) -> dict[str, Document]:
+        """Those there are, not verified; may raise `StoreUnavailable`."""
+        with reachable():
+            found = await self._snapshots.find({"_id": {"$in": [*account_ids]}}).to_list(None)
+        return {each["_id"]: each for each in found}
 
     def keep(
         self, snapshot: Document, finish: Callable[[Document], Awaitable[Document]] | None = None

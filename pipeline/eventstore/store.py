@@ -30,6 +30,7 @@ from pipeline.eventstore.appender import Appender
 from pipeline.eventstore.change_backlog import ChangeBacklog, change_backlog
 from pipeline.eventstore.correlated import correlated
 from pipeline.eventstore.errors import StoreUnavailable, reachable
+from pipeline.eventstore.grouped_reads import GroupedReads
 from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.index_builder import IndexBuilder
 from pipeline.eventstore.indexes import GUARDS, KEY, ORDER, name_of
@@ -88,6 +89,7 @@ class EventStore:
         self.snapshots = Snapshots(self._client[database]["snapshots"])
         self.processes = ProcessStates(self._client[database]["processes"])
         self.keys = SubjectKeys(self._client[database]["subject_keys"])
+        self._grouped = GroupedReads(self._snapshots_and_keys)
 
     async def setup(self, *, replace: bool = True) -> None:
         """Create the collection and its indexes if missing; safe from many processes at once.
@@ -187,6 +189,24 @@ class EventStore:
             query["version"] = {"$gt": after}
         with reachable():
             return account_reader.readable(await self._events.find(query).sort(ORDER).to_list(None))
+
+    async def snapshot_and_keys(
+        self, account_id: str
+    ) -> tuple[dict[str, Any] | None, Subject | None]:
+        """The account's snapshot, not verified, and its subject's keys, by the same queries whether
+        they are there or not. That keys are missing is not certain: see `walk`.
+
+        What is asked for at the same time is read together.
+        """
+        return await self._grouped.get(account_id)
+
+    async def _snapshots_and_keys(
+        self, account_ids: Collection[str]
+    ) -> dict[str, tuple[dict[str, Any] | None, Subject | None]]:
+        snapshots, subjects = await asyncio.gather(
+            self.snapshots.find_many(account_ids), self.keys.known(account_ids)
+        )
+        return {each: (snapshots.get(each), subjects.get(each)) for each in account_ids}
 
     async def readable(self, events: Sequence[Event]) -> Sequence[Event]:
         """Events that came another way, such as the stream, with their personal fields as readers

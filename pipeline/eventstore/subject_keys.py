@@ -20,6 +20,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from pipeline.eventstore import driver
+from pipeline.eventstore.deadlines import Deadlines, Waiting
 from pipeline.eventstore.errors import StoreUnavailable, VersionConflict, reachable
 from pipeline.eventstore.write_results import refusals
 from pipeline.model.derived import is_opened
@@ -50,12 +51,10 @@ _DAMAGED: Final = "the document of {} in subject_keys can't be used: others writ
 
 
 @dataclass(slots=True, eq=False)
-class _Wanted:
-    """A key that somebody waits for."""
+class _Wanted(Waiting[SubjectKey]):
+    """The key of what comes after that version."""
 
-    subject: str
     since: int
-    outcome: asyncio.Future[SubjectKey]
 
 
 class SubjectKeys:
@@ -67,23 +66,22 @@ class SubjectKeys:
         self._certain = collection.with_options(read_concern=ReadConcern("linearizable"))
         self._outage = Outage(log, "Making keys in MongoDB", first=0.01, most=1.0)
         self._wanted: deque[_Wanted] = deque()
+        self._deadlines = Deadlines("MongoDB did not confirm a new key in time")
         self._writer: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------- reading
 
     async def find(self, subjects: Collection[str]) -> dict[str, Subject]:
         """Those there are. That one is missing is certain."""
-        found = await self._find(self._keys, subjects)
+        found = await self.known(subjects)
         if missing := [each for each in subjects if each not in found]:
             found |= await self._find(self._certain, missing)
         return found
 
-    async def one(self, subject: str) -> Subject | None:
-        """One subject's, by one query, whether there is one or not. That one is missing is not
-        certain: `readable` looks again."""
-        with reachable():
-            found = await self._keys.find_one({"_id": subject})
-        return None if found is None else _subject_in(found)
+    async def known(self, subjects: Collection[str]) -> dict[str, Subject]:
+        """Those there are, by the same query whether there are any or not. That one is missing is
+        not certain: `readable` looks again."""
+        return await self._find(self._keys, subjects)
 
     async def readable(
         self, events: Sequence[Event], known: Mapping[str, Subject] | None = None
@@ -93,7 +91,7 @@ class SubjectKeys:
         events' subjects, if they are read already."""
         if not (subjects := subjects_of(events)):
             return events
-        keys = await self._find(self._keys, subjects) if known is None else known
+        keys = await self.known(subjects) if known is None else known
         found = _opened(events, keys)
         if doubtful := {each["account_id"] for each in found if _is_closed(each)}:
             # A key may have been made meanwhile, and a deposed primary may not have the newest one.
@@ -118,15 +116,12 @@ class SubjectKeys:
         not. Those that are wanted at the same time are made together. Raises `VersionConflict` if
         the subject was forgotten later than that: what was decided on is old.
         """
-        outcome: asyncio.Future[SubjectKey] = asyncio.get_running_loop().create_future()
-        self._wanted.append(_Wanted(subject, since, outcome))
+        wanted = _Wanted(subject, asyncio.get_running_loop().create_future(), since)
+        self._wanted.append(wanted)
+        self._deadlines.add(wanted, DEADLINE)
         if self._writer is None or self._writer.done():
             self._writer = detached(self._make_wanted())
-        try:
-            async with asyncio.timeout(DEADLINE):
-                return await outcome
-        except TimeoutError:
-            raise StoreUnavailable("MongoDB did not confirm a new key in time") from None
+        return await wanted.outcome
 
     async def forget(self, subject: str, since: int) -> bool:
         """Delete the subject's keys of the events before the version `since`, for good; returns
@@ -171,32 +166,32 @@ class SubjectKeys:
             except Exception as error:
                 log.exception("%d keys could not be made", len(group))
                 for each in group:
-                    _settle(each, StoreUnavailable(repr(error)))
+                    each.end(StoreUnavailable(repr(error)))
             else:
                 self._outage.over()
                 attempt = 0
 
     async def _make(self, group: Sequence[_Wanted]) -> None:
-        documents: dict[str, Document] = {}
+        new = {each.account_id: Subject(0, {each.since: _new_key()}) for each in group}
+        refused = await self._insert(new)
+        known = {each: new[each] for at, each in enumerate(new) if at not in refused}
+        if refused:
+            there = await _documents(self._certain, [*(new.keys() - known.keys())])
+            known |= {each: _subject_in(document) for each, document in there.items()}
         for each in group:
-            new = {"_id": each.subject, "since": 0, "keys": {f"v{each.since}": _new_key()}}
-            documents.setdefault(each.subject, new)
-        refused = await self._insert([*documents.values()])
-        there = {subject for at, subject in enumerate(documents) if at in refused}
-        known = {each: documents[each] for each in documents if each not in there}
-        if there:
-            known |= await _documents(self._certain, [*there])
-        for each in group:
-            found = known.get(each.subject)
-            outcome = None if found is None else _outcome(each.subject, each.since, found)
-            _settle(each, outcome or await self._added(each.subject, each.since))
+            subject, found = each.account_id, known.get(each.account_id)
+            outcome = None if found is None else _outcome(subject, each.since, found)
+            each.end(outcome or await self._added(subject, each.since))
 
-    async def _insert(self, documents: Sequence[Document]) -> Collection[int]:
+    async def _insert(self, subjects: Mapping[str, Subject]) -> Collection[int]:
         """Insert those that are not there; returns the places of the others."""
-        if not documents:
-            return ()
+        documents = [
+            {"_id": each, "since": since, "keys": {f"v{of}": key for of, key in keys.items()}}
+            for each, (since, keys) in subjects.items()
+        ]
         try:
-            await self._keys.insert_many(documents, ordered=False)
+            if documents:
+                await self._keys.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             return refusals(error)
         return ()
@@ -204,17 +199,14 @@ class SubjectKeys:
     async def _added(self, subject: str, since: int) -> SubjectKey | Exception:
         """The key, which is added to the subject's document."""
         for _ in range(_TRIES):
-            found = await self._certain.find_one({"_id": subject})
-            if found is None:
+            document = await self._certain.find_one({"_id": subject})
+            if document is None:
                 return StoreUnavailable(f"the key of {subject} went away")
+            found = _subject_in(document)
             if (outcome := _outcome(subject, since, found)) is not None:
                 return outcome
             name = f"keys.v{since}"
-            without = {
-                "_id": subject,
-                "since": _subject_in(found).since,
-                name: {"$exists": False},
-            }
+            without = {"_id": subject, "since": found.since, name: {"$exists": False}}
             await self._keys.update_one(without, {"$set": {name: _new_key()}})
         return StoreUnavailable(_DAMAGED.format(subject))
 
@@ -237,12 +229,11 @@ def _is_closed(event: Event) -> bool:
     return is_encrypted(event) and not is_opened(event)
 
 
-def _outcome(subject: str, since: int, document: Document) -> SubjectKey | VersionConflict | None:
-    """The key of that version in the subject's document, None if it has none."""
-    there = _subject_in(document)
-    if there.since > since:
-        return VersionConflict(subject, there.since)
-    key = there.keys.get(since)
+def _outcome(subject: str, since: int, found: Subject) -> SubjectKey | VersionConflict | None:
+    """The subject's key of that version, None if it has none."""
+    if found.since > since:
+        return VersionConflict(subject, found.since)
+    key = found.keys.get(since)
     return None if key is None else SubjectKey(since, key)
 
 
@@ -260,12 +251,3 @@ def _subject_in(document: Document) -> Subject:
             if name[1:].isdecimal() and isinstance(key, bytes) and len(key) == KEY_BYTES
         },
     )
-
-
-def _settle(wanted: _Wanted, outcome: SubjectKey | Exception) -> None:
-    if wanted.outcome.done():  # its caller was cancelled, or has stopped waiting
-        return
-    if isinstance(outcome, Exception):
-        wanted.outcome.set_exception(outcome)
-    else:
-        wanted.outcome.set_result(outcome)

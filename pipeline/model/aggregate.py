@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
-from pipeline.model.derived import before_upcast
+from pipeline.model.derived import Upcast, before_upcast
 from pipeline.model.events import Event
 from pipeline.model.names import InvalidName, is_name
 from pipeline.model.upcasters import Upcasters, newest, require_newest, upcast
@@ -156,8 +156,8 @@ class Aggregate(Generic[C, S]):
     def newest_form(self, event: Event) -> Event:
         """The event in the newest schema of its kind; raises `ValueError` if there is none."""
         newest_schema = self.schemas.get(event["kind"])
-        if type(event) is dict and event.get("schema", 1) == newest_schema:  # nearly always
-            return event
+        if event.get("schema", 1) == newest_schema and not isinstance(event, Upcast):
+            return event  # nearly always
         event = before_upcast(event)  # a process may go by the upcasters of another application
         if newest_schema is None:
             raise UnknownKind(event["kind"])

@@ -85,6 +85,13 @@ class InMemoryEventStore:
         await asyncio.sleep(0)
         return self.keys.readable(readable(self._above(account_id, after)))
 
+    async def snapshot_and_keys(
+        self, account_id: str
+    ) -> tuple[dict[str, Any] | None, Subject | None]:
+        """The snapshot that was kept last, and the subject's keys."""
+        await asyncio.sleep(0)
+        return self.snapshots.copy(account_id), self.keys.there([account_id]).get(account_id)
+
     async def walk(
         self,
         account_id: str,
@@ -163,6 +170,10 @@ class _Snapshots:
     async def find(self, aggregate_id: str) -> dict[str, Any] | None:
         """A copy of the snapshot that was kept last."""
         await asyncio.sleep(0)
+        return self.copy(aggregate_id)
+
+    def copy(self, aggregate_id: str) -> dict[str, Any] | None:
+        """The same, at once."""
         return deepcopy(self._snapshots.get(aggregate_id))
 
     def keep(self, snapshot: dict[str, Any], finish: Finish | None = None) -> None:
@@ -181,13 +192,15 @@ class _SubjectKeys:
     def __init__(self) -> None:
         self._subjects: dict[str, Subject] = {}
 
-    async def one(self, subject: str) -> Subject | None:
-        """One subject's."""
-        return (await self.find([subject])).get(subject)
-
-    async def find(self, subjects: Collection[str]) -> dict[str, Subject]:
+    async def known(self, subjects: Collection[str]) -> dict[str, Subject]:
         """Those there are."""
         await asyncio.sleep(0)
+        return self.there(subjects)
+
+    find = known
+
+    def there(self, subjects: Collection[str]) -> dict[str, Subject]:
+        """The same, at once."""
         return {each: self._subjects[each] for each in subjects if each in self._subjects}
 
     async def obtain(self, subject: str, since: int) -> SubjectKey:

@@ -1,13 +1,13 @@
 """Forgetting in the write engine, on MongoDB and in memory: what is stored, read and decided."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pymongo
 import pytest
 from bson import json_util
-from pymongo.collection import Collection
+from pymongo.collection import Collection as Documents
 
 from pipeline.banking.account import ACCOUNT, Account
 from pipeline.banking.commands import Close, Create, Deposit, Freeze, UpdateOwner, Withdraw
@@ -26,6 +26,7 @@ from pipeline.eventstore import EventStore, VersionConflict
 from pipeline.model.aggregate import FORGET
 from pipeline.model.derived import as_stored
 from pipeline.model.personal import FORGOTTEN, Subject
+from pipeline.model.ulids import new_ulid
 from pipeline.support.settings import Settings
 from tests.commands.library import BOOK, Buy
 from tests.harness import AnyStore, eventually, rounds
@@ -110,7 +111,7 @@ async def test_a_frozen_or_closed_account_can_be_forgotten(
         after = await bank.get(ACCOUNT, account)
         assert after.state == Account(FORGOTTEN, before.state.balance, before.state.status)
     with pytest.raises(AggregateNotFound):
-        await bank.forget(ACCOUNT, account[:-1] + "0", CONTEXT)
+        await bank.forget(ACCOUNT, new_ulid(), CONTEXT)
     with pytest.raises(ValueError, match="no personal fields"):
         await bank.forget(BOOK, account, CONTEXT)
 
@@ -202,6 +203,20 @@ async def test_what_was_in_clear_stays(store: AnyStore) -> None:
         await store.keys.obtain(account, 0)
 
 
+async def test_a_command_with_personal_fields_is_decided_once(
+    bank: CommandService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide, commands = ACCOUNT.decide, list[Any]()
+
+    def counted(command: Any, state: Account) -> Any:
+        commands.append(command)
+        return decide(command, state)
+
+    monkeypatch.setattr(ACCOUNT, "decide", counted)
+    await sent(bank, await opened(bank), UpdateOwner(OTHER))
+    assert commands == [Create(NAME, 10), UpdateOwner(OTHER)]
+
+
 async def test_of_what_has_no_personal_fields_no_key_is_made(
     bank: CommandService, store: AnyStore
 ) -> None:
@@ -232,7 +247,7 @@ async def test_keys_that_are_wanted_at_the_same_time(store: AnyStore) -> None:
 
 
 @pytest.fixture
-def keys(events: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
+def keys(events: Documents[dict[str, Any]]) -> Documents[dict[str, Any]]:
     return events.database["subject_keys"]
 
 
@@ -275,9 +290,26 @@ async def test_no_collection_has_the_name(settings: Settings, mongodb_store: Eve
     assert NAME not in raw(settings), "the present state has replaced it"
 
 
+async def test_what_is_loaded_at_the_same_time_is_read_together(
+    mongodb_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, fresh = [await service_on(mongodb_store) for _ in range(2)]
+    accounts = await asyncio.gather(*(opened(bank, f"{NAME} {n}") for n in range(20)))
+    find, asked = mongodb_store.snapshots.find_many, list[Collection[str]]()
+
+    async def counted(account_ids: Collection[str]) -> dict[str, Any]:
+        asked.append(account_ids)
+        return await find(account_ids)
+
+    monkeypatch.setattr(mongodb_store.snapshots, "find_many", counted)
+    found = await asyncio.gather(*(fresh.get(ACCOUNT, each) for each in accounts))
+    assert [each.state.owner for each in found] == [f"{NAME} {n}" for n in range(20)]
+    assert asked == [{*accounts}]
+
+
 @pytest.mark.parametrize("damage", [{}, {"since": "x"}, {"since": 0, "keys": {"v0": b"short"}}])
 async def test_a_document_that_somebody_has_damaged(
-    mongodb_store: EventStore, keys: Collection[dict[str, Any]], damage: dict[str, Any]
+    mongodb_store: EventStore, keys: Documents[dict[str, Any]], damage: dict[str, Any]
 ) -> None:
     keys.insert_one({"_id": "odd", **damage})
     with pytest.raises(StoreUnavailable, match="can't be used"):
@@ -294,7 +326,7 @@ async def test_a_key_that_was_made_since_the_others_were_read(mongodb_store: Eve
 
 
 async def test_who_has_lost_the_key_can_be_forgotten(
-    mongodb_store: EventStore, keys: Collection[dict[str, Any]]
+    mongodb_store: EventStore, keys: Documents[dict[str, Any]]
 ) -> None:
     bank = await service_on(mongodb_store)
     account = await opened(bank)
@@ -307,7 +339,7 @@ async def test_who_has_lost_the_key_can_be_forgotten(
 
 
 async def test_a_key_that_was_lost_and_comes_back(
-    mongodb_store: EventStore, keys: Collection[dict[str, Any]]
+    mongodb_store: EventStore, keys: Documents[dict[str, Any]]
 ) -> None:
     account = await opened(await service_on(mongodb_store))
     lost = keys.find_one_and_delete({"_id": account})

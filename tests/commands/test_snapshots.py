@@ -161,7 +161,7 @@ async def test_commands_leave_a_snapshot_now_and_then(
     for _ in range(EVERY + 5):
         async with bank.post("/deposit", json={"id": account_id, "money": 1}) as answer:
             assert answer.status == 200
-    key = await store.keys.one(account_id)
+    _, key = await store.snapshot_and_keys(account_id)
     await kept(snapshots, fold(account_id, (await store.load(account_id))[:EVERY]), key)
     assert (await histories_of(store).present(account_id)).state.balance == EVERY + 5
 

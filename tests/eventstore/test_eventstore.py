@@ -394,7 +394,8 @@ async def test_a_collection_made_anew_is_lost_history(
 async def test_no_server_is_told(
     connect: Callable[..., EventStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.eventstore.appender.DEADLINE", 1.0)
+    for module in ("appender", "grouped_reads", "subject_keys"):
+        monkeypatch.setattr(f"pipeline.eventstore.{module}.DEADLINE", 1.0)
     store = connect("mongodb://127.0.0.1:1")
     with pytest.raises(StoreUnavailable):
         await store.ping()
@@ -406,8 +407,10 @@ async def test_no_server_is_told(
     results = await outcomes(
         store.append(deposit(account(1), 1)),
         store.append(deposit(account(2), 1), deposit(account(3), 1)),
+        store.keys.obtain(account(1), 0),
+        store.snapshot_and_keys(account(1)),
     )
-    assert [type(result) for result in results] == [StoreUnavailable] * 2
+    assert [type(result) for result in results] == [StoreUnavailable] * 4
 
 
 async def test_a_killed_server_loses_and_doubles_nothing(

@@ -11,6 +11,7 @@ from pipeline.banking.events import CREATED, DEPOSITED, OWNER_FORGOTTEN, OWNER_U
 from pipeline.banking.statement import STATEMENT
 from pipeline.commands import CommandContext
 from pipeline.commands.execution import execute
+from pipeline.commands.personal_keys import Keys
 from pipeline.model.aggregate import FORGET, Aggregate, Decision
 from pipeline.model.chain import NOTHING, Chain, digest, link
 from pipeline.model.derived import Upcast, as_stored, before_upcast
@@ -36,6 +37,17 @@ MADE = SubjectKey(0, b"k" * KEY_BYTES)
 KEY = Subject(0, {0: MADE.key})
 GONE = Subject(3, {})
 LOST = [None, Subject(0, {}), Subject(0, {0: b"x" * KEY_BYTES}), Subject(0, {3: MADE.key})]
+
+
+class OneKey:
+    """A store that counts how often it is asked."""
+
+    obtained = 0
+
+    async def obtain(self, subject: str, since: int) -> SubjectKey:
+        self.obtained += 1
+        assert (subject, since) == (ACCOUNT_ID, 0)
+        return MADE
 
 
 def created(owner: Any = NAME) -> Event:
@@ -72,7 +84,7 @@ def test_nothing_of_the_field_is_stored() -> None:
     assert stored(event) != kept, "the same name twice is not the same text twice"
 
 
-def test_the_digest_of_a_command_is_hidden_wherever_it_stands() -> None:
+async def test_the_digest_of_a_command_is_hidden_wherever_it_stands() -> None:
     """It is in the last event, which may have no personal field."""
 
     def decide(command: str, _: dict[str, Any]) -> list[Decision]:
@@ -89,8 +101,9 @@ def test_the_digest_of_a_command_is_hidden_wherever_it_stands() -> None:
         personal={"Made": ["by"]},
         forgotten="Gone",
     )
-    keys, context = {(ACCOUNT_ID, 0): MADE}, CommandContext("c", "k", "a digest of the name")
-    done = execute(thing, NAME, initial(thing, ACCOUNT_ID), context, keys=keys)
+    store, context = OneKey(), CommandContext("c", "k", "a digest of the name")
+    done = await execute(thing, NAME, initial(thing, ACCOUNT_ID), context, keys=Keys(store))
+    assert store.obtained == 1
     assert done.after.state == {"by": NAME, "to": "Rome"}
     last = as_stored(done.events[-1])
     assert (last["body"], last["idempotency_key"]) == ({"to": "Rome"}, "k")
@@ -99,8 +112,10 @@ def test_the_digest_of_a_command_is_hidden_wherever_it_stands() -> None:
     forgotten = opened(last, GONE)
     assert (forgotten["body"], "request" in forgotten) == ({"to": "Rome"}, False)
     # Without a personal field there is nothing to hide, and no key is needed.
-    _, last = execute(thing, "", initial(thing, ACCOUNT_ID), context, keys={}).events
+    done = await execute(thing, "", initial(thing, ACCOUNT_ID), context, keys=Keys(store))
+    last = done.events[-1]
     assert (last["request"], as_stored(last)) == ("a digest of the name", last)
+    assert store.obtained == 1
 
 
 def test_names_of_different_lengths_look_alike() -> None:
