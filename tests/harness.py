@@ -46,6 +46,11 @@ LONG_LANE: Final = pytest.mark.skipif(rounds(1, 0) == 1, reason="the long lane's
 """Of a case whose siblings are enough for each change."""
 
 
+def some_of(values: Iterable[str], *short: str) -> list[Any]:
+    """Parameters of a test; those that are not in `short` are the long lane's."""
+    return [each if each in short else pytest.param(each, marks=LONG_LANE) for each in values]
+
+
 def cases(names: str | tuple[str, ...], values: Iterable[Any]) -> Callable[[_Test], _Test]:
     """As `pytest.mark.parametrize`, but all in one test, on what its fixtures made once: for cases
     that leave that as it was, and take less time than to make it."""

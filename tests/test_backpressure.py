@@ -13,7 +13,7 @@ from pipeline.embedded.servers import EmbeddedServers, Server
 from pipeline.support.retry import PATIENCE
 from pipeline.support.settings import Settings
 from tests.bank import exact
-from tests.harness import eventually, rounds
+from tests.harness import LONG_LANE, eventually, rounds
 from tests.invariants import invariants_hold
 from tests.outages import Bank, Words, memory
 from tests.proxy import Answering, Fault, HttpProxy, TcpProxy, busy_items
@@ -63,6 +63,7 @@ async def test_roles_that_start_before_the_servers(own_servers: EmbeddedServers)
         await invariants_hold(bank.settings)
 
 
+@LONG_LANE
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_an_elasticsearch_that_is_busy_or_out_of_reach(settings: Settings) -> None:

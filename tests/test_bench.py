@@ -88,7 +88,8 @@ async def test_measures_of_roles_take_turns_with_another_checkout(
     assert "### (m) Reads, before and now, embedded" in report.tables(kept)
 
 
-@pytest.mark.parametrize("letter", ["i", *(pytest.param(each, marks=LONG_LANE) for each in "jl")])
+@LONG_LANE
+@pytest.mark.parametrize("letter", "ijl")
 async def test_measures_of_a_whole_bank(letter: str) -> None:
     found = (await run([letter], TINY, {}))["measures"][letter]
     assert all(len(each["rounds"]) == TINY.turns for each in found["figures"].values())

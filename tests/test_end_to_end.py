@@ -10,13 +10,14 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from pipeline.banking.events import KINDS
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.messaging.changelog_subjects import key_in
 from pipeline.support.settings import Settings
 from tests.bank import exact
-from tests.harness import LONG_LANE, Role, eventually, rounds
+from tests.harness import Role, eventually, rounds, some_of
 from tests.load import Load
 from tests.names import STREAM
 
@@ -172,14 +173,8 @@ async def test_activity_counts_events_by_kind_and_minute(
     await eventually(lambda: counted(js, 400), message="the table was recovered, and counts on")
 
 
-@pytest.mark.parametrize(
-    "server",
-    [
-        "elasticsearch",
-        # `test_backpressure.py` kills each server under load.
-        *(pytest.param(each, marks=LONG_LANE) for each in ("nats", "mongodb", "redis")),
-    ],
-)
+# `test_backpressure.py` kills each server under load.
+@pytest.mark.parametrize("server", some_of(SERVER_BINARIES, "elasticsearch"))
 async def test_a_server_killed_under_load_ends_exact(
     own_servers: EmbeddedServers, server: str
 ) -> None:

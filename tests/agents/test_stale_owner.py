@@ -14,7 +14,7 @@ from contextlib import suppress
 import pytest
 
 from pipeline.support.settings import Settings
-from tests.harness import eventually, rounds
+from tests.harness import LONG_LANE, eventually, rounds
 from tests.names import ALIAS, STREAM
 from tests.proxy import Held, everything, statuses, writes_to
 from tests.stage import Stage, Start, staged
@@ -54,6 +54,7 @@ async def test_a_stale_owner_changes_nothing(stage: Stage) -> None:
     await stage.ends_well()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_a_worker_that_loses_redis_alone_gives_way(stage: Stage) -> None:
     """It goes on, for Redis may be down; but once another one reads, it gets nothing any more."""

@@ -17,7 +17,7 @@ from pipeline.cli.main import COMMANDS
 from pipeline.embedded.process_registry import Process, register
 from pipeline.support.settings import Settings
 from tests.conftest import placed
-from tests.harness import Role
+from tests.harness import Role, some_of
 from tests.services import NOBODY
 
 ENDLESS = ("audit --follow", "partitions --watch", "tail")
@@ -96,7 +96,10 @@ async def nobody_answers(folder: Path) -> AsyncIterator[tuple[Settings, asyncio.
         yield placed(folder, **urls), asked
 
 
-@pytest.mark.parametrize("words", [*ENDING, *ENDLESS])
+@pytest.mark.parametrize(
+    "words",
+    some_of([*ENDING, *ENDLESS], "partitions --watch", "rebuild", "verify --repair", "tail"),
+)
 async def test_it_says_that_it_was_interrupted(scratch: Path, words: str) -> None:
     program = ("python", "-c", PATIENT) if words in HASTY else ("bank",)
     async with (

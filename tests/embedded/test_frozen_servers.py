@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.support.stopping import ROLE_GRACE
-from tests.harness import LONG_LANE, Role, eventually
+from tests.harness import Role, eventually, some_of
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
@@ -77,13 +78,7 @@ async def roles(own_servers: EmbeddedServers) -> AsyncIterator[dict[str, Role]]:
     await asyncio.gather(*(each.close() for each in started.values()))
 
 
-@pytest.mark.parametrize(
-    "frozen",
-    [
-        "nats",
-        *(pytest.param(each, marks=LONG_LANE) for each in ("mongodb", "redis", "elasticsearch")),
-    ],
-)
+@pytest.mark.parametrize("frozen", some_of(SERVER_BINARIES, "nats"))
 async def test_each_role_ends(
     own_servers: EmbeddedServers, roles: dict[str, Role], frozen: str
 ) -> None:

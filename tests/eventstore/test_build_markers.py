@@ -45,7 +45,7 @@ from pipeline.eventstore.indexes import (
 from pipeline.model.events import Event, new_event
 from pipeline.support.settings import Settings
 from tests.conftest import placed
-from tests.harness import eventually
+from tests.harness import LONG_LANE, eventually
 from tests.torture.checker.stores import unique_keys
 
 Events = Collection[dict[str, Any]]
@@ -176,7 +176,7 @@ async def broken_off(servers: EmbeddedServers, events: Events, guard: Any, secon
     return 0 < await lacking(servers, guard) < STORED
 
 
-@GUARDS
+@pytest.mark.parametrize("guard", [KEYS, pytest.param(VERSIONS, marks=LONG_LANE)], ids=name_of)
 async def test_the_server_dies_during_a_build(scratch: Path, guard: Any) -> None:
     async with own_mongodb(scratch, guard) as (servers, events):
         at = (servers.settings.mongodb_url, servers.settings.mongodb_database)

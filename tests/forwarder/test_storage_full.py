@@ -21,7 +21,7 @@ from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.forwarder.test_forwarder import append, ids, markers, messages
-from tests.harness import LONG_LANE, Role, eventually
+from tests.harness import Role, eventually, some_of
 from tests.names import STREAM
 from tests.ports import free_port
 
@@ -98,11 +98,7 @@ async def ready(port: int) -> bool:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "how",
-    [
-        pytest.param("the limit is raised", marks=LONG_LANE),
-        "a stream is deleted",
-        pytest.param("of an account", marks=LONG_LANE),
-    ],
+    some_of(["the limit is raised", "a stream is deleted", "of an account"], "a stream is deleted"),
 )
 async def test_each_event_is_in_the_log_once_when_there_is_room_again(
     limited: Limited, told: Settings, store: EventStore, role: Start, how: str

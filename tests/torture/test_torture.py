@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.harness import rounds
+from tests.harness import LONG_LANE, rounds
 from tests.torture.breaches import INVARIANTS
 from tests.torture.faults import FAULTS
 from tests.torture.kinds import CLUSTERS, PARCELS
@@ -34,6 +34,7 @@ def test_every_invariant_holds_on_clusters() -> None:
     assert hold(plan) == INVARIANTS.keys()
 
 
+@LONG_LANE
 @pytest.mark.timeout(1800)
 def test_the_example_holds_under_torture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples" / "parcels"))

@@ -6,9 +6,10 @@ import signal
 
 import pytest
 
+from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from tests.agents.rebuild.bank import Bank, fill
-from tests.harness import LONG_LANE, Role, eventually, rounds
+from tests.harness import Role, eventually, rounds, some_of
 from tests.load import Load
 
 pytestmark = pytest.mark.timeout(rounds(300, 1500))
@@ -88,13 +89,7 @@ def _shares(worker: Role) -> bool:
     return bool(shares) and shares[-1].count(",") == 3
 
 
-@pytest.mark.parametrize(
-    "server",
-    [
-        "elasticsearch",
-        *(pytest.param(each, marks=LONG_LANE) for each in ("nats", "mongodb", "redis")),
-    ],
-)
+@pytest.mark.parametrize("server", some_of(SERVER_BINARIES, "elasticsearch"))
 async def test_a_server_restarted_in_the_midst(
     own_servers: EmbeddedServers, own_bank: Bank, server: str
 ) -> None:

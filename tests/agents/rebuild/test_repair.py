@@ -24,7 +24,7 @@ from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.agents.rebuild.bank import Bank, fill
 from tests.bank import documents
 from tests.damage import CHANGES, GHOSTS, Hand
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(300, 1500))]
@@ -75,6 +75,7 @@ async def verdict(bank: Bank, *options: str) -> tuple[int, Any]:
     return code, json.loads(told)
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_verify_repairs_under_load(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
