@@ -151,7 +151,7 @@ async def test_nothing_that_is_shown_jumps(
             await page.page.goto("about:blank")
             await page.show(view)
             await page.says("Live", where="#live")
-            await page.says("Nothing is wrong.", where="#troubles")
+            await page.says("Nothing is known to be wrong.", where="#troubles")
             await expect(page.page.get_by_text("Reading…")).to_have_count(0)
             await page.page.evaluate("new Promise((done) => setTimeout(done, 500))")
             jumps = await page.page.evaluate("jumps")
