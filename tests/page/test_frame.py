@@ -342,6 +342,7 @@ async def test_a_term_is_explained_where_it_stands(page: Tab) -> None:
         ("partitions", "epoch"),
         ("partitions", "checkpoint"),
         ("rebuild", "generation"),
+        (f"accounts/{ADA}", "fold"),
     ):
         await page.show(view)
         await page.page.get_by_role("button", name=f"What is {term}?").first.click()
