@@ -77,11 +77,17 @@ function lost(live) {
 }
 
 /** What is wrong, or that nothing is: there is always a line, so that the first trouble pushes nothing away. */
-function state({ reading, state, problem }) {
-  if (!reading) return state !== "off" && !problem && line("plain", "Reading…");
+function state(live) {
+  const { reading } = live;
+  if (!reading) return live.state !== "off" && !live.problem && line("plain", "Reading…");
   const wrong = troubles(reading).map(trouble);
-  return [wrong.length ? wrong : line("good", "Nothing is wrong."), rebuilding(reading)];
+  return [wrong.length ? wrong : well(live), rebuilding(reading)];
 }
+
+const well = (live) =>
+  live.state === "live" && !live.old
+    ? line("good", "Nothing is known to be wrong.")
+    : line("plain", "Nothing was known to be wrong.");
 
 const line = (tone, ...words) => h("li", { class: `box ${tone}`, key: words[0] }, words);
 

@@ -41,7 +41,7 @@ export const starter = (projections, started) =>
       ),
     ),
     h("fieldset", null, h("legend", null, "Method"), Object.entries(WAYS).map(way)),
-    h("button", { class: "main" }, "Start…"),
+    h("button", { class: "main", "aria-disabled": projections.length ? null : "true" }, "Start…"),
   );
 
 const way = ([value, [name, words]], n) =>

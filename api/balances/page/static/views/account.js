@@ -69,5 +69,5 @@ export function show(place, { live, signal, route, who }) {
   };
 }
 
-/** Whether there is no such account; then there is nothing else to say of it. */
-const unknown = ({ problem }) => problem?.status === 404 || problem?.status === 400;
+/** Whether there is no such account, or not for this reader; then there is nothing else to say of it. */
+const unknown = ({ problem }) => [400, 403, 404].includes(problem?.status);
