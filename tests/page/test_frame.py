@@ -352,6 +352,11 @@ async def test_a_rebuild_is_seen_everywhere_and_its_end_is_told(page: Tab, servi
     service.reading = lambda: reading(rebuild=rebuild("done", done=10))
     await page.says("The rebuild of balance is done.", where="#notices")
     await expect(page.page.locator("#troubles")).not_to_contain_text("rebuild")
+    service.reading = lambda: reading(rebuild={**rebuild("cancelled"), "id": "r2"})
+    await page.says("The rebuild of balance is cancelled.", where="#notices")
+    await page.page.reload()
+    await page.says("Live", where="#live")
+    await expect(page.page.locator(".notice")).to_have_count(0)
 
 
 async def test_a_term_is_explained_where_it_stands(page: Tab) -> None:
