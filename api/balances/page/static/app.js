@@ -31,7 +31,8 @@ import * as trace from "./views/trace.js";
  *   who: () => import("./core/shapes.js").Who | null}} Context `signal` aborts when another view comes
  */
 
-const VIEWS = { overview, partitions, events, trace, timeline, rebuild, parked, ...(BANK && { accounts }) };
+// Addresses name views: nothing that every object has is one.
+const VIEWS = { __proto__: null, overview, partitions, events, trace, timeline, rebuild, parked, ...(BANK && { accounts }) };
 /** Those that other keys than an observer's show. */
 const OPEN = { accounts: () => true, events: (who) => may(who, "list") };
 
@@ -45,7 +46,7 @@ let shown = null;
 let turned = null;
 
 /** The views of one of what another view lists. */
-const ONE = { events: event, ...(BANK && { accounts: account }) };
+const ONE = { __proto__: null, events: event, ...(BANK && { accounts: account }) };
 
 const viewOf = (route) => (route.id && ONE[route.view]) || VIEWS[route.view];
 
