@@ -1,5 +1,6 @@
 // The events as they are forwarded: one stream, of which the last that fit the filters are kept. However
-// many come, `changed` is called a few times a second at most.
+// many come, `changed` is called a few times a second at most. A tab that is hidden takes no stream: a browser has few
+// connections to one service, and those that are seen need them.
 
 import { ask, path, Problem } from "./api.js";
 import { events } from "./events.js";
@@ -38,6 +39,7 @@ export class EventFeed {
   constructor(changed, signal) {
     this.#changed = changed;
     this.#signal = signal;
+    document.addEventListener("visibilitychange", () => this.#filters && this.#run(), { signal });
     signal.addEventListener("abort", () => {
       this.#running?.abort();
       clearTimeout(this.#timer);
@@ -57,12 +59,18 @@ export class EventFeed {
 
   /** Begin again with what is recent, by these filters. @param {Filters} filters */
   begin(filters = this.#filters) {
-    this.#running?.abort();
-    this.#running = new AbortController();
     this.#filters = filters;
     [this.#kept, this.#after, this.came, this.paused] = [[], "recent", 0, false];
-    this.#follow(this.#running.signal);
+    this.#run();
     this.#changed();
+  }
+
+  /** Go on after the last event that came, if it can be seen. */
+  #run() {
+    this.#running?.abort();
+    if (document.hidden) return;
+    this.#running = new AbortController();
+    this.#follow(this.#running.signal);
   }
 
   pause(paused) {
