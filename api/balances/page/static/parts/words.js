@@ -2,15 +2,12 @@
 // character that would turn or hide text is shown as a mark.
 
 import { h } from "../core/dom.js";
-
-// Those of terminals and lines, of the direction of text, and some that show nothing; halves of characters too.
-const CONTROLS =
-  /([\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff])/u;
+import { UNSEEN } from "../core/unseen.js";
 
 /** The text in parts: every second one is a control, as `U+202E`. */
 export const parted = (text) =>
   String(text)
-    .split(CONTROLS)
+    .split(UNSEEN)
     .map((part, n) =>
       n % 2 ? `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}` : part,
     );
@@ -24,4 +21,4 @@ const marked = (text) =>
 export const words = (text) => h("bdi", { class: "words" }, marked(text));
 
 /** JSON, or another text that is read character by character. */
-export const code = (text) => h("code", { class: "words", dir: "ltr" }, marked(text));
+export const code = (text, also = "") => h("code", { class: `words ${also}`.trim(), dir: "ltr" }, marked(text));

@@ -12,6 +12,7 @@ import { kindName } from "../parts/kinds.js";
 import { accountLink, eventLink, traceLink } from "../parts/links.js";
 import { problemBox } from "../parts/problems.js";
 import { table } from "../parts/tables.js";
+import { code, words } from "../parts/words.js";
 
 export const title = "Events";
 
@@ -116,7 +117,7 @@ function stream(feed, filters, watch) {
     h(
       "div",
       { class: "split" },
-      h("p", { class: "dim" }, words(feed, found)),
+      h("p", { class: "dim" }, told(feed, found)),
       h(
         "button",
         { type: "button", onclick: () => feed.pause(!feed.paused) },
@@ -127,7 +128,7 @@ function stream(feed, filters, watch) {
   );
 }
 
-function words(feed, found) {
+function told(feed, found) {
   if (feed.paused) return feed.more ? `Stopped; ${counted(feed.more, "event")} came since.` : "Stopped.";
   const kept = found.length < KEPT ? "" : `, of which the last ${KEPT} are kept`;
   const shown = found.length > SHOWN ? `; the newest ${SHOWN} are shown` : "";
@@ -146,9 +147,9 @@ const row = (each, watch) => ({
     eventLink(each.subject, each.version, BANK ? kindName(each.type) : each.type),
     accountLink(each.subject),
     figure(each.version),
-    h("code", { class: "body" }, JSON.stringify(each.data.body)),
+    code(JSON.stringify(each.data.body), "body"),
     each.correlationid && watch
-      ? traceLink(each.correlationid, each.subject, ["Trace", heard(` ${each.correlationid}`)])
-      : h("code", null, each.correlationid),
+      ? traceLink(each.correlationid, each.subject, ["Trace", heard([" ", words(each.correlationid)])])
+      : code(each.correlationid ?? ""),
   ],
 });

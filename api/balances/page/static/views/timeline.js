@@ -10,6 +10,7 @@ import { altered, go } from "../core/router.js";
 import { badge, fullTime } from "../parts/figures.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { table } from "../parts/tables.js";
+import { words } from "../parts/words.js";
 
 export const title = "Timeline";
 
@@ -122,9 +123,9 @@ const entry = ({ key, at, tone, what, detail, seconds }) =>
     h(
       "span",
       { class: "what" },
-      what,
+      words(what),
       seconds !== null && seconds !== undefined && ` After ${span(seconds)}.`,
-      detail && h("span", { class: "dim" }, ` ${detail}`),
+      detail && h("span", { class: "dim" }, " ", words(detail)),
     ),
   );
 
