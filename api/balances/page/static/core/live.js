@@ -4,6 +4,7 @@
 import { Problem, ask } from "./api.js";
 import { events } from "./events.js";
 import { Hour } from "./hour.js";
+import { completed } from "./reading.js";
 import { Recent } from "./recent.js";
 
 const FIRST_PAUSE_MS = 500;
@@ -66,6 +67,7 @@ export class Live extends EventTarget {
     this.#stop();
     this.reading = null;
     this.recent = new Recent();
+    this.hour = new Hour();
     this.#turn("off");
   }
 
@@ -138,8 +140,8 @@ export class Live extends EventTarget {
   #take(reading) {
     // The same reading again is no newer for having been sent again.
     if (reading.at !== this.reading?.at) this.#came = performance.now();
-    this.reading = reading;
-    this.recent.note(reading);
+    this.reading = completed(reading, this.reading);
+    this.recent.note(this.reading);
     this.#turn("live");
   }
 

@@ -3,6 +3,7 @@
 import { clock, counted, partitionsOf, span, whole } from "./format.js";
 import { ROLES, atWork, isSilent, ofRole } from "./instances.js";
 import { BANK, THING } from "./names.js";
+import { address } from "./router.js";
 
 const READ = BANK ? "Balances" : "Documents";
 
@@ -162,20 +163,26 @@ function lateProjection({ projection, alarm, lag_seconds: seconds, furthest }) {
     bad: alarm === "red",
     what: `${projection} is ${span(seconds)} behind.`,
     more: furthest ? `Partition ${furthest.partition} is furthest behind, and late${since}.` : "",
-    href: "#/partitions",
+    href: address("partitions", null, { projection }),
   };
 }
 
+/** Accounts that are parked, or were when that was last known. */
 function parked({ projected }) {
-  const some = projected.filter((each) => each.parked > 0);
-  const number = Math.max(0, ...some.map((each) => each.parked));
+  const known = (each) => each.parked ?? each.last_parked;
+  const some = projected.filter((each) => known(each) > 0);
+  const number = Math.max(0, ...some.map(known));
   if (!number) return [];
-  const what = `${counted(number, THING)} ${number === 1 ? "is" : "are"} parked.`;
-  const more =
-    some.length > 1 || some[0] !== projected[0]
-      ? `${some.map((each) => `${whole(each.parked)} in ${each.projection}`).join(", ")}.`
-      : "";
-  return [{ key: "parked", bad: false, what, more, href: "#/parked" }];
+  const one = number === 1;
+  const sure = some.every((each) => each.parked !== null);
+  const verb = sure ? (one ? "is" : "are") : one ? "was" : "were";
+  const more = [
+    (some.length > 1 || some[0] !== projected[0]) &&
+      `${some.map((each) => `${whole(known(each))} in ${each.projection}`).join(", ")}.`,
+    !sure && `It is unknown whether ${one ? "it still is" : "they still are"}.`,
+  ];
+  const what = `${counted(number, THING)} ${verb} parked.`;
+  return [{ key: "parked", bad: false, what, more: more.filter(Boolean).join(" "), href: "#/parked" }];
 }
 
 const upper = (text) => text[0].toUpperCase() + text.slice(1);
