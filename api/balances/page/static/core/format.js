@@ -23,6 +23,12 @@ export const compact = (number) => COMPACT.format(number);
 /** Events a second: one decimal while they are few. */
 export const rate = (perSecond) => (Math.abs(perSecond) < 10 ? ONE_DIGIT : GROUPED).format(perSecond);
 
+/** A short time: 4.1 ms, 812 ms; from ten seconds on as a time span. */
+export function milliseconds(number) {
+  if (number < 0) return `−${milliseconds(-number)}`;
+  return number < 10_000 ? `${rate(number)} ms` : span(number / 1000);
+}
+
 /** A time span: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h. */
 export function span(seconds) {
   if (seconds < 10) return `${ONE_DIGIT.format(Math.max(0, seconds))} s`;

@@ -1,7 +1,7 @@
 // The pipeline as it is drawn: five stages, what passes each, and what waits before it.
 
 import { h } from "../core/dom.js";
-import { counted, rate, whole } from "../core/format.js";
+import { counted, milliseconds, whole } from "../core/format.js";
 import { ROLES, atWork, ofRole } from "../core/instances.js";
 import { away, serverName, unowned } from "../core/troubles.js";
 import { Chart, colour } from "./chart.js";
@@ -43,7 +43,6 @@ const commands = (reading, recent) => {
 
 const TAKEN = new Set(["accepted", "replayed"]);
 const NO_COMMAND = "there was no command in the last minute";
-const milliseconds = (number) => `${number < 10 ? rate(number) : whole(number)} ms`;
 
 /** How many processes of a role work, and those that do not. */
 function processes(reading, role) {

@@ -1,13 +1,13 @@
 // An event through the stages, as a line in time: when it passed each, and how long that took.
 
 import { h } from "../core/dom.js";
-import { clock } from "../core/format.js";
+import { clock, milliseconds } from "../core/format.js";
 import { badge, unknown } from "./figures.js";
 
 /** What each stage is, in the words of the page. */
 export const STAGES = {
   received: ["Received", "the request came"],
-  decided: ["Decided", "the account service decided the command and stored its event"],
+  decided: ["Decided", "the account service decided the command; then it stored the event"],
   forwarded: ["Forwarded", "the stream had the event"],
   delivered: ["Delivered", "a worker began to apply it"],
   written: ["Written", "the document was written"],
@@ -39,10 +39,10 @@ export function stations(event) {
   );
 }
 
-function station({ stage, at, milliseconds, of }, from, length) {
+function station({ stage, at, milliseconds: after, of }, from, length) {
   const [name, what] = STAGES[stage];
   const end = at ? Date.parse(at) - from : 0;
-  const start = Math.max(0, end - Math.max(0, milliseconds ?? 0));
+  const start = Math.max(0, end - Math.max(0, after ?? 0));
   return h(
     "li",
     { key: `${of ?? ""} ${stage}`, title: what },
@@ -52,7 +52,7 @@ function station({ stage, at, milliseconds, of }, from, length) {
       { class: "line", "aria-hidden": "true" },
       at && h("span", { style: { left: percent(start, length), width: percent(end - start, length) } }),
     ),
-    h("span", { class: "took" }, took(milliseconds)),
+    h("span", { class: "took" }, took(after)),
     at
       ? h("time", { class: "dim", datetime: at }, `${clock(at)}${at.slice(19, 23)}`)
       : unknown(stage === "received" ? "the client made the correlation id, which has no time" : "not yet, or not recorded"),
@@ -61,7 +61,7 @@ function station({ stage, at, milliseconds, of }, from, length) {
 
 const percent = (part, whole) => `${(100 * part) / whole}%`;
 
-const took = (milliseconds) => (milliseconds === null ? "" : `${milliseconds < 0 ? "" : "+"}${milliseconds} ms`);
+const took = (number) => (number === null ? "" : `${number < 0 ? "" : "+"}${milliseconds(number)}`);
 
 /** Why an event has not come further, or that it is where readers see it. */
 export function whereabouts(event) {

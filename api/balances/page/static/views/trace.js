@@ -3,8 +3,10 @@
 
 import { get, path } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
+import { counted, milliseconds } from "../core/format.js";
 import { Resource } from "../core/resource.js";
 import { address } from "../core/router.js";
+import { pauseAfter, traced } from "../core/traces.js";
 import { figure } from "../parts/figures.js";
 import { kindName } from "../parts/kinds.js";
 import { accountLink, eventLink } from "../parts/links.js";
@@ -14,7 +16,6 @@ import { STAGES, stations, whereabouts } from "../parts/trace.js";
 
 export const title = "Trace of a command";
 
-const AGAIN_MS = 700;
 const PATIENCE_MS = 60_000;
 const FIGURES_MS = 5_000;
 
@@ -27,7 +28,9 @@ export function show(place, { live, signal, route }) {
   const began = Date.now();
   const trace = new Resource(
     (stop) =>
-      get(path(`/traces/${encodeURIComponent(route.id)}`, { account: account() }), { signal: stop }),
+      traced(route.id, account(), (known) =>
+        get(path(`/traces/${encodeURIComponent(route.id)}`, { account: known }), { signal: stop }),
+      ),
     () => draw(),
     signal,
   );
@@ -45,7 +48,9 @@ export function show(place, { live, signal, route }) {
           condition(trace),
           h("div", { class: soundness(trace) }, trace.value?.events.map(event), readAt(trace)),
         ],
-        section("lately", "How long each stage took in the last five minutes", condition(lately), figures(lately)),
+        // Not before what stands above it, which would push it down.
+        (route.id === null || !trace.waiting) &&
+          section("lately", "How long each stage took lately", condition(lately), figures(lately)),
       ],
       place,
     );
@@ -53,10 +58,12 @@ export function show(place, { live, signal, route }) {
   async function follow() {
     let last = route.id === null;
     while (!signal.aborted && !last) {
+      const asked = performance.now();
       await trace.refresh();
+      const pause = pauseAfter(performance.now() - asked);
       if (trace.problem || Date.now() - began > PATIENCE_MS) return;
       last = trace.value?.events.every(arrived);
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
     // A document can be read before it is known when it was written.
     if (!signal.aborted && route.id !== null) await trace.refresh();
@@ -120,7 +127,7 @@ const COLUMNS = [
   { name: "Events", figures: true },
 ];
 
-const milliseconds = (value) => figure(value, (each) => `${each} ms`, "no such time was noted");
+const took = (value) => figure(value, milliseconds, "no such time was noted");
 
 const figures = ({ value }) =>
   value && [
@@ -131,8 +138,8 @@ const figures = ({ value }) =>
         key: stage,
         cells: [
           [STAGES[stage][0], h("span", { class: "dim" }, `: ${STAGES[stage][1]}`)],
-          milliseconds(p50),
-          milliseconds(p99),
+          took(p50),
+          took(p99),
           figure(events),
         ],
       })),
@@ -140,6 +147,7 @@ const figures = ({ value }) =>
     h(
       "p",
       { class: "dim note" },
+      `Of the last ${counted(value.events, "event")} of ${value.minutes} minutes; a thousand at most are looked at. `,
       "Each since the stage before it, by the clocks of different machines. The event store keeps no time of its own.",
     ),
   ];

@@ -1,0 +1,24 @@
+// How a trace is asked for: as little of the event store is read as will do, and not faster than it answers. Pure.
+
+const AGAIN_MS = 700;
+const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/i;
+
+/** Milliseconds until the next question, after one that took so many. */
+export const pauseAfter = (took) => Math.max(AGAIN_MS, 2 * took);
+
+/**
+ * The trace. An id that has its time in it needs no account, whose history may be long: that is read only when no
+ * event was found near that time.
+ * @template T
+ * @param {(account: string | null) => Promise<T>} ask
+ * @param {string | null} account one of the command, if it is known
+ */
+export async function traced(id, account, ask) {
+  if (!account || !ULID.test(id)) return ask(account);
+  try {
+    return await ask(null);
+  } catch (problem) {
+    if (problem.status !== 404) throw problem;
+    return ask(account);
+  }
+}
