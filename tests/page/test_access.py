@@ -3,6 +3,7 @@
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.harness import LONG_LANE
 from tests.page.bank import Bank
 from tests.page.browser import DESKTOP, PHONE, Scheme, Tab, tab
 
@@ -11,8 +12,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 VIEWS = ("overview", "partitions", "events", "trace", "timeline", "rebuild", "parked", "accounts")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        (DESKTOP, "light"),
+        pytest.param(DESKTOP, "dark", marks=LONG_LANE),
+        pytest.param(PHONE, "light", marks=LONG_LANE),
+        pytest.param(PHONE, "dark", marks=LONG_LANE),
+    ],
+)
 async def test_no_view_has_a_fault(
     browser: Browser, bank: Bank, size: tuple[int, int], scheme: Scheme
 ) -> None:

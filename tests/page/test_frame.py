@@ -5,13 +5,14 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Locator, expect
 
-from tests.harness import eventually
+from tests.harness import LONG_LANE, eventually, some_of
 from tests.page.browser import DESKTOP, PHONE, Scheme, Tab, tab
 from tests.page.canned import Canned, canned, now, page_of, reading
 
@@ -150,7 +151,7 @@ async def test_the_first_view_takes_few_requests_and_little(page: Tab) -> None:
     assert taken
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("size", [DESKTOP, pytest.param(PHONE, marks=LONG_LANE)])
 async def test_nothing_that_is_shown_jumps(
     browser: Browser, service: Canned, size: tuple[int, int]
 ) -> None:
@@ -175,7 +176,9 @@ async def test_nothing_that_is_shown_jumps(
             assert sum(each[0] for each in jumps) <= 0.05, (view, jumps)
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [pytest.param(DESKTOP, "light", marks=LONG_LANE), (PHONE, "dark")]
+)
 async def test_no_view_has_a_fault(
     browser: Browser, service: Canned, size: tuple[int, int], scheme: Scheme
 ) -> None:
@@ -245,7 +248,7 @@ async def test_who_stood_on_a_card_that_vanishes_stands_on_the_next(
 
 async def test_each_view_has_a_title_of_its_own(page: Tab) -> None:
     titles = set[str]()
-    for view in (*VIEWS, f"accounts/{account(2)['id']}", "nothing"):
+    for view in (*VIEWS, f"accounts/{account(2)['id']}", "nothing", "constructor"):
         await page.show(view)
         titles.add(await page.page.title())
     assert len(titles) == len(VIEWS) + 2
@@ -260,7 +263,9 @@ async def enter(page: Tab, key: str) -> None:
     await page.press("Use this key")
 
 
-@pytest.mark.parametrize("key", ["bank_6f1c9a0e5b7d2c48_…", "ключ", "a b", "wrong"])
+@pytest.mark.parametrize(
+    "key", some_of(["bank_6f1c9a0e5b7d2c48_…", "ключ", "a b", "wrong"], "ключ", "wrong")
+)
 async def test_a_refused_key_brings_the_dialog_back(page: Tab, service: Canned, key: str) -> None:
     service.has_key("right", "viewer")
     await page.show()
@@ -343,6 +348,52 @@ async def test_an_account_that_nobody_knows_is_one_message(page: Tab) -> None:
     await page.says("Not found", where="#view")
     await expect(page.page.locator("#view .box")).to_have_count(1)
     await expect(page.page.locator("#view section")).to_have_count(0)
+
+
+async def test_no_time_before_an_account_was_opened_is_asked_for(
+    page: Tab, service: Canned
+) -> None:
+    opened = step(1)["event"]["created_at"]
+    steps = [step(each) for each in (3, 2, 1)]
+    for each in steps:
+        each["event"]["created_at"] = opened
+
+    async def history(request: web.Request) -> Any:
+        return page_of(*(steps[-1:] if "version" in request.query else steps))
+
+    service.answers[f"/{ADA}/history"] = history
+    await page.show(f"accounts/{ADA}")
+    await expect(page.page.get_by_role("button", name="An hour ago")).to_be_disabled()
+    await page.press("Go by time")
+    async with page.page.expect_request(re.compile(r"history\?at=")) as asked:
+        await page.page.locator("#time").fill("0")
+    at = parse_qs(urlsplit((await asked.value).url).query)["at"][0]
+    assert at > opened
+
+
+async def test_a_trace_pushes_nothing_down_when_it_comes(page: Tab, service: Canned) -> None:
+    known = asyncio.Event()
+
+    async def trace(request: web.Request) -> Any:
+        await known.wait()
+        return {"complete": True, "events": []}
+
+    service.answers["/traces/x"] = trace
+    async with page.page.expect_response(re.compile("/stages")):
+        await page.show("trace/x")
+    await expect(page.page.locator("#view")).to_contain_text("Reading…")
+    await expect(page.page.locator("#lately")).to_have_count(0)
+    known.set()
+    await expect(page.page.locator("#lately")).to_be_visible()
+
+
+async def test_words_of_others_turn_nothing_on_the_timeline(page: Tab, service: Canned) -> None:
+    turned = {"kind": "server", "tone": "bad", "what": "Ada \u202eelliB", "detail": "so \u2066 so"}
+    service.answers["/timeline"] = page_of({"at": now(), "seconds": None, **turned}, since=now())
+    await page.show("timeline")
+    entry = page.page.locator(".timeline li")
+    await expect(entry).to_contain_text("Ada U+202EelliB")
+    await expect(entry).to_contain_text("so U+2066 so")
 
 
 async def test_a_rebuild_is_seen_everywhere_and_its_end_is_told(page: Tab, service: Canned) -> None:

@@ -90,6 +90,9 @@ async def ask(page: Tab, module: str, name: str, *given: Any) -> Any:
         ("span", 200, "3 min 20 s"),
         ("span", 7500, "2 h 5 min"),
         ("span", 200000, "2 d 7 h"),
+        ("milliseconds", 4.06, "4.1 ms"),
+        ("milliseconds", -812.4, "−812 ms"),
+        ("milliseconds", 79134.5, "1 min 19 s"),
         ("clock", "2026-11-27T14:02:33.5+01:00", "13:02:33"),
         ("ranges", [3, 0, 1, 2, 5, 8, 7], "0–3, 5 and 7, 8"),
         ("partitionsOf", [4], "partition 4"),
@@ -151,11 +154,178 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
         ),
         (reading("w2", projected=[projected(parked=2)]), ["2 accounts are parked."]),
         (reading("w2", projected=[projected(parked=None)]), []),
+        (
+            reading("w2", projected=[projected(parked=None, last_parked=1)]),
+            ["1 account was parked."],
+        ),
     ],
 )
 async def test_troubles_are_told(page: Tab, given: dict[str, Any], said: list[str]) -> None:
     found = await ask(page, "core/troubles", "troubles", given)
     assert [each["what"] for each in found] == said
+
+
+async def test_what_an_older_service_leaves_out_is_unknown(page: Tab) -> None:
+    old = reading("w2", at=NOW, stored={"rate": 1.0})
+    old["forwarded"] |= {"rate": 1.0}
+    del old["instances"], old["instances_unknown"]
+    old["servers"] = [{"name": "nats", "up": False, "detail": None}]
+    found = await ask(page, "core/reading", "completed", old, None)
+    assert found["commands"]["rate"] is None
+    assert found["instances_unknown"]
+    said = await ask(page, "core/troubles", "troubles", found)
+    assert [each["what"] for each in said] == ["NATS is down."]
+
+
+async def test_how_many_were_parked_is_known_from_before(page: Tab) -> None:
+    read = """async (all) => {
+      const { completed } = await import('/ui/core/reading.js');
+      let before = null;
+      for (const each of all) before = completed(each, before);
+      return before.projected.map((each) => each.last_parked);
+    }"""
+
+    async def last(*parked: int | None) -> Any:
+        readings = [reading("w2", projected=[projected(parked=each)]) for each in parked]
+        return await page.page.evaluate(read, readings)
+
+    assert await last(2, None, None) == [2]
+    assert await last(2, None, 0) == [0]
+    assert await last(None) == [None]
+
+
+async def test_a_late_projection_leads_to_its_own_partitions(page: Tab) -> None:
+    late = projected(projection="statement", alarm="red", lag_seconds=40.0, furthest=LATE)
+    given = reading("w2", projected=[projected(), late])
+    [found] = await ask(page, "core/troubles", "troubles", given)
+    assert found["href"] == "#/partitions?projection=statement"
+
+
+@pytest.mark.parametrize(
+    ("command", "account", "status", "asked"),
+    [
+        ("01JD0000000000000000000ADA", "A", 200, [None]),
+        ("01JD0000000000000000000ADA", "A", 404, [None, "A"]),
+        ("01JD0000000000000000000ADA", "A", 503, [None]),
+        ("01JD0000000000000000000ADA", None, 404, [None]),
+        ("order 7", "A", 200, ["A"]),
+    ],
+)
+async def test_a_trace_names_an_account_only_where_that_is_needed(
+    page: Tab, command: str, account: str | None, status: int, asked: list[str | None]
+) -> None:
+    read = """async ([id, account, status]) => {
+      const { traced } = await import('/ui/core/traces.js');
+      const asked = [];
+      const answer = async (known) => {
+        asked.push(known);
+        if (status !== 200) throw { status };
+      };
+      await traced(id, account, answer).catch(() => {});
+      return asked;
+    }"""
+    assert await page.page.evaluate(read, [command, account, status]) == asked
+
+
+async def test_what_answers_slowly_is_asked_less_often(page: Tab) -> None:
+    assert await ask(page, "core/traces", "pauseAfter", 20) == 700
+    assert await ask(page, "core/traces", "pauseAfter", 4000) == 8000
+
+
+@pytest.mark.parametrize(
+    ("plays", "said"),
+    [
+        ("", [20, {}]),  # the newest, whichever that is
+        ("choice.look(18, [20, 19, 18])", [18, {}]),
+        ("choice.look(3, [20, 19, 18])", [3, {"version": 8}]),
+        ("choice.look(99, [20])", [20, {}]),
+        ("choice.look(0, [20])", [1, {"version": 6}]),
+        ("choice.lookAt(opened + 5000)", [20, {"at": "2026-11-27T14:00:05.000Z"}]),
+        ("choice.lookAt(opened - 5000)", [20, {"at": "2026-11-27T14:00:00.001Z"}]),
+        (
+            "choice.lookAt(opened + 5000), choice.took([7, 6])",
+            [7, {"at": "2026-11-27T14:00:05.000Z"}],
+        ),
+        ("choice.took([20, 19])", [20, {}]),
+        ("choice.look(3, []), choice.took([8, 7])", [8, {"version": 8}]),
+        ("choice.look(3, []), choice.took([8, 3])", [3, {"version": 8}]),
+    ],
+)
+async def test_which_version_is_looked_at(page: Tab, plays: str, said: list[Any]) -> None:
+    play = """async (now) => {
+      const { Choice } = await import('/ui/core/choice.js');
+      const [choice, opened] = [new Choice(null), Date.parse(now)];
+      choice.reaches(20);
+      choice.opened = opened;
+      PLAYS;
+      return [choice.version, choice.from];
+    }"""
+    assert await page.page.evaluate(play.replace("PLAYS", plays), NOW) == said
+
+
+FEED: Final = """async (play) => {
+  const { EventFeed, KEPT } = await import('/ui/core/feed.js');
+  const [real, end, asked, open] = [fetch, new AbortController(), [], new Set()];
+  let [drawn, to] = [0, null];
+  globalThis.fetch = async (url, { signal }) => {
+    asked.push(String(url));
+    open.add(signal);
+    return new Response(new ReadableStream({ start(stream) {
+      to = stream;
+      signal.addEventListener('abort', () => (open.delete(signal), stream.error(signal.reason)));
+    } }));
+  };
+  const event = (n) =>
+    JSON.stringify({ id: `${n}`, type: 'x', subject: 'A', position: `0.${n}.0` });
+  const came = (...all) => {
+    const lines = all.map((n) => `data: ${event(n)}\n\n`);
+    to.enqueue(new TextEncoder().encode(lines.join('')));
+  };
+  const until = async (holds) => {
+    while (!holds()) await new Promise((on) => setTimeout(on, 10));
+  };
+  const hide = (hidden) => {
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  };
+  const feed = new EventFeed(() => (drawn += 1), end.signal);
+  feed.begin({ kind: '', account: '', correlation: '', text: '' });
+  await until(() => to);
+  try {
+    return await PLAY;
+  } finally {
+    end.abort();
+    delete document.hidden;
+    globalThis.fetch = real;
+  }
+}"""
+
+
+async def test_a_feed_that_is_not_seen_takes_no_stream(page: Tab) -> None:
+    play = """(async () => {
+      came(7);
+      await until(() => feed.came === 1);
+      hide(true);
+      const hidden = open.size;
+      hide(false);
+      await until(() => asked.length === 2);
+      return [hidden, open.size, asked[1]];
+    })()"""
+    hidden, seen, again = await page.page.evaluate(FEED.replace("PLAY", play))
+    assert (hidden, seen) == (0, 1)
+    assert again.endswith("after=0.7.0")
+
+
+async def test_a_feed_of_many_is_drawn_seldom_and_keeps_few(page: Tab) -> None:
+    play = """(async () => {
+      const before = drawn;
+      for (let n = 0; n < 50; n += 1) came(...Array.from({ length: 50 }, (_, k) => 50 * n + k));
+      await until(() => feed.came === 2500 && drawn > before);
+      return [drawn - before, feed.events.length, feed.events[0].id];
+    })()"""
+    drawings, kept, newest = await page.page.evaluate(FEED.replace("PLAY", play))
+    assert drawings <= 10
+    assert (kept, newest) == (300, "2499")
 
 
 async def test_an_hour_grows_by_what_is_new_and_forgets_what_is_older(page: Tab) -> None:
@@ -303,6 +473,10 @@ async def test_what_turns_or_hides_text_is_a_mark(page: Tab) -> None:
         *("U+200F", "c"),
     ]
     assert await ask(page, "parts/words", "parted", "שלום 🦌") == ["שלום 🦌"]
+    # In JSON the same ones are codes.
+    assert await ask(page, "core/json", "pretty", ["\u202e\ufff9\x7f\u00ad\n🦌"]) == (
+        '[\n  "\\u202e\\ufff9\\u007f\\u00ad\\n🦌"\n]'
+    )
 
 
 def entries(*balances: int) -> list[dict[str, Any]]:

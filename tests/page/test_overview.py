@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.harness import eventually
+from tests.harness import LONG_LANE, eventually
 from tests.page.bank import PARTITIONS, Bank
 from tests.page.browser import Tab
 
@@ -96,6 +96,7 @@ async def replaced(bank: Bank, count: int, **environ: str) -> list[str]:
     return list(bank.fleet.workers)
 
 
+@LONG_LANE
 async def test_an_only_worker_that_stands_still_is_named_while_it_has_its_leases(
     page: Tab, bank: Bank
 ) -> None:
@@ -140,7 +141,11 @@ async def test_a_lost_worker_is_named_with_its_partitions(page: Tab, bank: Bank)
 
 
 @pytest.mark.parametrize(
-    ("name", "called"), [("mongodb", "MongoDB"), ("elasticsearch", "Elasticsearch")]
+    ("name", "called"),
+    [
+        ("mongodb", "MongoDB"),
+        pytest.param("elasticsearch", "Elasticsearch", marks=LONG_LANE),
+    ],
 )
 async def test_a_server_down_is_said(page: Tab, bank: Bank, name: str, called: str) -> None:
     page.refusals = True

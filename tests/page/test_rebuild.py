@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.async_api import Locator, expect
 
+from tests.harness import LONG_LANE
 from tests.page.bank import PARTITIONS, Bank
 from tests.page.browser import Tab
 
@@ -37,6 +38,7 @@ async def test_it_is_started_and_goes_to_its_end(page: Tab, bank: Bank) -> None:
     await page.says("The rebuild of balance is done.", where="#notices")
 
 
+@LONG_LANE
 async def test_in_place_is_a_choice(page: Tab, bank: Bank) -> None:
     await bank.replay_at(0)
     await page.show("rebuild")
