@@ -290,6 +290,7 @@ FEED: Final = """async (play) => {
   };
   const feed = new EventFeed(() => (drawn += 1), end.signal);
   feed.begin({ kind: '', account: '', correlation: '', text: '' });
+  const waited = feed.waiting;
   await until(() => to);
   try {
     return await PLAY;
@@ -309,10 +310,11 @@ async def test_a_feed_that_is_not_seen_takes_no_stream(page: Tab) -> None:
       const hidden = open.size;
       hide(false);
       await until(() => asked.length === 2);
-      return [hidden, open.size, asked[1]];
+      return [hidden, open.size, asked[1], waited, feed.waiting];
     })()"""
-    hidden, seen, again = await page.page.evaluate(FEED.replace("PLAY", play))
+    hidden, seen, again, *waiting = await page.page.evaluate(FEED.replace("PLAY", play))
     assert (hidden, seen) == (0, 1)
+    assert waiting == [True, False]
     assert again.endswith("after=0.7.0")
 
 

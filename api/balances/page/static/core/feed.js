@@ -23,6 +23,8 @@ export const fits = (event, line, { kind, account, correlation, text }) =>
 export class EventFeed {
   /** @type {Problem | null} why nothing comes at the moment */
   problem = null;
+  /** Whether the service has not answered yet. */
+  waiting = true;
   /** How many came in all, whether they fit or not. */
   came = 0;
   paused = false;
@@ -89,7 +91,7 @@ export class EventFeed {
       const before = this.came;
       const problem = await this.#read(signal);
       if (signal.aborted) return;
-      this.problem = problem;
+      [this.waiting, this.problem] = [false, problem];
       this.#changed();
       if (problem.status === 401 || problem.status === 403) return;
       pause = this.came > before ? FIRST_PAUSE_MS : Math.min(2 * pause, LONGEST_PAUSE_MS);
@@ -102,10 +104,9 @@ export class EventFeed {
     try {
       const place = path("/events", { after: this.#after });
       const answer = await ask(place, { signal, accept: "text/event-stream" });
-      if (this.problem) {
-        this.problem = null;
-        this.#changed();
-      }
+      const anew = this.waiting || this.problem;
+      [this.waiting, this.problem] = [false, null];
+      if (anew) this.#changed();
       for await (const { data } of events(answer.body)) this.#take(data);
       return new Problem(0, "Connection lost", "The balance service ended the stream of events.");
     } catch (error) {

@@ -124,11 +124,17 @@ function stream(feed, filters, watch) {
         feed.paused ? "Go on with new events" : "Stop here",
       ),
     ),
-    table("Events", COLUMNS, found.slice(0, SHOWN).map((each) => row(each, watch)), none(filters)),
+    table(
+      "Events",
+      COLUMNS,
+      found.slice(0, SHOWN).map((each) => row(each, watch)),
+      feed.waiting ? "Reading…" : none(filters),
+    ),
   );
 }
 
 function told(feed, found) {
+  if (feed.waiting) return "Reading…";
   if (feed.paused) return feed.more ? `Stopped; ${counted(feed.more, "event")} came since.` : "Stopped.";
   const kept = found.length < KEPT ? "" : `, of which the last ${KEPT} are kept`;
   const shown = found.length > SHOWN ? `; the newest ${SHOWN} are shown` : "";
