@@ -7,8 +7,8 @@ import { badge, unknown } from "./figures.js";
 /** What each stage is, in the words of the page. */
 export const STAGES = {
   received: ["Received", "the request came"],
-  decided: ["Decided", "the account service decided the command; then it stored the event"],
-  forwarded: ["Forwarded", "the stream had the event"],
+  decided: ["Decided", "the account service decided the command"],
+  forwarded: ["Forwarded", "the event was stored, and the stream had it"],
   delivered: ["Delivered", "a worker began to apply it"],
   written: ["Written", "the document was written"],
   visible: ["Visible", "the balance service learned of it"],

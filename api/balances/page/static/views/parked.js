@@ -173,7 +173,7 @@ function facts({ id, entries: [first] }, found, { partitions }) {
     fact("Version", figure(first.version)),
     fact(
       "Waiting",
-      soon(({ waiting }) => figure(waiting, (number) => counted(number, "event"))),
+      soon(({ waiting }) => figure(waiting, (number) => `${counted(number, "event")}, with this one`)),
     ),
     BANK &&
       fact(
@@ -181,7 +181,7 @@ function facts({ id, entries: [first] }, found, { partitions }) {
         soon(({ owner }) => owner ?? unknown("no document of it can be read")),
       ),
     fact(
-      "Retried by",
+      "A retry is by",
       soon(({ event }) => retriedBy(event, partitions)),
     ),
     fact(

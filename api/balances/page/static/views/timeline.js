@@ -16,7 +16,7 @@ export const title = "Timeline";
 
 const EVERY_MS = 5_000;
 const LINES = 100;
-const WORDS = { good: "well again", plain: "noted", warn: "warning", bad: "trouble", audit: "done by hand" };
+const WORDS = { good: "well", plain: "noted", warn: "warning", bad: "trouble", audit: "done by hand" };
 const CHOICES = { "": "All", trouble: "Warnings and trouble", audit: "What people did" };
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
