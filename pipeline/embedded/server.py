@@ -115,15 +115,15 @@ class Server:
         code = self._child.exit_code
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         lines = self._last_lines()
-        return EmbeddedError(
-            f"{self.name} died ({how}){self._why(lines)}; its log is {self.log}\n{lines}".strip()
-        )
+        died = f"{self.name} died ({how}){self._why(code, lines)}; its log is {self.log}"
+        return EmbeddedError(f"{died}\n{lines}".strip())
 
-    def _why(self, lines: str) -> str:
+    def _why(self, code: int, lines: str) -> str:
         full = os.strerror(errno.ENOSPC)
         if full.lower() in lines.lower():
             return f": {full} for {self.folder}. {ADVICE}"
-        if _OLD_C_LIBRARY.search(lines):
+        # One that was killed had started; some programs try libraries that need not fit.
+        if code > 0 and _OLD_C_LIBRARY.search(lines):
             return f": this system's C library is too old for it. {self._elsewhere()}"
         return ""
 

@@ -227,6 +227,22 @@ async def test_a_server_that_dies_later_is_named(here: Settings) -> None:
         await servers.stop()
 
 
+async def test_a_library_that_a_running_server_could_not_use_is_not_why_it_was_killed(
+    here: Settings,
+) -> None:
+    servers = EmbeddedServers(here, ["redis"])
+    await servers.start()
+    server = servers.servers["redis"]
+    try:
+        with server.log.open("a") as log:
+            log.write("libjemalloc.so: version `GLIBC_2.39' not found\n")
+        os.kill(server.pid, signal.SIGKILL)
+        await server.wait_dead()
+        assert "C library" not in str(server.death())
+    finally:
+        await servers.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_server_that_we_end_has_not_died(here: Settings, number: int) -> None:
     """Whoever looks while it ends: it may have ended before we are told so."""
