@@ -17,16 +17,16 @@ from api.balances.partitions import PartitionSnapshots
 from api.balances.projected import ProjectionQuery, projection_of
 from api.http.inputs import Input, query
 from api.http.operations import json, operation
-from api.http.problems import Problem
+from api.http.problems import Problem, unavailable
 from api.http.replies import reply
 from api.http.shapes import readable
 from api.security.access import OBSERVERS, allowed
 from pipeline.banking.events import Transfer
 from pipeline.model.events import AGGREGATE_ID
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import trace_path
+from pipeline.operations.trace.path import EventPath, trace_path
 from pipeline.operations.trace.report import as_json
-from pipeline.operations.trace.search import search
+from pipeline.operations.trace.search import FoundEvents, search
 from pipeline.operations.trace.stages import (
     MINUTES,
     Stage,
@@ -46,6 +46,8 @@ MOST: Final = 20
 _PATIENCE: Final = 4.0
 """Seconds that the search may take: the embedded MongoDB reads its whole store for it."""
 _AT_ONCE: Final = 2
+_DEADLINE: Final = 15.0
+"""Seconds that an answer may take, with the time for which it waits until others are done."""
 _EVERY: Final = 2.0
 """Seconds for which the figures of the stages are kept."""
 
@@ -139,18 +141,14 @@ class Traces:
         return await self._stages[projection].get()
 
     async def trace(self, correlation_id: str, account_id: str | None) -> dict[str, Any]:
-        """The way; problem 404 `trace-not-found`. Raises `StoreUnavailable`."""
-        async with self._room:
-            found = await search(
-                self._connections.store,
-                correlation_id,
-                account_id=account_id,
-                patience=_PATIENCE,
-            )
-            readers = [*self._readers.values()]
-            paths = await asyncio.gather(
-                *(trace_path(each, readers) for each in found.events[:MOST])
-            )
+        """The way; problems 404 `trace-not-found` and 503 `store-unavailable`. Raises
+        `StoreUnavailable`."""
+        try:
+            async with asyncio.timeout(_DEADLINE), self._room:
+                found, paths = await self._found(correlation_id, account_id)
+        except TimeoutError:
+            detail = f"Other traces are searched; this one had no turn within {_DEADLINE:.0f} s."
+            raise unavailable("store-unavailable", detail) from None
         report = as_json(correlation_id, found, paths)
         if not paths:
             raise _not_found(report)
@@ -159,6 +157,16 @@ class Traces:
             for each, written in zip(shown["projections"], self._written.values(), strict=False):
                 each["stages"] = stages(stage_times(path.event, message, written))
         return report
+
+    async def _found(
+        self, correlation_id: str, account_id: str | None
+    ) -> tuple[FoundEvents, list[EventPath]]:
+        found = await search(
+            self._connections.store, correlation_id, account_id=account_id, patience=_PATIENCE
+        )
+        readers = [*self._readers.values()]
+        paths = await asyncio.gather(*(trace_path(each, readers) for each in found.events[:MOST]))
+        return found, paths
 
     async def close(self) -> None:
         for each in self._stages.values():

@@ -1,5 +1,6 @@
 """`GET /traces/{correlation_id}` and `GET /stages`: the way of a command with its times."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
@@ -7,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from ulid import ULID
 
+from api.balances import traces
 from api.balances.app import create_app
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import ensure_log
@@ -79,6 +81,15 @@ async def test_a_command_is_followed(client: Client, js: JetStream, store: Event
 async def test_without_a_log_no_stage_has_figures(settings: Settings) -> None:
     async with serving(create_app(settings), ready=False) as client:
         assert await stage_of(client, "forwarded") == 0
+
+
+async def test_who_gets_no_turn_is_told_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "_DEADLINE", 0.2)
+    assert client.app is not None
+    room = client.app[traces.TRACES]._room
+    async with room, room, asyncio.timeout(20):
+        await problem(await client.get(f"/traces/{ULID()}"), 503, "store-unavailable")
+    await problem(await client.get(f"/traces/{ULID()}"), 404, "trace-not-found")
 
 
 async def test_servers_that_are_away(settings: Settings) -> None:
