@@ -152,6 +152,12 @@ def test_a_process_that_ended_and_runs_again_under_its_name_has_started() -> Non
     ) == [("plain", "accounts a1 has ended.", ""), ("good", "accounts a1 has started.", "")]
 
 
+def test_of_two_of_one_name_the_worse_is_told_once() -> None:
+    both = [{**ROLE, "state": "silent"}, ROLE]
+    found = told(reading(0, instances=[ROLE, ROLE]), *(reading(1, instances=both),) * 3)
+    assert found == [("bad", "accounts a1 does not answer.", "")]
+
+
 def test_fewer_parked_accounts_are_not_the_end_of_it() -> None:
     changes = Changes()
     found = [

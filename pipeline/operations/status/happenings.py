@@ -34,6 +34,7 @@ _MOST: Final = 5000
 """Things whose last state is known; names of processes are new with each of them."""
 _ENDED: Final = ("ended", "")
 _READY: Final = ("ready", "")
+_WORST_LAST: Final = ("ended", "ready", "unknown", "waiting", "silent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,9 @@ class Changes:
         # Until all were asked once, one that is seen for the first time may have run all the time.
         before = _ENDED if self._all_known else _READY
         self._all_known = self._all_known or reading["instances_unknown"] is None
-        for each in reading["instances"]:
+        # Of several of one name, what is told is what the worst one does.
+        ordered = sorted(reading["instances"], key=lambda each: _WORST_LAST.index(each["state"]))
+        for each in {(each["role"], each["name"]): each for each in ordered}.values():
             name, state = f"{each['role']} {each['name']}", each["state"]
             if state in ("silent", "ended") and each["role"] == "worker":
                 continue
