@@ -5,6 +5,7 @@ minutes, of what was written while this service ran.
 """
 
 import asyncio
+import logging
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -22,6 +23,7 @@ from api.http.replies import reply
 from api.http.shapes import readable
 from api.security.access import OBSERVERS, allowed
 from pipeline.banking.events import Transfer
+from pipeline.messaging import JetStream
 from pipeline.model.events import AGGREGATE_ID
 from pipeline.operations.status.probe import Unknown
 from pipeline.operations.trace.path import EventPath, trace_path
@@ -39,6 +41,7 @@ from pipeline.operations.trace.stages import (
 from pipeline.operations.trace.written import WrittenBatches
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
+from pipeline.support.retry import brief
 from pipeline.support.shared_reading import SharedReading
 
 MOST: Final = 20
@@ -48,8 +51,11 @@ _PATIENCE: Final = 4.0
 _AT_ONCE: Final = 2
 _DEADLINE: Final = 15.0
 """Seconds that an answer may take, with the time for which it waits until others are done."""
+_RETRY_SECONDS: Final = 2.0
 _EVERY: Final = 2.0
 """Seconds for which the figures of the stages are kept."""
+
+log = logging.getLogger(__name__)
 
 routes = web.RouteTableDef()
 
@@ -175,9 +181,17 @@ class Traces:
             await cancel_and_wait(self._listening)
 
     async def _listen(self) -> None:
-        js = await self._connections.connected()
+        js = await self._connected()
         for projection, written in self._written.items():
             await written.listen(js, projection)
+
+    async def _connected(self) -> JetStream:
+        while True:
+            try:
+                return await self._connections.connected()
+            except Exception as error:  # a server that is too old, a file that is gone
+                log.debug("NATS: %s", brief(error))
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _read(self, written: WrittenBatches) -> Stages:
         async with self._connections.jetstream() as js:
