@@ -104,7 +104,8 @@ async def _of(store: Searched, correlation_id: str, account_id: str) -> AsyncGen
     made = made_at(correlation_id)
     to, width = await store.head(account_id), _PAGE
     while to > 0:
-        after, newest = max(0, to - width), None
+        after = max(0, to - width)
+        newest: datetime | None = None
         async with aclosing(store.walk(account_id, after=after, to=to)) as lists:
             async for events in lists:
                 newest = max(filter(None, map(_created, events)), default=None)
