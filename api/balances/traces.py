@@ -153,7 +153,7 @@ class Traces:
             async with asyncio.timeout(_DEADLINE), self._room:
                 found, paths = await self._found(correlation_id, account_id)
         except TimeoutError:
-            detail = f"Other traces are searched; this one had no turn within {_DEADLINE:.0f} s."
+            detail = f"No answer within {_DEADLINE:.0f} s; {_AT_ONCE} traces are searched at once."
             raise unavailable("store-unavailable", detail) from None
         report = as_json(correlation_id, found, paths)
         if not paths:
