@@ -86,14 +86,14 @@ def create_app(settings: Settings) -> web.Application:
     waiting = VersionWaits(index, BALANCE, connections)
     read_all = projection_reads.ProjectionReads(settings, connections)
     read_groups = groups.GroupReads(settings)
+    happened = timeline.Timeline()
     overviews = overview.Overviews(
         connections,
         settings,
         snapshots,
         lambda: max(index.answered, entries.answered, read_all.answered),
+        happened.note,
     )
-    happened = timeline.Timeline()
-    overviews.on_reading = happened.note
     activities = activity.Activities(connections)
     feeds = feed.Feeds(connections, settings.names.application)
     ways = traces.Traces(connections, snapshots)

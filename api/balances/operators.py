@@ -1,6 +1,5 @@
 """`GET /audit` and `GET /settings`: who did what, and what this service was told, for operators."""
 
-from collections import deque
 from typing import Annotated, Final
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from api.http.replies import reply
 from api.http.shapes import All
 from api.security.access import OPERATOR, allowed
 from pipeline.operations import audit
-from pipeline.operations.audit import AuditLine
+from pipeline.operations.audit import Action, AuditLine
 from pipeline.support.settings import Settings, describe
 
 MOST: Final = 1000
@@ -28,7 +27,9 @@ class AuditQuery(Input):
     """The parameters of `GET /audit`."""
 
     limit: Annotated[int, Field(ge=1, le=MOST), FROM_TEXT] = 100
-    """So many lines at most."""
+    """So many lines of each action at most."""
+    action: Action | None = None
+    """The lines of this action alone."""
 
 
 class Setting(TypedDict):
@@ -44,13 +45,13 @@ class Setting(TypedDict):
 @allowed(OPERATOR)
 @operation(json(All[AuditLine]), "pipeline-unavailable", query=AuditQuery)
 async def audit_lines(request: web.Request) -> web.Response:
-    """The last lines of the audit log, the newest first."""
-    lines: deque[AuditLine] = deque(maxlen=query(request, AuditQuery).limit)
+    """The last lines of the audit log, the newest first: of each action, so that a flood of refused
+    keys hides nothing else."""
+    asked = query(request, AuditQuery)
     async with request.app[CONNECTIONS].jetstream() as js:
-        state = await js.state(js.names.audit)
-        async for _, line in audit.read(js, after=max(0, state.last - MOST) if state else 0):
-            lines.append(line)
-    return reply({"data": [*reversed(lines)]}, headers={"Cache-Control": "no-store"})
+        actions = [asked.action] if asked.action else audit.ACTIONS
+        lines = await audit.newest(js, asked.limit, actions)
+    return reply({"data": lines}, headers={"Cache-Control": "no-store"})
 
 
 @routes.get("/settings")

@@ -53,8 +53,10 @@ class Overviews:
         settings: Settings,
         partitions: PartitionSnapshots,
         elasticsearch_answered: Callable[[], float],
+        on_reading: Callable[[dict[str, Any]], object],
     ) -> None:
-        """`elasticsearch_answered`: as of `PipelineMonitor`."""
+        """`elasticsearch_answered`: as of `PipelineMonitor`; `on_reading` is called with each new
+        reading."""
         shown = partitions.shown
         self._monitor = PipelineMonitor(
             settings,
@@ -64,8 +66,7 @@ class Overviews:
             elasticsearch_answered,
         )
         self._snapshot = SharedReading(self._read, EVERY)
-        self.on_reading: Callable[[dict[str, Any]], object] = bool
-        """Called with each new reading."""
+        self._on_reading = on_reading
 
     async def now(self) -> bytes:
         return await self._snapshot.get()
@@ -102,7 +103,7 @@ class Overviews:
             try:
                 await self.now()
             except Exception:
-                log.debug("the pipeline can't be read", exc_info=True)
+                log.warning("the pipeline can't be read", exc_info=True)
             await asyncio.sleep(STEP - time.time() % STEP)
 
     async def close(self) -> None:
@@ -111,7 +112,10 @@ class Overviews:
 
     async def _read(self) -> bytes:
         reading = asdict(await self._monitor.read())
-        self.on_reading(reading)
+        try:
+            self._on_reading(reading)
+        except Exception:  # the reading is shown all the same
+            log.exception("a reading of the pipeline can't be compared with the one before")
         return orjson.dumps(reading)
 
 

@@ -5,6 +5,7 @@ minutes, of what was written while this service ran.
 """
 
 import asyncio
+import logging
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -17,16 +18,17 @@ from api.balances.partitions import PartitionSnapshots
 from api.balances.projected import ProjectionQuery, projection_of
 from api.http.inputs import Input, query
 from api.http.operations import json, operation
-from api.http.problems import Problem
+from api.http.problems import Problem, unavailable
 from api.http.replies import reply
 from api.http.shapes import readable
 from api.security.access import OBSERVERS, allowed
 from pipeline.banking.events import Transfer
+from pipeline.messaging import JetStream
 from pipeline.model.events import AGGREGATE_ID
 from pipeline.operations.status.probe import Unknown
-from pipeline.operations.trace.path import trace_path
+from pipeline.operations.trace.path import EventPath, trace_path
 from pipeline.operations.trace.report import as_json
-from pipeline.operations.trace.search import search
+from pipeline.operations.trace.search import FoundEvents, search
 from pipeline.operations.trace.stages import (
     MINUTES,
     Stage,
@@ -39,6 +41,7 @@ from pipeline.operations.trace.stages import (
 from pipeline.operations.trace.written import WrittenBatches
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
+from pipeline.support.retry import brief
 from pipeline.support.shared_reading import SharedReading
 
 MOST: Final = 20
@@ -46,8 +49,13 @@ MOST: Final = 20
 _PATIENCE: Final = 4.0
 """Seconds that the search may take: the embedded MongoDB reads its whole store for it."""
 _AT_ONCE: Final = 2
+_DEADLINE: Final = 15.0
+"""Seconds that an answer may take, with the time for which it waits until others are done."""
+_RETRY_SECONDS: Final = 2.0
 _EVERY: Final = 2.0
 """Seconds for which the figures of the stages are kept."""
+
+log = logging.getLogger(__name__)
 
 routes = web.RouteTableDef()
 
@@ -139,18 +147,14 @@ class Traces:
         return await self._stages[projection].get()
 
     async def trace(self, correlation_id: str, account_id: str | None) -> dict[str, Any]:
-        """The way; problem 404 `trace-not-found`. Raises `StoreUnavailable`."""
-        async with self._room:
-            found = await search(
-                self._connections.store,
-                correlation_id,
-                account_id=account_id,
-                patience=_PATIENCE,
-            )
-            readers = [*self._readers.values()]
-            paths = await asyncio.gather(
-                *(trace_path(each, readers) for each in found.events[:MOST])
-            )
+        """The way; problems 404 `trace-not-found` and 503 `store-unavailable`. Raises
+        `StoreUnavailable`."""
+        try:
+            async with asyncio.timeout(_DEADLINE), self._room:
+                found, paths = await self._found(correlation_id, account_id)
+        except TimeoutError:
+            detail = f"No answer within {_DEADLINE:.0f} s; {_AT_ONCE} traces are searched at once."
+            raise unavailable("store-unavailable", detail) from None
         report = as_json(correlation_id, found, paths)
         if not paths:
             raise _not_found(report)
@@ -160,6 +164,16 @@ class Traces:
                 each["stages"] = stages(stage_times(path.event, message, written))
         return report
 
+    async def _found(
+        self, correlation_id: str, account_id: str | None
+    ) -> tuple[FoundEvents, list[EventPath]]:
+        found = await search(
+            self._connections.store, correlation_id, account_id=account_id, patience=_PATIENCE
+        )
+        readers = [*self._readers.values()]
+        paths = await asyncio.gather(*(trace_path(each, readers) for each in found.events[:MOST]))
+        return found, paths
+
     async def close(self) -> None:
         for each in self._stages.values():
             await each.close()
@@ -167,9 +181,17 @@ class Traces:
             await cancel_and_wait(self._listening)
 
     async def _listen(self) -> None:
-        js = await self._connections.connected()
+        js = await self._connected()
         for projection, written in self._written.items():
             await written.listen(js, projection)
+
+    async def _connected(self) -> JetStream:
+        while True:
+            try:
+                return await self._connections.connected()
+            except Exception as error:  # a server that is too old, a file that is gone
+                log.debug("NATS: %s", brief(error))
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _read(self, written: WrittenBatches) -> Stages:
         async with self._connections.jetstream() as js:

@@ -2,8 +2,8 @@
 
 A question is a message to all of them; an instance that ends in good order says so. A message may
 be lost, and an instance that stands still or was killed says nothing: who asks remembers who
-answered before (`operations/status/instances.py`). Nothing is stored, and nothing is done while
-nobody asks.
+answered before (`operations/status/instances.py`). Nothing is stored. Each balance service asks
+every ten seconds, and every second while somebody looks.
 """
 
 import asyncio
@@ -12,12 +12,13 @@ import math
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Final, NamedTuple
 
 import orjson
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from ulid import ULID
@@ -37,6 +38,9 @@ _FRESH_SECONDS: Final = 4.0
 """An answer has what the readiness checks found, which are made again after so long."""
 _LEAVE_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 2.0
+_MOST_NAMES: Final = 500
+"""An answer has so many counters; the rest is summed up. Who asks takes twice as many."""
+_OTHER: Final = "other"
 
 _Short = Annotated[str, Field(max_length=200)]
 _Total = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -74,7 +78,7 @@ class Answer:
     name: _Short
     missing: Annotated[dict[_Short, str], Field(max_length=100)] | None
     warnings: Annotated[dict[_Short, str], Field(max_length=100)]
-    done: Annotated[dict[_Short, _Total], Field(max_length=50)]
+    done: Annotated[dict[_Short, _Total], Field(max_length=2 * _MOST_NAMES)]
     durations: Annotated[list[_Total], Field(max_length=len(SECONDS) + 1)]
 
 
@@ -117,11 +121,12 @@ class _Instance:
         self._readiness: Readiness | None = None
         self._looking: asyncio.Task[None] | None = None
         self._look_again = 0.0
+        self._subscribed: Subscription | None = None
 
     async def run(self) -> None:
         """Answer until cancelled."""
         self._js = js = await self._connected()
-        await js.nc.subscribe(js.names.instances, cb=self._answer)
+        self._subscribed = await js.nc.subscribe(js.names.instances, cb=self._answer)
         await asyncio.Event().wait()
 
     async def say_goodbye(self) -> None:
@@ -129,6 +134,8 @@ class _Instance:
         if self._js is not None and self._js.nc.is_connected:
             with suppress(Exception):
                 async with asyncio.timeout(_LEAVE_SECONDS):
+                    if self._subscribed is not None:
+                        await self._subscribed.unsubscribe()
                     await self._js.nc.publish(self._js.names.ended_instances, self._id.encode())
                     await self._js.nc.flush()
 
@@ -191,6 +198,7 @@ class Questions:
     ) -> None:
         self._js, self._answered, self._ended = js, answered, ended
         self._inbox = js.nc.new_inbox()
+        self._refused = False
 
     async def open(self) -> None:
         """Listen from now on."""
@@ -203,6 +211,9 @@ class Questions:
     async def _on_answer(self, message: Msg) -> None:
         if (answer := answer_of(message.data)) is not None:
             self._answered(answer)
+        elif not self._refused:
+            self._refused = True
+            log.warning("what an instance says of itself can't be read: %r", message.data[:200])
 
     async def _on_end(self, message: Msg) -> None:
         self._ended(message.data.decode(errors="replace"))
@@ -213,12 +224,21 @@ def work_of(metrics: Metrics) -> tuple[dict[str, float], list[float]]:
     work = _WORK.get(metrics.role, _Work(""))
     done = defaultdict[str, float](float)
     times = dict.fromkeys([*map(float, SECONDS), math.inf], 0.0)
-    for sample in (each for family in metrics.registry.collect() for each in family.samples):
+    asked = metrics.registry.restricted_registry([work.counter, _DURATIONS])
+    for sample in (each for family in asked.collect() for each in family.samples):
         if sample.name == work.counter:
             done[sample.labels.get(work.label, "")] += sample.value
         elif sample.name == _DURATIONS and sample.labels["method"] not in _READING:
             times[float(sample.labels["le"])] += sample.value
-    return dict(done), list(times.values()) if metrics.role == "accounts" else []
+    return _bounded(done), list(times.values()) if metrics.role == "accounts" else []
+
+
+def _bounded(done: Mapping[str, float]) -> dict[str, float]:
+    if len(done) <= _MOST_NAMES:
+        return dict(done)
+    ordered = sorted(done.items(), key=lambda each: each[1], reverse=True)
+    kept, rest = ordered[: _MOST_NAMES - 1], ordered[_MOST_NAMES - 1 :]
+    return {**dict(kept), _OTHER: sum(number for _, number in rest)}
 
 
 async def _nothing() -> None:

@@ -4,11 +4,12 @@ A JetStream stream with a subject for each action and a JSON object for each lin
 for each action, so a flood of refused keys displaces no other line.
 """
 
+import asyncio
 import getpass
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, NotRequired, get_args
 
@@ -17,9 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 from ulid import ULID
 
-from pipeline.messaging import JetStream
+from pipeline.messaging import JetStream, StoredMessage, stream_reader
 from pipeline.messaging.answers import ELECTION, FAILURES, until_answered
-from pipeline.messaging.stream_reader import messages
 from pipeline.messaging.streams import ensure_by_subject
 from pipeline.support import correlation
 from pipeline.support.logs import moment
@@ -126,10 +126,37 @@ async def read(
         return
     timed = since is not None and not after
     begin = {"start_time": since.isoformat()} if timed and since else {"seq": after + 1}
-    async for found in messages(js, js.names.audit, begin):
+    async for found in stream_reader.messages(js, js.names.audit, begin):
         for message in found:
             if (line := _line(message.data)) is not None:
                 yield message.sequence, line
+
+
+async def newest(js: JetStream, limit: int, actions: Sequence[str] = ACTIONS) -> list[AuditLine]:
+    """The last `limit` lines of each of these actions, at most 1000, the newest first."""
+    if (state := await js.state(js.names.audit)) is None:
+        return []
+    each = (_newest(js, f"{js.names.audit}.{action}", state.last, limit) for action in actions)
+    found = [message for messages in await asyncio.gather(*each) for message in messages]
+    found.sort(key=lambda message: message.sequence, reverse=True)
+    return [line for message in found if (line := _line(message.data)) is not None]
+
+
+async def _newest(js: JetStream, subject: str, last: int, limit: int) -> list[StoredMessage]:
+    stream, of_subject = js.names.audit, {"next_by_subj": subject}
+
+    async def many(sequence: int) -> bool:
+        """Whether the subject has more than enough messages from that sequence on."""
+        found = await stream_reader.read(js, stream, {**of_subject, "seq": sequence, "batch": 1})
+        return bool(found) and int((found[0].headers or {})["Nats-Num-Pending"]) + 1 > limit
+
+    begin, end = 1, last
+    if await many(begin):
+        while begin < end:  # at `begin` there are too many, after `end` there are not
+            middle = (begin + end + 1) // 2
+            begin, end = (middle, end) if await many(middle) else (begin, middle - 1)
+        begin += 1
+    return await stream_reader.read(js, stream, {**of_subject, "seq": begin, "batch": limit})
 
 
 def _line(data: bytes) -> AuditLine | None:

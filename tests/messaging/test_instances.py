@@ -70,6 +70,30 @@ async def test_they_answer_while_they_run_and_say_goodbye(settings: Settings, he
     await eventually(lambda: found.id in heard.gone, message="it says goodbye")
 
 
+async def test_more_counters_than_an_answer_has_are_summed_up(
+    settings: Settings, heard: Heard
+) -> None:
+    metrics = Metrics("accounts")
+    commands = Counter("bank_commands", "Commands", ("outcome",), registry=metrics.registry)
+    for number in range(600):
+        commands.labels(f"refusal-{number}").inc(number)
+    async with answering(settings, metrics, {}, "a1"):
+        done = (await heard.says("a1")).done
+    assert len(done) == 500
+    assert sum(done.values()) == sum(range(600))
+    assert (done["refusal-599"], done["other"]) == (599, sum(range(101)))
+
+
+async def test_what_is_no_answer_is_logged_once(
+    js: JetStream, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        await js.nc.publish(heard.questions._inbox, b"{}")
+    await eventually(lambda: "can't be read" in caplog.text)
+    await js.nc.flush()
+    assert caplog.text.count("can't be read") == 1
+
+
 async def test_without_nats_a_role_begins_and_ends_all_the_same(settings: Settings) -> None:
     away = settings.model_copy(update={"nats_url": "nats://127.0.0.1:1"})
     async with asyncio.timeout(20), answering(away, Metrics("accounts"), {}):

@@ -23,6 +23,7 @@ def reading(second: int, *owners: str | None, **changes: Any) -> dict[str, Any]:
         ],
         "projected": [BALANCE],
         "instances": [],
+        "instances_unknown": None,
         "rebuild": None,
         **changes,
     }
@@ -129,6 +130,54 @@ def test_processes_of_roles_with_what_they_warn_of() -> None:
         ("good", "accounts a1 works again.", ""),
         ("bad", "accounts a1 does not answer.", ""),
         ("plain", "accounts a1 has ended.", ""),
+    ]
+
+
+def test_who_runs_already_when_it_is_asked_for_the_first_time_has_not_started() -> None:
+    checking = {**ROLE, "state": "unknown"}
+    late = {**ROLE, "name": "a2"}
+    assert told(
+        reading(0, instances=[checking], instances_unknown="they were just asked"),
+        reading(1, instances=[ROLE, late]),
+        reading(2, instances=[ROLE, late, {**checking, "name": "a3"}]),
+        reading(3, instances=[ROLE, late, {**ROLE, "name": "a3"}]),
+    ) == [("good", "accounts a3 has started.", "")]
+
+
+def test_a_process_that_ended_and_runs_again_under_its_name_has_started() -> None:
+    assert told(
+        reading(0, instances=[ROLE]),
+        reading(1, instances=[{**ROLE, "state": "ended"}]),
+        reading(2, instances=[ROLE]),
+    ) == [("plain", "accounts a1 has ended.", ""), ("good", "accounts a1 has started.", "")]
+
+
+def test_of_two_of_one_name_the_worse_is_told_once() -> None:
+    both = [{**ROLE, "state": "silent"}, ROLE]
+    found = told(reading(0, instances=[ROLE, ROLE]), *(reading(1, instances=both),) * 3)
+    assert found == [("bad", "accounts a1 does not answer.", "")]
+
+
+def test_fewer_parked_accounts_are_not_the_end_of_it() -> None:
+    changes = Changes()
+    found = [
+        each
+        for second, parked in enumerate((0, 3, 1, 0))
+        for each in changes.after(reading(second, projected=[{**BALANCE, "parked": parked}]))
+    ]
+    assert [(each.tone, each.seconds) for each in found] == [
+        *(("warn", None), ("plain", None), ("good", 2.0))
+    ]
+
+
+def test_a_server_that_is_down_is_told_once_whatever_comes_and_goes() -> None:
+    away = {**SERVER, "up": False}
+    readings = (
+        reading(1, servers=[away], instances=[{**ROLE, "name": f"{n}-{m}"} for m in range(1000)])
+        for n in range(6)
+    )
+    assert [what for _, what, _ in told(reading(0), *readings) if "NATS" in what] == [
+        "NATS is down."
     ]
 
 

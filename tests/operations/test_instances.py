@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from pipeline.messaging.instances import Answer, answer_of
+from pipeline.operations.status import instances as status
 from pipeline.operations.status.commands import Commands
-from pipeline.operations.status.instances import Instances
+from pipeline.operations.status.instances import FIRST, Instances
 from pipeline.operations.status.probe import Unknown
 from pipeline.support.metrics import SECONDS
 
@@ -59,6 +60,79 @@ def test_who_says_goodbye_has_ended_and_is_not_called_silent() -> None:
     assert {fleet.second(BALANCES)["w"] for _ in range(10)} == {"ended"}
     fleet.instances.ended("of another life")
     assert fleet.second(BALANCES, answer("w", id="another life")) == {"b": "ready", "w": "ready"}
+
+
+def test_an_answer_that_comes_after_the_goodbye_makes_nobody_silent() -> None:
+    fleet = Fleet()
+    fleet.second(BALANCES, answer("w"))
+    fleet.instances.ended("w")
+    fleet.instances.answered(answer("w"))
+    assert {fleet.second(BALANCES)["w"] for _ in range(10)} == {"ended"}
+
+
+def test_two_processes_of_one_name_stand_side_by_side() -> None:
+    fleet = Fleet()
+    one, other = (answer("w", id=each, done={"": 0.0}) for each in ("1", "2"))
+    for _ in range(3):
+        fleet.second(BALANCES, one, other)
+    assert shown(fleet) == [("b", "ready"), ("w", "ready"), ("w", "ready")]
+    for _ in range(5):
+        fleet.second(BALANCES, one)
+    assert shown(fleet) == [("b", "ready"), ("w", "ready"), ("w", "silent")]
+
+
+def test_a_process_takes_the_place_of_the_killed_one_whose_name_it_has() -> None:
+    fleet = Fleet()
+    fleet.second(BALANCES, answer("w", id="1"))
+    for _ in range(2):
+        fleet.second(BALANCES, answer("w", id="2"))
+        assert "silent" not in dict(shown(fleet)).values()
+    assert shown(fleet) == [("b", "ready"), ("w", "ready")]
+
+
+def shown(fleet: Fleet) -> list[tuple[str, str]]:
+    return [(each.name, each.state) for each in fleet.instances.read(None)[0]]
+
+
+def test_when_nobody_was_ever_heard_that_is_said() -> None:
+    fleet = Fleet()
+    fleet.second()
+    assert fleet.unknown == FIRST
+    for _ in range(4):
+        fleet.second()
+    assert fleet.unknown == "NATS carries no answers"
+    for _ in range(4):
+        fleet.second(BALANCES)
+    assert fleet.unknown is None
+
+
+class BrokenQuestions:
+    """Nobody can listen at the first try."""
+
+    opened = asked = 0
+
+    def __init__(self, *_: object) -> None: ...
+
+    async def open(self) -> None:
+        type(self).opened += 1
+        if self.opened == 1:
+            raise TimeoutError
+
+    async def ask(self) -> None:
+        type(self).asked += 1
+
+
+async def test_whoever_could_not_listen_at_first_listens_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(status, "Questions", BrokenQuestions)
+    monkeypatch.setattr(status, "_GATHER_SECONDS", 0.01)
+    js: Any = None
+    instances = Instances()
+    with pytest.raises(TimeoutError):
+        await instances.ask(js)
+    await instances.ask(js)
+    assert (BrokenQuestions.opened, BrokenQuestions.asked) == (2, 1)
 
 
 def test_who_lacks_something_says_what() -> None:

@@ -64,6 +64,18 @@ def test_batches_are_forgotten(written: WrittenBatches, clock: Clock) -> None:
     assert written.of(0, MOST + 100)
 
 
+def test_batches_of_a_stream_that_was_made_anew_are_noted(
+    written: WrittenBatches, clock: Clock
+) -> None:
+    written.note(0, 1, batch(1, 1000))
+    clock.now += KEPT_SECONDS + 1
+    assert written.of(0, 1) is None
+    written.note(0, 1, batch(1, 1, after=KEPT_SECONDS + 1))
+    found = written.of(0, 1)
+    assert found is not None
+    assert found.seen == clock.now
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"[1,2,3]", b'["1",2,3,{}]', b"[1,2,1e300,1]", b"[1,2,NaN,1]"]
 )

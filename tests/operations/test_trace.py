@@ -1,5 +1,6 @@
 """`bank trace`: a command's way, found by its correlation id, and what can't be known of it."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,15 @@ from pipeline.messaging import JetStream
 from pipeline.model.claims import TAKEN
 from pipeline.model.events import Event, new_event, partition_of, slot_of
 from pipeline.operations.trace.log_position import StillSearching, logged
-from pipeline.operations.trace.search import CLOCKS, REQUEST, Span, by_time, made_at, of_account
+from pipeline.operations.trace.search import (
+    CLOCKS,
+    REQUEST,
+    Span,
+    by_time,
+    made_at,
+    of_account,
+    search,
+)
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.bank import accounts, append, history, publish
@@ -80,9 +89,49 @@ class Log:
     async def ping(self) -> None:
         pass
 
-    async def walk(self, account_id: str) -> AsyncGenerator[list[Event], None]:
+    async def head(self, account_id: str) -> int:
+        raise AssertionError("nobody asks for an account")
+
+    async def walk(
+        self, account_id: str, *, after: int = 0, to: int | None = None
+    ) -> AsyncGenerator[list[Event], None]:
         raise AssertionError("nobody asks for an account")
         yield []
+
+
+class LongAccount(Log):
+    """A store with one account whose events are a second apart, the last of them made now. Those of
+    the versions `missing` are not there. `hangs`: it does not answer below that version."""
+
+    def __init__(self, versions: int, missing: range = range(0), hangs: int = 0) -> None:
+        super().__init__()
+        self.versions, self.missing, self.hangs = versions, missing, hangs
+        self.read = 0
+        self.one = new_event("A", 1, DEPOSITED, {"money": 1})
+
+    def event(self, version: int) -> Event:
+        made = NOW.replace(tzinfo=None) - timedelta(seconds=self.versions - version)
+        return {
+            **self.one,
+            "_id": f"{version:06}",
+            "version": version,
+            "correlation_id": f"order {version}",
+            "created_at": made,
+        }
+
+    async def head(self, account_id: str) -> int:
+        return self.versions
+
+    async def walk(
+        self, account_id: str, *, after: int = 0, to: int | None = None
+    ) -> AsyncGenerator[list[Event], None]:
+        if after < self.hangs:
+            await asyncio.Event().wait()
+        versions = [each for each in range(after + 1, (to or 0) + 1) if each not in self.missing]
+        for at in range(0, len(versions), 1000):
+            found = [self.event(each) for each in versions[at : at + 1000]]
+            self.read += len(found)
+            yield found
 
 
 def id_of(made: datetime) -> str:
@@ -151,11 +200,35 @@ async def test_the_store_finds_what_was_made_in_the_time_and_no_more(store: Even
         await store.correlated("x", made - second, made + second, seconds=0.000001)
 
 
+async def versions_of(account: LongAccount, correlation_id: str) -> tuple[list[int], bool]:
+    found = await search(account, correlation_id, account_id="A", patience=0.5)
+    return [each["version"] for each in found.events], found.complete
+
+
+async def test_a_search_of_an_account_ends_with_the_patience() -> None:
+    account = LongAccount(5000, hangs=2000)
+    assert await versions_of(account, "order 4000") == ([4000], False)
+    assert await versions_of(account, "order 1") == ([], False)
+    assert await versions_of(LongAccount(5000), "order 1") == ([1], True)
+
+
+async def test_an_account_is_not_read_from_before_the_time_in_the_id() -> None:
+    account = LongAccount(5000)
+    assert await versions_of(account, id_of(NOW - timedelta(seconds=5))) == ([], True)
+    assert account.read == 2000
+
+
+async def test_events_before_missing_versions_are_found() -> None:
+    account = LongAccount(5000, missing=range(1500, 4500))
+    assert await versions_of(account, "order 1499") == ([1499], True)
+    assert await versions_of(account, "order 4500") == ([4500], True)
+
+
 async def test_a_poison_event_of_an_account_is_found(store: EventStore) -> None:
     [event] = history("01J00000000000000000000000", 1)
     wrong: Any = {**event, "body": "poison"}
     await store.append(wrong)
-    found = await of_account(store, event["correlation_id"], event["account_id"])
+    found = await of_account(store, event["correlation_id"], event["account_id"], 60)
     assert [each["_id"] for each in found.events] == [event["_id"]]
 
 

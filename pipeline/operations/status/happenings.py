@@ -32,6 +32,9 @@ _REBUILDS: Final[Mapping[str, tuple[Tone, str]]] = {
 }
 _MOST: Final = 5000
 """Things whose last state is known; names of processes are new with each of them."""
+_ENDED: Final = ("ended", "")
+_READY: Final = ("ready", "")
+_WORST_LAST: Final = ("ended", "ready", "unknown", "waiting", "silent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Changes:
         self._known: dict[tuple[Kind, str], Any] = {}
         self._since: dict[tuple[Kind, str], str] = {}
         self._at = ""
+        self._all_known = False
 
     def after(self, reading: Reading) -> list[Happening]:
         """What has happened since the reading before; nothing at the first one."""
@@ -159,21 +163,27 @@ class Changes:
             if parked is None or (before := self._turned("parked", name, parked)) is None:
                 continue
             accounts = "account is" if parked == 1 else "accounts are"
-            tone: Tone = "warn" if parked > before else "good"
+            tone: Tone = "warn" if parked > before else "plain" if parked else "good"
             what = f"{parked} {accounts} parked in {name}; {before} before."
             yield self._now("parked", tone, name, what)
 
     def _roles(self, reading: Reading) -> Iterator[Happening]:
         """The processes of all roles. Of workers, their ends are told by their registration."""
-        for each in reading["instances"]:
+        # Until all were asked once, one that is seen for the first time may have run all the time.
+        before = _ENDED if self._all_known else _READY
+        self._all_known = self._all_known or reading["instances_unknown"] is None
+        # Of several of one name, what is told is what the worst one does.
+        ordered = sorted(reading["instances"], key=lambda each: _WORST_LAST.index(each["state"]))
+        for each in {(each["role"], each["name"]): each for each in ordered}.values():
             name, state = f"{each['role']} {each['name']}", each["state"]
-            ended = state in ("silent", "ended") and each["role"] == "worker"
-            if state == "unknown" or ended:
+            if state in ("silent", "ended") and each["role"] == "worker":
                 continue
             told = (state, each["detail"] or "")
-            if (turned := self._turned("role", name, told, before=("", ""))) is None:
+            if state == "unknown":
+                told = self._known.get(("role", name), before)
+            if (turned := self._turned("role", name, told, before)) is None:
                 continue
-            yield from self._role(name, *told, new=not turned[0])
+            yield from self._role(name, *told, new=turned == _ENDED)
 
     def _role(self, name: str, state: str, detail: str, *, new: bool) -> Iterator[Happening]:
         match state:
@@ -193,8 +203,8 @@ class Changes:
         """What it was before, if it is something else now; None if it is the same. `before`: what
         is taken for the one before where nothing is known; else that is no change."""
         key = (kind, about)
-        known = self._known.get(key, before)
-        self._known[key] = now
+        known = self._known.pop(key, before)
+        self._known[key] = now  # at the end: `_bound` forgets what was seen longest ago
         if known == now or known is ...:
             return None
         return "" if known is None else known

@@ -55,10 +55,11 @@ class Instance:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of an instance. `seen`: seconds since 1970; other times are the
-    clock's."""
+    """What is remembered of an instance. `first` and `at`: of its first and its last answer.
+    `seen`: seconds since 1970; other times are the clock's."""
 
     answer: Answer
+    first: float
     at: float = 0.0
     seen: float = 0.0
     rate_now: float | None = None
@@ -78,13 +79,15 @@ class Instances:
         self._questions: Questions | None = None
         self._heard = self._trusted_from = clock()
         self._first_heard: float | None = None
+        self._first_asked: float | None = None
         self._complete = asyncio.Event()
 
     async def ask(self, js: JetStream) -> None:
         """Ask all, and wait a moment for those who are known."""
         if self._questions is None:
-            self._questions = Questions(js, self.answered, self.ended)
-            await self._questions.open()
+            questions = Questions(js, self.answered, self.ended)
+            await questions.open()
+            self._questions = questions
         begins = not self._known
         self.asked()
         await self._questions.ask()
@@ -96,6 +99,7 @@ class Instances:
     def asked(self) -> None:
         """All were asked."""
         self._complete.clear()
+        self._first_asked = self._first_asked or self._clock()
         for each in self._known.values():
             each.since = each.since if each.unanswered else self._clock()
             each.unanswered += 1
@@ -104,11 +108,11 @@ class Instances:
         """An instance answered."""
         now = self._heard = self._clock()
         self._first_heard = self._first_heard or now
-        known = self._known.get(answer.id) or self._new(answer)
-        if known is None:
+        known = self._known.get(answer.id) or self._new(answer, now)
+        if known is None or known.ended:
             return
         known.answer, known.at, known.seen = answer, now, time.time()
-        known.unanswered, known.ended = 0, False
+        known.unanswered = 0
         known.rate_now = known.rate.after(int(sum(answer.done.values())), now)
         known.minute.note(now, Totals(answer.done, answer.durations))
         if not any(each.unanswered in (1, 2) and not each.ended for each in self._known.values()):
@@ -128,10 +132,11 @@ class Instances:
             self._trusted_from = now + _RECONNECT_SECONDS
             for each in self._known.values():
                 each.unanswered = 0
-        elif self._known and now - self._heard >= SILENT_SECONDS:
+        elif self._unheard(now):
             asked = NO_ANSWERS  # who asks is one of them, and was not even heard itself
-        for key in [key for key, each in self._known.items() if each.at < now - REMEMBERED]:
-            del self._known[key]
+        for key, each in list(self._known.items()):
+            if each.at < now - REMEMBERED or self._replaced(each):
+                del self._known[key]
         unknown = why(asked)
         found = [self._shown(each, unknown, now) for each in self._known.values()]
         if unknown is None and now - (self._first_heard or now) < SILENT_SECONDS:
@@ -145,15 +150,26 @@ class Instances:
         alive = (each.rate_now for each in services if now - each.at < SILENT_SECONDS)
         return commands((each.minute.risen(now) for each in services), alive, unknown)
 
-    def _new(self, answer: Answer) -> _Known | None:
-        # A process that starts again may keep its name: its life before has ended.
-        name = (answer.role, answer.name)
-        for key, each in list(self._known.items()):
-            if (each.answer.role, each.answer.name) == name:
-                del self._known[key]
+    def _new(self, answer: Answer, now: float) -> _Known | None:
         if len(self._known) >= _MOST:
             return None
-        return self._known.setdefault(answer.id, _Known(answer))
+        return self._known.setdefault(answer.id, _Known(answer, now))
+
+    def _replaced(self, known: _Known) -> bool:
+        """Whether a process that began again under the name of this one took its place. Two that
+        run at the same time may have one name, too: both answer."""
+        quiet = known.ended or known.unanswered >= 2
+        return quiet and any(
+            (each.answer.role, each.answer.name) == (known.answer.role, known.answer.name)
+            and each.first > known.at
+            for each in self._known.values()
+        )
+
+    def _unheard(self, now: float) -> bool:
+        """Whether questions were asked for some seconds, and nobody answered."""
+        if self._first_heard is None:
+            return self._first_asked is not None and now - self._first_asked >= SILENT_SECONDS
+        return bool(self._known) and now - self._heard >= SILENT_SECONDS
 
     def _shown(self, known: _Known, unknown: str | None, now: float) -> Instance:
         answer, state = known.answer, self._state(known, unknown, now)

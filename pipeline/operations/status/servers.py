@@ -19,8 +19,8 @@ _JUST_NOW: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`slow`: the last look got no answer, or some of its questions got none; `down`: no look did
-    for some seconds. `up`: not `down`. `detail`: what the server did instead."""
+    """`slow`: the last look got no answer; `down`: no look did for some seconds. `up`: not `down`.
+    `detail`: what the server did instead, and which question it left unanswered while it is up."""
 
     name: str
     up: bool
@@ -39,12 +39,11 @@ class Verdicts:
     def judge(self, name: str, began: float, *answers: object) -> Server:
         """The server, by its answers to a look that began then."""
         failed = [each.why for each in answers if isinstance(each, Unknown) and each.server]
-        if not failed:
+        if len(failed) < len(answers):
             self._failed[name] = 0
-            return Server(name, True, "up", None)
-        answered = len(failed) < len(answers)
+            return Server(name, True, "up", failed[0] if failed else None)
         proved = self._proofs.get(name, _never)() >= began - _JUST_NOW
-        self._failed[name] = 0 if answered or proved else self._failed[name] + 1
+        self._failed[name] = 0 if proved else self._failed[name] + 1
         down = self._failed[name] >= _LOOKS
         return Server(name, not down, "down" if down else "slow", failed[0])
 

@@ -1,9 +1,11 @@
 """Finds the events of a correlation id without an index.
 
-With an account, all events of that account are read. Without one, the events of a span of time are
-searched: around the time in an id that the service made, or the one that is asked for.
+With an account, that account's events are read, the newest first, back to the time in the id if it
+has one. Without an account, the events of a span of time are searched: around the time in an id
+that the service made, or the one that is asked for.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -28,6 +30,7 @@ _LAST: Final = timedelta(hours=1)
 _LEG: Final = ("id", "counterparty")
 _FIRST: Final = timedelta(minutes=1)
 _GROWTH: Final = 8
+_PAGE: Final = 1000
 
 
 class Searched(Protocol):
@@ -39,7 +42,11 @@ class Searched(Protocol):
         self, correlation_id: str, since: datetime, until: datetime, *, seconds: float
     ) -> list[Event]: ...
 
-    def walk(self, account_id: str) -> AsyncGenerator[list[Event], None]: ...
+    async def head(self, account_id: str) -> int: ...
+
+    def walk(
+        self, account_id: str, *, after: int = 0, to: int | None = None
+    ) -> AsyncGenerator[list[Event], None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,9 @@ async def search(
 ) -> FoundEvents:
     """The events of that account; without one, those of that time; without a time in the id either,
     those of the last hour. Raises `StoreUnavailable`."""
-    if account_id is not None:
-        return await of_account(store, correlation_id, account_id)
     await store.ping()  # fails fast; the search would wait for MongoDB for all of its patience
+    if account_id is not None:
+        return await of_account(store, correlation_id, account_id, patience)
     now = datetime.now(UTC)
     made = made_at(correlation_id)
     if since is None and (made is None or made - CLOCKS > now):
@@ -73,26 +80,47 @@ async def search(
     return await by_time(store, correlation_id, since, now, patience, on_span)
 
 
-async def of_account(store: Searched, correlation_id: str, account_id: str) -> FoundEvents:
+async def of_account(
+    store: Searched, correlation_id: str, account_id: str, patience: float
+) -> FoundEvents:
     """The events of an account and of its transfers' counterparties. Raises `StoreUnavailable`."""
     events: dict[str, Event] = {}
     todo, seen = [account_id], set[str]()
-    while todo:
-        each = todo.pop()
-        seen.add(each)
-        async for event in _of(store, correlation_id, each):
-            events[event["_id"]] = event
-            if (transfer := transfer_of(event)) and transfer["counterparty"] not in seen:
-                todo.append(transfer["counterparty"])
-    return FoundEvents([events[each] for each in sorted(events)], None)
+    try:
+        async with asyncio.timeout(patience):
+            while todo:
+                each = todo.pop()
+                seen.add(each)
+                async for event in _of(store, correlation_id, each):
+                    events[event["_id"]] = event
+                    if (transfer := transfer_of(event)) and transfer["counterparty"] not in seen:
+                        todo.append(transfer["counterparty"])
+    except TimeoutError:
+        return FoundEvents(_sorted([*events.values()]), None, complete=False)
+    return FoundEvents(_sorted([*events.values()]), None)
 
 
 async def _of(store: Searched, correlation_id: str, account_id: str) -> AsyncGenerator[Event, None]:
-    async with aclosing(store.walk(account_id)) as lists:
-        async for events in lists:
-            for event in events:
-                if event.get("correlation_id") == correlation_id:
-                    yield event
+    made = made_at(correlation_id)
+    to, width = await store.head(account_id), _PAGE
+    while to > 0:
+        after = max(0, to - width)
+        newest: datetime | None = None
+        async with aclosing(store.walk(account_id, after=after, to=to)) as lists:
+            async for events in lists:
+                newest = max(filter(None, map(_created, events)), default=None)
+                for event in events:
+                    if event.get("correlation_id") == correlation_id:
+                        yield event
+        if made is not None and newest is not None and newest < made - CLOCKS:
+            return
+        # Where versions are missing, one walk of all the rest looks past them.
+        to, width = after, _PAGE if newest else after
+
+
+def _created(event: Event) -> datetime | None:
+    at: object = event.get("created_at")
+    return at.replace(tzinfo=UTC) if isinstance(at, datetime) else None
 
 
 async def by_time(

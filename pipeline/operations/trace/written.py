@@ -47,19 +47,25 @@ class WrittenBatches:
 
     def note(self, partition: int, partitions: int, batch: WrittenBatch) -> None:
         """A batch has been written just now, of one of so many partitions."""
-        now, known = self._clock(), self._of[partition]
+        known = self._fresh(partition)
         if known and batch.last <= known[-1].batch.last:
             return
-        known.append(SeenBatch(batch, now))
-        if len(known) > max(1, MOST // partitions) or known[0].seen < now - KEPT_SECONDS:
-            del known[: bisect_right(known, now - KEPT_SECONDS, 1, key=lambda each: each.seen)]
+        known.append(SeenBatch(batch, self._clock()))
+        if len(known) > max(1, MOST // partitions):
+            del known[0]
 
     def of(self, partition: int, sequence: int) -> SeenBatch | None:
         """The batch with that message of the partition; None if it is not known."""
-        known = self._of.get(partition, [])
+        known = self._fresh(partition)
         at = bisect_right(known, sequence, key=lambda each: each.batch.first) - 1
         found = known[at] if at >= 0 else None
         return found if found and sequence <= found.batch.last else None
+
+    def _fresh(self, partition: int) -> list[SeenBatch]:
+        # Where the stream was made anew, its sequences begin again: old batches must not stay.
+        known, oldest = self._of[partition], self._clock() - KEPT_SECONDS
+        del known[: bisect_right(known, oldest, key=lambda each: each.seen)]
+        return known
 
     async def _on_notification(self, message: Msg) -> None:
         try:

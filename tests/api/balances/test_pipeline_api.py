@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse, ClientSession
 
+from api.balances import overview
 from api.balances.app import create_app
 from api.balances.overview import OVERVIEWS
 from api.http.streams import STREAMS
@@ -19,6 +20,7 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.operations.keys import Role as KeyRole
 from pipeline.operations.status import last_hour
+from pipeline.operations.status.happenings import Changes
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append
@@ -343,6 +345,13 @@ async def told(answer: ClientResponse, name: str = "pipeline") -> dict[str, Any]
                 return found
 
 
+@pytest.fixture
+def read_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a client the pipeline is read once an hour."""
+    monkeypatch.setattr(overview, "STEP", 3600.0)
+
+
+@pytest.mark.usefixtures("read_rarely")
 async def test_all_who_watch_share_one_reading_and_nobody_costs_next_to_nothing(
     client: Client,
 ) -> None:
@@ -367,8 +376,20 @@ async def test_all_who_watch_share_one_reading_and_nobody_costs_next_to_nothing(
         assert later.keys() == (await pipeline(client)).keys()
     await eventually(lambda: not len(streams), message="nobody watches")
     before = readings
-    await asyncio.sleep(3.5)  # longer than three readings take, and less than ten seconds
-    assert readings <= before + 1
+    await asyncio.sleep(1.5 * overview.EVERY)
+    assert readings == before
+
+
+async def test_a_reading_that_the_timeline_can_not_compare_is_shown(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Changes, "after", broken)
+    assert (await pipeline(client)).keys() >= {"servers", "instances"}
+    await eventually(lambda: "ZeroDivisionError" in caplog.text)
+    assert (await pipeline(client)).keys() >= {"servers", "instances"}
 
 
 async def test_it_is_for_observers(settings: Settings) -> None:

@@ -66,13 +66,34 @@ async def test_operators_alone_see_the_audit_log_and_the_settings(
         assert [each["target"] for each in lines if each["action"] == "repair"] == [
             *("account 2", "account 1", "account 0")
         ]
-        [last] = (await read(client, "/audit?limit=1", headers=operator))["data"]
-        assert last["id"] == lines[0]["id"]
+        last = (await read(client, "/audit?limit=1&action=repair", headers=operator))["data"]
+        assert [each["target"] for each in last] == ["account 2"]
     async with serving(create_app(settings), ready=False) as client:
         shown = {each["name"]: each for each in (await read(client, "/settings"))["data"]}
         assert shown["BANK_LEASE_SECONDS"]["value"] == str(settings.lease_seconds)
         assert shown["BANK_LEASE_SECONDS"]["meaning"]
         await problem(await client.get("/audit?limit=1001"), 400, "invalid-input")
+
+
+async def test_a_flood_of_refused_keys_hides_nothing_else(
+    settings: Settings, js: JetStream
+) -> None:
+    await audit.ensure(js, settings)
+    for number in range(5):
+        await audit.record(js, settings, "repair", f"account {number}")
+        for flood in range(7):
+            await audit.record(js, settings, "key-refused", f"{number}-{flood}")
+    async with serving(create_app(settings), ready=False) as client:
+
+        async def targets(path: str) -> list[str]:
+            return [each["target"] for each in (await read(client, path))["data"]]
+
+        assert await targets("/audit?limit=2") == ["4-6", "4-5", "account 4", "account 3"]
+        assert await targets("/audit?limit=1&action=repair") == ["account 4"]
+        assert len(await targets("/audit")) == 40
+        assert (await targets("/audit?action=key-refused&limit=35"))[-1] == "0-0"
+        assert await targets("/audit?action=seal") == []
+        await problem(await client.get("/audit?action=x"), 400, "invalid-input")
 
 
 async def test_no_secret_is_among_the_settings(settings: Settings) -> None:

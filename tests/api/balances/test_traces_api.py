@@ -1,5 +1,6 @@
 """`GET /traces/{correlation_id}` and `GET /stages`: the way of a command with its times."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
@@ -7,11 +8,13 @@ from urllib.parse import quote
 import pytest
 from ulid import ULID
 
+from api.balances import traces
 from api.balances.app import create_app
+from api.balances.connections import Connections
 from pipeline.banking.balance import BALANCE
 from pipeline.coordination.partitioning import ensure_log
 from pipeline.eventstore import EventStore
-from pipeline.messaging import JetStream
+from pipeline.messaging import JetStream, ServerTooOld
 from pipeline.messaging.notifications import WrittenBatch, notify
 from pipeline.model.events import Event, partition_of
 from pipeline.support.settings import Settings
@@ -79,6 +82,42 @@ async def test_a_command_is_followed(client: Client, js: JetStream, store: Event
 async def test_without_a_log_no_stage_has_figures(settings: Settings) -> None:
     async with serving(create_app(settings), ready=False) as client:
         assert await stage_of(client, "forwarded") == 0
+
+
+async def test_it_listens_although_it_could_not_connect_at_first(
+    settings: Settings, js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"partitions": PARTITIONS})
+    await ensure_log(js, settings)
+    connect, tried = Connections.connected, 0
+
+    async def connected(self: Connections) -> JetStream:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise ServerTooOld("2.9")
+        return await connect(self)
+
+    monkeypatch.setattr(Connections, "connected", connected)
+    async with serving(create_app(settings), ready=False) as client:
+        assert client.app is not None
+        [written] = client.app[traces.TRACES]._written.values()
+
+        async def heard() -> object:
+            now = time.time()
+            await notify(js, BALANCE, 3, PARTITIONS, WrittenBatch(1, 1, now, now))
+            return written.of(3, 1)
+
+        await eventually(heard)
+
+
+async def test_who_gets_no_turn_is_told_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "_DEADLINE", 0.2)
+    assert client.app is not None
+    room = client.app[traces.TRACES]._room
+    async with room, room, asyncio.timeout(20):
+        await problem(await client.get(f"/traces/{ULID()}"), 503, "store-unavailable")
+    await problem(await client.get(f"/traces/{ULID()}"), 404, "trace-not-found")
 
 
 async def test_servers_that_are_away(settings: Settings) -> None:
