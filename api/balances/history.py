@@ -116,7 +116,7 @@ class AccountHistory:
 
     @cached_property
     def _histories(self) -> Histories[Account]:
-        return Histories(ACCOUNT, self._store, remembered=1000, keys=self._store.keys)
+        return Histories(ACCOUNT, self._store)
 
     @property
     def _store(self) -> EventStore:
