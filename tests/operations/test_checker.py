@@ -464,6 +464,17 @@ async def test_a_document_that_was_changed(bench: Bench, wrong: dict[str, Any]) 
 
 
 @pytest.mark.elasticsearch
+async def test_a_field_that_only_an_older_index_may_lack(bench: Bench) -> None:
+    document = (await bench.survey.documents([ANN]))[ANN]
+    await bench.put(ANN, {name: document[name] for name in document.keys() - {"owner_plain"}})
+    assert (await bench.check()).violated == [4]
+    older = {"_meta": {"projection": BALANCE.version - 1}}
+    async with bench.http.put("/balance-1/_mapping", json=older) as answer:
+        assert answer.status == 200, await answer.text()
+    assert (await bench.check()).holds
+
+
+@pytest.mark.elasticsearch
 async def test_a_missing_document(bench: Bench) -> None:
     await bench.remove(BOB)
     report = await bench.check()
@@ -580,6 +591,9 @@ class Endless:
     async def replay(self, slots: Iterable[int]) -> AsyncIterator[list[Event]]:
         for first in range(0, self.accounts, 500):
             yield [self.event(f"{number:026}") for number in range(first, first + 500)]
+
+    async def version(self) -> int:
+        return BALANCE.version
 
     async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]:
         found = ((each, BALANCE.fold_all([self.event(each)])) for each in ids)
