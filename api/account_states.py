@@ -1,11 +1,33 @@
-"""An account after some of its events, as both services show it."""
+"""An account after some of its events, as both services show it and are asked for it."""
 
-from typing import Literal, cast
+from datetime import datetime
+from typing import Annotated, Final, Literal, cast
 
+from pydantic import AfterValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from api.http.timestamps import Timestamp
 from pipeline.banking.account import Account
+from pipeline.commands import NotBegunYet, VersionNotFound
+from pipeline.model.aggregate import Refused
 from pipeline.model.versioned import Versioned
+
+NOT_THEN: Final[dict[type[Refused], tuple[int, str, str]]] = {
+    NotBegunYet: (404, "account-not-found", "Account {} was not opened by then."),
+    VersionNotFound: (404, "version-not-found", "Account {} has not come to that version."),
+}
+"""The problems of a past that there is not: status, type, and the detail about an account."""
+
+
+def _alone(at: datetime, info: ValidationInfo) -> datetime:
+    if info.data.get("version") is not None:
+        raise PydanticCustomError("both", "Give either a version or a time")
+    return at
+
+
+PastTime = Annotated[Timestamp, AfterValidator(_alone)]
+"""`at` in a query that has `version`, before it, in its place."""
 
 
 class ShownHold(TypedDict):

@@ -169,6 +169,7 @@ READS: Final[dict[str, Ask[Shown]]] = {
     "DocumentReader.many": lambda bank: bank.index.many([bank.any, bank.any]),
     "DocumentReader.has_plain": lambda bank: bank.index.has_plain(),
     "DocumentReader.ping": lambda bank: bank.index.ping(),
+    "IndexScan.version": lambda bank: bank.scan.version(),
     "IndexScan.ping": lambda bank: bank.scan.ping(),
     "IndexScan.alias_faults": lambda bank: bank.scan.alias_faults("balance-g*"),
     "IndexScan.found": lambda bank: bank.scan.found([bank.any, bank.any]),

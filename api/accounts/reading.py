@@ -1,21 +1,18 @@
 """The route that reads an account, as it is or as it was."""
 
-from datetime import datetime
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from api.account_events import MOST_VERSIONS
-from api.account_states import ShownAccount
+from api.account_states import PastTime, ShownAccount
 from api.accounts.answers import answer
 from api.accounts.documentation import UNREADABLE
 from api.accounts.routes import SERVICE
 from api.http.headers import ETAG
 from api.http.inputs import FROM_TEXT, Input, query
 from api.http.operations import json, operation
-from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
 from pipeline.model.events import ACCOUNT_ID
 
@@ -27,15 +24,8 @@ class PastQuery(Input):
 
     version: Annotated[int, Field(ge=1, le=MOST_VERSIONS), FROM_TEXT] | None = None
     """As its first so many events left it."""
-    at: Timestamp | None = None
+    at: PastTime | None = None
     """As it was at that time; a `+` in it is written `%2B`."""
-
-    @field_validator("at")
-    @classmethod
-    def _alone(cls, at: datetime | None, info: ValidationInfo) -> datetime | None:
-        if at is not None and info.data.get("version") is not None:
-            raise PydanticCustomError("both", "Give either a version or a time")
-        return at
 
 
 @routes.get(f"/{{id:{ACCOUNT_ID}}}")

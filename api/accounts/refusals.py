@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from api.account_states import NOT_THEN
 from api.commands import errors as engine_errors
 from api.http.problems import Problem, unavailable
 from api.security.customer_view import for_customer
@@ -25,11 +26,9 @@ from pipeline.banking.holds import MOST
 from pipeline.commands import (
     AggregateNotFound,
     AggregateUnreadable,
-    NotBegunYet,
     OfAnotherAggregate,
     SameAggregate,
     VersionMismatch,
-    VersionNotFound,
 )
 from pipeline.model.aggregate import DoneBefore, Refused
 
@@ -37,8 +36,7 @@ _REFUSALS: Final[dict[type[Refused], tuple[int, str, str]]] = {
     AccountNotFound: (404, "account-not-found", "There is no account {}."),
     AggregateNotFound: (404, "account-not-found", "There is no account {}."),
     OfAnotherAggregate: (404, "account-not-found", "There is no account {}."),
-    NotBegunYet: (404, "account-not-found", "Account {} was not opened by then."),
-    VersionNotFound: (404, "version-not-found", "Account {} has not come to that version."),
+    **NOT_THEN,
     AccountExists: (409, "account-exists", "There is an account {} already."),
     InsufficientFunds: (422, "insufficient-funds", "Account {} has less than that available."),
     BalanceTooLarge: (422, "balance-too-large", "Account {} can't hold so much: 2^53 is too much."),

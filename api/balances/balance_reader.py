@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from api.balances.orders import Field, Order, continued
+from api.balances.orders import Field, Order, as_indexed, continued
 from api.http.cursors import UnknownCursor
 from pipeline.banking.balance import BALANCE
 from pipeline.model.events import ACCOUNT_ID
@@ -24,8 +24,8 @@ SORTS: Final[dict[str, Field]] = {
 """What pages can be sorted by: the field that sorts them, and of what type its sort values are."""
 
 _PLAIN: Final = "owner_plain"
-_PART_OF_ID: Final = re.compile("[0-9A-HJKMNP-TV-Z]{4,26}", re.IGNORECASE)
-"""Shorter ones are in too many ids, and mean a name."""
+_PART_OF_ID: Final = re.compile("(?=.*[0-9]|.{8})[0-9A-HJKMNP-TV-Z]{4,26}", re.IGNORECASE)
+"""Other words mean a name. This is looked for in every id, which costs more than a name does."""
 
 
 class BalanceReader(DocumentReader):
@@ -49,22 +49,32 @@ class BalanceReader(DocumentReader):
 
         `owner` is exact, in either of Unicode's forms: an event of an earlier release may have a
         decomposed one. `search` is words of the owner's name, the last of which may be unfinished,
-        without regard to case and marks; or an id, or at least four characters of one. `sort` is
-        one of `SORTS`, by owner in order of plain forms. `after` is the cursor of the last page, or
-        the id of its last document: then the page begins where that one is now (`UnknownCursor`).
+        without regard to case and marks; or an id, or a part of one: eight characters, or four with
+        a digit. `sort` is one of `SORTS`, by owner in order of plain forms. `after` is the cursor
+        of the last page, or the id of its last document: then the page begins where that one is now
+        (`UnknownCursor`).
         """
-        has_plain = await self.has_plain()
-        orders = _orders(sort, descending, has_plain)
-        order, values = orders[0], None
-        if after is not None and re.fullmatch(ACCOUNT_ID, after):
-            values = await self.sort_values(after, order.sort)
-            if values is None:
-                raise UnknownCursor("No document of that account")
-        elif after is not None:
-            order, values = continued(orders, after)
-        filters = list(_filters(owner, search, has_plain))
-        found, last = await self.search(filters, sort=order.sort, after=values, limit=limit)
-        return found, order.cursor(last)
+
+        async def read(has_plain: bool) -> tuple[list[dict[str, Any]], str | None]:
+            order, values = await self._begin(_orders(sort, descending, has_plain), after)
+            filters = list(_filters(owner, search, has_plain))
+            found, last = await self.search(filters, sort=order.sort, after=values, limit=limit)
+            return found, order.cursor(last)
+
+        return await as_indexed(self, read)
+
+    async def _begin(
+        self, orders: Sequence[Order], after: str | None
+    ) -> tuple[Order, Sequence[Any] | None]:
+        """The order of the page, and the sort values behind which it begins."""
+        if after is None:
+            return orders[0], None
+        if not re.fullmatch(ACCOUNT_ID, after):
+            return continued(orders, after)
+        values = await self.sort_values(after, orders[0].sort)
+        if values is None:
+            raise UnknownCursor("No document of that account")
+        return orders[0], values
 
 
 def _orders(sort: str, descending: bool, has_plain: bool) -> Sequence[Order]:

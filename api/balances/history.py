@@ -6,24 +6,21 @@ what an account was.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Final
 
 from aiohttp import web
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from api.account_events import MOST_VERSIONS, no_account
-from api.account_states import ShownAccount, shown
+from api.account_states import NOT_THEN, PastTime, ShownAccount, shown
 from api.balances.connections import Connections
 from api.http.inputs import FROM_TEXT, Input, query
 from api.http.operations import json, operation
 from api.http.problems import Problem, unavailable
 from api.http.replies import reply
 from api.http.shapes import Page, paged, readable
-from api.http.timestamps import Timestamp
 from api.security.access import READERS, allowed
 from api.security.customer_view import CustomerEvent, for_customer, visible_events
 from pipeline.banking.account import ACCOUNT, Account
@@ -64,17 +61,10 @@ class HistoryQuery(Input):
 
     version: Annotated[int, Field(ge=1, le=MOST_VERSIONS), FROM_TEXT] | None = None
     """Steps up to the one that made this version; `next` of the page before."""
-    at: Timestamp | None = None
+    at: PastTime | None = None
     """Steps up to the last one that had happened by that time; a `+` in it is written `%2B`."""
     limit: Annotated[int, Field(ge=1, le=MOST), FROM_TEXT] = 20
     """So many at most."""
-
-    @field_validator("at")
-    @classmethod
-    def _alone(cls, at: datetime | None, info: ValidationInfo) -> datetime | None:
-        if at is not None and info.data.get("version") is not None:
-            raise PydanticCustomError("both", "Give either a version or a time")
-        return at
 
 
 class AccountHistory:
@@ -116,7 +106,7 @@ class AccountHistory:
 
     @cached_property
     def _histories(self) -> Histories[Account]:
-        return Histories(ACCOUNT, self._store, remembered=1000, keys=self._store.keys)
+        return Histories(ACCOUNT, self._store)
 
     @property
     def _store(self) -> EventStore:
@@ -180,15 +170,10 @@ async def history(request: web.Request) -> web.Response:
 def _problems() -> Iterator[None]:
     try:
         yield
-    except NotBegunYet as error:
-        account_id = error.aggregate_id
-        detail = f"Account {account_id} was not opened by then."
-        raise Problem(404, "account-not-found", detail, account=account_id) from error
     except AggregateNotFound as error:
         raise no_account(error.aggregate_id) from error
-    except VersionNotFound as error:
-        account_id = error.aggregate_id
-        detail = f"Account {account_id} has not come to that version."
-        raise Problem(404, "version-not-found", detail, account=account_id) from error
+    except (NotBegunYet, VersionNotFound) as error:
+        (status, kind, detail), account = NOT_THEN[type(error)], error.aggregate_id
+        raise Problem(status, kind, detail.format(account), account=account) from error
     except AggregateUnreadable as error:
         raise unavailable("account-unreadable", _why(error), account=error.aggregate_id) from error

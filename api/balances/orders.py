@@ -1,10 +1,13 @@
 """Orders of documents in pages, and the cursors of their lists."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from api.http.cursors import UnknownCursor, Value, decode, encode
+from pipeline.search.reader import DocumentReader
+
+T = TypeVar("T")
 
 Field = tuple[str, type]
 """A field of the index, and the type of its sort values."""
@@ -52,3 +55,15 @@ def continued(orders: Sequence[Order], cursor: str) -> tuple[Order, list[Value]]
         except UnknownCursor:
             continue
     return last, last.values(cursor)
+
+
+async def as_indexed(reader: DocumentReader, read: Callable[[bool], Awaitable[T]]) -> T:
+    """What `read` returns, which is called with whether the index has plain forms. If it does not
+    know its cursor, another process may have seen a new index before this one did."""
+    has_plain = await reader.has_plain()
+    try:
+        return await read(has_plain)
+    except UnknownCursor:
+        if has_plain or not await reader.has_plain(now=True):
+            raise
+        return await read(True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from api.balances.orders import Field, Order, continued
+from api.balances.orders import Field, Order, as_indexed, continued
 from pipeline.model.plain import plain
 from pipeline.model.projection import Projection
 from pipeline.search.reader import DocumentReader
@@ -45,12 +45,15 @@ class ProjectionReader(DocumentReader):
         `-` in `sort` means descending. `among`: filters besides. Raises `NotSortable` and
         `UnknownCursor`.
         """
-        has_plain = await self.has_plain()
-        orders = self._orders(sort, has_plain)
-        order, values = (orders[0], None) if after is None else continued(orders, after)
-        filters = [*among, *self._filters(search, has_plain)]
-        found, last = await self.search(filters, sort=order.sort, after=values, limit=limit)
-        return found, order.cursor(last)
+
+        async def read(has_plain: bool) -> tuple[list[dict[str, Any]], str | None]:
+            orders = self._orders(sort, has_plain)
+            order, values = (orders[0], None) if after is None else continued(orders, after)
+            filters = [*among, *self._filters(search, has_plain)]
+            found, last = await self.search(filters, sort=order.sort, after=values, limit=limit)
+            return found, order.cursor(last)
+
+        return await as_indexed(self, read)
 
     def _orders(self, sort: str, has_plain: bool) -> Sequence[Order]:
         """Where pages begin in that order, and how others go on that a former release began."""

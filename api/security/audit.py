@@ -22,7 +22,7 @@ from pipeline.messaging.answers import FAILURES
 from pipeline.operations import audit, keys
 from pipeline.operations.audit import Action, AuditActor
 from pipeline.operations.keys import Key
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 
@@ -90,16 +90,15 @@ class AuditTrail:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Write the lines inside the block; at its end wait for them, but not for long."""
-        writing = asyncio.create_task(self._run())
-        try:
-            yield
-        finally:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LEAVE_SECONDS):
-                    await self._idle.wait()
-            await cancel_and_wait(writing)
-            if self._waiting:
-                log.warning("%d lines of the audit log are lost", len(self._waiting))
+        async with running(self._run()):
+            try:
+                yield
+            finally:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LEAVE_SECONDS):
+                        await self._idle.wait()
+                if self._waiting:
+                    log.warning("%d lines of the audit log are lost", len(self._waiting))
 
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily("bank_audit_lines", "Lines that the audit log has", self._written)

@@ -9,7 +9,7 @@ from typing import Final
 from api.http.problems import Problem
 from api.security.keyring import Keyring
 from pipeline.operations.keys import Key
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 
 EVERY: Final = 0.25
 """Seconds between two looks at the keys of what is open. With those of the keyring's own it ends
@@ -50,11 +50,8 @@ class OpenReads:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """End within the block what must not go on."""
-        watching = asyncio.create_task(self._watch())
-        try:
+        async with running(self._watch()):
             yield
-        finally:
-            await cancel_and_wait(watching)
 
     async def _watch(self) -> None:
         while True:

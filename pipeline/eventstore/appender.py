@@ -34,7 +34,8 @@ class Appender:
     def __init__(self, client: Client, events: Collection, guards: Guards) -> None:
         self._guards = guards
         outage = Outage(log, "Appending to MongoDB", first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
-        self._rows, self._deadlines = AppendQueue(events, guards, outage), Deadlines(_LATE)
+        self._rows = AppendQueue(events, guards, outage)
+        self._deadlines = Deadlines(_LATE, DEADLINE)
         self._transactions = Transactions(client, events, guards, outage)
 
     async def row(self, events: Sequence[Event], epoch: int | None = None) -> AppendResult:
@@ -48,7 +49,7 @@ class Appender:
         outcome: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
         row = AppendRow(events[: len(documents)], documents, outcome, self._epoch(epoch))
         self._rows.add(row)
-        self._deadlines.add(row, DEADLINE)
+        self._deadlines.add(row)
         stored = await outcome
         return stored if stored.error else AppendResult(stored.number, error)
 

@@ -37,18 +37,18 @@ class Waiting(Generic[T]):
 class Deadlines:
     """All wait for the same time, so what was added first is the first to end."""
 
-    def __init__(self, late: str) -> None:
-        """`late`: the text of `StoreUnavailable`, with which they end."""
-        self._late = late
+    def __init__(self, late: str, seconds: float) -> None:
+        """They end after `seconds` with `StoreUnavailable`, whose text is `late`."""
+        self._late, self._seconds = late, seconds
         self._waiting: deque[tuple[_Waits, float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, waiting: _Waits, seconds: float) -> None:
-        """End it in so many seconds, unless it has its outcome by then."""
+    def add(self, waiting: _Waits) -> None:
+        """End it when its time is over, unless it has its outcome by then."""
         while self._waiting and self._waiting[0][0].outcome.done():
             self._waiting.popleft()
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
+        until = loop.time() + self._seconds
         self._waiting.append((waiting, until))
         if self._timer is None:
             self._timer = loop.call_at(until, self._expire)

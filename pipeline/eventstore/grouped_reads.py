@@ -5,8 +5,9 @@ began before it was asked for, so each has what is stored, and not what is delet
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final, Generic, TypeVar
 
 from pipeline.eventstore.deadlines import Deadlines, Waiting
@@ -14,6 +15,8 @@ from pipeline.eventstore.errors import StoreUnavailable
 from pipeline.support.correlation import detached
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 DEADLINE: Final = 10.0
 """Seconds after which who waits gets `StoreUnavailable`."""
@@ -27,7 +30,7 @@ class GroupedReads(Generic[T]):
     def __init__(self, read: Callable[[Collection[str]], Awaitable[Mapping[str, T]]]) -> None:
         self._read = read
         self._waiting: deque[Waiting[T]] = deque()
-        self._deadlines = Deadlines("MongoDB did not answer in time")
+        self._deadlines = Deadlines("MongoDB did not answer in time", DEADLINE)
         self._reader: asyncio.Task[None] | None = None
 
     async def get(self, account_id: str) -> T:
@@ -35,19 +38,39 @@ class GroupedReads(Generic[T]):
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         waiting = Waiting(account_id, outcome)
         self._waiting.append(waiting)
-        self._deadlines.add(waiting, DEADLINE)
+        self._deadlines.add(waiting)
         if self._reader is None or self._reader.done():
             # Detached: who stops waiting must not end the read of the others.
             self._reader = detached(self._read_waiting())
         return await outcome
 
     async def _read_waiting(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+        while group := self._next_group():
             try:
                 found = await self._read({each.account_id for each in group})
                 for each in group:
                     each.end(found[each.account_id])
+            except StoreUnavailable as error:
+                # Each read of an outage takes seconds: later groups would wait for all before them.
+                group += self._waiting
+                self._waiting.clear()
+                _fail(group, str(error), error.__cause__ or error)
             except Exception as error:
-                for each in group:
-                    each.end(StoreUnavailable(str(error)))
+                log.exception("%d accounts can't be read", len(group))
+                _fail(group, repr(error), error)
+
+    def _next_group(self) -> list[Waiting[T]]:
+        """The next of those whose callers still wait."""
+        group: list[Waiting[T]] = []
+        while self._waiting and len(group) < GROUP:
+            waiting = self._waiting.popleft()
+            if not waiting.outcome.done():
+                group.append(waiting)
+        return group
+
+
+def _fail(group: Iterable[Waiting[T]], reason: str, cause: BaseException) -> None:
+    for each in group:
+        error = StoreUnavailable(reason)  # one for each: who raises it adds a traceback
+        error.__cause__ = cause
+        each.end(error)

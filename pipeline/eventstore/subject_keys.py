@@ -66,7 +66,7 @@ class SubjectKeys:
         self._certain = collection.with_options(read_concern=ReadConcern("linearizable"))
         self._outage = Outage(log, "Making keys in MongoDB", first=0.01, most=1.0)
         self._wanted: deque[_Wanted] = deque()
-        self._deadlines = Deadlines("MongoDB did not confirm a new key in time")
+        self._deadlines = Deadlines("MongoDB did not confirm a new key in time", DEADLINE)
         self._writer: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------- reading
@@ -118,7 +118,7 @@ class SubjectKeys:
         """
         wanted = _Wanted(subject, asyncio.get_running_loop().create_future(), since)
         self._wanted.append(wanted)
-        self._deadlines.add(wanted, DEADLINE)
+        self._deadlines.add(wanted)
         if self._writer is None or self._writer.done():
             self._writer = detached(self._make_wanted())
         return await wanted.outcome

@@ -68,13 +68,13 @@ class Unfoldable(Exception):
         self.event, self.reason = event, reason
 
 
-def _reason(event: Event, error: Exception) -> str:
-    """Why it can't be folded, in words for people where the fold gave some."""
-    if type(error) is ValueError:
-        return str(error)
-    if isinstance(error, KeyError):
-        return f"{event.get('kind')} without the field {error}"
-    return f"no {event.get('kind')}: {error!r}"
+class _MissingField(KeyError):
+    """The body of an event lacks the field."""
+
+
+class _Body(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        raise _MissingField(name)
 
 
 class Advance(NamedTuple):
@@ -233,7 +233,23 @@ class Projection:
         except Unreadable as error:
             raise Unfoldable(event, str(error)) from error
         except Exception as error:  # whatever the fold raises: it parks the account, not the others
-            raise Unfoldable(event, _reason(event, error)) from error
+            raise Unfoldable(event, self._reason(document, event, error)) from error
+
+    def _reason(self, document: Document | None, event: Event, error: Exception) -> str:
+        """Why it can't be folded, in words for people where the fold gave some."""
+        if type(error) is ValueError:
+            return str(error)
+        if isinstance(error, KeyError) and self._lacks_field(document, event):
+            return f"{event.get('kind')} without the field {error}"
+        return f"no {event.get('kind')}: {error!r}"
+
+    def _lacks_field(self, document: Document | None, event: Event) -> bool:
+        """Whether it is the body that has no such key, and no other mapping in the fold."""
+        try:
+            self._after(document, {**event, "body": _Body(event["body"])})
+        except Exception as error:
+            return isinstance(error, _MissingField)
+        return False
 
     def _readable(self, event: Event) -> Event:
         """With its personal fields. Documents of the past are rewritten by nobody when their

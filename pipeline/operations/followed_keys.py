@@ -12,7 +12,7 @@ from pipeline.messaging import JetStream, JetStreamError, ServerTooOld
 from pipeline.messaging.kv import Mirror
 from pipeline.operations import keys
 from pipeline.operations.keys import Key, Role
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 
@@ -65,11 +65,8 @@ class FollowedKeys:
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
         """Keep the copy up to date inside the block, through outages of NATS."""
-        following = asyncio.create_task(self._follow())
-        try:
+        async with running(self._follow()):
             yield
-        finally:
-            await cancel_and_wait(following)
 
     async def _follow(self) -> None:
         js = await self._connected()

@@ -62,7 +62,7 @@ def catalog_of(projection: Projection, answer: Mapping[str, Any]) -> list[Catalo
             name,
             about["settings"]["index"]["uuid"],
             about.get("aliases", {}),
-            _version(about.get("mappings", {})),
+            projection_version(about.get("mappings", {})),
             projection,
             _blocks(about["settings"]["index"].get("blocks", {})),
         )
@@ -166,7 +166,8 @@ def adoption(foreign: Iterable[CatalogEntry], heir: Generation) -> list[dict[str
     return [*actions, {"add": {"index": heir.index, "alias": name}}]
 
 
-def _version(mappings: Mapping[str, Any]) -> int:
+def projection_version(mappings: Mapping[str, Any]) -> int:
+    """The version of the projection for which an index was made; 0 if it names none."""
     found = mappings.get("_meta", {}).get("projection")
     return found if isinstance(found, int) else 0
 

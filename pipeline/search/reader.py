@@ -31,6 +31,7 @@ class DocumentReader:
         self.answered = -math.inf
         self._plain = projection.plain
         self._has_plain = SharedReading(self._look_for_plain)
+        self._had_plain: bool | None = None
 
     async def get(self, document_id: str) -> dict[str, Any] | None:
         """The document of that id, as last written, or None."""
@@ -94,10 +95,13 @@ class DocumentReader:
         await require_sound_alias(self._client, self._alias)
         await require_readable(self._client, self._alias)
 
-    async def has_plain(self) -> bool:
+    async def has_plain(self, *, now: bool = False) -> bool:
         """Whether the index that readers see has all plain forms of the projection, known for a
-        second. One that an older release made has none until workers have rebuilt it."""
-        return await self._has_plain.get() if self._plain else False
+        second, or looked up `now`. One that an older release made has none until workers have
+        rebuilt it."""
+        if not self._plain:
+            return False
+        return await (self._look_for_plain() if now else self._has_plain.get())
 
     async def close(self) -> None:
         await self._has_plain.close()
@@ -105,10 +109,18 @@ class DocumentReader:
 
     async def _look_for_plain(self) -> bool:
         wanted = self._plain.values()
-        found = await self._answered(
-            self._client.indices.get_field_mapping(index=self._alias, fields=list(wanted))
-        )
-        return all(set(wanted) <= each["mappings"].keys() for each in found.body.values())
+        try:
+            found = await self._answered(
+                self._client.indices.get_field_mapping(index=self._alias, fields=list(wanted))
+            )
+        except ProjectionUnavailable as error:
+            # A server that refuses this may answer the search all the same; one in silence won't.
+            if self._had_plain is None or isinstance(error.__cause__, TransportError):
+                raise
+            return self._had_plain
+        mappings = [each["mappings"].keys() for each in found.body.values()]
+        self._had_plain = all(set(wanted) <= each for each in mappings)
+        return self._had_plain
 
     def _shown(self, document: dict[str, Any]) -> dict[str, Any]:
         """The document without its plain forms: nobody is shown them."""

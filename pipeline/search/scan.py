@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from elasticsearch import ApiError, TransportError
 
+from pipeline.search.catalog import projection_version
 from pipeline.search.client import (
     alias_faults,
     connect,
@@ -40,6 +41,14 @@ class IndexScan:
         """Raise unless a document can be read by its id, and the alias has one index, all of it."""
         await require_sound_alias(self._client, self._alias)
         await require_readable(self._client, self._alias)
+
+    async def version(self) -> int:
+        """The version of the projection for which the index was made; 0 if it names none."""
+        try:
+            found = await self._client.indices.get_mapping(index=self._alias)
+        except (ApiError, TransportError) as error:
+            raise ProjectionUnavailable(brief(error)) from error
+        return min(projection_version(each["mappings"]) for each in found.body.values())
 
     async def alias_faults(self, alias: str) -> list[str]:
         """What is wrong with any alias, whose `*` stands for any number; nothing if it is

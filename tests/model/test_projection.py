@@ -115,6 +115,20 @@ def test_whatever_a_fold_raises_is_of_its_event_alone(error: type[Exception]) ->
     assert f"{error.__name__}('broken')" in folded.poison.reason
 
 
+def test_a_field_that_the_body_lacks_is_named_and_no_other_key() -> None:
+    def after(document: Any, event: Event) -> dict[str, Any]:
+        return {"rate": {"EUR": 1}[event["body"]["currency"]]}
+
+    def reason(body: Any) -> str:
+        with pytest.raises(Unfoldable) as error:
+            folded.fold(None, new_event(ACCOUNT, 1, CREATED, body))
+        return error.value.reason
+
+    folded = Projection("rates", after, {})
+    assert reason({}) == "AccountCreated without the field 'currency'"
+    assert reason({"currency": "USD"}) == "no AccountCreated: KeyError('USD')"
+
+
 @given(length=st.integers(1, 30), start=st.integers(0, 30), end=st.integers(0, 30))
 def test_any_run_of_a_history_advances_to_its_end_or_stops_at_the_gap(
     length: int, start: int, end: int

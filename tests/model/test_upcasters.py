@@ -229,6 +229,9 @@ async def checked(store: EventStore, *documents: Document) -> Report:
     """The checker's report on the store and these documents."""
 
     class Projected:
+        async def version(self) -> int:
+            return BALANCE.version
+
         async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]:
             return {each["id"]: dict(each) for each in documents if each["id"] in ids}
 

@@ -1,7 +1,7 @@
 """The checker can fail: each invariant is broken by hand in real stores, and must be named."""
 
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -75,6 +75,11 @@ class Bench:
         await self.put(account, dict(document))
         return dict(document)
 
+    async def make_index(self, mapping: Mapping[str, Any]) -> None:
+        index = {"mappings": mapping, "aliases": {"balance": {}}}
+        async with self.http.put("/balance-1", json=index) as answer:
+            assert answer.status == 200, await answer.text()
+
     async def put(self, account: str, document: dict[str, Any]) -> None:
         path = f"/balance/_doc/{account}"
         async with self.http.put(path, json=document) as answer:
@@ -123,10 +128,8 @@ async def bench(settings: Settings, events: Collection[dict[str, Any]]) -> Async
     await store.setup()
     survey = IndexScan(settings.elasticsearch_url, "balance")
     async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
-        index = {"mappings": BALANCE.mapping, "aliases": {"balance": {}}}
-        async with http.put("/balance-1", json=index) as answer:
-            assert answer.status == 200, await answer.text()
         bench = Bench(store, survey, events, http)
+        await bench.make_index(BALANCE.mapping)
         await _live_a_little(bench)
         yield bench
     await survey.close()
@@ -464,6 +467,21 @@ async def test_a_document_that_was_changed(bench: Bench, wrong: dict[str, Any]) 
 
 
 @pytest.mark.elasticsearch
+async def test_a_field_that_only_an_older_index_may_lack(bench: Bench) -> None:
+    documents = await bench.survey.documents([ANN, BOB])
+    del documents[ANN]["owner_plain"]
+    await bench.put(ANN, documents[ANN])
+    assert (await bench.check()).violated == [4]
+    older = {**BALANCE.mapping, "_meta": {"projection": BALANCE.version - 1}}
+    async with bench.http.delete("/balance-1") as answer:
+        assert answer.status == 200, await answer.text()
+    await bench.make_index(older)
+    for account, document in documents.items():
+        await bench.put(account, document)
+    assert (await bench.check()).holds
+
+
+@pytest.mark.elasticsearch
 async def test_a_missing_document(bench: Bench) -> None:
     await bench.remove(BOB)
     report = await bench.check()
@@ -580,6 +598,9 @@ class Endless:
     async def replay(self, slots: Iterable[int]) -> AsyncIterator[list[Event]]:
         for first in range(0, self.accounts, 500):
             yield [self.event(f"{number:026}") for number in range(first, first + 500)]
+
+    async def version(self) -> int:
+        return BALANCE.version
 
     async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]:
         found = ((each, BALANCE.fold_all([self.event(each)])) for each in ids)

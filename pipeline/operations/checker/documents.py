@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import EventStore
 from pipeline.model.events import Event, slot_of
 from pipeline.model.plain import plain
@@ -28,6 +29,8 @@ UnderWay = Callable[[], Awaitable[frozenset[int]]]
 
 class CheckedProjection(Protocol):
     """What the checker reads of the index, in chunks."""
+
+    async def version(self) -> int: ...
 
     async def documents(self, ids: list[str]) -> dict[str, dict[str, Any]]: ...
 
@@ -57,6 +60,7 @@ class CheckedDocuments:
     lag_documents: int = 0
     lag_events: int = 0
     faults: Faults = field(default_factory=Faults)
+    _complete: bool = True
     _ids: Sums = field(default_factory=Sums)
     _doubts: dict[str, Doubt] = field(default_factory=dict)
     _beyond_wrong: int = 0
@@ -64,7 +68,7 @@ class CheckedDocuments:
 
     async def compare(self, accounts: list[LedgerAccount]) -> None:
         """Compare the documents of some accounts; doubts are kept for `settle`."""
-        found = await self.projection.documents([account.id for account in accounts])
+        found = await self._read([account.id for account in accounts])
         self.documents += len(found)
         for account_id in found:
             self._ids.add(fingerprint(account_id), 1)
@@ -110,9 +114,15 @@ class CheckedDocuments:
         if lost:
             self.faults.add(f"{lost} more accounts, each compared once")
 
+    async def _read(self, ids: list[str]) -> dict[str, dict[str, Any]]:
+        """The documents, and whether they are of an index in which they have all fields."""
+        # Before the documents: if the alias moves meanwhile, these are of the newer index.
+        self._complete = await self.projection.version() >= BALANCE.version
+        return await self.projection.documents(ids)
+
     async def _recheck(self, ids: list[str]) -> None:
         """Renew each doubt, or drop it when it has gone."""
-        documents = await self.projection.documents(ids)
+        documents = await self._read(ids)
         histories = await self.store.load_many(ids)  # after the documents: never older than they
         for account_id in ids:
             before = self._doubts.pop(account_id)
@@ -156,9 +166,9 @@ class CheckedDocuments:
             "slot": account.slot,
             "event_id": account.event_id,
         }
-        if (
-            "owner_plain" in document and account.owner is not None
-        ):  # an index that an older release made has none
+        # An index that an older release made has none.
+        if account.owner is not None and (self._complete or "owner_plain" in document):
+            # By the product's own definition, which is all that there is of a plain form.
             wanted["owner_plain"] = plain(account.owner)
         wrong = [
             f"{name} {document.get(name)!r} for {value!r}"

@@ -3,18 +3,20 @@ Cursors that are none are refused by name."""
 
 import copy
 import itertools
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from api.balances.app import create_app
+from api.balances.balance_reader import BalanceReader
 from pipeline.banking.balance import BALANCE
-from pipeline.search import Elastic, Generation, Generations, Write
+from pipeline.search import Elastic, Generation, Generations, ProjectionUnavailable, Write
 from pipeline.support.settings import Settings
 from tests.bank import stored
 from tests.harness import eventually
+from tests.proxy import Answering, HttpProxy
 from tests.services import Client, problem, serving
 
 pytestmark = pytest.mark.elasticsearch
@@ -190,16 +192,8 @@ async def test_the_mapping_of_an_older_release_gets_the_present_limits(settings:
 async def test_an_index_of_an_older_release_is_searched_and_walked(settings: Settings) -> None:
     """It has no plain forms until workers have rebuilt it, and a walk goes on over the swap."""
     elastic = Elastic(settings.elasticsearch_url)
-    older: Any = copy.deepcopy(BALANCE.mapping)
-    del older["properties"]["owner_plain"]
-    older["_meta"]["projection"] = BALANCE.version - 1
-    await elastic.make_index("balance-1", {"balance": {}, "balance-g1": {}}, older, {})
-    await elastic.make_index("balance-2", {"balance-g2": {}}, BALANCE.mapping, {})
     names = ["Élise", "Emil", "elf", "Weiß", "Zoë"]
-    documents = [{"id": account_id(n), "owner": name} for n, name in enumerate(names)]
-    await elastic.bulk("balance-g1", [Write(each["id"], 1, each) for each in documents])
-    await elastic.bulk("balance-g2", [Write(each["id"], 1, stored(each)) for each in documents])
-    await elastic.client.indices.refresh(index="balance-1,balance-2")
+    await _indexed_twice(elastic, names)
     async with serving(create_app(settings), ready=False) as client:
         bank = Accounts(elastic, Generation(1, "", BALANCE), client)
 
@@ -210,12 +204,7 @@ async def test_an_index_of_an_older_release_is_searched_and_walked(settings: Set
         assert await found(search="elise") == []
         assert await found(search="0004") == ["Zoë"]
         first = await bank.page(limit=2)
-        await elastic.client.indices.update_aliases(
-            actions=[
-                {"remove": {"index": "balance-1", "alias": "balance"}},
-                {"add": {"index": "balance-2", "alias": "balance"}},
-            ]
-        )
+        await _swap(elastic)
         walked = [*first["data"]]
         rest = await bank.page(limit=2, starting_after=first["next"])
         walked += rest["data"]
@@ -229,6 +218,79 @@ async def test_an_index_of_an_older_release_is_searched_and_walked(settings: Set
         second = await bank.page(limit=2, starting_after=(await bank.page(limit=2))["next"])
         assert [each["owner"] for each in second["data"]] == in_order[2:4]
     await elastic.close()
+
+
+async def test_a_cursor_of_a_process_that_saw_the_new_index_first(settings: Settings) -> None:
+    elastic, late = Elastic(settings.elasticsearch_url), BalanceReader(settings.elasticsearch)
+    await _indexed_twice(elastic, ["elf", "Élise", "Emil"])
+    assert len((await late.page())[0]) == 3
+    await _swap(elastic)
+    early = BalanceReader(settings.elasticsearch)
+    _, cursor = await early.page(limit=1)
+    rest, _ = await late.page(after=cursor)
+    assert [each["owner"] for each in rest] == ["Élise", "Emil"]
+    for each in (elastic, late, early):
+        await each.close()
+
+
+async def test_a_mapping_that_can_t_be_read_fails_no_page(settings: Settings) -> None:
+    elastic = Elastic(settings.elasticsearch_url)
+    await _indexed_twice(elastic, ["Élise"])
+    await _swap(elastic)
+    refusal = Answering(403, match=lambda request: "/_mapping/" in request.target)
+    async with HttpProxy(settings.elasticsearch_url) as proxy:
+        reader = BalanceReader(proxy.url)
+        assert await reader.has_plain()
+        proxy.faults.append(refusal)
+        assert await reader.has_plain(now=True)
+        assert refusal.count
+        assert len((await reader.page(search="elise"))[0]) == 1
+        other = BalanceReader(proxy.url)
+        with pytest.raises(ProjectionUnavailable):
+            await other.page()
+        await reader.close()
+        await other.close()
+    await elastic.close()
+
+
+async def test_a_word_without_a_digit_is_no_part_of_an_id(settings: Settings) -> None:
+    elastic, reader = Elastic(settings.elasticsearch_url), BalanceReader(settings.elasticsearch)
+    await _indexed_twice(elastic, ["Anna", "Eva"])
+    other = {"id": f"01JDANNABARBARA{0:011}", "owner": "Bob"}
+    await elastic.bulk("balance-g1", [Write(other["id"], 1, other)])
+    await elastic.client.indices.refresh(index="balance-1")
+
+    async def found(search: str) -> list[str]:
+        return [each["owner"] for each in (await reader.page(search=search))[0]]
+
+    assert await found("anna") == ["Anna"]
+    assert await found("danna") == []
+    assert await found("1jda") == ["Bob"]
+    assert await found("annabarb") == ["Bob"]
+    await reader.close()
+    await elastic.close()
+
+
+async def _indexed_twice(elastic: Elastic, owners: Iterable[str]) -> None:
+    """In an index that an older release made, which is live, and in one of this release."""
+    older: Any = copy.deepcopy(BALANCE.mapping)
+    del older["properties"]["owner_plain"]
+    older["_meta"]["projection"] = BALANCE.version - 1
+    await elastic.make_index("balance-1", {"balance": {}, "balance-g1": {}}, older, {})
+    await elastic.make_index("balance-2", {"balance-g2": {}}, BALANCE.mapping, {})
+    documents = [{"id": account_id(n), "owner": name} for n, name in enumerate(owners)]
+    await elastic.bulk("balance-g1", [Write(each["id"], 1, each) for each in documents])
+    await elastic.bulk("balance-g2", [Write(each["id"], 1, stored(each)) for each in documents])
+    await elastic.client.indices.refresh(index="balance-1,balance-2")
+
+
+async def _swap(elastic: Elastic) -> None:
+    await elastic.client.indices.update_aliases(
+        actions=[
+            {"remove": {"index": "balance-1", "alias": "balance"}},
+            {"add": {"index": "balance-2", "alias": "balance"}},
+        ]
+    )
 
 
 async def _is(read: Awaitable[list[str]], wanted: list[str]) -> bool:
