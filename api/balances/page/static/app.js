@@ -15,6 +15,7 @@ import { rebuildNews } from "./parts/rebuildnews.js";
 import { standing } from "./parts/standing.js";
 import * as account from "./views/account.js";
 import * as accounts from "./views/accounts.js";
+import * as command from "./views/command.js";
 import * as event from "./views/event.js";
 import * as events from "./views/events.js";
 import * as timeline from "./views/timeline.js";
@@ -31,9 +32,14 @@ import * as trace from "./views/trace.js";
  *   who: () => import("./core/shapes.js").Who | null}} Context `signal` aborts when another view comes
  */
 
-const VIEWS = { overview, partitions, events, trace, timeline, rebuild, parked, ...(BANK && { accounts }) };
+const VIEWS = { overview, partitions, events, trace, timeline, rebuild, parked, ...(BANK && { accounts, command }) };
 /** Those that other keys than an observer's show. */
-const OPEN = { accounts: () => true, events: (who) => may(who, "list") };
+const OPEN = {
+  accounts: () => true,
+  command: () => true,
+  events: (who) => may(who, "list"),
+  trace: (who) => may(who, "list"),
+};
 
 const mayShow = (view) => (OPEN[view] ?? ((who) => may(who, "watch")))(who);
 

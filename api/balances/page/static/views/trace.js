@@ -4,7 +4,7 @@
 import { get, path } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
 import { Resource } from "../core/resource.js";
-import { address } from "../core/router.js";
+import { address, altered } from "../core/router.js";
 import { figure } from "../parts/figures.js";
 import { kindName } from "../parts/kinds.js";
 import { accountLink, eventLink } from "../parts/links.js";
@@ -21,9 +21,13 @@ const FIGURES_MS = 5_000;
 const LEAD =
   "Every command has a correlation id: the answer has it as X-Correlation-ID, its events and every line of the log, too.";
 
+const EXPLAIN = "Explain each stage";
+const HIDE = "Without explanations";
+
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route }) {
   const account = () => route.query.get("account");
+  const walk = () => route.query.get("explain") === "yes";
   const began = Date.now();
   const trace = new Resource(
     (stop) =>
@@ -43,7 +47,8 @@ export function show(place, { live, signal, route }) {
         finder(route.id ?? "", account() ?? ""),
         route.id !== null && [
           condition(trace),
-          h("div", { class: soundness(trace) }, trace.value?.events.map(event), readAt(trace)),
+          h("p", null, h("a", { href: altered(route, { explain: walk() ? "" : "yes" }) }, walk() ? HIDE : EXPLAIN)),
+          h("div", { class: soundness(trace) }, trace.value?.events.map((each) => event(each, walk())), readAt(trace)),
         ],
         section("lately", "How long each stage took in the last five minutes", condition(lately), figures(lately)),
       ],
@@ -98,7 +103,7 @@ function finder(id, account) {
   );
 }
 
-const event = (each) =>
+const event = (each, walk) =>
   h(
     "section",
     { key: each.event_id, "aria-label": `${kindName(each.kind)}, version ${each.version}` },
@@ -110,7 +115,7 @@ const event = (each) =>
       accountLink(each.account_id),
     ),
     h("p", null, whereabouts(each)),
-    stations(each),
+    stations(each, walk),
   );
 
 const COLUMNS = [
