@@ -238,7 +238,9 @@ def test_a_role_is_reached_on_its_port_and_reaches_servers_and_names(
     assert {each["port"] for each in servers["ports"]} == named
     if role == "balances":  # it hands the page's commands on
         [accounts] = services
-        assert accounts["ports"] == [{"port": kind("Service")["accounts"]["spec"]["ports"][0]["port"]}]
+        assert accounts["ports"] == [
+            {"port": kind("Service")["accounts"]["spec"]["ports"][0]["port"]}
+        ]
         [to] = accounts["to"]
         labels = kind("Deployment")["accounts"]["spec"]["template"]["metadata"]["labels"]
         assert to["podSelector"]["matchLabels"].items() <= labels.items()

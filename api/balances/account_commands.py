@@ -1,5 +1,5 @@
-"""`POST /commands/{command}`: hands a command of the operator's page to the account service, and its
-answer back as it is.
+"""`POST /commands/{command}`: hands a command of the operator's page to the account service, and
+its answer back as it is.
 
 The page may talk to the service that serves it and to no other. This service adds no right of its
 own: with keys its routes let in the roles that the account service lets in, and that one is given

@@ -1,4 +1,4 @@
-"""Commands from the page: an empty bank offers the first one, and each is followed to where it is read."""
+"""Commands from the page: an empty bank offers the first, and each is followed to its readers."""
 
 import re
 from collections.abc import AsyncIterator

@@ -19,7 +19,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ADA: Final = f"01JD{1:022}"
 ROWS: Final = "main tbody tr"
-VIEWS: Final = ("overview", "partitions", "rebuild", "parked", "accounts", f"accounts/{ADA}", "command/hold")
+VIEWS: Final = (
+    "overview",
+    "partitions",
+    "rebuild",
+    "parked",
+    "accounts",
+    f"accounts/{ADA}",
+    "command/hold",
+)
 
 
 def account(number: int) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from aiohttp.test_utils import TestServer
 
 from api.accounts.app import create_app as accounts
@@ -82,9 +83,7 @@ async def test_a_repeated_key_pays_once(bank: Client) -> None:
             assert (answer.status, (await answer.json())["balance"]) == (200, 107)
             assert answer.headers.get("Idempotent-Replayed") == replayed
     other = {"json": {**paid, "money": 8}, "headers": {"Idempotency-Key": "form 1"}}
-    await problem(
-        await bank.post("/commands/deposit", **other), 422, "idempotency-key-reused"
-    )
+    await problem(await bank.post("/commands/deposit", **other), 422, "idempotency-key-reused")
     await problem(
         await bank.post("/commands/deposit", json=paid, headers={"Idempotency-Key": "\xe9"}),
         400,
@@ -132,7 +131,7 @@ async def test_the_key_of_the_caller_decides_on_both_services(settings: Settings
 
         customer = await holder(settings, Role.CUSTOMER, accounts=frozenset({account_id}))
         for each in (commands, client):
-            await eventually(lambda each=each: is_known(each, customer))
+            await eventually(partial(is_known, each, customer))
         drawn = {"id": account_id, "money": 1}
         assert (await send(client, "withdraw", drawn, **customer))["balance"] == 99
         for command, body in (
@@ -176,7 +175,7 @@ async def in_place_of_the_account_service(answer: Any, settings: Settings) -> As
 
 
 async def test_an_answer_that_is_lost(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    timeout = account_commands.aiohttp.ClientTimeout(total=0.2)
+    timeout = ClientTimeout(total=0.2)
     monkeypatch.setattr(account_commands, "_TIMEOUT", timeout)
 
     async def stands_still(_: web.Request) -> web.Response:
