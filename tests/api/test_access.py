@@ -53,6 +53,7 @@ TABLE: dict[str, dict[str, str]] = {
         "GET /": "teller viewer operator",
         "GET /{id}": "teller viewer operator customer",
         "GET /{id}/statement": "teller viewer operator customer",
+        "GET /{id}/history": "teller viewer operator customer",
         "GET /{id}/events": "teller viewer operator customer",
         "GET /projections/owners": "teller viewer operator",
         "GET /projections/owners/{group}": "teller viewer operator",

@@ -65,6 +65,12 @@ async def test_an_empty_bank_offers_the_first_account(browser: Browser, empty: C
     assert first[1] == {"owner": "Ada", "money": 100}
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser, bank: Bank) -> AsyncIterator[Tab]:
+    async with tab(browser, bank.address, refusals=True) as opened:
+        yield opened
+
+
 async def test_a_newcomer_opens_an_account_pays_in_and_follows_it(page: Tab, bank: Bank) -> None:
     await page.show()
     await page.page.get_by_role("link", name="Send a command of your own").click()

@@ -82,8 +82,10 @@ async def test_a_repeated_key_pays_once(bank: Client) -> None:
         ) as answer:
             assert (answer.status, (await answer.json())["balance"]) == (200, 107)
             assert answer.headers.get("Idempotent-Replayed") == replayed
-    other = {"json": {**paid, "money": 8}, "headers": {"Idempotency-Key": "form 1"}}
-    await problem(await bank.post("/commands/deposit", **other), 422, "idempotency-key-reused")
+    other = await bank.post(
+        "/commands/deposit", json={**paid, "money": 8}, headers={"Idempotency-Key": "form 1"}
+    )
+    await problem(other, 422, "idempotency-key-reused")
     await problem(
         await bank.post("/commands/deposit", json=paid, headers={"Idempotency-Key": "\xe9"}),
         400,
