@@ -134,7 +134,7 @@ class CommandBatcher(Generic[C, S]):
         """Up to a command of several events, or that one alone if it is the first. Raises what
         `Keys` raise."""
         aggregate, begin, before = self._aggregate, self._states.begin_chains, 0
-        keys, decided = self._states.new_keys(), list[_Decided[C, S]]()
+        keys, decided = self._states.new_keys(), []
         for waiting in batch:
             try:
                 command, context = waiting.command, waiting.context

@@ -15,6 +15,8 @@ class KeyStore(Protocol):
 class Keys:
     """Those that the commands of one batch need, each obtained once. Kept no longer than that."""
 
+    __slots__ = ("_obtained", "_store")
+
     def __init__(self, store: KeyStore) -> None:
         self._store = store
         self._obtained: dict[tuple[str, int], SubjectKey] = {}

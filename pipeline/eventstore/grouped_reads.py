@@ -32,13 +32,14 @@ class GroupedReads(Generic[T]):
 
     async def get(self, account_id: str) -> T:
         """What there is of the account. Raises `StoreUnavailable`."""
-        waiting = Waiting[T](account_id, asyncio.get_running_loop().create_future())
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting = Waiting(account_id, outcome)
         self._waiting.append(waiting)
         self._deadlines.add(waiting, DEADLINE)
         if self._reader is None or self._reader.done():
             # Detached: who stops waiting must not end the read of the others.
             self._reader = detached(self._read_waiting())
-        return await waiting.outcome
+        return await outcome
 
     async def _read_waiting(self) -> None:
         while self._waiting:

@@ -81,7 +81,7 @@ def encrypted(event: Event, fields: Collection[str], key: SubjectKey) -> Event:
 
     Raises `TypeError` if a field is no text.
     """
-    own, rest = dict[str, Any](), {**event["body"]}
+    rest, own = {**event["body"]}, {}
     for name in fields:
         if rest.get(name) is not None:
             own[name] = rest.pop(name)

@@ -105,6 +105,10 @@ class Canned:
             "/rebuilds": page_of(),
             "/parked": page_of(),
             "/": page_of(),
+            "/stages": page_of(minutes=5, events=0),
+            "/timeline": page_of(since=None),
+            "/audit": page_of(),
+            "/settings": page_of(),
         }
 
     def has_key(self, key: str, role: str, *accounts: str) -> None:

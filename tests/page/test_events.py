@@ -144,6 +144,8 @@ async def test_from_an_event_to_its_neighbours_and_its_trace(page: Tab, bank: Ba
     await page.says('"owner": "Ada Lovelace"', where="[aria-labelledby=before]")
     await page.says('"money": 8', where="[aria-labelledby=after]")
     assert await page.violations() == []
+    await page.page.get_by_role("link", name="Version 1: Opened").click()
+    await page.says("It is the first event.")
     await page.page.get_by_role("link", name="Trace it").click()
     stations = page.page.locator(".stations li")
     await expect(stations).to_have_count(9)

@@ -20,13 +20,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ADA: Final = f"01JD{1:022}"
 ROWS: Final = "main tbody tr"
 VIEWS: Final = (
-    "overview",
-    "partitions",
-    "rebuild",
-    "parked",
-    "accounts",
-    f"accounts/{ADA}",
-    "command/hold",
+    *("overview", "partitions", "trace", "timeline", "rebuild", "parked"),
+    *("accounts", f"accounts/{ADA}", "command/hold"),
 )
 
 
@@ -80,6 +75,20 @@ def parked(number: int) -> dict[str, Any]:
         "attempts": 1,
         "retry": False,
     }
+
+
+def parked_ones(*numbers: int) -> dict[str, Any]:
+    """The answers about parked accounts and what is asked of each besides."""
+    answers: dict[str, Any] = {"/parked": page_of(*map(parked, numbers))}
+    for number in numbers:
+        id_ = account(number)["id"]
+        event = {"account_id": id_, "version": 3, "kind": "MoneyPrinted", "slot": 5}
+        answers |= {
+            f"/{id_}": account(number),
+            f"/parked/{id_}": {**parked(number), "waiting": 2},
+            f"/events/{id_}/3": {"event": event, "before": None, "after": None},
+        }
+    return answers
 
 
 def rebuild(state: str = "running", done: int = 5) -> dict[str, Any]:
@@ -145,7 +154,7 @@ async def test_the_first_view_takes_few_requests_and_little(page: Tab) -> None:
 async def test_nothing_that_is_shown_jumps(
     browser: Browser, service: Canned, size: tuple[int, int]
 ) -> None:
-    service.answers |= {"/rebuilds": page_of(rebuild()), "/parked": page_of(parked(2))}
+    service.answers |= {"/rebuilds": page_of(rebuild()), **parked_ones(2)}
     service.delay = 0.3
     async with tab(browser, service.address, size) as page:
         await page.page.add_init_script(
@@ -171,7 +180,7 @@ async def test_no_view_has_a_fault(
     browser: Browser, service: Canned, size: tuple[int, int], scheme: Scheme
 ) -> None:
     """Nor with notices, a rebuild that runs and a term that is explained."""
-    service.answers |= {"/rebuilds": page_of(rebuild()), "/parked": page_of(parked(2))}
+    service.answers |= {"/rebuilds": page_of(rebuild()), **parked_ones(2)}
     service.reading = lambda: reading("w1", None, rebuild=rebuild())
     async with tab(browser, service.address, size, scheme) as page:
         for view in VIEWS:
@@ -202,9 +211,9 @@ async def say(page: Tab, *tones: str) -> None:
 
 
 async def test_notices_are_sorted_and_cover_no_button(page: Tab, service: Canned) -> None:
-    service.answers["/parked"] = page_of(*map(parked, range(9)))
+    service.answers |= parked_ones(*range(9))
     await page.show("parked")
-    await expect(page.page.get_by_role("button", name="Drop…")).to_have_count(18)
+    await expect(page.page.get_by_role("button", name="Drop…")).to_have_count(9)
     await say(page, "good", "bad", "warn", "bad", "good")
     notices = page.page.locator(".notice strong")
     told = ["It is bad.", "It is bad.", "It is warn.", "It is good."]
@@ -222,7 +231,7 @@ async def test_notices_are_sorted_and_cover_no_button(page: Tab, service: Canned
 async def test_who_stood_on_a_card_that_vanishes_stands_on_the_next(
     page: Tab, service: Canned
 ) -> None:
-    service.answers["/parked"] = page_of(parked(1), parked(2))
+    service.answers |= parked_ones(1, 2)
     await page.show("parked")
     button = page.page.get_by_role("button", name=f"Drop… {ADA}").first
     await button.focus()
@@ -343,6 +352,11 @@ async def test_a_rebuild_is_seen_everywhere_and_its_end_is_told(page: Tab, servi
     service.reading = lambda: reading(rebuild=rebuild("done", done=10))
     await page.says("The rebuild of balance is done.", where="#notices")
     await expect(page.page.locator("#troubles")).not_to_contain_text("rebuild")
+    service.reading = lambda: reading(rebuild={**rebuild("cancelled"), "id": "r2"})
+    await page.says("The rebuild of balance is cancelled.", where="#notices")
+    await page.page.reload()
+    await page.says("Live", where="#live")
+    await expect(page.page.locator(".notice")).to_have_count(0)
 
 
 async def test_a_term_is_explained_where_it_stands(page: Tab) -> None:
@@ -350,6 +364,7 @@ async def test_a_term_is_explained_where_it_stands(page: Tab) -> None:
         ("partitions", "epoch"),
         ("partitions", "checkpoint"),
         ("rebuild", "generation"),
+        (f"accounts/{ADA}", "fold"),
     ):
         await page.show(view)
         await page.page.get_by_role("button", name=f"What is {term}?").first.click()

@@ -11,6 +11,7 @@ import { kindName } from "./kinds.js";
 import { condition, readAt, soundness } from "./problems.js";
 import { sides } from "./sides.js";
 import { table } from "./tables.js";
+import { explained } from "./terms.js";
 
 const LIMIT = 15;
 const DEBOUNCE_MS = 150;
@@ -201,7 +202,9 @@ export class History {
       h(
         "p",
         { class: "lead dim" },
-        "No balance is stored. Each state below is the state before it and one event, folded; the newest is what the account is now.",
+        "No balance is stored. Each state below is the state before it and one event, ",
+        explained("folded"),
+        "; the newest is what the account is now.",
       ),
       this.#newest > 0 && this.#controls(),
       condition(this.#resource),

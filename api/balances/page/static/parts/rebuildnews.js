@@ -5,17 +5,24 @@ import { say } from "./notices.js";
 const ENDS = { done: ["good", "done"], cancelled: ["warn", "cancelled"], failed: ["bad", "failed"] };
 
 /**
+ * Of what had ended before the first reading nothing is said. What ends between two readings was never seen running.
  * @param {import("../core/live.js").Live} live
  * @returns {() => void} to be called at each of its changes
  */
 export function rebuildNews(live) {
   let known = null;
   return () => {
-    const rebuild = live.reading?.rebuild ?? null;
-    const ended = known?.state === "running" && known.id === rebuild?.id && ENDS[rebuild.state];
-    if (ended) say(ended[0], `The rebuild of ${rebuild.projection} is ${ended[1]}.`, meaning(rebuild));
-    known = rebuild;
+    if (!live.reading) return;
+    const { rebuild } = live.reading;
+    const ended = ENDS[rebuild?.state] ? rebuild.id : "";
+    if (known !== null && ended && ended !== known) tell(rebuild);
+    known = ended || known || "";
   };
+}
+
+function tell(rebuild) {
+  const [tone, word] = ENDS[rebuild.state];
+  say(tone, `The rebuild of ${rebuild.projection} is ${word}.`, meaning(rebuild));
 }
 
 function meaning({ state, kind, reason }) {

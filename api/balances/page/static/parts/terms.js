@@ -30,6 +30,11 @@ const TERMS = {
     `One event of the ${THING} can't be applied, so its later events wait in the event store, in order. All other ${THING}s go on, and a retry applies what waits.`,
     "parking.md",
   ],
+  folded: [
+    "fold",
+    `The state after an event is made of the state before it and of the event, by a function that looks at nothing else. So the events alone tell every state that the ${THING} ever had, and whatever else is stored of it can be made again.`,
+    "architecture.md",
+  ],
   "Next generation": [
     "generation",
     "A complete index of the projection, with a number. A rebuild fills the next generation beside the live one, and readers change to it at once when it is complete.",

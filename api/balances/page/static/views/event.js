@@ -70,7 +70,7 @@ const beside = (id, name, event, none) =>
             null,
             eventLink(event.account_id, event.version, `Version ${event.version}: ${kindName(event.kind)}`),
           ),
-          json(name, event),
+          json(`Event of version ${event.version}`, event),
         ]
       : h("p", { class: "empty" }, none),
   );

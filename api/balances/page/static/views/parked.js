@@ -163,20 +163,38 @@ const card = (account, { acts, found, look, reading }) =>
     event(account, found, look),
   );
 
+/** What is still asked for has its place already: nothing may jump when it comes. */
 function facts({ id, entries: [first] }, found, { partitions }) {
-  const slot = found?.event?.slot;
-  const partition = Number.isInteger(slot) ? Math.floor((slot * partitions.length) / SLOTS) : null;
-  const worker = partitions[partition]?.owner;
+  const soon = (shown) => (found ? shown(found) : "…");
   return h(
     "dl",
     { class: "facts" },
     fact("Event", eventLink(id, first.version, first.kind)),
     fact("Version", figure(first.version)),
-    found && fact("Waiting", figure(found.waiting, (number) => counted(number, "event"))),
-    found && BANK && fact("Owner", found.owner ?? unknown("no document of it can be read")),
-    partition !== null && fact("Retried by", worker ?? "no worker now", `, partition ${partition}`),
-    found?.event?.correlation_id && fact("Command", traceLink(found.event.correlation_id, id, "Trace it")),
+    fact(
+      "Waiting",
+      soon(({ waiting }) => figure(waiting, (number) => counted(number, "event"))),
+    ),
+    BANK &&
+      fact(
+        "Owner",
+        soon(({ owner }) => owner ?? unknown("no document of it can be read")),
+      ),
+    fact(
+      "Retried by",
+      soon(({ event }) => retriedBy(event, partitions)),
+    ),
+    fact(
+      "Command",
+      soon(({ event }) => (event?.correlation_id ? traceLink(event.correlation_id, id, "Trace it") : unknown(null))),
+    ),
   );
+}
+
+function retriedBy(event, partitions) {
+  if (!Number.isInteger(event?.slot)) return unknown("its event can't be read");
+  const partition = Math.floor((event.slot * partitions.length) / SLOTS);
+  return `${partitions[partition]?.owner ?? "no worker now"}, partition ${partition}`;
 }
 
 const event = (account, found, look) =>

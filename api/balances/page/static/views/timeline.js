@@ -39,7 +39,8 @@ export function show(place, { live, signal, who, route }) {
         chooser(only(), operator, choose),
         condition(happened),
         h("div", { class: soundness(happened) }, happened.value && list(happened.value, only()), readAt(happened)),
-        operator && section("settings", "Settings of this service", condition(settings), told(settings)),
+        // Not before what stands above it, which would push it down.
+        operator && !happened.waiting && section("settings", "Settings of this service", condition(settings), told(settings)),
       ],
       place,
     );

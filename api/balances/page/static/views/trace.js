@@ -106,7 +106,7 @@ function finder(id, account) {
 const event = (each, walk) =>
   h(
     "section",
-    { key: each.event_id, "aria-label": `${kindName(each.kind)}, version ${each.version}` },
+    { key: each.event_id, "aria-label": `${kindName(each.kind)}, version ${each.version} of ${each.account_id}` },
     h(
       "h2",
       null,
