@@ -12,8 +12,15 @@ const DAY_SECONDS = 86_400;
  *   empty?: unknown, least?: number}} Field `empty`: what is sent where nothing is given; undefined: it is left out
  */
 const account = (name, label) => ({ name, label, kind: "account" });
-const money = (more = {}) => ({ name: "money", label: "Money", hint: "In whole minor units: 1250 is 12.50.", kind: "money", ...more });
-const hold = { name: "hold", label: "Hold", hint: "Its id, as the account and the event have it.", kind: "account" };
+const money = (more = {}) => ({ name: "money", label: "Money", hint: "In whole minor units.", kind: "money", ...more });
+const hold = { name: "hold", label: "Hold", hint: "Its id, as the event has it.", kind: "account" };
+const seconds = {
+  name: "seconds",
+  label: "For how many seconds",
+  hint: "A day unless you say.",
+  kind: "seconds",
+  empty: DAY_SECONDS,
+};
 
 /** By command: its name, what it did once it is done, who may send it, and its fields. */
 export const COMMANDS = {
@@ -38,14 +45,18 @@ export const COMMANDS = {
     fields: [
       account("id", "Account"),
       money({ hint: "In whole minor units. It stays in the balance, and is not available." }),
-      { name: "seconds", label: "For how many seconds", hint: "A day unless you say.", kind: "seconds", empty: DAY_SECONDS },
+      seconds,
     ],
   },
   capture: {
     name: "Capture a hold",
     done: "Captured",
     right: "pay",
-    fields: [account("id", "Account"), hold, money({ hint: "In whole minor units. All that is held unless you say.", empty: undefined })],
+    fields: [
+      account("id", "Account"),
+      hold,
+      money({ hint: "In whole minor units. All that is held unless you say.", empty: undefined }),
+    ],
   },
   void: { name: "Void a hold", done: "Voided", right: "pay", fields: [account("id", "Account"), hold] },
 };
@@ -59,12 +70,16 @@ export function checked(command, given) {
   const [body, faults] = [{}, {}];
   for (const field of COMMANDS[command].fields) {
     const text = (given[field.name] ?? "").trim();
-    if (text === "" && "empty" in field) Object.assign(body, field.empty === undefined ? {} : { [field.name]: field.empty });
-    else if (fault(field, text)) faults[field.name] = fault(field, text);
-    else body[field.name] = field.kind === "money" || field.kind === "seconds" ? Number(text) : text;
+    const wrong = text === "" && "empty" in field ? null : fault(field, text);
+    if (wrong) faults[field.name] = wrong;
+    else if (text !== "") body[field.name] = isNumber(field) ? Number(text) : text;
+    else if (field.empty !== undefined) body[field.name] = field.empty;
   }
   return { body, faults };
 }
+
+/** Whether a field is a whole number. @param {Field} field */
+export const isNumber = ({ kind }) => kind === "money" || kind === "seconds";
 
 function fault({ kind, least = 1 }, text) {
   if (text === "") return "This is needed.";
@@ -89,17 +104,16 @@ const ABOUT = {
 /** What the service says is wrong, by field; nothing where it is about none. @param {Problem} problem */
 export function faultsOf(command, problem, body) {
   const names = COMMANDS[command].fields.map(({ name }) => name);
-  const faults = {};
-  for (const { pointer = "", detail } of problem.more.errors ?? []) faults[pointer.replace(/^#\//, "")] = detail;
-  const about =
-    ABOUT[problem.type.split("/").at(-1)] ?? names.find((name) => problem.more.account && body[name] === problem.more.account);
+  const { account: named, errors = [] } = problem.more;
+  const faults = Object.fromEntries(errors.map(({ pointer = "", detail }) => [pointer.slice(2), detail]));
+  const about = ABOUT[problem.type.split("/").at(-1)] ?? names.find((name) => named && body[name] === named);
   if (about) faults[about] = problem.detail;
   return Object.fromEntries(Object.entries(faults).filter(([name]) => names.includes(name)));
 }
 
 /** A new idempotency key: 128 random bits. */
 export const newKey = () =>
-  `page-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (each) => each.toString(16).padStart(2, "0")).join("")}`;
+  `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("")}`;
 
 /**
  * Send it under this key; the answer, and the correlation id of what was executed.
@@ -109,9 +123,11 @@ export async function send(command, body, key) {
   const headers = { "Idempotency-Key": key };
   const { value, answer } = await told(`/commands/${command}`, { method: "POST", body, headers });
   const { id, version } = value;
-  // Of a command that was executed before, that is the id of the first sending, which its event has.
-  const first = answer.headers.has("Idempotent-Replayed");
-  return { id, version, correlation: first ? await correlationOf(id, version) : answer.headers.get("X-Correlation-ID") };
+  // What was executed before has the correlation id of its first sending.
+  const correlation = answer.headers.has("Idempotent-Replayed")
+    ? await correlationOf(id, version)
+    : answer.headers.get("X-Correlation-ID");
+  return { id, version, correlation };
 }
 
 async function correlationOf(id, version) {

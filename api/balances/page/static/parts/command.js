@@ -2,7 +2,7 @@
 // something is executed, so sending it again after a lost answer can't pay twice.
 
 import { Problem, get, path } from "../core/api.js";
-import { COMMANDS, checked, faultsOf, newKey, send } from "../core/commands.js";
+import { COMMANDS, checked, faultsOf, isNumber, newKey, send } from "../core/commands.js";
 import { byId, h } from "../core/dom.js";
 import { whole } from "../core/format.js";
 import { may } from "../core/roles.js";
@@ -14,15 +14,19 @@ import { parted } from "./words.js";
 
 const WALKED = "bank.walked";
 const KNOWN = 25;
+/** Those that are about a hold there is, and begin from it. */
+const OF_HOLDS = ["capture", "void"];
 
 /** Which commands this reader may send. */
 export const commandsFor = (who) => Object.keys(COMMANDS).filter((each) => may(who, COMMANDS[each].right));
 
+const link = (command, query) => h("a", { href: address("command", command, query) }, COMMANDS[command].name);
+
 /** Links to the forms about an account. */
 export const commandLinks = (who, id) =>
   commandsFor(who)
-    .filter((each) => !["create", "capture", "void"].includes(each))
-    .map((each, n) => [n ? " · " : "", h("a", { href: address("command", each, { account: id }) }, COMMANDS[each].name)]);
+    .filter((each) => each !== "create" && !OF_HOLDS.includes(each))
+    .map((each, n) => [n ? " · " : "", link(each, { account: id })]);
 
 /** The holds of an account, with what can be done about each. */
 export const holdLinks = (who, id, holds) =>
@@ -32,9 +36,10 @@ export const holdLinks = (who, id, holds) =>
       { key: each.id },
       `Held: ${whole(each.money)} until `,
       fullTime(each.expires_at),
-      ["capture", "void"]
-        .filter((command) => commandsFor(who).includes(command))
-        .map((command) => [" · ", h("a", { href: address("command", command, { account: id, hold: each.id }) }, COMMANDS[command].name)]),
+      OF_HOLDS.filter((command) => commandsFor(who).includes(command)).map((command) => [
+        " · ",
+        link(command, { account: id, hold: each.id }),
+      ]),
     ),
   );
 
@@ -81,12 +86,12 @@ export class CommandForm {
     const { name, fields } = COMMANDS[this.#command];
     return h(
       "form",
-      { class: "card command", key: this.#command, "aria-labelledby": "command-name", novalidate: true, onsubmit: this.#submit },
+      { class: "card command", "aria-labelledby": "command-name", novalidate: true, onsubmit: this.#submit },
       h("h2", { id: "command-name" }, name),
       fields.map((each) => this.#field(each)),
       h("datalist", { id: "command-accounts" }, this.#accounts.map(choice)),
       this.#problem && problemBox(this.#problem),
-      h("button", { class: "main", "aria-disabled": this.#sending ? "true" : null }, this.#sending ? "Sending…" : name),
+      h("button", { class: "main", "aria-disabled": this.#sending ? "true" : null }, name),
     );
   }
 
@@ -104,7 +109,7 @@ export class CommandForm {
         defaultValue: this.#given[name] ?? "",
         autocomplete: "off",
         spellcheck: false,
-        inputmode: kind === "money" || kind === "seconds" ? "numeric" : null,
+        inputmode: isNumber({ kind }) ? "numeric" : null,
         list: kind === "account" && name !== "hold" ? "command-accounts" : null,
         "aria-invalid": fault ? "true" : null,
         "aria-describedby": about || null,

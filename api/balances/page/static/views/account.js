@@ -54,7 +54,10 @@ export function show(place, { live, signal, route, who }) {
           document.value && accountHead(document.value, route.id),
           readAt(document),
         ),
-        commandsFor(who()).length > 0 && h("div", null, h("p", null, "Do something: ", commandLinks(who(), route.id)), holdLinks(who(), route.id, past.holds)),
+        commandsFor(who()).length > 0 && [
+          h("p", null, "Do something: ", commandLinks(who(), route.id)),
+          h("div", null, holdLinks(who(), route.id, past.holds)),
+        ],
         h("div", null, store.shown()),
         section("over", "Balance over time", chart.shown()),
         section("past", "In time", past.shown()),

@@ -14,6 +14,9 @@ export const title = "Overview";
 
 const EMPTY = "Open its first account, and see how a command goes from here to where balances are read.";
 
+const empty = (form) =>
+  section("empty", "This bank is empty", h("p", { class: "lead" }, EMPTY), form.shown());
+
 const yourOwn = () => h("p", null, h("a", { href: address("command") }, "Send a command of your own, and follow it"));
 
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
@@ -25,7 +28,7 @@ export function show(place, { live, signal, who }) {
     live.reading &&
     render(
       [
-        mayOpen && live.reading.stored.events === 0 && section("empty", "This bank is empty", h("p", { class: "lead" }, EMPTY), form.shown()),
+        mayOpen && live.reading.stored.events === 0 && empty(form),
         section("behind", "How far behind", lag(live.reading, live.hour)),
         section("way", "From the command to the projection", stages(live.reading, live.recent), mayOpen && yourOwn()),
         section("servers", "Servers", servers(live.reading)),
