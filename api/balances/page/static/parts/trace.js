@@ -47,7 +47,7 @@ const WALK = {
     ". ",
     THING === "account" && ["See the account: ", accountLink(account)],
   ],
-  visible: () => "The balance service has heard of it: whoever reads now sees it. The whole way is the time of this line.",
+  visible: () => "The balance service has heard of it: whoever reads now sees it, and who waited for this version has an answer.",
 };
 
 const COMMON = 3;
@@ -66,12 +66,14 @@ export function stations(event, walk = false) {
       .filter((each) => !each.left_out)
       .flatMap((each) => each.stages.slice(COMMON).map((stage) => ({ ...stage, of: each.projection }))),
   ];
+  /** What is the same in each projection is explained once. */
+  const isFirst = (n) => rows.findIndex(({ stage }) => stage === rows[n].stage) === n;
   const times = rows.filter((each) => each.at).map((each) => Date.parse(each.at));
   const [from, to] = [Math.min(...times), Math.max(...times)];
   return h(
     "ol",
     { class: "stations" },
-    rows.map((each) => station(each, from, Math.max(1, to - from), walk && WALK[each.stage](event))),
+    rows.map((each, n) => station(each, from, Math.max(1, to - from), walk && isFirst(n) && WALK[each.stage](event))),
   );
 }
 
