@@ -9,7 +9,7 @@ routes as all others.
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -33,23 +33,9 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=3)
 """Longer than an append may take to learn its outcome."""
 _ANSWERED: Final = ("ETag", "Location", REPLAY, "Retry-After", "WWW-Authenticate")
 
-_REFUSALS: Final = (
-    "account-not-found",
-    "account-frozen",
-    "account-closed",
-    "account-exists",
-    "insufficient-funds",
-    "balance-too-large",
-    "transfer-to-self",
-    "payee-refused",
-    "hold-too-long",
-    "too-many-holds",
-    "hold-not-found",
-    "hold-too-small",
-    "account-unreadable",
-    "store-unavailable",
-    "accounts-unavailable",
-)
+_EXISTING: Final = ("account-not-found", "account-closed")
+_OPEN: Final = (*_EXISTING, "account-frozen")
+_ALWAYS: Final = ("account-unreadable", "store-unavailable", "accounts-unavailable")
 
 
 class AnyCommand(Input):
@@ -70,16 +56,29 @@ class OfPayer(AnyCommand):
     source: AccountId = Field(alias="from")
 
 
-_COMMANDS: Final[dict[str, tuple[type[AnyCommand], str | None]]] = {
-    "create": (AnyCommand, None),
-    "deposit": (OfAccount, None),
-    "withdraw": (OfAccount, "id"),
-    "transfer": (OfPayer, "source"),
-    "hold": (OfAccount, None),
-    "capture": (OfAccount, None),
-    "void": (OfAccount, None),
+class _Command(NamedTuple):
+    """`own`: the field with the account for which a customer may send it, too."""
+
+    body: type[AnyCommand]
+    own: str | None
+    problems: tuple[str, ...]
+
+
+_COMMANDS: Final = {
+    "create": _Command(AnyCommand, None, ("account-exists",)),
+    "deposit": _Command(OfAccount, None, (*_OPEN, "balance-too-large")),
+    "withdraw": _Command(OfAccount, "id", (*_OPEN, "insufficient-funds")),
+    "transfer": _Command(
+        OfPayer,
+        "source",
+        (*_OPEN, "insufficient-funds", "balance-too-large", "transfer-to-self", "payee-refused"),
+    ),
+    "hold": _Command(
+        OfAccount, None, (*_OPEN, "insufficient-funds", "hold-too-long", "too-many-holds")
+    ),
+    "capture": _Command(OfAccount, None, (*_OPEN, "hold-not-found", "hold-too-small")),
+    "void": _Command(OfAccount, None, (*_EXISTING, "hold-not-found")),
 }
-"""By name: the body, and which of its fields is an account that a customer may send it for."""
 
 
 class CommandForwarder:
@@ -131,29 +130,30 @@ FORWARDER: Final = web.AppKey("forwarder", CommandForwarder)
 
 def routes() -> Iterator[web.RouteDef]:
     """One for each command, with the access that it has on the account service."""
-    for command, (body, own) in _COMMANDS.items():
-        yield web.post(f"/commands/{command}", _handler(command, body, own))
+    for name, command in _COMMANDS.items():
+        yield web.post(f"/commands/{name}", _handler(name, command))
 
 
-def _handler(command: str, body: type[AnyCommand], own: str | None) -> Any:
+def _handler(name: str, command: _Command) -> Any:
     async def handler(request: web.Request) -> web.Response:
         content, headers = await received(request), _handed_on(request)
-        return await request.app[FORWARDER].send(command, content, headers)
+        return await request.app[FORWARDER].send(name, content, headers)
 
-    handler.__name__ = f"command_{command}"
-    return allowed(TELLER, own=own)(_described(command, body)(handler))
+    handler.__name__ = f"command_{name}"
+    return allowed(TELLER, own=command.own)(_described(name, command)(handler))
 
 
-def _described(command: str, body: type[AnyCommand]) -> Any:
-    opens = command == "create"
+def _described(name: str, command: _Command) -> Any:
+    opens = name == "create"
     headers = (ETAG, REPLAYED_HEADER, *((LOCATION,) if opens else ()))
     return operation(
         json(dict[str, Any], *headers, status=201 if opens else 200),
+        *command.problems,
         *COMMAND_PROBLEMS,
-        *_REFUSALS,
-        body=body,
+        *_ALWAYS,
+        body=command.body,
         headers=(IDEMPOTENCY_KEY,),
-        about=f"Hand it to the account service as `POST /{command}`, and its answer back.\n\n"
+        about=f"Hand it to the account service as `POST /{name}`, and its answer back.\n\n"
         "For the page, which may talk to this service alone. Programs send commands to the account"
         " service itself.",
     )
