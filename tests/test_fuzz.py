@@ -100,6 +100,12 @@ async def test_the_balance_service(settings: Settings) -> None:
     js = await JetStream.connect(settings.nats_url, "test")
     await park(ParkedAccountList(js, BALANCE), BOB)
     await js.close()
+    async with serving(accounts(settings)) as commands_of:
+        at = str(commands_of.make_url("")).rstrip("/")
+        await fuzzed_balances(settings.model_copy(update={"accounts_url": at}))
+
+
+async def fuzzed_balances(settings: Settings) -> None:
     keeping = settings.model_copy(update={"projections": "balance statement"})
     async with serving(balances(keeping)) as client:
         rebuild = (await (await client.post("/balance/rebuild")).json())["id"]

@@ -228,7 +228,7 @@ def test_a_role_is_reached_on_its_port_and_reaches_servers_and_names(
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     (port,) = container(role)["ports"]
     assert policy["ingress"] == [{"ports": [{"port": port["name"]}]}]
-    names, servers = policy["egress"]
+    names, servers, *services = policy["egress"]
     assert {(each["port"], each["protocol"]) for each in names["ports"]} == {
         (53, "UDP"),
         (53, "TCP"),
@@ -236,6 +236,16 @@ def test_a_role_is_reached_on_its_port_and_reaches_servers_and_names(
     urls = variables(folder, "secretGenerator").values()
     named = {int(port) for url in urls for port in re.findall(r":(\d+)(?:[,/]|$)", url)}
     assert {each["port"] for each in servers["ports"]} == named
+    if role == "balances":  # it hands the page's commands on
+        [accounts] = services
+        assert accounts["ports"] == [
+            {"port": kind("Service")["accounts"]["spec"]["ports"][0]["port"]}
+        ]
+        [to] = accounts["to"]
+        labels = kind("Deployment")["accounts"]["spec"]["template"]["metadata"]["labels"]
+        assert to["podSelector"]["matchLabels"].items() <= labels.items()
+    else:
+        assert not services
 
 
 @pytest.mark.parametrize("folder", [EXAMPLE, SECURE], ids=lambda folder: str(folder.name))

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from api import account_events
 from api.balances import (
+    account_commands,
     activity,
     asyncapi,
     event_schemas,
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> web.Application:
     )
     activities = activity.Activities(connections)
     feeds = feed.Feeds(connections, settings.names.application)
+    forwarder = account_commands.CommandForwarder(settings)
     ways = traces.Traces(connections, snapshots)
     schemas = event_schemas.EventSchemas(settings.chosen)
 
@@ -111,7 +113,7 @@ def create_app(settings: Settings) -> web.Application:
         # First what reads, then the connections that it reads from.
         readers = (
             *(overviews, activities, ways, snapshots, watchers, waiting, pages),
-            *(read_all, read_groups, feeds),
+            *(read_all, read_groups, feeds, forwarder),
         )
         for each in (*readers, connections, entries, index):
             await each.close()
@@ -126,6 +128,7 @@ def create_app(settings: Settings) -> web.Application:
             *statements.routes,
             account_events.route(lambda: connections.store),
             *history.routes,
+            *account_commands.routes(),
             *routes,
         ]
 
@@ -143,6 +146,7 @@ def create_app(settings: Settings) -> web.Application:
     app[statements.STATEMENTS], app[statements.READS] = entries, reads()
     app[history.HISTORY] = history.AccountHistory(connections)
     app[CONNECTIONS] = connections
+    app[account_commands.FORWARDER] = forwarder
     app[WAITING] = waiting
     app[PROJECTIONS] = kept
     app[feed.FEEDS] = feeds

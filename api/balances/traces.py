@@ -21,7 +21,7 @@ from api.http.operations import json, operation
 from api.http.problems import Problem, unavailable
 from api.http.replies import reply
 from api.http.shapes import readable
-from api.security.access import OBSERVERS, allowed
+from api.security.access import READERS, allowed
 from pipeline.banking.events import Transfer
 from pipeline.messaging import JetStream
 from pipeline.model.events import AGGREGATE_ID
@@ -203,7 +203,7 @@ TRACES: Final = web.AppKey("traces", Traces)
 
 
 @routes.get("/traces/{correlation_id:.{1,100}}")
-@allowed(*OBSERVERS)
+@allowed(*READERS)
 @operation(json(Trace), "trace-not-found", "store-unavailable", query=TraceQuery)
 async def trace(request: web.Request) -> web.Response:
     """The way of a command's events, by the correlation id of its request, with the time of each
@@ -217,7 +217,7 @@ async def trace(request: web.Request) -> web.Response:
 
 
 @routes.get("/stages")
-@allowed(*OBSERVERS)
+@allowed(*READERS)
 @operation(json(Stages), "projection-not-found", "pipeline-unavailable", query=ProjectionQuery)
 async def stage_figures(request: web.Request) -> web.Response:
     """How long each stage took lately, from the request to the reader.

@@ -479,6 +479,14 @@ _EVERY: Final = (
         " make a new one. Or read pages, as often as you need.",
     ),
     ProblemType(
+        "accounts-unavailable",
+        503,
+        "The balance service, which hands the page's commands on, has no answer of the account"
+        " service. `detail` tells whether the command may have been executed.",
+        "Send it again with the same idempotency key: it is executed once. If it stays, check that"
+        " the account service runs, and that `BANK_ACCOUNTS_URL` is its address.",
+    ),
+    ProblemType(
         "projection-unavailable",
         503,
         "Elasticsearch does not answer, or has no projection yet.",

@@ -20,7 +20,7 @@ from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
 from pipeline.support import tracing
-from pipeline.support.addresses import check_guarded, url
+from pipeline.support.addresses import check_guarded, reachable, url
 from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings, environment
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,11 @@ def servers_of(settings: Settings) -> list[str]:
 
 
 def accounts_url(settings: Settings) -> str:
-    return url(_reachable(settings.host), settings.accounts_port)
+    return url(reachable(settings.host), settings.accounts_port)
 
 
 def balances_url(settings: Settings) -> str:
-    return url(_reachable(settings.host), settings.balances_port)
+    return url(reachable(settings.host), settings.balances_port)
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +150,7 @@ def _start(children: Children, role: str, settings: Settings, on_line: OnLine) -
         [sys.executable, "-m", "pipeline.cli.main", role],
         env={**_others(), **placed, "PYTHONUNBUFFERED": "1"},
         on_line=lambda line: on_line(role, line),
-        address=url(_reachable(settings.host), port),
+        address=url(reachable(settings.host), port),
     )
 
 
@@ -184,8 +184,3 @@ def _check_ports(settings: Settings) -> None:
                 f"the {role} service: port {port} of {settings.host} is taken. Stop what listens "
                 f"there, or set {PREFIX}{role.upper()}_PORT to another one."
             )
-
-
-def _reachable(host: str) -> str:
-    """The host at which to connect to a service that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

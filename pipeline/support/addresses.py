@@ -74,3 +74,8 @@ def cannot_listen(error: OSError, host: str, port: int, who: str, setting: str) 
 def url(host: str, port: int) -> str:
     """The URL of an address; one of IPv6 in brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def reachable(host: str) -> str:
+    """The host at which to connect to a service that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -98,6 +98,12 @@ class Settings(AccessSettings):
         "on", description="Whether personal fields of new events are encrypted (docs/forgetting.md)"
     )
     accounts_port: Port = Field(8000, description="Port of the account service")
+    accounts_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/@?#\s]+)?$",
+        description="Where the balance service sends the page's commands; by default the account "
+        "service of this machine",
+    )
     balances_port: Port = Field(8030, description="Port of the balance service")
     metrics_port: AnyPort = Field(
         0, description="Port of a forwarder's or worker's metrics; 0 takes any free one"

@@ -151,7 +151,8 @@ async def test_a_problem_tells_the_routes_that_answer_it(service: Client, reques
     async with service.get("/problems/insufficient-funds") as answer:
         routes = (await answer.json())["routes"]
     writes = request.node.callspec.params["service"] == "accounts"
-    paths = ["/withdraw", "/transfer", "/reverse", "/hold"] if writes else []
+    handed_on = [f"/commands/{name}" for name in ("withdraw", "transfer", "hold")]
+    paths = ["/withdraw", "/transfer", "/reverse", "/hold"] if writes else handed_on
     assert [each["path"] for each in routes] == paths
 
 

@@ -125,6 +125,8 @@ class Canned:
         await asyncio.sleep(self.delay)
         found = self.answers.get(request.path, 404)
         told = await found(request) if callable(found) else found
+        if isinstance(told, web.StreamResponse):
+            return told
         return problem(told) if isinstance(told, int) else web.json_response(told)
 
     def _lets_in(self, request: web.Request) -> bool:

@@ -27,7 +27,7 @@ async def test_no_view_has_a_fault(
     account_id = await bank.account("Ada", 5, 6)
     sick, sound = await bank.poison()
     async with tab(browser, bank.address, size, scheme) as page:
-        for view in (*VIEWS, f"accounts/{account_id}", f"accounts/{sick}"):
+        for view in (*VIEWS, f"accounts/{account_id}", f"accounts/{sick}", "command/hold"):
             await page.show(view)
             await expect(page.page.get_by_text("Reading…")).to_have_count(0)
             await page.says("Live", where="#live")

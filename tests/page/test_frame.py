@@ -22,7 +22,7 @@ ADA: Final = f"01JD{1:022}"
 ROWS: Final = "main tbody tr"
 VIEWS: Final = (
     *("overview", "partitions", "trace", "timeline", "rebuild", "parked"),
-    *("accounts", f"accounts/{ADA}"),
+    *("accounts", "command/hold", f"accounts/{ADA}"),
 )
 
 

@@ -75,7 +75,9 @@ async def test_a_viewer_sees_all_and_is_offered_nothing_to_do(page: Tab, bank: B
         await page.show(view)
         await page.says("This takes an operator's key. Yours is a viewer's.")
     await page.says(sick)
-    for name in ("Retry", "Drop…", "Start…"):
+    await page.show("command/create")
+    await page.says("This takes a teller's key. Yours is a viewer's.")
+    for name in ("Retry", "Drop…", "Start…", "Open an account"):
         await expect(page.page.get_by_role("button", name=name)).to_have_count(0)
     bank.mend(sound)
 
@@ -89,7 +91,12 @@ async def test_an_operator_is_offered_it(page: Tab, bank: Bank) -> None:
 async def test_a_teller_sees_the_accounts_alone(page: Tab, bank: Bank) -> None:
     account_id = await bank.account("Grace")
     await enters(page, bank, Who.TELLER)
-    await expect(page.page.locator("#views a:visible")).to_have_text(["Accounts"])
+    views = page.page.locator("#views a:visible")
+    await expect(views).to_have_text(["Events", "Trace", "Accounts"])
+    await page.show("command/create")
+    await page.page.get_by_label("Owner").fill("Ada")
+    await page.press("Open an account")
+    await page.says("Opened, version 1", "readers see it")
     await page.show(f"accounts/{account_id}")
     await page.says("Grace", "1,000", where=".account")
     await page.show("partitions")
@@ -102,3 +109,8 @@ async def test_a_customer_sees_their_own(page: Tab, bank: Bank) -> None:
     await page.says("Your key reaches these accounts.")
     await page.page.get_by_role("link", name=account_id).click()
     await page.says("Grace", "1,000", where=".account")
+    await page.says("Do something: Withdraw · Transfer")
+    await page.page.get_by_role("link", name="Withdraw").click()
+    await page.page.get_by_label("Money").fill("1")
+    await page.press("Withdraw")
+    await page.says("999", where=".account")

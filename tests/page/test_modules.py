@@ -501,3 +501,46 @@ async def test_a_chart_ends_now_and_keeps_what_is_highest_and_lowest(page: Tab) 
     assert (times[0], times[-1]) == (first, now)
     assert (times[balances.index(0)], times[balances.index(9999)]) == (first + 1234, first + 77)
     assert balances[-2:] == [5, 5]
+
+
+ID = "01JD0000000000000000000001"
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "body", "wrong"),
+    [
+        ("create", {"owner": " Ada ", "money": ""}, {"owner": "Ada", "money": 0}, []),
+        ("create", {"owner": " ", "money": "0"}, {"money": 0}, ["owner"]),
+        ("deposit", {"id": ID, "money": str(2**53 - 1)}, {"id": ID, "money": 2**53 - 1}, []),
+        ("deposit", {"id": "ada", "money": str(2**53)}, {}, ["id", "money"]),
+        ("withdraw", {"id": ID, "money": "0"}, {"id": ID}, ["money"]),
+        ("withdraw", {"id": ID, "money": "1e3"}, {"id": ID}, ["money"]),
+        ("hold", {"id": ID, "money": "1"}, {"id": ID, "money": 1, "seconds": 86400}, []),
+        ("capture", {"id": ID, "hold": ID, "money": ""}, {"id": ID, "hold": ID}, []),
+    ],
+)
+async def test_a_form_is_checked(
+    page: Tab, command: str, given: dict[str, str], body: dict[str, Any], wrong: list[str]
+) -> None:
+    checked = await ask(page, "core/commands", "checked", command, given)
+    assert (checked["body"], list(checked["faults"])) == (body, wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "where"),
+    [
+        ("invalid-input", {"errors": [{"pointer": "#/money", "detail": "So."}]}, ["money"]),
+        ("invalid-input", {"errors": [{"pointer": "#/other", "detail": "So."}]}, []),
+        ("insufficient-funds", {"account": ID}, ["money"]),
+        ("account-not-found", {"account": ID}, ["to"]),
+        ("payee-refused", {}, ["to"]),
+        ("store-unavailable", {}, []),
+    ],
+)
+async def test_a_problem_stands_beside_its_field(
+    page: Tab, name: str, more: dict[str, Any], where: list[str]
+) -> None:
+    problem = {"type": f"/problems/{name}", "detail": "So.", "more": more}
+    body = {"from": "01JD0000000000000000000002", "to": ID, "money": 1}
+    faults = await ask(page, "core/commands", "faultsOf", "transfer", problem, body)
+    assert faults == dict.fromkeys(where, "So.")

@@ -15,6 +15,7 @@ import { rebuildNews } from "./parts/rebuildnews.js";
 import { standing } from "./parts/standing.js";
 import * as account from "./views/account.js";
 import * as accounts from "./views/accounts.js";
+import * as command from "./views/command.js";
 import * as event from "./views/event.js";
 import * as events from "./views/events.js";
 import * as timeline from "./views/timeline.js";
@@ -32,9 +33,14 @@ import * as trace from "./views/trace.js";
  */
 
 // Addresses name views: nothing that every object has is one.
-const VIEWS = { __proto__: null, overview, partitions, events, trace, timeline, rebuild, parked, ...(BANK && { accounts }) };
+const VIEWS = { __proto__: null, overview, partitions, events, trace, timeline, rebuild, parked, ...(BANK && { accounts, command }) };
 /** Those that other keys than an observer's show. */
-const OPEN = { accounts: () => true, events: (who) => may(who, "list") };
+const OPEN = {
+  accounts: () => true,
+  command: () => true,
+  events: (who) => may(who, "list"),
+  trace: (who) => may(who, "list"),
+};
 
 const mayShow = (view) => (OPEN[view] ?? ((who) => may(who, "watch")))(who);
 

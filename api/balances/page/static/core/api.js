@@ -6,10 +6,10 @@ const PATIENCE_MS = 20_000;
 
 /** What an answer says that is none: the problem document's title and detail, or what comes near. */
 export class Problem extends Error {
-  /** @param {number} status 0: there was no answer */
-  constructor(status, title, detail, type = "") {
+  /** @param {number} status 0: there was no answer @param {Record<string, any>} more the document's other members */
+  constructor(status, title, detail, type = "", more = {}) {
     super(title);
-    Object.assign(this, { status, title, detail, type });
+    Object.assign(this, { status, title, detail, type, more });
   }
 
   /** Whether it is of the type `/problems/{name}`. */
@@ -25,11 +25,13 @@ const tooSlow = () =>
 /**
  * The answer, if it is one; else throws its `Problem`, or the AbortError of `signal`.
  * @param {string} path
- * @param {{method?: string, body?: unknown, signal?: AbortSignal, accept?: string}} [options]
+ * @param {{method?: string, body?: unknown, signal?: AbortSignal, accept?: string, headers?: Record<string, string>}}
+ *   [options]
  * @returns {Promise<Response>}
  */
-export async function ask(path, { method = "GET", body, signal, accept } = {}) {
+export async function ask(path, { method = "GET", body, signal, accept, headers: more = {} } = {}) {
   const headers = authorised();
+  for (const [name, value] of Object.entries(more)) headers.set(name, value);
   if (accept) headers.set("Accept", accept);
   if (body !== undefined) headers.set("Content-Type", "application/json");
   const request = { method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
@@ -61,13 +63,16 @@ function authorised() {
 }
 
 /** The JSON of an answer that comes within some seconds; null of an empty one. */
-export async function get(path, options = {}) {
+export const get = async (path, options = {}) => (await told(path, options)).value;
+
+/** The same, as `value`, beside the answer itself. */
+export async function told(path, options = {}) {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   const signal = options.signal ? AbortSignal.any([options.signal, patience]) : patience;
   const answer = await ask(path, { ...options, signal });
   try {
     const text = await answer.text();
-    return text === "" ? null : JSON.parse(text);
+    return { answer, value: text === "" ? null : JSON.parse(text) };
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(
@@ -86,6 +91,6 @@ export function path(place, parameters = {}) {
 
 async function problemOf(answer) {
   const fallback = { title: `Status ${answer.status}`, detail: "The balance service gave no more detail." };
-  const { title, detail, type } = { ...fallback, ...(await answer.json().catch(() => ({}))) };
-  return new Problem(answer.status, String(title), String(detail), String(type ?? ""));
+  const { title, detail, type, ...more } = { ...fallback, ...(await answer.json().catch(() => ({}))) };
+  return new Problem(answer.status, String(title), String(detail), String(type ?? ""), more);
 }

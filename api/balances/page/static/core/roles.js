@@ -7,13 +7,15 @@ const MAY = {
   watch: OBSERVERS,
   operate: ["operator"],
   list: READERS,
+  pay: ["teller"],
+  draw: ["teller", "customer"],
 };
 
 /**
- * Whether `who` may `watch` the bank's works, `operate` them, or `list` accounts.
+ * Whether `who` may `watch` the bank's works, `operate` them, `list` accounts, `pay` into them or `draw` from them.
  * Without keys everybody may; while nobody knows who it is, so it seems.
  * @param {import("./shapes.js").Who | null} who
- * @param {"watch" | "operate" | "list"} what
+ * @param {"watch" | "operate" | "list" | "pay" | "draw"} what
  */
 export const may = (who, what) => !who?.keys || MAY[what].includes(who.role);
 

@@ -51,6 +51,11 @@ export class History {
     return this.#resource.waiting;
   }
 
+  /** The holds of the account as it is now, as far as they were read. */
+  get holds() {
+    return this.#has(this.#newest)?.after?.holds ?? [];
+  }
+
   /** The account has at least that version. */
   reaches(version) {
     this.#choice.reaches(version);

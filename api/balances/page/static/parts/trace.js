@@ -2,7 +2,11 @@
 
 import { h } from "../core/dom.js";
 import { clock, milliseconds } from "../core/format.js";
+import { THING } from "../core/names.js";
+import { address } from "../core/router.js";
 import { badge, unknown } from "./figures.js";
+import { accountLink, eventLink } from "./links.js";
+import { explained } from "./terms.js";
 
 /** What each stage is, in the words of the page. */
 export const STAGES = {
@@ -15,14 +19,46 @@ export const STAGES = {
   whole: ["All of it", "from received to visible"],
 };
 
+/** What happens at each stage, for who sees it the first time, and the view that shows it. */
+const WALK = {
+  received: () => [
+    "The request came in and got a correlation id. All that it causes has this id: events, log lines, spans. ",
+    h("a", { href: address("overview") }, "See the commands of all"),
+  ],
+  decided: ({ account_id: account, version }) => [
+    `The account service made the ${THING}'s state of its events, checked the command against it, and stored one more event, version ${version}. It is in MongoDB now and can't be lost; the client has its answer. `,
+    eventLink(account, version, "See the event"),
+  ],
+  forwarded: () => [
+    "The forwarder read the event from MongoDB's change stream and put it into the log, into the partition to which the ",
+    explained("Slot", `${THING}'s slot`),
+    " belongs. All events of one account stay in order there. ",
+    h("a", { href: address("events") }, "See the events as they are forwarded"),
+  ],
+  delivered: () => [
+    "The worker that owns the partition has fetched the event. A ",
+    explained("leases", "lease"),
+    " says which worker that is. ",
+    h("a", { href: address("partitions") }, "See who owns which"),
+  ],
+  written: ({ account_id: account }) => [
+    "The worker folded the event into the document and wrote that with its version, so nothing older can replace it. Then it wrote the ",
+    explained("Position", "checkpoint"),
+    ". ",
+    THING === "account" && ["See the account: ", accountLink(account)],
+  ],
+  visible: () => "The balance service has heard of it: whoever reads now sees it, and who waited for this version has an answer.",
+};
+
 const COMMON = 3;
 
 /**
  * The stages of one event: those that all projections share, then those of each.
  * @param {{projections: {projection: string, left_out: boolean, stages: {stage: string, at: string | null,
  *   milliseconds: number | null}[]}[]}} event
+ * @param {boolean} walk whether each is explained
  */
-export function stations(event) {
+export function stations(event, walk = false) {
   const [first] = event.projections;
   const rows = [
     ...(first?.stages.slice(0, COMMON) ?? []),
@@ -30,16 +66,18 @@ export function stations(event) {
       .filter((each) => !each.left_out)
       .flatMap((each) => each.stages.slice(COMMON).map((stage) => ({ ...stage, of: each.projection }))),
   ];
+  /** What is the same in each projection is explained once. */
+  const isFirst = (n) => rows.findIndex(({ stage }) => stage === rows[n].stage) === n;
   const times = rows.filter((each) => each.at).map((each) => Date.parse(each.at));
   const [from, to] = [Math.min(...times), Math.max(...times)];
   return h(
     "ol",
     { class: "stations" },
-    rows.map((each) => station(each, from, Math.max(1, to - from))),
+    rows.map((each, n) => station(each, from, Math.max(1, to - from), walk && isFirst(n) && WALK[each.stage](event))),
   );
 }
 
-function station({ stage, at, milliseconds: after, of }, from, length) {
+function station({ stage, at, milliseconds: after, of }, from, length, why) {
   const [name, what] = STAGES[stage];
   const end = at ? Date.parse(at) - from : 0;
   const start = Math.max(0, end - Math.max(0, after ?? 0));
@@ -56,6 +94,7 @@ function station({ stage, at, milliseconds: after, of }, from, length) {
     at
       ? h("time", { class: "dim", datetime: at }, `${clock(at)}${at.slice(19, 23)}`)
       : unknown(stage === "received" ? "the client made the correlation id, which has no time" : "not yet, or not recorded"),
+    why && h("p", { class: `why ${at ? "" : "dim"}` }, why),
   );
 }
 

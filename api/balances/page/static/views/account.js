@@ -7,6 +7,7 @@ import { may } from "../core/roles.js";
 import { accountHead } from "../parts/account.js";
 import { balanceChart } from "../parts/balance.js";
 import { behind } from "../parts/behind.js";
+import { commandLinks, commandsFor, holdLinks } from "../parts/command.js";
 import { History } from "../parts/history.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { statement } from "../parts/statement.js";
@@ -53,6 +54,10 @@ export function show(place, { live, signal, route, who }) {
           document.value && accountHead(document.value, route.id),
           readAt(document),
         ),
+        commandsFor(who()).length > 0 && [
+          h("p", null, "Do something: ", commandLinks(who(), route.id)),
+          h("div", null, holdLinks(who(), route.id, past.holds)),
+        ],
         h("div", null, store.shown()),
         section("over", "Balance over time", chart.shown()),
         section("past", "In time", past.shown()),

@@ -4,6 +4,7 @@ import { get, path } from "../core/api.js";
 import { h, render } from "../core/dom.js";
 import { may } from "../core/roles.js";
 import { address, altered, go } from "../core/router.js";
+import { CommandForm, commandsFor } from "../parts/command.js";
 import { badge, figure, fullTime, money } from "../parts/figures.js";
 import { PagedList } from "../parts/pagedlist.js";
 import { table } from "../parts/tables.js";
@@ -38,11 +39,16 @@ export function show(place, { signal, route, who }) {
   const ask = (after, stop) =>
     get(path("/", { ...asked(route), limit: LIMIT, starting_after: after }), { signal: stop });
   const list = new PagedList({ what: "accounts", by: ["search", "sort"] }, ask, route, () => draw(), signal);
-  const rows = (accounts) => table("Accounts", COLUMNS, accounts.map(row), none(asked(route).search));
+  const mayOpen = commandsFor(who()).includes("create");
+  const form = new CommandForm("create", {}, who(), () => draw(), signal);
+  const rows = (accounts) => [
+    table("Accounts", COLUMNS, accounts.map(row), none(asked(route).search)),
+    mayOpen && !accounts.length && !route.query.size && form.shown(),
+  ];
   // Back leaves the list, not the last letter.
   const want = (changes) =>
     signal.aborted || go(altered(route, { ...changes, after: "", page: "" }), { instead: true });
-  const draw = () => render([tools(asked(route), want), list.shown(rows)], place);
+  const draw = () => render([tools(asked(route), want, mayOpen), list.shown(rows)], place);
   draw();
   list.refresh();
 
@@ -57,7 +63,7 @@ const asked = ({ query }) => ({ search: query.get("search") ?? "", sort: query.g
 
 const none = (search) => (search ? `No account matches “${search}”.` : "There is no account yet.");
 
-const tools = ({ search, sort }, want) =>
+const tools = ({ search, sort }, want, mayOpen) =>
   h(
     "form",
     { class: "tools", role: "search", onsubmit: (event) => event.preventDefault() },
@@ -89,6 +95,7 @@ const tools = ({ search, sort }, want) =>
         ),
       ),
     ),
+    mayOpen && h("p", { class: "field" }, h("a", { href: address("command", "create") }, "Open an account")),
   );
 
 let timer = 0;

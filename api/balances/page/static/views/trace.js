@@ -5,7 +5,7 @@ import { get, path } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
 import { counted, milliseconds } from "../core/format.js";
 import { Resource } from "../core/resource.js";
-import { address } from "../core/router.js";
+import { address, altered } from "../core/router.js";
 import { pauseAfter, traced } from "../core/traces.js";
 import { figure } from "../parts/figures.js";
 import { kindName } from "../parts/kinds.js";
@@ -22,9 +22,13 @@ const FIGURES_MS = 5_000;
 const LEAD =
   "Every command has a correlation id: the answer has it as X-Correlation-ID, its events and every line of the log, too.";
 
+const EXPLAIN = "Explain each stage";
+const HIDE = "Without explanations";
+
 /** @param {HTMLElement} place @param {import("../app.js").Context} context */
 export function show(place, { live, signal, route }) {
   const account = () => route.query.get("account");
+  const walk = () => route.query.get("explain") === "yes";
   const began = Date.now();
   const trace = new Resource(
     (stop) =>
@@ -46,7 +50,8 @@ export function show(place, { live, signal, route }) {
         finder(route.id ?? "", account() ?? ""),
         route.id !== null && [
           condition(trace),
-          h("div", { class: soundness(trace) }, trace.value?.events.map(event), readAt(trace)),
+          h("p", null, h("a", { href: altered(route, { explain: walk() ? "" : "yes" }) }, walk() ? HIDE : EXPLAIN)),
+          h("div", { class: soundness(trace) }, trace.value?.events.map((each) => event(each, walk())), readAt(trace)),
         ],
         // Not before what stands above it, which would push it down.
         (route.id === null || !trace.waiting) &&
@@ -105,7 +110,7 @@ function finder(id, account) {
   );
 }
 
-const event = (each) =>
+const event = (each, walk) =>
   h(
     "section",
     { key: each.event_id, "aria-label": `${kindName(each.kind)}, version ${each.version} of ${each.account_id}` },
@@ -117,7 +122,7 @@ const event = (each) =>
       accountLink(each.account_id),
     ),
     h("p", null, whereabouts(each)),
-    stations(each),
+    stations(each, walk),
   );
 
 const COLUMNS = [
