@@ -77,7 +77,7 @@ def test_the_urls_name_the_replica_set_and_the_primary(deployment: Deployment) -
 
 def test_the_settings_of_both_differ_in_hosts_and_keys_alone() -> None:
     one, other = (each().settings["worker"] for each in (compose, kubernetes))
-    own = {*URLS, "BANK_KEYS", "BANK_ALLOWED_HOSTS", "BANK_PARTITIONS"}
+    own = {*URLS, "BANK_ACCOUNTS_URL", "BANK_KEYS", "BANK_ALLOWED_HOSTS", "BANK_PARTITIONS"}
     assert {n: one[n] for n in one.keys() - own} == {n: other[n] for n in other.keys() - own}
 
 

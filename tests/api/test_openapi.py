@@ -100,6 +100,7 @@ def raised() -> Iterator[tuple[int, str]]:
 
 
 COMPUTED = {
+    ("history.py", "kind"),
     ("problems.py", "name"),
     ("problems.py", "names.get(error.status, phrase.lower().replace(' ', '-'))"),
     ("refusals.py", "name"),

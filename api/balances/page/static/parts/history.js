@@ -53,7 +53,7 @@ export class History {
 
   /** The holds of the account as it is now, as far as they were read. */
   get holds() {
-    return this.#has(this.#newest)?.after?.holds ?? [];
+    return this.#has(this.#choice.newest)?.after?.holds ?? [];
   }
 
   /** The account has at least that version. */
@@ -86,8 +86,11 @@ export class History {
 
   /** The one that is looked at; while it is read, the one before. */
   get #step() {
-    const found = this.#steps.find((each) => each.version === this.#choice.version);
-    return (this.#last = found ?? this.#last ?? this.#steps[0]);
+    return (this.#last = this.#has(this.#choice.version) ?? this.#last ?? this.#steps[0]);
+  }
+
+  #has(version) {
+    return this.#steps.find((each) => each.version === version);
   }
 
   /** The steps from where the list begins; the first time also when the account was opened, and its newest version. */
