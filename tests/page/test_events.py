@@ -162,7 +162,7 @@ async def test_from_an_event_to_its_neighbours_and_its_trace(page: Tab, bank: Ba
     stations = page.page.locator(".stations li")
     await expect(stations).to_have_count(9)
     await page.says("balance: readers see it", "statement: readers see it", where="main")
-    moment, took = re.compile(r"\d\d:\d\d:\d\d\.\d"), re.compile(r"\d (ms|s|min)\b")
+    moment, took = re.compile(r"\d\d:\d\d:\d\d\.\d"), re.compile(r"\d (ms|s|min)")
     for name in (
         "Received",
         "Decided",
