@@ -25,7 +25,7 @@ from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append
 from tests.fleet import Fleet
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.keys import guarded, holder, on
 from tests.names import STREAM
 from tests.ports import free_port
@@ -202,6 +202,8 @@ def of_role(found: dict[str, Any], role: str) -> dict[str, str]:
     return {each["name"]: each["state"] for each in found["instances"] if each["role"] == role}
 
 
+# The page's tests have an account service that stands still and one that ended.
+@LONG_LANE
 async def test_every_instance_tells_how_it_fares(client: Client, role: Start) -> None:
     """Those that stand still are told from those that have ended, and from those that are busy."""
     port = free_port()
