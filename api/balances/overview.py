@@ -5,8 +5,8 @@ for the charts of the last hour and the timeline."""
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -25,7 +25,7 @@ from api.security.access import OBSERVERS, allowed
 from pipeline.operations.status.last_hour import EMPTY, STEP, Hour, LastHour, PartitionsHour
 from pipeline.operations.status.overview import Overview
 from pipeline.operations.status.pipeline_monitor import PipelineMonitor
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.support.settings import Settings
 from pipeline.support.shared_reading import SharedReading
 
@@ -89,14 +89,9 @@ class Overviews:
                 yield event("hour", orjson.dumps(points))
             await asyncio.sleep(EVERY)
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def watched(self) -> AbstractAsyncContextManager[None]:
         """Read for the last hour inside the block, whoever listens."""
-        watching = asyncio.create_task(self._watch())
-        try:
-            yield
-        finally:
-            await cancel_and_wait(watching)
+        return running(self._watch())
 
     async def _watch(self) -> None:
         while True:

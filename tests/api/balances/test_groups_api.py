@@ -128,8 +128,8 @@ async def test_one_group_and_its_shares(bank: Bank) -> None:
         page = await bank.get(f"{path}/shares?limit=100&sort=-balance")
         assert {each["owner"] for each in page["data"]} == {name}
         assert sum(each["balance"] for each in page["data"]) == total
-        shown = BALANCE.fields - {*BALANCE.plain.values()}
-        assert all(each.keys() == shown for each in page["data"])
+        fields = BALANCE.fields - {*BALANCE.plain.values()}
+        assert all(each.keys() == fields for each in page["data"])
     assert (await bank.get("owners/nobody/shares"))["data"] == []
     days = await bank.listed("turnover")
     assert all(day.endswith(f":{CREATED}") for day in days)
