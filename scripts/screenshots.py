@@ -76,9 +76,8 @@ async def pictures(browser: Browser, bank: Bank) -> None:
         await shoot(browser, bank, "overview", "overview-phone", size=PHONE)
     await shoot(browser, bank, f"accounts/{accounts[4]}", "account", scheme="dark")
     await shoot(browser, bank, "accounts?sort=-balance", "accounts-phone", size=PHONE)
-    sick, sound = await bank.poison()
-    await shoot(browser, bank, "parked", "parked", wanted=sick)
-    bank.mend(sound)
+    async with bank.poisoned() as (sick, _):
+        await shoot(browser, bank, "parked", "parked", wanted=sick)
     for _ in range(OF_A_REBUILD // AT_ONCE):
         await append(bank.store, histories(AT_ONCE, length=1))
     async with rebuilding(bank):
@@ -133,7 +132,8 @@ async def rebuilding(bank: Bank) -> AsyncIterator[None]:
         assert answer.status == 202, await answer.text()
         rebuild = (await answer.json())["id"]
     yield
-    await bank.http.delete(f"{bank.address}/rebuilds/{rebuild}")
+    async with bank.http.delete(f"{bank.address}/rebuilds/{rebuild}"):
+        pass
 
 
 if __name__ == "__main__":

@@ -106,12 +106,33 @@ class Bank:
             await eventually(lambda: self.shows(self._crowd[-1], 4), seconds=60)
             await eventually(lambda: self.lists_all(self._crowd), seconds=60)
 
-    async def poison(self, kind: str = "MoneyPrinted") -> tuple[str, Event]:
-        """An account that gets parked at its version 3 of 5; and the event as it should be."""
+    @asynccontextmanager
+    async def poisoned(self, kind: str = "MoneyPrinted") -> AsyncIterator[tuple[str, Event]]:
+        """An account that is parked at its version 3 of 5, and the event as it should be.
+
+        When the block ends the account is on no list: other tests count those that are.
+        """
         events = history(str(ULID()), 5)
         wrong: Any = {**events[2], "kind": kind}
         await append(self.store, [[*events[:2], wrong, *events[3:]]])
-        return events[2]["account_id"], events[2]
+        account_id = events[2]["account_id"]
+        await eventually(lambda: self._parked_in(account_id, 200))
+        try:
+            yield account_id, events[2]
+        finally:
+            self.mend(events[2])
+            await eventually(lambda: self._parked_in(account_id, 404, "POST", "/retry"), every=0.5)
+
+    async def _parked_in(
+        self, account_id: str, status: int, method: str = "GET", act: str = ""
+    ) -> bool:
+        """Whether each projection's list answers so of the account."""
+        for projection in self.settings.projections.split():
+            url = f"{self.address}/parked/{account_id}{act}?projection={projection}"
+            async with self.http.request(method, url) as answer:
+                if answer.status != status:
+                    return False
+        return True
 
     def mend(self, event: Event) -> None:
         """Put the event in the place of what is stored under its id."""

@@ -25,8 +25,10 @@ async def test_no_view_has_a_fault(
     browser: Browser, bank: Bank, size: tuple[int, int], scheme: Scheme
 ) -> None:
     account_id = await bank.account("Ada", 5, 6)
-    sick, sound = await bank.poison()
-    async with tab(browser, bank.address, size, scheme) as page:
+    async with (
+        bank.poisoned() as (sick, _),
+        tab(browser, bank.address, size, scheme) as page,
+    ):
         for view in (*VIEWS, f"accounts/{account_id}", f"accounts/{sick}", "command/hold"):
             await page.show(view)
             await expect(page.page.get_by_text("Reading…")).to_have_count(0)
@@ -36,7 +38,6 @@ async def test_no_view_has_a_fault(
         await page.show("rebuild")
         await page.press("Start…")
         assert await page.violations() == [], "the dialog"
-    bank.mend(sound)
 
 
 async def test_by_keyboard(page: Tab, bank: Bank) -> None:

@@ -364,6 +364,23 @@ async def test_an_owner_that_is_unknown_is_not_nobody(page: Tab) -> None:
     ]
 
 
+async def test_an_answer_to_an_older_key_takes_nothing_from_the_new_one(page: Tab) -> None:
+    heard = await page.page.evaluate(
+        """async () => {
+          const { keep, key, onRefused, refuse } = await import("/ui/core/key.js");
+          const heard = [];
+          onRefused((problem) => heard.push(problem));
+          keep("new");
+          refuse("old", "of the old one");
+          refuse(null, "of none");
+          heard.push(key());
+          refuse("new", "of the new one");
+          return [...heard, key()];
+        }"""
+    )
+    assert heard == ["new", "of the new one", None]
+
+
 async def test_addresses_are_read_as_they_are_written(page: Tab) -> None:
     given = ("accounts", "a/b ?", {"search": "é&=", "sort": ""})
     written = await ask(page, "core/router", "address", *given)

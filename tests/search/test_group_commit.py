@@ -188,8 +188,11 @@ async def test_a_generation_that_is_gone_is_its_writers_trouble(
 ) -> None:
     await shared.bulk(0, "x")
     await shared.bulk(1, "x")
-    async with aiohttp.ClientSession(settings.elasticsearch_url) as http:
-        await http.delete("/balance-2")
+    async with (
+        aiohttp.ClientSession(settings.elasticsearch_url) as http,
+        http.delete("/balance-2") as answer,
+    ):
+        assert answer.status == 200
     shared.sent.clear()
     outcomes = await asyncio.gather(
         shared.bulk(0, "a"),

@@ -214,15 +214,16 @@ async def test_every_instance_tells_how_it_fares(client: Client, role: Start) ->
         lambda found: (
             set(of_role(found, "accounts").values()) == {"ready"}
             and set(of_role(found, "forwarder").values()) == {"ready"}
+            and found["instances_unknown"] is None
         ),
     )
     assert len(of_role(found, "balances")) == 1
-    assert found["instances_unknown"] is None
     assert str(accounts.pid) in next(iter(of_role(found, "accounts")))
     async with ClientSession(f"http://127.0.0.1:{port}") as http:
-        opened = await http.post("/create", json={"owner": "Ada", "money": 5})
-        account_id = (await opened.json())["id"]
-        await http.post("/withdraw", json={"id": account_id, "money": 50})
+        async with http.post("/create", json={"owner": "Ada", "money": 5}) as opened:
+            account_id = (await opened.json())["id"]
+        async with http.post("/withdraw", json={"id": account_id, "money": 50}) as refused:
+            assert refused.status == 422
         found = await shows(
             client, lambda found: found["commands"]["outcomes"].get("insufficient-funds") == 1
         )

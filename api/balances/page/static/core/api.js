@@ -30,7 +30,8 @@ const tooSlow = () =>
  * @returns {Promise<Response>}
  */
 export async function ask(path, { method = "GET", body, signal, accept, headers: more = {} } = {}) {
-  const headers = authorised();
+  const used = key();
+  const headers = authorised(used);
   for (const [name, value] of Object.entries(more)) headers.set(name, value);
   if (accept) headers.set("Accept", accept);
   if (body !== undefined) headers.set("Content-Type", "application/json");
@@ -42,14 +43,14 @@ export async function ask(path, { method = "GET", body, signal, accept, headers:
   });
   if (answer.ok) return answer;
   const problem = await problemOf(answer);
-  if (problem.status === 401) refuse(problem);
+  if (problem.status === 401) refuse(used, problem);
   throw problem;
 }
 
 /** Headers with the key; of one that no header can carry it is known without asking that it is none. */
-function authorised() {
+function authorised(used) {
   try {
-    return new Headers(key() ? { Authorization: `Bearer ${key()}` } : {});
+    return new Headers(used ? { Authorization: `Bearer ${used}` } : {});
   } catch {
     const problem = new Problem(
       401,
@@ -57,7 +58,7 @@ function authorised() {
       "It has characters that no key has.",
       "/problems/key-invalid",
     );
-    refuse(problem);
+    refuse(used, problem);
     throw problem;
   }
 }

@@ -18,8 +18,12 @@ export function forget() {
   changed.dispatchEvent(new Event("change"));
 }
 
-/** The service takes it no more, or never did: forget it, and tell who listens why. */
-export function refuse(problem) {
+/**
+ * The service takes this key no more, or never did: forget it, and tell who listens why. Nothing happens where
+ * another one has been given meanwhile: the answer to an older request says nothing about that.
+ */
+export function refuse(refused, problem) {
+  if (refused !== key()) return;
   sessionStorage.removeItem(NAME);
   changed.dispatchEvent(Object.assign(new Event("refused"), { problem }));
 }
