@@ -187,6 +187,15 @@ class FastPathClient(Client):
             self._patience = min(2 * self._patience, _LONGEST_UNFIT_SECONDS)
             await self.force_reconnect()
 
+    async def connect(self, *args: Any, **options: Any) -> None:
+        """nats-py's, which leaves open what it has when it fails or is cancelled in the midst."""
+        try:
+            await super().connect(*args, **options)
+        except BaseException:
+            self._abort()
+            await self.shut()
+            raise
+
     async def shut(self) -> None:
         """Close the connection for good, whether it is up or just reconnecting."""
         if not self.is_connected:

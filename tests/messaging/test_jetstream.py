@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
 from pipeline.messaging import JetStream, JetStreamError
+from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
 
 
@@ -89,3 +91,28 @@ async def test_a_stream_is_made_once_the_deleted_one_has_let_go_of_its_name(
             assert refused == refusals
     finally:
         await js.close()
+
+
+@pytest.mark.parametrize("said", [b"", b'INFO {"version": "2.14.0", "max_payload": 1048576}\r\n'])
+async def test_who_stops_connecting_leaves_no_connection(said: bytes) -> None:
+    """Whatever the server has said by then."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        if said:
+            await reader.readline()  # its CONNECT
+        begun.set()
+        with suppress(ConnectionError):
+            await reader.read()
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        connecting = asyncio.create_task(JetStream.connect(f"nats://127.0.0.1:{port}", "test"))
+        async with asyncio.timeout(20):
+            await begun.wait()
+            assert not ended.is_set()
+            await cancel_and_wait(connecting)
+            await ended.wait()
