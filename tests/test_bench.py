@@ -56,6 +56,7 @@ async def test_a_small_run_is_reported(tmp_path: Path, page: Path) -> None:
     assert measure["load_average"].keys() == {"before", "after"}
 
 
+@LONG_LANE
 async def test_the_whole_bank_is_measured_small_and_large() -> None:
     found = (await run(["h"], TINY, {}))["measures"]["h"]
     rates = [found["figures"][f"HTTP, {events:,} events"] for events in TINY.events]

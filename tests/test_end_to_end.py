@@ -17,7 +17,7 @@ from pipeline.messaging import JetStream
 from pipeline.messaging.changelog_subjects import key_in
 from pipeline.support.settings import Settings
 from tests.bank import exact
-from tests.harness import Role, eventually, rounds, some_of
+from tests.harness import LONG_LANE, Role, eventually, rounds, some_of
 from tests.load import Load
 from tests.names import STREAM
 
@@ -76,6 +76,7 @@ async def test_a_worker_killed_under_load_ends_exact(
     assert await store.count() == load.acknowledged
 
 
+@LONG_LANE
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_worker_that_leaves_hands_all_over(
@@ -94,7 +95,9 @@ async def test_a_worker_that_leaves_hands_all_over(
 
 
 @pytest.mark.elasticsearch
-@pytest.mark.parametrize("harm", ["deleted", pytest.param("purged", marks=pytest.mark.drill)])
+@pytest.mark.parametrize(
+    "harm", ["deleted", pytest.param("purged", marks=[pytest.mark.drill, LONG_LANE])]
+)
 async def test_a_stream_lost_behind_a_running_system_heals(
     settings: Settings, store: EventStore, role: Start, js: JetStream, harm: str
 ) -> None:
@@ -111,6 +114,7 @@ async def test_a_stream_lost_behind_a_running_system_heals(
     await becomes_exact(settings, store)
 
 
+@LONG_LANE
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_accounts_never_touched_again_after_a_purge_are_exact(

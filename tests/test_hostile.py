@@ -1,6 +1,6 @@
 """Ten thousand bad inputs leave every role running and every invariant true.
 
-In the short lane three thousand, the same in every run: among them an account that somebody opened
+In the short lane a thousand, the same in every run: among them an account that somebody opened
 by hand. BANK_TEST_SEED=… sends those of a run that failed once more.
 """
 

@@ -23,7 +23,7 @@ from pipeline.support.settings import Settings
 from tests.apps.post import POST, SCANNED, SENT
 from tests.bank import exact
 from tests.conftest import beside
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.load import Appends, Load
 
 pytestmark = pytest.mark.elasticsearch
@@ -193,6 +193,7 @@ async def test_each_is_rebuilt_and_repartitioned_while_the_other_is_under_load(
     assert not {each for each in names["keys"] if not each.startswith(("post:", "bank:"))}
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_what_one_loses_leaves_the_other_whole(bank: Side, post: Side, js: JetStream) -> None:
     """Its stream purged and deleted, its bucket of epochs, its checkpoints and an index deleted."""

@@ -123,6 +123,7 @@ async def test_owners_killed_and_frozen_past_their_leases_end_exact(
         )
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_redis_forgets_all_under_load(
     settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet
@@ -132,7 +133,7 @@ async def test_redis_forgets_all_under_load(
     await fleet.has(3, 3, 2)
     before = await fleet.owners()
     async with load.steady(150), redis.asyncio.from_url(settings.redis_url) as client:
-        for _ in range(rounds(2, 10)):
+        for _ in range(rounds(1, 10)):
             await asyncio.sleep(0.7)
             await client.flushall()
         await eventually(lambda: _same(fleet, before), message="the same owners as before")

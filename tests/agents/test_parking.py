@@ -14,7 +14,7 @@ from pipeline.messaging import JetStream
 from pipeline.model.events import Event
 from pipeline.support.settings import Settings
 from tests.bank import exact, folds, history
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 from tests.names import STREAM, subject
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(300)]
 
 Start = Callable[..., Awaitable[Role]]
 SICK = "01J00000000000000000000000"
-EVENTS = rounds(1_500, 10_000)
+EVENTS = rounds(500, 10_000)
 
 
 async def bank(role: Start, *words: str) -> str:
@@ -78,7 +78,7 @@ async def test_one_poison_event_among_many(
         await worker.start()
     more = {**history(SICK, 13)[12], "kind": DEPOSITED, "body": {"money": 1}}
     await store.append(more)  # type: ignore[arg-type]
-    await load.write(500)
+    await load.write(EVENTS // 5)
     await becomes_exact(settings, store)
     assert await parked(role) == [SICK]
 
@@ -91,6 +91,7 @@ async def test_one_poison_event_among_many(
     await becomes_exact(settings, store)
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_what_is_retried_too_early_stays_parked(
     settings: Settings, store: EventStore, role: Start

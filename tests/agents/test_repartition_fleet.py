@@ -17,7 +17,7 @@ from pipeline.support.settings import Settings
 from tests.bank import exact
 from tests.fleet import Fleet, claims
 from tests.forwarder.test_repartitioner import once_and_in_order
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 from tests.waits import Waits, measured
 
@@ -104,6 +104,7 @@ async def test_repartitioned_under_load(
     assert await verified.wait() == 0, verified.log()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_a_worker_that_slept_through_it_changes_nothing(
     settings: Settings, store: EventStore, js: JetStream, fleet: Fleet

@@ -41,7 +41,7 @@ async def test_a_stale_owner_changes_nothing(stage: Stage) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)
     moments = random.Random(seed).sample(MOMENTS, len(MOMENTS))
-    for number in range(rounds(2, 15)):
+    for number in range(rounds(1, 15)):
         what, after = moments[number % len(moments)]
         print("held:", "the answers to" if after else "", what)
         if what == ACKS:
@@ -72,6 +72,7 @@ async def test_a_worker_that_loses_redis_alone_gives_way(stage: Stage) -> None:
     await stage.ends_well()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_a_worker_cut_off_from_everything_changes_nothing(stage: Stage) -> None:
     """All that it sent comes late, and it goes on before it can ask whose its partitions are."""

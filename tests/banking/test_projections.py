@@ -53,6 +53,7 @@ async def bank(role: Start, *words: str) -> tuple[int, str]:
 # ---------------------------------------------------------------- side by side
 
 
+@LONG_LANE
 @pytest.mark.drill
 @elasticsearch
 async def test_each_has_consumers_and_checkpoints_of_its_own(
@@ -154,6 +155,7 @@ async def test_a_projection_that_comes_later_catches_up(
 # ---------------------------------------------------------------- rebuilt, parked, repartitioned
 
 
+@LONG_LANE
 @elasticsearch
 async def test_one_is_compared_mended_and_rebuilt_while_the_other_is_left_alone(
     settings: Settings, store: EventStore, role: Start
@@ -255,6 +257,7 @@ async def test_what_one_can_t_fold_is_parked_there_alone(
     assert [each["parked"] for each in json.loads(told)] == [int(p == partition) for p in range(P)]
 
 
+@LONG_LANE
 @pytest.mark.drill
 @elasticsearch
 async def test_both_follow_a_repartition(

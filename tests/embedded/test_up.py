@@ -19,7 +19,7 @@ from pipeline.embedded.traffic import Traffic, session
 from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.settings import Settings
 from tests.conftest import placed
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -94,6 +94,7 @@ async def test_a_server_that_dies_ends_it_with_its_name(up: tuple[Role, Settings
     assert not any(alive(process.pid) for process in processes.values())
 
 
+@LONG_LANE
 async def test_nothing_survives_its_sigkill(up: tuple[Role, Settings]) -> None:
     role, settings = up
     processes = running(settings)

@@ -196,6 +196,7 @@ async def test_the_server_dies_during_a_build(scratch: Path, guard: Any) -> None
         await asyncio.gather(store.close(), other.close())
 
 
+@LONG_LANE
 async def test_the_builder_dies_during_a_build(scratch: Path) -> None:
     async with own_mongodb(scratch, KEYS) as (servers, events):
         at = (servers.settings.mongodb_url, servers.settings.mongodb_database)

@@ -23,9 +23,9 @@ from tests.hostile.documents import Documents
 from tests.hostile.messages import Messages
 from tests.hostile.requests import Requests
 
-OVER_HTTP: Final = rounds(1500, 5000)
-OVER_NATS: Final = rounds(900, 3000)
-IN_MONGODB: Final = rounds(540, 1800)
+OVER_HTTP: Final = rounds(500, 5000)
+OVER_NATS: Final = rounds(300, 3000)
+IN_MONGODB: Final = rounds(200, 1800)
 IN_REDIS: Final = rounds(30, 100)
 IN_ELASTICSEARCH: Final = rounds(30, 100)
 AT_ONCE: Final = 20

@@ -30,7 +30,7 @@ from pipeline.operations.status.reader import StatusReader
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.bank import accounts, append, documents, history
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.load import Load
 from tests.names import STREAM
 from tests.ports import free_port
@@ -279,6 +279,7 @@ async def test_looking_makes_nothing(
         assert settings.mongodb_database not in mongo.list_database_names()
 
 
+@LONG_LANE
 async def test_each_server_down_makes_unknown_what_it_knows_and_nothing_0(
     own_servers: EmbeddedServers,
 ) -> None:

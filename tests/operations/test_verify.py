@@ -41,7 +41,7 @@ async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> N
     async with session(accounts_url(bank)) as http:
         traffic = Traffic(http, seed=3)
         await traffic.open_accounts(40)
-        load = asyncio.create_task(traffic.send_commands(rounds(800, 20_000)))
+        load = asyncio.create_task(traffic.send_commands(rounds(300, 20_000)))
         async with Role(bank, "bank", "rebuild") as rebuild:
             assert await rebuild.wait(120) == 0, rebuild.log()
         checks = 0

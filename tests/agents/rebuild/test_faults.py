@@ -9,7 +9,7 @@ import pytest
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from tests.agents.rebuild.bank import Bank, fill
-from tests.harness import Role, eventually, rounds, some_of
+from tests.harness import LONG_LANE, Role, eventually, rounds, some_of
 from tests.load import Load
 
 pytestmark = pytest.mark.timeout(rounds(300, 1500))
@@ -30,7 +30,7 @@ async def test_a_killed_worker_is_gone_on_from(bank: Bank) -> None:
     await fill(bank.store, 300, 10)
     await bank.becomes_exact()
     async with load.steady(100):
-        for number in range(rounds(2, 10)):
+        for number in range(rounds(1, 10)):
             job = await bank.rebuild()
             await asyncio.sleep(chance.uniform(0.3, 4))
             victim = chance.choice(workers)
@@ -42,6 +42,7 @@ async def test_a_killed_worker_is_gone_on_from(bank: Bank) -> None:
     assert await bank.store.count() == load.acknowledged + 3000
 
 
+@LONG_LANE
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_workers_join_and_leave_in_the_midst(bank: Bank) -> None:
@@ -61,6 +62,7 @@ async def test_workers_join_and_leave_in_the_midst(bank: Bank) -> None:
     await bank.becomes_exact()
 
 
+@LONG_LANE
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_a_worker_asleep_through_a_whole_rebuild_changes_nothing(bank: Bank) -> None:

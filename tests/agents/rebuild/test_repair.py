@@ -124,6 +124,7 @@ async def test_repair_needs_no_worker(bank: Bank) -> None:
     await bank.becomes_exact()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_a_parked_account_goes_on_when_its_cause_is_mended(bank: Bank) -> None:
     """With a worker that takes it off the list, and without one."""

@@ -13,7 +13,7 @@ from pipeline.banking.events import CREATED, DEPOSITED
 from pipeline.eventstore import EventStore
 from pipeline.model.events import new_event
 from pipeline.support.settings import Settings
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.proxy import HttpProxy
 from tests.proxy.http import Forward, Reply, Request
 
@@ -109,6 +109,7 @@ async def test_a_malformed_wait_is_refused(http: aiohttp.ClientSession, role: St
         assert (status, problem["type"]) == (400, "/problems/invalid-input"), query
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_many_who_wait_cost_about_what_one_does(
     settings: Settings, store: EventStore, http: aiohttp.ClientSession, role: Start
