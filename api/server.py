@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final
@@ -36,6 +36,7 @@ from pipeline.support.listening import AllowedHosts, listen
 from pipeline.support.metrics import Metrics
 from pipeline.support.metrics_server import metrics_route
 from pipeline.support.readiness import Checks, show_readiness
+from pipeline.support.self_report import SelfReport
 from pipeline.support.settings import Settings, SettingsError, load
 from pipeline.support.stopping import ROLE_GRACE, leave_threads, leave_within
 
@@ -57,11 +58,13 @@ def application(
     translate: problems.Translate,
     measured: Metrics,
     own_problems: Iterable[ProblemType] = (),
+    commands: Callable[[], Mapping[str, float]] | None = None,
 ) -> web.Application:
     """The parts that all services share: problem documents, correlation ids, keys, health,
     metrics, a limit on bodies, and the OpenAPI contract of their routes. `measured` has the
     service's own collectors; those of requests and checks are added. `own_problems`: types of
-    problems that only this one has."""
+    problems that only this one has. `commands`: how many it has executed, by outcome, if it takes
+    commands."""
     requests = metrics.Requests(measured.registry)
     connections, trail = HttpConnections(settings), AuditTrail(settings, measured.role)
     for each in (connections, trail):
@@ -93,7 +96,8 @@ def application(
     if guard is not None:
         app.cleanup_ctx.append(_within(guard.following))
     # Each process of a group answers for itself here, and for all of them over HTTP.
-    app.cleanup_ctx.append(_within(partial(answering, settings, measured, checks)))
+    report = SelfReport(measured.role, requests.work(commands), checks)
+    app.cleanup_ctx.append(_within(partial(answering, settings, report)))
     checks = answering_as_one(app, measured, checks)
     shared = [*health.routes(checks), _described(metrics_route(measured)), *describing.routes]
     app.add_routes([*shared, *routes])

@@ -22,6 +22,7 @@ from pipeline.processes import Processes
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.private_files import private_folder
+from pipeline.support.self_report import SelfReport
 from pipeline.support.settings import (
     PREFIX,
     Settings,
@@ -113,10 +114,12 @@ async def worker(
     metrics = worker_metrics(worker)
     processes = Processes(settings, assignment.leases.owner, metrics)
     checks = {**worker_checks(worker), **processes.checks}
+    shown_name = name_of(assignment.leases.owner)
+    report = SelfReport(metrics.role, worker.work, checks, shown_name)
     async with (
         followed_where_on(settings) as keys,
         exposed(settings, metrics, checks, keys),
-        answering(settings, metrics, checks, name_of(assignment.leases.owner)),
+        answering(settings, report),
         processes.running(),
     ):
         await _run(app, assignment, stop or asyncio.Event())

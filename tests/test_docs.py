@@ -46,7 +46,9 @@ def _words() -> frozenset[str]:
     """Every word of the sources and of what is deployed."""
     places = ("pipeline", "api", "benchmarks", "deploy", "examples")
     found = (path for name in places for path in (ROOT / name).rglob("*"))
-    texts = (path.read_text() for path in found if path.suffix in (".py", ".yaml", ".json", ".js"))
+    texts = (
+        path.read_text() for path in found if path.suffix in (".py", ".yaml", ".json", ".js", ".sh")
+    )
     return frozenset(word for text in texts for word in re.findall(r"\w+", text))
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from aiohttp import web
 
-from api.commands.outcomes import OUTCOMES, outcomes_counter
+from api.commands.outcomes import OUTCOMES, Outcomes
 from api.http.problem_types import ProblemType
 from api.http.problems import Translate
 from api.server import application
@@ -32,7 +32,8 @@ def command_service(
 
     metrics, commands = Metrics("accounts"), connection.service
     checks = {"mongodb": commands.ping, "guards": commands.guarded}
-    app = application(settings, routes, checks, translate, metrics, problems)
-    app[OUTCOMES] = outcomes_counter(metrics.registry)
+    outcomes = Outcomes(metrics.registry)
+    app = application(settings, routes, checks, translate, metrics, problems, outcomes.totals)
+    app[OUTCOMES] = outcomes
     app.cleanup_ctx.append(lifetime)
     return app

@@ -1,6 +1,5 @@
 """Commands counted by kind and outcome, for `/metrics`."""
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Final
@@ -11,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from api.http.operations import Header
 from api.http.problems import TRANSLATE, problem_of
+from pipeline.support.metrics import totals
 
 ACCEPTED: Final = "accepted"
 REPLAYED: Final = "replayed"
@@ -24,21 +24,28 @@ REPLAYED_HEADER: Final = Header(
 FAILED: Final = "internal-error"
 
 
-OUTCOMES: Final[web.AppKey[Callable[[str, str], Counter]]] = web.AppKey("outcomes")
-
-
-def outcomes_counter(registry: CollectorRegistry) -> Callable[[str, str], Counter]:
+class Outcomes:
     """Commands counted by kind and outcome: `accepted`, `replayed` under their idempotency key, or
     the name of the problem answered."""
-    counter = Counter(
-        "bank_commands",
-        "Commands by kind and outcome: accepted, replayed, or the problem that was answered",
-        ("kind", "outcome"),
-        registry=registry,
-    )
-    return cache(counter.labels)
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counter = Counter(
+            "bank_commands",
+            "Commands by kind and outcome: accepted, replayed, or the problem that was answered",
+            ("kind", "outcome"),
+            registry=registry,
+        )
+        self._of = cache(self._counter.labels)
+
+    def note(self, kind: str, outcome: str) -> None:
+        self._of(kind, outcome).inc()
+
+    def totals(self) -> dict[str, float]:
+        """Of all kinds together, by outcome."""
+        return totals(self._counter, "outcome")
 
 
+OUTCOMES: Final = web.AppKey("outcomes", Outcomes)
 _kind: ContextVar[str] = ContextVar("kind of command")
 
 
@@ -54,7 +61,7 @@ def command(handler: Handler) -> Handler:
     @wraps(handler)
     async def counted(request: web.Request) -> web.StreamResponse:
         def count(outcome: str) -> None:
-            request.app[OUTCOMES](_kind.get(handler.__name__), outcome).inc()
+            request.app[OUTCOMES].note(_kind.get(handler.__name__), outcome)
 
         try:
             response = await handler(request)

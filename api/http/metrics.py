@@ -1,6 +1,8 @@
 """Counts and times HTTP requests by route, for `/metrics`. A route is a template, never a path."""
 
+import math
 import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Final
 
@@ -8,8 +10,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from pipeline.support.metrics import SECONDS, RefusedRequests
+from pipeline.support.metrics import SECONDS, RefusedRequests, totals
+from pipeline.support.self_report import Work
 
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER: Final = "other"
 """The label of an unknown route, and of an unusual method: clients must not create labels."""
@@ -19,14 +23,14 @@ class Requests:
     """Requests by route, method and status, and their durations."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        answers = Counter(
+        self._counter = answers = Counter(
             "bank_http_requests",
             "HTTP requests answered, by template of the route",
             ("route", "method", "status"),
             registry=registry,
         )
         self._refused = RefusedRequests(registry)
-        seconds = Histogram(
+        self._histogram = seconds = Histogram(
             "bank_http_request_seconds",
             "Time from a request's head to its answer",
             ("route", "method"),
@@ -42,6 +46,20 @@ class Requests:
         self._refused.note(status)
         if seconds is not None:
             self._seconds(route, method).observe(seconds)
+
+    def work(self, commands: Callable[[], Mapping[str, float]] | None) -> Work:
+        """What a service has done: its commands, if it takes some; else all its requests."""
+        if commands is not None:
+            return Work(commands, self._commands_by_seconds)
+        return Work(lambda: {"": sum(totals(self._counter, "status").values())})
+
+    def _commands_by_seconds(self) -> list[float]:
+        """How many took at most as long as each of `SECONDS`, and how many there were."""
+        buckets = dict.fromkeys([*map(float, SECONDS), math.inf], 0.0)
+        for sample in (each for family in self._histogram.collect() for each in family.samples):
+            if "le" in sample.labels and sample.labels["method"] not in _READING:
+                buckets[float(sample.labels["le"])] += sample.value
+        return list(buckets.values())
 
 
 def middleware(requests: Requests) -> Middleware:

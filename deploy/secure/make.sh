@@ -59,7 +59,29 @@ cp ca.pem bank/ca.pem
 [ -s mongodb/members ] || random >mongodb/members
 chmod 400 mongodb/members
 
-printf 'authorization { user: bank, password: "%s" }\n' "$(cat nats/password)" >nats/authorization.conf
+# NATS: one user, who may publish and hear what docs/security.md lists.
+cat >nats/authorization.conf <<CONF
+authorization {
+  users: [{
+    user: bank
+    password: "$(cat nats/password)"
+    permissions: {
+      publish: [
+        "\$JS.API.>", "\$JS.ACK.>", "\$JS.FC.>", "\$KV.>"
+        "balance.*", "audit.*", "bank-activity-changelog.>"
+        "bank.news.*", "bank.written.>", "bank.instances", "bank.instances.ended"
+      ]
+      subscribe: [
+        "_INBOX.>"
+        "\$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.>"
+        "\$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED.>"
+        "bank.news.*", "bank.written.>", "bank.instances", "bank.instances.ended"
+      ]
+      allow_responses: true
+    }
+  }]
+}
+CONF
 
 # Valkey: one user, who reaches the bank's keys and can't empty it.
 printf 'user default off\nuser bank on ~bank:* +@all -@admin -@dangerous #%s\n' \

@@ -22,7 +22,7 @@ from pipeline.coordination.repartition_requests import RepartitionRequests
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
 from pipeline.search import SharedClient, connect
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
 from pipeline.tables.epochs import owner_of
@@ -68,11 +68,8 @@ class WorkerAssignment(Ownership):
         async with AsyncExitStack() as opened:
             for agent in self.agents:
                 await opened.enter_async_context(self._run_agent(agent, now, servers))
-            watch = asyncio.create_task(self._watch(now, servers.js))
-            try:
+            async with running(self._watch(now, servers.js)):
                 await self.keep(assign, now.count)
-            finally:
-                await cancel_and_wait(watch)
 
     @asynccontextmanager
     async def _run_agent(

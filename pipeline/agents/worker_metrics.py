@@ -14,6 +14,7 @@ from pipeline.coordination.ownership import Ownership
 from pipeline.search import ProjectionUnavailable
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
+from pipeline.support.self_report import Work
 
 
 class WorkerMetrics:
@@ -41,6 +42,10 @@ class WorkerMetrics:
             figures = [(agent.topic, of(agent.runner)) for agent in self._agents]
             yield _each(make, f"bank_worker_{name}", meaning, figures)
         yield from _leases(self._ownership)
+
+    @property
+    def work(self) -> Work:
+        return Work(lambda: {agent.topic: agent.counters.applied for agent in self._agents})
 
     async def nats(self) -> None:
         if why := self._changelogs_full():  # first: without its streams the worker has no runner

@@ -22,7 +22,7 @@ from pipeline.model.claims import is_reserved
 from pipeline.model.events import is_id
 from pipeline.model.ulids import new_ulid
 from pipeline.model.versioned import Versioned
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.support.correlation import current
 from pipeline.support.retry import Outage
 
@@ -83,13 +83,8 @@ class Connection:
     async def watched(self) -> AsyncIterator[None]:
         """Open the store, however long it takes to appear, and watch its guards until the block
         ends. Commands are refused until it is open, and while a guard is missing."""
-        watching = asyncio.create_task(
-            _outage().every(WATCH_SECONDS, self.service.watch, _FAILURES)
-        )
-        try:
+        async with running(_outage().every(WATCH_SECONDS, self.service.watch, _FAILURES)):
             yield
-        finally:
-            await cancel_and_wait(watching)
 
     async def close(self) -> None:
         """Wait for the appends in flight, then disconnect."""

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from pipeline.coordination import driver
 from pipeline.support.access import ServerAccess
+from pipeline.support.cancellation import running
 from pipeline.support.retry import Outage
 
 log = logging.getLogger(__name__)
@@ -140,12 +141,10 @@ async def leading(lease: Lease) -> AsyncIterator[asyncio.Event]:
     poll = min(_LONGEST_POLL, lease.seconds / 3)
     await _poll_until(True, lease, poll, f"Waiting for the lease {lease.name}")
     lost = asyncio.Event()
-    keeper = asyncio.create_task(_keep(lease, lost))
     try:
-        yield lost
+        async with running(_keep(lease, lost)):
+            yield lost
     finally:
-        keeper.cancel()
-        await asyncio.wait({keeper})
         with suppress(LeaseUnavailable):
             await lease.release()
 

@@ -19,7 +19,7 @@ from pipeline.embedded.restarts import Backoff, ending
 from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.embedded.startup_checks import EmbeddedError, free_ports, port_taken
-from pipeline.support import tracing
+from pipeline.support import cancellation, tracing
 from pipeline.support.addresses import check_guarded, reachable, url
 from pipeline.support.settings import PREFIX, TEST_PREFIX, Settings, environment
 
@@ -97,9 +97,9 @@ async def _watched(servers: EmbeddedServers) -> AsyncIterator[None]:
             assert body is not None
             body.cancel()
 
-    watcher = asyncio.create_task(watch())
     try:
-        yield
+        async with cancellation.running(watch()):
+            yield
     except asyncio.CancelledError:
         if not death:
             raise
@@ -107,23 +107,16 @@ async def _watched(servers: EmbeddedServers) -> AsyncIterator[None]:
         # The cancellation was ours: a caller's `asyncio.timeout` must not count it as its own.
         body.uncancel()
         raise death[0] from None
-    finally:
-        watcher.cancel()
-        await asyncio.gather(watcher, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
 async def _roles(settings: Settings, on_line: OnLine) -> AsyncIterator[None]:
     children = Children(settings.data_dir.absolute())
-    keepers = [
-        asyncio.create_task(_keep(children, role, settings, on_line)) for role in roles_of(settings)
-    ]
+    keepers = [_keep(children, role, settings, on_line) for role in roles_of(settings)]
     try:
-        yield
+        async with cancellation.running(*keepers):
+            yield
     finally:
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
         await children.close()
 
 

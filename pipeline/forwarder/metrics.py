@@ -17,6 +17,7 @@ from pipeline.messaging.replicas import all_replicas, shortage
 from pipeline.messaging.stream_guards import joined, log_faults
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
+from pipeline.support.self_report import Work
 
 _REPLICATED_SECONDS: Final = 30.0
 """For so long what had enough replicas is not looked at again."""
@@ -55,6 +56,10 @@ class ForwarderMetrics:
         )
         yield from now.batch_events.collect()
         yield from now.publish_seconds.collect()
+
+    @property
+    def work(self) -> Work:
+        return Work(lambda: {"": self.counters.forwarded})
 
     def _token_age(self) -> float:
         at = token_time(self.counters.token)

@@ -20,6 +20,7 @@ from pipeline.messaging.instances import answering
 from pipeline.support.cancellation import raise_if_cancelled
 from pipeline.support.metrics_server import Keys, exposed
 from pipeline.support.retry import Outage
+from pipeline.support.self_report import SelfReport
 from pipeline.support.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ async def run(
 
 async def _exposed(settings: Settings, metrics: ForwarderMetrics, keys: Keys | None) -> None:
     shown, checks = forwarder_metrics(metrics), forwarder_checks(metrics)
-    async with exposed(settings, shown, checks, keys), answering(settings, shown, checks):
+    report = SelfReport(shown.role, metrics.work, checks)
+    async with exposed(settings, shown, checks, keys), answering(settings, report):
         await _run(settings, metrics)
 
 

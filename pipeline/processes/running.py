@@ -1,12 +1,11 @@
 """All processes of an application, in one worker."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pipeline.processes.metrics import ProcessMetrics
 from pipeline.processes.runner import ProcessRunner
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks
 from pipeline.support.settings import Settings
@@ -28,8 +27,5 @@ class Processes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """While the body runs, those whose leases are ours run, too."""
-        tasks = [asyncio.create_task(each.run()) for each in self._runners]
-        try:
+        async with running(*(each.run() for each in self._runners)):
             yield
-        finally:
-            await asyncio.gather(*map(cancel_and_wait, tasks))

@@ -47,13 +47,13 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
 
 
 @asynccontextmanager
-async def running(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
-    """Run it as a task inside the block; it is cancelled, and has ended, at its end."""
-    task = asyncio.create_task(work)
+async def running(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Run each as a task inside the block; all are cancelled, and have ended, at its end."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        await cancel_and_wait(task)
+        await asyncio.gather(*map(cancel_and_wait, tasks))
 
 
 def raise_if_cancelled() -> None:

@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from pipeline.model.ulids import new_ulid
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.support.http_connections import HttpConnections
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -241,9 +241,8 @@ def _forget_dead_peers(transport: asyncio.Transport, seconds: float) -> None:
 
 def _watched(connections: HttpConnections) -> Callable[[web.Application], AsyncIterator[None]]:
     async def watched(_: web.Application) -> AsyncIterator[None]:
-        watching = asyncio.create_task(connections.watch())
-        yield
-        await cancel_and_wait(watching)
+        async with running(connections.watch()):
+            yield
 
     return watched
 

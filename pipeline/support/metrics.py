@@ -4,7 +4,8 @@
     metrics.register(collector, before_scrape=snapshot.refresh)
 
 What a role counts for its metrics alone is a `Counter` or a `Histogram` of prometheus_client. What
-it also reads itself is a plain integer (`tables/counters.py`), because a `Counter` can't be read.
+it also reads itself, often, is a plain integer (`tables/counters.py`): to read a `Counter` is to
+collect all its samples (`totals`).
 A collector shows such figures and those of servers: its `collect()` yields metric families and
 can't await, so `before_scrape` asks the servers first and keeps a snapshot. Names begin with
 `bank_`, in whose place the page of another application has its name; no label names an account.
@@ -120,6 +121,15 @@ async def _refresh(hook: BeforeScrape) -> None:
             await hook()
     except Exception as error:
         log.warning("Metrics could not be brought up to date: %s", brief(error))
+
+
+def totals(counter: Counter, label: str) -> dict[str, float]:
+    """What it has counted, by one of its labels."""
+    found: dict[str, float] = {}
+    for sample in (each for family in counter.collect() for each in family.samples):
+        value = sample.labels[label]
+        found[value] = found.get(value, 0.0) + sample.value
+    return found
 
 
 def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:

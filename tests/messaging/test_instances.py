@@ -3,12 +3,11 @@
 import asyncio
 
 import pytest
-from prometheus_client import Counter
 
 from pipeline.messaging import JetStream
-from pipeline.messaging.instances import Answer, Questions, answering
-from pipeline.support.metrics import Metrics
-from pipeline.support.readiness import NotReady
+from pipeline.messaging.instances import Questions, answering
+from pipeline.support.readiness import Check, NotReady
+from pipeline.support.self_report import Answer, SelfReport, Work
 from pipeline.support.settings import Settings
 from tests.harness import eventually
 
@@ -37,6 +36,10 @@ class Heard:
         return found
 
 
+def report(role: str, name: str, done: dict[str, float], **checks: Check) -> SelfReport:
+    return SelfReport(role, Work(lambda: done), checks, name)
+
+
 @pytest.fixture
 async def heard(js: JetStream) -> Heard:
     heard = Heard(js)
@@ -45,17 +48,16 @@ async def heard(js: JetStream) -> Heard:
 
 
 async def test_they_answer_while_they_run_and_say_goodbye(settings: Settings, heard: Heard) -> None:
-    metrics = Metrics("forwarder")
-    events = Counter("bank_forwarder_events", "Events", registry=metrics.registry)
+    done = {"": 0.0}
 
     async def mongodb() -> None:
         raise NotReady("it is cold")
 
     async with (
-        answering(settings, metrics, {"mongodb": mongodb}, "f1"),
-        answering(settings, Metrics("worker"), {}, "w1"),
+        answering(settings, report("forwarder", "f1", done, mongodb=mongodb)),
+        answering(settings, report("worker", "w1", {})),
     ):
-        events.inc(7)
+        done[""] = 7
 
         async def complete() -> Answer:
             found = await heard.says("f1")
@@ -70,20 +72,6 @@ async def test_they_answer_while_they_run_and_say_goodbye(settings: Settings, he
     await eventually(lambda: found.id in heard.gone, message="it says goodbye")
 
 
-async def test_more_counters_than_an_answer_has_are_summed_up(
-    settings: Settings, heard: Heard
-) -> None:
-    metrics = Metrics("accounts")
-    commands = Counter("bank_commands", "Commands", ("outcome",), registry=metrics.registry)
-    for number in range(600):
-        commands.labels(f"refusal-{number}").inc(number)
-    async with answering(settings, metrics, {}, "a1"):
-        done = (await heard.says("a1")).done
-    assert len(done) == 500
-    assert sum(done.values()) == sum(range(600))
-    assert (done["refusal-599"], done["other"]) == (599, sum(range(101)))
-
-
 async def test_what_is_no_answer_is_logged_once(
     js: JetStream, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,5 +84,5 @@ async def test_what_is_no_answer_is_logged_once(
 
 async def test_without_nats_a_role_begins_and_ends_all_the_same(settings: Settings) -> None:
     away = settings.model_copy(update={"nats_url": "nats://127.0.0.1:1"})
-    async with asyncio.timeout(20), answering(away, Metrics("accounts"), {}):
+    async with asyncio.timeout(20), answering(away, report("accounts", "a1", {})):
         await asyncio.sleep(0)

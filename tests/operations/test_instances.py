@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.messaging.instances import Answer, answer_of
 from pipeline.operations.status import instances as status
 from pipeline.operations.status.commands import Commands
 from pipeline.operations.status.instances import FIRST, Instances
 from pipeline.operations.status.probe import Unknown
 from pipeline.support.metrics import SECONDS
+from pipeline.support.self_report import Answer, answer_of
 
 
 class Fleet:

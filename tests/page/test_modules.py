@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from api.balances.app import create_app
 from tests.conftest import placed
@@ -175,6 +175,19 @@ async def test_what_an_older_service_leaves_out_is_unknown(page: Tab) -> None:
     assert found["instances_unknown"]
     said = await ask(page, "core/troubles", "troubles", found)
     assert [each["what"] for each in said] == ["NATS is down."]
+
+
+async def test_a_page_whose_script_another_release_does_not_have_says_so(page: Tab) -> None:
+    another = await page.page.context.new_page()
+    await another.route("**/ui/joined.js?*", lambda route: route.fulfill(status=404))
+    await another.goto(f"{page.address}/ui")
+    await expect(another.locator("main")).to_contain_text("load the page again")
+    await expect(another.locator(".unloaded")).to_have_css("visibility", "visible")
+    await another.unroute_all()
+    await another.reload()
+    await expect(another.locator("h1")).to_be_visible()
+    await expect(another.locator(".unloaded")).to_have_count(0)
+    await another.close()
 
 
 async def test_how_many_were_parked_is_known_from_before(page: Tab) -> None:

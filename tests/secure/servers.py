@@ -102,6 +102,12 @@ async def nats(children: Children, scratch: Path, made: Path, authorization: str
     return f"tls://127.0.0.1:{port}"
 
 
+def violations(scratch: Path) -> list[str]:
+    """What nats-server says of subjects that its user may not use."""
+    (log,) = scratch.glob("nats-*.log")
+    return [line for line in log.read_text().splitlines() if "Violation" in line]
+
+
 async def mongodb(servers: Servers, scratch: Path) -> str:
     """SecantusDB: without authorisation to make the user, then with it."""
     port, folder, keys = free_port(), scratch / "mongodb", servers.made / "mongodb"

@@ -16,7 +16,7 @@ from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.access import SERVERS
 from pipeline.support.settings import PREFIX, Settings
 from tests.harness import Role, eventually
-from tests.secure.servers import USER, Servers
+from tests.secure.servers import USER, Servers, violations
 
 UP = ("bank", "up", *(f"--without={server}" for server in SERVERS))
 PATIENCE = 200.0
@@ -106,7 +106,7 @@ def test_a_secret_that_got_out_would_be_seen() -> None:
 
 @pytest.mark.timeout(900)
 async def test_a_command_gets_through_and_no_secret_gets_out(
-    settings: Settings, guarded: Servers, overheard: Overheard
+    settings: Settings, guarded: Servers, overheard: Overheard, scratch: Path
 ) -> None:
     told, files = by_files(settings, guarded)
     bank = Role(told, *UP, BANK_LOG_LEVEL="DEBUG", **files)
@@ -144,6 +144,7 @@ async def test_a_command_gets_through_and_no_secret_gets_out(
         overheard.texts["bank up"] = bank.log()
     assert len(overheard.texts["bank up"]) > 10_000
     assert overheard.leaks() == []
+    assert violations(scratch) == []
 
 
 async def opened_account(

@@ -6,15 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 from pydantic import SecretStr
 
+from pipeline.banking.balance import BALANCE
 from pipeline.embedded.processes import Children
 from pipeline.messaging import JetStream
+from pipeline.messaging.instances import Questions, answering
+from pipeline.messaging.news import announce, news_of
+from pipeline.messaging.notifications import WrittenBatch, notifications_of, notify
+from pipeline.operations import audit
+from pipeline.operations.keys import bucket
+from pipeline.support.self_report import Answer, SelfReport, Work
 from pipeline.support.settings import Settings
 from tests.conftest import placed
 from tests.harness import Servers, eventually
 from tests.secure.jwt import Nkey, Operator
-from tests.secure.servers import nats, shown
+from tests.secure.servers import USER, nats, shown, violations
 from tests.secure.why import lets_in, why_not
 
 
@@ -72,6 +80,45 @@ async def test_by_a_credentials_file_that_is_read_again(
         file.write_text(operator.creds(Nkey.new()))
         assert await eventually(lambda: js.nc.is_connected)
         await js.ping()
+    finally:
+        await js.close()
+
+
+async def test_the_user_of_the_script_may_ask_answer_tell_and_store(
+    children: Children, scratch: Path, made: Path
+) -> None:
+    authorization = (made / "nats" / "authorization.conf").read_text()
+    password = SecretStr((made / "bank" / "nats_password").read_text().strip())
+    settings = await told(children, scratch, made, authorization, user=USER, password=password)
+    assert await eventually(lambda: lets_in("nats", settings))
+    js = await JetStream.connect(settings.nats, "test")
+    answers, seen = list[Answer](), list[Msg]()
+
+    async def see(message: Msg) -> None:
+        seen.append(message)
+
+    async def asked() -> bool:
+        await questions.ask()
+        return bool(answers)
+
+    try:
+        questions = Questions(js, answers.append, lambda _: None)
+        await questions.open()
+        await js.nc.subscribe(notifications_of(BALANCE), cb=see)
+        async with answering(settings, SelfReport("worker", Work(dict), {})):
+            assert await eventually(asked)
+        async with news_of(js, "keys") as news:
+            await announce(js, "keys")
+            assert await eventually(lambda: news.came)
+        await notify(js, BALANCE, 0, 2, WrittenBatch(1, 1, 0.0, 0.0))
+        assert await eventually(lambda: seen)
+        await bucket(js).ensure()
+        await audit.ensure(js, settings)
+        await audit.write(js, audit.new_line("seal", audit.ANONYMOUS, service="test"))
+        assert [line["action"] async for _, line in audit.read(js)] == ["seal"]
+        assert violations(scratch) == []
+        await js.nc.publish("others.subject")
+        assert await eventually(lambda: violations(scratch))
     finally:
         await js.close()
 

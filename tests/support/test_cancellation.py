@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli import running
-from pipeline.support import event_loop
+from pipeline.support import cancellation, event_loop
 from pipeline.support.cancellation import mend_wait_for
 
 Run = Callable[[Coroutine[Any, Any, bool]], bool | None]
@@ -104,3 +104,24 @@ def test_a_sound_one_stays() -> None:
     own = asyncio.wait_for
     mend_wait_for()
     assert asyncio.wait_for is own
+
+
+async def test_all_that_runs_inside_a_block_has_ended_at_its_end() -> None:
+    begun, ended = list[int](), list[int]()
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(number)
+
+    async def block() -> None:
+        async with cancellation.running(work(1), work(2)):
+            await asyncio.sleep(0)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await block()
+    assert begun == sorted(ended) == [1, 2]

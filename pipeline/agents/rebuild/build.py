@@ -22,7 +22,7 @@ from pipeline.agents.rebuild.replay import Replay
 from pipeline.agents.rebuild.throttle import ThrottledStore
 from pipeline.model.events import slot_of
 from pipeline.search import Generation
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import running
 from pipeline.tables.checkpoint import empty_checkpoint
 from pipeline.tables.checkpoints import PositionLost
 from pipeline.tables.documents import AccountDocuments
@@ -61,16 +61,13 @@ class OnlineBuild(PartitionRebuild):
         # The double write first: an event that is stored after its slot was replayed is written as
         # a live event, one that was stored before is replayed, and versions decide between both.
         await self._join()
-        counting = asyncio.create_task(self._count())
-        try:
+        async with running(self._count()):  # no longer, or it would count events after the replay
             async with self._concurrency:
                 await self._replay()
             await self._catch_up()
             # Last: with this checkpoint the coordinator may swap the alias.
             self._context.checkpoints.set_cursor(self._processor.partition, self.generation, None)
             await self._write_checkpoint()
-        finally:
-            await cancel_and_wait(counting)  # or it would also count events after the replay
         await self._note(state="replayed", total=self._part.done)
 
     async def promote(self) -> None:

@@ -14,12 +14,13 @@ from typing import Final, Literal
 
 from pipeline.coordination.partition_leases import REMEMBERED
 from pipeline.messaging import JetStream
-from pipeline.messaging.instances import Answer, Questions
+from pipeline.messaging.instances import Questions
 from pipeline.operations.status.commands import Commands, LastMinute, Totals, commands
 from pipeline.operations.status.probe import Unknown, why
 from pipeline.operations.status.rate import Rate
 from pipeline.support.logs import moment
 from pipeline.support.readiness import worded
+from pipeline.support.self_report import Answer
 
 InstanceState = Literal["ready", "waiting", "silent", "ended", "unknown"]
 
