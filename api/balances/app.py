@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> web.Application:
     waiting = VersionWaits(index, BALANCE, connections)
     read_all = projection_reads.ProjectionReads(settings, connections)
     read_groups = groups.GroupReads(settings)
-    happened = timeline.Timeline()
+    happened = timeline.Timeline(connections.connected)
     overviews = overview.Overviews(
         connections,
         settings,
@@ -108,7 +108,7 @@ def create_app(settings: Settings) -> web.Application:
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         ways.start()
-        async with overviews.watched():
+        async with happened.kept(), overviews.watched():
             yield
         # First what reads, then the connections that it reads from.
         readers = (

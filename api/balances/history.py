@@ -46,7 +46,8 @@ routes = web.RouteTableDef()
 class Step(TypedDict):
     """What one event made of an account; `before` is null for the first one.
 
-    From an event on that can't be folded `after` is null, and `unreadable` says why.
+    From an event on that can't be folded, whose version is `unreadable_from`, `after` is null, and
+    `unreadable` says why.
     """
 
     version: int
@@ -54,6 +55,7 @@ class Step(TypedDict):
     before: ShownAccount | None
     after: ShownAccount | None
     unreadable: str | None
+    unreadable_from: int | None
 
 
 class HistoryQuery(Input):
@@ -123,12 +125,14 @@ def _evolved(state: State, event: Event) -> State:
 
 
 def _step(before: State, event: Event, after: State) -> Step:
+    cause = after if isinstance(after, AggregateUnreadable) else None
     return {
         "version": event["version"],
         "event": visible_events([event])[0],
         "before": _shown(before),
         "after": _shown(after),
-        "unreadable": _why(after) if isinstance(after, AggregateUnreadable) else None,
+        "unreadable": _why(cause) if cause else None,
+        "unreadable_from": cause.version if cause else None,
     }
 
 

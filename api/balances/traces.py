@@ -6,6 +6,7 @@ minutes, of what was written while this service ran.
 
 import asyncio
 import logging
+import time
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -38,9 +39,10 @@ from pipeline.operations.trace.stages import (
     stage_times,
     stages,
 )
-from pipeline.operations.trace.written import WrittenBatches
+from pipeline.operations.trace.written import KEPT_SECONDS, WrittenBatches
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
+from pipeline.support.logs import moment
 from pipeline.support.retry import brief
 from pipeline.support.shared_reading import SharedReading
 
@@ -107,12 +109,14 @@ class TracedEvent(TypedDict, total=False):
 class Trace(TypedDict):
     """The events of a command. `made_at`: when its request came, if the service made the id;
     `searched`: from when to when events were searched, null for those of an account; `complete`:
-    there was the time for all of that."""
+    there was the time for all of that. `noted_since`: what was written before, or while that is
+    null, has no times from the worker on."""
 
     correlation_id: str
     made_at: str | None
     searched: list[str] | None
     complete: bool
+    noted_since: str | None
     events: list[TracedEvent]
 
 
@@ -137,6 +141,7 @@ class Traces:
         }
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._listening: asyncio.Task[None] | None = None
+        self._listens_since: float | None = None
 
     def start(self) -> None:
         """Note from now on what workers write, as soon as NATS answers."""
@@ -158,6 +163,7 @@ class Traces:
         report = as_json(correlation_id, found, paths)
         if not paths:
             raise _not_found(report)
+        report["noted_since"] = self._noted_since()
         for shown, path in zip(report["events"], paths, strict=True):
             message = None if isinstance(path.logged, Unknown) else path.logged
             for each, written in zip(shown["projections"], self._written.values(), strict=False):
@@ -184,6 +190,12 @@ class Traces:
         js = await self._connected()
         for projection, written in self._written.items():
             await written.listen(js, projection)
+        self._listens_since = time.time()
+
+    def _noted_since(self) -> str | None:
+        if self._listens_since is None:
+            return None
+        return moment(max(self._listens_since, time.time() - KEPT_SECONDS))
 
     async def _connected(self) -> JetStream:
         while True:

@@ -51,7 +51,7 @@ from pipeline.banking.events import (
 from pipeline.banking.holds import Holds, capture, held, hold, holds_after, release
 from pipeline.banking.money import MAX_MONEY
 from pipeline.banking.upcasters import UPCASTERS
-from pipeline.model.aggregate import Aggregate, Decision, Joint
+from pipeline.model.aggregate import Aggregate, Decision, Joint, UnknownKind
 from pipeline.model.events import Event
 from pipeline.model.personal import FORGOTTEN
 
@@ -170,7 +170,7 @@ def evolve(state: Account, event: Event) -> Account:
             after = holds_after(state.holds, event)
             return Account(state.owner, state.balance - paid, state.status, after)
         case _:
-            raise ValueError(f"event of unknown kind {kind}")
+            raise UnknownKind(kind)
 
 
 def _moved(money: int, transfer: Transfer | None) -> Body:

@@ -2,6 +2,8 @@
 
 from typing import Final, NotRequired, TypedDict
 
+from pipeline.model.aggregate import UnknownKind
+
 CREATED: Final = "AccountCreated"
 DEPOSITED: Final = "MoneyDeposited"
 WITHDRAWN: Final = "MoneyWithdrawn"
@@ -30,7 +32,7 @@ KINDS: Final = OF_HOLDS | {
 def require_kind(kind: str, *, begins: bool) -> None:
     """Raise ValueError unless an account may begin, or else go on, with an event of this kind."""
     if kind not in KINDS:
-        raise ValueError(f"accounts have no events of the kind {kind}")
+        raise UnknownKind(kind)
     if begins and kind != CREATED:
         raise ValueError(f"the first event of an account is {CREATED}, and not {kind}")
     if not begins and kind == CREATED:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pipeline.banking.balance import time_of
 from pipeline.banking.events import KINDS
 from pipeline.banking.money import moved
+from pipeline.model.aggregate import UnknownKind
 from pipeline.model.events import Event
 from pipeline.model.groups import Groups
 from pipeline.model.projection import Document, Projection
@@ -24,7 +25,7 @@ def after(_: Flow | None, event: Event) -> dict[str, Any]:
     """The event's share, whatever came before it."""
     kind, body = event["kind"], event["body"]
     if kind not in KINDS:
-        raise ValueError(f"accounts have no events of the kind {kind}")
+        raise UnknownKind(kind)
     return {
         "day_and_kind": f"{_day(event)}:{kind}",
         "money": moved(body["money"]) if "money" in body else 0,

@@ -49,7 +49,8 @@ class DoneBefore(Refused):
 
 
 class UnknownKind(ValueError):
-    """An event is of none of the aggregate's kinds."""
+    """An event is of none of the aggregate's kinds. Projections raise it, too: one cause has one
+    wording."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"event of unknown kind {kind}")

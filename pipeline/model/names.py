@@ -59,6 +59,11 @@ class Names:
         """The stream of the audit log."""
         return f"{self.prefix}audit"
 
+    @property
+    def happenings(self) -> str:
+        """The stream of the timeline."""
+        return f"{self.prefix}happenings"
+
     def changelog(self, table: str) -> str:
         """The stream of a table's changelog, as Faust names it."""
         return f"{self.application}-{table}-changelog"
@@ -78,12 +83,10 @@ class Names:
         return self._streams().fullmatch(stream) is not None
 
     def _streams(self) -> re.Pattern[str]:
-        log, audit, prefix, requests = map(
-            re.escape, (self.log, self.audit, self.prefix, self.requests)
-        )
+        log, prefix, requests = map(re.escape, (self.log, self.prefix, self.requests))
         of_projections = r"(partitions|parked|rebuild)(-.+)?"
         return re.compile(
-            rf"{log}|{audit}|{self.application}-\w+-changelog"
+            rf"{log}|{prefix}(audit|happenings)|{self.application}-\w+-changelog"
             rf"|KV_{prefix}({requests}|keys|key-uses|subscriptions|{of_projections})"
         )
 
@@ -157,8 +160,8 @@ BANK: Final = Names("bank", log="balance", prefix="", plain="balance")
 """The bank was there before other applications: it keeps the names that its data has."""
 
 _TAKEN: Final = frozenset(
-    {"audit", "balance", "key", "keys", "parked", "partitions", "rebuild", "statement"}
-    | {"admin", "config", "local"}  # databases of MongoDB itself
+    {"audit", "balance", "happenings", "key", "keys", "parked", "partitions", "rebuild"}
+    | {"admin", "config", "local", "statement"}  # the first three are databases of MongoDB itself
 )
 
 

@@ -14,10 +14,14 @@ from pipeline.model.personal import is_encrypted, require_opened
 class AggregateUnreadable(ValueError):
     """An event of the aggregate can't be applied here, so no command to it can be decided."""
 
-    def __init__(self, name: str, aggregate_id: str, reason: str, *, begins: str = "") -> None:
-        """`begins`: the kind of its first event, if that is none of the aggregate's."""
+    def __init__(
+        self, name: str, aggregate_id: str, reason: str, *, version: int, begins: str = ""
+    ) -> None:
+        """`version`: the first one that can't be made; `begins`: the kind of its first event, if
+        that is none of the aggregate's."""
         super().__init__(f"{name} {aggregate_id}: {reason}")
         self.aggregate_id, self.reason, self.begins = aggregate_id, reason, begins
+        self.version = version
 
 
 # Not frozen: each command makes one, and a frozen one takes four times as long to make.
@@ -50,10 +54,10 @@ def initial(aggregate: Aggregate[Any, S], aggregate_id: str) -> Versioned[S]:
 
 def evolve(aggregate: Aggregate[Any, S], before: Versioned[S], event: Event) -> Versioned[S]:
     """After one more event; `AggregateUnreadable` if it is invalid or not the next one."""
-    version = event["version"]
-    if version != before.version + 1 or isinstance(version, float):
+    version, next_version = event["version"], before.version + 1
+    if version != next_version or isinstance(version, float):
         why = f"version {version} after {before.version}"
-        raise AggregateUnreadable(aggregate.name, before.id, why)
+        raise AggregateUnreadable(aggregate.name, before.id, why, version=next_version)
     try:
         event_id = _text(event["_id"])
         if is_encrypted(event):
@@ -66,7 +70,9 @@ def evolve(aggregate: Aggregate[Any, S], before: Versioned[S], event: Event) -> 
     except Exception as error:  # whatever the aggregate's `evolve` raises
         why = f"version {version}: {error}"
         begins = error.kind if isinstance(error, UnknownKind) and not before.version else ""
-        raise AggregateUnreadable(aggregate.name, before.id, why, begins=begins) from error
+        raise AggregateUnreadable(
+            aggregate.name, before.id, why, version=next_version, begins=begins
+        ) from error
 
 
 def fold(aggregate: Aggregate[Any, S], aggregate_id: str, events: Iterable[Event]) -> Versioned[S]:

@@ -87,7 +87,7 @@ def test_a_share_in_the_turnover_of_a_day() -> None:
     document: Any = FLOWS.fold_all([*events, frozen])
     assert document
     assert (document["day_and_kind"], document["money"]) == (f"2026-11-30:{FROZEN}", 0)
-    with pytest.raises(Unfoldable, match="no events of the kind"):
+    with pytest.raises(Unfoldable, match="event of unknown kind MoneyBurnt"):
         FLOWS.fold(None, {**events[0], "kind": "MoneyBurnt"})
 
 

@@ -32,6 +32,7 @@ def every(names: Names, projections: tuple[str, ...]) -> list[str]:
         names.token_subject,
         names.partitions_subject,
         names.audit,
+        names.happenings,
         names.changelog("activity"),
         *(
             f"KV_{names.bucket(what)}"
@@ -67,6 +68,7 @@ def test_the_bank_s_are_those_that_it_had() -> None:
         "balance.token",
         "balance.partitions",
         "audit",
+        "happenings",
         "bank-activity-changelog",
         "KV_bank",
         "KV_keys",
@@ -103,7 +105,7 @@ def test_the_bank_s_are_those_that_it_had() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Post", "2post", "a-b", "a.b", "balance", "audit", "admin", "x" * 32]
+    "name", ["", "Post", "2post", "a-b", "a.b", "balance", "audit", "happenings", "admin", "x" * 32]
 )
 def test_what_can_be_no_application(name: str) -> None:
     with pytest.raises(InvalidName, match=repr(name)):

@@ -2,11 +2,14 @@
 
 from typing import Any, Final
 
-from pipeline.operations.status.happenings import Changes
+from pipeline.operations.status.happenings import ALREADY, Change, Changes, Happening
 
 SERVER: Final = {"name": "nats", "up": True, "detail": None}
 REBUILD: Final = {"id": "1", "projection": "balance", "state": "running", "reason": None}
-BALANCE: Final = {"projection": "balance", "parked": 0, "lag_seconds": 0.0, "alarm": None}
+BALANCE: Final = {
+    **{"projection": "balance", "parked": 0, "newest_parked": []},
+    **{"lag_seconds": 0.0, "alarm": None},
+}
 ROLE: Final = {"role": "accounts", "name": "a1", "state": "ready", "detail": None}
 
 
@@ -29,20 +32,24 @@ def reading(second: int, *owners: str | None, **changes: Any) -> dict[str, Any]:
     }
 
 
+def happened(changes: Changes, now: dict[str, Any]) -> list[Happening]:
+    return [each.happening for each in changes.after(now)]
+
+
 def told(*readings: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Tone, sentence and detail of what happened in the course of these."""
     changes = Changes()
-    return [(e.tone, e.what, e.detail) for each in readings for e in changes.after(each)]
+    return [(e.tone, e.what, e.detail) for each in readings for e in happened(changes, each)]
 
 
 def test_a_server_that_was_away() -> None:
     changes, away = Changes(), {**SERVER, "up": False, "detail": "no answer"}
     assert changes.after(reading(0)) == changes.after(reading(1)) == []
-    [down] = changes.after(reading(2, servers=[away]))
+    [down] = happened(changes, reading(2, servers=[away]))
     assert (down.tone, down.what, down.detail) == ("bad", "NATS is down.", "no answer")
     assert (down.kind, down.about, down.at) == ("server", "nats", "2026-11-27T14:00:02.000Z")
     assert changes.after(reading(3, servers=[{**away, "detail": "still none"}])) == []
-    [up] = changes.after(reading(14, servers=[SERVER]))
+    [up] = happened(changes, reading(14, servers=[SERVER]))
     assert (up.tone, up.what, up.seconds) == ("good", "NATS answers again.", 12.0)
 
 
@@ -74,7 +81,6 @@ def test_workers_and_their_partitions() -> None:
         reading(5, "w2", "w2", "w2", "w2", workers=[{"name": "w1", "state": "left"}]),
     ) == [
         ("good", "Worker w2 has come.", ""),
-        ("plain", "w2 owns partition 2 now.", ""),
         ("bad", "Worker w1 does not answer.", ""),
         ("bad", "No worker owns partitions 0, 1 any more.", "Before: w1."),
         ("plain", "w2 owns partitions 0, 1 now.", ""),
@@ -163,7 +169,7 @@ def test_fewer_parked_accounts_are_not_the_end_of_it() -> None:
     found = [
         each
         for second, parked in enumerate((0, 3, 1, 0))
-        for each in changes.after(reading(second, projected=[{**BALANCE, "parked": parked}]))
+        for each in happened(changes, reading(second, projected=[{**BALANCE, "parked": parked}]))
     ]
     assert [(each.tone, each.seconds) for each in found] == [
         *(("warn", None), ("plain", None), ("good", 2.0))
@@ -184,6 +190,89 @@ def test_a_server_that_is_down_is_told_once_whatever_comes_and_goes() -> None:
 def test_only_so_much_is_remembered() -> None:
     changes = Changes()
     for number in range(6000):
-        changes.after(reading(0, instances=[{**ROLE, "name": f"a{number}", "state": "waiting"}]))
+        changes.after(reading(0, instances=[{**ROLE, "name": f"a{number}", "state": "silent"}]))
     assert len(changes._known) <= 5000
     assert len(changes._since) <= 5000
+
+
+def test_what_is_wrong_at_the_first_look_is_told_as_such() -> None:
+    waiting = {**ROLE, "state": "waiting", "detail": "Waiting for mongodb."}
+    first = reading(
+        0,
+        *(None, None),
+        servers=[{**SERVER, "up": False, "detail": "no answer"}],
+        forwarder={"leader": None, "unknown": None},
+        workers=[{"name": "w1", "state": "lost"}, {"name": "w2", "state": "here"}],
+        projected=[{**BALANCE, "parked": 7, "newest_parked": ["b", "a"], "alarm": "amber"}],
+        rebuild=REBUILD,
+        instances=[waiting],
+    )
+    times = [f"2026-11-27T14:00:{second}.000Z" for second in ("09", "16", "31")]
+    assert told(first, *({**first, "at": at} for at in times)) == [
+        ("bad", "NATS is down.", f"no answer. {ALREADY}"),
+        ("bad", "Worker w1 does not answer.", ALREADY),
+        ("warn", "balance is more than 5 s behind.", ALREADY),
+        ("warn", "7 accounts are parked in balance.", ALREADY),
+        # A bank that is just starting is left some time.
+        ("bad", "No forwarder leads.", ALREADY),
+        ("bad", "No worker owns partitions 0, 1.", ALREADY),
+        ("warn", "accounts a1 can't work.", "Waiting for mongodb."),
+    ]
+    changes = Changes()
+    changes.after(first)
+    assert told(first, reading(9, "w1", "w1", workers=first["workers"]))[4:] == [
+        ("good", "NATS answers again.", ""),
+        ("good", "balance follows again.", ""),
+        ("good", "0 accounts are parked in balance; 7 before.", ""),
+    ]
+    [up] = happened(changes, {**first, "servers": [SERVER]})
+    assert (up.what, up.seconds) == ("NATS answers again.", None)
+
+
+def test_what_is_parked_first_of_all_is_named() -> None:
+    changes = Changes()
+    changes.after(reading(0))
+    [one] = happened(changes, reading(1, projected=[parked("a")]))
+    [more] = happened(changes, reading(2, projected=[parked("c", "b", "a")]))
+    [fewer] = happened(changes, reading(3, projected=[parked("b")]))
+    assert [one.accounts, more.accounts, fewer.accounts] == [["a"], ["c", "b"], []]
+
+
+def parked(*newest: str) -> dict[str, Any]:
+    return {**BALANCE, "parked": len(newest), "newest_parked": [*newest]}
+
+
+def test_a_process_that_waits_at_its_start_is_no_warning() -> None:
+    waiting = {**ROLE, "role": "worker", "state": "waiting", "detail": "Waiting for partitions."}
+    ready = {**waiting, "state": "ready", "detail": None}
+    assert told(
+        reading(0),
+        reading(1, instances=[waiting]),
+        reading(9, instances=[waiting]),
+        reading(20, instances=[ready]),
+        reading(30, instances=[waiting]),
+    ) == [
+        ("good", "worker a1 has started.", ""),
+        ("warn", "worker a1 can't work.", "Waiting for partitions."),
+    ]
+
+
+def test_who_is_told_what_happened_before_goes_on_from_there() -> None:
+    before, away = Changes(), [{**SERVER, "up": False}]
+    earlier: list[Change] = [
+        *before.after(reading(0, "w1")),
+        *before.after(reading(1, "w1", servers=away, workers=[{"name": "w1", "state": "here"}])),
+        *before.after(reading(2, None, servers=away, workers=[{"name": "w1", "state": "lost"}])),
+        *before.after(reading(3, None, servers=away, rebuild=REBUILD)),
+    ]
+    again = Changes()
+    for each in earlier:
+        again.remember(each)
+    still = {"servers": away, "workers": [{"name": "w1", "state": "lost"}], "rebuild": REBUILD}
+    assert happened(again, reading(5, None, **still)) == []
+    now = reading(11, "w1", workers=[{"name": "w1", "state": "here"}])
+    assert [(each.what, each.seconds) for each in happened(again, now)] == [
+        ("NATS answers again.", 10.0),
+        ("Worker w1 is back.", 9.0),
+        ("w1 owns partition 0 now.", None),
+    ]

@@ -47,8 +47,8 @@ def test_a_message_is_found_in_the_batch_that_was_written_first(
     written.note(3, 8, batch(19, 30, after=5))
     found = {number: written.of(3, number) for number in (1, 10, 12, 16, 20, 25, 31)}
     assert {number: each and each.seen - AT for number, each in found.items()} == {
-        **{1: 0, 10: 0, 12: None, 16: 0},
-        **{20: 5, 25: 5, 31: None},
+        **{1: 0, 10: 0, 12: 5, 16: 0},
+        **{20: 0, 25: 5, 31: None},
     }
     assert written.of(4, 1) is None
 
@@ -74,6 +74,24 @@ def test_batches_of_a_stream_that_was_made_anew_are_noted(
     found = written.of(0, 1)
     assert found is not None
     assert found.seen == clock.now
+
+
+def test_a_batch_of_an_earlier_stream_is_not_that_of_its_sequences_in_this_one(
+    written: WrittenBatches, clock: Clock
+) -> None:
+    written.note(0, 1, batch(1, 1000))
+    clock.now += 60
+    assert written.of(0, 7, stored=AT + 59) is None
+    written.note(0, 1, batch(1, 8, after=60))
+    written.note(0, 1, batch(9, 12, after=61))
+    new, later = written.of(0, 7, stored=AT + 59), written.of(0, 12, stored=AT + 60)
+    assert new is not None
+    assert later is not None
+    assert (new.seen, new.batch.last, later.batch.last) == (clock.now, 8, 12)
+    assert written.of(0, 13, stored=AT + 60) is None
+    old = written.of(0, 13, stored=AT - 1)
+    assert old is not None
+    assert old.batch.last == 1000
 
 
 @pytest.mark.parametrize(

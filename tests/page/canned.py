@@ -62,6 +62,7 @@ def reading(*owners: str | None, **changes: Any) -> dict[str, Any]:
                 "projection": name,
                 "rate": 12.0,
                 "parked": 0,
+                "newest_parked": [],
                 "alarm": None,
                 "furthest": None,
                 **lag,

@@ -396,6 +396,34 @@ async def test_words_of_others_turn_nothing_on_the_timeline(page: Tab, service: 
     await expect(entry).to_contain_text("so U+2066 so")
 
 
+async def test_lines_of_the_timeline_lead_to_what_they_are_about(
+    page: Tab, service: Canned
+) -> None:
+    line = {"at": now(), "seconds": None, "tone": "warn", "detail": ""}
+    service.answers["/timeline"] = page_of(
+        {**line, "kind": "parked", "about": "balance", "what": "1 parked.", "accounts": [ADA]},
+        {**line, "kind": "lag", "about": "statement", "what": "It is late.", "accounts": []},
+        since=now(),
+    )
+    await page.show("timeline")
+    for name, href in (
+        (ADA, f"#/accounts/{ADA}"),
+        ("See what is parked", "#/parked"),
+        ("See its partitions", "#/partitions?projection=statement"),
+    ):
+        await expect(page.page.get_by_role("link", name=name)).to_have_attribute("href", href)
+
+
+async def test_why_an_account_can_t_be_read_is_told_once(page: Tab, service: Canned) -> None:
+    page.refusals = True
+    service.answers |= {f"/{ADA}": 503, f"/{ADA}/statement": 503}
+    service.answers[f"/{ADA}/history"] = page_of(step(2), step(1))
+    await page.show(f"accounts/{ADA}")
+    await expect(page.page.get_by_text("It can't be read either.")).to_have_count(2)
+    await expect(page.page.locator("#view .box.bad")).to_have_count(1)
+    await expect(page.page.locator("#view canvas")).to_have_count(0)
+
+
 async def test_a_rebuild_is_seen_everywhere_and_its_end_is_told(page: Tab, service: Canned) -> None:
     service.reading = lambda: reading(rebuild=rebuild())
     await page.show()

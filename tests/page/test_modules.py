@@ -245,6 +245,22 @@ async def test_what_answers_slowly_is_asked_less_often(page: Tab) -> None:
     assert await ask(page, "core/traces", "pauseAfter", 4000) == 8000
 
 
+async def test_stages_that_were_over_before_they_were_noted_are_told_apart(page: Tab) -> None:
+    def stages(*times: str | None) -> list[dict[str, Any]]:
+        return [{"at": each} for each in times]
+
+    early, late = "2026-11-27T13:59:59.000Z", "2026-11-27T14:00:01.000Z"
+    for given, since, said in (
+        (stages(None, early, early, None, None, None), NOW, True),
+        (stages(None, late, late, None, None, None), NOW, False),  # not yet
+        (stages(None, early, early, late, late, None), NOW, False),
+        (stages(None, early, None, None, None, None), NOW, False),
+        (stages(None, early, early, None, None, None), None, False),
+        ([], NOW, False),
+    ):
+        assert await ask(page, "core/traces", "unnoted", given, since) is said
+
+
 @pytest.mark.parametrize(
     ("plays", "said"),
     [
@@ -260,6 +276,11 @@ async def test_what_answers_slowly_is_asked_less_often(page: Tab) -> None:
             [7, {"at": "2026-11-27T14:00:05.000Z"}],
         ),
         ("choice.took([20, 19])", [20, {}]),
+        ("choice.stopped(19, [20, 19, 18])", [18, {}]),
+        ("choice.stopped(7, [20, 19, 18])", [6, {"version": 11}]),
+        ("choice.stopped(1, [20, 19, 1])", [1, {}]),
+        ("choice.stopped(null, [20, 19, 18])", [20, {}]),
+        ("choice.look(20, [20]), choice.look(18, [18]), choice.stopped(7, [20])", [18, {}]),
         ("choice.look(3, []), choice.took([8, 7])", [8, {"version": 8}]),
         ("choice.look(3, []), choice.took([8, 3])", [3, {"version": 8}]),
     ],

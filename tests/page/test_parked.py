@@ -78,6 +78,8 @@ async def test_the_account_says_that_it_is_parked(page: Tab, bank: Bank) -> None
         await page.says("This account is parked.", "as of version 2; 3 events of it wait.")
         await page.says("MoneyPrinted", where="#view [data-key=parked]")
         past = page.page.locator("[aria-labelledby=past]")
+        await expect(past.get_by_text("Version 2 of 5")).to_be_visible()
+        await expect(past.get_by_role("row", name="can't be folded").first).to_contain_text("3")
         await past.get_by_role("button", name="Show version 3").click()
         await expect(past.get_by_label("After the event")).to_contain_text("can't be folded")
         bank.mend(sound)

@@ -13,7 +13,7 @@ from pipeline.testing.bank import settings_on
 
 POST = "tests.apps.post:POST"
 OWN = {
-    "streams": {"post-log", "post-audit", "post-activity-changelog", "KV_post-rebuild-scans"},
+    "streams": {"post-log", "post-audit", "post-happenings", "KV_post-rebuild-scans"},
     "keys": {"post:lease:forwarder", "post:{partitions}:workers"},
     "indexes": {"post-places-1", "post-places-2", "post-scans", "post-checkpoints"},
 }

@@ -55,8 +55,8 @@ class Forwarded:
 class Projected:
     """`rate`: events applied a second. `lag_events` and `lag_seconds`: how many of those stored are
     not in the index, and the age of the oldest; `waiting`: those of them that are in the stream.
-    `parked`: accounts with an event that can't be applied. `alarm`: amber from 5 seconds of lag on,
-    red from 30."""
+    `parked`: accounts with an event that can't be applied; `newest_parked`: the ids of those parked
+    last, five at most. `alarm`: amber from 5 seconds of lag on, red from 30."""
 
     projection: str
     rate: float | None
@@ -67,6 +67,7 @@ class Projected:
     waiting: int | None
     parked: int | None
     unknown: str | None
+    newest_parked: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ def projected(
         None if isinstance(reading.unapplied, Unknown) else reading.unapplied.events,
         None if isinstance(reading.parked, Unknown) else reading.parked,
         joined(behind.unknown, why(reading.parked)),
+        [*reading.newest_parked],
     )
 
 

@@ -4,7 +4,6 @@ A reading probes all servers at the same time and ends in less than three second
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from pipeline.coordination.partitioning import Partitioning
 from pipeline.operations.status.effective_position import effective_position
 from pipeline.operations.status.lag import Lag, WaitingEvents, lag, total_waiting
 from pipeline.operations.status.probe import Unknown, failed, joined, probe, why
-from pipeline.operations.status.reader import Epoch, Log, LogEnd, StatusReader
+from pipeline.operations.status.reader import Epoch, Log, LogEnd, Parked, StatusReader
 
 # Seconds from the start of a reading until which the servers must have answered: about the end of
 # the stream, about everything else, and about the events in the stream.
@@ -49,8 +48,8 @@ class Reading:
     """All partitions, and the servers that `failed`, each with what it did.
 
     Of all partitions together: the events `unforwarded` to the stream and those `unapplied` to the
-    index, the `log` as it was just before they were counted (None: not known), and the number of
-    accounts `parked`.
+    index, the `log` as it was just before they were counted (None: not known), the number of
+    accounts `parked`, and the ids of the newest of them.
     """
 
     partitions: list[PartitionStatus]
@@ -59,6 +58,7 @@ class Reading:
     unapplied: WaitingEvents | Unknown
     parked: int | Unknown
     log: Log | None
+    newest_parked: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,9 @@ class Partitions:
             failed(answers),
             total_waiting(unforwarded),
             total_waiting(each.waiting for each in applied),
-            parked if isinstance(parked, Unknown) else parked.total(),
+            parked if isinstance(parked, Unknown) else parked.by_partition.total(),
             index.log,
+            [] if isinstance(parked, Unknown) else parked.newest,
         )
 
     async def _unforwarded(
@@ -167,7 +168,7 @@ def _status(
     behind: Lag,
     leases: View | Unknown,
     epochs: Mapping[int, Epoch] | Unknown,
-    parked: Counter[int] | Unknown,
+    parked: Parked | Unknown,
 ) -> PartitionStatus:
     epoch = None if isinstance(epochs, Unknown) else epochs.get(partition)
     owner, nobody = None, None
@@ -184,5 +185,5 @@ def _status(
         behind.seconds,
         joined(behind.unknown, why(epochs), why(parked)),
         nobody,
-        None if isinstance(parked, Unknown) else parked[partition],
+        None if isinstance(parked, Unknown) else parked.by_partition[partition],
     )

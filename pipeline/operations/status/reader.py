@@ -33,6 +33,8 @@ from pipeline.tables.parked_accounts import ParkedAccount, ParkedAccountList
 
 MOST: Final = 20_000
 """Unforwarded events that are counted; with more, the lag is at least so many."""
+NAMED: Final = 5
+"""Parked accounts whose ids are shown."""
 _COUNTING_SECONDS: Final = 1.5
 
 NO_STREAM: Final = Unknown("there is no stream: no forwarder has led yet")
@@ -52,6 +54,15 @@ class Epoch:
 
     number: int
     owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """How many accounts are parked in each partition, and the ids of those parked last, the newest
+    first."""
+
+    by_partition: Counter[int]
+    newest: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +178,14 @@ class StatusReader:
         await parked.refresh()
         return parked.get(account_id)
 
-    async def parked(self, partitions: int) -> Counter[int]:
-        """How many accounts are parked, by partition."""
+    async def parked(self, partitions: int) -> Parked:
+        """The accounts that are parked."""
         js = await self.jetstream()
         self._parked = self._parked or ParkedAccountList(js, self.projection)
         await self._parked.refresh()
-        return Counter(
-            partition_of(slot_of(each.account_id), partitions) for each in self._parked.all()
-        )
+        found = [each.account_id for each in self._parked.all()]
+        by_partition = Counter(partition_of(slot_of(each), partitions) for each in found)
+        return Parked(by_partition, found[: -NAMED - 1 : -1])
 
 
 def _epoch(entry: KeyValueEntry) -> Epoch | None:

@@ -80,7 +80,9 @@ def stage_times(
         return times
     times = replace(times, forwarded=_seconds(message.at))
     partition = message.subject.rpartition(".")[2]
-    seen = batches.of(int(partition), message.sequence) if partition.isdecimal() else None
+    if not partition.isdecimal():
+        return times
+    seen = batches.of(int(partition), message.sequence, times.forwarded or 0.0)
     if seen is None:
         return times
     delivered, written = seen.batch.delivered, seen.batch.written

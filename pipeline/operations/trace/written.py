@@ -24,6 +24,8 @@ from pipeline.model.projection import Projection
 KEPT_SECONDS: Final = 600.0
 MOST: Final = 8000
 """Batches of a projection that are kept."""
+_CLOCKS_SECONDS: Final = 10.0
+"""By so much the clocks of NATS and of a worker may differ."""
 
 
 class SeenBatch(NamedTuple):
@@ -33,13 +35,18 @@ class SeenBatch(NamedTuple):
     seen: float
 
 
+_Run = list[SeenBatch]
+"""Batches in order of sequence. One that goes back begins another run: it was delivered again, or
+the stream was made anew."""
+
+
 class WrittenBatches:
-    """The batches of one projection, by partition in order of sequence. What was written twice
-    counts for the first time."""
+    """The batches of one projection, by partition. What was written twice counts for the first
+    time."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._of: defaultdict[int, list[SeenBatch]] = defaultdict(list)
+        self._of: defaultdict[int, list[_Run]] = defaultdict(list)
 
     async def listen(self, js: JetStream, projection: Projection) -> None:
         """Note what workers write from now on, as long as the connection lasts."""
@@ -47,25 +54,31 @@ class WrittenBatches:
 
     def note(self, partition: int, partitions: int, batch: WrittenBatch) -> None:
         """A batch has been written just now, of one of so many partitions."""
-        known = self._fresh(partition)
-        if known and batch.last <= known[-1].batch.last:
-            return
-        known.append(SeenBatch(batch, self._clock()))
-        if len(known) > max(1, MOST // partitions):
-            del known[0]
+        runs = self._fresh(partition)
+        if not runs or batch.last <= runs[-1][-1].batch.last:
+            runs.append([])
+        runs[-1].append(SeenBatch(batch, self._clock()))
+        if sum(map(len, runs)) > max(1, MOST // partitions):
+            del runs[0][0]
 
-    def of(self, partition: int, sequence: int) -> SeenBatch | None:
-        """The batch with that message of the partition; None if it is not known."""
-        known = self._fresh(partition)
-        at = bisect_right(known, sequence, key=lambda each: each.batch.first) - 1
-        found = known[at] if at >= 0 else None
-        return found if found and sequence <= found.batch.last else None
+    def of(self, partition: int, sequence: int, stored: float = 0.0) -> SeenBatch | None:
+        """The batch with that message of the partition, which the stream had at `stored`, seconds
+        since 1970; None if it is not known."""
+        for run in self._fresh(partition):
+            at = bisect_right(run, sequence, key=lambda each: each.batch.first) - 1
+            if at < 0 or sequence > run[at].batch.last:
+                continue
+            # One that was written before is of an earlier stream, whose sequences are the same.
+            if run[at].batch.written >= stored - _CLOCKS_SECONDS:
+                return run[at]
+        return None
 
-    def _fresh(self, partition: int) -> list[SeenBatch]:
-        # Where the stream was made anew, its sequences begin again: old batches must not stay.
-        known, oldest = self._of[partition], self._clock() - KEPT_SECONDS
-        del known[: bisect_right(known, oldest, key=lambda each: each.seen)]
-        return known
+    def _fresh(self, partition: int) -> list[_Run]:
+        runs, oldest = self._of[partition], self._clock() - KEPT_SECONDS
+        for run in runs:
+            del run[: bisect_right(run, oldest, key=lambda each: each.seen)]
+        runs[:] = filter(None, runs)
+        return runs
 
     async def _on_notification(self, message: Msg) -> None:
         try:

@@ -146,7 +146,7 @@ async def test_a_parked_account_goes_on_when_its_cause_is_mended(bank: Bank) -> 
             if number:
                 await worker.stop()
             code, told = await said(bank, "rebuild", "--account", account_id)
-            why = "still parked: accounts have no events of the kind MoneyPrinted"
+            why = "still parked: event of unknown kind MoneyPrinted"
             assert (code, why in told) == (1, True), told
             await mend_event(bank, account_id, 4)
             await bank.store.append(event(account_id, 5))

@@ -99,8 +99,10 @@ async def test_from_an_event_on_that_can_t_be_folded_it_says_why(
         assert [each["version"] for each in steps] == [27, 26, 25][:limit]
         for step in steps[:2]:
             assert step["after"] is None
-            assert "MoneyPrinted" in step["unreadable"]
+            assert "event of unknown kind MoneyPrinted" in step["unreadable"]
+            assert step["unreadable_from"] == 26
     assert (steps[1]["before"], steps[2]["unreadable"]) == (steps[2]["after"], None)
+    assert steps[2]["unreadable_from"] is None
     assert (steps[1]["event"]["kind"], steps[0]["before"]) == ("MoneyPrinted", None)
 
 

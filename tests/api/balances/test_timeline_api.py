@@ -52,6 +52,41 @@ async def test_what_happens_is_seen_although_nobody_watches(
     assert datetime.fromisoformat(found["at"]) > datetime.fromisoformat(since)
 
 
+async def test_what_happened_is_known_to_services_beside_and_after_the_one_that_saw_it(
+    settings: Settings, js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.balances.overview.STEP", 0.2)
+
+    async def lines(client: Client) -> list[dict[str, Any]]:
+        found = await read(client, "/timeline")
+        return [each for each in found["data"] if found["since"] and each["kind"] == "parked"]
+
+    async with (
+        serving(create_app(settings), ready=False) as one,
+        serving(create_app(settings), ready=False) as other,
+    ):
+        for client in (one, other):
+            await eventually(lambda c=client: _since(c))  # type: ignore[misc]
+        await ParkedAccountList(js, BALANCE).park(
+            "somebody", version=2, event_id="x", kind="y", reason="sick"
+        )
+        [found] = await eventually(lambda: lines(one))
+        assert await eventually(lambda: lines(other)) == [found]
+        assert found["accounts"] == ["somebody"]
+
+        async def stored() -> bool:
+            return (await js.counted("happenings", "happenings.parked") or (0, 0))[1] == 2
+
+        await eventually(stored)
+    async with serving(create_app(settings), ready=False) as after:
+        assert await eventually(lambda: lines(after)) == [found]
+        assert found["at"] < await _since(after)
+
+
+async def _since(client: Client) -> str:
+    return str((await read(client, "/timeline"))["since"] or "")
+
+
 async def test_operators_alone_see_the_audit_log_and_the_settings(
     settings: Settings, js: JetStream
 ) -> None:

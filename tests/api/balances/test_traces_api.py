@@ -17,6 +17,8 @@ from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, ServerTooOld
 from pipeline.messaging.notifications import WrittenBatch, notify
 from pipeline.model.events import Event, partition_of
+from pipeline.operations.trace.written import KEPT_SECONDS
+from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from tests.bank import PARTITIONS, accounts, append, publish
 from tests.conftest import placed
@@ -55,11 +57,13 @@ async def test_a_command_is_followed(client: Client, js: JetStream, store: Event
         return await stage_of(client, "visible") == 1
 
     await eventually(heard)
+    began = moment(time.time() - KEPT_SECONDS)
     async with client.get(f"/traces/{first['correlation_id']}") as answer:
         assert answer.status == 200, await answer.text()
         told = await answer.json()
     [event] = told["events"]
     assert (event["event_id"], event["stream"]["sequence"]) == (first["_id"], 1)
+    assert began <= told["noted_since"] <= moment(time.time())
     [projected] = event["projections"]
     assert projected["projection"] == "balance"
     passed = [each["stage"] for each in projected["stages"] if each["at"]]

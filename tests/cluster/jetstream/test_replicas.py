@@ -15,7 +15,7 @@ from pipeline.coordination.repartition_requests import RepartitionRequests
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, ensure_changelog
 from pipeline.messaging.replicas import Replicas, all_replicas, replicas_of
-from pipeline.operations import audit, keys
+from pipeline.operations import audit, keys, timeline
 from pipeline.operations.feed.position import Position
 from pipeline.operations.feed.subscriptions import Subscriptions
 from pipeline.support.settings import Settings
@@ -47,9 +47,10 @@ ALL = {
     "audit",
     "balance",
     "bank-activity-changelog",
+    "happenings",
 }
-"""What a bank makes that has keys and a subscription, had an account parked, was rebuilt and
-repartitioned."""
+"""What a bank makes that has keys, a subscription and a balance service, had an account parked, was
+rebuilt and repartitioned."""
 
 
 async def names(js: JetStream) -> set[str]:
@@ -84,6 +85,7 @@ async def test_whoever_makes_a_stream_makes_it_with_the_replicas_asked_for(
         await ensure_log(made, settings)
         await ensure_changelog(made, "bank-activity-changelog")
         await audit.ensure(made, settings)
+        await timeline.ensure(made)
         await raise_epoch(made, BALANCE, 0, "w1", 0)
         await RepartitionRequests(made).ask(4, 1)
         await RebuildJobs(made, BALANCE).start("online", [0], 8)
@@ -123,6 +125,7 @@ async def test_a_whole_bank_has_three_of_everything(
             code, said = await bank(settings, *words)
             assert code == 0, said
         made = await JetStream.connect(settings.nats, "maker")
+        await timeline.ensure(made)
         await Subscriptions(made).put("billing", Position("0", 0), revision=0)
         await made.close()
         await eventually(lambda: everything(js))

@@ -49,6 +49,12 @@ export class Choice {
     return true;
   }
 
+  /** From this version on it can't be folded: if the newest was to be seen, look at the last one that can. Whether
+   * another list is needed. @param {number | null} version @param {number[]} listed */
+  stopped(version, listed) {
+    return Boolean(version) && this.chosen === null && this.isNow && this.look(version - 1, listed);
+  }
+
   /** Look at a moment, in milliseconds; before its first event there was no account. */
   lookAt(time) {
     this.byTime = true;

@@ -32,6 +32,11 @@ export class Resource {
     return !this.value && !this.problem;
   }
 
+  /** Whether nothing was read, for a reason that another one has, too. @param {Problem | null} problem */
+  failedAs(problem) {
+    return !this.value && this.problem !== null && this.problem.detail === problem?.detail;
+  }
+
   /** Drop the value: another one is asked for from now on. */
   clear() {
     this.#number += 1;

@@ -12,7 +12,7 @@
  * @typedef {Stored & {lag_events: number | null, lag_seconds: number | null, alarm: Alarm}} Forwarded
  * @typedef {{projection: string, rate: number | null, lag_events: number | null, lag_seconds: number | null,
  *   alarm: Alarm, furthest: {partition: number, lag_seconds: number, since: string | null} | null,
- *   parked: number | null, last_parked: number | null, unknown: string | null}} Projected
+ *   parked: number | null, last_parked: number | null, newest_parked: string[], unknown: string | null}} Projected
  * @typedef {{name: string, state: "here" | "left" | "lost", partitions: number[], seen: string}} Worker
  * @typedef {{partition: number, owner: string | null, epoch: number | null, position: number | null,
  *   lag_events: number | null, lag_seconds: number | null, unknown: string | null, owner_unknown: string | null,

@@ -6,7 +6,8 @@ import { isExact, signed, whole } from "./format.js";
  * @typedef {{id: string, owner: string, balance: number, available: number, version: number, status: string,
  *   holds: {id: string, money: number, expires_at: string}[]}} State
  * @typedef {{version: number, event: Record<string, any>, before: State | null, after: State | null,
- *   unreadable: string | null}} Step `after` is null where the event, or one before it, can't be folded
+ *   unreadable: string | null, unreadable_from: number | null}} Step `after` is null where the event, or one before
+ *   it, whose version is `unreadable_from`, can't be folded
  * @typedef {{name: string, before: string | null, after: string | null, changed: boolean}} Field
  */
 

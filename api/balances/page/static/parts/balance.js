@@ -38,7 +38,7 @@ export function balanceChart(base, changed, signal) {
     return [plot(words, data, options, soundness(resource)), h("p", { class: "dim note" }, note)];
   }
 
-  return { resource, shown: () => [condition(resource), figure()] };
+  return { resource, shown: () => [condition(resource), (resource.value || !resource.problem) && figure()] };
 }
 
 /** What the chart shows of the entries, in figures and in words. */

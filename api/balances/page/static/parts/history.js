@@ -30,6 +30,7 @@ export class History {
   #choice;
   /** @type {Step | undefined} */
   #last;
+  #begun = false;
   #timer = 0;
   #telling = 0;
   #playing = 0;
@@ -109,6 +110,8 @@ export class History {
 
   #took() {
     if (!this.#resource.problem) this.#choice.took(this.#listed);
+    if (!this.#begun && this.#choice.stopped(this.#steps[0]?.unreadable_from, this.#listed)) this.#ask();
+    this.#begun ||= this.#steps.length > 0;
     this.#changed();
   }
 

@@ -41,6 +41,11 @@ export class PagedList {
     return this.#resource.waiting;
   }
 
+  /** Whether nothing was read, for a reason that another one has, too. */
+  failedAs(problem) {
+    return this.#resource.failedAs(problem);
+  }
+
   /** @param {(data: T[]) => unknown} show what a page has */
   shown(show) {
     const found = this.#resource.value;

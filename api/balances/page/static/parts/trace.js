@@ -4,7 +4,8 @@ import { h } from "../core/dom.js";
 import { clock, milliseconds } from "../core/format.js";
 import { THING } from "../core/names.js";
 import { address } from "../core/router.js";
-import { badge, unknown } from "./figures.js";
+import { unnoted } from "../core/traces.js";
+import { badge, fullTime, unknown } from "./figures.js";
 import { accountLink, eventLink } from "./links.js";
 import { explained } from "./terms.js";
 
@@ -26,11 +27,11 @@ const WALK = {
     h("a", { href: address("overview") }, "See the commands of all"),
   ],
   decided: ({ account_id: account, version }) => [
-    `The account service made the ${THING}'s state of its events, checked the command against it, and stored one more event, version ${version}. It is in MongoDB now and can't be lost; the client has its answer. `,
+    `The account service made the ${THING}'s state of its events, and checked the command against it: what it decided is one more event, version ${version}. `,
     eventLink(account, version, "See the event"),
   ],
   forwarded: () => [
-    "The forwarder read the event from MongoDB's change stream and put it into the log, into the partition to which the ",
+    "The account service stored the event in MongoDB, where it can't be lost, and answered the client. The forwarder read it from MongoDB's change stream and put it into the log, into the partition to which the ",
     explained("Slot", `${THING}'s slot`),
     " belongs. All events of one account stay in order there. ",
     h("a", { href: address("events") }, "See the events as they are forwarded"),
@@ -57,24 +58,37 @@ const COMMON = 3;
  * @param {{projections: {projection: string, left_out: boolean, stages: {stage: string, at: string | null,
  *   milliseconds: number | null}[]}[]}} event
  * @param {boolean} walk whether each is explained
+ * @param {string | null} since when the times of what workers write are noted
  */
-export function stations(event, walk = false) {
+export function stations(event, walk = false, since = null) {
   const [first] = event.projections;
+  const wanted = event.projections.filter((each) => !each.left_out);
+  const missed = wanted.filter((each) => each.document_version >= event.version && unnoted(each.stages, since));
   const rows = [
     ...(first?.stages.slice(0, COMMON) ?? []),
-    ...event.projections
-      .filter((each) => !each.left_out)
+    ...wanted
+      .filter((each) => walk || !missed.includes(each))
       .flatMap((each) => each.stages.slice(COMMON).map((stage) => ({ ...stage, of: each.projection }))),
   ];
   /** What is the same in each projection is explained once. */
   const isFirst = (n) => rows.findIndex(({ stage }) => stage === rows[n].stage) === n;
   const times = rows.filter((each) => each.at).map((each) => Date.parse(each.at));
   const [from, to] = [Math.min(...times), Math.max(...times)];
-  return h(
-    "ol",
-    { class: "stations" },
-    rows.map((each, n) => station(each, from, Math.max(1, to - from), walk && isFirst(n) && WALK[each.stage](event))),
-  );
+  return [
+    h(
+      "ol",
+      { class: "stations" },
+      rows.map((each, n) => station(each, from, Math.max(1, to - from), walk && isFirst(n) && WALK[each.stage](event))),
+    ),
+    missed.length > 0 &&
+      h(
+        "p",
+        { class: "dim" },
+        `Delivered, written and visible in ${missed.map((each) => each.projection).join(" and ")}: noted since `,
+        fullTime(since),
+        " UTC only, and this was before.",
+      ),
+  ];
 }
 
 function station({ stage, at, milliseconds: after, of }, from, length, why) {

@@ -4,7 +4,7 @@ import { LIMIT } from "../core/choice.js";
 import { h } from "../core/dom.js";
 import { moment, whole } from "../core/format.js";
 import { amount } from "../core/steps.js";
-import { fullTime, money, unknown } from "./figures.js";
+import { badge, fullTime, money, unknown } from "./figures.js";
 import { kindName } from "./kinds.js";
 import { table } from "./tables.js";
 
@@ -104,7 +104,7 @@ const row = (each, chosen, look) => ({
       },
       whole(each.version),
     ),
-    kindName(each.event.kind),
+    [kindName(each.event.kind), each.version === each.unreadable_from && [" ", badge("bad", "can't be folded")]],
     h("span", { class: "figure" }, amount(each)),
     each.after ? money(each.after.balance) : unknown("the event, or one before it, can't be folded"),
     fullTime(each.event.created_at),

@@ -43,6 +43,10 @@ export function show(place, { live, signal, route, who }) {
   // All at once, so that nothing that is shown is pushed away by what comes later.
   const waiting = () => document.waiting || (!unknown(document) && parts.some((each) => each.waiting));
 
+  /** One reason is told once. */
+  const told = (part, shown) =>
+    part.failedAs(document.problem) ? h("p", { class: "dim" }, "It can't be read either.") : shown();
+
   const content = () => [
     h("p", { class: "crumbs" }, h("a", { href: "#/accounts" }, "All accounts")),
     waiting() ? h("p", { class: "dim" }, "Reading…") : condition(document),
@@ -59,9 +63,9 @@ export function show(place, { live, signal, route, who }) {
           h("div", null, holdLinks(who(), route.id, past.holds)),
         ],
         h("div", null, store.shown()),
-        section("over", "Balance over time", chart.shown()),
+        section("over", "Balance over time", told(chart.resource, chart.shown)),
         section("past", "In time", past.shown()),
-        section("entries", "Statement", entries.shown()),
+        section("entries", "Statement", told(entries.list, entries.shown)),
       ],
   ];
 

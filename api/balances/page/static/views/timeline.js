@@ -4,10 +4,12 @@
 import { get } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
 import { span } from "../core/format.js";
+import { placeOf } from "../core/happened.js";
 import { Resource } from "../core/resource.js";
 import { may } from "../core/roles.js";
 import { altered, go } from "../core/router.js";
 import { badge, fullTime } from "../parts/figures.js";
+import { accountLink } from "../parts/links.js";
 import { condition, readAt, soundness } from "../parts/problems.js";
 import { table } from "../parts/tables.js";
 import { words } from "../parts/words.js";
@@ -58,7 +60,7 @@ export function show(place, { live, signal, who, route }) {
 async function read(operator, signal) {
   const lines = operator ? get(`/audit?limit=${LINES}`, { signal }).catch(() => null) : null;
   const [{ since, data }, audit] = await Promise.all([get("/timeline", { signal }), lines]);
-  const happened = data.map((each, n) => ({ ...each, key: `${each.at} ${data.length - n}` }));
+  const happened = data.map((each) => ({ ...each, key: [each.at, each.kind, each.about, each.what].join(" ") }));
   const all = [...happened, ...(audit?.data.map(line) ?? [])];
   return {
     since,
@@ -104,7 +106,7 @@ function list({ since, data, unaudited }, only) {
       "p",
       { class: "dim" },
       since
-        ? ["This service has looked since ", fullTime(since), " UTC; what was before is not known to it."]
+        ? ["This service has looked since ", fullTime(since), " UTC; what is older was seen by others."]
         : "This service has not looked yet.",
     ),
     unaudited && h("p", { class: "box warn" }, "The audit log can't be read right now: what people did is missing."),
@@ -114,8 +116,9 @@ function list({ since, data, unaudited }, only) {
   ];
 }
 
-const entry = ({ key, at, tone, what, detail, seconds }) =>
-  h(
+const entry = ({ key, at, kind, tone, about, what, detail, seconds, accounts }) => {
+  const place = placeOf({ kind, about });
+  return h(
     "li",
     { key, class: tone },
     fullTime(at),
@@ -126,8 +129,11 @@ const entry = ({ key, at, tone, what, detail, seconds }) =>
       words(what),
       seconds !== null && seconds !== undefined && ` After ${span(seconds)}.`,
       detail && h("span", { class: "dim" }, " ", words(detail)),
+      accounts?.map((each) => [" ", accountLink(each)]),
+      place && [" ", h("a", { href: place.href }, place.words)],
     ),
   );
+};
 
 const COLUMNS = [{ name: "Setting" }, { name: "Value" }, { name: "Default" }, { name: "Meaning", minor: true }];
 

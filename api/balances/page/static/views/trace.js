@@ -51,7 +51,7 @@ export function show(place, { live, signal, route }) {
         route.id !== null && [
           condition(trace),
           h("p", null, h("a", { href: altered(route, { explain: walk() ? "" : "yes" }) }, walk() ? HIDE : EXPLAIN)),
-          h("div", { class: soundness(trace) }, trace.value?.events.map((each) => event(each, walk())), readAt(trace)),
+          h("div", { class: soundness(trace) }, trace.value?.events.map((each) => event(each, walk(), trace.value.noted_since)), readAt(trace)),
         ],
         // Not before what stands above it, which would push it down.
         (route.id === null || !trace.waiting) &&
@@ -110,7 +110,7 @@ function finder(id, account) {
   );
 }
 
-const event = (each, walk) =>
+const event = (each, walk, since) =>
   h(
     "section",
     { key: each.event_id, "aria-label": `${kindName(each.kind)}, version ${each.version} of ${each.account_id}` },
@@ -122,7 +122,7 @@ const event = (each, walk) =>
       accountLink(each.account_id),
     ),
     h("p", null, whereabouts(each)),
-    stations(each, walk),
+    stations(each, walk, since),
   );
 
 const COLUMNS = [
