@@ -68,7 +68,7 @@ authorization {
     permissions: {
       publish: [
         "\$JS.API.>", "\$JS.ACK.>", "\$JS.FC.>", "\$KV.>"
-        "balance.*", "audit.*", "bank-activity-changelog.>"
+        "balance.*", "audit.*", "happenings.*", "bank-activity-changelog.>"
         "bank.news.*", "bank.written.>", "bank.instances", "bank.instances.ended"
       ]
       subscribe: [

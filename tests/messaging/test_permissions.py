@@ -23,6 +23,7 @@ STORED = {
     "token_subject": BANK.token_subject,
     "partitions_subject": BANK.partitions_subject,
     "audit": f"{BANK.audit}.key-created",
+    "happenings": f"{BANK.happenings}.server",
     "changelog": f"{BANK.changelog('activity')}.0.key",
 }
 SERVER = ["$JS.API.STREAM.INFO.x", "$JS.ACK.x.y.1", "$JS.FC.x.y.z", "$KV.keys.a"]
@@ -53,11 +54,11 @@ def test_they_are_what_the_code_needs_and_no_more() -> None:
     assert_exact(listened, allowed("subscribe"))
 
 
-def test_each_subject_that_has_a_name_is_among_them() -> None:
+def test_each_subject_and_stream_that_has_a_name_is_among_them() -> None:
     named = {
         name
         for name, member in vars(Names).items()
-        if re.search("[Ss]ubject", member.__doc__ or "") and name != "subject_pattern"
+        if re.match(r"The (subject|stream)\b", member.__doc__ or "")
     }
     assert named <= {*BOTH, *STORED}
 
