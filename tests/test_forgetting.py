@@ -64,6 +64,7 @@ def judged(report: Report) -> Verdict:
     return next(each for each in report.verdicts if each.number == 19)
 
 
+@pytest.mark.drill
 async def test_from_the_command_to_the_last_store(
     settings: Settings, bank: Client, store: EventStore, role: Any
 ) -> None:

@@ -189,6 +189,7 @@ READS: Final[dict[str, Ask[Shown]]] = {
 }
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(600)
 async def test_reads_do_not_cost_more_in_a_large_projection(settings: Settings) -> None:
     scanned = set() if given_url("BANK_TEST_ELASTICSEARCH_URL") else STAND_IN

@@ -67,6 +67,7 @@ async def test_a_writer_leaves_a_node_that_does_not_answer(nodes: list[HttpProxy
     await elastic.close()
 
 
+@pytest.mark.drill
 async def test_a_reader_of_a_service_gets_no_error(
     settings: Settings, nodes: list[HttpProxy]
 ) -> None:

@@ -163,6 +163,7 @@ def is_of_post(name: str) -> bool:
     return name.removeprefix("KV_").startswith(("post-", "post:"))
 
 
+@pytest.mark.drill
 async def test_each_is_rebuilt_and_repartitioned_while_the_other_is_under_load(
     bank: Side, post: Side, js: JetStream
 ) -> None:

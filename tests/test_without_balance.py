@@ -47,6 +47,7 @@ async def nothing_waits(http: aiohttp.ClientSession) -> bool:
     return True
 
 
+@pytest.mark.drill
 async def test_all_that_looks_at_it_looks_at_the_first_projection(bank: Settings) -> None:
     async with aiohttp.ClientSession(balances_url(bank)) as http:
         async with http.get("/readyz") as answer:

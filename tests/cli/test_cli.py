@@ -138,6 +138,7 @@ async def test_a_service_that_can_not_listen_says_so(
     assert "Traceback" not in accounts.log()
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("command", ["accounts", "balances", "forwarder", "worker"])
 @pytest.mark.elasticsearch
 async def test_a_role_leaves_at_the_first_signal(

@@ -9,7 +9,7 @@ from tests.load import Load
 pytestmark = pytest.mark.elasticsearch
 
 
-@pytest.mark.parametrize("ends", ["done", "cancelled"])
+@pytest.mark.parametrize("ends", ["done", pytest.param("cancelled", marks=pytest.mark.drill)])
 async def test_the_generation_being_built_is_blocked_for_a_while(bank: Bank, ends: str) -> None:
     await bank.start("bank", "forwarder")
     workers = [await bank.stalled_worker(), await bank.worker()]
