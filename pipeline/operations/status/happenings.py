@@ -87,7 +87,8 @@ class Changes:
                 yield self._now("server", "good", each["name"], f"{name} answers again.")
             else:
                 detail = each["detail"] or ""
-                yield self._now("server", "bad", each["name"], f"{name} is down.", detail)
+                what = "does not answer" if each.get("state") == "silent" else "is down"
+                yield self._now("server", "bad", each["name"], f"{name} {what}.", detail)
 
     def _forwarder(self, reading: Reading) -> Iterator[Happening]:
         leader, unknown = reading["forwarder"]["leader"], reading["forwarder"]["unknown"]
