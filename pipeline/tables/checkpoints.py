@@ -14,11 +14,11 @@ from dataclasses import asdict, replace
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.search import (
-    ProjectionBroken,
     ConditionalWrite,
     Elastic,
     Generation,
     GenerationGone,
+    ProjectionBroken,
     ProjectionUnavailable,
 )
 from pipeline.support.correlation import detached

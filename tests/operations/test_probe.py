@@ -20,9 +20,7 @@ from pipeline.search import ProjectionUnavailable
         (TimeoutError(), False),
     ],
 )
-async def test_where_nobody_listens_is_told_from_what_is_late(
-    error: Exception, away: bool
-) -> None:
+async def test_where_nobody_listens_is_told_from_what_is_late(error: Exception, away: bool) -> None:
     async def question() -> None:
         raise error
 

@@ -260,9 +260,7 @@ async def whats(page: Tab, given: dict[str, Any]) -> list[str]:
         ((2, 1), "2 in balance and 1 in statement."),
     ],
 )
-async def test_parked_accounts_are_told_once(
-    page: Tab, parked: tuple[int, int], more: str
-) -> None:
+async def test_parked_accounts_are_told_once(page: Tab, parked: tuple[int, int], more: str) -> None:
     names = zip(("balance", "statement"), parked, strict=True)
     all_of_them = [projected(projection=name, parked=number) for name, number in names]
     given = reading("w2", projected=all_of_them)

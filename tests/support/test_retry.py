@@ -4,7 +4,6 @@ import asyncio
 import logging
 
 import pytest
-
 from elastic_transport import ConnectionError as ElasticAway
 from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 

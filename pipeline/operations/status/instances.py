@@ -41,8 +41,8 @@ class Instance:
     what it waits for; `silent`: it does not answer, and has not said that it ends; `ended`: it has;
     `unknown`: NATS can't tell, or it has just started.
 
-    `since` and `seen`: the RFC 3339 times of its first and its last answer. `rate`: commands, requests or events a second, by
-    its role. `detail` of one that is ready has its warnings.
+    `since` and `seen`: the RFC 3339 times of its first and its last answer. `rate`: commands,
+    requests or events a second, by its role. `detail` of one that is ready has its warnings.
     """
 
     role: str
