@@ -124,6 +124,11 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
         (reading("w2", None), ["Partition 1 has no worker."]),
         (reading(None, None, workers=[]), ["No partition has a worker."]),
         (reading("w2", "w1", workers=[HERE, LOST]), ["Worker w1 does not answer."]),
+        # It has been away for long: what is free now was not its own.
+        (
+            reading("w2", None, workers=[HERE, LOST], at="2026-11-27T14:02:00.000Z"),
+            ["Partition 1 has no worker."],
+        ),
         # Others have taken over what it had.
         (reading("w2", "w2", workers=[HERE, LOST]), []),
         (reading("w2", instances=instances(accounts="silent")), ["No account service answers."]),

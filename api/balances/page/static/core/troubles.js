@@ -9,6 +9,8 @@ import { address } from "./router.js";
 /** Seconds behind from which on a projection is late: as the service's alarms have it. */
 export const AMBER = 5;
 
+const LONG_MS = 60_000;
+
 const READ = BANK ? "Balances" : "Documents";
 
 /** What it means when a server is down. */
@@ -103,8 +105,14 @@ export const away = ({ name, state }, reading) =>
 /** The workers that are away, while others have not taken over all that they had. */
 export const missedWorkers = (reading) =>
   reading.workers.filter(
-    (each) => away(each, reading) && (held(each, reading).length > 0 || unowned(reading).length > 0),
+    (each) =>
+      away(each, reading) &&
+      (held(each, reading).length > 0 || (unowned(reading).length > 0 && !isLongGone(each, reading))),
   );
+
+/** Whether a worker is away for so long that what has no worker now is not for its sake. */
+const isLongGone = (worker, reading) =>
+  Date.parse(reading.at) - Date.parse(lastAnswer(reading, worker)) > LONG_MS;
 
 const held = ({ name }, reading) =>
   reading.partitions.filter((each) => each.owner === name).map((each) => each.partition);
