@@ -11,9 +11,10 @@ from pipeline.agents.context import ProjectionContext
 from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.projection_runner import ProjectionRunner
 from pipeline.coordination.ownership import Ownership
-from pipeline.search import ProjectionUnavailable
+from pipeline.search import ProjectionBroken, ProjectionUnavailable
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Checks, NotReady
+from pipeline.support.retry import told
 from pipeline.support.self_report import Work
 
 
@@ -119,8 +120,10 @@ async def require_elasticsearch(context: ProjectionContext) -> None:
         found.append(fault)
     try:
         await context.elastic.require_readable(context.projection.alias)
-    except ProjectionUnavailable as error:
+    except ProjectionBroken as error:
         found.append(str(error))
+    except ProjectionUnavailable as error:
+        found.append(told(error))
     if found:
         raise NotReady("; ".join(dict.fromkeys(found)))
 

@@ -18,7 +18,7 @@ _SERVERS: Final = {
     "elasticsearch": "elasticsearch",
     "elastic_transport": "elasticsearch",
 }
-_NAMES: Final = {
+NAMES: Final = {
     "mongodb": "MongoDB",
     "nats": "NATS",
     "redis": "Redis",
@@ -47,8 +47,7 @@ def refusal(error: BaseException, server: str | None = None) -> str | None:
 
     `server` is the one that the error is of, if the error's class does not show it.
     """
-    chain = list(_chain(error))
-    server = server or next(filter(None, map(_server_of, chain)), None)
+    chain, server = list(_chain(error)), server or server_of(error)
     if server is None:
         return None
     reasons = (_of_tls(server, each) or _of_identity(server, each) for each in chain)
@@ -69,12 +68,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
             left += inner if isinstance(inner, list | tuple) else ()
 
 
+def server_of(error: BaseException) -> str | None:
+    """The server whose driver raised the error, or one in its chain; None: no driver did."""
+    return next(filter(None, map(_server_of, _chain(error))), None)
+
+
 def _server_of(error: BaseException) -> str | None:
     return _SERVERS.get(type(error).__module__.partition(".")[0])
 
 
 def _of_tls(server: str, error: BaseException) -> str | None:
-    text, name = str(error), _NAMES[server]
+    text, name = str(error), NAMES[server]
     if not isinstance(error, ssl.SSLError) and "SSL" not in text:
         return None
     if found := _UNTRUSTED.search(text):
@@ -93,7 +97,7 @@ def _of_identity(server: str, error: BaseException) -> str | None:
     if not _has_code(server, error) and not _WORDS.search(str(error)):
         return None
     settings = _all(server, *_CREDENTIALS[server], "url")
-    return f"{_NAMES[server]} refuses our credentials, or what we ask for with them: see {settings}"
+    return f"{NAMES[server]} refuses our credentials, or what we ask for with them: see {settings}"
 
 
 def _has_code(server: str, error: BaseException) -> bool:

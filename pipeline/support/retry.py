@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn, TypeVar
 
-from pipeline.support.auth_errors import refusal
+from pipeline.support.auth_errors import NAMES, refusal, server_of
+from pipeline.support.server_answers import answered, public, silence
 
 T = TypeVar("T")
 
@@ -47,13 +48,13 @@ class Outage:
 
     @property
     def reason(self) -> str | None:
-        """Why it does not work, once it has not for `TROUBLE_SECONDS`; else None."""
+        """Why it does not work, as `told`, once it has not for `TROUBLE_SECONDS`; else None."""
         lasting = self._down and time.monotonic() - self._since > TROUBLE_SECONDS
         return self._why if lasting else None
 
     async def pause(self, error: BaseException, attempt: int) -> None:
         """Note the failure, and sleep, longer with each attempt (0, 1, 2, …)."""
-        self._failed(brief(error), _kind(error))
+        self._failed(brief(error), _kind(error), told(error))
         longest = min(self._most, self._first * 2 ** min(attempt, 30))
         # At random: those who lost a server together must not come back together.
         await asyncio.sleep(longest * random.uniform(0.5, 1))
@@ -104,7 +105,8 @@ class Outage:
 
         def notice() -> None:
             self._hanging.add(notice)
-            self._failed(f"no answer for {PATIENCE:.0f} s", "no answer")
+            why = f"no answer for {PATIENCE:.0f} s"
+            self._failed(why, "no answer", why)
 
         timer = asyncio.get_running_loop().call_later(PATIENCE, notice)
         try:
@@ -113,11 +115,11 @@ class Outage:
             timer.cancel()
             self._hanging.discard(notice)
 
-    def _failed(self, reason: str, kind: str) -> None:
+    def _failed(self, reason: str, kind: str, why: str) -> None:
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        now, self._why = time.monotonic(), reason
+        now, self._why = time.monotonic(), why
         self._logged_at = {each: at for each, at in self._logged_at.items() if now - at < _AGAIN}
         if not self._down:
             self._down, self._since = True, now
@@ -150,3 +152,16 @@ def brief(error: BaseException) -> str:
     if why and why not in text:
         text = f"{why} ({text})"
     return text.replace("\n", " ")[:300].rstrip(": ")
+
+
+def told(error: BaseException) -> str:
+    """An exception as readiness tells it: a driver's text on silence stays in the log, and so does
+    what an answer of MongoDB or Redis says of what is stored."""
+    server = server_of(error)
+    if (why := refusal(error)) is not None:
+        return why
+    if server is not None and answered(error) is None:
+        return silence(NAMES[server])
+    if server in ("mongodb", "redis"):
+        return f"{NAMES[server]} {public(error)}"
+    return brief(error)

@@ -18,10 +18,11 @@ from pipeline.search import (
     Elastic,
     Generation,
     GenerationGone,
+    ProjectionBroken,
     ProjectionUnavailable,
 )
 from pipeline.support.correlation import detached
-from pipeline.support.retry import Outage
+from pipeline.support.retry import Outage, told
 from pipeline.tables.checkpoint import (
     MAPPING,
     Checkpoint,
@@ -192,8 +193,10 @@ class Checkpoints:
         if self._held.all():
             try:
                 await self._elastic.require_readable(self._alias)
-            except ProjectionUnavailable as error:
+            except ProjectionBroken as error:
                 return str(error)
+            except ProjectionUnavailable as error:
+                return told(error)
         return self._outage.reason
 
     async def mend(self) -> None:

@@ -51,6 +51,8 @@ def test_a_server_that_was_away() -> None:
     assert changes.after(reading(3, servers=[{**away, "detail": "still none"}])) == []
     [up] = happened(changes, reading(14, servers=[SERVER]))
     assert (up.tone, up.what, up.seconds) == ("good", "NATS answers again.", 12.0)
+    [silent] = happened(changes, reading(15, servers=[{**away, "state": "silent"}]))
+    assert (silent.tone, silent.what) == ("bad", "NATS does not answer.")
 
 
 def test_what_is_not_known_is_no_change() -> None:

@@ -25,7 +25,7 @@ def now() -> str:
 def instance(role: str, name: str, state: str = "ready", detail: str | None = None) -> Any:
     """A process of a role."""
     told = {"role": role, "name": name, "state": state, "detail": detail}
-    return {**told, "seen": now(), "rate": 1.0}
+    return {**told, "since": now(), "seen": now(), "rate": 1.0}
 
 
 def reading(*owners: str | None, **changes: Any) -> dict[str, Any]:

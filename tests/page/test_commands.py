@@ -81,7 +81,7 @@ async def test_a_newcomer_opens_an_account_pays_in_and_follows_it(page: Tab, ban
     await page.says("Opened, version 1", "readers see it", "put it into the log")
     steps = page.page.locator(".stations .why:not(.dim)")
     await expect(steps.first).to_contain_text("got a correlation id")
-    await page.page.get_by_role("button", name="What is lease?").first.click()
+    await page.page.get_by_role("button", name="What does lease mean?").first.click()
     await page.says("A worker's claim to a partition", where="dialog[open]")
     await page.page.keyboard.press("Escape")
     assert await page.violations() == []

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -151,13 +152,14 @@ async def test_the_first_view_takes_few_requests_and_little(page: Tab) -> None:
     assert taken
 
 
-@pytest.mark.parametrize("size", [DESKTOP, pytest.param(PHONE, marks=LONG_LANE)])
-async def test_nothing_that_is_shown_jumps(
-    browser: Browser, service: Canned, size: tuple[int, int]
-) -> None:
-    service.answers |= {"/rebuilds": page_of(rebuild()), **parked_ones(2)}
-    service.delay = 0.3
-    async with tab(browser, service.address, size) as page:
+NARROW: Final = (320, 640)
+OTHERS: Final = [pytest.param(size, marks=LONG_LANE) for size in (PHONE, NARROW)]
+
+
+@asynccontextmanager
+async def steady(browser: Browser, address: str, size: tuple[int, int]) -> AsyncIterator[Tab]:
+    """A tab that notes in `jumps` what moved, and by how much."""
+    async with tab(browser, address, size) as page:
         await page.page.add_init_script(
             """window.jumps = [];
             new PerformanceObserver((list) => {
@@ -165,15 +167,95 @@ async def test_nothing_that_is_shown_jumps(
                 [each.value, ...each.sources.map(({ node }) => node?.outerHTML?.slice(0, 80))]);
             }).observe({ type: "layout-shift", buffered: true });"""
         )
+        yield page
+
+
+async def stands_still(page: Tab, view: str, summary: str) -> None:
+    """Whether next to nothing moves until the view says so of the bank, and is read."""
+    await page.says("Live", where="#live")
+    await page.says(summary, where="#troubles .summary")
+    await expect(page.page.get_by_text("Reading…")).to_have_count(0)
+    await page.page.evaluate("new Promise((done) => setTimeout(done, 500))")
+    jumps = await page.page.evaluate("jumps")
+    assert sum(each[0] for each in jumps) <= 0.05, (view, summary, jumps)
+
+
+WELL: Final = "Nothing is known to be wrong."
+
+
+@pytest.mark.parametrize("size", [DESKTOP, *OTHERS])
+async def test_nothing_that_is_shown_jumps(
+    browser: Browser, service: Canned, size: tuple[int, int]
+) -> None:
+    service.answers |= {"/rebuilds": page_of(rebuild()), **parked_ones(2)}
+    service.delay = 0.3
+    async with steady(browser, service.address, size) as page:
         for view in VIEWS:
             await page.page.goto("about:blank")
             await page.show(view)
-            await page.says("Live", where="#live")
-            await page.says("Nothing is known to be wrong.", where="#troubles")
-            await expect(page.page.get_by_text("Reading…")).to_have_count(0)
-            await page.page.evaluate("new Promise((done) => setTimeout(done, 500))")
-            jumps = await page.page.evaluate("jumps")
-            assert sum(each[0] for each in jumps) <= 0.05, (view, jumps)
+            await stands_still(page, view, WELL)
+
+
+def ill() -> dict[str, Any]:
+    """A reading of a bank in which much is wrong."""
+    found = reading()
+    found["servers"][0].update(up=False, state="silent", detail="MongoDB does not answer")
+    found["instances"][0]["state"] = "silent"
+    furthest = {"partition": 3, "lag_seconds": 45.0, "since": now()}
+    late = {"alarm": "red", "lag_seconds": 45.0, "lag_events": 7, "furthest": furthest}
+    for each in found["projected"]:
+        each.update(late, parked=1)
+    return found
+
+
+WRONG: Final = "4 things are wrong: MongoDB does not answer."
+
+
+@pytest.mark.parametrize(
+    ("size", "views"),
+    [
+        (DESKTOP, VIEWS[:1]),
+        (NARROW, VIEWS[:1]),
+        *(pytest.param(size, VIEWS, marks=LONG_LANE) for size in (DESKTOP, PHONE, NARROW)),
+    ],
+)
+async def test_no_alarm_moves_what_is_read(
+    browser: Browser, service: Canned, size: tuple[int, int], views: tuple[str, ...]
+) -> None:
+    """Neither one that is there from the beginning nor one that goes and comes."""
+    service.answers |= {"/rebuilds": page_of(rebuild()), **parked_ones(2)}
+    async with steady(browser, service.address, size) as page:
+        for view in views:
+            service.reading = ill
+            await page.page.goto("about:blank")
+            await page.show(view)
+            await stands_still(page, view, WRONG)
+            service.reading = reading
+            await stands_still(page, view, WELL)
+            service.reading = ill
+            await stands_still(page, view, WRONG)
+
+
+async def test_all_that_is_wrong_unfolds_over_the_view(page: Tab, service: Canned) -> None:
+    service.reading = ill
+    await page.show()
+    await page.says(WRONG, where="#troubles .summary")
+    await page.says("MongoDB does not answer. No account service answers.", where="#told")
+    every = page.page.locator("#all-troubles")
+    place = "document.querySelector('h1').getBoundingClientRect().y"
+    before = await page.page.evaluate(place)
+    fold = page.page.get_by_role("button", name=WRONG)
+    await expect(fold).to_have_attribute("aria-expanded", "false")
+    await expect(every).to_be_hidden()
+    await fold.press("Enter")
+    await expect(fold).to_have_attribute("aria-expanded", "true")
+    await expect(every.locator("> li")).to_have_count(4)
+    await expect(every).to_contain_text("balance and statement are 45 s behind.")
+    assert await page.page.evaluate(place) == before
+    assert await page.violations() == []
+    await page.page.keyboard.press("Escape")
+    await expect(every).to_be_hidden()
+    await expect(fold).to_be_focused()
 
 
 @pytest.mark.parametrize(
@@ -193,7 +275,7 @@ async def test_no_view_has_a_fault(
             await say(page, "bad", "good")
             assert await page.violations() == [], view
             assert await page.overflow() <= 0, view
-        await page.page.get_by_role("button", name="What is slot?").click()
+        await page.page.get_by_role("button", name="What does slot mean?").click()
         assert await page.violations() == [], "a term"
 
 
@@ -446,7 +528,7 @@ async def test_a_term_is_explained_where_it_stands(page: Tab) -> None:
         (f"accounts/{ADA}", "fold"),
     ):
         await page.show(view)
-        await page.page.get_by_role("button", name=f"What is {term}?").first.click()
+        await page.page.get_by_role("button", name=f"What does {term} mean?").first.click()
         await expect(dialog(page).get_by_role("heading")).to_have_text(term.capitalize())
         name = await dialog(page).locator("code").inner_text()
         assert (Path(__file__).parents[2] / name).is_file()

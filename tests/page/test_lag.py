@@ -72,7 +72,7 @@ async def test_the_furthest_partition_is_told_and_amber_turns_to_red(
     page: Tab, service: Canned
 ) -> None:
     lag = page.page.locator("[data-key=balance].lag")
-    trouble = page.page.locator("#troubles [data-key=late-balance]")
+    trouble = page.page.locator("#troubles [data-key=late]")
     service.reading = lambda: late(3.0, None, None)
     await expect(lag.locator(".furthest")).to_have_text("Furthest behind: partition 3, by 3.0 s.")
     await expect(trouble).not_to_be_attached()

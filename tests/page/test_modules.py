@@ -14,15 +14,20 @@ from tests.page.browser import Tab, tab
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+BEFORE: Final = "2026-11-27T13:00:00.000Z"
 NOW: Final = "2026-11-27T14:00:00.000Z"
+SINCE: Final = "2026-11-27T14:00:05.000Z"
 UP: Final = [{"name": name, "state": "up", "detail": None} for name in ("mongodb", "redis")]
 LOST: Final = {"name": "w1", "state": "lost", "partitions": [], "seen": NOW}
 HERE: Final = {"name": "w2", "state": "here", "partitions": [], "seen": NOW}
 LATE: Final = {"partition": 1, "lag_seconds": 40.0, "since": NOW}
 
 
-def instance(role: str, name: str, state: str = "ready", detail: str | None = None) -> Any:
-    return {"role": role, "name": name, "state": state, "detail": detail, "seen": NOW, "rate": 1.0}
+def instance(
+    role: str, name: str, state: str = "ready", detail: str | None = None, since: str = BEFORE
+) -> Any:
+    told = {"role": role, "name": name, "state": state, "detail": detail, "since": since}
+    return {**told, "seen": NOW, "rate": 1.0}
 
 
 def instances(**states: str) -> list[dict[str, Any]]:
@@ -33,6 +38,15 @@ def instances(**states: str) -> list[dict[str, Any]]:
 
 def projected(**changes: Any) -> dict[str, Any]:
     return {"projection": "balance", "parked": 0, "alarm": None, "furthest": None, **changes}
+
+
+def late(projection: str = "balance", **changes: Any) -> dict[str, Any]:
+    is_late = {"projection": projection, "alarm": "red", "lag_seconds": 40.0, "furthest": LATE}
+    return projected(**{**is_late, **changes})
+
+
+BOTH: Final = "balance and statement"
+RENEWED: Final = [*instances(), instance("accounts", "a4", since=SINCE)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -96,6 +110,7 @@ async def ask(page: Tab, module: str, name: str, *given: Any) -> Any:
         ("clock", "2026-11-27T14:02:33.5+01:00", "13:02:33"),
         ("ranges", [3, 0, 1, 2, 5, 8, 7], "0–3, 5 and 7, 8"),
         ("partitionsOf", [4], "partition 4"),
+        ("titleOf", "insufficient-funds", "Insufficient funds"),
     ],
 )
 async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> None:
@@ -109,15 +124,13 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
         (reading("w2", None), ["Partition 1 has no worker."]),
         (reading(None, None, workers=[]), ["No partition has a worker."]),
         (reading("w2", "w1", workers=[HERE, LOST]), ["Worker w1 does not answer."]),
+        # It has been away for long: what is free now was not its own.
         (
-            reading("w2", None, workers=[HERE, LOST]),
-            ["Worker w1 does not answer.", "Partition 1 has no worker."],
+            reading("w2", None, workers=[HERE, LOST], at="2026-11-27T14:02:00.000Z"),
+            ["Partition 1 has no worker."],
         ),
-        # Its leases have not run out, and it is silent all the same.
-        (
-            reading("w2", instances=instances(worker="silent")),
-            ["No worker answers.", "Worker w2 does not answer."],
-        ),
+        # Others have taken over what it had.
+        (reading("w2", "w2", workers=[HERE, LOST]), []),
         (reading("w2", instances=instances(accounts="silent")), ["No account service answers."]),
         (reading("w2", instances=instances(accounts="ended")), ["No account service runs."]),
         (reading("w2", instances=[]), ["No account service has answered yet."]),
@@ -127,6 +140,19 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
             ["Account service a2 does not answer."],
         ),
         (reading("w2", instances=[*instances(), instance("accounts", "a2", "ended")]), []),
+        # A younger one has taken its place, and of two only one.
+        (reading("w2", instances=[*RENEWED, instance("accounts", "a2", "silent")]), []),
+        (
+            reading(
+                "w2",
+                instances=[
+                    *RENEWED,
+                    instance("accounts", "a2", "silent"),
+                    instance("accounts", "a3", "silent"),
+                ],
+            ),
+            ["Account service a3 does not answer."],
+        ),
         (
             reading("w2", instances=[*instances(), instance("worker", "w3", "waiting", "Wait.")]),
             ["Worker w3 is not ready."],
@@ -145,12 +171,21 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
             ["NATS is slow."],
         ),
         (
+            reading("w2", servers=[{"name": "nats", "state": "silent", "detail": "no answer"}]),
+            ["NATS does not answer."],
+        ),
+        (
             reading("w2", projected=[projected(alarm="red", lag_seconds=40.0, furthest=LATE)]),
             ["balance is 40 s behind."],
         ),
         (
             reading("w2", forwarded={"alarm": "amber", "lag_seconds": 6.0}),
             ["The stream is late."],
+        ),
+        (reading("w2", projected=[late(), late("statement")]), [f"{BOTH} are 40 s behind."]),
+        (
+            reading("w2", projected=[late(), late("statement", lag_seconds=12.0)]),
+            ["balance is 40 s and statement is 12 s behind."],
         ),
         (reading("w2", projected=[projected(parked=2)]), ["2 accounts are parked."]),
         (reading("w2", projected=[projected(parked=None)]), []),
@@ -163,6 +198,87 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
 async def test_troubles_are_told(page: Tab, given: dict[str, Any], said: list[str]) -> None:
     found = await ask(page, "core/troubles", "troubles", given)
     assert [each["what"] for each in found] == said
+
+
+FROZEN: Final = reading(
+    "w2",
+    "w2",
+    instances=instances(worker="silent"),
+    projected=[late(), late("statement")],
+)
+"""An only worker, whose leases have not run out."""
+
+STOPPED: Final = {"alarm": "amber", "lag_seconds": 38.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "cause", "within"),
+    [
+        (
+            FROZEN,
+            "No worker answers.",
+            ["Worker w2 does not answer.", f"{BOTH} are 40 s behind."],
+        ),
+        (
+            reading("w2", None, workers=[HERE, LOST], projected=[late()]),
+            "Worker w1 does not answer.",
+            ["Partition 1 has no worker.", "balance is 40 s behind."],
+        ),
+        (
+            reading("w1", "w3", "w2", workers=[HERE, LOST, {**LOST, "name": "w3"}]),
+            "2 workers do not answer.",
+            ["Worker w1 does not answer.", "Worker w3 does not answer."],
+        ),
+        (
+            reading("w2", instances=instances(forwarder="silent"), forwarded=STOPPED)
+            | {"projected": [late()]},
+            "No forwarder answers.",
+            ["The stream is late.", "balance is 40 s behind."],
+        ),
+    ],
+)
+async def test_what_follows_from_a_cause_stands_within_it(
+    page: Tab, given: dict[str, Any], cause: str, within: list[str]
+) -> None:
+    [found] = await ask(page, "core/troubles", "troubles", given)
+    assert (found["what"], found["bad"]) == (cause, True)
+    assert [each["what"] for each in found["within"]] == within
+
+
+async def test_lag_has_a_cause_of_its_own_where_no_other_explains_it(page: Tab) -> None:
+    slow = [late(furthest={**LATE, "partition": 0})]
+    lost = reading("w2", "w1", workers=[HERE, LOST], projected=slow)
+    assert await whats(page, lost) == ["Worker w1 does not answer.", "balance is 40 s behind."]
+    stream = reading("w2", forwarded={"alarm": "amber", "lag_seconds": 6.0}, projected=slow)
+    assert await whats(page, stream) == ["balance is 40 s behind.", "The stream is late."]
+
+
+async def whats(page: Tab, given: dict[str, Any]) -> list[str]:
+    return [each["what"] for each in await ask(page, "core/troubles", "troubles", given)]
+
+
+@pytest.mark.parametrize(
+    ("parked", "more"),
+    [
+        ((1, 1), ""),
+        ((1, 0), "In balance alone."),
+        ((2, 1), "2 in balance and 1 in statement."),
+    ],
+)
+async def test_parked_accounts_are_told_once(page: Tab, parked: tuple[int, int], more: str) -> None:
+    names = zip(("balance", "statement"), parked, strict=True)
+    all_of_them = [projected(projection=name, parked=number) for name, number in names]
+    given = reading("w2", projected=all_of_them)
+    [found] = await ask(page, "core/troubles", "troubles", given)
+    assert found["more"] == more
+
+
+async def test_a_worker_has_one_last_answer(page: Tab) -> None:
+    asked = reading("w2", instances=[{**instance("worker", "w2", "silent"), "seen": SINCE}])
+    assert await ask(page, "core/instances", "lastAnswer", asked, HERE) == SINCE
+    assert await ask(page, "core/instances", "lastAnswer", reading("w2", instances=[]), HERE) == NOW
+    [group] = await ask(page, "core/groups", "groups", asked, asked["partitions"])
+    assert group["seen"] == SINCE
 
 
 async def test_what_an_older_service_leaves_out_is_unknown(page: Tab) -> None:

@@ -4,9 +4,13 @@ import asyncio
 import logging
 
 import pytest
+from elastic_transport import ConnectionError as ElasticAway
+from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
 from pipeline.coordination.leases import LeaseUnavailable
+from pipeline.eventstore import StoreUnavailable
 from pipeline.messaging import JetStreamError
+from pipeline.search import ProjectionUnavailable
 from pipeline.support import retry
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.retry import Outage
@@ -171,3 +175,35 @@ async def test_only_the_failures_named_are_survived(tried: Outage) -> None:
 
     with pytest.raises(ValueError, match="wrong"):
         await tried.every(0, call, OSError)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+MONGO = ServerSelectionTimeoutError("localhost:27017: [Errno 111], <TopologyDescription id: 6a1>")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (caused(StoreUnavailable(str(MONGO)), MONGO), "MongoDB does not answer"),
+        (
+            caused(StoreUnavailable("E11000 Ada"), OperationFailure("E11000 Ada", 11000)),
+            "MongoDB answers with an error: OperationFailure",
+        ),
+        (
+            caused(ProjectionUnavailable("ConnectionError: x"), ElasticAway("x")),
+            "Elasticsearch does not answer",
+        ),
+        (JetStreamError(10023, "no room"), "JetStreamError: no room (10023)"),
+        (StoreUnavailable("no primary"), "StoreUnavailable: no primary"),
+    ],
+)
+async def test_readiness_tells_an_outage_in_words(
+    tried: Outage, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    monkeypatch.setattr(retry, "TROUBLE_SECONDS", -1.0)
+    await tried.pause(error, 0)
+    assert tried.reason == words

@@ -134,7 +134,8 @@ class Changes:
                 yield self._now(turn, "server", "good", each["name"], f"{name} answers again.")
             else:
                 detail = each["detail"] or ""
-                yield self._now(turn, "server", "bad", each["name"], f"{name} is down.", detail)
+                what = "does not answer" if each.get("state") == "silent" else "is down"
+                yield self._now(turn, "server", "bad", each["name"], f"{name} {what}.", detail)
 
     def _forwarder(self, reading: Reading) -> Iterator[Change]:
         leader, unknown = reading["forwarder"]["leader"], reading["forwarder"]["unknown"]

@@ -42,26 +42,28 @@ class Instance:
     what it waits for; `silent`: it does not answer, and has not said that it ends; `ended`: it has;
     `unknown`: NATS can't tell, or it has just started.
 
-    `seen`: the RFC 3339 time of its last answer. `rate`: commands, requests or events a second, by
-    its role. `detail` of one that is ready has its warnings.
+    `since` and `seen`: the RFC 3339 times of its first and its last answer. `rate`: commands,
+    requests or events a second, by its role. `detail` of one that is ready has its warnings.
     """
 
     role: str
     name: str
     state: InstanceState
     detail: str | None
+    since: str
     seen: str
     rate: float | None
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of an instance. `first` and `at`: of its first and its last answer.
-    `seen`: seconds since 1970; other times are the clock's."""
+    """What is remembered of an instance. `first` and `at`: of its first and its last answer; `born`
+    and `seen` are the same in seconds since 1970, where other times are the clock's."""
 
     answer: Answer
     first: float
     at: float = 0.0
+    born: float = field(default_factory=time.time)
     seen: float = 0.0
     rate_now: float | None = None
     unanswered: int = 0
@@ -182,6 +184,7 @@ class Instances:
             answer.name,
             state,
             detail if works else None,
+            moment(known.born),
             moment(known.seen),
             known.rate_now if works else None,
         )

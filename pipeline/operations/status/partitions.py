@@ -13,7 +13,7 @@ from pipeline.coordination.partition_leases import View, name_of
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.operations.status.effective_position import effective_position
 from pipeline.operations.status.lag import Lag, WaitingEvents, lag, total_waiting
-from pipeline.operations.status.probe import Unknown, failed, joined, probe, why
+from pipeline.operations.status.probe import Unknown, failed, joined, probe, silent, why
 from pipeline.operations.status.reader import Epoch, Log, LogEnd, Parked, StatusReader
 
 # Seconds from the start of a reading until which the servers must have answered: about the end of
@@ -45,7 +45,7 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All partitions, and the servers that `failed`, each with what it did.
+    """All partitions, and the `silent` servers, each with what it did instead of answering.
 
     Of all partitions together: the events `unforwarded` to the stream and those `unapplied` to the
     index, the `log` as it was just before they were counted (None: not known), the number of
@@ -53,12 +53,17 @@ class Reading:
     """
 
     partitions: list[PartitionStatus]
-    failed: dict[str, str]
+    silent: dict[str, Unknown]
     unforwarded: WaitingEvents | Unknown
     unapplied: WaitingEvents | Unknown
     parked: int | Unknown
     log: Log | None
     newest_parked: Sequence[str] = ()
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """See `probe.failed`."""
+        return failed(self.silent.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Partitions:
         answers = [end, *unforwarded, *(each.waiting for each in applied), leases, epochs, parked]
         return Reading(
             statuses,
-            failed(answers),
+            silent(answers),
             total_waiting(unforwarded),
             total_waiting(each.waiting for each in applied),
             parked if isinstance(parked, Unknown) else parked.by_partition.total(),

@@ -93,10 +93,10 @@ class PipelineMonitor:
         found = Overview(
             moment(now),
             [
-                self._verdicts.judge("mongodb", began, count),
+                self._verdicts.judge("mongodb", began, count, *_of_store(readings)),
                 self._verdicts.judge("nats", began, log, rebuild),
-                self._verdicts.judge("redis", began, registry, leader),
-                self._verdicts.judge("elasticsearch", began, *map(_elasticsearch, readings)),
+                self._verdicts.judge("redis", began, registry, leader, *_of("Redis", readings)),
+                self._verdicts.judge("elasticsearch", began, *_of("Elasticsearch", readings)),
             ],
             self._instances.commands(instances_unknown),
             stored,
@@ -166,10 +166,19 @@ class PipelineMonitor:
         return rate.after(log.given - reading.unapplied.events, log.at, of=log.state.created)
 
 
-def _elasticsearch(reading: Reading) -> Unknown | None:
-    """Every reading probes it, whatever else is down, so one that fails is known to be down."""
-    why = reading.failed.get("Elasticsearch")
-    return Unknown(why, "Elasticsearch") if why else None
+def _of(server: str, readings: Iterable[Reading]) -> list[Unknown | None]:
+    """The answers of a server that every reading probes, whatever else is down."""
+    return [each.silent.get(server) for each in readings]
+
+
+def _of_store(readings: Iterable[Reading]) -> list[Unknown | None]:
+    """The answers of MongoDB to the readings that asked it: they know where the log ends."""
+    asked = [
+        each
+        for each in readings
+        if "MongoDB" in each.silent or not isinstance(each.unforwarded, Unknown)
+    ]
+    return _of("MongoDB", asked)
 
 
 _RECENT: Final = timedelta(minutes=10)

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from nats.errors import Error as NatsError
@@ -31,13 +32,22 @@ _DOWN: Final = (
 )
 
 
+_UNREACHABLE: Final = re.compile(
+    r"refused|connect call failed|disconnected|connection closed|reset by peer|unreachable|no route"
+    r"|not known|name resolution|no servers available",
+    re.IGNORECASE,
+)
+"""What drivers say where nobody listens; of a server that is late they tell a time-out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """The reason why a figure is not known; `server`: the one that gave no answer but an error, if
-    that is the reason."""
+    that is the reason; `away`: nobody listens there."""
 
     why: str
     server: str = ""
+    away: bool = field(default=False, compare=False)
 
 
 def why(answer: object) -> str | None:
@@ -57,16 +67,22 @@ async def probe(server: str, question: Awaitable[T], until: float) -> T | Unknow
             return await question
     except _DOWN as error:
         log.debug("%s: %s", server, brief(error))
-        return Unknown(refusal(error) or _worded(server, error), server)
+        away = answered(error) is None and bool(_UNREACHABLE.search(str(error)))
+        return Unknown(refusal(error) or _worded(server, error), server, away)
     except Exception as error:
         log.debug("%s", server, exc_info=True)
         return Unknown(f"{server}: {brief(error)}", server)
 
 
-def failed(answers: Iterable[object]) -> dict[str, str]:
-    """The servers that gave no answer but an error, each with what it did."""
+def silent(answers: Iterable[object]) -> dict[str, Unknown]:
+    """The servers that gave no answer but an error, each with the first one."""
     found = [each for each in answers if isinstance(each, Unknown) and each.server]
-    return {each.server: each.why for each in reversed(found)}
+    return {each.server: each for each in reversed(found)}
+
+
+def failed(answers: Iterable[object]) -> dict[str, str]:
+    """The same, each with what it did."""
+    return {server: each.why for server, each in silent(answers).items()}
 
 
 def _worded(server: str, error: BaseException) -> str:

@@ -44,6 +44,9 @@ function two(all, big, bigName, small, smallName) {
   return `${Math.floor(all / big)} ${bigName}${rest ? ` ${rest} ${smallName}` : ""}`;
 }
 
+/** The title of a problem by its name, as the service words it: `insufficient-funds` is Insufficient funds. */
+export const titleOf = (name) => (name[0].toUpperCase() + name.slice(1)).replaceAll("-", " ");
+
 /** The time of day of an RFC 3339 moment or a Date, in UTC: 14:02:33. */
 export const clock = (moment) => iso(moment).slice(11, 19);
 
@@ -75,5 +78,9 @@ export function ranges(numbers) {
   const words = runs.map(([from, to]) =>
     from === to ? `${from}` : to === from + 1 ? `${from}, ${to}` : `${from}–${to}`,
   );
-  return words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${words.at(-1)}` : (words[0] ?? "none");
+  return listed(words) || "none";
 }
+
+/** Words in a sentence: `a, b and c`. */
+export const listed = (words) =>
+  words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${words.at(-1)}` : words.join("");

@@ -1,11 +1,12 @@
 // Partitions in groups, one for each worker, and those that have none. Pure.
 
+import { lastAnswer } from "./instances.js";
 import { WHY_SILENT, away } from "./troubles.js";
 
 /**
  * @typedef {import("./shapes.js").Partition} Partition
  * @typedef {{key: string, name: string, state: "here" | "left" | "silent" | "nobody" | "unknown",
- *   worker: import("./shapes.js").Worker | null, partitions: Partition[], words: string | null}} Group
+ *   seen: string | null, partitions: Partition[], words: string | null}} Group `seen`: when its last answer came
  */
 
 /** What comes first is what needs somebody. */
@@ -54,7 +55,7 @@ function ofWorker(name, reading, partitions, free) {
       its,
       worker === null ? reading.workers_unknown : silent ? fate(its, free) : null,
     ),
-    worker,
+    seen: worker && lastAnswer(reading, worker),
   };
 }
 
@@ -71,5 +72,5 @@ const group = (key, name, state, partitions, words) => ({
   state,
   partitions,
   words,
-  worker: null,
+  seen: null,
 });

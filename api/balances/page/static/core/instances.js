@@ -36,3 +36,21 @@ export const atWork = (reading, role) =>
 /** Whether the worker of that name is known not to answer, although it has not said that it ends. */
 export const isSilent = (reading, name) =>
   reading.instances.some((each) => each.role === "worker" && each.name === name && each.state === "silent");
+
+/**
+ * Those of a role that do not answer and that no younger one has replaced; the others are history.
+ * @param {Pipeline} reading @returns {Instance[]}
+ */
+export function missed(reading, role) {
+  const bySeen = ofRole(reading, role)
+    .filter(({ state }) => state === "silent")
+    .sort((one, other) => (one.seen < other.seen ? -1 : 1));
+  const younger = ({ seen }) => atWork(reading, role).filter(({ since }) => since > seen);
+  return bySeen.filter((each, before) => younger(each).length <= before);
+}
+
+/** When a worker was last heard: by its answers or, of one that was never asked, by its registration. */
+export const lastAnswer = (reading, { name, seen }) =>
+  ofRole(reading, "worker")
+    .filter((each) => each.name === name)
+    .reduce((last, each) => (each.seen > last ? each.seen : last), "") || seen;

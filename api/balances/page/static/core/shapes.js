@@ -1,11 +1,11 @@
 // What the balance service answers, as far as the page reads it. A null figure is an unknown one.
 
 /**
- * @typedef {{name: string, up: boolean, state: "up" | "slow" | "down", detail: string | null}} Server
+ * @typedef {{name: string, up: boolean, state: "up" | "slow" | "silent" | "down", detail: string | null}} Server
  * @typedef {{rate: number | null, outcomes: Record<string, number>, p50_ms: number | null, p99_ms: number | null,
  *   unknown: string | null}} Commands
  * @typedef {{role: "accounts" | "balances" | "forwarder" | "worker", name: string,
- *   state: "ready" | "waiting" | "silent" | "ended" | "unknown", detail: string | null, seen: string,
+ *   state: "ready" | "waiting" | "silent" | "ended" | "unknown", detail: string | null, since: string, seen: string,
  *   rate: number | null}} Instance
  * @typedef {"amber" | "red" | null} Alarm
  * @typedef {{events: number | null, rate: number | null, unknown: string | null}} Stored

@@ -4,13 +4,13 @@ import { get, path } from "../core/api.js";
 import { Component, h, heard } from "../core/dom.js";
 import { clock, compact, counted, minute, rate, span } from "../core/format.js";
 import { Resource } from "../core/resource.js";
+import { AMBER } from "../core/troubles.js";
 import { Chart, axis, colour } from "./chart.js";
 import { badge, figure, time } from "./figures.js";
 import { condition } from "./problems.js";
 
-/** Seconds behind from which on it is late, and very late: as the service's alarms have it. */
-export const AMBER = 5;
-export const RED = 30;
+/** Seconds behind from which on it is very late: as the service's alarms have it. */
+const RED = 30;
 
 const HEIGHT = 150;
 /** The hour is drawn whole, however much of it is known. */

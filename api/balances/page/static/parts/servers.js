@@ -1,4 +1,4 @@
-// The four servers: up, slow or down, and what is known about it.
+// The four servers: up, slow, silent or down, and what is known about it.
 
 import { h } from "../core/dom.js";
 import { serverName } from "../core/troubles.js";
@@ -7,7 +7,10 @@ import { explained } from "./terms.js";
 
 const DOES = { mongodb: "events", nats: "the stream", redis: "leases", elasticsearch: "the projection" };
 
-export const TONES = { up: "good", slow: "warn", down: "bad" };
+export const TONES = { up: "good", slow: "warn", silent: "bad", down: "bad" };
+
+/** How a state is told. */
+export const stateOf = ({ state }) => badge(TONES[state], state === "silent" ? "no answer" : state);
 
 /** @param {import("../core/shapes.js").Pipeline} reading */
 export const servers = ({ servers: all }) =>
@@ -17,7 +20,7 @@ export const servers = ({ servers: all }) =>
     all.map((each) =>
       h(
         "li",
-        { class: each.state === "up" ? null : `is-${each.state}`, key: each.name },
+        { class: each.up ? null : "is-down", key: each.name },
         h(
           "div",
           null,
@@ -25,7 +28,7 @@ export const servers = ({ servers: all }) =>
           " ",
           h("span", { class: "dim" }, explained(DOES[each.name] ?? "")),
         ),
-        badge(TONES[each.state], each.state),
+        stateOf(each),
         each.detail && h("p", { class: "dim" }, each.detail),
       ),
     ),

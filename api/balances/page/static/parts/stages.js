@@ -1,12 +1,12 @@
 // The pipeline as it is drawn: five stages, what passes each, and what waits before it.
 
 import { h } from "../core/dom.js";
-import { counted, milliseconds, whole } from "../core/format.js";
-import { ROLES, atWork, ofRole } from "../core/instances.js";
-import { away, serverName, unowned } from "../core/troubles.js";
+import { counted, milliseconds, titleOf, whole } from "../core/format.js";
+import { ROLES, atWork, missed } from "../core/instances.js";
+import { away, missedWorkers, serverName, unowned } from "../core/troubles.js";
 import { Chart, colour } from "./chart.js";
 import { badge, fact, figure, perSecond, seconds } from "./figures.js";
-import { TONES } from "./servers.js";
+import { stateOf } from "./servers.js";
 
 const TREND_HEIGHT = 44;
 
@@ -31,23 +31,26 @@ const commands = (reading, recent) => {
   const refused = Object.entries(outcomes).filter(([outcome]) => !TAKEN.has(outcome));
   return stage("commands", recent, ROLES.accounts, "takes commands", null, rate, unknown, "commands", [
     ...processes(reading, "accounts"),
-    fact("Half within", figure(half, milliseconds, unknown ?? NO_COMMAND)),
-    fact("99 of 100 within", figure(most, milliseconds, unknown ?? NO_COMMAND)),
+    fact("Half within", within(half, unknown)),
+    fact("99 of 100 within", within(most, unknown)),
     refused.length > 0 &&
       fact(
         "Refused, last minute",
-        refused.map(([outcome, number]) => h("div", { key: outcome }, `${outcome} ${whole(number)}`)),
+        refused.map(([outcome, number]) => h("div", { key: outcome }, `${titleOf(outcome)}: ${whole(number)}`)),
       ),
   ]);
 };
 
 const TAKEN = new Set(["accepted", "replayed"]);
-const NO_COMMAND = "there was no command in the last minute";
+
+/** A time in which commands were answered; where there was none, that is known. */
+const within = (value, unknown) =>
+  value === null && unknown === null ? h("span", { class: "dim" }, "no command") : figure(value, milliseconds, unknown);
 
 /** How many processes of a role work, and those that do not. */
 function processes(reading, role) {
   const working = atWork(reading, role);
-  const silent = ofRole(reading, role).filter(({ state }) => state === "silent");
+  const silent = missed(reading, role);
   return [
     fact("Processes", figure(reading.instances_unknown ? null : working.length, whole, reading.instances_unknown)),
     silent.length > 0 && fact("No answer", badge("bad", silent.map((each) => each.name).join(", "))),
@@ -94,7 +97,7 @@ function leader({ leader, unknown }) {
 
 const workers = (reading, recent) => {
   const { workers: all, workers_unknown: why } = reading;
-  const silent = all.filter((each) => away(each, reading)).map((each) => each.name);
+  const silent = missedWorkers(reading).map((each) => each.name);
   const here = all.filter((each) => each.state === "here" && !away(each, reading)).length;
   const free = unowned(reading).length;
   const first = reading.projected[0];
@@ -160,8 +163,7 @@ const head = (name, does, up) => h("header", null, h("h3", null, name), h("p", {
 function state(reading, name) {
   const server = reading.servers.find((each) => each.name === name);
   if (!server) return null;
-  const shown = badge(TONES[server.state], server.state);
-  return h("p", { class: "server" }, h("span", { class: "dim" }, serverName(name)), " ", shown);
+  return h("p", { class: "server" }, h("span", { class: "dim" }, serverName(name)), " ", stateOf(server));
 }
 
 /** The rate of the last minutes, three at most. The rate itself is told beside it. */

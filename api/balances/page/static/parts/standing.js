@@ -1,10 +1,14 @@
-// What stands above every view: whether this is live and how old it is, and what is wrong with the bank.
+// What stands above every view: whether this is live and how old it is, and what is wrong with the bank: a line that
+// has its place from the beginning, and unfolds over the view, so that nothing that is read moves.
 
-import { byId, h, render } from "../core/dom.js";
-import { span } from "../core/format.js";
+import { byId, h, heard, render } from "../core/dom.js";
+import { counted, span } from "../core/format.js";
 import { troubles } from "../core/troubles.js";
 import { time } from "./figures.js";
 import { percent } from "./running.js";
+
+let open = false;
+let last = { keys: null, words: "" };
 
 /** @param {import("../core/live.js").Live} live */
 export function standing(live) {
@@ -12,7 +16,9 @@ export function standing(live) {
   byId("main").classList.toggle("is-stale", stale);
   render(connection(live), byId("live"));
   render(lost(live), byId("age"));
-  render(state(live), byId("troubles"));
+  const wrong = live.reading ? troubles(live.reading) : [];
+  render(state(live, wrong), byId("troubles"));
+  render(spoken(live, wrong), byId("told"));
 }
 
 function connection(live) {
@@ -76,37 +82,79 @@ function lost(live) {
   return null;
 }
 
-/** What is wrong, or that nothing is: there is always a line, so that the first trouble pushes nothing away. */
-function state(live) {
+/** A line about what is wrong, or that nothing is, and all of it below when that is asked for. */
+function state(live, wrong) {
   const { reading } = live;
-  if (!reading) return live.state !== "off" && !live.problem && line("plain", "Reading…");
-  const wrong = troubles(reading).map(trouble);
-  return [wrong.length ? wrong : well(live), rebuilding(reading)];
+  if (!reading) return live.state !== "off" && line("plain", "Reading…");
+  if (!wrong.length) return well(live, rebuilding(reading));
+  const fold = (wanted) => {
+    open = wanted;
+    standing(live);
+  };
+  const leave = ({ key }) => {
+    if (key !== "Escape" || !open) return;
+    fold(false);
+    byId("fold").focus();
+  };
+  return h(
+    "div",
+    { onkeydown: leave },
+    h(
+      "button",
+      {
+        type: "button",
+        id: "fold",
+        class: `summary box ${tones(wrong[0])}`,
+        "aria-expanded": String(open),
+        "aria-controls": "all-troubles",
+        onclick: () => fold(!open),
+      },
+      h("span", null, summary(wrong)),
+      h("span", { class: "fold-sign", "aria-hidden": "true" }, open ? "▴" : "▾"),
+    ),
+    h(
+      "ul",
+      { id: "all-troubles", class: "boxes", hidden: !open, onclick: ({ target }) => target.href && fold(false) },
+      wrong.map((each) => h("li", { class: `box ${tones(each)}`, key: each.key }, trouble(each))),
+      rebuilding(reading) && h("li", { class: "box", key: "rebuild" }, rebuilding(reading)),
+    ),
+  );
 }
 
-const well = (live) =>
-  live.state === "live" && !live.old
-    ? line("good", "Nothing is known to be wrong.")
-    : line("plain", "Nothing was known to be wrong.");
+const tones = ({ bad }) => (bad ? "bad" : "warn");
 
-const line = (tone, ...words) => h("li", { class: `box ${tone}`, key: words[0] }, words);
+const summary = ([worst, ...others]) =>
+  others.length
+    ? [h("strong", null, `${counted(others.length + 1, "thing is", "things are")} wrong: `), worst.what]
+    : [h("strong", null, worst.what), " ", worst.more];
+
+/** What is wrong, for who hears it: again when it is something else, and not at each new figure. */
+function spoken({ state }, wrong) {
+  const keys = wrong.map(({ key }) => key).join();
+  if (keys !== last.keys) last = { keys, words: wrong.map(({ what }) => what).join(" ") };
+  return state === "off" ? null : last.words;
+}
+
+const well = (live, ...more) =>
+  live.state === "live" && !live.old
+    ? line("good", "Nothing is known to be wrong.", more)
+    : line("plain", "Nothing was known to be wrong.", more);
+
+const line = (tone, words, more) =>
+  h("p", { class: `summary box ${tone}`, key: words }, h("span", null, words, more));
 
 const rebuilding = ({ rebuild }) =>
-  rebuild?.state === "running" &&
-  h(
-    "li",
-    { class: "box", key: "rebuild" },
+  rebuild?.state === "running" && [
+    " ",
     h("strong", null, `A rebuild of ${rebuild.projection} runs: ${percent(rebuild)}.`),
     " ",
-    h("a", { href: "#/rebuild" }, "See"),
-  );
+    h("a", { href: "#/rebuild" }, "See", heard(" the rebuild")),
+  ];
 
-const trouble = ({ key, bad, what, more, href }) =>
-  h(
-    "li",
-    { class: `box ${bad ? "bad" : "warn"}`, key: key },
-    h("strong", null, what),
-    " ",
-    more,
-    href && [" ", h("a", { href }, "See")],
-  );
+const trouble = ({ what, more, href, see, within = [] }) => [
+  h("strong", null, what),
+  " ",
+  more,
+  href && [" ", h("a", { href }, "See", heard(` ${see}`))],
+  within.length > 0 && h("ul", null, within.map((each) => h("li", { key: each.key }, trouble(each)))),
+];

@@ -51,7 +51,7 @@ const mark = ([term, words, page]) =>
     {
       type: "button",
       class: "term",
-      "aria-label": `What is ${term}?`,
+      "aria-label": `What does ${term} mean?`,
       onclick: () => show(term, words, page),
     },
     "?",

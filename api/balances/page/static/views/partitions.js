@@ -93,7 +93,7 @@ const TONES = {
 };
 
 /** @param {import("../core/groups.js").Group} group */
-function group({ key, name, state, worker, partitions, words }) {
+function group({ key, name, state, seen, partitions, words }) {
   const [tone, word] = TONES[state];
   return h(
     "section",
@@ -107,7 +107,7 @@ function group({ key, name, state, worker, partitions, words }) {
         "p",
         { class: "dim" },
         partitions.length ? counted(partitions.length, "partition") : "no partition",
-        worker && ["; last seen at ", time(worker.seen), " UTC"],
+        seen && ["; last answer at ", time(seen), " UTC"],
       ),
     ),
     words && h("p", { class: "words" }, words),

@@ -139,11 +139,16 @@ const COLUMNS = [{ name: "Setting" }, { name: "Value" }, { name: "Default" }, { 
 
 const told = ({ value }) =>
   value &&
-  table(
-    "Settings",
-    COLUMNS,
-    value.data.map(({ name, value: now, default: usual, meaning }) => ({
-      key: name,
-      cells: [h("code", null, name), h("code", null, now), h("code", null, usual), meaning],
-    })),
+  h(
+    "details",
+    null,
+    h("summary", null, "All of them"),
+    table(
+      "Settings",
+      COLUMNS,
+      value.data.map(({ name, value: now, default: usual, meaning }) => ({
+        key: name,
+        cells: [h("code", null, name), h("code", null, now), h("code", null, usual), meaning],
+      })),
+    ),
   );

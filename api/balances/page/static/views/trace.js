@@ -30,6 +30,7 @@ export function show(place, { live, signal, route }) {
   const account = () => route.query.get("account");
   const walk = () => route.query.get("explain") === "yes";
   const began = Date.now();
+  let followed = false;
   const trace = new Resource(
     (stop) =>
       traced(route.id, account(), (known) =>
@@ -54,7 +55,7 @@ export function show(place, { live, signal, route }) {
           h("div", { class: soundness(trace) }, trace.value?.events.map((each) => event(each, walk(), trace.value.noted_since)), readAt(trace)),
         ],
         // Not before what stands above it, which would push it down.
-        (route.id === null || !trace.waiting) &&
+        (route.id === null || followed || trace.value?.events.length > 0) &&
           section("lately", "How long each stage took lately", condition(lately), figures(lately)),
       ],
       place,
@@ -66,12 +67,15 @@ export function show(place, { live, signal, route }) {
       const asked = performance.now();
       await trace.refresh();
       const pause = pauseAfter(performance.now() - asked);
-      if (trace.problem || Date.now() - began > PATIENCE_MS) return;
+      if (trace.problem || Date.now() - began > PATIENCE_MS) break;
       last = trace.value?.events.every(arrived);
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
     // A document can be read before it is known when it was written.
-    if (!signal.aborted && route.id !== null) await trace.refresh();
+    if (last && !signal.aborted && route.id !== null) await trace.refresh();
+    if (signal.aborted) return;
+    followed = true;
+    draw();
   }
 
   draw();
