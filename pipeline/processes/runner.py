@@ -24,7 +24,7 @@ from pipeline.model.events import SLOTS, Event, misplaced
 from pipeline.model.process import Process
 from pipeline.processes.metrics import ProcessMetrics
 from pipeline.processes.reactions import UNAVAILABLE, NotReadYet, Reactions
-from pipeline.support.cancellation import cancel_and_wait, raise_if_cancelled
+from pipeline.support.cancellation import raise_if_cancelled, running
 from pipeline.support.readiness import NotReady
 from pipeline.support.retry import Outage
 from pipeline.support.settings import Settings
@@ -156,8 +156,7 @@ class Leader:
         """Until `lost` is set, or anything fails."""
         log.info("Running the process %s", self._process.name)
         await self.store.processes.setup()
-        looking = asyncio.create_task(self._outage.every(0, self._look_and_rest))
-        try:
+        async with running(self._outage.every(0, self._look_and_rest)):
             while not lost.is_set():
                 try:
                     await self._follow(lost)
@@ -167,8 +166,6 @@ class Leader:
                     log.warning("%s reads all events again: %s", self._process.name, reason)
                     with suppress(_Outdated):
                         await self._keep(token=None, slot=0)
-        finally:
-            await cancel_and_wait(looking)
 
     async def _follow(self, lost: asyncio.Event) -> None:
         """Go on from the position that is kept, until `lost` is set. Raises `_Outdated`."""
