@@ -50,10 +50,9 @@ _MISPLACED: Final = """() => {
       if (line.width && (line.right > right + 1.5 || line.left < left - 1.5))
         found.push(`out of its ${box.className || box.tagName}: ${texts.currentNode.data}`);
   }
-  for (const canvas of root.querySelectorAll("canvas")) {
-    const frame = canvas.closest(".plot, .course, .trend");
-    if (canvas.getBoundingClientRect().right > frame.getBoundingClientRect().right)
-      found.push(`a chart out of its ${frame.className}`);
+  for (const plot of root.querySelectorAll(".plot:has(canvas)")) {
+    const { right } = plot.querySelector("canvas").getBoundingClientRect();
+    if (right > plot.getBoundingClientRect().right) found.push("a chart out of its frame");
   }
   const CONTROLS = "a[href], button, input, select, summary";
   const controls = [...root.querySelectorAll(CONTROLS)].filter(shown);
