@@ -229,6 +229,8 @@ async def come_to(page: Tab, service: Canned, place: Place) -> None:
         place.change(service)
     if place.role:
         service.has_key(KEY, place.role, ADA)
+    if page.page.url.startswith(page.address):
+        await page.page.evaluate("sessionStorage.clear()")  # the key of the place before
     await page.page.goto("about:blank")
     await page.show(place.view)
     if place.role and place.role != "nobody":
