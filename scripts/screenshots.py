@@ -3,8 +3,8 @@
 
     .venv/bin/python scripts/screenshots.py
 
-It needs Chromium (Debian: apt-get install chromium) and takes about three minutes. The hour of
-activity is a made-up one; all else is what the bank does.
+It needs Chromium (Debian: apt-get install chromium) and takes about four minutes. The hour of
+activity and of lag is a made-up one; all else is what the bank does.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 from playwright.async_api import Browser
@@ -26,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.messaging import JetStream  # noqa: E402
 from pipeline.messaging.changelog_subjects import encode_key  # noqa: E402
+from pipeline.operations.status.last_hour import STEP  # noqa: E402
 from pipeline.tables.activity_reader import MINUTES  # noqa: E402
 from tests.bank import accounts as histories  # noqa: E402
 from tests.bank import append  # noqa: E402
@@ -51,6 +53,19 @@ OWNERS = (
 KINDS = {"MoneyDeposited": 90, "MoneyWithdrawn": 70, "AccountCreated": 12, "OwnerUpdated": 3}
 OF_A_REBUILD, AT_ONCE = 6000, 250
 """Accounts: enough for bars that are half full."""
+EARLIER = """(hour) => {
+  const ask = window.fetch;
+  window.fetch = async (address, ...more) => {
+    const answer = await ask(address, ...more);
+    if (!String(address).endsWith('/pipeline/events')) return answer;
+    const { readable, writable } = new TransformStream({
+      start: (out) => out.enqueue(new TextEncoder().encode(`event: hour\\ndata: ${hour}\\n\\n`)),
+    });
+    answer.body.pipeTo(writable).catch(() => {});
+    return new Response(readable, answer);
+  };
+}"""
+"""Puts an hour before what the stream of readings has."""
 
 
 async def main() -> None:
@@ -74,7 +89,17 @@ async def pictures(browser: Browser, bank: Bank) -> None:
         await shoot(browser, bank, "overview", "overview", seconds=30)
         await shoot(browser, bank, "overview", "overview-dark", scheme="dark", seconds=30)
         await shoot(browser, bank, "overview", "overview-phone", size=PHONE)
+        await shoot(browser, bank, "events", "events", wanted="Paid in", seconds=5)
+        await shoot(
+            browser,
+            bank,
+            f"trace/{await a_command(bank, accounts[4])}",
+            "trace",
+            wanted="readers see it",
+        )
     await shoot(browser, bank, f"accounts/{accounts[4]}", "account", scheme="dark")
+    of_the_past = f"accounts/{accounts[4]}?version=4"
+    await shoot(browser, bank, of_the_past, "account-in-time", wanted="Version 4 of", at="#past")
     await shoot(browser, bank, "accounts?sort=-balance", "accounts-phone", size=PHONE)
     async with bank.poisoned() as (sick, _):
         await shoot(browser, bank, "parked", "parked", wanted=sick)
@@ -86,6 +111,8 @@ async def pictures(browser: Browser, bank: Bank) -> None:
     await bank.fleet.kill("w2")
     await shoot(browser, bank, "partitions", "lost-worker", wanted="Worker w2 does not answer.")
     await bank.fleet.workers["w1"].kill(signal.SIGCONT)
+    await bank.fleet.has(bank.settings.partitions)
+    await shoot(browser, bank, "timeline", "timeline", seconds=8)
 
 
 async def shoot(
@@ -97,15 +124,44 @@ async def shoot(
     size: tuple[int, int] = DESKTOP,
     scheme: Scheme = "light",
     wanted: str = "Live",
+    at: str = "h1",
     seconds: float = 2,
 ) -> None:
-    """A picture of what is seen without scrolling, so long after what is wanted is there."""
+    """A picture of what is seen when `at` is in sight, so long after what is wanted is there."""
     async with tab(browser, bank.address, size, scheme, refusals=True) as page:
+        await page.page.add_init_script(f"({EARLIER})({orjson.dumps(an_hour_of_lag()).decode()!r})")
         await page.show(view)
         await page.says("Live", wanted)
+        await page.page.locator(at).evaluate(
+            "(each) => each.tagName !== 'H1' && each.scrollIntoView()"
+        )
         await asyncio.sleep(seconds)
         await page.page.screenshot(path=IMAGES / f"{name}.png")
         print(f"docs/images/{name}.png")
+
+
+async def a_command(bank: Bank, account_id: str) -> str:
+    """The correlation id of one that was just executed."""
+    async with bank.http.post("/deposit", json={"id": account_id, "money": 250}) as answer:
+        assert answer.status == 200, await answer.text()
+        return answer.headers["X-Correlation-ID"]
+
+
+def an_hour_of_lag() -> dict[str, Any]:
+    """The points of an hour, in the middle of which a worker was away for some minutes."""
+    chance, now = random.Random(7), int(time.time()) // STEP * STEP
+    at = list(range(now - 3600, now, STEP))
+    rates = [chance.uniform(7, 12) for _ in at]
+    away = [max(0, 120 - abs(n - len(at) // 2) * STEP) / 4 for n in range(len(at))]
+    lag = [chance.uniform(0, 0.3) + late for late in away]
+    course = {"rate": rates, "lag_seconds": [each / 20 for each in rates]}
+    return {
+        "at": at,
+        "commands": rates,
+        "stored": rates,
+        "forwarded": course,
+        "projected": {"balance": {**course, "lag_seconds": lag}, "statement": course},
+    }
 
 
 def amounts(chance: random.Random) -> list[int]:

@@ -30,6 +30,45 @@ _PATIENCE_MS: Final = 60_000
 _REFUSED: Final = re.compile(r"Failed to load resource: ")
 """What Chromium itself says of an answer that is a problem; the page tells it, too."""
 
+_RULES: Final = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
+_MISPLACED: Final = """() => {
+  const root = document.querySelector("dialog[open]") ?? document.querySelector("main");
+  const BOXES = ".card, .stage, .box, .fact, .badge, li, th, td, button, summary, dialog";
+  const scrolls = (each) => /auto|scroll/.test(getComputedStyle(each).overflowX);
+  const shown = (each) => each.getClientRects().length && !each.closest(".heard, .u-wrap");
+  const around = (each, box) => (each === box ? [] : [each, ...around(each.parentElement, box)]);
+  const found = [];
+  const range = document.createRange();
+  const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const parent = texts.currentNode.parentElement;
+    const box = parent.closest(BOXES);
+    if (!box || !shown(parent) || around(parent, box).some(scrolls)) continue;
+    const { left, right } = box.getBoundingClientRect();
+    range.selectNodeContents(texts.currentNode);
+    for (const line of range.getClientRects())
+      if (line.width && (line.right > right + 1.5 || line.left < left - 1.5))
+        found.push(`out of its ${box.className || box.tagName}: ${texts.currentNode.data}`);
+  }
+  for (const plot of root.querySelectorAll(".plot:has(canvas)")) {
+    const { right } = plot.querySelector("canvas").getBoundingClientRect();
+    if (right > plot.getBoundingClientRect().right) found.push("a chart out of its frame");
+  }
+  const CONTROLS = "a[href], button, input, select, summary";
+  const controls = [...root.querySelectorAll(CONTROLS)].filter(shown);
+  const places = controls.map((each) => each.getBoundingClientRect());
+  places.forEach((one, n) => {
+    for (let m = n + 1; m < places.length; m += 1) {
+      const other = places[m];
+      const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+      const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+      if (wide > 1 && high > 1 && !controls[n].contains(controls[m]))
+        found.push([n, m].map((k) => controls[k].outerHTML.slice(0, 99)).join(" on "));
+    }
+  });
+  return found;
+}"""
+
 Scheme = Literal["light", "dark"]
 DESKTOP: Final = (1440, 900)
 PHONE: Final = (360, 740)
@@ -82,11 +121,16 @@ class Tab:
 
     async def violations(self) -> list[str]:
         """What axe-core finds, of any impact."""
-        found = (await Axe().run(self.page)).response["violations"]
+        found = (await Axe().run(self.page, options=_RULES)).response["violations"]
         return [
             f"{each['id']}: {each['help']}: {[node['html'] for node in each['nodes']][:3]}"
             for each in found
         ]
+
+    async def misplaced(self) -> list[str]:
+        """Words and charts that leave their box, and controls that lie on others."""
+        found: list[str] = await self.page.evaluate(_MISPLACED)
+        return found
 
     async def overflow(self) -> int:
         """By how many pixels it is wider than the window."""

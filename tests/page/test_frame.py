@@ -259,7 +259,8 @@ async def test_all_that_is_wrong_unfolds_over_the_view(page: Tab, service: Canne
 
 
 @pytest.mark.parametrize(
-    ("size", "scheme"), [pytest.param(DESKTOP, "light", marks=LONG_LANE), (PHONE, "dark")]
+    ("size", "scheme"),
+    [pytest.param(*each, marks=LONG_LANE) for each in ((DESKTOP, "light"), (PHONE, "dark"))],
 )
 async def test_no_view_has_a_fault(
     browser: Browser, service: Canned, size: tuple[int, int], scheme: Scheme

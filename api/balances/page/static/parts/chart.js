@@ -44,7 +44,9 @@ export class Chart extends Component {
   }
 
   #room() {
-    return { width: this.#place.clientWidth, height: this.props.height ?? HEIGHT };
+    const { paddingLeft, paddingRight } = getComputedStyle(this.#place);
+    const width = this.#place.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+    return { width, height: this.props.height ?? HEIGHT };
   }
 
   render({ data, options, height, ...attributes }) {
