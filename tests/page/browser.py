@@ -34,7 +34,10 @@ _RULES: Final = {"resultTypes": ["violations"], "rules": {"target-size": {"enabl
 _MISPLACED: Final = """() => {
   const root = document.querySelector("dialog[open]") ?? document.querySelector("main");
   const BOXES = ".card, .stage, .box, .fact, .badge, li, th, td, button, summary, dialog";
-  const scrolls = (each) => /auto|scroll/.test(getComputedStyle(each).overflowX);
+  const scrolls = (each) => {
+    const { overflowX, textOverflow } = getComputedStyle(each);
+    return /auto|scroll/.test(overflowX) || textOverflow === "ellipsis";
+  };
   const shown = (each) => each.getClientRects().length && !each.closest(".heard, .u-wrap");
   const around = (each, box) => (each === box ? [] : [each, ...around(each.parentElement, box)]);
   const found = [];
