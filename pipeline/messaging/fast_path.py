@@ -193,6 +193,7 @@ class FastPathClient(Client):
             await super().connect(*args, **options)
         except BaseException:
             self._abort()
+            self._disconnected_cb = self._closed_cb = None  # nothing was connected
             await self.shut()
             raise
 

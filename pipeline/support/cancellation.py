@@ -1,10 +1,13 @@
 """Cancellation that can't be swallowed, from outside a task and within it."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -48,12 +51,22 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
 
 @asynccontextmanager
 async def running(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
-    """Run each as a task inside the block; all are cancelled, and have ended, at its end."""
+    """Run each as a task inside the block; all are cancelled, and have ended, at its end.
+
+    One that fails is logged at once: nobody waits for it, and the block goes on without it.
+    """
     tasks = [asyncio.create_task(each) for each in work]
+    for each in tasks:
+        each.add_done_callback(_log_failure)
     try:
         yield
     finally:
         await asyncio.gather(*map(cancel_and_wait, tasks))
+
+
+def _log_failure(task: asyncio.Task[object]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("What was to run to the end has failed", exc_info=error)
 
 
 def raise_if_cancelled() -> None:

@@ -94,8 +94,10 @@ async def test_a_stream_is_made_once_the_deleted_one_has_let_go_of_its_name(
 
 
 @pytest.mark.parametrize("said", [b"", b'INFO {"version": "2.14.0", "max_payload": 1048576}\r\n'])
-async def test_who_stops_connecting_leaves_no_connection(said: bytes) -> None:
-    """Whatever the server has said by then."""
+async def test_who_stops_connecting_leaves_no_connection(
+    said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the server has said by then; nor does it say that one was lost."""
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -116,3 +118,4 @@ async def test_who_stops_connecting_leaves_no_connection(said: bytes) -> None:
             assert not ended.is_set()
             await cancel_and_wait(connecting)
             await ended.wait()
+    assert "connection lost" not in caplog.text

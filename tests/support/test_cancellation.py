@@ -10,6 +10,7 @@ import pytest
 from pipeline.cli import running
 from pipeline.support import cancellation, event_loop
 from pipeline.support.cancellation import mend_wait_for
+from tests.harness import eventually
 
 Run = Callable[[Coroutine[Any, Any, bool]], bool | None]
 
@@ -125,3 +126,11 @@ async def test_all_that_runs_inside_a_block_has_ended_at_its_end() -> None:
     with pytest.raises(LookupError):
         await block()
     assert begun == sorted(ended) == [1, 2]
+
+
+async def test_what_fails_inside_a_block_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise LookupError("lost")
+
+    async with cancellation.running(fail()):
+        await eventually(lambda: "LookupError: lost" in caplog.text)

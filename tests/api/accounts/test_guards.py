@@ -15,7 +15,6 @@ from pymongo.collection import Collection
 from api.accounts.app import create_app
 from pipeline.eventstore import EventStore
 from pipeline.eventstore.guards import FRESH
-from pipeline.eventstore.indexes import GUARDS, trusted
 from pipeline.forwarder import service as forwarder
 from pipeline.forwarder.stream_publisher import PublisherCounters
 from pipeline.operations.checker.guards import store_guards
@@ -52,8 +51,10 @@ async def ready(bank: Replicas) -> None:
 def guarded(events: Events) -> bool:
     """Whether an index of each key guards it: where two replicas build one at once, the one that
     stays may have a number behind its name."""
-    there = list(events.list_indexes())
-    return all(any(trusted(each, guard) for each in there) for guard in GUARDS)
+    there = events.index_information().values()
+    weak = {"hidden", "expireAfterSeconds", "partialFilterExpression", "collation"}
+    sound = [each["key"] for each in there if each.get("unique") and not weak & each.keys()]
+    return ORDER in sound and KEY in sound
 
 
 @asynccontextmanager
