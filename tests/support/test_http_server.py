@@ -42,8 +42,9 @@ class Served:
         """All that is sent until the connection ends. Whoever serves may end it first."""
         reader, writer = await self.open()
         with suppress(ConnectionError):
-            writer.write(request)
-            await writer.drain()
+            if not writer.is_closing():
+                writer.write(request)
+                await writer.drain()
         try:
             async with asyncio.timeout(20):
                 return await reader.read()
@@ -68,7 +69,7 @@ async def sent_until_it_breaks(
     """Raises `TimeoutError` if it does not."""
     with suppress(ConnectionError):
         async with asyncio.timeout(30):
-            while True:
+            while not writer.is_closing():  # uvloop's raises RuntimeError then
                 writer.write(what)
                 await writer.drain()
                 await asyncio.sleep(pause)
