@@ -97,10 +97,8 @@ async def pictures(browser: Browser, bank: Bank) -> None:
             "trace",
             wanted="readers see it",
         )
-    await shoot(browser, bank, f"accounts/{accounts[4]}", "account", scheme="dark")
     of_the_past = f"accounts/{accounts[4]}?version=4"
     await shoot(browser, bank, of_the_past, "account-in-time", wanted="Version 4 of", at="#past")
-    await shoot(browser, bank, "accounts?sort=-balance", "accounts-phone", size=PHONE)
     async with bank.poisoned() as (sick, _):
         await shoot(browser, bank, "parked", "parked", wanted=sick)
     for _ in range(OF_A_REBUILD // AT_ONCE):
