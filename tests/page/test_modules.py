@@ -24,10 +24,15 @@ LATE: Final = {"partition": 1, "lag_seconds": 40.0, "since": NOW}
 
 
 def instance(
-    role: str, name: str, state: str = "ready", detail: str | None = None, since: str = BEFORE
+    role: str,
+    name: str,
+    state: str = "ready",
+    detail: str | None = None,
+    since: str = BEFORE,
+    seen: str = NOW,
 ) -> Any:
-    told = {"role": role, "name": name, "state": state, "detail": detail, "since": since}
-    return {**told, "seen": NOW, "rate": 1.0}
+    names = {"role": role, "name": name, "state": state, "detail": detail}
+    return {**names, "since": since, "seen": seen, "rate": 1.0}
 
 
 def instances(**states: str) -> list[dict[str, Any]]:
@@ -271,6 +276,42 @@ async def test_parked_accounts_are_told_once(page: Tab, parked: tuple[int, int],
     given = reading("w2", projected=all_of_them)
     [found] = await ask(page, "core/troubles", "troubles", given)
     assert found["more"] == more
+
+
+def balances(*lives: tuple[str, int, int]) -> dict[str, Any]:
+    """A reading with balance services: the state of each, and the minutes when it began and was
+    last heard."""
+    at = "2026-11-27T13:{:02}:00.000Z".format
+    found = [
+        instance("balances", f"b{number}", state, since=at(since), seen=at(seen))
+        for number, (state, since, seen) in enumerate(lives)
+    ]
+    return reading("w2", instances=found)
+
+
+@pytest.mark.parametrize(
+    ("lives", "names"),
+    [
+        # One is killed twice.
+        ([("silent", 0, 10), ("silent", 11, 15), ("ready", 16, 20)], []),
+        # Two are replaced in turn.
+        ([("silent", 0, 10), ("silent", 0, 12), ("ready", 11, 20), ("ready", 13, 20)], []),
+        # The new one was at work before the old one ended; another time it is no new one.
+        ([("silent", 0, 12), ("ready", 12, 20)], []),
+        ([("silent", 0, 12), ("ready", 0, 20)], ["b0"]),
+        ([("silent", 0, 12), ("ready", 5, 20)], ["b0"]),
+        # A replacement that is silent itself, and one for two.
+        ([("silent", 0, 10), ("silent", 11, 15), ("ready", 0, 20)], ["b1"]),
+        ([("silent", 0, 10), ("silent", 0, 10), ("ready", 11, 20)], ["b1"]),
+        # A frozen one takes no replacement from one that was killed before.
+        ([("silent", 0, 10), ("silent", 0, 11), ("ready", 11, 20)], ["b1"]),
+    ],
+)
+async def test_a_process_that_was_replaced_is_not_missed(
+    page: Tab, lives: list[tuple[str, int, int]], names: list[str]
+) -> None:
+    found = await ask(page, "core/instances", "missed", balances(*lives), "balances")
+    assert [each["name"] for each in found] == names
 
 
 async def test_a_worker_has_one_last_answer(page: Tab) -> None:
