@@ -16,6 +16,7 @@ from nats.errors import Error as NatsError
 from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, JetStreamError, ServerTooOld, StorageFull, TooManyReplicas
+from pipeline.messaging.connection import Refusals
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief
@@ -34,6 +35,7 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connecting: asyncio.Task[JetStream] | None = None
+        self._refusals = Refusals(settings.nats)
 
     @cached_property
     def store(self) -> EventStore:
@@ -76,10 +78,19 @@ class Connections:
         """
         connecting = self._connecting
         if connecting is None or (connecting.done() and connecting.exception()):
-            nats = self._settings.nats
-            connecting = detached(JetStream.connect(nats, "bank balances"))
+            nats, self._refusals = self._settings.nats, Refusals(self._settings.nats)
+            connecting = detached(
+                JetStream.connect(nats, "bank balances", error_cb=self._refusals.on_error)
+            )
             self._connecting = connecting
         return await asyncio.shield(connecting)
+
+    async def connected_by_now(self) -> JetStream:
+        """The same, but raises the last error while the first connection is still tried."""
+        error = self._refusals.error
+        if error is not None and self._connecting is not None and not self._connecting.done():
+            raise ConnectionError(error) from error
+        return await self.connected()
 
 
 CONNECTIONS: Final = web.AppKey("connections", Connections)
