@@ -268,10 +268,15 @@ async def whats(page: Tab, given: dict[str, Any]) -> list[str]:
         ((1, 1), ""),
         ((1, 0), "In balance alone."),
         ((2, 1), "2 in balance and 1 in statement."),
+        ((2, None), "In balance."),
+        ((2, 2, None), "2 in balance and 2 in statement."),
+        ((2, 0, None), "In balance."),
     ],
 )
-async def test_parked_accounts_are_told_once(page: Tab, parked: tuple[int, int], more: str) -> None:
-    names = zip(("balance", "statement"), parked, strict=True)
+async def test_parked_accounts_are_told_once(
+    page: Tab, parked: tuple[int | None, ...], more: str
+) -> None:
+    names = zip(("balance", "statement", "report"), parked, strict=False)
     all_of_them = [projected(projection=name, parked=number) for name, number in names]
     given = reading("w2", projected=all_of_them)
     [found] = await ask(page, "core/troubles", "troubles", given)

@@ -250,19 +250,19 @@ function furthestOf({ furthest }) {
 
 /** Accounts that are parked, or were when that was last known. */
 function parked({ projected }) {
-  const known = (each) => each.parked ?? each.last_parked;
+  const known = (each) => each.parked ?? each.last_parked ?? null;
   const some = projected.filter((each) => known(each) > 0);
   const number = Math.max(0, ...some.map(known));
   if (!number) return [];
   const one = number === 1;
   const sure = some.every((each) => each.parked !== null);
   const verb = sure ? (one ? "is" : "are") : one ? "was" : "were";
-  const where =
-    new Set(projected.map(known)).size > 1
-      ? `${listed(some.map((each) => `${some.length > 1 ? `${whole(known(each))} ` : ""}in ${each.projection}`))}`
-      : "";
+  const numbers = new Set(projected.map(known));
+  const differ = numbers.size > 1;
+  const alone = some.length === 1 && !numbers.has(null) ? " alone" : "";
+  const where = listed(some.map((each) => `${some.length > 1 ? `${whole(known(each))} ` : ""}in ${each.projection}`));
   const more = [
-    where && `${upper(where)}${some.length > 1 ? "" : " alone"}.`,
+    differ && `${upper(where)}${alone}.`,
     !sure && `It is unknown whether ${one ? "it still is" : "they still are"}.`,
   ];
   const what = `${counted(number, THING)} ${verb} parked.`;
