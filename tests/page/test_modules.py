@@ -262,6 +262,36 @@ async def whats(page: Tab, given: dict[str, Any]) -> list[str]:
     return [each["what"] for each in await ask(page, "core/troubles", "troubles", given)]
 
 
+AMBER: Final = late(alarm="amber", lag_seconds=6.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ([AMBER], [late(alarm="amber", lag_seconds=7.0)], True),
+        ([AMBER], [late()], False),
+        ([AMBER], [AMBER, {**AMBER, "projection": "statement"}], False),
+    ],
+)
+async def test_what_is_wrong_is_said_again_when_it_is_worse(
+    page: Tab, before: list[Any], after: list[Any], same: bool
+) -> None:
+    async def signs(found: list[Any]) -> list[str]:
+        every = await ask(page, "core/troubles", "troubles", reading("w2", projected=found))
+        return [await ask(page, "core/troubles", "sign", each) for each in every]
+
+    assert (await signs(before) == await signs(after)) is same
+
+
+async def test_what_is_within_is_said_too(page: Tab) -> None:
+    [found] = await ask(page, "core/troubles", "troubles", FROZEN)
+    said = f"No worker answers. Worker w2 does not answer. {BOTH} are 40 s behind."
+    assert await ask(page, "core/troubles", "worded", found) == said
+    alone = {**found, "within": found["within"][:1]}
+    signs = [await ask(page, "core/troubles", "sign", each) for each in (found, alone)]
+    assert signs[0] != signs[1]
+
+
 @pytest.mark.parametrize(
     ("parked", "more"),
     [

@@ -34,8 +34,8 @@ export const SERVERS = { mongodb: "MongoDB", nats: "NATS", redis: "Redis", elast
 export const serverName = (name) => SERVERS[name] ?? name;
 
 /**
- * `see`: what there is more of at `href`; `within`: what follows from it.
- * @typedef {{key: string, bad: boolean, what: string, more: string, href?: string, see?: string,
+ * `see`: what there is more of at `href`; `within`: what follows from it; `of`: the projections that it is about.
+ * @typedef {{key: string, bad: boolean, what: string, more: string, of?: string[], href?: string, see?: string,
  *   within?: Trouble[]}} Trouble
  */
 
@@ -53,6 +53,12 @@ export const troubles = (reading) =>
     ...notReady(reading),
     ...parked(reading),
   ].sort((one, other) => other.bad - one.bad);
+
+/** What is wrong, apart from its figures: while that is the same, there is nothing new to say of it. */
+export const sign = ({ key, bad, of = [], within = [] }) => `${key} ${bad} ${of} [${within.map(sign)}]`;
+
+/** What is wrong, and within it, in words. */
+export const worded = ({ what, within = [] }) => [what, ...within.map(worded)].join(" ");
 
 /** The first of these causes, with the others and with what follows from it; without one, what would follow. */
 function chained([cause, ...others], follows) {
@@ -233,6 +239,7 @@ function late(reading) {
   return [
     {
       key: "late",
+      of: all.map((each) => each.projection),
       bad: all.some((each) => each.alarm === "red"),
       what,
       more: [...new Set(all.map(furthestOf))].join(" "),
