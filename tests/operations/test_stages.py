@@ -1,11 +1,15 @@
 """When an event passed each stage, and the figures of many."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
+from pipeline.messaging import JetStream
 from pipeline.messaging.notifications import WrittenBatch, batch_in
 from pipeline.operations.trace.log_position import Logged
 from pipeline.operations.trace.stages import StageTimes, figures, stage_times, stages
@@ -62,6 +66,23 @@ def test_batches_are_forgotten(written: WrittenBatches, clock: Clock) -> None:
     written.note(0, 1, batch(MOST + 100, MOST + 100))
     assert written.of(0, 500) is None
     assert written.of(0, MOST + 100)
+
+
+async def test_it_is_known_from_when_on_all_of_a_partition_is_noted(
+    written: WrittenBatches, clock: Clock
+) -> None:
+    assert written.complete_since(0) is None
+    heard = SimpleNamespace(nc=SimpleNamespace(subscribe=AsyncMock()))
+    await written.listen(cast(JetStream, heard), BALANCE)
+    assert written.complete_since(0) == AT
+    for number in range(1, MOST // 8 + 3):
+        clock.now += 0.1
+        written.note(0, 8, batch(number, number))
+    assert written.of(0, 2) is None
+    dropped = pytest.approx(AT + 0.2)
+    assert (written.complete_since(0), written.complete_since(1)) == (dropped, AT)
+    clock.now += KEPT_SECONDS
+    assert written.complete_since(0) == written.complete_since(1) == clock.now - KEPT_SECONDS
 
 
 def test_batches_of_a_stream_that_was_made_anew_are_noted(

@@ -79,10 +79,9 @@ def stage_times(
     if message is None:
         return times
     times = replace(times, forwarded=_seconds(message.at))
-    partition = message.subject.rpartition(".")[2]
-    if not partition.isdecimal():
+    if message.partition is None:
         return times
-    seen = batches.of(int(partition), message.sequence, times.forwarded or 0.0)
+    seen = batches.of(message.partition, message.sequence, times.forwarded or 0.0)
     if seen is None:
         return times
     delivered, written = seen.batch.delivered, seen.batch.written
