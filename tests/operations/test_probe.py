@@ -56,6 +56,9 @@ class FakeNats:
         self._frozen = frozen
         if not frozen:
             self._server.close()
+        self.lose_all()
+
+    def lose_all(self) -> None:
         for each in self._clients:
             each.transport.abort()
 
@@ -75,6 +78,15 @@ async def fake_nats() -> AsyncIterator[FakeNats]:
     await server.start()
     yield server
     await server.end(frozen=False)
+
+
+async def test_when_nats_was_connected_again_is_known(fake_nats: FakeNats) -> None:
+    connections = Connections(Settings(nats_url=fake_nats.url))
+    await connections.connected()
+    assert connections.reconnected_at == 0
+    fake_nats.lose_all()
+    await eventually(lambda: connections.reconnected_at)
+    await connections.close()
 
 
 @pytest.mark.parametrize("was_connected", [True, False])
