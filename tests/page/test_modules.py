@@ -136,6 +136,14 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
         ),
         # Others have taken over what it had.
         (reading("w2", "w2", workers=[HERE, LOST]), []),
+        (
+            reading(
+                *("w2", "w2"),
+                workers=[HERE, LOST],
+                instances=[*instances(), instance("worker", "w1", "silent")],
+            ),
+            ["Worker w1 does not answer."],
+        ),
         (reading("w2", instances=instances(accounts="silent")), ["No account service answers."]),
         (reading("w2", instances=instances(accounts="ended")), ["No account service runs."]),
         (reading("w2", instances=[]), ["No account service has answered yet."]),

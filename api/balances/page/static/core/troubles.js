@@ -181,11 +181,12 @@ function silentWorker(worker, reading) {
   };
 }
 
-/** Services and forwarders that do not answer while others of their role do. */
+/** Processes that do not answer while others of their role do; workers from whom others have taken over. */
 const silent = (reading) =>
-  ["accounts", "balances", "forwarder"]
+  ["accounts", "balances", "forwarder", "worker"]
     .filter((role) => atWork(reading, role).length)
     .flatMap((role) => missed(reading, role))
+    .filter(({ role, name }) => role !== "worker" || !missedWorkers(reading).some((each) => each.name === name))
     .map(({ role, name, seen }) => ({
       key: `silent-${name}`,
       bad: false,
