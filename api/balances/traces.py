@@ -39,6 +39,7 @@ from pipeline.operations.trace.stages import (
     recent,
     stage_times,
     stages,
+    unless_parked,
 )
 from pipeline.operations.trace.written import WrittenBatches
 from pipeline.support.cancellation import cancel_and_wait
@@ -167,7 +168,9 @@ class Traces:
         for shown, path in zip(report["events"], paths, strict=True):
             message = None if isinstance(path.logged, Unknown) else path.logged
             for each, written in zip(shown["projections"], self._written.values(), strict=False):
-                each["stages"] = stages(stage_times(path.event, message, written))
+                times = stage_times(path.event, message, written)
+                parked_at = each["parked"] and each["parked"]["version"]
+                each["stages"] = stages(unless_parked(times, shown["version"], parked_at))
         return report
 
     async def _found(

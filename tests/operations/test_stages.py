@@ -12,7 +12,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.messaging.notifications import WrittenBatch, batch_in
 from pipeline.operations.trace.log_position import Logged
-from pipeline.operations.trace.stages import StageTimes, figures, stage_times, stages
+from pipeline.operations.trace.stages import StageTimes, figures, stage_times, stages, unless_parked
 from pipeline.operations.trace.written import KEPT_SECONDS, MOST, WrittenBatches
 
 NOW: Final = datetime(2026, 11, 27, 14, tzinfo=UTC)
@@ -120,6 +120,14 @@ def test_a_batch_of_an_earlier_stream_is_not_that_of_its_sequences_in_this_one(
 )
 def test_a_notification_may_say_nothing_of_its_batch(data: bytes) -> None:
     assert batch_in(data) is None
+
+
+def test_what_is_parked_was_not_written() -> None:
+    times = StageTimes(decided=AT, forwarded=AT, delivered=AT, written=AT, visible=AT)
+    assert unless_parked(times, 3, None) == unless_parked(times, 3, 4) == times
+    waits = unless_parked(times, 4, 4)
+    assert (waits.delivered, waits.written, waits.visible) == (AT, None, None)
+    assert unless_parked(times, 5, 4) == waits
 
 
 def test_the_stages_of_an_event(written: WrittenBatches, clock: Clock) -> None:

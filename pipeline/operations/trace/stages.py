@@ -88,6 +88,14 @@ def stage_times(
     return replace(times, delivered=delivered, written=written, visible=seen.seen)
 
 
+def unless_parked(times: StageTimes, version: int | None, parked_at: int | None) -> StageTimes:
+    """The times of an event of that version. From the version on at which its account is parked,
+    batches are written without the account's events."""
+    if parked_at is None or version is None or version < parked_at:
+        return times
+    return replace(times, written=None, visible=None)
+
+
 def stages(times: StageTimes) -> list[dict[str, Any]]:
     """The stages in order, each a `Stage` as JSON."""
     found: list[dict[str, Any]] = []
