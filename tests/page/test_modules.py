@@ -1,6 +1,7 @@
 """The page's pure modules, asked in the browser that will run them."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -495,6 +496,19 @@ async def test_which_version_is_looked_at(page: Tab, plays: str, said: list[Any]
       return [choice.version, choice.from];
     }"""
     assert await page.page.evaluate(play.replace("PLAYS", plays), NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(59, "at most 7 in the last hour."), (20, "at most 7 since 14:00 UTC.")],
+)
+async def test_the_highest_is_of_the_hour_only_where_that_is_known(
+    page: Tab, minutes: int, words: str
+) -> None:
+    begin = int(datetime.fromisoformat(NOW).timestamp())
+    columns = [[begin, begin + 60 * minutes], [7, None]]
+    read = "(all) => import('/ui/parts/lag.js').then((it) => it.spoken(all, String))"
+    assert await page.page.evaluate(read, columns) == words
 
 
 FEED: Final = """async (play) => {
