@@ -5,6 +5,7 @@ Both connect at their first use, so documents are served while they are down.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -16,6 +17,7 @@ from nats.errors import Error as NatsError
 from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, JetStreamError, ServerTooOld, StorageFull, TooManyReplicas
+from pipeline.messaging.connection import Refusals, log_reconnected
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief
@@ -34,6 +36,10 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connecting: asyncio.Task[JetStream] | None = None
+        self._refusals = Refusals(settings.nats)
+        self.reconnected_at = 0.0
+        """When JetStream's connection was last made again; what was published before got lost.
+        Seconds since 1970."""
 
     @cached_property
     def store(self) -> EventStore:
@@ -76,10 +82,28 @@ class Connections:
         """
         connecting = self._connecting
         if connecting is None or (connecting.done() and connecting.exception()):
-            nats = self._settings.nats
-            connecting = detached(JetStream.connect(nats, "bank balances"))
+            nats, self._refusals = self._settings.nats, Refusals(self._settings.nats)
+            connecting = detached(
+                JetStream.connect(
+                    nats,
+                    "bank balances",
+                    error_cb=self._refusals.on_error,
+                    reconnected_cb=self._on_reconnected,
+                )
+            )
             self._connecting = connecting
         return await asyncio.shield(connecting)
+
+    async def connected_by_now(self) -> JetStream:
+        """The same, but raises the last error while the first connection is still tried."""
+        error = self._refusals.error
+        if error is not None and self._connecting is not None and not self._connecting.done():
+            raise ConnectionError(error) from error
+        return await self.connected()
+
+    async def _on_reconnected(self) -> None:
+        await log_reconnected()
+        self.reconnected_at = time.time()
 
 
 CONNECTIONS: Final = web.AppKey("connections", Connections)

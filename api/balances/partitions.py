@@ -32,7 +32,7 @@ class PartitionSnapshot:
     ) -> None:
         self.projection = projection
         self.reader = StatusReader(
-            settings, connections.connected, lambda: connections.store, projection
+            settings, connections.connected_by_now, lambda: connections.store, projection
         )
         self._snapshot = SharedReading(Partitions(self.reader, settings.partitions).read)
         self._latest: Reading | None = None

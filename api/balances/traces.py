@@ -6,7 +6,7 @@ minutes, of what was written while this service ran.
 
 import asyncio
 import logging
-import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -27,6 +27,7 @@ from pipeline.banking.events import Transfer
 from pipeline.messaging import JetStream
 from pipeline.model.events import AGGREGATE_ID
 from pipeline.operations.status.probe import Unknown
+from pipeline.operations.trace.log_position import Logged
 from pipeline.operations.trace.path import EventPath, trace_path
 from pipeline.operations.trace.report import as_json
 from pipeline.operations.trace.search import FoundEvents, search
@@ -38,8 +39,9 @@ from pipeline.operations.trace.stages import (
     recent,
     stage_times,
     stages,
+    unless_parked,
 )
-from pipeline.operations.trace.written import KEPT_SECONDS, WrittenBatches
+from pipeline.operations.trace.written import WrittenBatches
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.correlation import detached
 from pipeline.support.logs import moment
@@ -109,8 +111,8 @@ class TracedEvent(TypedDict, total=False):
 class Trace(TypedDict):
     """The events of a command. `made_at`: when its request came, if the service made the id;
     `searched`: from when to when events were searched, null for those of an account; `complete`:
-    there was the time for all of that. `noted_since`: what was written before, or while that is
-    null, has no times from the worker on."""
+    there was the time for all of that. `noted_since`: what was written before in a partition of
+    these events, or while that is null, may have no times from the worker on."""
 
     correlation_id: str
     made_at: str | None
@@ -141,7 +143,6 @@ class Traces:
         }
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._listening: asyncio.Task[None] | None = None
-        self._listens_since: float | None = None
 
     def start(self) -> None:
         """Note from now on what workers write, as soon as NATS answers."""
@@ -163,11 +164,13 @@ class Traces:
         report = as_json(correlation_id, found, paths)
         if not paths:
             raise _not_found(report)
-        report["noted_since"] = self._noted_since()
+        report["noted_since"] = self._noted_since(paths)
         for shown, path in zip(report["events"], paths, strict=True):
             message = None if isinstance(path.logged, Unknown) else path.logged
             for each, written in zip(shown["projections"], self._written.values(), strict=False):
-                each["stages"] = stages(stage_times(path.event, message, written))
+                times = stage_times(path.event, message, written)
+                parked_at = each["parked"] and each["parked"]["version"]
+                each["stages"] = stages(unless_parked(times, shown["version"], parked_at))
         return report
 
     async def _found(
@@ -190,12 +193,20 @@ class Traces:
         js = await self._connected()
         for projection, written in self._written.items():
             await written.listen(js, projection)
-        self._listens_since = time.time()
 
-    def _noted_since(self) -> str | None:
-        if self._listens_since is None:
+    def _noted_since(self, paths: Iterable[EventPath]) -> str | None:
+        """From when on all that was written is known, in each partition of these events."""
+        logged = (each.logged for each in paths)
+        partitions = {each.partition for each in logged if isinstance(each, Logged)}
+        every = [
+            written.complete_since(each)
+            for written in self._written.values()
+            for each in partitions or {None}
+        ]
+        known = [each for each in every if each is not None]
+        if len(known) < len(every):
             return None
-        return moment(max(self._listens_since, time.time() - KEPT_SECONDS))
+        return moment(max(self._connections.reconnected_at, *known))
 
     async def _connected(self) -> JetStream:
         while True:

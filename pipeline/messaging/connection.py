@@ -53,15 +53,20 @@ async def connected(
 
 
 class Refusals:
-    """Why the server refuses the connection, from what nats-py reports; each reason logged once."""
+    """Why the server refuses the connection, from what nats-py reports; each reason logged once.
+
+    `last`: in words for people; `error`: the last one, of whatever kind.
+    """
 
     def __init__(self, at: ServerAccess | str, *, silent: bool = False) -> None:
         self._at, self._silent = ServerAccess.of(at), silent
         self.last: str | None = None
+        self.error: Exception | None = None
 
     async def on_error(self, error: Exception) -> None:
         raise_if_cancelled()  # if one was swallowed, nats-py would try for ever
         log.debug("NATS: %r", error)
+        self.error = error
         why = refusal(error, NATS)
         if why and why != self.last and not self._silent:
             log.warning("NATS at %s: %s; trying until it works", self._at, why)

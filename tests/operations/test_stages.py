@@ -1,14 +1,18 @@
 """When an event passed each stage, and the figures of many."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from ulid import ULID
 
+from pipeline.banking.balance import BALANCE
+from pipeline.messaging import JetStream
 from pipeline.messaging.notifications import WrittenBatch, batch_in
 from pipeline.operations.trace.log_position import Logged
-from pipeline.operations.trace.stages import StageTimes, figures, stage_times, stages
+from pipeline.operations.trace.stages import StageTimes, figures, stage_times, stages, unless_parked
 from pipeline.operations.trace.written import KEPT_SECONDS, MOST, WrittenBatches
 
 NOW: Final = datetime(2026, 11, 27, 14, tzinfo=UTC)
@@ -64,6 +68,23 @@ def test_batches_are_forgotten(written: WrittenBatches, clock: Clock) -> None:
     assert written.of(0, MOST + 100)
 
 
+async def test_it_is_known_from_when_on_all_of_a_partition_is_noted(
+    written: WrittenBatches, clock: Clock
+) -> None:
+    assert written.complete_since(0) is None
+    heard = SimpleNamespace(nc=SimpleNamespace(subscribe=AsyncMock()))
+    await written.listen(cast(JetStream, heard), BALANCE)
+    assert written.complete_since(0) == AT
+    for number in range(1, MOST // 8 + 3):
+        clock.now += 0.1
+        written.note(0, 8, batch(number, number))
+    assert written.of(0, 2) is None
+    assert written.complete_since(0) == pytest.approx(AT + 0.2)
+    assert written.complete_since(1) == AT
+    clock.now += KEPT_SECONDS
+    assert written.complete_since(0) == written.complete_since(1) == clock.now - KEPT_SECONDS
+
+
 def test_batches_of_a_stream_that_was_made_anew_are_noted(
     written: WrittenBatches, clock: Clock
 ) -> None:
@@ -99,6 +120,14 @@ def test_a_batch_of_an_earlier_stream_is_not_that_of_its_sequences_in_this_one(
 )
 def test_a_notification_may_say_nothing_of_its_batch(data: bytes) -> None:
     assert batch_in(data) is None
+
+
+def test_what_is_parked_was_not_written() -> None:
+    times = StageTimes(decided=AT, forwarded=AT, delivered=AT, written=AT, visible=AT)
+    assert unless_parked(times, 3, None) == unless_parked(times, 3, 4) == times
+    waits = unless_parked(times, 4, 4)
+    assert (waits.delivered, waits.written, waits.visible) == (AT, None, None)
+    assert unless_parked(times, 5, 4) == waits
 
 
 def test_the_stages_of_an_event(written: WrittenBatches, clock: Clock) -> None:

@@ -240,7 +240,7 @@ async def test_all_that_is_wrong_unfolds_over_the_view(page: Tab, service: Canne
     service.reading = ill
     await page.show()
     await page.says(WRONG, where="#troubles .summary")
-    await page.says("MongoDB does not answer. No account service answers.", where="#told")
+    await page.says("MongoDB does not answer. No account service answers.", where="#spoken")
     every = page.page.locator("#all-troubles")
     place = "document.querySelector('h1').getBoundingClientRect().y"
     before = await page.page.evaluate(place)
@@ -256,6 +256,25 @@ async def test_all_that_is_wrong_unfolds_over_the_view(page: Tab, service: Canne
     await page.page.keyboard.press("Escape")
     await expect(every).to_be_hidden()
     await expect(fold).to_be_focused()
+    await fold.press("Enter")
+    await page.page.locator("footer").click()
+    await expect(every).to_be_hidden()
+
+
+async def test_the_list_closes_when_all_is_well_again_which_is_spoken(
+    page: Tab, service: Canned
+) -> None:
+    service.reading = ill
+    await page.show()
+    fold = page.page.get_by_role("button", name=WRONG)
+    await fold.press("Enter")
+    service.reading = reading
+    await page.says(WELL, where="#troubles .summary")
+    await page.says(WELL, where="#spoken")
+    await expect(page.page.locator("h1")).to_be_focused()
+    service.reading = ill
+    await expect(fold).to_have_attribute("aria-expanded", "false")
+    await expect(page.page.locator("#all-troubles")).to_be_hidden()
 
 
 @pytest.mark.parametrize(
@@ -511,6 +530,8 @@ async def test_a_rebuild_is_seen_everywhere_and_its_end_is_told(page: Tab, servi
     service.reading = lambda: reading(rebuild=rebuild())
     await page.show()
     await page.says("A rebuild of balance runs: 25 %.", where="#troubles")
+    await page.page.set_viewport_size({"width": 320, "height": 640})
+    await expect(page.page.get_by_role("link", name="See the rebuild")).to_be_in_viewport(ratio=1)
     service.reading = lambda: reading(rebuild=rebuild("done", done=10))
     await page.says("The rebuild of balance is done.", where="#notices")
     await expect(page.page.locator("#troubles")).not_to_contain_text("rebuild")

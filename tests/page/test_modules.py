@@ -1,6 +1,7 @@
 """The page's pure modules, asked in the browser that will run them."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -24,10 +25,15 @@ LATE: Final = {"partition": 1, "lag_seconds": 40.0, "since": NOW}
 
 
 def instance(
-    role: str, name: str, state: str = "ready", detail: str | None = None, since: str = BEFORE
+    role: str,
+    name: str,
+    state: str = "ready",
+    detail: str | None = None,
+    since: str = BEFORE,
+    seen: str = NOW,
 ) -> Any:
-    told = {"role": role, "name": name, "state": state, "detail": detail, "since": since}
-    return {**told, "seen": NOW, "rate": 1.0}
+    names = {"role": role, "name": name, "state": state, "detail": detail}
+    return {**names, "since": since, "seen": seen, "rate": 1.0}
 
 
 def instances(**states: str) -> list[dict[str, Any]]:
@@ -131,6 +137,14 @@ async def test_figures_are_told(page: Tab, call: str, given: Any, text: str) -> 
         ),
         # Others have taken over what it had.
         (reading("w2", "w2", workers=[HERE, LOST]), []),
+        (
+            reading(
+                *("w2", "w2"),
+                workers=[HERE, LOST],
+                instances=[*instances(), instance("worker", "w1", "silent")],
+            ),
+            ["Worker w1 does not answer."],
+        ),
         (reading("w2", instances=instances(accounts="silent")), ["No account service answers."]),
         (reading("w2", instances=instances(accounts="ended")), ["No account service runs."]),
         (reading("w2", instances=[]), ["No account service has answered yet."]),
@@ -257,20 +271,91 @@ async def whats(page: Tab, given: dict[str, Any]) -> list[str]:
     return [each["what"] for each in await ask(page, "core/troubles", "troubles", given)]
 
 
+AMBER: Final = late(alarm="amber", lag_seconds=6.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ([AMBER], [late(alarm="amber", lag_seconds=7.0)], True),
+        ([AMBER], [late()], False),
+        ([AMBER], [AMBER, {**AMBER, "projection": "statement"}], False),
+    ],
+)
+async def test_what_is_wrong_is_said_again_when_it_is_worse(
+    page: Tab, before: list[Any], after: list[Any], same: bool
+) -> None:
+    async def signs(found: list[Any]) -> list[str]:
+        every = await ask(page, "core/troubles", "troubles", reading("w2", projected=found))
+        return [await ask(page, "core/troubles", "sign", each) for each in every]
+
+    assert (await signs(before) == await signs(after)) is same
+
+
+async def test_what_is_within_is_said_too(page: Tab) -> None:
+    [found] = await ask(page, "core/troubles", "troubles", FROZEN)
+    said = f"No worker answers. Worker w2 does not answer. {BOTH} are 40 s behind."
+    assert await ask(page, "core/troubles", "worded", found) == said
+    alone = {**found, "within": found["within"][:1]}
+    signs = [await ask(page, "core/troubles", "sign", each) for each in (found, alone)]
+    assert signs[0] != signs[1]
+
+
 @pytest.mark.parametrize(
     ("parked", "more"),
     [
         ((1, 1), ""),
         ((1, 0), "In balance alone."),
         ((2, 1), "2 in balance and 1 in statement."),
+        ((2, None), "In balance."),
+        ((2, 2, None), "2 in balance and 2 in statement."),
+        ((2, 0, None), "In balance."),
     ],
 )
-async def test_parked_accounts_are_told_once(page: Tab, parked: tuple[int, int], more: str) -> None:
-    names = zip(("balance", "statement"), parked, strict=True)
+async def test_parked_accounts_are_told_once(
+    page: Tab, parked: tuple[int | None, ...], more: str
+) -> None:
+    names = zip(("balance", "statement", "report"), parked, strict=False)
     all_of_them = [projected(projection=name, parked=number) for name, number in names]
     given = reading("w2", projected=all_of_them)
     [found] = await ask(page, "core/troubles", "troubles", given)
     assert found["more"] == more
+
+
+def balances(*lives: tuple[str, int, int]) -> dict[str, Any]:
+    """A reading with balance services: the state of each, and the minutes when it began and was
+    last heard."""
+    at = "2026-11-27T13:{:02}:00.000Z".format
+    found = [
+        instance("balances", f"b{number}", state, since=at(since), seen=at(seen))
+        for number, (state, since, seen) in enumerate(lives)
+    ]
+    return reading("w2", instances=found)
+
+
+@pytest.mark.parametrize(
+    ("lives", "names"),
+    [
+        # One is killed twice.
+        ([("silent", 0, 10), ("silent", 11, 15), ("ready", 16, 20)], []),
+        # Two are replaced in turn.
+        ([("silent", 0, 10), ("silent", 0, 12), ("ready", 11, 20), ("ready", 13, 20)], []),
+        # The new one was at work before the old one ended; another time it is no new one.
+        ([("silent", 0, 12), ("ready", 12, 20)], []),
+        ([("silent", 0, 12), ("ready", 0, 20)], ["b0"]),
+        ([("silent", 0, 12), ("ready", 5, 20)], ["b0"]),
+        # A replacement that is silent itself, and one for two.
+        ([("silent", 0, 10), ("silent", 11, 15), ("ready", 0, 20)], ["b1"]),
+        ([("silent", 0, 10), ("silent", 0, 10), ("ready", 11, 20)], ["b1"]),
+        # A frozen one takes no replacement from one that was killed before.
+        ([("silent", 0, 10), ("silent", 0, 11), ("ready", 11, 20)], ["b1"]),
+    ],
+)
+async def test_a_process_that_was_replaced_is_not_missed(
+    page: Tab, lives: list[tuple[str, int, int]], names: list[str]
+) -> None:
+    found = await ask(page, "core/instances", "missed", balances(*lives), "balances")
+    assert [each["name"] for each in found] == names
 
 
 async def test_a_worker_has_one_last_answer(page: Tab) -> None:
@@ -411,6 +496,19 @@ async def test_which_version_is_looked_at(page: Tab, plays: str, said: list[Any]
       return [choice.version, choice.from];
     }"""
     assert await page.page.evaluate(play.replace("PLAYS", plays), NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(59, "at most 7 in the last hour."), (20, "at most 7 since 14:00 UTC.")],
+)
+async def test_the_highest_is_of_the_hour_only_where_that_is_known(
+    page: Tab, minutes: int, words: str
+) -> None:
+    begin = int(datetime.fromisoformat(NOW).timestamp())
+    columns = [[begin, begin + 60 * minutes], [7, None]]
+    read = "(all) => import('/ui/parts/lag.js').then((it) => it.spoken(all, String))"
+    assert await page.page.evaluate(read, columns) == words
 
 
 FEED: Final = """async (play) => {

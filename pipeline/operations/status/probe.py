@@ -33,7 +33,7 @@ _DOWN: Final = (
 
 
 _UNREACHABLE: Final = re.compile(
-    r"refused|connect call failed|disconnected|connection closed|reset by peer|unreachable|no route"
+    r"refused|connect call failed|connection closed|reset by peer|unreachable|no route"
     r"|not known|name resolution|no servers available",
     re.IGNORECASE,
 )

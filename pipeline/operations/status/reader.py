@@ -103,10 +103,11 @@ class StatusReader:
         await self._leases.close()
 
     async def jetstream(self) -> JetStream:
-        """The connection, if there is one at this moment."""
+        """The connection, if there is one at this moment. Raises why there is none."""
         js = await self._connected()
         if not js.nc.is_connected:
-            raise ConnectionError("disconnected")
+            # Whether nobody listens there is known from the last attempt to connect again.
+            raise ConnectionError(js.nc.last_error or "disconnected") from js.nc.last_error
         return js
 
     async def log_end(self) -> LogEnd:

@@ -28,6 +28,12 @@ class Logged:
     sequence: int
     at: str
 
+    @property
+    def partition(self) -> int | None:
+        """The partition; None if the subject is none of a partition."""
+        number = self.subject.rpartition(".")[2]
+        return int(number) if number.isdecimal() else None
+
 
 async def logged(
     js: JetStream, now: Partitioning, event: Event, stored: datetime, seconds: float

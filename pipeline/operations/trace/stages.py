@@ -79,14 +79,21 @@ def stage_times(
     if message is None:
         return times
     times = replace(times, forwarded=_seconds(message.at))
-    partition = message.subject.rpartition(".")[2]
-    if not partition.isdecimal():
+    if message.partition is None:
         return times
-    seen = batches.of(int(partition), message.sequence, times.forwarded or 0.0)
+    seen = batches.of(message.partition, message.sequence, times.forwarded or 0.0)
     if seen is None:
         return times
     delivered, written = seen.batch.delivered, seen.batch.written
     return replace(times, delivered=delivered, written=written, visible=seen.seen)
+
+
+def unless_parked(times: StageTimes, version: int | None, parked_at: int | None) -> StageTimes:
+    """The times of an event of that version. From the version on at which its account is parked,
+    batches are written without the account's events."""
+    if parked_at is None or version is None or version < parked_at:
+        return times
+    return replace(times, written=None, visible=None)
 
 
 def stages(times: StageTimes) -> list[dict[str, Any]]:

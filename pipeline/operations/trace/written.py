@@ -47,10 +47,21 @@ class WrittenBatches:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._of: defaultdict[int, list[_Run]] = defaultdict(list)
+        self._listens_since: float | None = None
+        self._dropped_until = dict[int, float]()
 
     async def listen(self, js: JetStream, projection: Projection) -> None:
         """Note what workers write from now on, as long as the connection lasts."""
         await js.nc.subscribe(notifications_of(projection), cb=self._on_notification)
+        self._listens_since = self._clock()
+
+    def complete_since(self, partition: int | None) -> float | None:
+        """From when on each batch of the partition is known, as long as the connection lasts;
+        seconds since 1970, None: not yet."""
+        if self._listens_since is None:
+            return None
+        dropped = self._dropped_until.get(partition, 0.0) if partition is not None else 0.0
+        return max(self._listens_since, self._clock() - KEPT_SECONDS, dropped)
 
     def note(self, partition: int, partitions: int, batch: WrittenBatch) -> None:
         """A batch has been written just now, of one of so many partitions."""
@@ -59,7 +70,7 @@ class WrittenBatches:
             runs.append([])
         runs[-1].append(SeenBatch(batch, self._clock()))
         if sum(map(len, runs)) > max(1, MOST // partitions):
-            del runs[0][0]
+            self._dropped_until[partition] = runs[0].pop(0).seen
 
     def of(self, partition: int, sequence: int, stored: float = 0.0) -> SeenBatch | None:
         """The batch with that message of the partition, which the stream had at `stored`, seconds

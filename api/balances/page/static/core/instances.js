@@ -19,6 +19,9 @@ export const STATES = {
   unknown: ["warn", "unknown"],
 };
 
+/** For so long a process and the one that replaces it may both be at work. */
+const SURGE_MS = 60_000;
+
 const WORST_FIRST = ["silent", "waiting", "unknown", "ready", "ended"];
 
 /** @typedef {import("./shapes.js").Instance} Instance @typedef {import("./shapes.js").Pipeline} Pipeline */
@@ -38,16 +41,25 @@ export const isSilent = (reading, name) =>
   reading.instances.some((each) => each.role === "worker" && each.name === name && each.state === "silent");
 
 /**
- * Those of a role that do not answer and that no younger one has replaced; the others are history.
+ * Those of a role that do not answer and that nobody has replaced; the others are history. Each process replaces one:
+ * a younger one, whatever became of it since, or one at work that was started beside the old one shortly before.
  * @param {Pipeline} reading @returns {Instance[]}
  */
 export function missed(reading, role) {
-  const bySeen = ofRole(reading, role)
-    .filter(({ state }) => state === "silent")
-    .sort((one, other) => (one.seen < other.seen ? -1 : 1));
-  const younger = ({ seen }) => atWork(reading, role).filter(({ since }) => since > seen);
-  return bySeen.filter((each, before) => younger(each).length <= before);
+  const free = new Set(ofRole(reading, role));
+  const left = (all, replaces) => all.filter((old) => !free.delete([...free].find((each) => replaces(each, old))));
+  const silent = [...free].filter(({ state }) => state === "silent");
+  silent.sort((one, other) => other.seen.localeCompare(one.seen));
+  return left(left(silent, isYounger), isSurge);
 }
+
+const isYounger = (each, { seen }) => each.since > seen;
+
+/** Whether the other process was started beside the old one, which had worked alone, as updates do. */
+const isSurge = (each, old) =>
+  (each.state === "ready" || each.state === "waiting") &&
+  Date.parse(old.seen) - Date.parse(each.since) < SURGE_MS &&
+  Date.parse(each.since) - Date.parse(old.since) > SURGE_MS;
 
 /** When a worker was last heard: by its answers or, of one that was never asked, by its registration. */
 export const lastAnswer = (reading, { name, seen }) =>

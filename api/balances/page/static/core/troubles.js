@@ -34,8 +34,8 @@ export const SERVERS = { mongodb: "MongoDB", nats: "NATS", redis: "Redis", elast
 export const serverName = (name) => SERVERS[name] ?? name;
 
 /**
- * `see`: what there is more of at `href`; `within`: what follows from it.
- * @typedef {{key: string, bad: boolean, what: string, more: string, href?: string, see?: string,
+ * `see`: what there is more of at `href`; `within`: what follows from it; `of`: the projections that it is about.
+ * @typedef {{key: string, bad: boolean, what: string, more: string, of?: string[], href?: string, see?: string,
  *   within?: Trouble[]}} Trouble
  */
 
@@ -53,6 +53,12 @@ export const troubles = (reading) =>
     ...notReady(reading),
     ...parked(reading),
   ].sort((one, other) => other.bad - one.bad);
+
+/** What is wrong, apart from its figures: while that is the same, there is nothing new to say of it. */
+export const sign = ({ key, bad, of = [], within = [] }) => `${key} ${bad} ${of} [${within.map(sign)}]`;
+
+/** What is wrong, and within it, in words. */
+export const worded = ({ what, within = [] }) => [what, ...within.map(worded)].join(" ");
 
 /** The first of these causes, with the others and with what follows from it; without one, what would follow. */
 function chained([cause, ...others], follows) {
@@ -175,11 +181,12 @@ function silentWorker(worker, reading) {
   };
 }
 
-/** Services and forwarders that do not answer while others of their role do. */
+/** Processes that do not answer while others of their role do; workers from whom others have taken over. */
 const silent = (reading) =>
-  ["accounts", "balances", "forwarder"]
+  ["accounts", "balances", "forwarder", "worker"]
     .filter((role) => atWork(reading, role).length)
     .flatMap((role) => missed(reading, role))
+    .filter(({ role, name }) => role !== "worker" || !missedWorkers(reading).some((each) => each.name === name))
     .map(({ role, name, seen }) => ({
       key: `silent-${name}`,
       bad: false,
@@ -233,6 +240,7 @@ function late(reading) {
   return [
     {
       key: "late",
+      of: all.map((each) => each.projection),
       bad: all.some((each) => each.alarm === "red"),
       what,
       more: [...new Set(all.map(furthestOf))].join(" "),
@@ -250,19 +258,19 @@ function furthestOf({ furthest }) {
 
 /** Accounts that are parked, or were when that was last known. */
 function parked({ projected }) {
-  const known = (each) => each.parked ?? each.last_parked;
+  const known = (each) => each.parked ?? each.last_parked ?? null;
   const some = projected.filter((each) => known(each) > 0);
   const number = Math.max(0, ...some.map(known));
   if (!number) return [];
   const one = number === 1;
   const sure = some.every((each) => each.parked !== null);
   const verb = sure ? (one ? "is" : "are") : one ? "was" : "were";
-  const where =
-    new Set(projected.map(known)).size > 1
-      ? `${listed(some.map((each) => `${some.length > 1 ? `${whole(known(each))} ` : ""}in ${each.projection}`))}`
-      : "";
+  const numbers = new Set(projected.map(known));
+  const differ = numbers.size > 1;
+  const alone = some.length === 1 && !numbers.has(null) ? " alone" : "";
+  const where = listed(some.map((each) => `${some.length > 1 ? `${whole(known(each))} ` : ""}in ${each.projection}`));
   const more = [
-    where && `${upper(where)}${some.length > 1 ? "" : " alone"}.`,
+    differ && `${upper(where)}${alone}.`,
     !sure && `It is unknown whether ${one ? "it still is" : "they still are"}.`,
   ];
   const what = `${counted(number, THING)} ${verb} parked.`;

@@ -70,10 +70,14 @@ function furthest({ furthest: one, unknown }) {
   return [`Furthest behind: partition ${one.partition}, by ${span(one.lag_seconds)}`, since, "."];
 }
 
-const spoken = (columns, format) => {
+/** The highest of the last hour, or since when there are points, if that is later. */
+export function spoken(columns, format) {
   const known = columns?.[1].filter((each) => each !== null) ?? [];
-  return known.length ? `at most ${format(Math.max(...known))} in the last hour.` : "nothing known of the last hour yet.";
-};
+  if (!known.length) return "nothing known of the last hour yet.";
+  const [from, to] = [columns[0][0], columns[0].at(-1)];
+  const isWhole = to - from >= HOUR_SECONDS - 2 * 60;
+  return `at most ${format(Math.max(...known))} ${isWhole ? "in the last hour" : `since ${minute(1000 * from)} UTC`}.`;
+}
 
 const drawn = (words, data, options) =>
   h(

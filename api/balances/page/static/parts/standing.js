@@ -3,23 +3,39 @@
 
 import { byId, h, heard, render } from "../core/dom.js";
 import { counted, span } from "../core/format.js";
-import { troubles } from "../core/troubles.js";
+import { sign, troubles, worded } from "../core/troubles.js";
 import { time } from "./figures.js";
 import { percent } from "./running.js";
 
+const WELL = "Nothing is known to be wrong.";
+
 let open = false;
-let last = { keys: null, words: "" };
+let said = { sign: null, words: "" };
+let close = null;
 
 /** @param {import("../core/live.js").Live} live */
 export function standing(live) {
   const stale = live.reading !== null && (live.old || live.state === "lost" || live.state === "paused");
   byId("main").classList.toggle("is-stale", stale);
   render(connection(live), byId("live"));
-  render(lost(live), byId("age"));
   const wrong = live.reading ? troubles(live.reading) : [];
+  if (!wrong.length) open = false;
+  close = open ? () => ((open = false), standing(live)) : null;
   render(state(live, wrong), byId("troubles"));
-  render(spoken(live, wrong), byId("told"));
+  render(lost(live), byId("age"));
+  if (byId("age").querySelector(".bad") && byId("troubles").contains(document.activeElement))
+    byId("age").firstElementChild.focus(); // it covers what had the focus
+  render(spoken(live, wrong), byId("spoken"));
 }
+
+addEventListener("hashchange", () => close?.());
+addEventListener("click", ({ target }) => target.closest("#troubles") || close?.());
+addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape" || !close) return;
+  const within = byId("troubles").contains(document.activeElement);
+  close();
+  if (within) byId("fold").focus();
+});
 
 function connection(live) {
   if (live.state === "off") return null;
@@ -54,7 +70,7 @@ function lost(live) {
   if (live.state === "lost") {
     return h(
       "p",
-      { class: "box bad", key: "lost" },
+      { class: "box bad", key: "lost", tabindex: "-1" },
       h("strong", null, "Connection lost. "),
       `${live.problem.detail} `,
       h(
@@ -75,7 +91,7 @@ function lost(live) {
   if (live.reading && live.old)
     return h(
       "p",
-      { class: "box bad", key: "old" },
+      { class: "box bad", key: "old", tabindex: "-1" },
       h("strong", null, "No new reading comes. "),
       h("span", { "aria-hidden": "true" }, age),
     );
@@ -86,19 +102,14 @@ function lost(live) {
 function state(live, wrong) {
   const { reading } = live;
   if (!reading) return live.state !== "off" && line("plain", "Reading…");
-  if (!wrong.length) return well(live, rebuilding(reading));
+  if (!wrong.length) return well(live);
   const fold = (wanted) => {
     open = wanted;
     standing(live);
   };
-  const leave = ({ key }) => {
-    if (key !== "Escape" || !open) return;
-    fold(false);
-    byId("fold").focus();
-  };
   return h(
     "div",
-    { onkeydown: leave },
+    null,
     h(
       "button",
       {
@@ -114,9 +125,10 @@ function state(live, wrong) {
     ),
     h(
       "ul",
-      { id: "all-troubles", class: "boxes", hidden: !open, onclick: ({ target }) => target.href && fold(false) },
+      { id: "all-troubles", class: "boxes", hidden: !open },
       wrong.map((each) => h("li", { class: `box ${tones(each)}`, key: each.key }, trouble(each))),
-      rebuilding(reading) && h("li", { class: "box", key: "rebuild" }, rebuilding(reading)),
+      reading.rebuild?.state === "running" &&
+        h("li", { class: "box", key: "rebuild" }, rebuilding(reading), " ", toRebuild()),
     ),
   );
 }
@@ -128,28 +140,30 @@ const summary = ([worst, ...others]) =>
     ? [h("strong", null, `${counted(others.length + 1, "thing is", "things are")} wrong: `), worst.what]
     : [h("strong", null, worst.what), " ", worst.more];
 
-/** What is wrong, for who hears it: again when it is something else, and not at each new figure. */
-function spoken({ state }, wrong) {
-  const keys = wrong.map(({ key }) => key).join();
-  if (keys !== last.keys) last = { keys, words: wrong.map(({ what }) => what).join(" ") };
-  return state === "off" ? null : last.words;
+/** What is wrong, or that all is well, for who hears it: when it is something else, and not at each new figure. */
+function spoken({ state, reading }, wrong) {
+  if (state === "off") return null;
+  const now = wrong.map(sign).join();
+  if (reading && now !== said.sign) said = { sign: now, words: wrong.map(worded).join(" ") || WELL };
+  return said.words;
 }
 
-const well = (live, ...more) =>
-  live.state === "live" && !live.old
-    ? line("good", "Nothing is known to be wrong.", more)
-    : line("plain", "Nothing was known to be wrong.", more);
+/** The link has room of its own: the words before it may be cut off. */
+function well(live) {
+  const { rebuild } = live.reading;
+  const runs = rebuild?.state === "running";
+  const more = runs && [" ", rebuilding(live.reading)];
+  return live.state === "live" && !live.old
+    ? line("good", [WELL, more], runs && toRebuild())
+    : line("plain", ["Nothing was known to be wrong.", more], runs && toRebuild());
+}
 
 const line = (tone, words, more) =>
-  h("p", { class: `summary box ${tone}`, key: words }, h("span", null, words, more));
+  h("p", { class: `summary box ${tone}`, key: tone }, h("span", null, words), more);
 
-const rebuilding = ({ rebuild }) =>
-  rebuild?.state === "running" && [
-    " ",
-    h("strong", null, `A rebuild of ${rebuild.projection} runs: ${percent(rebuild)}.`),
-    " ",
-    h("a", { href: "#/rebuild" }, "See", heard(" the rebuild")),
-  ];
+const rebuilding = ({ rebuild }) => h("strong", null, `A rebuild of ${rebuild.projection} runs: ${percent(rebuild)}.`);
+
+const toRebuild = () => h("a", { href: "#/rebuild" }, "See", heard(" the rebuild"));
 
 const trouble = ({ what, more, href, see, within = [] }) => [
   h("strong", null, what),
