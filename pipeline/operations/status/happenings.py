@@ -37,7 +37,7 @@ _SETTLING_SECONDS: Final = 15.0
 _BEHIND_SECONDS: Final = 60.0
 """Who sees no change may merely be late with it: only after so long does it contradict a line."""
 ALREADY: Final = "It was so already when it was first looked at."
-_COMING: Final = ("worker", "rebuild", "role")
+_APPEARING: Final = ("worker", "rebuild", "role")
 """One of these that is not known has come since the last reading."""
 _WORST_LAST: Final = ("ended", "ready", "unknown", "waiting", "silent")
 
@@ -153,18 +153,18 @@ class Changes:
         self._views: dict[_Key, tuple[Value, str]] = {}  # seen last, and since when
         self._starting: dict[str, str] = {}
         self._seen: set[_Key] = set()
-        self._looks_since = self._at = ""
+        self._first_look = self._at = ""
         self._all_known = False
 
     @property
     def _begun(self) -> bool:
-        return self._at != self._looks_since
+        return self._at != self._first_look
 
     def after(self, reading: Reading) -> list[Change]:
         """What is otherwise than was known; from now on it is. At the first reading: what is
         otherwise than was told, and what is wrong."""
         self._at = reading["at"]
-        self._looks_since = self._looks_since or self._at
+        self._first_look = self._first_look or self._at
         found = [
             *self._servers(reading),
             *self._forwarder(reading),
@@ -328,7 +328,7 @@ class Changes:
         """Whether nobody is there, and it is too early to say that of what may be starting."""
         if who is not None:
             self._seen.add((kind, which))
-        early = _between(self._looks_since, self._at) < _SETTLING_SECONDS
+        early = _between(self._first_look, self._at) < _SETTLING_SECONDS
         return early and (kind, which) not in self._seen
 
     def _first_time(self, now: str, *, wrong: bool) -> str:
@@ -355,7 +355,7 @@ class Changes:
         if told is not None and not self._knows_better(since, told[1]):
             return None
         first = told is None and key not in self._untold
-        return _Turn((kind, about, now), known, first and not (self._begun and kind in _COMING))
+        return _Turn((kind, about, now), known, first and not (self._begun and kind in _APPEARING))
 
     def _knows_better(self, since: str, told: str) -> bool:
         """Than a line of that time: it has been seen otherwise `since` a later one, or the line is
