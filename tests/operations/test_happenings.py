@@ -193,8 +193,8 @@ def test_only_so_much_is_remembered() -> None:
     changes = Changes()
     for number in range(6000):
         changes.after(reading(0, instances=[{**ROLE, "name": f"a{number}", "state": "silent"}]))
-    assert len(changes._known) <= 5000
-    assert len(changes._since) <= 5000
+    known = changes.known._facts, changes.known._since, changes._untold, changes._views
+    assert all(len(each) <= 5000 for each in known)
 
 
 def test_what_is_wrong_at_the_first_look_is_told_as_such() -> None:
@@ -227,7 +227,7 @@ def test_what_is_wrong_at_the_first_look_is_told_as_such() -> None:
         ("good", "balance follows again.", ""),
         ("good", "0 accounts are parked in balance; 7 before.", ""),
     ]
-    [up] = happened(changes, {**first, "servers": [SERVER]})
+    [up] = happened(changes, {**first, "at": times[0], "servers": [SERVER]})
     assert (up.what, up.seconds) == ("NATS answers again.", None)
 
 
@@ -269,7 +269,7 @@ def test_who_is_told_what_happened_before_goes_on_from_there() -> None:
     ]
     again = Changes()
     for each in earlier:
-        again.remember(each)
+        again.known.remember(each)
     still = {"servers": away, "workers": [{"name": "w1", "state": "lost"}], "rebuild": REBUILD}
     assert happened(again, reading(5, None, **still)) == []
     now = reading(11, "w1", workers=[{"name": "w1", "state": "here"}])
@@ -278,3 +278,23 @@ def test_who_is_told_what_happened_before_goes_on_from_there() -> None:
         ("Worker w1 is back.", 9.0),
         ("w1 owns partition 0 now.", None),
     ]
+
+
+def test_each_line_has_its_own_facts() -> None:
+    changes = Changes()
+    changes.after(reading(0, "w1", "w1", "w1"))
+    moved = changes.after(reading(1, "w2", "w3", "w2", servers=[{**SERVER, "up": False}]))
+    assert [(each.happening.what, each.facts) for each in moved] == [
+        ("NATS is down.", [("server", "nats", False)]),
+        (
+            "w2 owns partitions 0, 2 now.",
+            [("partitions", "0", "w2"), ("partitions", "2", "w2")],
+        ),
+        ("w3 owns partition 1 now.", [("partitions", "1", "w3")]),
+    ]
+
+
+def test_a_look_without_an_answer_is_none_that_shows_the_server_up() -> None:
+    down = {**SERVER, "up": False, "state": "down"}
+    slow = {**SERVER, "state": "slow"}
+    assert len(told(reading(0), *(reading(n, servers=[e]) for n, e in ((1, down), (2, slow))))) == 1

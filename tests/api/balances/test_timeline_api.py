@@ -1,19 +1,26 @@
 """`GET /timeline`, `/audit` and `/settings`: what happened, who did what, and what is set."""
 
+import asyncio
+import time
+from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
 from api.balances.app import create_app
+from api.balances.timeline import Timeline
 from pipeline.banking.balance import BALANCE
 from pipeline.messaging import JetStream
 from pipeline.operations import audit
 from pipeline.operations.keys import Role
+from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.harness import eventually
 from tests.keys import guarded, holder, on
+from tests.operations.test_happenings import SERVER, reading
 from tests.services import Client, problem, serving
 
 
@@ -70,17 +77,90 @@ async def test_what_happened_is_known_to_services_beside_and_after_the_one_that_
         await ParkedAccountList(js, BALANCE).park(
             "somebody", version=2, event_id="x", kind="y", reason="sick"
         )
-        [found] = await eventually(lambda: lines(one))
-        assert await eventually(lambda: lines(other)) == [found]
-        assert found["accounts"] == ["somebody"]
 
-        async def stored() -> bool:
-            return (await js.counted("happenings", "happenings.parked") or (0, 0))[1] == 2
+        async def both() -> list[dict[str, Any]]:
+            found = await lines(one)
+            return found if found and await lines(other) == found else []
+
+        async def stored() -> int:
+            return (await js.counted("happenings", "happenings.parked") or (None, 0))[1]
 
         await eventually(stored)
+        [found] = await eventually(both)
+        assert found["accounts"] == ["somebody"]
+        assert await stored() == 1
     async with serving(create_app(settings), ready=False) as after:
         assert await eventually(lambda: lines(after)) == [found]
         assert found["at"] < await _since(after)
+
+
+async def test_each_change_is_stored_once_however_many_race_for_it(js: JetStream) -> None:
+    services = [Timeline(partial(_connected, js)) for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        for each in services:
+            await stack.enter_async_context(each.kept())
+            each.note(at(0))
+        for second in range(1, 21):
+            away = {"servers": [{**SERVER, "up": False}]} if second % 2 else {}
+            for each in services:
+                each.note(at(second, **away))
+            await eventually(partial(_settled, js, services))
+            assert await _stored(js, second)
+    assert all(each.all() == services[0].all() for each in services)
+
+
+async def test_what_others_told_is_known_when_nats_comes_late_and_nothing_can_be_written(
+    js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denied(*_: object) -> int:
+        raise TimeoutError
+
+    here = asyncio.Event()
+    before, after = Timeline(partial(_connected, js)), Timeline(partial(_connected, js, here))
+    async with before.kept():
+        before.note(at(0))
+        before.note(at(1, servers=[{**SERVER, "up": False}]))
+        await eventually(partial(_stored, js, 1))
+    async with after.kept():
+        after.note(at(9))
+        assert after.all() == {"since": at(9)["at"], "data": []}
+        with monkeypatch.context() as patched:
+            patched.setattr("pipeline.operations.timeline.write", denied)
+            here.set()
+            await eventually(partial(_told, after, 2))
+        await eventually(partial(_stored, js, 2))
+    assert [(each.what, each.seconds) for each in after.all()["data"]] == [
+        *(("NATS answers again.", 8.0), ("NATS is down.", None))
+    ]
+
+
+BEGIN = time.time() - 86_400
+
+
+def at(second: int, **changes: Any) -> dict[str, Any]:
+    return {**reading(0, **changes), "at": moment(BEGIN + second)}
+
+
+async def _connected(js: JetStream, when: asyncio.Event | None = None) -> JetStream:
+    if when is not None:
+        await when.wait()
+    return js
+
+
+async def _told(service: Timeline, count: int) -> bool:
+    return len(service.all()["data"]) == count
+
+
+async def _settled(js: JetStream, services: list[Timeline]) -> bool:
+    """Whether each has read all that is stored, and has nothing to store."""
+    state = await js.state("happenings")
+    last = state.last if state is not None else 0
+    return all(each._last == last and not each._local.waiting for each in services)
+
+
+async def _stored(js: JetStream, count: int) -> bool:
+    state = await js.state("happenings")
+    return state is not None and state.last == count
 
 
 async def _since(client: Client) -> str:

@@ -106,7 +106,7 @@ function list({ since, data, unaudited }, only) {
       "p",
       { class: "dim" },
       since
-        ? ["This service has looked since ", fullTime(since), " UTC; what is older was seen by others."]
+        ? ["Lines come from all balance services; this one has looked since ", fullTime(since), " UTC."]
         : "This service has not looked yet.",
     ),
     unaudited && h("p", { class: "box warn" }, "The audit log can't be read right now: what people did is missing."),
