@@ -49,6 +49,7 @@ from pipeline.model.names import BANK
 from pipeline.search import ProjectionBroken, ProjectionUnavailable
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import NotReady
+from pipeline.support.self_report import process_name
 from pipeline.support.settings import Settings, require_projections
 
 _ROUTES: Final = [
@@ -87,7 +88,7 @@ def create_app(settings: Settings) -> web.Application:
     waiting = VersionWaits(index, BALANCE, connections)
     read_all = projection_reads.ProjectionReads(settings, connections)
     read_groups = groups.GroupReads(settings)
-    happened = timeline.Timeline(connections.connected)
+    happened = timeline.Timeline(connections.connected, process_name())
     overviews = overview.Overviews(
         connections,
         settings,

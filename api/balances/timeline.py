@@ -42,8 +42,8 @@ class Happenings(TypedDict):
 class Timeline:
     """What happened, as this service and others have seen it, for the service's lifetime."""
 
-    def __init__(self, connected: Callable[[], Awaitable[JetStream]]) -> None:
-        self._connected, self._local = connected, LocalTimeline()
+    def __init__(self, connected: Callable[[], Awaitable[JetStream]], name: str = "") -> None:
+        self._connected, self._local = connected, LocalTimeline(name)
         self._last, self._created = 0, ""
         self._ensured = False
         self._noted = asyncio.Event()

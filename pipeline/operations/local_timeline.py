@@ -11,7 +11,7 @@ from typing import Final
 
 from ulid import ULID
 
-from pipeline.operations.status.happenings import Changes, Happening, Kind, Known, Reading
+from pipeline.operations.status.happenings import Change, Changes, Happening, Kind, Known, Reading
 from pipeline.operations.timeline import Line
 from pipeline.support.logs import moment
 
@@ -24,20 +24,27 @@ WAITING: Final = 500
 
 
 class LocalTimeline:
-    """Lines in memory. `since`: when the process looked for the first time, RFC 3339."""
+    """Lines in memory. `since`: when the process looked for the first time, RFC 3339. `name`: the
+    process's own; its start is told by itself, for nobody else may have been there to see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
         self.since: str | None = None
         self.waiting: deque[Line] = deque()
         self._by = str(ULID())
         self._known, self._changes = Known(), Changes()
         self._stored = defaultdict[Kind, dict[str, Line]](dict)
         self._reading: Reading | None = None
+        self._name = name
+        self._start: Line | None = None
         self._loses = False
 
     def note(self, reading: Reading) -> None:
         """A new reading: what it tells waits."""
-        self.since = self.since or reading["at"]
+        if self.since is None:
+            self.since = reading["at"]
+            if self._name:
+                self._start = self._started(self.since)
+                self.waiting.append(self._start)
         self._reading = reading
         self._compare()
 
@@ -59,7 +66,8 @@ class LocalTimeline:
         waiting, self.waiting = self.waiting, deque()
         latest = self._reading["at"] if self._reading is not None else ""
         for line in waiting:
-            if line.change.happening.at != latest and known.lacks(line.change):
+            again = line.change.happening.at == latest and line is not self._start
+            if not again and known.lacks(line.change):
                 known.remember(line.change)
                 self.waiting.append(line)
         self._compare()
@@ -69,6 +77,12 @@ class LocalTimeline:
         lines = [line for kind in self._stored.values() for line in kind.values()]
         found = [line.change.happening for line in (*lines, *self.waiting)]
         return sorted(found, key=lambda each: each.at)[::-1]
+
+    def _started(self, at: str) -> Line:
+        name = f"balances {self._name}"
+        what, detail = f"{name} has started.", "What was before was seen by others, if by anybody."
+        happening = Happening(at, "role", "plain", name, what, detail)
+        return Line(str(ULID()), self._by, Change(happening, [("role", self._by, "started")]))
 
     def _compare(self) -> None:
         if self._reading is None:

@@ -71,11 +71,16 @@ class Work:
     durations: Callable[[], Sequence[float]] = list
 
 
+def process_name() -> str:
+    """Of this process, for people: its host and its id."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
 class SelfReport:
-    """`name`: shown to people; by default host and process id."""
+    """`name`: shown to people; by default `process_name`."""
 
     def __init__(self, role: str, work: Work, checks: Checks, name: str | None = None) -> None:
-        self.id, self.name = str(ULID()), name or f"{socket.gethostname()}-{os.getpid()}"
+        self.id, self.name = str(ULID()), name or process_name()
         self._role, self._work, self._checks = role, work, checks
         self._readiness: Readiness | None = None
         self._looking: asyncio.Task[None] | None = None

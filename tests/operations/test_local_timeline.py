@@ -26,8 +26,8 @@ def parked(count: int) -> dict[str, Any]:
 class Service(LocalTimeline):
     """A service, and how far it has read the stream."""
 
-    def __init__(self, stream: list[Line]) -> None:
-        super().__init__()
+    def __init__(self, stream: list[Line], name: str = "") -> None:
+        super().__init__(name)
         self.stream, self.read = stream, 0
 
     def reads_on(self) -> None:
@@ -215,3 +215,16 @@ def test_that_lines_are_lost_is_logged_once(one: Service, caplog: pytest.LogCapt
     assert len(caplog.records) == 1
     one.exchanges()
     assert not one.waiting
+
+
+def test_each_start_of_a_service_is_told_by_itself() -> None:
+    stream: list[Line] = []
+    for second in (0, 10):
+        life = Service(stream, "host-1")
+        life.looks(second)
+        life.looks(second + 1)
+    offline = Service(stream, "host-2")
+    offline.looks(20, online=False)
+    offline.looks(21)
+    starts = [(0, "balances host-1"), (10, "balances host-1"), (20, "balances host-2")]
+    assert told(stream) == [(second, f"{name} has started.") for second, name in starts]
