@@ -1,6 +1,7 @@
 """What all views share, at a service without a bank: size, calm, titles, focus, keys, addresses."""
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -194,6 +196,49 @@ async def test_nothing_that_is_shown_jumps(
             await page.page.goto("about:blank")
             await page.show(view)
             await stands_still(page, view, WELL)
+
+
+async def live_events(request: web.Request) -> web.StreamResponse:
+    """Events of all lengths, fifty a second."""
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+    for number in itertools.count():
+        event = {
+            "id": f"01JE{number:022}",
+            "type": ("MoneyDeposited", "AccountOpened", "HoldPlaced")[number % 3],
+            "subject": f"01JD{number % 50:022}",
+            "time": f"2026-11-27T14:{number // 60 % 60:02}:{number % 60:02}.000Z",
+            "version": number + 1,
+            "position": f"0.{number}.0",
+            "correlationid": f"01JF{number:022}",
+            "data": {"body": {"money": 7 ** (number % 9), "description": "x" * (number % 40)}},
+        }
+        await answer.write(b"data: %b\n\n" % orjson.dumps(event))
+        await asyncio.sleep(0.02 if number > 150 else 0)
+    return answer
+
+
+@pytest.mark.parametrize("size", [DESKTOP, *OTHERS])
+async def test_events_that_come_move_nothing_and_what_is_under_the_pointer_stays(
+    browser: Browser, service: Canned, size: tuple[int, int]
+) -> None:
+    service.answers |= {"/events": live_events, "/schemas": page_of()}
+    async with steady(browser, service.address, size) as page:
+        await page.show("events")
+        told, rows = page.page.locator(".told"), page.page.locator(ROWS)
+        await expect(rows).to_have_count(100)
+        before = await rows.first.inner_text()
+        await expect(rows.first).not_to_have_text(before)
+        await expect(told).to_have_text(re.compile("^[0-9,]+ came, of which"))
+        await rows.nth(1).hover()
+        await expect(told).to_have_text(re.compile("^Held .* came since"))
+        held, words = await rows.nth(1).inner_text(), await told.inner_text()
+        await expect(told).not_to_have_text(words)
+        assert await rows.nth(1).inner_text() == held
+        jumps = await page.page.evaluate("jumps")
+        assert sum(each[0] for each in jumps) <= 0.05, jumps
+        await page.page.mouse.move(5, 5)
+        await expect(told).to_have_text(re.compile("^[0-9,]+ came"))
 
 
 def ill() -> dict[str, Any]:

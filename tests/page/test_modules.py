@@ -566,6 +566,35 @@ async def test_a_feed_that_is_not_seen_takes_no_stream(page: Tab) -> None:
     assert again.endswith("after=0.7.0")
 
 
+async def test_a_feed_stands_still_while_something_holds_it(page: Tab) -> None:
+    play = """(async () => {
+      const shown = () => [feed.events[0].id, feed.more];
+      came(1);
+      await until(() => feed.came === 1);
+      feed.hold('pointer', true);
+      came(2);
+      await until(() => feed.came === 2);
+      feed.hold('focus', true);
+      const [told, before] = [[shown()], drawn];
+      feed.hold('pointer', false);
+      feed.pause(true);
+      feed.hold('focus', false);
+      const tapped = shown();
+      await until(() => drawn >= before + 3);
+      told.push(tapped, shown());
+      feed.pause(false);
+      told.push(shown());
+      feed.hold('pointer', true);
+      feed.hold('pointer', false);
+      came(3);
+      await until(() => feed.events[0].id === '3');
+      return [...told, shown()];
+    })()"""
+    told = await page.page.evaluate(FEED.replace("PLAY", play))
+    assert told[:3] == [["1", 1]] * 3
+    assert told[4] == ["3", 0]
+
+
 async def test_a_feed_of_many_is_drawn_seldom_and_keeps_few(page: Tab) -> None:
     play = """(async () => {
       const before = drawn;

@@ -8,6 +8,8 @@ import { events } from "./events.js";
 /** Events that are kept. */
 export const KEPT = 300;
 const DRAW_MS = 400;
+/** From when a hand lets go of the list until it goes on: a tap lets go just before it presses. */
+const LET_GO_MS = 400;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -28,6 +30,8 @@ export class EventFeed {
   /** How many came in all, whether they fit or not. */
   came = 0;
   paused = false;
+  #holds = new Set();
+  #lettingGo = new Map();
   #kept = [];
   #shown = [];
   #filters = null;
@@ -44,25 +48,31 @@ export class EventFeed {
     document.addEventListener("visibilitychange", () => this.#filters && this.#run(), { signal });
     signal.addEventListener("abort", () => {
       this.#running?.abort();
-      clearTimeout(this.#timer);
+      [this.#timer, ...this.#lettingGo.values()].forEach((each) => clearTimeout(each));
     });
   }
 
-  /** What fits, the newest first; while paused as it was then. */
-  get events() {
-    return this.paused ? this.#shown : this.#newest();
+  /** Whether the list stands still: it was paused, or something holds it. */
+  get still() {
+    return this.paused || this.#holds.size > 0;
   }
 
-  /** How many came since it was paused. */
+  /** What fits, the newest first; while it stands still as it was then. */
+  get events() {
+    return this.still ? this.#shown : this.#newest();
+  }
+
+  /** How many came since it stands still. */
   get more() {
     const last = this.#shown[0];
-    return this.paused ? this.#kept.length - 1 - this.#kept.lastIndexOf(last) : 0;
+    return this.still ? this.#kept.length - 1 - this.#kept.lastIndexOf(last) : 0;
   }
 
   /** Begin again with what is recent, by these filters. @param {Filters} filters */
   begin(filters = this.#filters) {
     this.#filters = filters;
     [this.#kept, this.#after, this.came, this.paused] = [[], "recent", 0, false];
+    this.#holds.clear();
     this.#run();
     this.#changed();
   }
@@ -76,8 +86,21 @@ export class EventFeed {
   }
 
   pause(paused) {
-    this.#shown = this.#newest();
-    this.paused = paused;
+    this.#stand(() => (this.paused = paused));
+  }
+
+  /** Let the list stand still while something, such as the pointer, is in it. @param {string} by what */
+  hold(by, holds) {
+    clearTimeout(this.#lettingGo.get(by));
+    if (holds) {
+      if (!this.#holds.has(by)) this.#stand(() => this.#holds.add(by));
+    } else if (this.#holds.has(by))
+      this.#lettingGo.set(by, setTimeout(() => this.#stand(() => this.#holds.delete(by)), LET_GO_MS));
+  }
+
+  #stand(change) {
+    if (!this.still) this.#shown = this.#newest();
+    change();
     this.#changed();
   }
 

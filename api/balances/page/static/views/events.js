@@ -37,6 +37,9 @@ export function show(place, { signal, route, who }) {
   const draw = () => render([tools(filters, kinds, asked), stream(feed, filters, watch)], place);
   const feed = new EventFeed(draw, signal);
   let timer = 0;
+  const list = () => place.querySelector(".live");
+  // Who has scrolled to older ones reads them.
+  addEventListener("scroll", () => feed.hold("scrolled", list()?.getBoundingClientRect().top < 0), { signal, passive: true });
 
   // What is typed is kept at once, for every drawing shows it, and asked for when it is whole.
   function asked(name, value) {
@@ -117,25 +120,40 @@ function stream(feed, filters, watch) {
     h(
       "div",
       { class: "split" },
-      h("p", { class: "dim" }, told(feed, found)),
+      h("p", { class: "dim told" }, told(feed, found)),
       h(
         "button",
         { type: "button", onclick: () => feed.pause(!feed.paused) },
         feed.paused ? "Go on with new events" : "Stop here",
       ),
     ),
-    table(
-      "Events",
-      COLUMNS,
-      found.slice(0, SHOWN).map((each) => row(each, watch)),
-      feed.waiting ? "Reading…" : none(filters),
+    h(
+      "div",
+      { class: "live", ...holders(feed) },
+      table(
+        "Events",
+        COLUMNS,
+        found.slice(0, SHOWN).map((each, n) => row(each, n, watch)),
+        feed.waiting ? "Reading…" : none(filters),
+      ),
     ),
   );
 }
 
+/** What is under the pointer, or has the focus from the keyboard, stays what it is. */
+const holders = (feed) => ({
+  onpointerover: () => feed.hold("pointer", true),
+  onpointerleave: () => feed.hold("pointer", false),
+  onfocusin: ({ target }) => target.matches(":focus-visible") && feed.hold("focus", true),
+  onfocusout: () => feed.hold("focus", false),
+});
+
 function told(feed, found) {
   if (feed.waiting) return "Reading…";
-  if (feed.paused) return feed.more ? `Stopped; ${counted(feed.more, "event")} came since.` : "Stopped.";
+  if (feed.still) {
+    const why = feed.paused ? "Stopped" : "Held while you are in the list";
+    return feed.more ? `${why}; ${counted(feed.more, "event")} came since.` : `${why}.`;
+  }
   const kept = found.length < KEPT ? "" : `, of which the last ${KEPT} are kept`;
   const shown = found.length > SHOWN ? `; the newest ${SHOWN} are shown` : "";
   return `${whole(feed.came)} came${kept}${shown}.`;
@@ -146,8 +164,9 @@ const none = (filters) =>
     ? "None of the last events fits. What comes and fits will be here."
     : "No event came yet.";
 
-const row = (each, watch) => ({
-  key: each.id,
+/** A row is of its place in the list: what comes changes what it says, and moves nothing. */
+const row = (each, place, watch) => ({
+  key: place,
   cells: [
     time(each.time),
     eventLink(each.subject, each.version, BANK ? kindName(each.type) : each.type),
