@@ -14,10 +14,10 @@ export const title = "Partitions";
 
 const COLUMNS = [
   { name: "Partition" },
-  { name: "Position", figures: true },
-  { name: "Waiting", figures: true },
   { name: "Behind by", figures: true },
+  { name: "Waiting", figures: true },
   { name: "Parked", figures: true },
+  { name: "Position", figures: true, minor: true },
   { name: "Epoch", figures: true, minor: true },
 ];
 
@@ -126,12 +126,12 @@ const row = (each) => ({
   key: `p${each.partition}`,
   cells: [
     each.partition,
-    figure(each.position, undefined, each.unknown),
-    figure(each.lag_events, undefined, each.unknown),
     seconds(each.lag_seconds, each.unknown),
+    figure(each.lag_events, undefined, each.unknown),
     each.parked > 0
       ? h("a", { href: "#/parked" }, figure(each.parked))
       : figure(each.parked, undefined, each.unknown),
+    figure(each.position, undefined, each.unknown),
     figure(each.epoch, undefined, each.unknown),
     ...(why(each) ? [h("span", { class: "dim" }, why(each))] : []),
   ],
