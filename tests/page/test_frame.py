@@ -510,7 +510,10 @@ async def test_no_time_before_an_account_was_opened_is_asked_for(
 
     service.answers[f"/{ADA}/history"] = history
     await page.show(f"accounts/{ADA}")
-    await expect(page.page.get_by_role("button", name="An hour ago")).to_be_disabled()
+    young = page.page.get_by_role("button", name="An hour ago")
+    await expect(young).to_be_disabled()
+    await expect(young).to_have_accessible_description("There was no such account an hour ago.")
+    await page.says("Version 3 of 3, the newest", "There was no such account an hour ago.")
     await page.press("Go by time")
     async with page.page.expect_request(re.compile(r"history\?at=")) as asked:
         await page.page.locator("#time").fill("0")

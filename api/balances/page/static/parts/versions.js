@@ -44,18 +44,32 @@ export function controls(choice, playing, { look, lookAt, play, turn }) {
       step("After", version + 1, version === newest),
       step("Now", newest, version === newest),
       button(playing ? "Stop" : "Play", play, newest < 2),
-      button("An hour ago", () => lookAt(Date.now() - HOUR), young, "There was no such account an hour ago."),
+      button("An hour ago", () => lookAt(Date.now() - HOUR), young, "young"),
       button(byTime ? "Go by version" : "Go by time", turn, Number.isNaN(opened)),
     ),
+    opened > 0 && young && h("p", { id: "young", class: "dim" }, "There was no such account an hour ago."),
   );
 }
 
-/** `why` it is off, if it is not plain. */
+/** Not `disabled`: whoever pressed it keeps the focus. `why` it is off is what has this id. */
 const button = (name, onclick, off, why = null) =>
-  h("button", { type: "button", disabled: off, title: off ? why : null, onclick }, name);
+  h(
+    "button",
+    {
+      type: "button",
+      "aria-disabled": off ? "true" : null,
+      "aria-describedby": off ? why : null,
+      onclick: off ? null : onclick,
+    },
+    name,
+  );
+
+/** Why one goes no further: in the words beside the buttons. */
+const end = (version, newest) =>
+  newest === 1 ? ", the only one" : version === newest ? ", the newest" : version === 1 ? ", the first" : "";
 
 const versionSlider = ({ version, newest }, look) => [
-  h("label", { for: "time" }, `Version ${whole(version)} of ${whole(newest)}`),
+  h("label", { for: "time" }, `Version ${whole(version)} of ${whole(newest)}${end(version, newest)}`),
   h("input", {
     id: "time",
     type: "range",
