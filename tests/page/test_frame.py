@@ -230,6 +230,7 @@ async def test_events_that_come_move_nothing_and_what_is_under_the_pointer_stays
         before = await rows.first.inner_text()
         await expect(rows.first).not_to_have_text(before)
         await expect(told).to_have_text(re.compile("^[0-9,]+ came, of which"))
+        await page.page.evaluate("jumps.length = 0")  # how the view came is not asked here
         await rows.nth(1).hover()
         await expect(told).to_have_text(re.compile("^Held .* came since"))
         held, words = await rows.nth(1).inner_text(), await told.inner_text()
