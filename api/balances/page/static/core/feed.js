@@ -90,12 +90,12 @@ export class EventFeed {
   }
 
   /** Let the list stand still while something, such as the pointer, is in it. @param {string} by what */
-  hold(by, holds) {
+  hold(by, holds, after = LET_GO_MS) {
     clearTimeout(this.#lettingGo.get(by));
     if (holds) {
       if (!this.#holds.has(by)) this.#stand(() => this.#holds.add(by));
     } else if (this.#holds.has(by))
-      this.#lettingGo.set(by, setTimeout(() => this.#stand(() => this.#holds.delete(by)), LET_GO_MS));
+      this.#lettingGo.set(by, setTimeout(() => this.#stand(() => this.#holds.delete(by)), after));
   }
 
   #stand(change) {

@@ -16,6 +16,8 @@ import { code, words } from "../parts/words.js";
 
 export const title = "Events";
 
+/** A pointer that has not moved for so long is no hand's. */
+const AT_REST_MS = 15_000;
 const SHOWN = 100;
 const DEBOUNCE_MS = 250;
 const NAMES = ["kind", "account", "correlation", "text"];
@@ -140,9 +142,12 @@ function stream(feed, filters, watch) {
   );
 }
 
-/** What is under the pointer, or has the focus from the keyboard, stays what it is. */
+/** What is under the pointer, unless that was left lying there, or has the focus from the keyboard, stays what it is. */
 const holders = (feed) => ({
-  onpointerover: () => feed.hold("pointer", true),
+  onpointermove: () => {
+    feed.hold("pointer", true);
+    feed.hold("pointer", false, AT_REST_MS);
+  },
   onpointerleave: () => feed.hold("pointer", false),
   onfocusin: ({ target }) => target.matches(":focus-visible") && feed.hold("focus", true),
   onfocusout: () => feed.hold("focus", false),
