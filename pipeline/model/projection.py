@@ -9,6 +9,7 @@ from copy import copy
 from functools import cache
 from typing import Any, Final, NamedTuple, TypedDict
 
+from pipeline.model.aggregate import UnknownKind
 from pipeline.model.events import Event
 from pipeline.model.groups import Groups
 from pipeline.model.names import BANK, Names
@@ -237,7 +238,7 @@ class Projection:
 
     def _reason(self, document: Document | None, event: Event, error: Exception) -> str:
         """Why it can't be folded, in words for people where the fold gave some."""
-        if type(error) is ValueError:
+        if isinstance(error, UnknownKind) or type(error) is ValueError:
             return str(error)
         if isinstance(error, KeyError) and self._lacks_field(document, event):
             return f"{event.get('kind')} without the field {error}"

@@ -115,6 +115,13 @@ def test_whatever_a_fold_raises_is_of_its_event_alone(error: type[Exception]) ->
     assert f"{error.__name__}('broken')" in folded.poison.reason
 
 
+def test_an_unknown_kind_is_told_in_words() -> None:
+    stranger = {**history(ACCOUNT, 1)[0], "kind": "MoneyBurnt"}
+    poison = BALANCE.replay([stranger]).poison  # type: ignore[list-item]
+    assert poison is not None
+    assert poison.reason == "event of unknown kind MoneyBurnt"
+
+
 def test_a_field_that_the_body_lacks_is_named_and_no_other_key() -> None:
     def after(document: Any, event: Event) -> dict[str, Any]:
         return {"rate": {"EUR": 1}[event["body"]["currency"]]}

@@ -20,7 +20,7 @@ const DETAILS_MS = 15_000;
 const LOOKED_INTO = 20;
 const SLOTS = 1024;
 
-const LEAD = `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on. Remove the cause first: start workers that know the event, or repair what made Elasticsearch refuse the document. Then retry.`;
+const LEAD = `One of their events can't be applied. Their later events wait in the event store, in order; every other ${THING} goes on. Remove the cause first: start workers of a release that knows the event; repair what Elasticsearch names, where it refused the document; restore from a backup an event that somebody has changed or written by hand. Then retry. While the command side can't read the event either, commands of the ${THING} are refused.`;
 
 /**
  * An account that is parked: `entries` are those of the projections that can't go on with it, `key` is
