@@ -658,6 +658,23 @@ async def test_an_answer_to_an_older_key_takes_nothing_from_the_new_one(page: Ta
     assert heard == ["new", "of the new one", None]
 
 
+@pytest.mark.parametrize(
+    ("line", "what", "detail"),
+    [
+        ({"action": "parked-retry", "target": "01J"}, "Retry asked for: 01J", "by anonymous"),
+        ({"action": "seal", "target": "", "outcome": "no room"}, "Sealed", "by anonymous, no room"),
+        ({"actor": {"role": "cli", "user": "ada"}, "target": "x"}, "Key made: x", "by ada cli"),
+        ({"action": "later", "target": "x"}, "later: x", "by anonymous"),
+    ],
+)
+async def test_what_people_did_is_told(
+    page: Tab, line: dict[str, Any], what: str, detail: str
+) -> None:
+    usual = {"id": "1", "time": NOW, "actor": {"role": "anonymous"}, "outcome": "done"}
+    told = await ask(page, "core/happened", "audited", {**usual, "action": "key-created", **line})
+    assert (told["what"], told["detail"]) == (what, detail)
+
+
 async def test_addresses_are_read_as_they_are_written(page: Tab) -> None:
     given = ("accounts", "a/b ?", {"search": "é&=", "sort": ""})
     written = await ask(page, "core/router", "address", *given)

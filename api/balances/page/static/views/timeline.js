@@ -4,7 +4,7 @@
 import { get } from "../core/api.js";
 import { h, render, section } from "../core/dom.js";
 import { span } from "../core/format.js";
-import { placeOf } from "../core/happened.js";
+import { audited, placeOf } from "../core/happened.js";
 import { Resource } from "../core/resource.js";
 import { may } from "../core/roles.js";
 import { altered, go } from "../core/router.js";
@@ -61,23 +61,13 @@ async function read(operator, signal) {
   const lines = operator ? get(`/audit?limit=${LINES}`, { signal }).catch(() => null) : null;
   const [{ since, data }, audit] = await Promise.all([get("/timeline", { signal }), lines]);
   const happened = data.map((each) => ({ ...each, key: [each.at, each.kind, each.about, each.what].join(" ") }));
-  const all = [...happened, ...(audit?.data.map(line) ?? [])];
+  const all = [...happened, ...(audit?.data.map(audited) ?? [])];
   return {
     since,
     unaudited: operator && audit === null,
     data: all.sort((one, other) => other.at.localeCompare(one.at)),
   };
 }
-
-/** A line of the audit log in the shape of what happened. */
-const line = ({ id, time, actor, action, target, outcome }) => ({
-  key: id,
-  at: time,
-  kind: "audit",
-  tone: action === "key-refused" ? "warn" : "audit",
-  what: `${action}${target && `: ${target}`}`,
-  detail: `${actor.user ?? actor.key ?? ""} ${actor.role}, ${outcome}`.trim(),
-});
 
 const chooser = (only, operator, choose) =>
   h(
