@@ -32,6 +32,7 @@ ends: a worker has two connections to NATS, and each says both; and of the items
 at random none may be a checkpoint for so long that they seem to be taken again."""
 
 
+@LONG_LANE
 async def test_servers_that_stop_or_die(own_servers: EmbeddedServers) -> None:
     servers = own_servers.servers
     async with Bank(own_servers.settings) as bank:

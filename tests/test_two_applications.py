@@ -224,6 +224,7 @@ async def test_what_one_loses_leaves_the_other_whole(bank: Side, post: Side, js:
         await side_.holds()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_a_redis_that_loses_all_of_both_ends_with_both_exact(
     bank: Side, post: Side, js: JetStream

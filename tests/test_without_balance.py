@@ -14,7 +14,7 @@ from pipeline.eventstore import EventStore
 from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from tests.bank import accounts, append, exact
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -66,6 +66,7 @@ async def test_all_that_looks_at_it_looks_at_the_first_projection(bank: Settings
     assert code == 0, said
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_verify_judges_money_and_the_documents_there_are(bank: Settings) -> None:
     code, said = await run(bank, "verify", "--json")

@@ -23,7 +23,7 @@ from pipeline.operations import audit, keys
 from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.conftest import placed
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.names import STREAM
 from tests.services import NOBODY
 
@@ -79,6 +79,7 @@ async def test_it_waits_and_tells_the_outcome(scratch: Path) -> None:
         assert told in bank.command.log()
 
 
+@LONG_LANE
 async def test_refused_meanwhile_is_a_failure(scratch: Path) -> None:
     async with away(scratch) as bank:
         request = await bank.back()
@@ -87,6 +88,7 @@ async def test_refused_meanwhile_is_a_failure(scratch: Path) -> None:
         assert "bank: nobody reads; nothing was changed" in bank.command.log()
 
 
+@LONG_LANE
 async def test_interrupted_meanwhile_it_does_not_say_that_it_failed(scratch: Path) -> None:
     async with away(scratch) as bank:
         await bank.command.kill(signal.SIGINT)
@@ -212,6 +214,7 @@ async def parked_lines(js: JetStream) -> bool:
     return await js.last_message("audit", "audit.parked-retry") is not None
 
 
+@LONG_LANE
 async def test_the_audit_log_is_followed(scratch: Path) -> None:
     async with alone(scratch) as (settings, server, js):
 

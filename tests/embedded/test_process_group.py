@@ -25,7 +25,7 @@ from pipeline.operations.keys import Role as KeyRole
 from pipeline.search import Elastic
 from pipeline.support.settings import Settings, environment
 from tests.fleet import Fleet
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.keys import holder, on
 from tests.load import Load
 from tests.ports import free_port
@@ -249,6 +249,7 @@ async def test_every_connection_hears_of_all_processes_with_exact_sums(settings:
         assert text.count("# EOF") == 1
 
 
+@LONG_LANE
 async def test_a_process_that_hangs_is_named_and_keeps_nobody_out(settings: Settings) -> None:
     async with serving(settings) as (group, address):
         victim = processes_of(group)[0]
@@ -394,6 +395,7 @@ async def test_settings_that_are_wrong_start_nothing(settings: Settings) -> None
         assert "lets other machines in" in group.log()
 
 
+@LONG_LANE
 async def test_an_error_at_every_start_ends_the_group_with_it(settings: Settings) -> None:
     lines: list[tuple[str, str]] = []
     group = ProcessGroup(

@@ -104,6 +104,7 @@ async def test_nothing_survives_its_sigkill(up: tuple[Role, Settings]) -> None:
     )
 
 
+@LONG_LANE
 async def test_a_second_one_says_that_one_runs(up: tuple[Role, Settings]) -> None:
     role, settings = up
     async with Role(settings, "bank", "up") as second:

@@ -11,7 +11,7 @@ from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.messaging import JetStream
 from pipeline.messaging.fast_path import plain_frame
 from pipeline.support.settings import Settings
-from tests.harness import eventually
+from tests.harness import LONG_LANE, eventually
 from tests.ports import free_port
 from tests.proxy import TcpProxy
 
@@ -73,6 +73,7 @@ async def test_the_name_and_password_hold_for_a_server_that_another_one_tells_of
         await js.close()
 
 
+@LONG_LANE
 async def test_a_server_that_stands_still_is_left_whatever_was_sent_to_it(tmp_path: Path) -> None:
     """More than its buffers take: it is not waited for that they get empty."""
     async with two(tmp_path) as ((one, child), (other, _)):

@@ -33,7 +33,7 @@ from pipeline.support.settings import Settings
 from pipeline.tables.parked_accounts import ParkedAccountList
 from tests.bank import accounts, append, history, publish
 from tests.commands import Command, create, opened, transfer
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.names import STREAM
 from tests.ports import free_port
 from tests.services import Client, serving
@@ -355,6 +355,7 @@ async def test_what_is_not_there_is_said(bank: Client, role: Start) -> None:
         assert (code, why in shown) == (2, True), shown
 
 
+@LONG_LANE
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_an_event_that_waits_is_told_to_wait(

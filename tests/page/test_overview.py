@@ -27,6 +27,7 @@ async def figure(page: Tab, where: str) -> float:
     return float(found[0].replace(",", ""))
 
 
+@LONG_LANE
 async def test_figures_move(page: Tab, bank: Bank) -> None:
     await page.show()
     async with bank.traffic():

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from pipeline.embedded.up import accounts_url, balances_url
 from pipeline.support.access import SERVERS
 from pipeline.support.settings import PREFIX, Settings
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 from tests.secure.servers import USER, Servers, violations
 
 UP = ("bank", "up", *(f"--without={server}" for server in SERVERS))
@@ -156,6 +156,7 @@ async def opened_account(
         return dict(await answer.json())
 
 
+@LONG_LANE
 @pytest.mark.timeout(900)
 async def test_who_is_refused_says_so_and_waits(settings: Settings, overheard: Overheard) -> None:
     """And what it says names the setting and the server, and not what was wrong with it."""

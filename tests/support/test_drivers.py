@@ -1,6 +1,7 @@
 """Each server's client is made in the `driver.py` of its room, and nowhere else."""
 
 import ast
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,17 +59,18 @@ def test_nobody_else_makes_a_client() -> None:
 
 def importers(*drivers: str) -> set[str]:
     """The modules that import one of the drivers or a part of it, anywhere in the repository."""
+    return {path for path, names in packages().items() if names & set(drivers)}
+
+
+@functools.cache
+def packages() -> dict[str, set[str]]:
+    """The first part of the name of every module that is imported, by module of the repository."""
     folders = ("pipeline", "api", "benchmarks", "scripts", "tests")
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return {
-        str(path.relative_to(ROOT))
-        for path in paths
-        if packages(ast.parse(path.read_text())) & set(drivers)
-    }
+    return {str(path.relative_to(ROOT)): packages_of(ast.parse(path.read_text())) for path in paths}
 
 
-def packages(tree: ast.AST) -> set[str]:
-    """The first part of the name of every module that is imported."""
+def packages_of(tree: ast.AST) -> set[str]:
     origins = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     return {name.split(".")[0] for name in (*imported(tree), *origins)}
 

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@LONG_LANE
 @pytest.mark.timeout(1800)
 def test_every_invariant_holds_under_torture() -> None:
     plan = Plan(seed=1164, minutes=rounds(6, 50) / 5, faults=tuple(sorted(FAULTS)))

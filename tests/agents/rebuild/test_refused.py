@@ -5,7 +5,7 @@ import pytest
 from pipeline.agents.rebuild.build import REFUSED_SECONDS
 from tests.agents.rebuild.bank import Bank, fill
 from tests.bank import documents
-from tests.harness import eventually
+from tests.harness import LONG_LANE, eventually
 from tests.proxy import HttpProxy, refused
 
 pytestmark = pytest.mark.elasticsearch
@@ -31,6 +31,7 @@ async def test_what_is_refused_for_a_while_is_there_when_readers_come(bank: Bank
         await bank.becomes_exact()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_what_is_refused_for_good_is_parked_and_the_rebuild_ends(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
