@@ -32,7 +32,7 @@ class Asked(Protocol):
 B = TypeVar("B", bound=Asked)
 
 SMALL: Final = 1_000
-LARGE: Final = rounds(8_000, 50_000)
+LARGE: Final = rounds(12_000, 50_000)
 MOST: Final = 3.0
 """How much more the large bank's answer may cost."""
 EACH: Final = 10
