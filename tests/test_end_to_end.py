@@ -163,6 +163,7 @@ async def test_what_the_nats_cli_shows_moves(
     assert sum(after) > sum(floors)
 
 
+@LONG_LANE
 @pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_activity_counts_events_by_kind_and_minute(

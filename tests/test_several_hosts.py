@@ -10,7 +10,7 @@ from pipeline.search import Elastic, FailFastElastic, ProjectionMissing, reader
 from pipeline.search.scan import IndexScan
 from pipeline.support.settings import Settings
 from tests.bank import exact
-from tests.harness import eventually, rounds
+from tests.harness import LONG_LANE, eventually, rounds
 from tests.invariants import invariants_hold
 from tests.outages import Bank
 from tests.ports import free_port
@@ -67,6 +67,7 @@ async def test_a_writer_leaves_a_node_that_does_not_answer(nodes: list[HttpProxy
     await elastic.close()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_a_reader_of_a_service_gets_no_error(
     settings: Settings, nodes: list[HttpProxy]

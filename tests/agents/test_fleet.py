@@ -45,6 +45,7 @@ async def ends_well(settings: Settings, store: EventStore, told: Acknowledged) -
     assert await told.is_stored()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_partitions_move_under_load(
     settings: Settings, store: EventStore, told: Acknowledged, fleet: Fleet

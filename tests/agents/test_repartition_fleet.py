@@ -134,6 +134,7 @@ async def test_a_worker_that_slept_through_it_changes_nothing(
     assert re.search("4 -> 4 partitions after .*starting again", sleeper.log()), sleeper.log()
 
 
+@LONG_LANE
 @pytest.mark.drill
 async def test_workers_and_forwarders_killed_in_the_middle(
     settings: Settings,

@@ -25,7 +25,7 @@ from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedError, EmbeddedServers
 from pipeline.support.settings import Settings
 from tests.conftest import placed
-from tests.harness import Role, eventually
+from tests.harness import LONG_LANE, Role, eventually
 
 NAMES = tuple(SERVER_BINARIES)
 
@@ -363,6 +363,7 @@ async def test_a_signal_stops_all_in_good_order(
     assert read_processes(here.data_dir) == []
 
 
+@LONG_LANE
 async def test_sigkill_of_the_parent_leaves_no_orphan_and_the_next_start_works(
     here: Settings, bank_servers: Callable[[], Awaitable[Role]]
 ) -> None:

@@ -72,6 +72,7 @@ async def test_up_runs_it_all_and_ends_in_order(up: tuple[Role, Settings]) -> No
     assert "Traceback" not in role.log()
 
 
+@LONG_LANE
 async def test_a_role_that_dies_is_said_and_started_again(up: tuple[Role, Settings]) -> None:
     role, settings = up
     before = running(settings)["accounts"].pid

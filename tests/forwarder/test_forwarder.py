@@ -31,7 +31,7 @@ from pipeline.messaging import (
 )
 from pipeline.model.events import SLOTS, Event, new_event, partition_of
 from pipeline.support.settings import Settings
-from tests.harness import Role, eventually, rounds
+from tests.harness import LONG_LANE, Role, eventually, rounds
 from tests.names import STREAM, TOKEN_SUBJECT, subject
 
 FORWARDER = ("bank", "forwarder")
@@ -510,6 +510,7 @@ async def test_an_older_server_is_refused(
         await service.run(settings)
 
 
+@LONG_LANE
 async def test_servers_that_go_and_come_back_are_outlasted(
     own_servers: EmbeddedServers, caplog: pytest.LogCaptureFixture
 ) -> None:

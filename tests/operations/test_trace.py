@@ -411,6 +411,7 @@ async def test_what_a_projection_is_not_about_is_said_to_be_left_out(
     assert left_out == {"balance": False, "places": True}
 
 
+@LONG_LANE
 async def test_servers_that_are_down_are_named_and_the_rest_is_shown(
     bank: Client, role: Start
 ) -> None:

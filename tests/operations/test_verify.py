@@ -36,6 +36,7 @@ async def bank(settings: Settings) -> AsyncIterator[Settings]:
         yield settings
 
 
+@pytest.mark.drill
 @pytest.mark.elasticsearch
 async def test_verify_while_commands_flow_and_after_a_break(bank: Settings) -> None:
     async with session(accounts_url(bank)) as http:

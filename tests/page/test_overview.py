@@ -173,6 +173,7 @@ async def test_a_server_down_is_said(page: Tab, bank: Bank, name: str, called: s
     await page.says("up", where=f".servers [data-key={name}]")
 
 
+@LONG_LANE
 async def test_what_is_old_is_said_to_be_old(page: Tab, bank: Bank) -> None:
     page.refusals = True
     await page.show()

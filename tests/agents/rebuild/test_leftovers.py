@@ -8,6 +8,7 @@ from tests.harness import eventually
 pytestmark = pytest.mark.elasticsearch
 
 
+@pytest.mark.drill
 async def test_generations_replaced_in_quick_succession_are_all_dropped(bank: Bank) -> None:
     """Each begins before the one before it has dropped what it replaced."""
     await bank.start("bank", "forwarder")

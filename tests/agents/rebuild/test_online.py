@@ -41,6 +41,7 @@ async def test_readers_never_see_a_rebuild(bank: Bank) -> None:
     await bank.becomes_exact()
 
 
+@pytest.mark.drill
 async def test_a_cancelled_rebuild_leaves_nothing(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
     stalled = await bank.stalled_worker()
@@ -60,6 +61,7 @@ async def test_a_cancelled_rebuild_leaves_nothing(bank: Bank) -> None:
     await bank.becomes_exact()
 
 
+@pytest.mark.drill
 async def test_a_rebuild_whose_index_is_deleted_fails_and_says_so(bank: Bank) -> None:
     await bank.start("bank", "forwarder")
     stalled = await bank.stalled_worker()

@@ -104,6 +104,7 @@ async def test_verify_repairs_under_load(bank: Bank) -> None:
         await bank.becomes_exact()
 
 
+@pytest.mark.drill
 async def test_repair_needs_no_worker(bank: Bank) -> None:
     """And those that were asleep the while go on over what was repaired."""
     await bank.start("bank", "forwarder")

@@ -34,6 +34,7 @@ async def test_a_repartition_ends_a_rebuild_and_the_next_one_completes(bank: Ban
     await eventually(lambda: bank.is_single(2), seconds=60)
 
 
+@pytest.mark.drill
 async def test_a_rebuild_that_readers_see_already_is_done_whatever_the_number(bank: Bank) -> None:
     """The number changed between the swap and the last partition's turn."""
     await bank.start("bank", "forwarder")

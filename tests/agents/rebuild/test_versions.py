@@ -26,6 +26,7 @@ async def live_of_version(bank: Bank, version: int, **changes: Any) -> None:
     await bank.elastic.client.index(index="balance-1", id="x", document={"id": "x", "version": 1})
 
 
+@pytest.mark.drill
 async def test_an_older_generation_is_replaced_by_a_rebuild(bank: Bank) -> None:
     await live_of_version(bank, BALANCE.version - 1)
     load = Load(bank.store)

@@ -112,6 +112,7 @@ async def test_a_bank_where_nothing_ever_was(client: Client) -> None:
     assert (found["rebuild"], found["rebuild_unknown"]) == (None, None)
 
 
+@pytest.mark.drill
 @elasticsearch
 async def test_the_figures_are_true(
     client: Client, store: EventStore, fleet: Fleet, role: Start
@@ -320,6 +321,7 @@ async def test_a_server_that_is_down(own_servers: EmbeddedServers, name: str) ->
             await pipeline(client)
 
 
+@LONG_LANE
 async def test_with_all_servers_down_it_is_told_all_the_same(
     own_servers: EmbeddedServers,
 ) -> None:
