@@ -59,15 +59,15 @@ _MISPLACED: Final = """() => {
   }
   const CONTROLS = "a[href], button, input, select, summary";
   const controls = [...root.querySelectorAll(CONTROLS)].filter(shown);
-  const places = controls.map((each) => each.getBoundingClientRect());
+  // Line by line: a link that is continued on the next line leaves room for another one there.
+  const places = controls.map((each) => [...each.getClientRects()]);
+  const meet = (one, other) =>
+    Math.min(one.right, other.right) - Math.max(one.left, other.left) > 1 &&
+    Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 1;
   places.forEach((one, n) => {
-    for (let m = n + 1; m < places.length; m += 1) {
-      const other = places[m];
-      const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
-      const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
-      if (wide > 1 && high > 1 && !controls[n].contains(controls[m]))
+    for (let m = n + 1; m < places.length; m += 1)
+      if (!controls[n].contains(controls[m]) && one.some((a) => places[m].some((b) => meet(a, b))))
         found.push([n, m].map((k) => controls[k].outerHTML.slice(0, 99)).join(" on "));
-    }
   });
   return found;
 }"""
