@@ -4,8 +4,6 @@
 """
 
 import asyncio
-import os
-import socket
 from collections.abc import Collection, Mapping, Sequence
 
 import faust
@@ -22,7 +20,7 @@ from pipeline.processes import Processes
 from pipeline.support import garbage_collection
 from pipeline.support.metrics_server import exposed
 from pipeline.support.private_files import private_folder
-from pipeline.support.self_report import SelfReport
+from pipeline.support.self_report import SelfReport, process_name
 from pipeline.support.settings import (
     PREFIX,
     Settings,
@@ -55,7 +53,7 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
         loghandlers=[],
         Monitor=faust.Sensor,  # Faust's own measures each event and each row, and nobody reads it
     )
-    owner = owner_named(name or f"{socket.gethostname()}-{os.getpid()}")
+    owner = owner_named(name or process_name())
     activity = Activity(app, settings.chosen.turnover)
     first, *others = settings.kept
     # The table counts what this agent reads: an agent of its own would cost each delivery another

@@ -80,7 +80,7 @@ class LocalTimeline:
 
     def _started(self, at: str) -> Line:
         name = f"balances {self._name}"
-        what, detail = f"{name} has started.", "What was before was seen by others, if by anybody."
+        what, detail = f"{name} has started.", "It has not seen what happened before."
         happening = Happening(at, "role", "plain", name, what, detail)
         return Line(str(ULID()), self._by, Change(happening, [("role", self._by, "started")]))
 

@@ -66,7 +66,7 @@ async def running(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
 
 def _log_failure(task: asyncio.Task[object]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("What was to run to the end has failed", exc_info=error)
+        log.error("A task that was to run as long as its block has failed", exc_info=error)
 
 
 def raise_if_cancelled() -> None:
