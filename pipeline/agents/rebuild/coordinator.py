@@ -16,7 +16,7 @@ from pipeline.search import Generation
 from pipeline.search.alias_swap import AliasSwap
 from pipeline.support.logs import moment
 from pipeline.tables.checkpoint import Checkpoint, checkpoint_id
-from pipeline.tables.rebuild_job import RebuildJob
+from pipeline.tables.rebuild_job import Phase, RebuildJob
 from pipeline.tables.rebuild_jobs import RebuildJobs
 
 log = logging.getLogger(__name__)
@@ -115,14 +115,30 @@ class Coordinator:
                 return
             if not await self._alias_swap.swap(live, new):
                 return
+        await self._note_swap(job, live)
+
+    async def _note_swap(self, job: RebuildJob, before: Generation | None) -> None:
+        """Write into the job that its generation is live. Whoever cancelled or failed it meanwhile
+        did not see the swap: then all that is left is to drop the generation before it."""
+        new = self._new(job)
 
         def swapped(job: RebuildJob) -> RebuildJob:
-            if job.phase != "building":
+            if job.phase in ("swapped", "done"):
                 return job
-            old, uuid = (
-                (live.number, live.uuid) if live and live != new else (job.old, job.old_uuid)
+            old, uuid = job.old, job.old_uuid
+            if before is not None and before != new:
+                old, uuid = before.number, before.uuid
+            phase: Phase = "swapped" if job.active else "done"
+            return replace(
+                job,
+                phase=phase,
+                swapped=_now(),
+                finished=None if job.active else _now(),
+                dropped=False,
+                reason=None,
+                old=old,
+                old_uuid=uuid,
             )
-            return replace(job, phase="swapped", swapped=_now(), old=old, old_uuid=uuid)
 
         await self._jobs.change(job.id, swapped)
 
@@ -167,8 +183,11 @@ class Coordinator:
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
     async def _drop_new(self, job: RebuildJob) -> None:
-        if job.generation is not None:
-            await self._alias_swap.give_up(self._new(job))
+        if job.generation is not None and not await self._alias_swap.give_up(self._new(job)):
+            live = await self._context.generations.live()
+            if live == self._new(job):  # another worker swapped it before the job was cancelled
+                await self._note_swap(job, live)
+                return
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
     def _new(self, job: RebuildJob) -> Generation:
@@ -177,6 +196,12 @@ class Coordinator:
         return Generation(job.generation, job.uuid, self._projection)
 
     async def _fail(self, job: RebuildJob, reason: str) -> None:
+        # Another worker may have swapped since this one looked. The reason was seen first, and a
+        # swap moves both aliases at once: so what was swapped by then is live in this look.
+        live = await self._context.generations.live()
+        if job.phase == "building" and live == self._new(job):
+            await self._note_swap(job, live)
+            return
         log.error("rebuild %s failed: %s", job.id, reason)
 
         def failed(job: RebuildJob) -> RebuildJob:

@@ -1,0 +1,82 @@
+"""Two workers do a step at once: what one of them saw is not so any more when it acts on it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.agents.rebuild.agent import RebuildAgent
+from pipeline.agents.rebuild.coordinator import Coordinator
+from pipeline.search import Generation
+from pipeline.search.alias_swap import AliasSwap
+from pipeline.tables.rebuild_job import RebuildJob
+from tests.agents.rebuild.bank import Bank
+from tests.agents.world import World
+from tests.bank import PARTITIONS, accounts, append
+from tests.harness import eventually, rounds
+
+pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(rounds(120, 300))]
+
+Change = Callable[[RebuildJob], RebuildJob]
+
+
+async def rebuilds(bank: Bank, world: World) -> None:
+    """A rebuild is done, the generation before it is dropped, and the new one is exact."""
+    await append(world.store, accounts(100, 3))
+    runner = await world.start()
+    quick = world.settings.model_copy(update={"rebuild_grace_seconds": 0.5})
+    async with RebuildAgent(quick, runner):
+        job, _ = await bank.jobs.start("online", range(PARTITIONS), PARTITIONS)
+        await eventually(lambda: bank.is_single(2), seconds=60, message="the old one is dropped")
+        done = await bank.reaches(job, "done")
+        assert (done.reason, done.old) == (None, 1)
+        await eventually(world.exact, seconds=30)
+
+
+async def test_a_generation_that_another_worker_swaps_meanwhile_was_not_deleted(
+    bank: Bank, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, look = Coordinator._begin, AliasSwap.building
+
+    async def look_late(self: AliasSwap) -> Generation | None:
+        monkeypatch.setattr(AliasSwap, "building", look)
+        new = await look(self)
+        assert new is not None
+        assert await self.swap(await self._generations.live(), new)
+        return await look(self)
+
+    async def begun(self: Coordinator, job: RebuildJob) -> None:
+        await begin(self, job)
+        monkeypatch.setattr(AliasSwap, "building", look_late)
+
+    monkeypatch.setattr(Coordinator, "_begin", begun)
+    await rebuilds(bank, world)
+
+
+def _cancelled(job: RebuildJob) -> RebuildJob:
+    return replace(job, phase="cancelled", finished=job.started)
+
+
+def _failed(job: RebuildJob) -> RebuildJob:
+    return replace(job, phase="failed", finished=job.started, reason="it seemed so")
+
+
+@pytest.mark.parametrize(
+    ("ended", "noted"), [(_cancelled, True), (_failed, True), (_cancelled, False)]
+)
+async def test_a_job_that_ends_during_its_swap_is_done(
+    bank: Bank, world: World, monkeypatch: pytest.MonkeyPatch, ended: Change, noted: bool
+) -> None:
+    """Not noted: who swapped was killed before it could say so."""
+    swap = AliasSwap.swap
+
+    async def swap_slowly(self: AliasSwap, *generations: Any) -> bool:
+        done = await swap(self, *generations)
+        current = bank.jobs.current
+        assert current is not None
+        await bank.jobs.change(current.id, ended)
+        return done and noted
+
+    monkeypatch.setattr(AliasSwap, "swap", swap_slowly)
+    await rebuilds(bank, world)
