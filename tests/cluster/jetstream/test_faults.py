@@ -194,7 +194,12 @@ async def test_a_rebuild_is_followed_while_two_are_away(
             seconds=SECONDS,
             message="MongoDB takes commands",
         )
-        await eventually(lambda: "asking again" in command.log(), seconds=SECONDS)
+
+        def says_so() -> bool:
+            assert "asking again" in command.log(), command.log()
+            return True
+
+        await eventually(says_so, seconds=SECONDS)
         assert command.exit_code is None, command.log()
         async with scene.goes_on_after("two of three are back"):
             await asyncio.gather(leader.start(), other.start())
