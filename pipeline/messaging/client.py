@@ -32,6 +32,8 @@ log = logging.getLogger(__package__)
 
 _STREAM_NOT_FOUND: Final = 10059
 _NAME_IN_USE: Final = 10058
+_NO_LEADER: Final = 10008
+"""The code with which a server refuses what needs a leader."""
 # While the files of a deleted stream are being removed, the server no longer lists the stream, but
 # refuses to create one of its name.
 _CANNOT_CREATE: Final = 10049
@@ -205,11 +207,22 @@ class JetStream:
         info = await self._info(stream)
         return info and dict(info["config"])
 
+    async def stream_info(
+        self, stream: str, wanted: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What the stream's leader says of it. Raises `JetStreamError`, also while there is none:
+        then any server that has a copy answers, with what it knew."""
+        info = await self.api(f"STREAM.INFO.{stream}", wanted)
+        cluster = info.get("cluster") or {}
+        if "name" in cluster and not cluster.get("leader"):
+            raise JetStreamError(_NO_LEADER, f"{stream} has no leader")
+        return info
+
     async def _info(
         self, stream: str, wanted: Mapping[str, Any] | None = None
     ) -> dict[str, Any] | None:
         try:
-            return await self.api(f"STREAM.INFO.{stream}", wanted)
+            return await self.stream_info(stream, wanted)
         except JetStreamError as error:
             if error.code == _STREAM_NOT_FOUND:
                 return None

@@ -13,10 +13,10 @@ from pipeline.messaging.values import JetStreamError
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """A stream, and how many replicas its configuration asks for; None if nobody answers for it.
+    """A stream, and how many replicas its configuration asks for; None if no leader answers for it.
 
-    `current`: so many servers have all of it; the leader is one. `leader` is None during an
-    election, and where there is a lone server.
+    `current`: so many servers have all of it; the leader is one. `leader` is also None where there
+    is a lone server.
     """
 
     stream: str
@@ -45,7 +45,7 @@ async def replicas_of(js: JetStream, stream: str, seconds: float = 5.0) -> Repli
     """Those of one stream."""
     try:
         async with asyncio.timeout(seconds):
-            info = await js.api(f"STREAM.INFO.{stream}")
+            info = await js.stream_info(stream)
     except (NatsError, JetStreamError, OSError):
         return Replicas(stream)
     return _replicas(stream, info)
@@ -59,7 +59,7 @@ async def all_replicas(js: JetStream, seconds: float = 5.0) -> list[Replicas]:
 
 async def change(js: JetStream, stream: str, count: int) -> None:
     """Ask for so many; servers that get the stream begin to copy it. Raises `TooManyReplicas`."""
-    config = (await js.api(f"STREAM.INFO.{stream}"))["config"]
+    config = (await js.stream_info(stream))["config"]
     if config["num_replicas"] != count:
         await js.api(f"STREAM.UPDATE.{stream}", {**config, "num_replicas": count})
 
@@ -78,14 +78,8 @@ def shortage(found: list[Replicas], wanted: int) -> str:
 
 def _replicas(stream: str, info: Mapping[str, Any]) -> Replicas:
     cluster: Mapping[str, Any] = info.get("cluster") or {}
-    leader = cluster.get("leader")
-    # Until the leader of a stream that was just changed is elected, it counts itself as a peer.
-    peers = cluster.get("replicas") or [] if leader else []
-    current = sum(bool(peer["current"]) and not peer.get("offline") for peer in peers)
-    clustered = "name" in cluster
-    return Replicas(
-        stream,
-        info["config"]["num_replicas"],
-        current + 1 if leader or not clustered else 0,
-        leader if clustered else None,
+    others = sum(
+        bool(peer["current"]) and not peer.get("offline") for peer in cluster.get("replicas") or []
     )
+    leader = cluster.get("leader") if "name" in cluster else None
+    return Replicas(stream, info["config"]["num_replicas"], others + 1, leader)

@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import AsyncMock
 
+import orjson
 import pytest
 from nats.aio.client import Client
 
@@ -119,3 +122,30 @@ async def test_who_stops_connecting_leaves_no_connection(
             await cancel_and_wait(connecting)
             await ended.wait()
     assert "connection lost" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("cluster", "known"),
+    [
+        ({}, True),
+        ({"leader": "a lone server"}, True),
+        ({"name": "nats", "leader": "n0"}, True),
+        ({"name": "nats"}, False),
+        ({"name": "nats", "leader": ""}, False),
+    ],
+)
+async def test_the_state_of_a_stream_is_what_its_leader_says(
+    cluster: dict[str, str], known: bool
+) -> None:
+    """Without a leader any server that has a copy answers: what it says may be old."""
+    state = {"first_seq": 1, "last_seq": 2, "messages": 2}
+    answer = {"created": "now", "config": {}, "state": state, "cluster": cluster}
+    message = SimpleNamespace(data=orjson.dumps(answer))
+    nc = SimpleNamespace(request=AsyncMock(return_value=message), jetstream=lambda timeout: None)
+    js = JetStream(cast(Any, nc), asyncio.Event())
+    for call in (js.state("s"), js.config("s"), js.counted("s", "x")):
+        if known:
+            assert await call is not None
+        else:
+            with pytest.raises(JetStreamError, match="has no leader"):
+                await call

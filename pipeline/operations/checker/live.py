@@ -73,7 +73,7 @@ class Stores:
     async def forwarded(self) -> int:
         """The number of messages in the stream's partitions, resync markers not counted."""
         log = self.js.names.log
-        info = await self.js.api(f"STREAM.INFO.{log}", {"subjects_filter": f"{log}.*"})
+        info = await self.js.stream_info(log, {"subjects_filter": f"{log}.*"})
         subjects: dict[str, int] = info["state"].get("subjects") or {}
         ours = set(map(self.js.names.subject, range(await self._partitions())))
         return sum(
@@ -93,7 +93,7 @@ async def opened_events(settings: Settings) -> AsyncIterator[tuple[EventStore, J
             raise _unreachable("MongoDB", "mongodb", settings, error) from error
         try:
             js = await JetStream.within(_CONNECT_SECONDS, settings.nats, "bank verify")
-            await until_answered(partial(js.api, f"STREAM.INFO.{js.names.log}"), ELECTION)
+            await until_answered(partial(js.stream_info, js.names.log), ELECTION)
         except Exception as error:
             raise _unreachable("NATS", "nats", settings, error) from error
         yield store, js
