@@ -188,6 +188,8 @@ class Coordinator:
             if live == self._new(job):  # another worker swapped it before the job was cancelled
                 await self._note_swap(job, live)
                 return
+            # Whoever gave it up may have been killed before it deleted the index.
+            await self._alias_swap.drop(self._new(job))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
     def _new(self, job: RebuildJob) -> Generation:
