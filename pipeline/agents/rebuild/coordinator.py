@@ -198,12 +198,13 @@ class Coordinator:
         return Generation(job.generation, job.uuid, self._projection)
 
     async def _fail(self, job: RebuildJob, reason: str) -> None:
-        # Another worker may have swapped since this one looked. The reason was seen first, and a
-        # swap moves both aliases at once: so what was swapped by then is live in this look.
-        live = await self._context.generations.live()
-        if job.phase == "building" and live == self._new(job):
-            await self._note_swap(job, live)
-            return
+        if job.kind == "online" and job.phase == "building":
+            # Another worker may have swapped since this one looked. The reason was seen first, and
+            # a swap moves both aliases at once: so what was swapped by then is live in this look.
+            live = await self._context.generations.live()
+            if live == self._new(job):
+                await self._note_swap(job, live)
+                return
         log.error("rebuild %s failed: %s", job.id, reason)
 
         def failed(job: RebuildJob) -> RebuildJob:

@@ -11,7 +11,7 @@ from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.agents.rebuild.coordinator import Coordinator
 from pipeline.search import Generation
 from pipeline.search.alias_swap import AliasSwap
-from pipeline.tables.rebuild_job import RebuildJob
+from pipeline.tables.rebuild_job import Kind, RebuildJob
 from tests.agents.rebuild.bank import Bank
 from tests.agents.world import World
 from tests.bank import PARTITIONS, accounts, append
@@ -105,3 +105,16 @@ async def test_a_job_that_ends_during_its_swap_is_done(
 
     monkeypatch.setattr(AliasSwap, "swap", swap_slowly)
     await rebuilds(bank, world)
+
+
+@pytest.mark.parametrize("kind", ["online", "in-place"])
+async def test_a_job_of_another_number_of_partitions_fails_while_it_is_built(
+    bank: Bank, world: World, kind: Kind
+) -> None:
+    runner = await world.start()
+    job, _ = await bank.jobs.start(kind, range(PARTITIONS), PARTITIONS + 1)
+    built: dict[str, Any] = {"generation": 7, "uuid": "gone"} if kind == "online" else {}
+    await bank.jobs.change(job.id, lambda job: replace(job, phase="building", **built))
+    async with RebuildAgent(world.settings, runner):
+        failed = await bank.over(job, seconds=60)
+    assert (failed.phase, failed.reason) == ("failed", f"the bank has {PARTITIONS} partitions now")
