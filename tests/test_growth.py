@@ -75,6 +75,7 @@ NO_QUERIES: Final = {
     "JetStream.ensure_stream",
     "JetStream.note_full",
     "JetStream.ping",
+    "JetStream.stream_info",
     "Bucket.ensure",
     "Bucket.news",
     "Snapshots.close",

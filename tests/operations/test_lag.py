@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import bson
@@ -279,14 +280,15 @@ async def test_a_server_that_does_not_answer_is_named() -> None:
     async def is_wrong() -> None:
         raise ValueError("what is this")
 
+    async def answers() -> str:
+        return "answer"
+
     soon = asyncio.get_running_loop().time() + 0.05
     silent = Unknown("Redis does not answer", "Redis")
-    assert await probe("Redis", refuses(), soon) == silent
-    assert await probe("Redis", asyncio.Event().wait(), soon) == silent
-    assert await probe("NATS", is_wrong(), soon) == Unknown(
-        "NATS: ValueError: what is this", "NATS"
-    )
-    assert await probe("NATS", asyncio.sleep(0, "answer"), soon + 60) == "answer"
+    assert await probe("Redis", refuses, soon) == silent
+    assert await probe("Redis", asyncio.Event().wait, soon) == silent
+    assert await probe("NATS", is_wrong, soon) == Unknown("NATS: ValueError: what is this", "NATS")
+    assert await probe("NATS", answers, soon + 60) == "answer"
 
 
 async def test_one_reading_serves_all_who_ask_meanwhile_and_a_moment_after() -> None:

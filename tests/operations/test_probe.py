@@ -35,9 +35,22 @@ async def test_where_nobody_listens_is_told_from_what_is_late(error: Exception, 
     async def question() -> None:
         raise error
 
-    found = await probe("It", question(), asyncio.get_running_loop().time() + 10)
+    found = await probe("It", question, asyncio.get_running_loop().time() + 10)
     assert isinstance(found, Unknown)
     assert (found.why, found.away) == ("It does not answer", away)
+
+
+async def test_one_that_is_cancelled_at_once_has_asked_nothing() -> None:
+    asked = []
+
+    async def question() -> None:
+        asked.append(1)
+
+    probing = asyncio.gather(probe("It", question, asyncio.get_running_loop().time() + 10))
+    probing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probing
+    assert asked == []
 
 
 class FakeNats:
@@ -102,7 +115,7 @@ async def test_nats_that_is_frozen_still_listens(
 
     async def look() -> bool:
         """Whether nobody listens there."""
-        found = await probe("NATS", reader.jetstream(), asyncio.get_running_loop().time() + 0.2)
+        found = await probe("NATS", reader.jetstream, asyncio.get_running_loop().time() + 0.2)
         assert isinstance(found, Unknown)
         return found.away
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from elastic_transport import ApiResponseMeta, ConnectionTimeout, HttpHeaders, NodeConfig
@@ -56,10 +57,10 @@ async def test_it_is_named_with_its_error(server: str) -> None:
         raise error
 
     until = asyncio.get_running_loop().time() + 60
-    found = await probe(server, fails(ANSWERS[server]()), until)
+    found = await probe(server, partial(fails, ANSWERS[server]()), until)
     assert isinstance(found, Unknown)
     assert found.why.startswith(f"{server} answers with an error: ")
-    silent = await probe(server, fails(SILENT[server]()), until)
+    silent = await probe(server, partial(fails, SILENT[server]()), until)
     assert silent == Unknown(f"{server} does not answer", server)
     if server == "Redis":  # no command asks it alone
         return

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from pipeline.coordination.partition_leases import View, name_of
@@ -93,7 +94,7 @@ class Partitions:
         """The status at the time of the call, or up to three seconds later."""
         began = asyncio.get_running_loop().time()
         # With little time: if NATS is silent, the rest is still read within three seconds.
-        end = await probe("NATS", self._reader.log_end(), began + _END)
+        end = await probe("NATS", self._reader.log_end, began + _END)
         if isinstance(end, LogEnd) and end.partitions is not None:
             self._now = end.partitions
         return await self._read(end, began)
@@ -106,9 +107,9 @@ class Partitions:
         unforwarded, index, leases, epochs, parked = await asyncio.gather(
             self._unforwarded(end, until),
             self._index(began),
-            probe("Redis", self._reader.leases(count), until),
-            probe("NATS", self._reader.epochs(), until),
-            probe("NATS", self._reader.parked(count), until),
+            probe("Redis", partial(self._reader.leases, count), until),
+            probe("NATS", self._reader.epochs, until),
+            probe("NATS", partial(self._reader.parked, count), until),
         )
         now, applied = datetime.now(UTC), index.partitions
         statuses = [
@@ -139,15 +140,16 @@ class Partitions:
         token = end if isinstance(end, Unknown) else end.token
         if isinstance(token, Unknown):
             return [token] * self._now.count
-        question = self._reader.unforwarded(token, self._now.count)
+        question = partial(self._reader.unforwarded, token, self._now.count)
         found = await probe("MongoDB", question, until)
         return [found] * self._now.count if isinstance(found, Unknown) else found
 
     async def _index(self, began: float) -> _Index:
-        found = await probe("Elasticsearch", self._reader.checkpoints(self._now), began + _ALL)
+        question = partial(self._reader.checkpoints, self._now)
+        found = await probe("Elasticsearch", question, began + _ALL)
         if isinstance(found, Unknown):
             return _Index([_Applied(None, found)] * self._now.count)
-        log = await probe("NATS", self._reader.stream(), began + _EVENTS)
+        log = await probe("NATS", self._reader.stream, began + _EVENTS)
         if isinstance(log, Unknown):
             return _Index([_Applied(None, log)] * self._now.count)
         generation, checkpoints = found
@@ -163,7 +165,7 @@ class Partitions:
     async def _applied_to(self, partition: int, position: int | Unknown, began: float) -> _Applied:
         if isinstance(position, Unknown):
             return _Applied(None, position)
-        question = self._reader.unapplied(partition, position)
+        question = partial(self._reader.unapplied, partition, position)
         return _Applied(position, await probe("NATS", question, began + _EVENTS))
 
 

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from pipeline.coordination.leases import FORWARDER
@@ -74,14 +75,14 @@ class PipelineMonitor:
         now, began = time.time(), asyncio.get_running_loop().time()
         until = began + _PATIENCE
         count, log, (registry, leader), rebuild, asked, readings = await asyncio.gather(
-            probe("MongoDB", self._stored(), until),
-            probe("NATS", self._reader.stream(), until),
+            probe("MongoDB", self._stored, until),
+            probe("NATS", self._reader.stream, until),
             asyncio.gather(
-                probe("Redis", self._registry.registry(), until),
-                probe("Redis", self._registry.holder(FORWARDER), until),
+                probe("Redis", self._registry.registry, until),
+                probe("Redis", partial(self._registry.holder, FORWARDER), until),
             ),
-            probe("NATS", self._rebuild(), until),
-            probe("NATS", self._ask(), until),
+            probe("NATS", self._rebuild, until),
+            probe("NATS", self._ask, until),
             asyncio.gather(*(read() for read in self._read_each.values())),
         )
         first = readings[0]

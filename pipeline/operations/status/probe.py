@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -60,11 +60,14 @@ def joined(*reasons: str | None) -> str | None:
     return "; ".join(dict.fromkeys(each for each in reasons if each)) or None
 
 
-async def probe(server: str, question: Awaitable[T], until: float) -> T | Unknown:
-    """The answer, or `Unknown` if there is none `until` that time of the event loop's clock."""
+async def probe(server: str, ask: Callable[[], Awaitable[T]], until: float) -> T | Unknown:
+    """The answer, or `Unknown` if there is none `until` that time of the event loop's clock.
+
+    It is asked here: a coroutine that the caller made would be left unawaited if it is cancelled.
+    """
     try:
         async with asyncio.timeout_at(until):
-            return await question
+            return await ask()
     except _DOWN as error:
         log.debug("%s: %s", server, brief(error))
         away = answered(error) is None and bool(_UNREACHABLE.search(str(error)))

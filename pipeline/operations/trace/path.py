@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from pipeline.coordination.partitioning import Partitioning
@@ -80,7 +81,7 @@ async def trace_path(event: Event, readers: Sequence[StatusReader]) -> EventPath
         valid_slot(event)
     except (KeyError, TypeError, ValueError) as error:
         return EventPath(event, stored, Unknown(f"never: it is no valid event: {brief(error)}"), ())
-    end = await probe("NATS", readers[0].log_end(), began + _END_SECONDS)
+    end = await probe("NATS", readers[0].log_end, began + _END_SECONDS)
     found = await _logged(event, stored, end, readers[0], until)
     projected = await asyncio.gather(
         *(_projected(event, found, end, each, until) for each in readers)
@@ -106,13 +107,13 @@ async def _logged(
         except StillSearching:
             return _LATE
 
-    found = await probe("NATS", find(), until)
+    found = await probe("NATS", find, until)
     if found is not None:
         return found
     token = end.token if isinstance(end, LogEnd) else end
     if isinstance(token, Unknown):
         return token
-    return await probe("MongoDB", _waiting(event, token, reader), until)
+    return await probe("MongoDB", partial(_waiting, event, token, reader), until)
 
 
 async def _waiting(event: Event, token: str, reader: StatusReader) -> Unknown:
@@ -136,8 +137,8 @@ async def _projected(
     account_id = event["account_id"]
     (index, position), version, parked = await asyncio.gather(
         _position(event, _partitioning(end), reader, until),
-        probe("Elasticsearch", _version(event, reader), until),
-        probe("NATS", reader.parked_account(account_id), until),
+        probe("Elasticsearch", partial(_version, event, reader), until),
+        probe("NATS", partial(reader.parked_account, account_id), until),
     )
     passed: bool | Unknown
     if isinstance(position, Unknown):
@@ -155,8 +156,8 @@ async def _position(
     """The live index, and how far the event's partition is in it."""
     if isinstance(now, Unknown):
         return None, now
-    found = await probe("Elasticsearch", reader.checkpoints(now), until)
-    stream = await probe("NATS", reader.stream(), until)
+    found = await probe("Elasticsearch", partial(reader.checkpoints, now), until)
+    stream = await probe("NATS", reader.stream, until)
     if isinstance(found, Unknown):
         return None, found
     generation, checkpoints = found
