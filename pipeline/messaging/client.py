@@ -210,8 +210,8 @@ class JetStream:
     async def stream_info(
         self, stream: str, wanted: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """What the stream's leader says of it. Raises `JetStreamError`, also while there is none:
-        then any server that has a copy answers, with what it knew."""
+        """The stream's configuration and state, from its leader. Raises `JetStreamError`, also
+        while no leader is elected: any server with a copy answers then, and may be behind."""
         info = await self.api(f"STREAM.INFO.{stream}", wanted)
         cluster = info.get("cluster") or {}
         if "name" in cluster and not cluster.get("leader"):

@@ -118,8 +118,11 @@ class Coordinator:
         await self._note_swap(job, live)
 
     async def _note_swap(self, job: RebuildJob, before: Generation | None) -> None:
-        """Write into the job that its generation is live. Whoever cancelled or failed it meanwhile
-        did not see the swap: then all that is left is to drop the generation before it."""
+        """Write into the job that its generation is live, in the place of the one `before`.
+
+        A job that was cancelled or has failed meanwhile is done: only the old generation has to be
+        dropped. Whoever ended it had not seen the swap.
+        """
         new = self._new(job)
 
         def swapped(job: RebuildJob) -> RebuildJob:

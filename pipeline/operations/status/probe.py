@@ -63,7 +63,8 @@ def joined(*reasons: str | None) -> str | None:
 async def probe(server: str, ask: Callable[[], Awaitable[T]], until: float) -> T | Unknown:
     """The answer, or `Unknown` if there is none `until` that time of the event loop's clock.
 
-    It is asked here: a coroutine that the caller made would be left unawaited if it is cancelled.
+    The probe itself calls `ask`: if a caller made the coroutine, and the probe was cancelled before
+    it ran, nobody would await that coroutine.
     """
     try:
         async with asyncio.timeout_at(until):

@@ -1,4 +1,4 @@
-"""Two workers do a step at once: what one of them saw is not so any more when it acts on it."""
+"""Two workers do a step of a rebuild at once, or the one that does it is killed half way."""
 
 from collections.abc import Callable
 from dataclasses import replace
