@@ -158,10 +158,18 @@ class IndexBuilder:
         `parts`: the names of those that may not be. They were read before the marker was made, so
         a process that is late drops no index of the one that has taken its place.
         """
-        if not abandoned and not await self._events.find_one({}, {"_id": 1}):
-            await self._created(guard, name)  # no part of it can lack an event
-            return
+        if not abandoned:
+            if not await self._events.find_one({}, {"_id": 1}):
+                await self._created(guard, name)  # no part of it can lack an event
+                return
+            # Whoever has built it on the empty collection has taken that event since: no marker
+            # may stop it now.
+            if await self._built(guard):
+                return
         if (marker := await self._markers.announce(guard, abandoned)) is None:
+            return
+        if not abandoned and await self._built(guard, marker):
+            await self._markers.remove(marker)
             return
         for part in parts:
             await self._drop(part)
@@ -173,6 +181,14 @@ class IndexBuilder:
             raise
         if created:
             await self._markers.remove(marker)
+
+    async def _built(self, guard: IndexModel, mine: str = "") -> bool:
+        """Whether another process has built it meanwhile: it is listed, and then nobody else has a
+        marker."""
+        if not any(trusted(index, guard) for index in await indexes_of(self._events)):
+            return False
+        markers = [each for each in await self._markers.there() if each != mine]
+        return not any(each.startswith(markers_of(guard)) for each in markers)
 
     async def _created(self, guard: IndexModel, name: str) -> bool:
         """Create the index; whether the server has built it for this command: one that was there

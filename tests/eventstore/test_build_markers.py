@@ -33,6 +33,7 @@ from pipeline.eventstore import (
 )
 from pipeline.eventstore.build_markers import BuildMarkers
 from pipeline.eventstore.guards import FRESH, indexes_of
+from pipeline.eventstore.index_builder import IndexBuilder
 from pipeline.eventstore.indexes import (
     KEYS,
     VERSIONS,
@@ -305,6 +306,38 @@ async def test_of_builders_at_once_the_first_builds(begun: EventStore, events: E
     assert await first.announce(KEYS, [mine]) is None, "somebody has taken its place"
     await first.remove(mine)  # late
     assert await asyncio.to_thread(marked, events) == [successor]
+
+
+@pytest.mark.parametrize("before", ["find_one", "announce"])
+async def test_a_builder_that_is_late_leaves_the_index_and_stops_no_command(
+    settings: Settings, events: Events, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """Another process has built it since this one has found it to be missing: on the empty
+    collection, where the first event follows at once, or on one that had events."""
+    at = (settings.mongodb_url, settings.mongodb_database)
+    late, other = EventStore(*at), EventStore(*at)
+    if before == "announce":
+        await other.setup()
+        await other.append(opened(1, "a"))
+        for guard in (VERSIONS, KEYS):
+            await asyncio.to_thread(events.drop_index, name_of(guard))
+    step = BuildMarkers.announce if before == "announce" else IndexBuilder._create_marked
+
+    async def after_the_other(*step_of: Any) -> Any:
+        monkeypatch.undo()
+        await other.setup()
+        if before == "find_one":
+            await other.append(opened(1, "a"))
+        return await step(*step_of)
+
+    owner = BuildMarkers if before == "announce" else IndexBuilder
+    monkeypatch.setattr(owner, step.__name__, after_the_other)
+    await late.setup()
+    assert await asyncio.to_thread(marked, events) == []
+    names = await asyncio.to_thread(events.index_information)
+    assert {*names} == {"_id_", name_of(VERSIONS), name_of(KEYS)}
+    await other.append(opened(2, "b"))
+    await asyncio.gather(late.close(), other.close())
 
 
 async def test_builders_that_follow_one_another_have_more_time_each(
