@@ -8,6 +8,7 @@ builder makes a marker of its own, drops the abandoned one and builds the index 
 No two markers have the same name, so that a late builder never drops another one's.
 """
 
+import random
 import time
 from collections.abc import Collection as Some
 from typing import Final
@@ -45,7 +46,10 @@ class BuildMarkers:
             self._patience = _PATIENCE
         until = {name: self._until[name] for name in found if name in self._until}
         for name in found.keys() - until.keys():
-            until[name] = now + self._patience
+            # A server that is silent during a build answers all builders at once. Were they patient
+            # for as long, they would take their turns at once, too: the one that comes second may
+            # lose the answer to its marker, which then stays, however well the first one builds.
+            until[name] = now + self._patience * random.uniform(1, 2)
             self._patience = min(2 * self._patience, _MOST_PATIENCE)
         self._until = until
         return [*found]

@@ -346,6 +346,7 @@ async def test_builders_that_follow_one_another_have_more_time_each(
     """Of several builders on a slow machine one comes to the end at last."""
     now = 0.0
     monkeypatch.setattr(build_markers, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(build_markers, "random", SimpleNamespace(uniform=lambda least, _: least))
     builder = BuildMarkers(begun._events)
 
     async def given_time() -> float:
@@ -366,6 +367,23 @@ async def test_builders_that_follow_one_another_have_more_time_each(
     await asyncio.to_thread(events.database.drop_collection, standing)
     assert await builder.there() == []
     assert await given_time() == 1
+
+
+async def test_builders_that_see_a_marker_at_once_take_their_turns_one_by_one(
+    begun: EventStore, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(build_markers, "time", SimpleNamespace(monotonic=lambda: now))
+    marker = f"{markers_of(KEYS)}old"
+    await asyncio.to_thread(events.database.create_collection, marker)
+    builders = [BuildMarkers(begun._events) for _ in range(20)]
+    for each in builders:
+        assert await each.there() == [marker]
+    assert not any(each.abandoned(marker) for each in builders)
+    now = 1.5
+    assert 0 < sum(each.abandoned(marker) for each in builders) < len(builders)
+    now = 2.0
+    assert all(each.abandoned(marker) for each in builders)
 
 
 @pytest.mark.parametrize(
