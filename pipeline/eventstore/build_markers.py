@@ -46,9 +46,9 @@ class BuildMarkers:
             self._patience = _PATIENCE
         until = {name: self._until[name] for name in found if name in self._until}
         for name in found.keys() - until.keys():
-            # A server that is silent during a build answers all builders at once. Were they patient
-            # for as long, they would take their turns at once, too: the one that comes second may
-            # lose the answer to its marker, which then stays, however well the first one builds.
+            # The server is silent during a build, so after it all builders see a marker at the same
+            # moment. With the same patience they would announce at the same moment, too: one would
+            # build, and another one's marker, whose answer is late, would stay after the build.
             until[name] = now + self._patience * random.uniform(1, 2)
             self._patience = min(2 * self._patience, _MOST_PATIENCE)
         self._until = until

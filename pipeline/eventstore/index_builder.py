@@ -162,8 +162,8 @@ class IndexBuilder:
             if not await self._events.find_one({}, {"_id": 1}):
                 await self._created(guard, name)  # no part of it can lack an event
                 return
-            # Whoever has built it on the empty collection has taken that event since: no marker
-            # may stop it now.
+            # A process that has built it on the empty collection may take events by now: a marker
+            # would stop it.
             if await self._built(guard):
                 return
         if (marker := await self._markers.announce(guard, abandoned)) is None:
@@ -183,8 +183,8 @@ class IndexBuilder:
             await self._markers.remove(marker)
 
     async def _built(self, guard: IndexModel, mine: str = "") -> bool:
-        """Whether another process has built it meanwhile: it is listed, and then nobody else has a
-        marker."""
+        """Whether another process has built it meanwhile: the server lists it, and after that lists
+        no marker of it but `mine`. In this order: a marker is there before its index."""
         if not any(trusted(index, guard) for index in await indexes_of(self._events)):
             return False
         markers = [each for each in await self._markers.there() if each != mine]

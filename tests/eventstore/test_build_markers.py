@@ -308,30 +308,32 @@ async def test_of_builders_at_once_the_first_builds(begun: EventStore, events: E
     assert await asyncio.to_thread(marked, events) == [successor]
 
 
-@pytest.mark.parametrize("before", ["find_one", "announce"])
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(IndexBuilder, "_create_marked"), (BuildMarkers, "announce")],
+    ids=["on an empty collection", "on one with an event"],
+)
 async def test_a_builder_that_is_late_leaves_the_index_and_stops_no_command(
-    settings: Settings, events: Events, monkeypatch: pytest.MonkeyPatch, before: str
+    settings: Settings, events: Events, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
 ) -> None:
-    """Another process has built it since this one has found it to be missing: on the empty
-    collection, where the first event follows at once, or on one that had events."""
+    """Another process has built it since this one has found it to be missing."""
     at = (settings.mongodb_url, settings.mongodb_database)
     late, other = EventStore(*at), EventStore(*at)
-    if before == "announce":
+    empty, next_step = owner is IndexBuilder, getattr(owner, step)
+    if not empty:
         await other.setup()
         await other.append(opened(1, "a"))
         for guard in (VERSIONS, KEYS):
             await asyncio.to_thread(events.drop_index, name_of(guard))
-    step = BuildMarkers.announce if before == "announce" else IndexBuilder._create_marked
 
-    async def after_the_other(*step_of: Any) -> Any:
+    async def after_the_other(*arguments: Any) -> Any:
         monkeypatch.undo()
         await other.setup()
-        if before == "find_one":
+        if empty:
             await other.append(opened(1, "a"))
-        return await step(*step_of)
+        return await next_step(*arguments)
 
-    owner = BuildMarkers if before == "announce" else IndexBuilder
-    monkeypatch.setattr(owner, step.__name__, after_the_other)
+    monkeypatch.setattr(owner, step, after_the_other)
     await late.setup()
     assert await asyncio.to_thread(marked, events) == []
     names = await asyncio.to_thread(events.index_information)
