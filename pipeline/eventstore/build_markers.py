@@ -21,9 +21,13 @@ from pipeline.eventstore.indexes import markers_of
 from pipeline.eventstore.write_results import Collection
 
 _PATIENCE: Final = 1.0
-"""Seconds after which a marker counts as abandoned if the server builds nothing. A builder that is
-slower loses its turn, and no more."""
-_MOST_PATIENCE: Final = 64.0
+"""Seconds of an answering server after which a marker counts as abandoned. A builder that is slower
+loses its turn, and no more."""
+_MOST_PATIENCE: Final = 8.0
+_STEP: Final = 0.9
+"""Seconds that count, at most, from one look at the markers to the next. Less than the patience:
+the embedded server is silent while it drops or builds an index, and at the first look after that
+the builder has not had the time to go on, or to drop its marker."""
 
 
 class BuildMarkers:
@@ -32,8 +36,9 @@ class BuildMarkers:
     def __init__(self, events: Collection) -> None:
         self._events = events
         self._patience = _PATIENCE
-        self._until: dict[str, float] = {}
-        """When each marker that this process sees will count as abandoned, by the monotonic clock.
+        self._looked = 0.0
+        self._left: dict[str, float] = {}
+        """The seconds after which each marker that this process sees will count as abandoned.
 
         Each one more that comes before all are gone has twice the time of the one before. Else the
         builders of a slow machine would take each other's turns for ever."""
@@ -41,22 +46,27 @@ class BuildMarkers:
     async def there(self) -> list[str]:
         """The markers of all guards."""
         found, now = await collections_of(self._events), time.monotonic()
+        passed, self._looked = min(now - self._looked, _STEP), now
         found.pop(self._events.name, None)
         if not found:
             self._patience = _PATIENCE
-        until = {name: self._until[name] for name in found if name in self._until}
-        for name in found.keys() - until.keys():
-            # The server is silent during a build, so after it all builders see a marker at the same
-            # moment. With the same patience they would announce at the same moment, too: one would
-            # build, and another one's marker, whose answer is late, would stay after the build.
-            until[name] = now + self._patience * random.uniform(1, 2)
+        left = {name: self._left[name] - passed for name in found if name in self._left}
+        for name in found.keys() - left.keys():
+            # After a silence all builders see a marker at the same moment. With the same patience
+            # they would announce at the same moment, too: one would build, and another one's
+            # marker, whose answer is late, would stay after the build.
+            left[name] = self._patience * random.uniform(1, 2)
             self._patience = min(2 * self._patience, _MOST_PATIENCE)
-        self._until = until
+        self._left = left
         return [*found]
 
     def abandoned(self, marker: str) -> bool:
-        """Whether its builder has had the time to begin."""
-        return time.monotonic() >= self._until[marker]
+        """Whether its builder has had the time to go on."""
+        return self._left[marker] <= 0
+
+    def give_up(self, marker: str) -> None:
+        """Have a marker of this process count as abandoned, for it has no command under way."""
+        self._left[marker] = 0.0
 
     async def announce(self, guard: IndexModel, abandoned: Some[str]) -> str | None:
         """Make a marker, and take the place of the abandoned ones. None if another process builds:

@@ -181,6 +181,8 @@ class IndexBuilder:
             raise
         if created:
             await self._markers.remove(marker)
+        else:
+            self._markers.give_up(marker)
 
     async def _built(self, guard: IndexModel, mine: str = "") -> bool:
         """Whether another process has built it meanwhile: the server lists it, and after that lists

@@ -342,25 +342,38 @@ async def test_a_builder_that_is_late_leaves_the_index_and_stops_no_command(
     await asyncio.gather(late.close(), other.close())
 
 
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the builders."""
+    clock = Clock()
+    monkeypatch.setattr(build_markers, "time", clock)
+    return clock
+
+
 async def test_builders_that_follow_one_another_have_more_time_each(
-    begun: EventStore, events: Events, monkeypatch: pytest.MonkeyPatch
+    begun: EventStore, events: Events, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of several builders on a slow machine one comes to the end at last."""
-    now = 0.0
-    monkeypatch.setattr(build_markers, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(build_markers, "random", SimpleNamespace(uniform=lambda least, _: least))
     builder = BuildMarkers(begun._events)
 
     async def given_time() -> float:
         """Seconds after which one more marker counts as abandoned."""
-        nonlocal now
-        marker = f"{markers_of(KEYS)}{now:g}"
+        marker = f"{markers_of(KEYS)}{clock.now:g}"
         await asyncio.to_thread(events.database.create_collection, marker)
-        began, _ = now, await builder.there()
+        began, _ = clock.now, await builder.there()
         while not builder.abandoned(marker):
-            now += 0.5
+            clock.now += 0.5
+            await builder.there()
         await asyncio.to_thread(events.database.drop_collection, marker)
-        return now - began
+        return clock.now - began
 
     standing = f"{markers_of(VERSIONS)}old"
     await asyncio.to_thread(events.database.create_collection, standing)
@@ -372,20 +385,55 @@ async def test_builders_that_follow_one_another_have_more_time_each(
 
 
 async def test_builders_that_see_a_marker_at_once_take_their_turns_one_by_one(
-    begun: EventStore, events: Events, monkeypatch: pytest.MonkeyPatch
+    begun: EventStore, events: Events, clock: Clock
 ) -> None:
-    now = 0.0
-    monkeypatch.setattr(build_markers, "time", SimpleNamespace(monotonic=lambda: now))
     marker = f"{markers_of(KEYS)}old"
     await asyncio.to_thread(events.database.create_collection, marker)
     builders = [BuildMarkers(begun._events) for _ in range(20)]
     for each in builders:
         assert await each.there() == [marker]
     assert not any(each.abandoned(marker) for each in builders)
-    now = 1.5
+    for clock.now in (0.5, 1.0, 1.5):
+        for each in builders:
+            await each.there()
     assert 0 < sum(each.abandoned(marker) for each in builders) < len(builders)
-    now = 2.0
+    clock.now = 2.0
+    for each in builders:
+        await each.there()
     assert all(each.abandoned(marker) for each in builders)
+
+
+async def test_the_time_of_a_silent_server_is_not_the_builders(
+    begun: EventStore, events: Events, clock: Clock
+) -> None:
+    """All wait for a long build, and after it others must not be faster than the builder."""
+    marker = f"{markers_of(KEYS)}old"
+    await asyncio.to_thread(events.database.create_collection, marker)
+    builder = BuildMarkers(begun._events)
+    assert await builder.there() == [marker]
+    clock.now = 300.0
+    assert await builder.there() == [marker]
+    assert not builder.abandoned(marker)
+    for clock.now in (301.0, 302.0):
+        await builder.there()
+    assert builder.abandoned(marker), "the server answers, and its builder does nothing"
+
+
+async def test_who_could_not_build_is_the_first_to_try_again(
+    begun: EventStore, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its marker has to stay, for the index that was there may be a part."""
+    await asyncio.to_thread(events.drop_index, name_of(KEYS))
+
+    async def created(*_: object) -> bool:
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(begun._indexes, "_created", created)
+        with pytest.raises(StoreUnguarded):
+            await begun.setup()
+    await begun.setup()
+    assert await asyncio.to_thread(marked, events) == []
 
 
 @pytest.mark.parametrize(
