@@ -38,7 +38,8 @@ class BuildMarkers:
         self._patience = _PATIENCE
         self._looked = 0.0
         self._left: dict[str, float] = {}
-        """The seconds after which each marker that this process sees will count as abandoned.
+        """For how many more seconds the server must answer until each marker that this process sees
+        counts as abandoned.
 
         Each one more that comes before all are gone has twice the time of the one before. Else the
         builders of a slow machine would take each other's turns for ever."""
