@@ -47,6 +47,7 @@ from pipeline.banking.balance import BALANCE
 from pipeline.eventstore import StoreUnavailable
 from pipeline.model.names import BANK
 from pipeline.search import ProjectionBroken, ProjectionUnavailable
+from pipeline.support.cancellation import close_all
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import NotReady
 from pipeline.support.self_report import process_name
@@ -116,8 +117,7 @@ def create_app(settings: Settings) -> web.Application:
             *(overviews, activities, ways, snapshots, watchers, waiting, pages),
             *(read_all, read_groups, feeds, forwarder),
         )
-        for each in (*readers, connections, entries, index):
-            await each.close()
+        await close_all(*(each.close for each in (*readers, connections, entries, index)))
 
     metrics = Metrics("balances")
     metrics.register(snapshots, before_scrape=snapshots.refresh)

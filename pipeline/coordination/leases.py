@@ -71,9 +71,11 @@ class LeaseClient:
         self._last: asyncio.Task[Any] | None = None
 
     async def close(self) -> None:
-        if self._last is not None:
-            await asyncio.wait({self._last})
-        await self._redis.aclose()
+        try:
+            if self._last is not None:
+                await asyncio.wait({self._last})
+        finally:  # a Redis that hangs may take longer than who closes this waits
+            await self._redis.aclose()
 
     async def _answer(self, command: Callable[[], Any]) -> Any:
         """Run a command; raises `LeaseUnavailable`."""

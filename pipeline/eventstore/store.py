@@ -43,6 +43,7 @@ from pipeline.model.events import Event, slot_of
 from pipeline.model.personal import Subject
 from pipeline.model.upcasters import upcast
 from pipeline.support.access import ServerAccess
+from pipeline.support.cancellation import close_all
 from pipeline.support.tracing import carrying
 
 _LIST: Final = 1000
@@ -111,11 +112,12 @@ class EventStore:
 
     async def close(self) -> None:
         """Wait for the appends in flight, then disconnect."""
-        await self._indexes.close()
-        await self._appender.close()
-        await self.snapshots.close()
-        await self.keys.close()
-        self._client.close()
+        try:
+            await close_all(
+                self._indexes.close, self._appender.close, self.snapshots.close, self.keys.close
+            )
+        finally:
+            self._client.close()
 
     async def estimate(self) -> int:
         """The approximate number of events, from MongoDB's metadata."""

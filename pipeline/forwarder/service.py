@@ -17,7 +17,7 @@ from pipeline.forwarder.metrics import ForwarderMetrics, forwarder_checks, forwa
 from pipeline.forwarder.stream_publisher import PublisherCounters, StandDown
 from pipeline.messaging import JetStream
 from pipeline.messaging.instances import answering
-from pipeline.support.cancellation import raise_if_cancelled
+from pipeline.support.cancellation import close_all, raise_if_cancelled
 from pipeline.support.metrics_server import Keys, exposed
 from pipeline.support.retry import Outage
 from pipeline.support.self_report import SelfReport
@@ -80,6 +80,4 @@ async def _run(settings: Settings, metrics: ForwarderMetrics) -> None:
                 attempt = 0 if leader.working else attempt + 1
                 await outage.pause(error, attempt)
     finally:
-        await lease.close()
-        await store.close()
-        await js.close()
+        await close_all(lease.close, store.close, js.close)

@@ -198,7 +198,20 @@ class FastPathClient(Client):
             raise
 
     async def shut(self) -> None:
-        """Close the connection for good, whether it is up or just reconnecting."""
+        """Close the connection for good, whether it is up or just reconnecting.
+
+        Also if it is cancelled meanwhile, as `cancel_and_wait` does again and again: then it is
+        aborted, and the rest is done in the background.
+        """
+        shutting = asyncio.create_task(self._shut())
+        try:
+            await asyncio.shield(shutting)
+        except asyncio.CancelledError:
+            self._pending_data_size = 0
+            self._abort()
+            raise
+
+    async def _shut(self) -> None:
         if not self.is_connected:
             # What is queued can't be sent any more, and `close` would fail to flush it.
             self._pending_data_size = 0

@@ -18,7 +18,7 @@ from nats.aio.subscription import Subscription
 
 from pipeline.messaging.client import JetStream
 from pipeline.messaging.connection import Refusals
-from pipeline.support.cancellation import running
+from pipeline.support.cancellation import close_all, running
 from pipeline.support.retry import brief
 from pipeline.support.self_report import Answer, SelfReport, answer_of
 from pipeline.support.settings import Settings
@@ -40,8 +40,7 @@ async def answering(settings: Settings, report: SelfReport) -> AsyncIterator[Non
             finally:
                 await speaker.say_goodbye()
     finally:
-        await report.close()
-        await speaker.close()
+        await close_all(report.close, speaker.close)
 
 
 class _Speaker:

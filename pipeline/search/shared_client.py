@@ -9,6 +9,7 @@ from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
 from pipeline.search.group_commit import Answers, GroupCommit
 from pipeline.search.values import PREFERENCE
+from pipeline.support.cancellation import close_all
 
 _JSON: Final = "application/json"
 _LINES: Final = {"accept": _JSON, "content-type": "application/x-ndjson"}
@@ -36,9 +37,8 @@ class SharedClient:
         self._listings = GroupCommit(self._list, again=_failed_early)
 
     async def close(self) -> None:
-        for group in (self._documents, self._conditional, self._reads, self._looks, self._listings):
-            await group.close()
-        await self.client.close()
+        groups = (self._documents, self._conditional, self._reads, self._looks, self._listings)
+        await close_all(*(group.close for group in groups), self.client.close)
 
     async def bulk(self, lines: bytes, items: int, *, alone: bool = False) -> Answers:
         """Send so many items, whose lines all end with a newline; each answer has `status`, and

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,18 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait((task,), timeout=0.2)
+
+
+async def close_all(*closings: Callable[[], Awaitable[None]]) -> None:
+    """Call each in this order, whatever comes of those before it; then raise what the last one to
+    fail raised.
+
+    A task that is cancelled while it closes one connection, as `cancel_and_wait` does, leaves no
+    other one open.
+    """
+    async with AsyncExitStack() as stack:
+        for each in reversed(closings):
+            stack.push_async_callback(each)
 
 
 @asynccontextmanager

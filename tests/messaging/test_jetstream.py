@@ -10,10 +10,12 @@ from unittest.mock import AsyncMock
 import orjson
 import pytest
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 
 from pipeline.messaging import JetStream, JetStreamError
 from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
+from tests.harness import eventually
 
 
 async def test_one_that_tries_to_reconnect_is_closed_for_certain(
@@ -41,6 +43,26 @@ async def test_one_that_tries_to_reconnect_is_closed_for_certain(
     await js.close()
     assert asyncio.all_tasks() <= before
     assert swallowed
+
+
+@pytest.mark.parametrize("rounds", range(1, 6))
+async def test_a_close_that_is_cancelled_leaves_no_connection(
+    settings: Settings, rounds: int
+) -> None:
+    """Who ends a role cancels it until it has ended, so also while it closes its connections."""
+    before = asyncio.all_tasks()
+    js = await JetStream.connect(settings.nats_url, "test")
+    await js.ping()
+    assert isinstance(js.nc._transport, TcpTransport)
+    assert js.nc._transport._io_writer is not None
+    transport = js.nc._transport._io_writer.transport
+    closing = asyncio.create_task(js.close())
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait((closing,))
+    assert transport.is_closing()
+    assert await eventually(lambda: asyncio.all_tasks() <= before, seconds=5)
 
 
 async def test_a_request_passes_on_a_cancellation_that_comes_with_its_reply(

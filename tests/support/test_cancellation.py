@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cli import running
 from pipeline.support import cancellation, event_loop
-from pipeline.support.cancellation import mend_wait_for
+from pipeline.support.cancellation import close_all, mend_wait_for
 from tests.harness import eventually
 
 Run = Callable[[Coroutine[Any, Any, bool]], bool | None]
@@ -134,3 +134,25 @@ async def test_what_fails_inside_a_block_is_logged(caplog: pytest.LogCaptureFixt
 
     async with cancellation.running(fail()):
         await eventually(lambda: "LookupError: lost" in caplog.text)
+
+
+async def test_each_is_closed_whatever_comes_of_those_before_it() -> None:
+    closed, begun = [], asyncio.Event()
+
+    async def slow() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    async def broken() -> None:
+        closed.append("broken")
+        raise OSError("gone")
+
+    async def quick() -> None:
+        closed.append("quick")
+
+    closing = asyncio.create_task(close_all(slow, quick, broken, quick))
+    await begun.wait()
+    closing.cancel()
+    with pytest.raises(OSError, match="gone"):
+        await closing
+    assert closed == ["quick", "broken", "quick"]

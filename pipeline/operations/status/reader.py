@@ -26,6 +26,7 @@ from pipeline.operations.status.lag import (
 )
 from pipeline.operations.status.probe import Unknown
 from pipeline.search import FailFastElastic, FoundDocument, Generation, GenerationGone
+from pipeline.support.cancellation import close_all
 from pipeline.support.settings import Settings
 from pipeline.tables.checkpoint import checkpoint_of
 from pipeline.tables.epochs import bucket_of, epoch_of
@@ -99,8 +100,7 @@ class StatusReader:
         self._parked: ParkedAccountList | None = None
 
     async def close(self) -> None:
-        await self._elastic.close()
-        await self._leases.close()
+        await close_all(self._elastic.close, self._leases.close)
 
     async def jetstream(self) -> JetStream:
         """The connection, if there is one at this moment. Raises why there is none."""
