@@ -78,21 +78,7 @@ class AliasSwap:
         live = await self._generations.live()
         if live is not None:
             await self._refresh_every(live, LIVE_REFRESH)  # in case a swap had been begun
-        return await self.drop(new)
-
-    async def drop(self, generation: Generation) -> bool:
-        """Delete a generation that no reader sees; whether it was deleted.
-
-        By its uuid: an index of the same name created later stays.
-        """
-        if not await self._generations.unread(generation):
-            return False
-        try:
-            await self._client.indices.delete(index=generation.index)
-        except NotFoundError:
-            return False
-        log.info("%s is dropped", generation.index)
-        return True
+        return await self._generations.drop(new)
 
     async def _refresh_every(self, generation: Generation, interval: str) -> None:
         try:

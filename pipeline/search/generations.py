@@ -82,11 +82,21 @@ class Generations:
         """The newest generation that has the alias. Raises the driver's errors."""
         return newest(await self._catalog(), alias)
 
-    async def unread(self, generation: Generation) -> bool:
-        """Whether that index, by its uuid, exists and no reader sees it."""
-        return any(
-            each.generation == generation and not each.read for each in await self._catalog()
-        )
+    async def drop(self, generation: Generation) -> bool:
+        """Delete a generation that no reader sees; whether it was deleted. Raises the driver's
+        errors.
+
+        By its uuid: an index of the same name created later stays.
+        """
+        indexes = await self._catalog()
+        if not any(each.generation == generation and not each.read for each in indexes):
+            return False
+        try:
+            await self._client.indices.delete(index=generation.index)
+        except NotFoundError:
+            return False
+        log.info("%s is dropped", generation.index)
+        return True
 
     async def create_next(self, alias: str, *, refresh: str) -> None:
         """Create a generation above all others, with that alias, unless one has it.
@@ -139,7 +149,9 @@ class Generations:
             generation = self._last
         foreign = [each for each in indexes if each.generation is None and each.read]
         if foreign and generation is None:
-            await self._adopt(foreign, await self._next(indexes))
+            heir = await self._next(indexes)
+            if not await self._adopt(foreign, heir):
+                await self._drop_unread(heir.index)
             return None
         if generation is None:
             if not self._in_grace():
@@ -196,17 +208,25 @@ class Generations:
         await self.create(number)
         return Generation(number, "", self.projection)
 
-    async def _adopt(self, foreign: list[CatalogEntry], generation: Generation) -> None:
-        """Put the generation in the place of indexes that were created by hand."""
+    async def _drop_unread(self, index: str) -> None:
+        """Drop what was made in vain: another worker adopted the same indexes into its own."""
+        for each in await self._catalog():
+            if each.name == index and each.generation is not None:
+                await self.drop(each.generation)
+
+    async def _adopt(self, foreign: list[CatalogEntry], generation: Generation) -> bool:
+        """Put the generation in the place of indexes that were created by hand; False if another
+        worker was faster."""
         actions = adoption(foreign, generation)
         try:
             await self._client.indices.update_aliases(actions=actions)
         except (BadRequestError, NotFoundError) as error:  # another worker was faster
             log.debug("not adopted: %s", brief(error))
             await asyncio.sleep(_POLL)
-        else:
-            names = ", ".join(each.name for each in foreign)
-            log.warning("%s was created by hand: %s replaces it", names, generation.index)
+            return False
+        names = ", ".join(each.name for each in foreign)
+        log.warning("%s was created by hand: %s replaces it", names, generation.index)
+        return True
 
     async def _catalog(self) -> list[CatalogEntry]:
         found = await self._elastic.indexes(f"{self._name},{self._name}-*")

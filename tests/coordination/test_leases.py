@@ -60,10 +60,10 @@ async def test_a_lease_that_is_not_renewed_comes_free(lease: Callable[..., Lease
 async def test_leading_holds_the_lease_as_long_as_the_block_lasts(
     lease: Callable[..., Lease],
 ) -> None:
-    ours, theirs = lease("ours", 0.6), lease("theirs", 0.6)
+    ours, theirs = lease("ours", 1.5), lease("theirs", 1.5)
     async with leading(ours) as lost:
         for _ in range(12):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
             assert not await theirs.acquire()
         assert not lost.is_set()
     assert await theirs.acquire()

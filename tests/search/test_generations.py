@@ -25,6 +25,7 @@ from pipeline.search import (
     Stamp,
     Write,
 )
+from pipeline.search.catalog import CatalogEntry
 from pipeline.support.settings import Settings
 from tests.bank import stored
 from tests.harness import eventually
@@ -178,6 +179,29 @@ async def test_an_index_that_a_curl_made_of_a_document_is_adopted_by_all_workers
     assert len(set(found)) == 1
     assert len(await indexes(http)) == 1
     await asyncio.gather(*(each.close() for each in clients))
+
+
+async def test_who_was_slower_to_adopt_takes_away_what_it_made(
+    elastic: Elastic, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with http.put("/balance", json={}) as answer:
+        assert answer.status == 200
+    slow, made, adopted = Generations(elastic, BALANCE), asyncio.Event(), asyncio.Event()
+    adopt = slow._adopt
+
+    async def late(foreign: list[CatalogEntry], generation: Generation) -> bool:
+        made.set()
+        await adopted.wait()
+        return await adopt(foreign, generation)
+
+    monkeypatch.setattr(slow, "_adopt", late)
+    beaten = asyncio.create_task(slow.ensure_live())
+    await made.wait()
+    assert "balance-1" in await indexes(http)
+    live = await Generations(elastic, BALANCE).ensure_live()
+    adopted.set()
+    assert await beaten == live
+    assert await indexes(http) == {live.index: {"balance", live.alias}}
 
 
 async def test_a_lost_alias_of_its_own_is_given_back(

@@ -182,7 +182,8 @@ class Coordinator:
         if _seconds_since(job.swapped) < self._grace:
             return
         if job.old is not None and job.old_uuid is not None:
-            await self._alias_swap.drop(Generation(job.old, job.old_uuid, self._projection))
+            old = Generation(job.old, job.old_uuid, self._projection)
+            await self._context.generations.drop(old)
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
     async def _drop_new(self, job: RebuildJob) -> None:
@@ -192,7 +193,7 @@ class Coordinator:
                 await self._note_swap(job, live)
                 return
             # Whoever gave it up may have been killed before it deleted the index.
-            await self._alias_swap.drop(self._new(job))
+            await self._context.generations.drop(self._new(job))
         await self._jobs.change(job.id, lambda job: replace(job, dropped=True))
 
     def _new(self, job: RebuildJob) -> Generation:

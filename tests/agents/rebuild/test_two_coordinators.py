@@ -9,7 +9,7 @@ from elasticsearch import TransportError
 
 from pipeline.agents.rebuild.agent import RebuildAgent
 from pipeline.agents.rebuild.coordinator import Coordinator
-from pipeline.search import Generation
+from pipeline.search import Generation, Generations
 from pipeline.search.alias_swap import AliasSwap
 from pipeline.tables.rebuild_job import Kind, RebuildJob
 from tests.agents.rebuild.bank import Bank
@@ -58,23 +58,23 @@ async def test_a_generation_that_another_worker_swaps_meanwhile_was_not_deleted(
 async def test_what_was_given_up_is_deleted_later_if_that_fails_at_first(
     bank: Bank, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, drop = Coordinator._begin, AliasSwap.drop
+    begin, drop = Coordinator._begin, Generations.drop
 
     async def begun(self: Coordinator, job: RebuildJob) -> None:
         await begin(self, job)
         await bank.jobs.cancel(job.id)
 
-    async def fail(self: AliasSwap, generation: Generation) -> bool:
-        monkeypatch.setattr(AliasSwap, "drop", drop)
+    async def fail(self: Generations, generation: Generation) -> bool:
+        monkeypatch.setattr(Generations, "drop", drop)
         raise TransportError(f"{generation.index} is not deleted")
 
     monkeypatch.setattr(Coordinator, "_begin", begun)
-    monkeypatch.setattr(AliasSwap, "drop", fail)
+    monkeypatch.setattr(Generations, "drop", fail)
     await world.start()
     async with RebuildAgent(world.settings, world.runner):
         job, _ = await bank.jobs.start("online", range(PARTITIONS), PARTITIONS)
         cancelled = await bank.reaches(job, "cancelled")
-        await eventually(lambda: AliasSwap.drop is drop, message="it failed")
+        await eventually(lambda: Generations.drop is drop, message="it failed")
         await eventually(lambda: bank.is_single(1), message="the new one is gone")
     assert cancelled.generation == 2
 
