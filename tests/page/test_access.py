@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from tests.harness import LONG_LANE
+from tests.harness import LONG_LANE, rounds
 from tests.page.bank import Bank
 from tests.page.browser import DESKTOP, PHONE, Scheme, Tab, tab
 from tests.page.canned import Canned, canned
@@ -47,7 +47,7 @@ DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame
 async def overflows(page: Tab) -> list[tuple[int, str]]:
     """At which widths it is wider than the window, also with letters of twice the size."""
     found = []
-    for letters, widths in (("100%", WIDTHS), ("200%", (768, 1440))):
+    for letters, widths in (("100%", WIDTHS[:: rounds(2, 1)]), ("200%", (768, 1440))):
         await page.page.evaluate(f"document.documentElement.style.fontSize = '{letters}'")
         for width in widths:
             await page.page.set_viewport_size({"width": width, "height": 800})
