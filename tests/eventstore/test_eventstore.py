@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pymongo import MongoClient, monitoring
@@ -311,6 +312,29 @@ async def test_changes_that_keep_coming_are_read_several_at_once(
         while sum(sizes) < 30:
             sizes.append(len(await read(batches)))
     assert len(sizes) < 10
+
+
+async def test_who_wants_events_of_a_kind_does_not_ask_at_each_of_another(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, more = 0, change_stream.more
+
+    async def counted(*question: Any) -> change_stream.Cursor:
+        nonlocal asked
+        asked += 1
+        return await more(*question)
+
+    monkeypatch.setattr(change_stream, "more", counted)
+    monkeypatch.setattr(change_stream, "EMPTY_PACE_SECONDS", 2.0)
+    async with store.watch(None, ["Wanted"]) as batches:
+        reading = asyncio.create_task(read(batches))
+        for version in range(1, 31):
+            await store.append(deposit(account(1), version))
+        wanted = deposit(account(1), 31)
+        wanted["kind"] = "Wanted"
+        await store.append(wanted)
+        assert [event["_id"] for event in await reading] == [wanted["_id"]]
+    assert asked < 10
 
 
 async def test_neither_the_first_change_after_quiet_nor_a_backlog_is_held(
