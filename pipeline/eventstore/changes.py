@@ -31,7 +31,7 @@ about as much for one event as for ten. Twice as long saves them a quarter more,
 for 5 ms more."""
 FEW: Final = 100
 """The changes of a batch below which the next request waits. With more there may be a backlog."""
-EMPTY_PACE_SECONDS: Final = 0.050
+EMPTY_PACE_SECONDS: Final = 0.200
 """The same after an empty batch. MongoDB waits for a change that is wanted; the embedded server
 answers at any insert, so who wants events of a few kinds would ask it once for every event."""
 
