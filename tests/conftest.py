@@ -24,6 +24,7 @@ from pipeline.embedded.server_binaries import SERVER_BINARIES
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream
+from pipeline.model import upcasters
 from pipeline.support.cancellation import mend_wait_for
 from pipeline.support.settings import Settings
 from pipeline.testing import InMemoryEventStore
@@ -92,6 +93,12 @@ def given_url(setting: str) -> str | None:
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     assert not urls or number < len(urls), f"{setting} has {len(urls)} URLs, and none for me"
     return urls[number] if urls else None
+
+
+@pytest.fixture(autouse=True)
+def upcasters_of_the_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever application a test has this process go by, the next test begins with the bank."""
+    monkeypatch.setattr(upcasters, "_chosen", None)
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ import asyncio
 import json
 import os
 
-import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli.main import main
 from pipeline.commands import Connection
 from pipeline.eventstore import EventStore
-from pipeline.model import upcasters as upcasting
 from pipeline.model.process import Process, Reaction, Send
 from pipeline.processes.metrics import ProcessMetrics
 from pipeline.processes.reactions import Reactions
@@ -37,10 +35,7 @@ async def parked(settings: Settings) -> str:
     return case
 
 
-def test_it_lists_processes_and_has_parked_instances_tried_again(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upcasting, "_chosen", None)  # the command chooses those of its application
+def test_it_lists_processes_and_has_parked_instances_tried_again(settings: Settings) -> None:
     of_cases = {"application": "tests.apps.cases:CASES", "projections": "cases"}
     settings = settings.model_copy(update=of_cases)
     case = asyncio.run(parked(settings))

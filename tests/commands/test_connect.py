@@ -57,7 +57,6 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
     """In the environment, as people set them: the MongoDB of the tests, and the library."""
     for name in [each for each in os.environ if each.startswith("BANK_") and "_TEST_" not in each]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(upcasting, "_chosen", None)
     monkeypatch.setenv("BANK_MONGODB_URL", settings.mongodb_url)
     monkeypatch.setenv("BANK_MONGODB_DATABASE", settings.mongodb_database)
     monkeypatch.setenv("BANK_APPLICATION", NAMED)

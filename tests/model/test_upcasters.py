@@ -244,10 +244,7 @@ async def checked(store: EventStore, *documents: Document) -> Report:
     return await check(store, Projected(), under_way=nothing, patience=0)
 
 
-def test_an_application_s_own_are_in_the_place_of_the_bank_s(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(upcasting, "_chosen", None)
+def test_an_application_s_own_are_in_the_place_of_the_bank_s() -> None:
     upcasting.choose("post", {("ParcelSent", 1): lambda event: {**event["body"], "weight": 0}})
     assert (newest("ParcelSent"), newest(FROZEN)) == (2, 1)
     old = {**new_event("parcel-1", 1, "ParcelSent", {"to": "Porto"}), "schema": 1}
@@ -255,7 +252,7 @@ def test_an_application_s_own_are_in_the_place_of_the_bank_s(
     assert new_event("parcel-1", 1, "ParcelSent", {})["schema"] == 2
 
 
-def test_an_application_has_those_of_its_aggregates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_application_has_those_of_its_aggregates() -> None:
     """Who declares an aggregate does not declare its upcasters for the workers once more."""
     steps: dict[tuple[str, int], Upcaster] = {
         ("CopyBought", 1): lambda event: {**event["body"], "level": 1}
@@ -272,7 +269,6 @@ def test_an_application_has_those_of_its_aggregates(monkeypatch: pytest.MonkeyPa
     assert Application("library", aggregates=[READER, book]).upcasters == steps
     library = Application("library", aggregates=[READER, book], upcasters=more)
     assert library.upcasters == more
-    monkeypatch.setattr(upcasting, "_chosen", None)
     upcasting.choose(library.name, library.upcasters)
     old: Any = {**new_event("book-1", 1, "CopyBought", {"title": "Emma"}), "schema": 1}
     assert upcast(old)["body"] == {"title": "Emma", "level": 1}
