@@ -33,7 +33,7 @@ async def test_no_place_has_a_fault(
     browser: Browser, service: Canned, width: int, scheme: Scheme
 ) -> None:
     async with tab(browser, service.address, (width, 800), scheme, refusals=True) as page:
-        for name, place in PLACES.items():
+        for name, place in [*PLACES.items()][:: rounds(2, 1)]:
             await come_to(page, service, place)
             assert await page.violations() == [], name
             assert await page.misplaced() == [], name
