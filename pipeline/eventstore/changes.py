@@ -32,8 +32,9 @@ for 5 ms more."""
 FEW: Final = 100
 """The changes of a batch below which the next request waits. With more there may be a backlog."""
 EMPTY_PACE_SECONDS: Final = 0.200
-"""The same after an empty batch. MongoDB waits for a change that is wanted; the embedded server
-answers at any insert, so who wants events of a few kinds would ask it once for every event."""
+"""The same after an empty batch, for who wants events of a few kinds. MongoDB waits for one of
+them; the embedded server answers at any write, so it would be asked once for every event. Who wants
+all events is not to wait: a snapshot that is written is answered with an empty batch, too."""
 
 Cursor: TypeAlias = Mapping[str, Any]
 """A reply, or the cursor in it; its documents are `RawBSONDocument`s."""
@@ -72,7 +73,8 @@ async def watch(
         collection = await identity(events)
         reply = await opened(events, session, position(token, collection), kinds=kinds)
         cursor = reply["cursor"]
-        async with aclosing(_read(events, session, cursor, collection)) as changes:
+        pause = 0.0 if kinds is None else EMPTY_PACE_SECONDS
+        async with aclosing(_read(events, session, cursor, collection, pause)) as changes:
             yield changes
     finally:
         with reachable():
@@ -198,14 +200,17 @@ async def _answer(events: Collection, session: Session, query: dict[str, Any]) -
 
 
 async def _read(
-    events: Collection, session: Session, cursor: Cursor, collection: str
+    events: Collection, session: Session, cursor: Cursor, collection: str, after_none: float
 ) -> AsyncGenerator[Changes, None]:
-    """The changes of a cursor; the next batch is requested while a batch is consumed."""
+    """The changes of a cursor; the next batch is requested while a batch is consumed, but
+    `after_none` seconds at least after the request that an empty one answers."""
     ahead: asyncio.Task[Cursor] | None = None
     clock, due = asyncio.get_running_loop().time, 0.0
     try:
         while cursor["id"]:
-            due = max(clock(), due + _pace(len(raw_batch_of(cursor))))
+            number = len(raw_batch_of(cursor))
+            pace = after_none if number == 0 else PACE_SECONDS if number < FEW else 0.0
+            due = max(clock(), due + pace)
             ahead = asyncio.create_task(_more_at(due, events, session, cursor["id"]))
             await asyncio.sleep(0)  # lets the task send its request before the consumer runs
             yield _changes(events, cursor, collection)
@@ -217,13 +222,6 @@ async def _read(
     finally:
         if ahead is not None:
             await _leave(events, session, cursor["id"], ahead)
-
-
-def _pace(changes: int) -> float:
-    """Seconds from the request that was answered with so many changes to the next one."""
-    if changes >= FEW:
-        return 0.0
-    return PACE_SECONDS if changes else EMPTY_PACE_SECONDS
 
 
 async def _more_at(due: float, events: Collection, session: Session, cursor_id: int) -> Cursor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient, monitoring
+from pymongo.collection import Collection
 
 from pipeline.embedded.servers import EmbeddedServers
 from pipeline.eventstore import (
@@ -335,6 +336,21 @@ async def test_who_wants_events_of_a_kind_does_not_ask_at_each_of_another(
         await store.append(wanted)
         assert [event["_id"] for event in await reading] == [wanted["_id"]]
     assert asked < 10
+
+
+async def test_who_wants_all_events_does_not_wait_after_an_empty_batch(
+    store: EventStore, events: Collection[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that stores no event may be answered with one."""
+    monkeypatch.setattr(change_stream, "EMPTY_PACE_SECONDS", 3600.0)
+    await store.append(deposit(account(0), 1))
+    change = {"account_id": account(0)}, {"$inc": {"note": 1}}
+    async with asyncio.timeout(60), store.watch(None) as batches:
+        for version in range(2, 12):
+            await asyncio.to_thread(events.update_one, *change)
+            await asyncio.sleep(0.05)  # until it may have been answered
+            await store.append(deposit(account(0), version))
+            assert len(await read(batches)) == 1
 
 
 async def test_neither_the_first_change_after_quiet_nor_a_backlog_is_held(
