@@ -1,14 +1,15 @@
 """Appends several accounts' events in one transaction: all of them or none.
 
 Requests that wait at the same time share a transaction, because a commit costs more than the
-inserts in it. If the shared transaction fails, each request continues in a transaction of its own.
+inserts in it. The others share the next one if an event of one request is refused. If the shared
+transaction fails otherwise, each request continues in a transaction of its own.
 """
 
 import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,8 +43,9 @@ log = logging.getLogger(__name__)
 GROUP: Final = 100
 """The most events in a shared transaction, unless one request has more."""
 
-_APART: Final = 1.0
-"""Seconds without shared transactions after one that failed."""
+_CONTESTED: Final = 1.0
+"""Seconds in which requests of an account share no transaction, after another process was first to
+store an event of it."""
 _SLOW: Final = 1.0
 """Seconds after which the next group starts although the one before has no outcome."""
 _CONFLICTS: Final = 12
@@ -86,7 +88,9 @@ class Transactions:
         self._writer: asyncio.Task[None] | None = None
         self._alone: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.Future[None]] = set()
-        self._apart_until = 0.0
+        self._contested: dict[str, float] = {}
+        """Until when requests of these accounts run alone: one that waits for others first would
+        lose to the other process each time."""
 
     def start(self, events: Sequence[Event], seconds: float, epoch: int) -> asyncio.Future[None]:
         """Start one; its outcome raises the refusal, or `StoreUnavailable` after `seconds`."""
@@ -96,18 +100,21 @@ class Transactions:
         whole = Whole(events, documents, loop.time() + seconds, outcome, epoch)
         self._open.add(whole.outcome)
         whole.outcome.add_done_callback(self._open.discard)
-        if loop.time() < self._apart_until:
+        if any(loop.time() < self._contested.get(each["account_id"], 0) for each in events):
             self._begin(whole)
-            return whole.outcome
-        self._waiting.append(whole)
-        if self._writer is None or self._writer.done():
-            self._writer = detached(self._write())
+        else:
+            self._waiting.append(whole)
+            self._go_on_writing()
         return whole.outcome
 
     async def close(self, seconds: float) -> None:
         """Wait up to `seconds` for the transactions in flight."""
         if self._open:
             await asyncio.wait(self._open, timeout=seconds)
+
+    def _go_on_writing(self) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = detached(self._write())
 
     async def _write(self) -> None:
         """Commit the waiting requests, one group at a time; the next gathers during a commit."""
@@ -124,7 +131,7 @@ class Transactions:
         except Exception as error:
             for whole in group:
                 whole.in_doubt = not _nothing_stored(error)
-            self._part(group)
+                self._begin(whole)
 
     def _next(self) -> list[Whole]:
         group = [self._waiting.popleft()]
@@ -135,7 +142,7 @@ class Transactions:
         return group
 
     async def _together(self, group: list[Whole]) -> None:
-        """Try once for all. A refused event aborts it; the other requests continue apart."""
+        """Try once for all. A refused event aborts it; the other requests share the next one."""
         await self._guards.require(min(whole.epoch for whole in group))
         places = [(whole, at) for whole in group for at in range(len(whole.events))]
         refused = await self._commit([whole.documents[at] for whole, at in places])
@@ -146,21 +153,21 @@ class Transactions:
             return
         stopped, at = places[refused["index"]]
         # The others first: reading why this one was refused must not delay them.
-        self._part(whole for whole in group if whole is not stopped)
+        self._again([whole for whole in group if whole is not stopped])
         try:
             stopped.end(await self._meaning(stopped, refused, at))
         except PyMongoError:
             self._begin(stopped)
 
-    def _part(self, group: Iterable[Whole]) -> None:
-        """Continue each request by itself, and new ones too, for `_APART` seconds.
-
-        Another process writes to the same accounts, and a request that waits for a group first
-        loses to it each time.
-        """
-        self._apart_until = asyncio.get_running_loop().time() + _APART
-        for whole in group:
-            self._begin(whole)
+    def _again(self, group: Sequence[Whole]) -> None:
+        """Have them share the next transaction. Each round leaves out one request, so it ends."""
+        now = asyncio.get_running_loop().time()
+        for whole in reversed(group):
+            if now < whole.until:
+                self._waiting.appendleft(whole)
+            else:
+                self._begin(whole)
+        self._go_on_writing()
 
     def _begin(self, whole: Whole) -> None:
         task = detached(self._go_on(whole))
@@ -202,6 +209,7 @@ class Transactions:
             conflicts += 1
             # In doubt the caller must not decide again: it would make new ids for the same command.
             if conflicts >= _CONFLICTS and not whole.in_doubt:
+                self._contend(events)
                 return VersionConflict(events[0]["account_id"], events[0]["version"])
             await asyncio.sleep(_FIRST_PAUSE * random.uniform(0, conflicts))
         return StoreUnavailable("MongoDB did not confirm a transaction in time")
@@ -238,7 +246,17 @@ class Transactions:
         asked = whole.in_doubt or refused["code"] == DUPLICATE_KEY
         if asked and len(await stored_ids(self._events, events)) == len(events):
             return None
-        return refusal(events[at], refused)
+        reason = refusal(events[at], refused)
+        if isinstance(reason, VersionConflict):
+            self._contend(events[at : at + 1])
+        return reason
+
+    def _contend(self, events: Sequence[Event]) -> None:
+        """Another process writes to their accounts, too."""
+        now = asyncio.get_running_loop().time()
+        current = {name: until for name, until in self._contested.items() if until > now}
+        until = dict.fromkeys([event["account_id"] for event in events], now + _CONTESTED)
+        self._contested = current | until
 
 
 def _nothing_stored(error: Exception) -> bool:

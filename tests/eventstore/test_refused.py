@@ -224,8 +224,9 @@ async def test_a_refusal_at_the_commit_is_no_refusal(
             raise refused.pop()
 
     monkeypatch.setattr(driver.Session, "commit_transaction", commit)
-    monkeypatch.setattr(store._appender._transactions, "_apart_until", float("inf"))
     events = two()
+    contested = {events[0]["account_id"]: float("inf")}  # so it is in a transaction of its own
+    monkeypatch.setattr(store._appender._transactions, "_contested", contested)
     await store.append(*events)
     assert not refused
     assert await store.count() == len(events)
