@@ -6,9 +6,9 @@ Both connect at their first use, so documents are served while they are down.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from aiohttp import web
@@ -18,7 +18,7 @@ from api.http.problems import unavailable
 from pipeline.eventstore import EventStore
 from pipeline.messaging import JetStream, JetStreamError, ServerTooOld, StorageFull, TooManyReplicas
 from pipeline.messaging.connection import Refusals, log_reconnected
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import close_all, close_opened
 from pipeline.support.correlation import detached
 from pipeline.support.retry import brief
 from pipeline.support.server_answers import public
@@ -68,12 +68,12 @@ class Connections:
 
     async def close(self) -> None:
         """Close the connections that were made."""
+        closings: list[Callable[[], Awaitable[None]]] = []
         if self._connecting is not None:
-            await cancel_and_wait(self._connecting)
-            if not self._connecting.cancelled() and not self._connecting.exception():
-                await self._connecting.result().close()
+            closings.append(partial(close_opened, self._connecting))
         if "store" in self.__dict__:
-            await self.store.close()
+            closings.append(self.store.close)
+        await close_all(*closings)
 
     async def connected(self) -> JetStream:
         """JetStream, connected or reconnecting; the first call waits for NATS.

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 from nats.errors import Error as NatsError
@@ -15,7 +16,7 @@ from pipeline.messaging import JetStream, JetStreamError, StorageFull, TooManyRe
 from pipeline.messaging.answers import ELECTION
 from pipeline.model.projection import Projection
 from pipeline.operations.status.reader import StatusReader
-from pipeline.support.cancellation import cancel_and_wait
+from pipeline.support.cancellation import close_all, close_opened
 from pipeline.support.server_answers import answered, silence, worded
 from pipeline.support.settings import Settings
 
@@ -90,9 +91,6 @@ async def status_readers(
     try:
         yield store, readers
     finally:
-        await cancel_and_wait(connecting)
-        if not connecting.cancelled() and not connecting.exception():
-            await connecting.result().close()
-        for each in readers:
-            await each.close()
-        await store.close()
+        await close_all(
+            partial(close_opened, connecting), *(each.close for each in readers), store.close
+        )

@@ -5,11 +5,17 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """A connection."""
+
+    async def close(self) -> None: ...
 
 
 def mend_wait_for() -> None:
@@ -47,6 +53,13 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait((task,), timeout=0.2)
+
+
+async def close_opened(opening: asyncio.Task[Closable]) -> None:
+    """End a task that opens a connection, and close what it has opened."""
+    await cancel_and_wait(opening)
+    if not opening.cancelled() and not opening.exception():
+        await opening.result().close()
 
 
 async def close_all(*closings: Callable[[], Awaitable[None]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cli import running
 from pipeline.support import cancellation, event_loop
-from pipeline.support.cancellation import close_all, mend_wait_for
+from pipeline.support.cancellation import Closable, close_all, close_opened, mend_wait_for
 from tests.harness import eventually
 
 Run = Callable[[Coroutine[Any, Any, bool]], bool | None]
@@ -156,3 +156,33 @@ async def test_each_is_closed_whatever_comes_of_those_before_it() -> None:
     with pytest.raises(OSError, match="gone"):
         await closing
     assert closed == ["quick", "broken", "quick"]
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+async def test_what_a_task_has_opened_by_now_is_closed(seconds: int) -> None:
+    class Connection:
+        closed = False
+
+        async def close(self) -> None:
+            self.closed = True
+
+    connection = Connection()
+
+    async def connect() -> Connection:
+        await asyncio.sleep(seconds)
+        return connection
+
+    opening = asyncio.create_task(connect())
+    await asyncio.wait((opening,), timeout=0.05)
+    await close_opened(opening)
+    assert opening.done()
+    assert connection.closed == (seconds == 0)
+
+
+async def test_one_that_could_open_nothing_is_passed_over() -> None:
+    async def connect() -> Closable:
+        raise OSError("refused")
+
+    opening = asyncio.create_task(connect())
+    await asyncio.wait((opening,))
+    await close_opened(opening)

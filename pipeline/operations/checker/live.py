@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -84,23 +84,20 @@ class Stores:
 @asynccontextmanager
 async def opened_events(settings: Settings) -> AsyncIterator[tuple[EventStore, JetStream]]:
     """Connect to MongoDB and NATS, and make sure that each answers; raises `Unreachable`."""
-    store = EventStore(settings.mongodb, settings.mongodb_database)
-    js: JetStream | None = None
-    try:
+    async with AsyncExitStack() as stack:
+        store = EventStore(settings.mongodb, settings.mongodb_database)
+        stack.push_async_callback(store.close)
         try:
             await store.ping()
         except StoreUnavailable as error:
             raise _unreachable("MongoDB", "mongodb", settings, error) from error
         try:
             js = await JetStream.within(_CONNECT_SECONDS, settings.nats, "bank verify")
+            stack.push_async_callback(js.close)
             await until_answered(partial(js.stream_info, js.names.log), ELECTION)
         except Exception as error:
             raise _unreachable("NATS", "nats", settings, error) from error
         yield store, js
-    finally:
-        if js is not None:
-            await js.close()
-        await store.close()
 
 
 @asynccontextmanager
