@@ -4,10 +4,12 @@ for the charts of the last hour and the timeline."""
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import orjson
@@ -65,7 +67,8 @@ class Overviews:
             lambda: connections.store,
             elasticsearch_answered,
         )
-        self._snapshot = SharedReading(self._read, EVERY)
+        self._snapshot = SharedReading(partial(self._read, looked_at=True), EVERY)
+        self._one_by_one, self._read_at = asyncio.Lock(), -math.inf
         self._on_reading = on_reading
 
     async def now(self) -> bytes:
@@ -96,7 +99,8 @@ class Overviews:
     async def _watch(self) -> None:
         while True:
             try:
-                await self.now()
+                if asyncio.get_running_loop().time() > self._read_at + STEP / 2:
+                    await self._read(looked_at=False)
             except Exception:
                 log.warning("the pipeline can't be read", exc_info=True)
             await asyncio.sleep(STEP - time.time() % STEP)
@@ -105,8 +109,10 @@ class Overviews:
         await self._snapshot.close()
         await self._monitor.close()
 
-    async def _read(self) -> bytes:
-        reading = asdict(await self._monitor.read())
+    async def _read(self, *, looked_at: bool) -> bytes:
+        async with self._one_by_one:
+            reading = asdict(await self._monitor.read(looked_at=looked_at))
+        self._read_at = asyncio.get_running_loop().time()
         try:
             self._on_reading(reading)
         except Exception:  # the reading is shown all the same

@@ -1,8 +1,8 @@
 """Reads the status of the whole pipeline.
 
 A reading probes all servers at the same time and ends in about three seconds, whatever is down. It
-scans nothing where the servers keep the counts it asks for. The embedded MongoDB keeps none: the
-monitor asks it to count a tenth of the time at most.
+scans nothing where the servers keep the counts it asks for; for those that do not, see
+`stored_count.py`.
 """
 
 import asyncio
@@ -29,6 +29,8 @@ from pipeline.operations.status.rate import Rate
 from pipeline.operations.status.reader import Log, StatusReader
 from pipeline.operations.status.rebuild_progress import as_json
 from pipeline.operations.status.servers import Verdicts
+from pipeline.operations.status.stored_count import Reached, StoredCount, reached
+from pipeline.support.cancellation import close_all
 from pipeline.support.logs import moment
 from pipeline.support.settings import Settings
 from pipeline.tables.rebuild_job import RebuildJob
@@ -38,8 +40,6 @@ Read = Callable[[], Awaitable[Reading]]
 
 _PATIENCE: Final = 2.2
 """Seconds from the start of a reading until which the servers must have answered."""
-_REST: Final = 9
-"""For how many times its own duration a count of the events is used before the next one."""
 
 
 class PipelineMonitor:
@@ -55,12 +55,11 @@ class PipelineMonitor:
         store: Callable[[], EventStore],
         elasticsearch_answered: Callable[[], float] = lambda: -math.inf,
     ) -> None:
-        self._read_each, self._reader, self._store = read_each, reader, store
+        self._read_each, self._reader = read_each, reader
         self._registry = RegistryReader(settings.redis, "pipeline-monitor", settings.lease_seconds)
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._jobs: list[RebuildJobs] = []
-        self._count: Count | None = None
-        self._count_next = 0.0
+        self._stored = StoredCount(store)
         self._instances = Instances()
         self._lateness: defaultdict[str, Lateness] = defaultdict(Lateness)
         self.hour = LastHour()
@@ -68,14 +67,15 @@ class PipelineMonitor:
         self._verdicts = Verdicts({"elasticsearch": elasticsearch_answered})
 
     async def close(self) -> None:
-        await self._registry.close()
+        await close_all(self._registry.close, self._stored.close)
 
-    async def read(self) -> Overview:
-        """The status at the time of the call, or up to three seconds later."""
+    async def read(self, *, looked_at: bool = True) -> Overview:
+        """The status at the time of the call, or up to three seconds later. Unless somebody looks
+        at it, the number of events may be missing, but not their rate."""
         now, began = time.time(), asyncio.get_running_loop().time()
         until = began + _PATIENCE
         count, log, (registry, leader), rebuild, asked, readings = await asyncio.gather(
-            probe("MongoDB", self._stored, until),
+            probe("MongoDB", partial(self._stored.read, looked_at=looked_at), until),
             probe("NATS", self._reader.stream, until),
             asyncio.gather(
                 probe("Redis", self._registry.registry, until),
@@ -86,7 +86,10 @@ class PipelineMonitor:
             asyncio.gather(*(read() for read in self._read_each.values())),
         )
         first = readings[0]
-        stored = overview.stored(count, self._stored_rate(count))
+        so_far = reached(first)
+        if isinstance(count, Count):
+            count = self._stored.grown(count, so_far)
+        stored = overview.stored(count, self._stored_rate(count, so_far))
         workers, unknown = overview.registered_workers(
             registry, first.partitions, self._registry.seconds
         )
@@ -124,19 +127,6 @@ class PipelineMonitor:
         self.hour.note(now, overview.point(found, lags))
         return found
 
-    async def _stored(self) -> Count:
-        """Some servers count the events one by one: they are not asked for that again at once."""
-        clock = asyncio.get_running_loop().time
-        known, began = self._count, clock()
-        if known is not None and began < self._count_next:
-            await self._store().ping()
-            return known
-        # Forget the old count first: if counting fails, the next reading must not show it.
-        self._count = None
-        self._count = Count(await self._store().estimate(), clock())
-        self._count_next = clock() + _REST * (clock() - began)
-        return self._count
-
     async def _ask(self) -> None:
         await self._instances.ask(await self._reader.jetstream())
 
@@ -148,8 +138,10 @@ class PipelineMonitor:
         await asyncio.gather(*(jobs.refresh() for jobs in self._jobs))
         return recent_rebuild(self._jobs, datetime.now(UTC))
 
-    def _stored_rate(self, count: Count | Unknown) -> float | None:
+    def _stored_rate(self, count: Count | Unknown, so_far: Reached | None) -> float | None:
         rate = self._rates["stored"]
+        if so_far is not None:
+            return rate.after(*so_far)
         if isinstance(count, Unknown):
             return rate.after(None)
         return rate.after(count.events, count.at)
