@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from pipeline.operations.status import stored_count
 from pipeline.operations.status.overview import Count
 from pipeline.operations.status.probe import Unknown
 from pipeline.operations.status.stored_count import Reached, StoredCount
+from tests.harness import eventually
 
 
 class Counting:
@@ -20,9 +22,9 @@ class Counting:
         self.seconds, self.counts, self.up = seconds, 0, True
 
     async def estimate(self) -> int:
-        await self.ping()
-        await asyncio.sleep(self.seconds)
         self.counts += 1
+        await asyncio.sleep(self.seconds)
+        await self.ping()
         return 100 * self.counts
 
     async def ping(self) -> None:
@@ -63,9 +65,12 @@ async def test_a_store_that_counts_slowly_is_left_to_its_work(asked: Asked) -> N
 @pytest.mark.parametrize("asked", [0], indirect=True)
 async def test_one_that_knows_is_asked_each_time(asked: Asked) -> None:
     count, _ = asked
+
+    async def counted(number: int) -> bool:
+        return await read(count) == 100 * number
+
     for number in range(1, 4):
-        assert await read(count) == 100 * number
-        await asyncio.sleep(0.3)
+        await eventually(partial(counted, number))
 
 
 async def test_nobody_counts_for_nobody(asked: Asked) -> None:
@@ -84,6 +89,19 @@ async def test_what_takes_long_is_not_done_again(
     monkeypatch.setattr(stored_count, "_LONG", 0.01)
     monkeypatch.setattr(stored_count, "_REST", 0)
     assert [await read(count) for _ in range(3)] == [100] * 3
+    assert store.counts == 1
+
+
+async def test_one_that_came_too_late_is_not_wanted_again_at_once(asked: Asked) -> None:
+    """The server may still be at it, and answer nobody meanwhile."""
+    count, store = asked
+    store.up = False
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await read(count)
+    assert store.counts == 1
+    store.up = True
+    assert isinstance(await count.read(looked_at=True), Unknown)
     assert store.counts == 1
 
 

@@ -17,10 +17,11 @@ from pipeline.operations.status.probe import Unknown
 from pipeline.support.shared_reading import SharedReading
 
 _REST: Final = 99
-"""For how many times its own duration a count is used before the next one."""
+"""For how many times its own duration a count is used before the next one. One that failed is not
+repeated sooner either: the server may still be at it."""
 _LONG: Final = 0.5
 """Seconds of a count that is the last one."""
-_NOT_YET: Final = Unknown("the events are counted when somebody looks")
+_NOT_YET: Final = Unknown("the events are not counted yet")
 
 
 class Reached(NamedTuple):
@@ -77,7 +78,10 @@ class StoredCount:
         clock = asyncio.get_running_loop().time
         # Forget the old count first: if counting fails, the next reading must not show it.
         self._known, began = None, clock()
-        self._known = Count(await self._store().estimate(), clock())
-        took = clock() - began
-        self._next = clock() + _REST * took if took < _LONG else math.inf
-        return self._known
+        try:
+            self._known = Count(await self._store().estimate(), clock())
+            return self._known
+        finally:
+            took = clock() - began
+            last = self._known is not None and took >= _LONG
+            self._next = math.inf if last else clock() + _REST * took
