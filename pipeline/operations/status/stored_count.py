@@ -51,6 +51,7 @@ class StoredCount:
         self._known: Count | None = None
         self._next = 0.0
         self._at: Reached | None = None
+        """Where the log was when `_known` was right; None: at the next reading."""
 
     async def close(self) -> None:
         await self._counting.close()
@@ -69,7 +70,7 @@ class StoredCount:
         if now is None:
             return count
         before, self._at = self._at, now
-        if before is None or before.of != now.of or count.at > before.at:
+        if before is None or before.of != now.of:
             return count
         self._known = Count(count.events + now.events - before.events, now.at)
         return self._known
@@ -77,7 +78,7 @@ class StoredCount:
     async def _count(self) -> Count:
         clock = asyncio.get_running_loop().time
         # Forget the old count first: if counting fails, the next reading must not show it.
-        self._known, began = None, clock()
+        self._known, self._at, began = None, None, clock()
         try:
             self._known = Count(await self._store().estimate(), clock())
             return self._known
