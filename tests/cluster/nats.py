@@ -14,7 +14,7 @@ from pipeline.embedded.processes import Children
 from pipeline.embedded.server import Server
 from pipeline.embedded.server_binaries import SERVER_BINARIES, ServerBinary
 from pipeline.embedded.startup_checks import EmbeddedError
-from pipeline.messaging import JetStream
+from pipeline.messaging import JetStream, JetStreamError
 from tests.harness import eventually
 from tests.ports import free_port
 
@@ -63,6 +63,23 @@ class NatsCluster:
         finally:
             await js.close()
 
+    async def whole(self) -> None:
+        """Wait until a stream can have a replica on each server: the leader may take one that has
+        just started for one that is away, though JetStream answers."""
+        js, name = await JetStream.connect(self.url, "test"), "whole"
+        asked = {"name": name, "subjects": [name], "num_replicas": len(self.servers)}
+
+        async def gone() -> bool:
+            with suppress(JetStreamError):  # an answer was lost, and it is not there any more
+                await js.api(f"STREAM.DELETE.{name}")
+            return name not in ((await js.api("STREAM.NAMES"))["streams"] or ())
+
+        try:
+            await eventually(lambda: js.api(f"STREAM.CREATE.{name}", asked), message="replicas")
+            await eventually(gone, message="nothing of it is left")
+        finally:
+            await js.close()
+
     async def leader(self, js: JetStream, stream: str) -> Server:
         """The server that leads a stream."""
 
@@ -107,6 +124,7 @@ async def nats_cluster(
     cluster = NatsCluster(folder, children, size, options)
     try:
         await cluster.start()
+        await cluster.whole()
         yield cluster
     finally:
         await asyncio.gather(*(each.stop() for each in cluster.servers.values()))
