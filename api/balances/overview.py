@@ -110,7 +110,7 @@ class Overviews:
         await self._monitor.close()
 
     async def _read(self, *, looked_at: bool) -> bytes:
-        async with self._one_by_one:
+        async with self._one_by_one:  # the monitor compares each with the one before
             reading = asdict(await self._monitor.read(looked_at=looked_at))
         self._read_at = asyncio.get_running_loop().time()
         try:

@@ -104,7 +104,7 @@ class Transactions:
             self._begin(whole)
         else:
             self._waiting.append(whole)
-            self._go_on_writing()
+            self._ensure_writer()
         return whole.outcome
 
     async def close(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ class Transactions:
         if self._open:
             await asyncio.wait(self._open, timeout=seconds)
 
-    def _go_on_writing(self) -> None:
+    def _ensure_writer(self) -> None:
         if self._writer is None or self._writer.done():
             self._writer = detached(self._write())
 
@@ -166,8 +166,8 @@ class Transactions:
             if now < whole.until:
                 self._waiting.appendleft(whole)
             else:
-                self._begin(whole)
-        self._go_on_writing()
+                self._begin(whole)  # which ends it without a try
+        self._ensure_writer()
 
     def _begin(self, whole: Whole) -> None:
         task = detached(self._go_on(whole))

@@ -14,7 +14,7 @@ from pipeline.eventstore import StoreRefused, StoreUnavailable, VersionConflict
 from pipeline.eventstore.guards import Guards
 from pipeline.eventstore.indexes import ORDER
 from pipeline.eventstore.transactions import Transactions
-from pipeline.eventstore.write_results import Client, Collection
+from pipeline.eventstore.write_results import DUPLICATE_KEY, Client, Collection
 from pipeline.model.events import Event, new_event
 from pipeline.support.retry import Outage
 
@@ -67,6 +67,24 @@ async def test_who_lost_every_race_decides_again(monkeypatch: pytest.MonkeyPatch
         await tried.start(transfer(), seconds=30.0, epoch=0)
 
 
+class Commits:
+    """Takes the place of the commits of `Transactions`. They are answered from `answered` on;
+    `asked` has how many events each had. One with that event is refused with that code."""
+
+    def __init__(self, refused: Event | None = None, code: int = 0) -> None:
+        self.asked, self.answered = list[int](), asyncio.Event()
+        self._refused, self._code = refused and refused["_id"], code
+
+    async def commit(self, documents: Sequence[Any]) -> dict[str, Any] | None:
+        self.asked.append(len(documents))
+        await self.answered.wait()
+        for at, document in enumerate(documents):
+            if document["_id"] == self._refused:
+                fields = {"keyPattern": dict(ORDER), "errmsg": "refused"}
+                return {"index": at, "code": self._code, **fields}
+        return None
+
+
 async def test_a_commit_without_an_answer_does_not_hold_up_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -92,20 +110,13 @@ async def test_the_others_go_on_together_without_the_one_that_came_too_late(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else one account of another process's would make each of the others pay for a commit."""
-    tried, first, asked, late = transactions(), asyncio.Event(), list[int](), transfer()
-
-    async def commit(documents: Sequence[Any]) -> dict[str, Any] | None:
-        asked.append(len(documents))
-        await first.wait()
-        for at, document in enumerate(documents):
-            if document["_id"] == late[1]["_id"]:
-                return {"index": at, "code": 11000, "keyPattern": dict(ORDER), "errmsg": ""}
-        return None
+    tried, late = transactions(), transfer()
+    commits = Commits(late[1], DUPLICATE_KEY)
 
     async def stored_ids(*_: Any) -> set[str]:
         return set()
 
-    monkeypatch.setattr(tried, "_commit", commit)
+    monkeypatch.setattr(tried, "_commit", commits.commit)
     monkeypatch.setattr("pipeline.eventstore.transactions.stored_ids", stored_ids)
     alone = tried.start(transfer(), seconds=30.0, epoch=0)
     await asyncio.sleep(0)  # it is under way when the others come
@@ -113,41 +124,35 @@ async def test_the_others_go_on_together_without_the_one_that_came_too_late(
     waiting = [
         tried.start(events, seconds=30.0, epoch=0) for events in (*others[:2], late, *others[2:])
     ]
-    first.set()
+    commits.answered.set()
     outcomes = await asyncio.gather(alone, *waiting, return_exceptions=True)
     assert [type(each) for each in outcomes] == [
         *[type(None)] * 3,
         VersionConflict,
         *[type(None)] * 2,
     ]
-    assert asked == [2, 10, 8]
+    assert commits.asked == [2, 10, 8]
 
-    asked.clear()  # its account is another process's, too; those of the others are not
+    commits.asked.clear()  # its account is another process's, too; those of the others are not
     again = [new_event(each["account_id"], 3, WITHDRAWN, {"money": 1}) for each in late]
-    first.clear()
+    commits.answered.clear()
     waiting = [tried.start(events, seconds=30.0, epoch=0) for events in (transfer(), again)]
     waiting += [tried.start(transfer(), seconds=30.0, epoch=0) for _ in range(2)]
-    first.set()
+    commits.answered.set()
     await asyncio.gather(*waiting)
-    assert sorted(asked) == [2, 6]
+    assert sorted(commits.asked) == [2, 6]
 
 
 async def test_what_can_not_be_in_time_shares_no_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tried, first, asked, late = transactions(), asyncio.Event(), list[int](), transfer()
-
-    async def commit(documents: Sequence[Any]) -> dict[str, Any] | None:
-        asked.append(len(documents))
-        await first.wait()
-        refused = {"index": 0, "code": 121, "errmsg": "no document of ours"}
-        return refused if documents[0]["_id"] == late[0]["_id"] else None
-
-    monkeypatch.setattr(tried, "_commit", commit)
+    tried, late = transactions(), transfer()
+    commits = Commits(late[0], 121)
+    monkeypatch.setattr(tried, "_commit", commits.commit)
     alone = tried.start(transfer(), seconds=30.0, epoch=0)
     await asyncio.sleep(0)
     waiting = [tried.start(late, 30.0, 0), tried.start(transfer(), 0.0, 0)]
-    first.set()
+    commits.answered.set()
     outcomes = await asyncio.gather(alone, *waiting, return_exceptions=True)
     assert [type(each) for each in outcomes] == [type(None), StoreRefused, StoreUnavailable]
-    assert asked == [2, 4]
+    assert commits.asked == [2, 4]
