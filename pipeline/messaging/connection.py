@@ -44,7 +44,7 @@ async def connected(
     version = nc.connected_server_version
     if (version.major, version.minor) < OLDEST_SERVER:
         found = f"{version.major}.{version.minor}.{version.patch}"
-        await nc.close()
+        await nc.shut()
         raise ServerTooOld(
             f"nats-server at {ServerAccess.of(at)} is {found}; the bank needs 2.14 or newer "
             "(atomic batches, pinned consumers, consumer reset)"

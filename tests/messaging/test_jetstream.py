@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock
 
 import orjson
 import pytest
-from nats.aio.client import Client
+from nats.aio.client import Client, ServerVersion
 from nats.aio.transport import TcpTransport
 
 from pipeline.messaging import JetStream, JetStreamError
@@ -61,6 +61,31 @@ async def test_a_close_that_is_cancelled_leaves_no_connection(
         await asyncio.sleep(0)
     closing.cancel()
     await asyncio.wait((closing,))
+    assert transport.is_closing()
+    assert await eventually(lambda: asyncio.all_tasks() <= before, seconds=5)
+
+
+@pytest.mark.parametrize("rounds", range(6))
+async def test_who_stops_while_an_older_server_is_left_leaves_no_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    before = asyncio.all_tasks()
+    asked: asyncio.Queue[Client] = asyncio.Queue()
+
+    def version(client: Client) -> ServerVersion:
+        asked.put_nowait(client)
+        return ServerVersion("2.10.29")
+
+    monkeypatch.setattr(Client, "connected_server_version", property(version))
+    connecting = asyncio.create_task(JetStream.connect(settings.nats_url, "test"))
+    client = await asked.get()
+    assert isinstance(client._transport, TcpTransport)
+    assert client._transport._io_writer is not None
+    transport = client._transport._io_writer.transport
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    connecting.cancel()
+    await asyncio.wait((connecting,))
     assert transport.is_closing()
     assert await eventually(lambda: asyncio.all_tasks() <= before, seconds=5)
 
