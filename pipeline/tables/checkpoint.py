@@ -1,10 +1,10 @@
 """A checkpoint, its document in Elasticsearch, and the rules for moving it; pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.model.events import slots_of
@@ -53,6 +53,8 @@ class Checkpoint:
     slots below it are in it; None: all.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     partition: int
     partitions: int
     at: int
@@ -73,6 +75,10 @@ class Checkpoint:
     @property
     def id(self) -> str:
         return _id(self.projection, self.generation, self.partition, self.partitions)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(_CHECKED.dump_python(self))
 
     def same_scope_as(self, other: "Checkpoint") -> bool:
         """Whether both are about the same index, stream and partitioning."""
@@ -154,8 +160,8 @@ def moved(
 def checkpoint_of(found: FoundDocument | None) -> Checkpoint | None:
     """The checkpoint in a document; None if there is none or it is invalid: written by hand."""
     try:
-        checkpoint = _CHECKED.validate_python(asdict(Checkpoint(**found.source))) if found else None
-    except (TypeError, ValidationError):
+        checkpoint = _CHECKED.validate_python(found.source) if found else None
+    except ValidationError:
         return None
     return checkpoint if checkpoint and 0 <= checkpoint.epoch < HIGHEST else None
 

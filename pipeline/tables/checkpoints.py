@@ -10,7 +10,7 @@ taken back, and the partition must be acquired again.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from pipeline.coordination.partitioning import Partitioning
 from pipeline.search import (
@@ -163,7 +163,7 @@ class Checkpoints:
             read = {key: checkpoint_of(each) for key, each in found.items()}
             whole = {key: each for key, each in read.items() if each and each.cursor is None}
             writes = [
-                ConditionalWrite(key, found[key].stamp, asdict(doubted(each)))
+                ConditionalWrite(key, found[key].stamp, doubted(each).document)
                 for key, each in whole.items()
             ]
             stamps = await self._elastic.compare_and_set(self._alias, writes) if writes else []
@@ -248,7 +248,7 @@ class Checkpoints:
             # It was whole for an owner before us. Now the stream may deliver again what it lost.
             checkpoint = doubted(checkpoint)
         checkpoint = replace(checkpoint, epoch=epoch, owner=self._owner)
-        write = ConditionalWrite(checkpoint.id, there.stamp if there else None, asdict(checkpoint))
+        write = ConditionalWrite(checkpoint.id, there.stamp if there else None, checkpoint.document)
         (stamp,) = await self._elastic.compare_and_set(self._alias, [write])
         if stamp is None:
             raise CheckpointFenced(
@@ -264,7 +264,7 @@ class Checkpoints:
         # A partition that was released meanwhile drops out: its next owner's checkpoint must stay.
         while wanted := [each for each in wanted if each.key in self._held]:
             writes = [
-                ConditionalWrite(each.id, self._held.stamp(each.key), asdict(each))
+                ConditionalWrite(each.id, self._held.stamp(each.key), each.document)
                 for each in wanted
             ]
             try:
@@ -297,7 +297,7 @@ class Checkpoints:
         again = []
         for each in unsure:
             there = found.get(each.id)
-            if there is not None and there.source == asdict(each):
+            if there is not None and there.source == each.document:
                 self._held.move(each, there.stamp)
             elif self._held.is_unchanged(each.key, there):
                 again.append(each)

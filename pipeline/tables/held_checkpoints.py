@@ -1,7 +1,7 @@
 """The checkpoints of one owner, as it wrote them last: its next writes replace exactly these."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from pipeline.search import FoundDocument, Generation, Stamp
 from pipeline.tables.checkpoint import Checkpoint, Key, PositionLost
@@ -48,7 +48,7 @@ class HeldCheckpoints:
         if found is None or key not in self._held:
             return False
         held = self._held[key]
-        return found.stamp == held.stamp and found.source == asdict(held.checkpoint)
+        return found.stamp == held.stamp and found.source == held.checkpoint.document
 
     def cursor(self, key: Key) -> int | None:
         """What the next write has as `Checkpoint.cursor`."""

@@ -266,7 +266,15 @@ async def test_an_epoch_written_by_hand_keeps_nobody_out(js: JetStream) -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense", [{"epoch": "x"}, {"epoch": 2**62}, {"epoch": -1}, {"sequence": []}, {"cursor": 1.5}]
+    "nonsense",
+    [
+        {"epoch": "x"},
+        {"epoch": 2**62},
+        {"epoch": -1},
+        {"sequence": []},
+        {"cursor": 1.5},
+        {"by": "hand"},
+    ],
 )
 def test_nonsense_in_a_checkpoint_claims_nothing(nonsense: dict[str, Any]) -> None:
     source = asdict(checkpoint(5, 5))
