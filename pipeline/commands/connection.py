@@ -80,10 +80,11 @@ class Connection:
             raise StoreUnavailable(why) from None
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Open the store, however long it takes to appear, and watch its guards until the block
-        ends. Commands are refused until it is open, and while a guard is missing."""
-        async with running(_outage().every(WATCH_SECONDS, self.service.watch, _FAILURES)):
+    async def watched(self, *, every: float = WATCH_SECONDS) -> AsyncIterator[None]:
+        """Open the store, however long it takes to appear, and look at its guards `every` so many
+        seconds until the block ends. Commands are refused until it is open, and while a guard is
+        missing."""
+        async with running(_outage().every(every, self.service.watch, _FAILURES)):
             yield
 
     async def close(self) -> None:

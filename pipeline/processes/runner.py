@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks for deadlines."""
+_AHEAD_SECONDS: Final = 5.0
+"""What a look sees beforehand: with no deadline until then it rests as long, or until a reaction,
+which may set one. A bank at rest asks MongoDB less often so."""
 _AT_ONCE: Final = 32
 """Instances that react at the same time."""
 _GONE_SECONDS: Final = 60.0
@@ -86,7 +89,8 @@ class ProcessRunner:
         leader.throttle = Throttle(settings.rebuild_rate, live=time.monotonic)
         try:
             await connection.service.open()
-            async with connection.watched():
+            # Seldom: each append is preceded by a look of its own.
+            async with connection.watched(every=_AHEAD_SECONDS):
                 await leader.lead(lost)
         finally:
             self._leader = None
@@ -145,6 +149,7 @@ class Leader:
         self.token_seconds, self._kept = 60.0, 0.0
         self.throttle = Throttle(live=time.monotonic)
         self._token: str | None = None
+        self._reacted = asyncio.Event()
         self._reached = time.monotonic()
 
     @property
@@ -222,6 +227,8 @@ class Leader:
         async with asyncio.TaskGroup() as group:
             for account_id, version in newest.items():
                 group.create_task(self._advance(account_id, version=version))
+        if newest:
+            self._reacted.set()
 
     async def _advance(self, aggregate_id: str, **about: Any) -> None:
         async with self._at_once:
@@ -238,22 +245,31 @@ class Leader:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _look_and_rest(self) -> None:
-        if not await self.look():
+        self._reacted.clear()
+        rest = await self.look()
+        if rest > LOOK_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest - LOOK_SECONDS):
+                    await self._reacted.wait()
+        if rest:
             await tick(LOOK_SECONDS)
 
-    async def look(self) -> int:
-        """Answer deadlines that have come, and try parked instances again; returns how many.
+    async def look(self) -> float:
+        """Answer deadlines that have come, and try parked instances again; returns after how many
+        seconds to look again, unless there is a reaction before.
 
         A deadline comes when it has passed by the clock of this machine and by that of MongoDB: so
         one clock that is ahead has none answered early.
         """
         states, name, now = self.store.processes, self._process.name, datetime.now(UTC)
-        waking = await states.waking(name, now, _WAKING)
+        waking = await states.waking(name, now + timedelta(seconds=_AHEAD_SECONDS), _WAKING)
         if not waking:
-            return 0
+            return _AHEAD_SECONDS
+        if waking[0].wake > now:
+            return LOOK_SECONDS
         now = min(now, await states.now())
         come = [each.aggregate_id for each in waking if each.wake <= now]
         async with asyncio.TaskGroup() as group:
             for aggregate_id in come:
                 group.create_task(self._advance(aggregate_id, now=now))
-        return len(come)
+        return 0.0 if come else LOOK_SECONDS

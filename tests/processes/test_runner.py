@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
@@ -84,6 +84,28 @@ async def test_events_and_deadlines_are_answered_over_restarts(
             await eventually(reported(world, old, "touched 0", "reminded 1"))
     [*_, reminded] = await world.store.load(old)
     assert reminded["body"]["due"] == deadline.replace(tzinfo=UTC).isoformat()
+
+
+async def test_it_looks_for_deadlines_only_while_one_may_be_near(
+    settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reaction may have set one."""
+    monkeypatch.setattr("pipeline.processes.runner._AHEAD_SECONDS", 3600.0)
+    monkeypatch.setattr("pipeline.processes.runner.LOOK_SECONDS", 0.05)
+    with patch.object(
+        ProcessStates, "waking", autospec=True, side_effect=ProcessStates.waking
+    ) as looks:
+        async with running(settings):
+            case = await world.opened(after=200)
+            await eventually(reported(world, case, "touched 0", "reminded 1"))
+            await eventually(lambda: at_rest(looks))
+
+
+async def at_rest(looks: AsyncMock) -> bool:
+    """Whether it has not looked for as long as twenty looks would take."""
+    before = looks.call_count
+    await asyncio.sleep(1)
+    return looks.call_count == before
 
 
 async def test_a_lost_place_in_the_change_stream_sends_nothing_again(
