@@ -194,7 +194,9 @@ MUTATIONS: Final = (
         "a hold expires as soon as anybody looks",
         "pipeline/processes/runner.py",
         """        if not waking:
-            return 0
+            return _AHEAD_SECONDS
+        if waking[0].wake > now:
+            return LOOK_SECONDS
         now = min(now, await states.now())
 """,
         """        now = datetime.max.replace(tzinfo=UTC)
