@@ -44,11 +44,11 @@ def processes(ctx: click.Context, as_json: bool) -> None:
 @click.argument("process")
 @click.argument("instance_id", metavar="ID")
 def retry(process: str, instance_id: str) -> None:
-    """Have a parked instance of a PROCESS tried again now; else that is done in growing pauses.
+    """Have a parked instance of a PROCESS tried again soon; else that is done in growing pauses.
 
     \b
     Examples:
-      bank processes retry holds ID    and see `bank processes` a second later
+      bank processes retry holds ID    and see `bank processes` some seconds later
     """
     if not complete(_retry(configured("processes"), process, instance_id)):
         raise CommandFailed(f"{process} {instance_id} is not parked; `bank processes` lists them")

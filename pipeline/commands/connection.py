@@ -81,9 +81,9 @@ class Connection:
 
     @asynccontextmanager
     async def watched(self, *, every: float = WATCH_SECONDS) -> AsyncIterator[None]:
-        """Open the store, however long it takes to appear, and look at its guards `every` so many
-        seconds until the block ends. Commands are refused until it is open, and while a guard is
-        missing."""
+        """Open the store, however long it takes to appear, and watch its guards until the block
+        ends. Commands are refused until it is open, and while a guard is missing. `every`: seconds
+        between two looks."""
         async with running(_outage().every(every, self.service.watch, _FAILURES)):
             yield
 

@@ -38,6 +38,8 @@ LOOK_SECONDS: Final = 1.0
 _AHEAD_SECONDS: Final = 5.0
 """What a look sees beforehand: with no deadline until then it rests as long, or until a reaction,
 which may set one. A bank at rest asks MongoDB less often so."""
+_GUARDS_SECONDS: Final = 5.0
+"""Between two looks at the guards of the event store: each append is preceded by one of its own."""
 _AT_ONCE: Final = 32
 """Instances that react at the same time."""
 _GONE_SECONDS: Final = 60.0
@@ -89,8 +91,7 @@ class ProcessRunner:
         leader.throttle = Throttle(settings.rebuild_rate, live=time.monotonic)
         try:
             await connection.service.open()
-            # Seldom: each append is preceded by a look of its own.
-            async with connection.watched(every=_AHEAD_SECONDS):
+            async with connection.watched(every=_GUARDS_SECONDS):
                 await leader.lead(lost)
         finally:
             self._leader = None

@@ -53,6 +53,7 @@ class Checkpoint:
     slots below it are in it; None: all.
     """
 
+    # A document with any other field was written by hand.
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     partition: int
@@ -78,6 +79,7 @@ class Checkpoint:
 
     @property
     def document(self) -> dict[str, Any]:
+        """As it is stored; `checkpoint_of` reads it."""
         return dict(_CHECKED.dump_python(self))
 
     def same_scope_as(self, other: "Checkpoint") -> bool:

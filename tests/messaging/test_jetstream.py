@@ -45,6 +45,18 @@ async def test_one_that_tries_to_reconnect_is_closed_for_certain(
     assert swallowed
 
 
+async def cancelled_leaving(client: Client, leaving: asyncio.Task[Any], rounds: int) -> None:
+    """Cancel what closes the client after so many rounds of the event loop: it is closed."""
+    assert isinstance(client._transport, TcpTransport)
+    assert client._transport._io_writer is not None
+    transport = client._transport._io_writer.transport
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait((leaving,))
+    assert transport.is_closing()
+
+
 @pytest.mark.parametrize("rounds", range(1, 6))
 async def test_a_close_that_is_cancelled_leaves_no_connection(
     settings: Settings, rounds: int
@@ -53,15 +65,7 @@ async def test_a_close_that_is_cancelled_leaves_no_connection(
     before = asyncio.all_tasks()
     js = await JetStream.connect(settings.nats_url, "test")
     await js.ping()
-    assert isinstance(js.nc._transport, TcpTransport)
-    assert js.nc._transport._io_writer is not None
-    transport = js.nc._transport._io_writer.transport
-    closing = asyncio.create_task(js.close())
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-    closing.cancel()
-    await asyncio.wait((closing,))
-    assert transport.is_closing()
+    await cancelled_leaving(js.nc, asyncio.create_task(js.close()), rounds)
     assert await eventually(lambda: asyncio.all_tasks() <= before, seconds=5)
 
 
@@ -78,15 +82,7 @@ async def test_who_stops_while_an_older_server_is_left_leaves_no_connection(
 
     monkeypatch.setattr(Client, "connected_server_version", property(version))
     connecting = asyncio.create_task(JetStream.connect(settings.nats_url, "test"))
-    client = await asked.get()
-    assert isinstance(client._transport, TcpTransport)
-    assert client._transport._io_writer is not None
-    transport = client._transport._io_writer.transport
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-    connecting.cancel()
-    await asyncio.wait((connecting,))
-    assert transport.is_closing()
+    await cancelled_leaving(await asked.get(), connecting, rounds)
     assert await eventually(lambda: asyncio.all_tasks() <= before, seconds=5)
 
 
