@@ -14,6 +14,7 @@ from pipeline.agents.projection_agent import ProjectionAgent
 from pipeline.agents.worker_metrics import WorkerMetrics, worker_checks, worker_metrics
 from pipeline.bridge import BatchSchema, BeforeCommit, Options, configure, options_of
 from pipeline.coordination.partition_leases import name_of, owner_named
+from pipeline.eventstore import EventStore
 from pipeline.messaging.instances import answering
 from pipeline.operations.followed_keys import followed_where_on
 from pipeline.processes import Processes
@@ -35,12 +36,15 @@ NATS = "nats://"
 """The broker's URL for Faust, which logs and shows it: address and credentials are in `Options`."""
 
 
-def create_app(settings: Settings, name: str | None = None) -> faust.App:
+def create_app(
+    settings: Settings, name: str | None = None, store: EventStore | None = None
+) -> faust.App:
     """One worker's app: an agent for each projection; the first one also counts for the table
     `activity`.
 
     Each projection has a topic of its own, with its own consumers on the one stream, so that none
-    waits for another. `name` is shown as the owner of the worker's partitions.
+    waits for another. `name` is shown as the owner of the worker's partitions. `store`: the event
+    store, which the caller closes; by default one until the end of this process.
     """
     app = faust.App(
         settings.names.application,
@@ -63,10 +67,11 @@ def create_app(settings: Settings, name: str | None = None) -> faust.App:
     for agent in agents:
         topic = app.topic(agent.topic, schema=BatchSchema())
         app.agent(topic, name=agent.topic)(agent.read)
+    store = store or EventStore(settings.mongodb, settings.mongodb_database)
     configure(
         app,
         Options(
-            assignment=WorkerAssignment(settings, agents, owner, app),
+            assignment=WorkerAssignment(settings, agents, owner, app, store),
             before_commit=_before_commit(agents, activity),
             nats=settings.nats,
             lease_seconds=settings.lease_seconds,
@@ -105,22 +110,26 @@ async def worker(
         private_folder(settings.data_dir)  # Faust makes only its own folder in it
     except OSError as error:
         raise SettingsError(f"{PREFIX}DATA_DIR: {settings.data_dir}: {error.strerror}") from error
-    app = create_app(settings, name)
+    store = EventStore(settings.mongodb, settings.mongodb_database)
+    app = create_app(settings, name, store)
     assignment = options_of(app).assignment
     assert isinstance(assignment, WorkerAssignment)
     worker = WorkerMetrics(assignment, assignment.agents, app.transport.full)
     metrics = worker_metrics(worker)
-    processes = Processes(settings, assignment.leases.owner, metrics)
+    processes = Processes(settings, store, assignment.leases.owner, metrics)
     checks = {**worker_checks(worker), **processes.checks}
     shown_name = name_of(assignment.leases.owner)
     report = SelfReport(metrics.role, worker.work, checks, shown_name)
-    async with (
-        followed_where_on(settings) as keys,
-        exposed(settings, metrics, checks, keys),
-        answering(settings, report),
-        processes.running(),
-    ):
-        await _run(app, assignment, stop or asyncio.Event())
+    try:
+        async with (
+            followed_where_on(settings) as keys,
+            exposed(settings, metrics, checks, keys),
+            answering(settings, report),
+            processes.running(),
+        ):
+            await _run(app, assignment, stop or asyncio.Event())
+    finally:
+        await store.close()
 
 
 async def _run(app: faust.App, assignment: WorkerAssignment, stop: asyncio.Event) -> None:

@@ -36,7 +36,6 @@ class _Servers(NamedTuple):
     """Connections that all projections of the worker share."""
 
     js: JetStream
-    store: EventStore
     elasticsearch: SharedClient
 
 
@@ -44,11 +43,16 @@ class WorkerAssignment(Ownership):
     """Ownership by leases, which gives each agent a projection runner."""
 
     def __init__(
-        self, settings: Settings, agents: Sequence[ProjectionAgent], owner: str, app: Any
+        self,
+        settings: Settings,
+        agents: Sequence[ProjectionAgent],
+        owner: str,
+        app: Any,
+        store: EventStore,
     ) -> None:
         leases = PartitionLeases(settings.redis, owner, settings.lease_seconds)
         super().__init__(leases, self._last_owner)
-        self._settings, self._app = settings, app
+        self._settings, self._app, self._store = settings, app, store
         self.agents = agents
 
     async def run(self, assign: Assign, partitions: int) -> None:
@@ -90,7 +94,7 @@ class WorkerAssignment(Ownership):
     ) -> ProjectionRunner:
         return ProjectionRunner(
             self._settings,
-            store=servers.store,
+            store=self._store,
             js=servers.js,
             source=agent.source,
             partitioning=now,
@@ -128,8 +132,6 @@ async def _connected(settings: Settings, owner: str) -> AsyncIterator[_Servers]:
     async with AsyncExitStack() as opened:
         js = await JetStream.connect(settings.nats, f"worker {owner}")
         opened.push_async_callback(js.close)
-        store = EventStore(settings.mongodb, settings.mongodb_database)
-        opened.push_async_callback(store.close)
         elasticsearch = SharedClient(connect(settings.elasticsearch))
         opened.push_async_callback(elasticsearch.close)
-        yield _Servers(js, store, elasticsearch)
+        yield _Servers(js, elasticsearch)

@@ -54,11 +54,13 @@ class ProcessRunner:
     def __init__(
         self,
         settings: Settings,
+        store: EventStore,
         process: Process[Any],
         owner: str,
         metrics: ProcessMetrics | None = None,
     ) -> None:
         self.process, self._settings, self._owner = process, settings, owner
+        self._store = store
         self._metrics = metrics or ProcessMetrics()
         self._metrics.begin(process.name)
         self._outage = Outage(log, f"The process {process.name}", most=1.0)
@@ -81,11 +83,12 @@ class ProcessRunner:
     async def lead(self, lost: asyncio.Event) -> None:
         """React until another worker has the lease, or until anything fails."""
         settings, name = self._settings, self.process.name
-        store = EventStore(settings.mongodb, settings.mongodb_database)
         chains, encryption = settings.chains == "on", settings.encryption == "on"
-        connection = Connection(settings.chosen, store, begin_chains=chains, encrypt=encryption)
+        connection = Connection(
+            settings.chosen, self._store, begin_chains=chains, encrypt=encryption
+        )
         self._leader = leader = Leader(
-            self.process, connection, store, self._owner, self._outage, self._metrics
+            self.process, connection, self._store, self._owner, self._outage, self._metrics
         )
         leader.token_seconds = settings.token_seconds
         leader.throttle = Throttle(settings.rebuild_rate, live=time.monotonic)
@@ -95,7 +98,6 @@ class ProcessRunner:
                 await leader.lead(lost)
         finally:
             self._leader = None
-            await connection.close()
         log.warning("Another worker runs the process %s now", name)
 
     # ---------------------------------------------------------------- what others see

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pipeline.eventstore import EventStore
 from pipeline.processes.metrics import ProcessMetrics
 from pipeline.processes.runner import ProcessRunner
 from pipeline.support.cancellation import running
@@ -14,10 +15,10 @@ from pipeline.support.settings import Settings
 class Processes:
     """`owner`: the worker's name."""
 
-    def __init__(self, settings: Settings, owner: str, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, store: EventStore, owner: str, metrics: Metrics) -> None:
         shown = ProcessMetrics(metrics.registry) if settings.chosen.processes else None
         self._runners = [
-            ProcessRunner(settings, each, owner, shown) for each in settings.chosen.processes
+            ProcessRunner(settings, store, each, owner, shown) for each in settings.chosen.processes
         ]
         for runner in self._runners:
             metrics.refresh_with(runner.refresh)

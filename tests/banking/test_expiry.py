@@ -1,19 +1,16 @@
 """Holds end by themselves: the process that expires them, on a bank's real store."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from api.accounts.app import create_app
 from pipeline.banking.expiry import EXPIRY
 from pipeline.eventstore import EventStore
-from pipeline.processes import ProcessRunner
-from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.settings import Settings
 from tests.commands import capture, create, freeze, hold, send, void
 from tests.harness import eventually
+from tests.processes import workers
 from tests.services import Client, serving
 
 
@@ -21,18 +18,6 @@ from tests.services import Client, serving
 async def bank(settings: Settings) -> AsyncIterator[Client]:
     async with serving(create_app(settings)) as client:
         yield client
-
-
-@asynccontextmanager
-async def expiring(settings: Settings, *workers: str) -> AsyncIterator[None]:
-    """Workers of these names, of which one runs the process."""
-    runners = [ProcessRunner(settings, EXPIRY, each) for each in workers]
-    tasks = [asyncio.create_task(each.run()) for each in runners]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            await cancel_and_wait(task)
 
 
 async def opened(bank: Client) -> str:
@@ -62,7 +47,7 @@ async def test_holds_expire_whoever_runs_the_process_and_once(
     settings: Settings, bank: Client, store: EventStore
 ) -> None:
     account, frozen, late = [await opened(bank) for _ in "abc"]
-    async with expiring(settings, "first", "second"):
+    async with workers(settings, EXPIRY, "first", "second"):
         await held(bank, account, 1)
         await held(bank, frozen, 1)
         await send(bank, freeze(frozen))
@@ -79,7 +64,7 @@ async def test_holds_expire_whoever_runs_the_process_and_once(
     # Its time comes while no worker runs.
     missed = await opened(bank)
     await held(bank, missed, 1)
-    async with expiring(settings, "third"):
+    async with workers(settings, EXPIRY, "third"):
         await all_available(bank, missed)
     assert await available(bank, late) == 90
     ends = [event["kind"] for event in await store.load(account) if "hold" in event["body"]]

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import AsyncMock, patch
@@ -14,12 +14,12 @@ from pipeline.coordination import driver as redis
 from pipeline.eventstore.process_states import ProcessStates
 from pipeline.operations.status.processes import process_status
 from pipeline.processes import Processes, ProcessRunner
-from pipeline.support.cancellation import cancel_and_wait
 from pipeline.support.metrics import Metrics
 from pipeline.support.readiness import Check
 from pipeline.support.settings import Settings
 from tests.apps.cases import REMINDERS, Close, Touch
 from tests.harness import Role, eventually
+from tests.processes import workers
 from tests.processes.conftest import World
 
 NAMED = "tests.apps.cases:CASES"
@@ -46,16 +46,10 @@ AHEAD = (ProcessStates, "now", ahead)
 """The clock of MongoDB, too."""
 
 
-@asynccontextmanager
-async def running(settings: Settings, *names: str) -> AsyncIterator[dict[str, ProcessRunner]]:
-    """Workers of these names, of which one runs the process; killed at the end."""
-    runners = {each: ProcessRunner(settings, REMINDERS, each) for each in names or ["worker"]}
-    tasks = [asyncio.create_task(each.run()) for each in runners.values()]
-    try:
-        yield runners
-    finally:
-        for task in tasks:
-            await cancel_and_wait(task)
+def running(
+    settings: Settings, *names: str
+) -> AbstractAsyncContextManager[dict[str, ProcessRunner]]:
+    return workers(settings, REMINDERS, *(names or ["worker"]))
 
 
 def reported(world: World, case: str, *expected: str) -> Callable[[], Awaitable[bool]]:
@@ -178,7 +172,7 @@ async def test_metrics_readiness_and_status_tell_who_runs_it_and_what_is_parked(
     settings: Settings, world: World, events: Any
 ) -> None:
     metrics = Metrics("worker")
-    processes = Processes(settings, "the worker", metrics)
+    processes = Processes(settings, world.store, "the worker", metrics)
 
     async def value(name: str, **labels: str) -> float | None:
         await metrics.exposition()
