@@ -111,13 +111,13 @@ async def test_what_is_asked_at_the_same_time_is_one_request(
     async with http.put("/other", json={"aliases": {"balance-g7": {}}}) as answer:
         assert answer.status == 200
     alone = [await generations._catalog() for generations in each]
-    get, requests = elastic.client.indices.get, list[str]()
+    perform, requests = elastic.client.perform_request, list[str]()
 
-    async def counted(*, index: str, **options: Any) -> Any:
-        requests.append(index)
-        return await get(index=index, **options)
+    async def counted(method: str, path: str, **options: Any) -> Any:
+        requests.append(path)
+        return await perform(method, path, **options)
 
-    monkeypatch.setattr(elastic.client.indices, "get", counted)
+    monkeypatch.setattr(elastic.client, "perform_request", counted)
     together = await asyncio.gather(*(generations._catalog() for generations in each))
     assert len(requests) == 1
     assert together == alone
