@@ -158,13 +158,17 @@ class Partitions:
             for p in range(self._now.count)
         ]
         applied = await asyncio.gather(
-            *(self._applied_to(p, at, began) for p, at in enumerate(positions))
+            *(self._applied_to(p, at, log, began) for p, at in enumerate(positions))
         )
         return _Index(applied, log)
 
-    async def _applied_to(self, partition: int, position: int | Unknown, began: float) -> _Applied:
+    async def _applied_to(
+        self, partition: int, position: int | Unknown, log: Log, began: float
+    ) -> _Applied:
         if isinstance(position, Unknown):
             return _Applied(None, position)
+        if position == log.state.last:  # what is forwarded since is counted as unforwarded
+            return _Applied(position, WaitingEvents())
         question = partial(self._reader.unapplied, partition, position)
         return _Applied(position, await probe("NATS", question, began + _EVENTS))
 
