@@ -74,11 +74,18 @@ async def forwarder() -> AsyncIterator[Forwarder]:
         roles.append(Role(log.settings.model_copy(update=told), *log.command))
         await roles[-1].start()
         if leads:
-            await eventually(lambda: times(roles[-1], "Leading from"), seconds=180)
+            await begun(roles[-1], log)
         return roles[-1]
 
     yield start
     await asyncio.gather(*(each.close() for each in roles))
+
+
+async def begun(role: Role, log: Log) -> None:
+    """Wait until it leads and has told the log where it began: what was stored before that comes
+    from the store, and is in no log."""
+    await eventually(lambda: times(role, "Leading from"), seconds=180)
+    await eventually(log.last, seconds=180, message="the log has begun")
 
 
 def times(role: Role, words: str) -> int:
@@ -474,7 +481,7 @@ async def test_one_log_is_split_without_a_backfill(
     payments = Payments(store)
     async with two(settings, store, documents, scratch) as logs:
         async with old.worker.working(), Role(settings, "bank", "forwarder") as before:
-            await eventually(lambda: times(before, "Leading from"), seconds=180)
+            await begun(before, old)
             await payments.__aenter__()
             await payments.more(100)
             assert await before.stop() == 0
