@@ -162,6 +162,10 @@ async def test_what_is_not_forwarded_and_what_is_not_applied_is_counted_exactly(
             patch.setattr(change_backlog, "BATCH", 10)
             at_least(await statuses(reader), 10)
     await quiet(reader)
+    await at_the_end(reader, await last(js))
+    with monkeypatch.context() as patch:
+        patch.setattr(StatusReader, "unapplied", None)  # nobody asks what comes after the end
+        assert lags(await statuses(reader)) == [0] * P
 
     await worker.kill(signal.SIGKILL)
     before = await last(js)
