@@ -110,6 +110,7 @@ async def worker(
         private_folder(settings.data_dir)  # Faust makes only its own folder in it
     except OSError as error:
         raise SettingsError(f"{PREFIX}DATA_DIR: {settings.data_dir}: {error.strerror}") from error
+    # One for projections and processes: a client costs threads and connections, also at rest.
     store = EventStore(settings.mongodb, settings.mongodb_database)
     app = create_app(settings, name, store)
     assignment = options_of(app).assignment
@@ -129,7 +130,7 @@ async def worker(
         ):
             await _run(app, assignment, stop or asyncio.Event())
     finally:
-        await store.close()
+        await store.close()  # last: processes and projections use it
 
 
 async def _run(app: faust.App, assignment: WorkerAssignment, stop: asyncio.Event) -> None:

@@ -49,7 +49,7 @@ _COUNTED: Final = 10_000
 
 
 class ProcessRunner:
-    """Of one process in one worker. `owner`: the worker's name."""
+    """Of one process in one worker. `owner`: the worker's name; `store`: as of `Processes`."""
 
     def __init__(
         self,

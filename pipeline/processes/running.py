@@ -13,7 +13,7 @@ from pipeline.support.settings import Settings
 
 
 class Processes:
-    """`owner`: the worker's name."""
+    """`owner`: the worker's name; `store`: the worker's, which the caller closes after them."""
 
     def __init__(self, settings: Settings, store: EventStore, owner: str, metrics: Metrics) -> None:
         shown = ProcessMetrics(metrics.registry) if settings.chosen.processes else None

@@ -16,8 +16,8 @@ from pipeline.support.settings import Settings
 async def workers(
     settings: Settings, process: Process[Any], *names: str
 ) -> AsyncIterator[dict[str, ProcessRunner]]:
-    """Workers of these names, each with a client of MongoDB, of which one runs the process; killed
-    at the end."""
+    """Workers of these names, of which one runs the process; killed at the end. Each has a client
+    of MongoDB of its own."""
     stores = [EventStore(settings.mongodb, settings.mongodb_database) for _ in names]
     runners = {
         name: ProcessRunner(settings, store, process, name)
